@@ -102,6 +102,8 @@ LABELS = {
     )
 }
 
+# A deviation of weights from which no other training starts.
+FROM_SCRATCH = "from scratch: the paper's numbers are pre-trained on five other domains"
 NOT_INHERITED = frozenset(name for name, label in LABELS.items() if not label.inherited)
 UNUSUAL = frozenset(name for name, label in LABELS.items() if label.unusual)
 NO_PAPER = frozenset(name for name, label in LABELS.items() if not label.paper)

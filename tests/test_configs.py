@@ -185,7 +185,10 @@ def experiment_command(name):
     data = "dataset=demo_transfer" if config.dataset.split is schema.SplitRule.transfer else "dataset=demo"
     data = SMALL_LOG if config.dataset.split.splits_impressions else data
     fewer = ONE_TASK.get(name, ()) + FEW_STEPS.get(name, ())
-    return ("train", *choice("experiment", name), data, *sizes(config.model.name), *fewer, *llm(config), *QUICK)
+    spec = spec_of(*choice("experiment", name))
+    unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
+    small_sizes = [size for size in sizes(config.model.name) if size.partition("=")[0] not in unused]
+    return ("train", *choice("experiment", name), data, *small_sizes, *fewer, *llm(config), *QUICK)
 
 
 DATASETS = {n: ("prepare", f"dataset={n}") for n in GENERATED}

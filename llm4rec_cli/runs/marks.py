@@ -27,7 +27,7 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
-from llm4rec_cli.labels import CONTROL, FLOOR_NOT_BEATEN, MAY_BE_MEMORISED, NOT_INHERITED
+from llm4rec_cli.labels import CONTROL, FLOOR_NOT_BEATEN, FROM_SCRATCH, MAY_BE_MEMORISED, NOT_INHERITED
 from llm4rec_cli.runs.catalog import METRICS
 from llm4rec_cli.runs.identity import Address, depends_on_chat_model, identity_of, plain
 from llm4rec_cli.runs.spec import resolved_config
@@ -207,7 +207,8 @@ def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:
         metrics: metrics.json of that run.
     """
     return {
-        **{key: metrics[key] for key in ("dataset", "experiment", "overrides", "seed", "config_hash", "deviations")},
+        **{key: metrics[key] for key in ("dataset", "experiment", "overrides", "seed", "config_hash")},
+        "deviations": [deviation for deviation in metrics["deviations"] if deviation != FROM_SCRATCH],
         "labels": [label for label in metrics["labels"] if label not in NOT_INHERITED],
     }
 

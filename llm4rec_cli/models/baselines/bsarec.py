@@ -7,7 +7,8 @@ LP keeps the c lowest components of the discrete Fourier transform of x along th
 places before the first item are 0. β is learned, one number for each dimension, and starts as a standard normal.
 
 The filter looks at the whole sequence, so that a state at position t would depend on later items. Training therefore
-takes one row for each prefix, as the published code does, and only its last state carries loss.
+takes one row for each prefix, and only its last state carries loss. The published code does so, too, for the prefixes
+within a user's latest items; here every prefix is a row.
 """
 
 from __future__ import annotations

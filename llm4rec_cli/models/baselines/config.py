@@ -243,7 +243,11 @@ class SimpleXConfig(ModelConfig):
     dropout: float = ranges.number(at_least=0, below=1)  # of the mixed vector
 
     def deviations(self, trained_task: str) -> list[str]:
-        return ["no L2 penalty on embeddings beyond trainer.weight_decay", ROUNDED_DROPOUT]
+        return [
+            "no L2 penalty on embeddings beyond trainer.weight_decay",
+            "a history is the user's latest items (RecBole: the first of its file, in any order)",
+            ROUNDED_DROPOUT,
+        ]
 
 
 @dataclass
@@ -273,7 +277,11 @@ class TransitionGraphConfig(FloorConfig):
 
     def deviations(self, trained_task: str) -> list[str]:
         name = Path(self.encoder.name).name
-        return [] if name == "flan-t5-xl" else [f"text encoder {name} in place of flan-t5-xl"]
+        return [
+            "an item is in no ring of its own (the published code: in its first ring, if it followed itself)",
+            "all items in no ring tie (the published code draws from those that are in some pair)",
+            *([] if name == "flan-t5-xl" else [f"text encoder {name} in place of flan-t5-xl"]),
+        ]
 
 
 @dataclass
@@ -399,6 +407,7 @@ class BSARecConfig(TransformerConfig):
         return [
             *self.position_deviations(Positions.from_last),
             "places before the first item are zero in the filter (the published code has states of the padding item)",
+            "every prefix of a sequence is a training row (the published code: of its latest max_length items)",
             "the empty history is no training row (the published code has one for each user's first item)",
             *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
             ROUNDED_DROPOUT,

@@ -3,7 +3,8 @@
     h_u = g e_u + (1 - g) V mean_{k in history} e_k,   score(u, i) = cos(h_u, e_i)
     L   = 1 - cos(h_u, e_i) + w / |N| Σ_{j in N} max(0, cos(h_u, e_j) - m)        the cosine contrastive loss
 
-In training the history is the user's training part, the item itself included, as in RecBole's code.
+In training the history is the latest `max_length` items of the user's training part, among them often the item itself,
+as in RecBole's code, which takes the first ones of its file.
 """
 
 from __future__ import annotations

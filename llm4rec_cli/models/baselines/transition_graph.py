@@ -1,8 +1,8 @@
 """The Transition-Graph Heuristic TGH-1 (Han et al., arXiv 2605.07125, and its code): items a few steps from the last.
 
 The graph has an edge i → j for each pair of successive items in training, n_ij times. Ring h of an item are the items
-at exactly h steps, never the item itself. With i the history's last item and v frozen text vectors of length 1, a ring
-is ordered by
+at exactly h steps, never the item itself (the published code: in ring 1, if it followed itself). With i the history's
+last item and v frozen text vectors of length 1, a ring is ordered by
 
     s(j) = cos(v_i, v_j) + w · log(1 + n_ij) / max_k log(1 + n_ik)               the second term in ring 1 only
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.shared.transitions import training_pairs
 from llm4rec_cli.text.features import encode_texts
 
 CELLS_AT_ONCE = 1 << 22  # examples × items: 32 MB a matrix
@@ -106,11 +107,9 @@ class TransitionGraph:
 
 def transition_counts(split: Split) -> csr_array:
     """Return (n_items, n_items): how often item j follows item i directly in training."""
-    flat, offsets = split.train_sequences()
-    user = np.repeat(np.arange(split.n_users), np.diff(offsets))
-    same = user[1:] == user[:-1]
-    ones, shape = np.ones(np.count_nonzero(same), dtype=np.float32), (split.n_items, split.n_items)
-    return csr_array(coo_array((ones, (flat[:-1][same], flat[1:][same])), shape=shape))
+    ((_, earlier, later, _),) = training_pairs(split, 1)
+    shape = (split.n_items, split.n_items)
+    return csr_array(coo_array((np.ones(len(later), dtype=np.float32), (earlier, later)), shape=shape))
 
 
 def build(context: Context) -> TransitionGraph:

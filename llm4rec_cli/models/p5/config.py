@@ -155,7 +155,6 @@ class P5Config(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write", "all"})
     paper: ClassVar[str | None] = "RecSys 2022"
     trainable: ClassVar[bool] = True
-    results_version: ClassVar[int] = 2
     published: ClassVar[PublishedWeights | None] = PublishedWeights("jeykigung/P5 @1fa28ba", "p5/paper")
     needs_user: ClassVar[bool] = True
     zero_ranks_high: ClassVar[bool] = True
@@ -183,6 +182,11 @@ class P5Config(ModelConfig):
     # null = exact scores of the whole catalogue
     beams: int | None = ranges.number(None, role=Role.question, at_least=1)
     encoder: EncoderConfig | None = field(default_factory=EncoderConfig)  # of item texts; for index=semantic only
+
+    @property
+    def results_version(self) -> int:
+        """3 where held-out losses, by which an epoch may be kept, are without the whole words of training."""
+        return 3 if self.whole_word is WholeWord.training else 2
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Yield prompts too long for the dataset's numbers, ratings that are not stars, and columns that the evaluation

@@ -77,10 +77,10 @@ class NextItemConfig(ModelConfig):
 
     max_length: int = ranges.number(at_least=1)  # latest items of a history
     loss: Loss = Loss.cross_entropy
-    negatives: int | None = ranges.number(None, at_least=1)  # drawn for each target
-    distribution: Distribution | None = None  # of sampled_softmax's negatives; the other losses draw uniformly
-    logq: bool | None = None  # correct sampled_softmax for how its negatives are drawn
-    calibration: float | None = ranges.number(None, at_least=0, at_most=1)  # t of gBCE; 0 = binary
+    negatives: int = ranges.number(1, at_least=1)  # drawn for each target
+    distribution: Distribution = Distribution.uniform  # of sampled_softmax's negatives; other losses draw uniformly
+    logq: bool = True  # correct sampled_softmax for how its negatives are drawn
+    calibration: float = ranges.number(0.75, at_least=0, at_most=1)  # t of gBCE; 0 = binary
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         used = {
@@ -105,7 +105,6 @@ class NextItemConfig(ModelConfig):
         if self.loss is Loss.gbce:
             return f"gBCE with {negatives}, t = {self.calibration:g}"
         if self.loss is Loss.sampled_softmax:
-            assert self.distribution is not None
             corrected = ", logQ correction" if self.logq else ""
             return f"sampled softmax with {negatives}, {self.distribution.name}{corrected}"
         return "cross-entropy over the catalogue"

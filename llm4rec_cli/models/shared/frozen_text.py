@@ -13,6 +13,7 @@ histories of the training part, weighted by frequency.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -48,12 +49,19 @@ class FrozenText:
         if centred:
             self.centre = self.vectors[split.seen_in_training()].mean(axis=0)
             self.vectors = _normalised(self.vectors - self.centre)
-        self.same_text = _first_with_same_text(split.dataset.texts)  # (n_items,)
+        self._note_same_texts(split.dataset.texts)
         self.average = _average_history(split, self.vectors)  # (size,)
 
     def add_items(self, split: Split) -> None:
         self.vectors = np.concatenate([self.vectors, self._vectors(split.dataset.texts[len(self.vectors) :])])
-        self.same_text = _first_with_same_text(split.dataset.texts)
+        self._note_same_texts(split.dataset.texts)
+
+    def _note_same_texts(self, texts: list[str]) -> None:
+        """Find the items of equal texts, which are scored once: a product may round one vector differently in two
+        columns."""
+        self.same_text = _first_with_same_text(texts)  # (n_items,)
+        distinct, self.place = np.unique(self.same_text, return_inverse=True)  # of each item among the distinct texts
+        self.distinct_vectors = self.vectors[distinct]
 
     def _vectors(self, texts: list[str]) -> NDArray[np.float32]:
         """Return (n, size) vectors of length 1."""
@@ -63,13 +71,11 @@ class FrozenText:
     def score(self, examples: Examples) -> Tensor:
         if self.temperature is not None:
             candidates = examples.candidates
-            items = [np.arange(len(self.vectors))] * len(examples) if candidates is None else list(candidates)
-            return torch.from_numpy(np.stack(self._weighted(examples, items)))
+            of_candidates = None if candidates is None else list(candidates)
+            return torch.from_numpy(np.stack(self._weighted(examples, of_candidates)))
         profiles = self._profiles(examples)
         if examples.candidates is None:
-            # Equal texts are scored once: a product may round the same vector differently in two columns.
-            distinct, place = np.unique(self.same_text, return_inverse=True)
-            return torch.from_numpy((profiles @ self.vectors[distinct].T)[:, place])
+            return torch.from_numpy((profiles @ self.distinct_vectors.T)[:, self.place])
         return torch.from_numpy(np.einsum("nd,ncd->nc", profiles, self.vectors[examples.candidates]))
 
     def score_shown(self, impressions: Impressions) -> Tensor:
@@ -86,14 +92,16 @@ class FrozenText:
         total = csr_array((ones, flat, offsets), shape=shape) @ self.vectors
         return _normalised(np.where(examples.history_length[:, None] > 0, total, self.average))
 
-    def _weighted(self, examples: Histories, items: Sequence[IntArray]) -> list[NDArray[np.float32]]:
-        """Return the scores of each history's items, with the history weighted for each of them."""
+    def _weighted(self, examples: Histories, items: Sequence[IntArray] | None) -> list[NDArray[np.float32]]:
+        """Return the scores of each history's items (None: the whole catalogue), with the history weighted for each."""
         flat, offsets = examples.histories()
-        scores = []
-        for begin, end, candidates in zip(offsets[:-1], offsets[1:], items, strict=True):
+        scores, vectors, place = [], self.distinct_vectors, self.place
+        for i, (begin, end) in enumerate(pairwise(offsets)):
             history = self.vectors[flat[begin:end]] if end > begin else _normalised(self.average[None])
-            distinct, place = np.unique(self.same_text[candidates], return_inverse=True)
-            similarity = self.vectors[distinct] @ history.T
+            if items is not None:
+                distinct, place = np.unique(self.same_text[items[i]], return_inverse=True)
+                vectors = self.vectors[distinct]
+            similarity = vectors @ history.T
             weights = softmax(similarity / np.float32(self.temperature), axis=1)
             scores.append((weights * similarity).sum(axis=1)[place])
         return scores

@@ -171,7 +171,6 @@ def loss_over_samples(config: NextItemConfig, log_probability: Tensor) -> Sample
         return _binary
     if config.loss is Loss.sampled_softmax:
         return partial(_sampled_softmax, log_probability=log_probability if config.logq else None)
-    assert config.negatives is not None and config.calibration is not None
     n_items = int(log_probability.isfinite().sum())
     return partial(_generalised_binary, beta=gbce_beta(config.calibration, config.negatives, n_items))
 

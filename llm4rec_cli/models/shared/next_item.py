@@ -143,6 +143,5 @@ def _negatives(config: NextItemConfig, context: Context) -> Negatives | None:
     """
     if config.loss is Loss.cross_entropy:
         return None
-    assert config.negatives is not None
     distribution = config.distribution or Distribution.uniform
     return Negatives(context.split, config.negatives, context.seed, distribution, unseen=config.loss is Loss.binary)

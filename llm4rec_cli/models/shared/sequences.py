@@ -180,7 +180,7 @@ class SequenceRows:
 class PrefixRows(SequenceRows):
     """One row for each (prefix, target) pair, for encoders that are not causal, packed without padding.
 
-    Its inputs are the latest `max_length` items before the target, as in the published code.
+    Its inputs are the latest `max_length` items before the target.
     """
 
     widening = 1.0

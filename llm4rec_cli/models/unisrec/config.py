@@ -21,6 +21,7 @@ from llm4rec_cli.config.schema import (
     added,
 )
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.labels import FROM_SCRATCH
 from llm4rec_cli.models.base import NO_PADDING_ITEM, ONE_PASS_DEVIATIONS
 from llm4rec_cli.models.shared.config import EncoderSizes, encoder_deviations
 
@@ -98,11 +99,11 @@ class UniSRecConfig(EncoderSizes):
 
     encoder: EncoderConfig = MISSING
     adaptor: Adaptor = MISSING
-    experts: int = ranges.number(at_least=1)
+    experts: int = ranges.number(at_least=1)  # of adaptor=moe, as the next two
     adaptor_dropout: float = ranges.number(at_least=0, below=1)
     draw: Draw = MISSING
     use_ids: bool = MISSING  # false = inductive (UniSRec_t), true = transductive (UniSRec_t+ID)
-    temperature: float | None = ranges.number(above=0)  # that divides cosines
+    temperature: float = ranges.number(above=0)  # that divides cosines
     similarity: Similarity = added(Similarity.cosine)
     init_from: str | None = ranges.path(None)  # run that provides the initial weights
     freeze: Freeze = MISSING
@@ -110,7 +111,11 @@ class UniSRecConfig(EncoderSizes):
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         unused = {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
-        return unused if self.similarity is Similarity.cosine else {**unused, "temperature": "model.similarity=cosine"}
+        if self.adaptor is not Adaptor.moe:
+            unused |= dict.fromkeys(("experts", "adaptor_dropout", "draw"), "model.adaptor=moe")
+        if self.similarity is not Similarity.cosine:
+            unused["temperature"] = "model.similarity=cosine"
+        return unused
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if config.task.question is not Question.pretrain:
@@ -126,6 +131,11 @@ class UniSRecConfig(EncoderSizes):
             yield UsageError(
                 "pre-training contrasts cosines, and model.similarity=dot",
                 "model.similarity=cosine; or train it on the source domains by task=sequential, as ZESRec",
+            )
+        if self.freeze is not Freeze.none and self.init_from is None:
+            yield UsageError(
+                f"model.freeze={self.freeze.name} would pre-train the other weights around random ones",
+                "model.freeze=none, or weights to start from: model.init_from=RUN",
             )
         if self.use_ids:
             yield UsageError(
@@ -210,7 +220,7 @@ class UniSRecConfig(EncoderSizes):
                     "dropped items are packed away, in a way chosen a sequence (the published code: a batch)",
                 ]
         elif self.init_from is None:
-            deviations.append("from scratch: the paper's numbers are pre-trained on five other domains")
+            deviations.append(FROM_SCRATCH)
         elif not self.is_zesrec and self.freeze != Freeze.encoder:
             deviations.append(f"fine-tuned with freeze={self.freeze.name} (the paper freezes the encoder)")
         if self.draw == Draw.catalogue:

@@ -72,9 +72,9 @@ class UniSRec(nn.Module):
     def __init__(self, config: UniSRecConfig, features: Tensor, context: Context) -> None:
         super().__init__()
         self.split, self.cache, self.text_encoder = context.split, context.cache, config.encoder
-        self.temperature = 1.0 if config.temperature is None else config.temperature
+        self.temperature = config.temperature or 1.0  # null: of inner products
         self.uses_cosine = config.similarity is Similarity.cosine
-        self.draw = config.draw
+        self.draw = config.draw or Draw.catalogue  # null: of an adaptor that draws nothing
         self.register_buffer("features", features, persistent=False)  # frozen, stored in the feature cache
         self.encoder = sasrec_encoder(config)
         if config.adaptor == Adaptor.linear:
