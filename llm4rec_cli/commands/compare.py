@@ -256,12 +256,19 @@ def _seeds(runs: Sequence[FinishedRun], finished: Iterable[FinishedRun], outputs
             f"{letter} has {', '.join(map(str, side)) or 'none'}" for letter, side in zip(LETTERS, sides, strict=False)
         )
         raise UsageError(
-            f"--seeds needs at least two seeds of each run under {outputs}: {known}", "train each with -m seed=0,1,2"
+            f"--seeds needs at least two seeds of each run under {outputs}: {known}",
+            f"train each with -m seed=0,1,2{_task_draw(runs[0])}",
         )
     for side in sides:
         for other in side.values():
             raise_first(problems_of_protocols([runs[0], other]))
     return sides
+
+
+def _task_draw(run: FinishedRun) -> str:
+    """Return the override by which other seeds get the draws of an average; empty for a run that is none."""
+    draws = run[1].get("draws", {})
+    return f" task.draw={','.join(map(str, draws))}" if draws else ""
 
 
 # --- output

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
+from llm4rec_cli.reporting.draws import protocol_without_draw
 from llm4rec_cli.runs.catalog import FinishedRun
 
 if TYPE_CHECKING:
@@ -58,21 +59,25 @@ def _runs(root: Path, filters: dict[str, str], draws: bool) -> list[FinishedRun]
     finished = list(finished_runs(root))
     finished = over_draws(finished) if draws else finished
     for key, values in filters.items():
-        available = {value for _, metrics in finished for value in _values(metrics[key])}
+        available = {value for _, metrics in finished for value in _values(metrics, key)}
         if finished and available.isdisjoint(values.split(",")):
             remedy = did_you_mean(values.split(",")[0], available)
             raise RunError(f"no finished run under {root} has {key}={values}", remedy)
     runs = [
         (folder, metrics)
         for folder, metrics in finished
-        if all(_values(metrics[key]) & set(values.split(",")) for key, values in filters.items())
+        if all(_values(metrics, key) & set(values.split(",")) for key, values in filters.items())
     ]
     if not runs:
         raise RunError(f"no finished run under {root} matches", "train one first, e.g. llm4rec train model=unisrec")
     return runs
 
 
-def _values(field: Any) -> set[str]:
+def _values(metrics: Mapping[str, Any], key: str) -> set[str]:
+    """Return the values that a filter with this key may name; of an average over draws, also its protocol alone."""
+    if key == "protocol" and "draws" in metrics:
+        return {metrics[key], protocol_without_draw(metrics[key])}
+    field = metrics[key]
     return set(field) if isinstance(field, list) else {str(field)}
 
 

@@ -199,6 +199,13 @@ def test_draws_and_seeds_are_averaged_together(write, compared):
     assert result["metrics"]["hr@1"]["b"] == 0.625
 
 
+def test_a_seed_that_lacks_draws_is_asked_for_with_them(write, llm4rec):
+    a, b = (write_draws(write, model, RANKS, RANKS) for model in ("random", "bpr_mf"))
+    write_draws(write, "random", RANKS, seed=1)
+    refused = llm4rec("compare", str(a), str(b), "--draws", "--seeds")
+    assert refused.code == 2 and "train each with -m seed=0,1,2 task.draw=0,1" in refused.err
+
+
 def test_over_draws_both_need_the_same_of_which_there_are_several(write, llm4rec):
     a = write_draws(write, "popularity", RANKS, RANKS)
     b = write_draws(write, "item_knn", RANKS, RANKS, RANKS)
