@@ -139,6 +139,7 @@ def problems_in(name: str) -> list[ConfigProblem]:
         return [locate(problem) for problem in _problems_of_table(_file(name), option)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
+    overrides = [f"model={option.partition('/')[0]}"] if group == "prompt" else []  # which `_overrides_for` may compose
     try:
         with usage_errors():
             overrides = _overrides_for(group, option)
