@@ -39,9 +39,7 @@ from llm4rec_cli.errors import (
 
 log = logging.getLogger(__name__)
 
-OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # folder with one JSON file per job of a sweep, whichever process ran it
 VERBOSE = "LLM4REC_VERBOSE"  # set by -v, also for the processes of a sweep
-SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the sweep
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 # Commands with options as well as overrides: see `parser()` in their modules.
 WITH_OPTIONS = ("recommend", "tune", "inspect_data", "inspect_memorisation")
@@ -94,13 +92,12 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "", op
         return 0
     with usage_errors():
         typed = sweep_model_settings(typed) if sweep else typed
-        start = partial(launch, _sweep_job, command, flags, typed)
         if sweep:
             _warn_of_refused_jobs(command, typed)
             with _outcome_folder(overrides) as outcomes:
-                os.environ |= {OUTCOMES: outcomes, SWEEP_PROCESS: str(os.getpid())}
-                return _run_sweep(start, Path(outcomes))
-        start()
+                run_job = partial(_sweep_job, outcomes, os.getpid())
+                return _run_sweep(partial(launch, run_job, command, flags, typed), outcomes)
+        launch(lambda _: None, command, flags, typed)  # Hydra prints what the flags ask for, and runs no job
         return 0
 
 
@@ -163,9 +160,15 @@ def _warn_of_refused_jobs(command: str, typed: list[str]) -> None:
         log.warning("%d of %d jobs will fail, such as %s: %s", len(overrides), len(jobs), overrides[0], problem)
 
 
-def _sweep_job(job: Job) -> None:
-    """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on."""
-    if os.environ[SWEEP_PROCESS] != str(os.getpid()):  # a launcher's process: jobs log at the same time
+def _sweep_job(outcomes: Path, sweep_process: int, job: Job) -> None:
+    """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on.
+
+    Args:
+        outcomes: the folder that its outcome is written to, as JSON. It is no environment variable, as a launcher's
+            processes may outlive a sweep and keep the environment of the first.
+        sweep_process: id of the process that started the sweep.
+    """
+    if sweep_process != os.getpid():  # a launcher's process: jobs log at the same time
         log_to_stderr(f"[job {job.number}] ")
         processes.keep_freed_memory()
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
@@ -179,7 +182,7 @@ def _sweep_job(job: Job) -> None:
         outcome |= {"status": result.status, "folder": str(result.folder)}
     except BrokenPipeError:  # nobody reads what is printed any more; a finished run is only shown again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _sweep_job(job)
+        _sweep_job(outcomes, sweep_process, job)
         return
     except DryRun as dry_run:
         outcome |= {"status": "shown", "error": dry_run.problem}
@@ -190,17 +193,17 @@ def _sweep_job(job: Job) -> None:
         known = as_environment_error(error)
         outcome["error"] = known.problem if known else f"{type(error).__name__}: {error}"
         log.error("%s: %s", overrides, f"{known.problem} ({known.remedy})" if known else traceback.format_exc())
-    (Path(os.environ[OUTCOMES]) / f"{job.number:06d}.json").write_text(json.dumps(outcome))
+    (outcomes / f"{job.number:06d}.json").write_text(json.dumps(outcome))
 
 
 @contextlib.contextmanager
-def _outcome_folder(overrides: list[str]) -> Iterator[str]:
+def _outcome_folder(overrides: list[str]) -> Iterator[Path]:
     """Yield a temporary folder under paths.outputs, as a launcher's jobs may run on other machines."""
     typed = dict(override.split("=", 1) for override in overrides if "=" in override)
     folder = Path(typed.get("paths.outputs", "outputs").strip("'\"")).expanduser().resolve() / ".sweeps"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as outcomes:
-        yield outcomes
+        yield Path(outcomes)
 
 
 def _run_sweep(start: Callable[[], None], outcomes: Path) -> int:

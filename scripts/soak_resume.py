@@ -24,7 +24,7 @@ COMMAND = (
     *("model.hidden_size=32", "model.inner_size=32", "model.layers=1", "model.experts=2"),
     *("model.encoder.max_length=16", "paths.cache=cache"),
 )
-NOT_COMPARED = ("seconds", "peak_rss_mb")  # keys of metrics.json
+NOT_COMPARED = ("seconds", "peak_rss_mb")  # keys of training_done.json and metrics.json
 RUN = f"outputs/{MODEL}/demo/sequential/seed0-*"
 
 # Event -> glob in the working folder; the run is killed as soon as a path matches.
@@ -136,11 +136,12 @@ def state(folder: Path) -> str:
 def outputs(folder: Path) -> dict[str, object]:
     """Return all outputs of a finished run that must not depend on a kill."""
     (run,) = folder.glob(RUN)
+    done = json.loads((run / "checkpoints/training_done.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())
     weights = {str(p.relative_to(run)): p.read_bytes() for p in run.glob("checkpoints/*/model.safetensors")}
     return {
         **weights,
-        "training_done": (run / "checkpoints/training_done.json").read_text(),
+        "training_done": {key: value for key, value in done.items() if key not in NOT_COMPARED},
         "metrics": {key: value for key, value in metrics.items() if key not in NOT_COMPARED},
         "status": json.loads((run / "status.json").read_text())["status"],
         "predictions": pd.read_parquet(run / "predictions.parquet").to_json(),

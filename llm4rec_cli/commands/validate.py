@@ -5,7 +5,8 @@ llm4rec validate dataset/mine experiment             one option, and all options
 llm4rec validate conf/dataset/mine.yaml              one file
 llm4rec validate papers                              the tables of the papers: conf/paper
 
-Each option is composed with the defaults of all other groups, prompts together with the model's default prompts.
+Each option is composed with the defaults of all other groups, prompts together with the model's default prompts. Of a
+paper's table each row, column and evaluation is composed once, and not each of their combinations.
 Unknown keys and wrong types are reported first. Configs without these are checked for missing values, values out of
 range, unknown readers, file roles, floors and metrics, prompts that cannot be filled in, and models that do not support
 their task. Files in ./conf that are never read are reported too. No raw data is read and nothing is trained.
@@ -18,7 +19,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
@@ -52,7 +53,6 @@ from llm4rec_cli.tasks.base import ranks_impressions
 READ = (*FOLDERS, search.GROUP, paper.GROUP)  # the folders of conf/ that are read
 DATA = (search.GROUP, paper.GROUP)  # of which a user's file comes before a shipped one
 NOUNS = {search.GROUP: "search space", paper.GROUP: "paper table"}  # of a config, where its folder's name is none
-COMPOSED: dict[frozenset[str], list[Llm4RecError]] = {}  # overrides of papers' tables -> their problems, in one call
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="group/option, a group, or a file (default: all)")
     arguments = parser.parse_args(argv).names
     register_types()
-    COMPOSED.clear()
+    _problems_of_overrides.cache_clear()  # the files may have changed
     known = [f"{group}/{option}" for group in READ for option in options(group)]
     names = [name for argument in arguments for name in _matching(argument, known)] or known
     by_name = {name: problems_in(name) for name in names}
@@ -139,6 +139,7 @@ def problems_in(name: str) -> list[ConfigProblem]:
         return [locate(problem) for problem in _problems_of_table(_file(name), option)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
+    overrides = [f"model={option.partition('/')[0]}"] if group == "prompt" else []  # which `_overrides_for` may compose
     try:
         with usage_errors():
             overrides = _overrides_for(group, option)
@@ -194,8 +195,7 @@ def _problems_of_table(file: Path, name: str) -> list[Llm4RecError]:
     ]
     if unknown:
         return list(unknown)
-    typed = {_without_dataset(overrides): overrides for overrides in _overrides_of_table(table)}
-    problems = [error for key, overrides in typed.items() for error in _problems_of_overrides(key, overrides)]
+    problems = [error for overrides in _overrides_of_table(table) for error in _problems_of_overrides(overrides)]
     return [*problems, *_problems_of_values(table)]
 
 
@@ -205,7 +205,7 @@ def _datasets_of_table(table: paper.Table) -> list[str]:
 
 
 def _overrides_of_table(table: paper.Table) -> Iterator[tuple[str, ...]]:
-    """Yield the overrides of the first cell with each row, size of a row, and evaluation."""
+    """Yield the overrides of the first cell with each row, column, size of either, and evaluation."""
     first: set[tuple[Any, ...]] = set()
     for size in paper.Size:
         for cell in table.cells():
@@ -214,6 +214,7 @@ def _overrides_of_table(table: paper.Table) -> Iterator[tuple[str, ...]]:
             own = size is paper.Size.paper or size in cell.row.train
             uses: set[tuple[Any, ...]] = {
                 ("row", cell.row.label, size) if own else ("size", size),
+                ("column", cell.column.label, size),
                 ("eval", table.eval_overrides(cell)),
             }
             if uses <= first:
@@ -228,23 +229,14 @@ def _overrides_of_table(table: paper.Table) -> Iterator[tuple[str, ...]]:
             yield from filter(None, (start, paper.merged([train, table.eval_overrides(cell)])))
 
 
-def _without_dataset(overrides: Sequence[str]) -> frozenset[str]:
-    return frozenset(override for override in overrides if not override.startswith("dataset="))
-
-
-def _problems_of_overrides(key: frozenset[str], overrides: Sequence[str]) -> list[Llm4RecError]:
-    """Return why `train` would refuse these overrides before it reads data.
-
-    Args:
-        key: the overrides without the dataset: tables share many, and each is composed once.
-    """
-    if key not in COMPOSED:
-        try:
-            with usage_errors():
-                COMPOSED[key] = _problems_before_data(_config([hydra_override(override) for override in overrides]))
-        except UsageError as error:
-            COMPOSED[key] = [error]
-    return COMPOSED[key]
+@cache
+def _problems_of_overrides(overrides: tuple[str, ...]) -> list[Llm4RecError]:
+    """Return why `train` would refuse these overrides, which several tables may share, before it reads data."""
+    try:
+        with usage_errors():
+            return _problems_before_data(_config([hydra_override(override) for override in overrides]))
+    except UsageError as error:
+        return [error]
 
 
 def _problems_of_values(table: paper.Table) -> Iterator[UsageError]:

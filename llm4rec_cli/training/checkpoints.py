@@ -33,6 +33,7 @@ class Checkpoint:
         score: the validation metric at that step.
         best_step: the step with the best weights until then.
         trained_on: processes, device and precision, as in `2 x cpu, fp32`; dropout and rounding depend on them.
+        seconds: training time until that step, in all processes that trained one after the other; 0 in older manifests.
         sha256: hash of the weights.
     """
 
@@ -41,10 +42,13 @@ class Checkpoint:
     score: float
     best_step: int
     trained_on: str
+    seconds: float
     sha256: str
 
 
-def seal(folder: Path, step: int, score: float, trained_on: str, before: list[Checkpoint]) -> Checkpoint:
+def seal(
+    folder: Path, step: int, score: float, trained_on: str, seconds: float, before: list[Checkpoint]
+) -> Checkpoint:
     """Make the files in `folder` a complete checkpoint: flush them to disk, then write the manifest.
 
     Args:
@@ -57,10 +61,10 @@ def seal(folder: Path, step: int, score: float, trained_on: str, before: list[Ch
             flush(path)
             files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     best_step = step if all(score > c.score for c in before) else best(before).step
-    facts = {"step": step, "score": score, "best_step": best_step, "trained_on": trained_on}
+    facts = {"step": step, "score": score, "best_step": best_step, "trained_on": trained_on, "seconds": seconds}
     write_json(folder / MANIFEST, facts | {"files": files})
     flush(folder.parent)
-    return Checkpoint(folder, step, score, best_step, trained_on, str(files[WEIGHTS]["sha256"]))
+    return Checkpoint(folder, step, score, best_step, trained_on, seconds, str(files[WEIGHTS]["sha256"]))
 
 
 def list_complete(root: Path) -> list[Checkpoint]:
@@ -98,7 +102,7 @@ def rotate(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
 
 def mark_finished(root: Path, last: Checkpoint) -> None:
     """Record that training ended with checkpoint `last`, so that it is not resumed."""
-    write_json(root / TRAINING_DONE, {"step": last.step, "best_step": last.best_step})
+    write_json(root / TRAINING_DONE, {"step": last.step, "best_step": last.best_step, "seconds": last.seconds})
 
 
 def write_imported(root: Path, state: Mapping[str, Tensor]) -> Checkpoint:
@@ -109,7 +113,7 @@ def write_imported(root: Path, state: Mapping[str, Tensor]) -> Checkpoint:
     folder = root / "checkpoint-0"
     folder.mkdir(parents=True)
     save_file({name: weight.contiguous() for name, weight in state.items()}, folder / WEIGHTS)
-    checkpoint = seal(folder, 0, 0.0, "imported", [])
+    checkpoint = seal(folder, 0, 0.0, "imported", 0.0, [])
     mark_finished(root, checkpoint)
     return checkpoint
 
@@ -177,4 +181,6 @@ def _read(folder: Path) -> Checkpoint | None:
         if not path.is_file() or path.stat().st_size != fact["bytes"] or sha256(path) != fact["sha256"]:
             return None
     facts = {key: manifest[key] for key in ("step", "score", "best_step", "trained_on")}
-    return Checkpoint(folder, **facts, sha256=manifest["files"][WEIGHTS]["sha256"])
+    return Checkpoint(
+        folder, **facts, seconds=manifest.get("seconds", 0.0), sha256=manifest["files"][WEIGHTS]["sha256"]
+    )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,11 +53,13 @@ class FitResult:
         epochs: passes over the rows until training ended.
         best_epoch: the epoch of the loaded weights: the best on validation, or the last with `keep=last`.
         best_score: its validation metric.
+        earlier_seconds: training time of processes that were killed, until the checkpoint that was resumed from.
     """
 
     epochs: float
     best_epoch: float
     best_score: float
+    earlier_seconds: float = field(compare=False)
 
 
 def fit(
@@ -96,8 +99,9 @@ def fit(
             "use data with longer histories, or a model that is not trained: llm4rec list models",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if not processes.from_first(lambda: _is_done(folder)):
-        last = _train(model, rows, validate, config, folder, log_path, seed, on_epoch)
+    is_done = processes.from_first(lambda: _is_done(folder))
+    if not is_done:
+        last, earlier_seconds = _train(model, rows, validate, config, folder, log_path, seed, on_epoch)
         processes.from_first(lambda: checkpoints.mark_finished(folder, last))
     best = load_best(model, folder)
     steps_an_epoch = -(-len(rows) // config.batch_size)
@@ -106,6 +110,7 @@ def fit(
         epochs=done["step"] / steps_an_epoch,
         best_epoch=best.step / steps_an_epoch,
         best_score=best.score,
+        earlier_seconds=done.get("seconds", 0.0) if is_done else earlier_seconds,
     )
 
 
@@ -131,8 +136,12 @@ def _train(
     log_path: Path,
     seed: int,
     on_epoch: Callable[[int, float], None] | None,
-) -> checkpoints.Checkpoint:
-    """Train, from the last complete checkpoint if there is one; return the last checkpoint."""
+) -> tuple[checkpoints.Checkpoint, float]:
+    """Train, from the last complete checkpoint if there is one.
+
+    Returns:
+        the last checkpoint, and the training time until the one that was resumed from.
+    """
     device = next(model.parameters()).device.type
     steps_an_epoch = -(-len(rows) // config.batch_size)
     arguments = _arguments(config, folder, device, steps_an_epoch, seed)
@@ -147,13 +156,14 @@ def _train(
             f"{folder} was started on {complete[-1].trained_on}, and would end with other weights on {trained_on}",
             "use the same number of processes, device and precision, or start over with force=true",
         )
-    recorder = _Recorder(trainer, complete, log_path, trained_on, config.keep)
+    earlier_seconds = complete[-1].seconds if complete else 0.0
+    recorder = _Recorder(trainer, complete, log_path, trained_on, config.keep, earlier_seconds)
     trainer.add_callback(recorder)
     if on_epoch:
         trainer.add_callback(_CallOnEpoch(on_epoch))
     if complete and _ended(complete[-1]):
         log.info("training ended at step %d", complete[-1].step)
-        return complete[-1]
+        return complete[-1], earlier_seconds
     if complete:
         log.info("resuming at step %d", complete[-1].step)
     if processes.is_first():
@@ -163,7 +173,7 @@ def _train(
         trainer.add_callback(_ShowProgress(progress, trainer, config.epochs))
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # raised by accelerate
         trainer.train(resume_from_checkpoint=str(complete[-1].folder) if complete else None)
-    return recorder.kept[-1]
+    return recorder.kept[-1], earlier_seconds
 
 
 def _arguments(config: TrainerConfig, folder: Path, device: str, steps_an_epoch: int, seed: int) -> TrainingArguments:
@@ -392,10 +402,17 @@ class _Recorder(TrainerCallback):
     """Write one line per epoch to train_log.jsonl, seal each checkpoint, keep the best and the last."""
 
     def __init__(
-        self, trainer: _Trainer, kept: list[checkpoints.Checkpoint], log_path: Path, trained_on: str, keep: Keep
+        self,
+        trainer: _Trainer,
+        kept: list[checkpoints.Checkpoint],
+        log_path: Path,
+        trained_on: str,
+        keep: Keep,
+        earlier_seconds: float,
     ) -> None:
         self.trainer, self.kept, self.log_path, self.trained_on = trainer, kept, log_path, trained_on
         self.keep = keep
+        self.start = time.monotonic() - earlier_seconds  # as if one process had trained all the time
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not processes.is_first():
@@ -415,7 +432,8 @@ class _Recorder(TrainerCallback):
         def seal_and_rotate() -> list[checkpoints.Checkpoint]:
             flush(self.log_path)  # on disk before its checkpoint
             earlier = self.kept if self.keep == Keep.best else []
-            last = checkpoints.seal(folder, state.global_step, self.trainer.score, self.trained_on, earlier)
+            seconds = round(time.monotonic() - self.start, 3)
+            last = checkpoints.seal(folder, state.global_step, self.trainer.score, self.trained_on, seconds, earlier)
             return checkpoints.rotate([*self.kept, last])
 
         processes.gathered(None)  # wait until every process has written its random state

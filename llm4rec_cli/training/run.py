@@ -111,7 +111,7 @@ def run_unless_finished(
             stages.save_artifacts(model, folder)
             clock.lap("build")
             with trackers.opened(spec.config.trainer.report_to if spec.model.trainable else (), folder) as report:
-                training = _fit(spec, model, split, folder, on_epoch) if spec.model.trainable else None
+                training = _fit(spec, model, split, folder, clock, on_epoch) if spec.model.trainable else None
                 clock.lap("train")
                 metrics = stages.evaluate(
                     spec,
@@ -132,8 +132,14 @@ def run_unless_finished(
     return Outcome("done", address.folder), metrics
 
 
-def _fit(spec: RunSpec, model: Any, split: Split, folder: Path, on_epoch: OnEpoch | None = None) -> dict[str, float]:
-    """Fit the weights; return the `training` entry of metrics.json."""
+def _fit(
+    spec: RunSpec, model: Any, split: Split, folder: Path, clock: stages.Clock, on_epoch: OnEpoch | None
+) -> dict[str, float]:
+    """Fit the weights; return the `training` entry of metrics.json.
+
+    Args:
+        clock: gets the seconds of processes that were killed in training.
+    """
     from llm4rec_cli.training.fit import fit
 
     n_trainable = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
@@ -153,6 +159,7 @@ def _fit(spec: RunSpec, model: Any, split: Split, folder: Path, on_epoch: OnEpoc
         config.seed,
         on_epoch,
     )
+    clock.seconds["train"] = result.earlier_seconds
     return {
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,

@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -110,7 +111,6 @@ class Search:
             UsageError: the folder holds a search with other settings.
         """
         import optuna
-        import optuna.storages.journal
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder, self.space, self.start, self.seed = folder, space, start, seed
@@ -123,7 +123,7 @@ class Search:
                 raise UsageError(
                     f"{folder} holds a search with other settings or another space", "--name NAME for another search"
                 )
-            storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
+            storage = optuna.storages.JournalStorage(_journal(folder / JOURNAL))
             new = not (folder / SETTINGS).exists()
             self.study = optuna.create_study(
                 storage=storage,
@@ -292,6 +292,21 @@ class Search:
             for trial in self.study.get_trials(deepcopy=False)
             if trial.state in names and _error(trial) != REPEATED
         ]
+
+
+def _journal(path: Path) -> Any:
+    """Return Optuna's journal, without a last line that a killed process left incomplete: the next entry would continue
+    that line, and the journal could not be read any more."""
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    lock = JournalFileSymlinkLock(str(path))
+    journal = JournalFileBackend(str(path), lock)
+    lock.acquire()  # other processes write to the journal meanwhile
+    try:
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    finally:
+        lock.release()
+    return journal
 
 
 def _error(trial: Any) -> str | None:

@@ -249,6 +249,11 @@ def test_wrong_arguments_are_refused(llm4rec, typed, problem, remedy):
 INVALID = {
     "an override": ("model=popularity", "model=popularty", "unknown model 'popularty'"),
     "an option of a column": ("dataset=amazon2014-toys,", "dataset=amazon2014-toy,", "unknown dataset"),
+    "a dataset that only a later column has": (
+        "toys, small: dataset=demo,",
+        "toys, small: dataset=demo_news task=sequential,",
+        "dataset.split=mind splits impressions",
+    ),
     "a printed number": ("model: Caser", "model: Casserole", "'Caser' has no printed hr@5 on 'Beauty'"),
     "several numbers": (", unsourced: The paper has no floors.", "", "'popular' selects several numbers of hr@5"),
     "a reason": ("The project does not have this baseline.", "none", "'quoted' is no sentence"),

@@ -158,6 +158,15 @@ def test_parallel_jobs_give_the_same_runs_as_sequential_ones(launcher, tiny, swe
     assert alone.metrics["metrics"] == read(run)["metrics"]
 
 
+@pytest.mark.slow
+def test_processes_that_joblib_keeps_for_a_second_sweep_write_their_outcomes(llm4rec):
+    for seeds in ("0,1", "2,3"):
+        swept = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=random", f"seed={seeds}", *TINY[-2:])
+        answer = llm4rec("train", "-m", *swept)
+        assert answer.code == 0, answer.err
+        assert states(answer) == ["done"] * 2
+
+
 def test_parallel_jobs_use_one_thread_each(llm4rec, monkeypatch):
     seen = []
     monkeypatch.setattr(launch, "_summarise", lambda _: seen.append(os.environ.get("OMP_NUM_THREADS")) or 0)
@@ -177,8 +186,8 @@ def test_a_launcher_that_is_not_there_is_named_with_what_brings_it(llm4rec):
 def test_a_launcher_that_is_killed_still_leaves_the_table_of_what_was_done(llm4rec, monkeypatch):
     done = launch._sweep_job
 
-    def killed(config):
-        done(config)
+    def killed(*arguments):
+        done(*arguments)
         raise MemoryError  # as a launcher does whose worker is gone
 
     monkeypatch.setattr(launch, "_sweep_job", killed)

@@ -197,6 +197,17 @@ def test_a_run_that_was_killed_while_it_wrote_is_finished_the_next_time(llm4rec,
     assert llm4rec("report", "model=sasrec").code == 0
 
 
+def test_the_training_time_of_a_run_killed_before_its_metrics_includes_that_of_the_killed_process(llm4rec, trained):
+    done = trained / "checkpoints/training_done.json"
+    assert read(done)["seconds"] > 0
+    write_json(done, read(done) | {"seconds": 1000.0})
+    (trained / "metrics.json").unlink()
+    answer = llm4rec("train", *TINY)
+    assert answer.folder.name == trained.name
+    assert "epoch 1" not in answer.err
+    assert 1000 < answer.metrics["seconds"]["train"] < 1100
+
+
 # ---- the address
 
 

@@ -1,5 +1,7 @@
 """`validate`: all configs, all errors at once, each with file, line and remedy."""
 
+import shutil
+
 import pytest
 
 from llm4rec_cli.commands import validate
@@ -274,6 +276,20 @@ def test_an_error_is_reported_once_in_its_own_file_and_not_in_configs_that_build
     answer = llm4rec("validate")
     assert [line.split(": ")[0] for line in answer.out.splitlines() if "conf/" in line] == ["conf/dataset/mine.yaml:2"]
     assert "1 error; 2 invalid configs" in answer.out
+
+
+def test_a_model_that_is_no_yaml_is_reported_with_its_line_for_its_prompts_too(llm4rec, tmp_path, monkeypatch):
+    shipped = tmp_path / "shipped"
+    shutil.copytree(composing.conf_dir(), shipped)
+    for module in (composing, validate):
+        monkeypatch.setattr(module, "conf_dir", lambda: shipped)
+    n_lines = len((shipped / "model/p5.yaml").read_text().splitlines())
+    with (shipped / "model/p5.yaml").open("a") as file:
+        file.write("\tlayers: 1\n")
+    answer = llm4rec("validate", "prompt/p5/direct")
+    assert answer.code == 2, answer.err
+    assert f"shipped/model/p5.yaml:{n_lines + 1}: invalid YAML" in answer.out
+    assert "1 error; 1 invalid config" in answer.out
 
 
 def test_a_file_that_is_not_utf8_is_reported(llm4rec, tmp_path):

@@ -15,7 +15,7 @@ def saved(root, step, score=0.0):
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights of step %d" % step)
     (folder / "optimizer.pt").write_bytes(b"state")
-    checkpoints.seal(folder, step, score, "1 x cpu", before)
+    checkpoints.seal(folder, step, score, "1 x cpu", 2.5 * step, before)
     return folder
 
 
@@ -26,6 +26,7 @@ def test_a_manifest_holds_the_size_and_hash_of_each_file(tmp_path):
         "score": 0.25,
         "best_step": 3,
         "trained_on": "1 x cpu",
+        "seconds": 7.5,
         "files": {
             "model.safetensors": {"bytes": 17, "sha256": sha256(folder / "model.safetensors")},
             "optimizer.pt": {"bytes": 5, "sha256": sha256(folder / "optimizer.pt")},
@@ -36,7 +37,7 @@ def test_a_manifest_holds_the_size_and_hash_of_each_file(tmp_path):
 def test_sealing_drops_the_pickled_arguments(tmp_path):
     folder = saved(tmp_path, 1, 0.0)
     (folder / "training_args.bin").write_bytes(b"pickle")
-    checkpoints.seal(folder, 1, 0.0, "1 x cpu", [])
+    checkpoints.seal(folder, 1, 0.0, "1 x cpu", 2.5, [])
     assert not (folder / "training_args.bin").exists()
     assert checkpoints.list_complete(tmp_path)
 
@@ -44,7 +45,7 @@ def test_sealing_drops_the_pickled_arguments(tmp_path):
 def test_sealing_again_does_not_count_the_manifest(tmp_path):
     folder = saved(tmp_path, 1, 0.5)
     before = (folder / "manifest.json").read_text()
-    checkpoints.seal(folder, 1, 0.5, "1 x cpu", [])
+    checkpoints.seal(folder, 1, 0.5, "1 x cpu", 2.5, [])
     assert (folder / "manifest.json").read_text() == before
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from llm4rec_cli import progress
 from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.errors import DataError, RunError
+from llm4rec_cli.files import write_json
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training import fit as fit_module
 from llm4rec_cli.training.fit import fit, load_best
@@ -270,6 +271,32 @@ def test_finished_training_is_not_repeated(tmp_path):
     assert validation.weights == []
     assert equal(weights_of(again), weights_of(whole))
     assert fitted == expected
+
+
+def test_the_seconds_of_killed_processes_are_known(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, killed_at=3)
+    (manifest,) = (tmp_path / "checkpoints").glob("checkpoint-*/manifest.json")
+    facts = json.loads(manifest.read_text())
+    assert facts["seconds"] > 0
+    write_json(manifest, facts | {"seconds": 100.0})
+    resumed, _, _ = trained(tmp_path, [3, 4, 5, 6])
+    assert resumed.earlier_seconds == 100
+    again, _, _ = trained(tmp_path, [])
+    (manifest,) = (tmp_path / "checkpoints").glob("checkpoint-*/manifest.json")
+    assert again.earlier_seconds == json.loads(manifest.read_text())["seconds"] > 100
+
+
+def test_a_checkpoint_of_before_whose_seconds_are_not_known_is_resumed(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, killed_at=3)
+    (manifest,) = (tmp_path / "checkpoints").glob("checkpoint-*/manifest.json")
+    facts = json.loads(manifest.read_text())
+    del facts["seconds"]
+    write_json(manifest, facts)
+    resumed, _, validation = trained(tmp_path, [3, 4, 5, 6])
+    assert len(validation.weights) == 4
+    assert resumed.earlier_seconds == 0
 
 
 def test_training_goes_on_from_the_checkpoint_before_a_torn_one(tmp_path):

@@ -52,6 +52,16 @@ def test_a_search_goes_on_where_it_ended_with_the_proposals_of_one_that_never_di
     search().run(Budget(trials=8), lambda *_: pytest.fail("the budget is spent"))
 
 
+def test_a_search_killed_while_it_wrote_to_its_journal_goes_on_and_can_be_opened_again(search, tmp_path):
+    search().run(Budget(trials=2), closeness)
+    journal = tmp_path / "tune" / tuning.JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-5])  # the end of the second trial
+    search().run(Budget(trials=3), closeness)
+    counted = [trial for trial in search().trials() if trial.counts]
+    assert [trial.state for trial in counted] == ["complete"] * 3
+    assert len({trial.settings["trainer.learning_rate"] for trial in counted}) == 3
+
+
 def test_trial_0_may_lie_outside_the_space_and_the_others_do_not(tmp_path):
     space = {
         "trainer.weight_decay": Interval(1e-5, 1e-1, log=True),
