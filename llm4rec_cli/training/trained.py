@@ -16,8 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import all_declarations, key_role, keys_with_role
@@ -29,14 +27,16 @@ from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.catalog import (
     CHECKPOINTS,
-    CONFIG,
     IMPORT,
     STATUS,
+    added_defaults,
     finished_metrics,
     finished_runs,
     read_json,
     resolve_runs,
     run_folder,
+    stored_config,
+    stored_value,
 )
 from llm4rec_cli.runs.identity import Address, address_of, plain, pretrained_weights, text_encoder_identity
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
@@ -158,10 +158,10 @@ def _compose_run(
     composed = compose(overrides)
     spec = RunSpec(resolved_config(composed), "eval", requested.typed, composed.choices)
     rules.check(spec)
-    stored: Any = OmegaConf.load(folder / CONFIG)
+    stored = stored_config(folder)
     if spec.model.task_bound and not _trained_for(stored, spec.config):
         raise UsageError(
-            f"{folder} was trained for task '{stored.task.name}' and can only be evaluated on it",
+            f"{folder} was trained for task '{stored['task']['name']}' and can only be evaluated on it",
             f"train for this task: llm4rec train model={spec.model.name} task={spec.task.name}, or task=all",
         )
     raise_first(_problems_with_settings(spec.config, stored, folder))
@@ -184,15 +184,15 @@ def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
             raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
         return expected, status, named
     keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
-    config = OmegaConf.create(plain(requested.config))
+    config = plain(requested.config)
     task_typed = {"task", "experiment"} & requested.typed_keys
     for folder, metrics in finished_runs(requested.outputs):
         status = read_json(folder / STATUS)
         if status.get("command") != "train" or not config_class(metrics["model"]).trainable:
             continue
-        stored: Any = OmegaConf.load(folder / CONFIG)
+        stored = stored_config(folder)
         asked_for = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
-        if stored.task.question == Question.pretrain.name and not asked_for:
+        if stored["task"]["question"] == Question.pretrain.name and not asked_for:
             continue  # pre-training runs match only if requested explicitly
         if task_typed and config_class(metrics["model"]).task_bound and not _trained_for(stored, requested.config):
             continue
@@ -210,9 +210,10 @@ def _named_folder(path: Path, outputs: Path) -> Path:
     return path.resolve()
 
 
-def _trained_for(stored: Any, config: Config) -> bool:
+def _trained_for(stored: dict[str, Any], config: Config) -> bool:
     """Return whether a run was trained for this task, or for all tasks."""
-    return stored.task.question == Question.all.name or stored.task.name == config.task.name
+    task = stored["task"]
+    return bool(task["question"] == Question.all.name or task["name"] == config.task.name)
 
 
 def _training_keys(typed: Sequence[str]) -> list[str]:
@@ -231,11 +232,18 @@ def _intervention_keys() -> list[str]:
     return [declared.key for declared in all_declarations() if declared.role is Role.intervention]
 
 
-def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, stored_choices: dict[str, str]) -> bool:
+def _matches(
+    key: str,
+    config: dict[str, Any],
+    choices: Mapping[str, str],
+    stored: dict[str, Any],
+    stored_choices: Mapping[str, str],
+) -> bool:
+    """Return whether a setting of a config, or its choice in a config group, is that of a run."""
     if key in ("model", "dataset", "trainer", "experiment"):
         return str(choices.get(key)) == str(stored_choices.get(key))
     key = key.partition("@")[2] or key  # prompt/p5@model.prompts
-    return bool(OmegaConf.select(config, key) == OmegaConf.select(stored, key))
+    return bool(stored_value(config, key) == stored_value(stored, key))
 
 
 def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
@@ -254,7 +262,7 @@ def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
     return [*(override for override in stored if kept(key_typed(override))), *typed]
 
 
-def _problems_with_settings(config: Config, stored: Any, folder: Path) -> Iterator[RunError]:
+def _problems_with_settings(config: Config, stored: dict[str, Any], folder: Path) -> Iterator[RunError]:
     """Yield the settings of model, item text and held-out data that are not those of the trained weights.
 
     A YAML may have changed since. A setting that is newer than the run has the default that the run had in effect.
@@ -265,8 +273,9 @@ def _problems_with_settings(config: Config, stored: Any, folder: Path) -> Iterat
     own = walk.declarations(type(config.model))
     of_evaluation = {setting.key for setting in own if setting.role in EVALUATION_ROLES}
     left_out = {f"model.{key}" for key in (*config.model.provenance_settings, *of_evaluation)}
-    newer = {s.key: plain(s.field.default) for s in walk.settings(config) if s.field.metadata.get("added")}
-    then, now = newer | _leaves(plain(stored)), _leaves(plain(config))
+    now = _leaves(plain(config))
+    newer = {key: default for key, default in added_defaults(config.model.name).items() if key in now}
+    then = newer | _leaves(stored)
     for key in dict.fromkeys([*now, *then]):
         paths = list(itertools.accumulate(key.split("."), "{}.{}".format))
         if not left_out.isdisjoint(paths) or {"model", "dataset.text", *_intervention_keys()}.isdisjoint(paths):
@@ -346,18 +355,18 @@ def find_init_run(spec: RunSpec) -> InitRun | None:
 
 def _problems_of_init_run(spec: RunSpec, folder: Path, metrics: dict[str, Any]) -> Iterator[UsageError]:
     """Yield why a training may not start from the weights of a run: data held out now, other shapes or text vectors."""
-    stored: Any = OmegaConf.load(folder / CONFIG)
-    now: Any = OmegaConf.create(plain(spec.config))
+    stored, now = stored_config(folder), plain(spec.config)
     # The settings that decide which interactions are held out; a control withholds none.
     held_out = sorted(keys_with_role(Role.division, Role.intervention) - {"dataset.control"})
-    for key in held_out if stored.dataset.name == now.dataset.name else ():
-        if (theirs := OmegaConf.select(stored, key)) != OmegaConf.select(now, key):
+    for key in held_out if stored["dataset"]["name"] == spec.config.dataset.name else ():
+        if (theirs := stored_value(stored, key)) != stored_value(now, key):
             yield UsageError(
                 f"{folder} was trained on this dataset with {key}={theirs}: it may have seen what this run holds out",
                 f"{key}={theirs}, or start from a run on other data",
             )
     for key in ("name", *spec.model.init_shared_settings):
-        if (theirs := OmegaConf.select(stored.model, key)) != (ours := OmegaConf.select(now.model, key)):
+        theirs, ours = (stored_value(config, f"model.{key}") for config in (stored, now))
+        if theirs != ours:
             yield UsageError(
                 f"the weights of {folder} do not fit: they were trained with model.{key}={theirs}, not {ours}",
                 "use the settings that it was trained with, or train it again with these",
@@ -366,6 +375,6 @@ def _problems_of_init_run(spec: RunSpec, folder: Path, metrics: dict[str, Any]) 
         (named,) = (key for key, (kind, _) in pretrained_weights(spec.model).items() if kind is Weights.encoder)
         yield UsageError(
             f"the weights of {folder} do not fit: they were trained with another text encoder than "
-            f"{OmegaConf.select(now.model, named)}",
+            f"{stored_value(now, f'model.{named}')}",
             "use the encoder that it was trained with, or train it again with this one",
         )

@@ -194,11 +194,12 @@ def test_the_log_names_settings_of_the_training_that_were_not_typed(llm4rec, tra
     assert epochs not in line
 
 
-def test_settings_that_are_newer_than_a_run_have_the_default_that_it_had_in_effect(llm4rec, trained):
+@pytest.mark.parametrize("named", [True, False])
+def test_settings_that_are_newer_than_a_run_have_the_default_that_it_had_in_effect(llm4rec, trained, named):
     stored = yaml.safe_load((trained / "config.yaml").read_text())
     assert stored["dataset"].pop("train_impressions") == 1
     (trained / "config.yaml").write_text(yaml.safe_dump(stored))
-    assert llm4rec("eval", f"run={trained}", NO_FLOORS).code == 0
+    assert llm4rec("eval", *([f"run={trained}"] if named else ["model=sasrec"]), NO_FLOORS).code == 0
 
 
 def test_an_error_names_the_setting_that_differs_from_the_training_and_no_other(llm4rec, trained):
