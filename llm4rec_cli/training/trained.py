@@ -164,6 +164,7 @@ def _compose_run(
             f"{folder} was trained for task '{stored['task']['name']}' and can only be evaluated on it",
             f"train for this task: llm4rec train model={spec.model.name} task={spec.task.name}, or task=all",
         )
+    raise_first(_problems_with_typed(spec, stored, status["choices"], folder))
     raise_first(_problems_with_settings(spec.config, stored, folder))
     return TrainedRun(folder, status, metrics, overrides, spec)
 
@@ -260,6 +261,25 @@ def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
         return of_run and key not in keys and not (group == "task" and "task" in keys)
 
     return [*(override for override in stored if kept(key_typed(override))), *typed]
+
+
+def _problems_with_typed(
+    spec: RunSpec, stored: dict[str, Any], choices: Mapping[str, str], folder: Path
+) -> Iterator[UsageError]:
+    """Yield the typed settings of training, such as the seed, that are not those of the trained weights.
+
+    Only typed ones: a YAML may have changed since, and the numbers of the evaluation do not depend on them.
+
+    Args:
+        stored, choices: the config of the training, and its choices of config groups.
+    """
+    for override in spec.typed:
+        key = key_typed(override)
+        if key_role(key) is Role.training and not _matches(key, plain(spec.config), spec.choices, stored, choices):
+            yield UsageError(
+                f"{override} is not what {folder} was trained with: {choices.get(key, stored_value(stored, key))}",
+                "leave it out, or name a run that was trained with it: llm4rec list runs",
+            )
 
 
 def _problems_with_settings(config: Config, stored: dict[str, Any], folder: Path) -> Iterator[RunError]:

@@ -211,6 +211,24 @@ def test_an_error_names_the_setting_that_differs_from_the_training_and_no_other(
     assert "was trained with: 0.123\n" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("typed", "trained_with"), [("seed=5", "0"), ("trainer.epochs=2", "1"), ("trainer=default", "small")]
+)
+def test_a_run_cannot_be_evaluated_as_one_of_another_seed_or_training(llm4rec, trained, typed, trained_with):
+    answer = llm4rec("eval", f"run={trained}", typed, NO_FLOORS)
+    assert answer.code == 2
+    problem, remedy = answer.err.splitlines()
+    assert problem.startswith(f"error: {typed} is not what ")
+    assert problem.endswith(f"{trained.name} was trained with: {trained_with}")
+    assert "leave it out" in remedy
+
+
+def test_settings_of_its_training_may_be_typed_and_those_without_effect_on_weights_may_differ(llm4rec, trained):
+    same = ("seed=0", "trainer.epochs=1", "trainer=small")
+    other = ("trainer.eval_batch_size=7", "trainer.report_to=[]", "task.max_examples=50")
+    assert llm4rec("eval", f"run={trained}", *same, *other, NO_FLOORS).metrics["n_examples"] == 50
+
+
 def test_a_run_of_a_version_with_another_setting_cannot_be_evaluated(llm4rec, trained):
     stored = yaml.safe_load((trained / "config.yaml").read_text())
     stored["model"]["gone"] = 3
