@@ -1,25 +1,27 @@
 """Selecting the trained run that `eval` and `recommend` evaluate, and the run whose weights a training starts from.
 
-The trained run is `run=PATH`, PATH being its folder or the end of its path, or the newest one that matches the typed
-overrides. Its config is composed from its stored overrides and the typed ones.
+The trained run is `run=PATH`, PATH being its folder or the end of its path, or one that matches the typed overrides:
+the one with the fewest other settings, as what is not typed is at its default, and the newest of equals. Its config is
+composed from its stored overrides and the typed ones.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import logging
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import all_declarations, key_role, keys_with_role
-from llm4rec_cli.config.overrides import GROUPS, key_typed
+from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
@@ -46,11 +48,21 @@ from llm4rec_cli.training.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
 
+log = logging.getLogger(__name__)
+
 EVALUATION_ROLES = (
     Role.question,
     Role.extent,
     *NOT_HASHED,
 )  # what may differ from the trained run: the question, not the weights
+
+
+class FinishedTraining(NamedTuple):
+    """The folder of a finished training, its status.json and its metrics.json."""
+
+    folder: Path
+    status: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,12 +85,6 @@ class TrainedRun:
     @property
     def checkpoints(self) -> Path:
         return self.folder / CHECKPOINTS
-
-    @property
-    def settings_not_typed(self) -> list[str]:
-        """Overrides of its training that were not typed now: it may be the run of an ablation."""
-        typed = set(map(key_typed, self.spec.typed))
-        return [o for o in self.overrides if key_role(key := key_typed(o)) is Role.training and key not in typed]
 
     def address(self, dataset: RecDataset, weights: Checkpoint) -> Address:
         """Return the address of its evaluation.
@@ -115,7 +121,7 @@ class TrainedRun:
 
 
 def find(requested: RunSpec) -> TrainedRun:
-    """Return the run that `run` names, or the newest that matches the typed overrides.
+    """Return the run that `run` names, or else the best match of the typed overrides.
 
     Args:
         requested: the spec of the typed overrides, unchecked.
@@ -169,21 +175,61 @@ def _compose_run(
     return TrainedRun(folder, status, metrics, overrides, spec)
 
 
-def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """Return folder, status.json and metrics.json of the run that `run` names, or the newest match."""
+def settings_not_typed(overrides: Sequence[str], typed: set[str]) -> list[str]:
+    """Return the overrides of a training that change its data, model or fitting and whose keys are not typed.
+
+    Model, dataset, task and seed are left out: they say which training it is, and not how it differs from the default.
+    """
+    not_counted = {*typed, "model", "dataset", "task", "seed"}
+
+    def counts(key: str) -> bool:
+        return key == "experiment" or key_role(key) not in (None, *EVALUATION_ROLES)
+
+    return [as_typed(o) for o in overrides if (key := key_typed(o)) not in not_counted and counts(key)]
+
+
+def _select(requested: RunSpec) -> FinishedTraining:
+    """Return the run that `run` names, or the match of the newest one's model and dataset with the fewest settings that
+    are not typed, the newest of equals."""
     if requested.config.run is not None:
-        folder = _named_folder(Path(requested.config.run), requested.outputs)
-        named, status = finished_metrics(folder), read_json(folder / STATUS)
-        if named is None or status.get("command") not in ("train", IMPORT):
-            raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
-        if not config_class(named["model"]).trainable:
-            overrides = _overrides(status["overrides"], [o for o in requested.typed if key_typed(o) != "run"])
-            problem = f"{folder} is a run of {named['model']}, which has no weights to evaluate"
-            raise UsageError(problem, shlex.join(["llm4rec", "train", *overrides]))
-        expected = run_folder(requested.outputs, named)
-        if expected.resolve() != folder:
-            raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
-        return expected, status, named
+        return _named_run(requested)
+    matches = _matching_runs(requested)
+    if (newest := next(matches, None)) is None:
+        command = " ".join(["llm4rec train", *requested.typed])
+        raise RunError(f"no finished training run under {requested.outputs} matches what was typed", command)
+
+    def not_typed(run: FinishedTraining) -> list[str]:
+        return settings_not_typed(run.status["overrides"], requested.typed_keys)
+
+    same = [run for run in matches if all(run.metrics[key] == newest.metrics[key] for key in ("model", "dataset"))]
+    chosen = min([newest, *same], key=lambda run: len(not_typed(run)))
+    if chosen is not newest:
+        settings = [setting for setting in not_typed(newest) if setting not in not_typed(chosen)]
+        log.info(
+            "left out: %s, which is newer and was trained with %s; to evaluate it, type that, or run=%s",
+            *(newest.folder, " ".join(settings), newest.folder),
+        )
+    return chosen
+
+
+def _named_run(requested: RunSpec) -> FinishedTraining:
+    """Return the run that `run` names."""
+    folder = _named_folder(Path(str(requested.config.run)), requested.outputs)
+    named, status = finished_metrics(folder), read_json(folder / STATUS)
+    if named is None or status.get("command") not in ("train", IMPORT):
+        raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
+    if not config_class(named["model"]).trainable:
+        overrides = _overrides(status["overrides"], [o for o in requested.typed if key_typed(o) != "run"])
+        problem = f"{folder} is a run of {named['model']}, which has no weights to evaluate"
+        raise UsageError(problem, shlex.join(["llm4rec", "train", *overrides]))
+    expected = run_folder(requested.outputs, named)
+    if expected.resolve() != folder:
+        raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
+    return FinishedTraining(expected, status, named)
+
+
+def _matching_runs(requested: RunSpec) -> Iterator[FinishedTraining]:
+    """Yield the trainings that match the typed overrides, the newest first."""
     keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
     config = plain(requested.config)
     task_typed = {"task", "experiment"} & requested.typed_keys
@@ -198,9 +244,7 @@ def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         if task_typed and config_class(metrics["model"]).task_bound and not _trained_for(stored, requested.config):
             continue
         if all(_matches(key, config, requested.choices, stored, status["choices"]) for key in keys):
-            return folder, status, metrics
-    command = " ".join(["llm4rec train", *requested.typed])
-    raise RunError(f"no finished training run under {requested.outputs} matches what was typed", command)
+            yield FinishedTraining(folder, status, metrics)
 
 
 def _named_folder(path: Path, outputs: Path) -> Path:

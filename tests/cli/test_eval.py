@@ -93,6 +93,37 @@ def test_the_newest_matching_run_is_taken_unless_run_names_one(llm4rec, trained,
     assert named["trained_run"].endswith(trained.name)
 
 
+def test_an_ablation_is_taken_only_if_its_settings_are_typed_or_no_other_run_matches(llm4rec, trained):
+    ablation = llm4rec("train", *TINY, "model.dropout=0.4").folder
+    command = ("eval", "model=sasrec", "split=valid", "force=true", NO_FLOORS)
+    answer = llm4rec(*command)
+    assert answer.metrics["trained_run"].endswith(trained.name)
+    [line] = [line for line in answer.err.splitlines() if "left out" in line]
+    assert f"{ablation.name}, which is newer and was trained with model.dropout=0.4; to evaluate it, type that" in line
+    assert line.endswith(f"or run=outputs/sasrec/demo/sequential/{ablation.name}")
+    answer = llm4rec(*command, "model.dropout=0.4")
+    assert answer.metrics["trained_run"].endswith(ablation.name)
+    assert "left out" not in answer.err
+    shutil.rmtree(trained)
+    assert llm4rec(*command).metrics["trained_run"].endswith(ablation.name)
+
+
+def test_without_a_model_the_newest_runs_model_is_evaluated_with_however_many_settings(llm4rec, trained):
+    settings = ("model.embedding_size=8", "trainer.epochs=1", "trainer.patience=2", "trainer.learning_rate=0.02")
+    newest = llm4rec("train", "model=bpr_mf", *settings, "trainer.weight_decay=0.5", *TINY[-2:]).folder
+    assert llm4rec("eval", NO_FLOORS).metrics["trained_run"].endswith(newest.name)
+
+
+def test_settings_that_are_not_typed_are_those_of_data_model_and_training():
+    counted = ["+experiment=p5/demo", "prompt/p5@model.prompts=[rating]", "dataset.cold_items=0.1", "trainer=small"]
+    identifying = ["model=p5", "dataset=demo", "task=rating", "seed=1"]
+    of_evaluation = ["task.cutoffs=[5]", "split=valid", "device=cpu", "dataset.raw_dir=x", "trainer.eval_batch_size=7"]
+    overrides = [*counted, *identifying, *of_evaluation, "trainer.epochs=1"]
+    assert trained_runs.settings_not_typed(overrides, {"model", "trainer.epochs"}) == [
+        *("+experiment=p5/demo", "prompt=[p5/rating]", "dataset.cold_items=0.1", "trainer=small")
+    ]
+
+
 def test_a_second_time_the_answer_is_found(llm4rec, trained):
     first = llm4rec("eval", NO_FLOORS)
     written = (first.folder / "metrics.json").stat().st_mtime_ns
