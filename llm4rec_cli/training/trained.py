@@ -23,7 +23,7 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import all_declarations, key_role, keys_with_role
 from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.roles import NOT_HASHED, Role
+from llm4rec_cli.config.roles import FOR_EACH_TASK, NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.runs import rules
@@ -142,12 +142,11 @@ def open_run(folder: Path, requested: RunSpec) -> TrainedRun:
 
 
 def with_task(source: TrainedRun, task: str) -> TrainedRun:
-    """Return the run for evaluation on another task, at its default settings except those that apply to any task."""
-    for_any_task = keys_with_role(Role.extent, Role.citation)
+    """Return the run for evaluation on another task, at its default settings except those that apply to each task."""
     kept = [
         override
         for override in source.overrides
-        if (key := key_typed(override)).split(".")[0] != "task" or key in for_any_task
+        if (key := key_typed(override)).split(".")[0] != "task" or key in keys_with_role(*FOR_EACH_TASK)
     ]
     return _compose_run(source.folder, source.status, source.metrics, [*kept, f"task={task}"], source.spec)
 
