@@ -32,7 +32,7 @@ Options:
 Examples:
   llm4rec train model=unisrec                       train on the built-in demo data
   llm4rec train -m model=unisrec,sasrec seed=0,1,2  a sweep; run it again and finished runs are skipped
-  llm4rec eval task=direct model=unisrec            evaluate the newest matching trained run
+  llm4rec eval task=direct model=unisrec            evaluate the trained run that matches
   llm4rec prepare dataset=amazon2018-scientific dataset.raw_dir=PATH
   llm4rec recommend model=unisrec --user ID         top items for a user; --title TEXT for a new one
   llm4rec report --markdown

@@ -164,6 +164,7 @@ TASKS = {
 }
 TRAINERS = {n: ("train", "model=bpr_mf", f"trainer={n}", *sizes("bpr_mf"), *QUICK) for n in GROUPS["trainer"]}
 # model=p5 and p5/paper evaluate five tasks after one training; for these experiments one task suffices.
+FEW_CANDIDATES = "task.negatives=4"  # one prompt per candidate
 ONE_TASK = {
     "p5/demo": ("task=sequential",),
     "p5/instruments": ("task=explanation",),
@@ -171,7 +172,8 @@ ONE_TASK = {
     "p5/demo_transfer": ("task=rating",),
     "p5/paper_independent": ("task=sequential",),
     "p5/paper_prompts": ("task=review_summary",),
-    "p5/paper_samples": ("task=direct",),
+    "p5/paper_samples": ("task=direct", FEW_CANDIDATES),
+    "p5/paper_yes_no": (FEW_CANDIDATES,),
 }
 FEW_STEPS = {
     "prompt4nr/distilled": ("model.warm_up.distillation.steps=1", "model.warm_up.distillation.histories=2"),

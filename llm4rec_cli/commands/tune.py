@@ -86,10 +86,12 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     name = options.name or f"{spec.model.name}-{spec.config.dataset.name}-{spec.task.name}"
     folder = (spec.outputs / "tune" / name).absolute()
     metric = spec.task.selection
-    searched = Search(folder, space, start, {"overrides": typed, "pruned": not options.unpruned}, seed=0)
     typed_here = [*typed, f"paths.outputs={quoted(str(folder / 'runs'))}"]
     spec = RunSpec.resolve(compose(typed_here), "train")
-    split = stages.split_dataset(spec, stages.load(spec))
+    dataset = stages.load(spec)  # first: what is wrong with the data may need other overrides
+    settings = {"overrides": typed, "pruned": not options.unpruned, "dataset_fingerprint": dataset.fingerprint}
+    searched = Search(folder, space, start, settings, seed=0)
+    split = stages.split_dataset(spec, dataset)
     floors = run_floors(spec, split)
 
     def evaluate(settings: dict[str, Any], on_epoch: OnEpoch) -> Score:

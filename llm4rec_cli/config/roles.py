@@ -28,6 +28,9 @@ class Role(Enum):
 
 NOT_HASHED = frozenset({Role.source, Role.machine, Role.command, Role.citation})  # excluded from a run's address
 
+# Of the settings of a task, those that a training for all tasks passes on to each.
+FOR_EACH_TASK = (Role.extent, Role.citation)
+
 
 def role_of(holder: type[Any], metadata: Any, above: Role | None) -> Role | None:
     """Return the role of a setting: its own, else that of its dataclass, else that of the parent setting.

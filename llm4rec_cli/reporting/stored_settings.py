@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,7 @@ from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import TextRecipe
-from llm4rec_cli.runs.catalog import CONFIG, FinishedRun
+from llm4rec_cli.runs.catalog import CONFIG, FinishedRun, value_at
 from llm4rec_cli.runs.identity import plain
 
 
@@ -29,16 +29,7 @@ def _read(file: Path, _written: int) -> dict[str, Any]:
 
 def setting(folder: Path, key: str, default: Any = None) -> Any:
     """Return a setting of a run; of a run that is older than the setting, `default`."""
-    return _value(config_of(folder), key, default)
-
-
-def _value(config: Mapping[str, Any], key: str, default: Any) -> Any:
-    node: Any = config
-    for name in key.split("."):
-        if not isinstance(node, Mapping) or name not in node:
-            return default
-        node = node[name]
-    return node
+    return value_at(config_of(folder), key, default)
 
 
 def settings_with_effect(
@@ -49,10 +40,10 @@ def settings_with_effect(
     """
     config, model = config_of(run[0]), config_class(run[1]["model"])
     free |= {f"model.{key}" for key in model.file_settings}
-    enriched = _value(config, "dataset.text", None) == TextRecipe.enriched.name
+    enriched = value_at(config, "dataset.text") == TextRecipe.enriched.name
     with_effect = {"trainer": model.trainable, "enrichment": enriched, "llm": enriched or model.uses_llm}
     return {
-        declared.key: _value(config, declared.key, plain(declared.field.default))
+        declared.key: value_at(config, declared.key, plain(declared.field.default))
         for declared in declarations_with(cast(Any, model))
         if not declared.is_node
         and declared.role not in NOT_HASHED

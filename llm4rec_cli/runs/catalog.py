@@ -12,11 +12,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from llm4rec_cli.config.keys import declarations_with
+from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.runs.identity import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +63,36 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
 def _whole_metrics(content: Any) -> dict[str, Any]:
     """Return the content of metrics.json; empty if it is not that of a run."""
     return content if isinstance(content, dict) and {"model", "metrics"} <= content.keys() else {}
+
+
+def stored_config(folder: Path) -> dict[str, Any]:
+    """Return config.yaml of a run."""
+    return dict(read_yaml(folder / CONFIG))
+
+
+def stored_value(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """Return a setting of a run's config; `default` if it is not there.
+
+    A setting that was added later has the default that the run had in effect.
+    """
+    return value_at(config, key, added_defaults(config["model"]["name"]).get(key, default))
+
+
+def value_at(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """Return the setting with this key in nested dictionaries; `default` if it is not there."""
+    node: Any = config
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return default
+        node = node[name]
+    return node
+
+
+@cache
+def added_defaults(model: str) -> Mapping[str, Any]:
+    """Return key -> default of the settings of a config with this model that were added after runs existed."""
+    declared = declarations_with(cast(Any, config_class(model)))
+    return {setting.key: plain(setting.field.default) for setting in declared if setting.field.metadata.get("added")}
 
 
 def read_predictions(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:

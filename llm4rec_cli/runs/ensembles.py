@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import ListConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import keys_with_role
@@ -26,6 +26,9 @@ from llm4rec_cli.runs.catalog import (
     finished_runs,
     prediction_columns,
     run_folder,
+    stored_config,
+    stored_value,
+    value_at,
 )
 
 STORED = {"scores", "top_scores"}  # columns of predictions.parquet
@@ -90,15 +93,16 @@ def _problems_of_members(members: Sequence[FinishedRun]) -> Iterator[UsageError]
 def _data_overrides(folder: Path) -> list[str]:
     """Return the overrides that select the dataset, task, split and examples of a run, however it was configured."""
     status = json.loads((folder / STATUS).read_text())
-    stored: Any = OmegaConf.load(folder / CONFIG)
+    stored = stored_config(folder)
     choices = [f"{group}={status['choices'][group]}" for group in ("dataset", "task")]
     sources = keys_with_role(Role.source)
     typed = [override for override in status["overrides"] if key_typed(override) in sources]
-    overrides = [*choices, f"split={stored.split}", *typed]
-    usual = OmegaConf.create(OmegaConf.to_container(compose(["model=popularity", *overrides]).config, enum_to_str=True))
+    overrides = [*choices, f"split={stored['split']}", *typed]
+    composed = compose(["model=popularity", *overrides]).config
+    usual: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
     for key in sorted(keys_with_role(Role.data, Role.division, Role.intervention, Role.question, Role.extent)):
-        default = OmegaConf.select(usual, key)
-        value = OmegaConf.select(stored, key, default=default)  # a setting that came after the run has its default
+        default = value_at(usual, key)
+        value = stored_value(stored, key, default)
         if key.startswith(("dataset.", "task.")) and value != default:
             overrides.append(f"{key}={_value(value)}")
     return overrides
@@ -106,7 +110,7 @@ def _data_overrides(folder: Path) -> list[str]:
 
 def _value(value: Any) -> str:
     """Return a value of a config in Hydra's grammar."""
-    if isinstance(value, ListConfig):
+    if isinstance(value, list):
         return f"[{','.join(map(_value, value))}]"
     return quoted(value) if isinstance(value, str) else "null" if value is None else str(value).lower()
 

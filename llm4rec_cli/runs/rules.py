@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class, model_names, models_with
+from llm4rec_cli.config.roles import FOR_EACH_TASK
 from llm4rec_cli.config.schema import (
     Backend,
     Candidates,
@@ -45,11 +47,19 @@ def check(spec: RunSpec) -> None:
 
 
 def _problems_of_overrides(spec: RunSpec) -> Iterator[UsageError]:
-    """Yield typed model settings that have no effect under this task, and `run` where a run is made."""
+    """Yield typed settings of the model or of one task that have no effect under this one, and `run` where a run is
+    made."""
     for setting, reader in spec.model.unused_settings(spec.task).items():
         for typed in spec.typed:
             if f"{key_typed(typed)}.".startswith(f"model.{setting}."):
                 yield UsageError(f"{typed} is only read with {reader}", f"use {reader}, or leave it out")
+    for typed in spec.typed if spec.task.question is Question.all else ():
+        key = key_typed(typed)
+        if key.startswith("task.") and key not in keys_with_role(*FOR_EACH_TASK):
+            yield UsageError(
+                f"{key} is of one task, and task={spec.task.name} has several",
+                f"leave it out, and evaluate each task with its own: llm4rec eval task=sequential {typed}",
+            )
     if spec.command == "train" and spec.config.run is not None:
         yield UsageError("run=PATH names a trained run, and train makes one", "llm4rec eval run=PATH; or leave it out")
 

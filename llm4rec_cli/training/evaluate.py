@@ -93,7 +93,7 @@ def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[Evaluation]:
 def evaluate_run(source: trained.TrainedRun) -> Evaluation:
     """Evaluate a trained run as its spec says, after the floors of its task."""
     spec = source.spec
-    settings = source.settings_not_typed
+    settings = trained.settings_not_typed(source.status["overrides"], spec.typed_keys)
     trained_with = f" with {' '.join(settings)}" if settings else ""
     log.info("evaluating %s, trained in %s%s", spec.model.name, source.folder, trained_with)
     clock = stages.Clock()

@@ -1,42 +1,44 @@
 """Selecting the trained run that `eval` and `recommend` evaluate, and the run whose weights a training starts from.
 
-The trained run is `run=PATH`, PATH being its folder or the end of its path, or the newest one that matches the typed
-overrides. Its config is composed from its stored overrides and the typed ones.
+The trained run is `run=PATH`, PATH being its folder or the end of its path, or one that matches the typed overrides:
+the one with the fewest other settings, as what is not typed is at its default, and the newest of equals. Its config is
+composed from its stored overrides and the typed ones.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import logging
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from omegaconf import OmegaConf
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import all_declarations, key_role, keys_with_role
-from llm4rec_cli.config.overrides import GROUPS, key_typed
+from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.roles import NOT_HASHED, Role
+from llm4rec_cli.config.roles import FOR_EACH_TASK, NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.catalog import (
     CHECKPOINTS,
-    CONFIG,
     IMPORT,
     STATUS,
+    added_defaults,
     finished_metrics,
     finished_runs,
     read_json,
     resolve_runs,
     run_folder,
+    stored_config,
+    stored_value,
 )
 from llm4rec_cli.runs.identity import Address, address_of, plain, pretrained_weights, text_encoder_identity
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
@@ -46,11 +48,21 @@ from llm4rec_cli.training.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
 
+log = logging.getLogger(__name__)
+
 EVALUATION_ROLES = (
     Role.question,
     Role.extent,
     *NOT_HASHED,
 )  # what may differ from the trained run: the question, not the weights
+
+
+class FinishedTraining(NamedTuple):
+    """The folder of a finished training, its status.json and its metrics.json."""
+
+    folder: Path
+    status: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,12 +85,6 @@ class TrainedRun:
     @property
     def checkpoints(self) -> Path:
         return self.folder / CHECKPOINTS
-
-    @property
-    def settings_not_typed(self) -> list[str]:
-        """Overrides of its training that were not typed now: it may be the run of an ablation."""
-        typed = set(map(key_typed, self.spec.typed))
-        return [o for o in self.overrides if key_role(key := key_typed(o)) is Role.training and key not in typed]
 
     def address(self, dataset: RecDataset, weights: Checkpoint) -> Address:
         """Return the address of its evaluation.
@@ -115,7 +121,7 @@ class TrainedRun:
 
 
 def find(requested: RunSpec) -> TrainedRun:
-    """Return the run that `run` names, or the newest that matches the typed overrides.
+    """Return the run that `run` names, or else the best match of the typed overrides.
 
     Args:
         requested: the spec of the typed overrides, unchecked.
@@ -136,12 +142,11 @@ def open_run(folder: Path, requested: RunSpec) -> TrainedRun:
 
 
 def with_task(source: TrainedRun, task: str) -> TrainedRun:
-    """Return the run for evaluation on another task, at its default settings except those that apply to any task."""
-    for_any_task = keys_with_role(Role.extent, Role.citation)
+    """Return the run for evaluation on another task, at its default settings except those that apply to each task."""
     kept = [
         override
         for override in source.overrides
-        if (key := key_typed(override)).split(".")[0] != "task" or key in for_any_task
+        if (key := key_typed(override)).split(".")[0] != "task" or key in keys_with_role(*FOR_EACH_TASK)
     ]
     return _compose_run(source.folder, source.status, source.metrics, [*kept, f"task={task}"], source.spec)
 
@@ -158,48 +163,87 @@ def _compose_run(
     composed = compose(overrides)
     spec = RunSpec(resolved_config(composed), "eval", requested.typed, composed.choices)
     rules.check(spec)
-    stored: Any = OmegaConf.load(folder / CONFIG)
+    stored = stored_config(folder)
     if spec.model.task_bound and not _trained_for(stored, spec.config):
         raise UsageError(
-            f"{folder} was trained for task '{stored.task.name}' and can only be evaluated on it",
+            f"{folder} was trained for task '{stored['task']['name']}' and can only be evaluated on it",
             f"train for this task: llm4rec train model={spec.model.name} task={spec.task.name}, or task=all",
         )
+    raise_first(_problems_with_typed(spec, stored, status["choices"], folder))
     raise_first(_problems_with_settings(spec.config, stored, folder))
     return TrainedRun(folder, status, metrics, overrides, spec)
 
 
-def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """Return folder, status.json and metrics.json of the run that `run` names, or the newest match."""
+def settings_not_typed(overrides: Sequence[str], typed: set[str]) -> list[str]:
+    """Return the overrides of a training that change its data, model or fitting and whose keys are not typed.
+
+    Model, dataset, task and seed are left out: they say which training it is, and not how it differs from the default.
+    """
+    not_counted = {*typed, "model", "dataset", "task", "seed"}
+
+    def counts(key: str) -> bool:
+        return key == "experiment" or key_role(key) not in (None, *EVALUATION_ROLES)
+
+    return [as_typed(o) for o in overrides if (key := key_typed(o)) not in not_counted and counts(key)]
+
+
+def _select(requested: RunSpec) -> FinishedTraining:
+    """Return the run that `run` names, or the match of the newest one's model and dataset with the fewest settings that
+    are not typed, the newest of equals."""
     if requested.config.run is not None:
-        folder = _named_folder(Path(requested.config.run), requested.outputs)
-        named, status = finished_metrics(folder), read_json(folder / STATUS)
-        if named is None or status.get("command") not in ("train", IMPORT):
-            raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
-        if not config_class(named["model"]).trainable:
-            overrides = _overrides(status["overrides"], [o for o in requested.typed if key_typed(o) != "run"])
-            problem = f"{folder} is a run of {named['model']}, which has no weights to evaluate"
-            raise UsageError(problem, shlex.join(["llm4rec", "train", *overrides]))
-        expected = run_folder(requested.outputs, named)
-        if expected.resolve() != folder:
-            raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
-        return expected, status, named
+        return _named_run(requested)
+    matches = _matching_runs(requested)
+    if (newest := next(matches, None)) is None:
+        command = " ".join(["llm4rec train", *requested.typed])
+        raise RunError(f"no finished training run under {requested.outputs} matches what was typed", command)
+
+    def not_typed(run: FinishedTraining) -> list[str]:
+        return settings_not_typed(run.status["overrides"], requested.typed_keys)
+
+    same = [run for run in matches if all(run.metrics[key] == newest.metrics[key] for key in ("model", "dataset"))]
+    chosen = min([newest, *same], key=lambda run: len(not_typed(run)))
+    if chosen is not newest:
+        settings = [setting for setting in not_typed(newest) if setting not in not_typed(chosen)]
+        log.info(
+            "left out: %s, which is newer and was trained with %s; to evaluate it, type that, or run=%s",
+            *(newest.folder, " ".join(settings), newest.folder),
+        )
+    return chosen
+
+
+def _named_run(requested: RunSpec) -> FinishedTraining:
+    """Return the run that `run` names."""
+    folder = _named_folder(Path(str(requested.config.run)), requested.outputs)
+    named, status = finished_metrics(folder), read_json(folder / STATUS)
+    if named is None or status.get("command") not in ("train", IMPORT):
+        raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
+    if not config_class(named["model"]).trainable:
+        overrides = _overrides(status["overrides"], [o for o in requested.typed if key_typed(o) != "run"])
+        problem = f"{folder} is a run of {named['model']}, which has no weights to evaluate"
+        raise UsageError(problem, shlex.join(["llm4rec", "train", *overrides]))
+    expected = run_folder(requested.outputs, named)
+    if expected.resolve() != folder:
+        raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
+    return FinishedTraining(expected, status, named)
+
+
+def _matching_runs(requested: RunSpec) -> Iterator[FinishedTraining]:
+    """Yield the trainings that match the typed overrides, the newest first."""
     keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
-    config = OmegaConf.create(plain(requested.config))
+    config = plain(requested.config)
     task_typed = {"task", "experiment"} & requested.typed_keys
     for folder, metrics in finished_runs(requested.outputs):
         status = read_json(folder / STATUS)
         if status.get("command") != "train" or not config_class(metrics["model"]).trainable:
             continue
-        stored: Any = OmegaConf.load(folder / CONFIG)
+        stored = stored_config(folder)
         asked_for = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
-        if stored.task.question == Question.pretrain.name and not asked_for:
+        if stored["task"]["question"] == Question.pretrain.name and not asked_for:
             continue  # pre-training runs match only if requested explicitly
         if task_typed and config_class(metrics["model"]).task_bound and not _trained_for(stored, requested.config):
             continue
         if all(_matches(key, config, requested.choices, stored, status["choices"]) for key in keys):
-            return folder, status, metrics
-    command = " ".join(["llm4rec train", *requested.typed])
-    raise RunError(f"no finished training run under {requested.outputs} matches what was typed", command)
+            yield FinishedTraining(folder, status, metrics)
 
 
 def _named_folder(path: Path, outputs: Path) -> Path:
@@ -210,9 +254,10 @@ def _named_folder(path: Path, outputs: Path) -> Path:
     return path.resolve()
 
 
-def _trained_for(stored: Any, config: Config) -> bool:
+def _trained_for(stored: dict[str, Any], config: Config) -> bool:
     """Return whether a run was trained for this task, or for all tasks."""
-    return stored.task.question == Question.all.name or stored.task.name == config.task.name
+    task = stored["task"]
+    return bool(task["question"] == Question.all.name or task["name"] == config.task.name)
 
 
 def _training_keys(typed: Sequence[str]) -> list[str]:
@@ -231,11 +276,18 @@ def _intervention_keys() -> list[str]:
     return [declared.key for declared in all_declarations() if declared.role is Role.intervention]
 
 
-def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, stored_choices: dict[str, str]) -> bool:
+def _matches(
+    key: str,
+    config: dict[str, Any],
+    choices: Mapping[str, str],
+    stored: dict[str, Any],
+    stored_choices: Mapping[str, str],
+) -> bool:
+    """Return whether a setting of a config, or its choice in a config group, is that of a run."""
     if key in ("model", "dataset", "trainer", "experiment"):
         return str(choices.get(key)) == str(stored_choices.get(key))
     key = key.partition("@")[2] or key  # prompt/p5@model.prompts
-    return bool(OmegaConf.select(config, key) == OmegaConf.select(stored, key))
+    return bool(stored_value(config, key) == stored_value(stored, key))
 
 
 def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
@@ -254,7 +306,26 @@ def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
     return [*(override for override in stored if kept(key_typed(override))), *typed]
 
 
-def _problems_with_settings(config: Config, stored: Any, folder: Path) -> Iterator[RunError]:
+def _problems_with_typed(
+    spec: RunSpec, stored: dict[str, Any], choices: Mapping[str, str], folder: Path
+) -> Iterator[UsageError]:
+    """Yield the typed settings of training, such as the seed, that are not those of the trained weights.
+
+    Only typed ones: a YAML may have changed since, and the numbers of the evaluation do not depend on them.
+
+    Args:
+        stored, choices: the config of the training, and its choices of config groups.
+    """
+    for override in spec.typed:
+        key = key_typed(override)
+        if key_role(key) is Role.training and not _matches(key, plain(spec.config), spec.choices, stored, choices):
+            yield UsageError(
+                f"{override} is not what {folder} was trained with: {choices.get(key, stored_value(stored, key))}",
+                "leave it out, or name a run that was trained with it: llm4rec list runs",
+            )
+
+
+def _problems_with_settings(config: Config, stored: dict[str, Any], folder: Path) -> Iterator[RunError]:
     """Yield the settings of model, item text and held-out data that are not those of the trained weights.
 
     A YAML may have changed since. A setting that is newer than the run has the default that the run had in effect.
@@ -265,8 +336,9 @@ def _problems_with_settings(config: Config, stored: Any, folder: Path) -> Iterat
     own = walk.declarations(type(config.model))
     of_evaluation = {setting.key for setting in own if setting.role in EVALUATION_ROLES}
     left_out = {f"model.{key}" for key in (*config.model.provenance_settings, *of_evaluation)}
-    newer = {s.key: plain(s.field.default) for s in walk.settings(config) if s.field.metadata.get("added")}
-    then, now = newer | _leaves(plain(stored)), _leaves(plain(config))
+    now = _leaves(plain(config))
+    newer = {key: default for key, default in added_defaults(config.model.name).items() if key in now}
+    then = newer | _leaves(stored)
     for key in dict.fromkeys([*now, *then]):
         paths = list(itertools.accumulate(key.split("."), "{}.{}".format))
         if not left_out.isdisjoint(paths) or {"model", "dataset.text", *_intervention_keys()}.isdisjoint(paths):
@@ -346,18 +418,18 @@ def find_init_run(spec: RunSpec) -> InitRun | None:
 
 def _problems_of_init_run(spec: RunSpec, folder: Path, metrics: dict[str, Any]) -> Iterator[UsageError]:
     """Yield why a training may not start from the weights of a run: data held out now, other shapes or text vectors."""
-    stored: Any = OmegaConf.load(folder / CONFIG)
-    now: Any = OmegaConf.create(plain(spec.config))
+    stored, now = stored_config(folder), plain(spec.config)
     # The settings that decide which interactions are held out; a control withholds none.
     held_out = sorted(keys_with_role(Role.division, Role.intervention) - {"dataset.control"})
-    for key in held_out if stored.dataset.name == now.dataset.name else ():
-        if (theirs := OmegaConf.select(stored, key)) != OmegaConf.select(now, key):
+    for key in held_out if stored["dataset"]["name"] == spec.config.dataset.name else ():
+        if (theirs := stored_value(stored, key)) != stored_value(now, key):
             yield UsageError(
                 f"{folder} was trained on this dataset with {key}={theirs}: it may have seen what this run holds out",
                 f"{key}={theirs}, or start from a run on other data",
             )
     for key in ("name", *spec.model.init_shared_settings):
-        if (theirs := OmegaConf.select(stored.model, key)) != (ours := OmegaConf.select(now.model, key)):
+        theirs, ours = (stored_value(config, f"model.{key}") for config in (stored, now))
+        if theirs != ours:
             yield UsageError(
                 f"the weights of {folder} do not fit: they were trained with model.{key}={theirs}, not {ours}",
                 "use the settings that it was trained with, or train it again with these",
@@ -366,6 +438,6 @@ def _problems_of_init_run(spec: RunSpec, folder: Path, metrics: dict[str, Any]) 
         (named,) = (key for key, (kind, _) in pretrained_weights(spec.model).items() if kind is Weights.encoder)
         yield UsageError(
             f"the weights of {folder} do not fit: they were trained with another text encoder than "
-            f"{OmegaConf.select(now.model, named)}",
+            f"{stored_value(now, f'model.{named}')}",
             "use the encoder that it was trained with, or train it again with this one",
         )

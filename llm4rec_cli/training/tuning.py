@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli import files
+from llm4rec_cli.config.keys import key_role
+from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.search import Interval, Space, Values
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, UsageError, as_full_disk, as_unusable_path
@@ -104,7 +107,7 @@ class Search:
             folder: of the journal.
             space: what is searched.
             start: key -> value before tuning: trial 0.
-            settings: what must be equal for a search to continue, as JSON.
+            settings: what must be equal for a search to continue, as JSON; of `overrides`, those that affect numbers.
             seed: of the proposals.
 
         Raises:
@@ -119,12 +122,13 @@ class Search:
         # Searches of before proposed such a start to later trials too, and Optuna lets no list of values change.
         known = json.loads(json.dumps(content | ({"outside": outside} if outside else {})))
         with files.locked(folder / ".start.lock", folder):
-            if (folder / SETTINGS).exists() and json.loads((folder / SETTINGS).read_text(encoding="utf-8")) != known:
+            new = not (folder / SETTINGS).exists()
+            if not new and _differs(json.loads((folder / SETTINGS).read_text(encoding="utf-8")), known):
                 raise UsageError(
-                    f"{folder} holds a search with other settings or another space", "--name NAME for another search"
+                    f"{folder} holds a search on other data, with other settings or another space",
+                    "--name NAME for another search",
                 )
             storage = optuna.storages.JournalStorage(_journal(folder / JOURNAL))
-            new = not (folder / SETTINGS).exists()
             self.study = optuna.create_study(
                 storage=storage,
                 study_name="search",
@@ -307,6 +311,17 @@ def _journal(path: Path) -> Any:
     finally:
         lock.release()
     return journal
+
+
+def _differs(stored: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Return whether the settings of a search are not those of an earlier call, which may not have stored its data."""
+
+    def compared(settings: dict[str, Any]) -> dict[str, Any]:
+        overrides = [o for o in settings.get("overrides", ()) if key_role(key_typed(o)) not in NOT_HASHED]
+        fingerprint = stored.get("dataset_fingerprint") and settings["dataset_fingerprint"]
+        return settings | {"overrides": overrides, "dataset_fingerprint": fingerprint}
+
+    return compared(stored) != compared(now)
 
 
 def _error(trial: Any) -> str | None:

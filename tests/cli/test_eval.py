@@ -93,6 +93,37 @@ def test_the_newest_matching_run_is_taken_unless_run_names_one(llm4rec, trained,
     assert named["trained_run"].endswith(trained.name)
 
 
+def test_an_ablation_is_taken_only_if_its_settings_are_typed_or_no_other_run_matches(llm4rec, trained):
+    ablation = llm4rec("train", *TINY, "model.dropout=0.4").folder
+    command = ("eval", "model=sasrec", "split=valid", "force=true", NO_FLOORS)
+    answer = llm4rec(*command)
+    assert answer.metrics["trained_run"].endswith(trained.name)
+    [line] = [line for line in answer.err.splitlines() if "left out" in line]
+    assert f"{ablation.name}, which is newer and was trained with model.dropout=0.4; to evaluate it, type that" in line
+    assert line.endswith(f"or run=outputs/sasrec/demo/sequential/{ablation.name}")
+    answer = llm4rec(*command, "model.dropout=0.4")
+    assert answer.metrics["trained_run"].endswith(ablation.name)
+    assert "left out" not in answer.err
+    shutil.rmtree(trained)
+    assert llm4rec(*command).metrics["trained_run"].endswith(ablation.name)
+
+
+def test_without_a_model_the_newest_runs_model_is_evaluated_with_however_many_settings(llm4rec, trained):
+    settings = ("model.embedding_size=8", "trainer.epochs=1", "trainer.patience=2", "trainer.learning_rate=0.02")
+    newest = llm4rec("train", "model=bpr_mf", *settings, "trainer.weight_decay=0.5", *TINY[-2:]).folder
+    assert llm4rec("eval", NO_FLOORS).metrics["trained_run"].endswith(newest.name)
+
+
+def test_settings_that_are_not_typed_are_those_of_data_model_and_training():
+    counted = ["+experiment=p5/demo", "prompt/p5@model.prompts=[rating]", "dataset.cold_items=0.1", "trainer=small"]
+    identifying = ["model=p5", "dataset=demo", "task=rating", "seed=1"]
+    of_evaluation = ["task.cutoffs=[5]", "split=valid", "device=cpu", "dataset.raw_dir=x", "trainer.eval_batch_size=7"]
+    overrides = [*counted, *identifying, *of_evaluation, "trainer.epochs=1"]
+    assert trained_runs.settings_not_typed(overrides, {"model", "trainer.epochs"}) == [
+        *("+experiment=p5/demo", "prompt=[p5/rating]", "dataset.cold_items=0.1", "trainer=small")
+    ]
+
+
 def test_a_second_time_the_answer_is_found(llm4rec, trained):
     first = llm4rec("eval", NO_FLOORS)
     written = (first.folder / "metrics.json").stat().st_mtime_ns
@@ -194,11 +225,12 @@ def test_the_log_names_settings_of_the_training_that_were_not_typed(llm4rec, tra
     assert epochs not in line
 
 
-def test_settings_that_are_newer_than_a_run_have_the_default_that_it_had_in_effect(llm4rec, trained):
+@pytest.mark.parametrize("named", [True, False])
+def test_settings_that_are_newer_than_a_run_have_the_default_that_it_had_in_effect(llm4rec, trained, named):
     stored = yaml.safe_load((trained / "config.yaml").read_text())
     assert stored["dataset"].pop("train_impressions") == 1
     (trained / "config.yaml").write_text(yaml.safe_dump(stored))
-    assert llm4rec("eval", f"run={trained}", NO_FLOORS).code == 0
+    assert llm4rec("eval", *([f"run={trained}"] if named else ["model=sasrec"]), NO_FLOORS).code == 0
 
 
 def test_an_error_names_the_setting_that_differs_from_the_training_and_no_other(llm4rec, trained):
@@ -208,6 +240,24 @@ def test_an_error_names_the_setting_that_differs_from_the_training_and_no_other(
     answer = llm4rec("eval", f"run={trained}", NO_FLOORS)
     assert answer.err.startswith("error: model.dropout is not what outputs/sasrec/")
     assert "was trained with: 0.123\n" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "trained_with"), [("seed=5", "0"), ("trainer.epochs=2", "1"), ("trainer=default", "small")]
+)
+def test_a_run_cannot_be_evaluated_as_one_of_another_seed_or_training(llm4rec, trained, typed, trained_with):
+    answer = llm4rec("eval", f"run={trained}", typed, NO_FLOORS)
+    assert answer.code == 2
+    problem, remedy = answer.err.splitlines()
+    assert problem.startswith(f"error: {typed} is not what ")
+    assert problem.endswith(f"{trained.name} was trained with: {trained_with}")
+    assert "leave it out" in remedy
+
+
+def test_settings_of_its_training_may_be_typed_and_those_without_effect_on_weights_may_differ(llm4rec, trained):
+    same = ("seed=0", "trainer.epochs=1", "trainer=small")
+    other = ("trainer.eval_batch_size=7", "trainer.report_to=[]", "task.max_examples=50")
+    assert llm4rec("eval", f"run={trained}", *same, *other, NO_FLOORS).metrics["n_examples"] == 50
 
 
 def test_a_run_of_a_version_with_another_setting_cannot_be_evaluated(llm4rec, trained):

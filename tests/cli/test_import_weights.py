@@ -52,6 +52,8 @@ def test_imported_weights_are_evaluated_and_fine_tuned_and_never_shown_as_a_trai
 
     evaluated = llm4rec("eval", f"run={folder}", "dataset=demo", "task=sequential", *QUICK).metrics
     assert "imported" in evaluated["labels"]
+    seed = llm4rec("eval", f"run={folder}", "dataset=demo", "task=sequential", "seed=1")
+    assert "seed=1 is not what" in seed.err, "one file under several seeds would count as several trainings"
     assert evaluated["trained_run"] == folder.relative_to(tmp_path / "outputs").as_posix()
     assert evaluated["deviations"][0].startswith("weights imported, not trained here: weights.pth (sha256 ")
     assert not any("sequences over max_length" in sentence for sentence in evaluated["deviations"])  # of our training

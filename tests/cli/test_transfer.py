@@ -5,6 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 from llm4rec_cli.data.prepare import prepare
@@ -219,6 +220,11 @@ def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, pretrained):
     assert llm4rec(*TRANSFER, SOURCE, "dataset.cold_items=0.1").code == 0
     for other in ("dataset.seed=1", "dataset.split=temporal"):
         assert "was trained on this dataset" in llm4rec(*TRANSFER, f"model.init_from={tuned}", other).err
+    stored = yaml.safe_load((tuned / "config.yaml").read_text())
+    del stored["dataset"]["train_impressions"]  # of a version without this setting
+    (tuned / "config.yaml").write_text(yaml.safe_dump(stored))
+    answer = llm4rec(*TRANSFER, f"model.init_from={tuned}", "dataset.train_users=0.5")
+    assert "was trained on this dataset with dataset.train_users=1.0" in answer.err
 
 
 def test_a_torn_checkpoint_is_refused(llm4rec, pretrained):

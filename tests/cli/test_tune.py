@@ -156,3 +156,13 @@ def test_what_cannot_be_searched_is_refused(tmp_path, cache, arguments, problem)
     refused = call("tune", *arguments, cwd=tmp_path, cache=cache)
     assert refused.code == 2
     assert problem in refused.err
+
+
+def test_a_search_does_not_begin_before_its_data_are_read_and_goes_on_with_other_settings_of_the_machine(
+    tmp_path, cache, tuned
+):
+    no_data = call(*SEARCH, "dataset=ml-100k", "dataset.raw_dir=nowhere", cwd=tmp_path, cache=cache)
+    assert no_data.code == 1
+    assert not (tmp_path / "outputs/tune").exists()
+    again = call(*SEARCH, "trainer.eval_batch_size=64", cwd=tuned.cwd, cache=cache)
+    assert again.code == 0, again.err

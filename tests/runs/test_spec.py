@@ -73,6 +73,24 @@ def test_a_training_takes_no_trained_run():
     rules.check(spec_of("model=sasrec", "run=outputs/x", command="eval"))
 
 
+def test_a_training_for_all_tasks_takes_typed_settings_of_tasks_only_if_each_task_does():
+    overrides = ["model=p5", "task=all", "task.max_examples=20", "task.floors=[]", "task.mask_history=true"]
+    rules.check(spec_of(*overrides))
+    for command in ("train", "eval"):
+        with pytest.raises(UsageError, match="is of one task, and task=all has several") as refused:
+            rules.check(spec_of(*overrides, "task.cutoffs=[1,5]", command=command))
+        assert refused.value.remedy.endswith("llm4rec eval task=sequential task.cutoffs=[1,5]")
+    rules.check(spec_of("model=p5", "task=sequential", "task.cutoffs=[1,10]"))
+
+
+def test_an_experiment_may_set_any_setting_of_a_training_for_all_tasks(tmp_path, monkeypatch):
+    file = tmp_path / "conf/experiment/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\ndefaults: [p5/demo, _self_]\ntask: {cutoffs: [1, 5]}\n")
+    monkeypatch.chdir(tmp_path)
+    rules.check(spec_of("+experiment=mine"))
+
+
 def test_two_specs_in_one_process_are_independent():
     first = spec_of("model=unisrec", "seed=1")
     second = spec_of("model=p5", "task=rating", "seed=2")

@@ -18,7 +18,6 @@ SMALL_P5 = [  # its training examples are prompts per user and interaction, so m
     "model.samples.direct_candidates=1",
     "dataset.train_users=0.01",
     "trainer.valid_examples=5",
-    "task.negatives=4",  # one prompt per candidate
 ]
 SMALL_PROMPT4NR = [
     *("model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=5"),

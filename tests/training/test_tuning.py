@@ -264,6 +264,25 @@ def test_another_space_or_other_settings_are_another_search(search):
         search({**SPACE, "model.layers": Values((1, 2))}, mask=True)
 
 
+def test_a_search_goes_on_with_other_settings_that_affect_no_number(search):
+    search(overrides=["+experiment=p5/demo", "device=cuda", "paths.cache=a"])
+    search(overrides=["+experiment=p5/demo", "dataset.raw_dir=b", "trainer.eval_batch_size=64", "task.floors=[]"])
+    for others in (["+experiment=p5/beauty"], ["+experiment=p5/demo", "trainer.batch_size=64"]):
+        with pytest.raises(UsageError, match="other settings"):
+            search(overrides=others)
+
+
+def test_a_search_on_other_data_is_another_one_unless_its_data_are_not_known(search, tmp_path):
+    search(dataset_fingerprint="a")
+    search(dataset_fingerprint="a")
+    with pytest.raises(UsageError, match="on other data"):
+        search(dataset_fingerprint="b")
+    settings = tmp_path / "tune" / tuning.SETTINGS
+    before = {key: value for key, value in json.loads(settings.read_text()).items() if key != "dataset_fingerprint"}
+    settings.write_text(json.dumps(before))
+    search(dataset_fingerprint="b")
+
+
 def test_the_best_of_n_is_that_of_draws_without_replacement():
     scores = [0.3, 0.1, 0.7, 0.2]
     trials = [Trial(i, "complete", {}, score, 1.0) for i, score in enumerate(scores)] + [
