@@ -188,8 +188,7 @@ def experiment_command(name):
     data = SMALL_LOG if config.dataset.split.splits_impressions else data
     fewer = ONE_TASK.get(name, ()) + FEW_STEPS.get(name, ())
     spec = spec_of(*choice("experiment", name))
-    unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
-    small_sizes = [size for size in sizes(config.model.name) if size.partition("=")[0] not in unused]
+    small_sizes = sizes(config.model.name, spec.model.unused_settings(spec.task))
     return ("train", *choice("experiment", name), data, *small_sizes, *fewer, *llm(config), *QUICK)
 
 

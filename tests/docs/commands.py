@@ -145,7 +145,8 @@ class Walk:
         """Return overrides of size that every model of the command takes."""
         config = composed(words)
         names = [name for word in words if word.startswith("model=") for name in word[6:].split(",")]
-        own = [sizes(name) for name in names or [config.model.name]]
+        spec = spec_of(*map(hydra_override, overrides(words)))
+        own = [sizes(name, spec.model.unused_settings(spec.task)) for name in names or [config.model.name]]
         sized = [f"llm.model={self.llm}", "llm.max_tokens=8", "task.max_examples=5"]
         sized += ["trainer.epochs=1", "trainer.batch_size=512", *(s for s in own[0] if all(s in of for of in own))]
         if config.model.name == "chatgptrec":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import fields
 
 from llm4rec_cli.config.registry import config_class
@@ -32,8 +33,8 @@ SMALL_CHAT = [
 QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=20", "task.floors=[]")
 
 
-def sizes(model: str) -> list[str]:
-    """Return the overrides that make a model small, for the settings that it has."""
-    settings = {field.name for field in fields(config_class(model))}
+def sizes(model: str, unused: Container[str] = ()) -> list[str]:
+    """Return the overrides that make a model small, for the settings that it has and that have an effect."""
+    settings = {field.name for field in fields(config_class(model)) if field.name not in unused}
     more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR, "nrms": SMALL_NRMS}.get(model, [])
     return [f"model.{key}={value}" for key, value in SMALL.items() if key in settings] + more
