@@ -62,8 +62,8 @@ def train(*overrides: str, metrics: Sequence[str] | None = None, progress: bool 
 def evaluate(*overrides: str, metrics: Sequence[str] | None = None, progress: bool = False) -> pd.DataFrame:
     """Evaluate a trained model on another task, split or protocol, as `llm4rec eval` does.
 
-    The trained run is `run=PATH`, its folder or the end of its path, or the one that `train` makes of the overrides; a
-    model without training needs none.
+    The trained run is `run=PATH`, its folder or the end of its path, or of those that match the overrides the one with
+    the fewest other settings; a model without training needs none.
 
     Args:
         overrides: as on the command line, such as `model=unisrec`, `task=direct` or `split=valid`.

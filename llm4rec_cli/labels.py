@@ -102,7 +102,7 @@ LABELS = {
     )
 }
 
-# A deviation of weights from which no other training starts.
+# The deviation of a run without `init_from`; a training that starts from its weights does not take it over.
 FROM_SCRATCH = "from scratch: the paper's numbers are pre-trained on five other domains"
 NOT_INHERITED = frozenset(name for name, label in LABELS.items() if not label.inherited)
 UNUSUAL = frozenset(name for name, label in LABELS.items() if label.unusual)

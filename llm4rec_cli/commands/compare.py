@@ -257,7 +257,7 @@ def _seeds(runs: Sequence[FinishedRun], finished: Iterable[FinishedRun], outputs
         )
         raise UsageError(
             f"--seeds needs at least two seeds of each run under {outputs}: {known}",
-            f"train each with -m seed=0,1,2{_task_draw(runs[0])}",
+            _how_to_train_seeds(runs),
         )
     for side in sides:
         for other in side.values():
@@ -265,10 +265,13 @@ def _seeds(runs: Sequence[FinishedRun], finished: Iterable[FinishedRun], outputs
     return sides
 
 
-def _task_draw(run: FinishedRun) -> str:
-    """Return the override by which other seeds get the draws of an average; empty for a run that is none."""
-    draws = run[1].get("draws", {})
-    return f" task.draw={','.join(map(str, draws))}" if draws else ""
+def _how_to_train_seeds(runs: Sequence[FinishedRun]) -> str:
+    """Return the options by which these runs get other seeds, and those the draws of an average."""
+    draws = runs[0][1].get("draws")
+    if not draws:
+        return "train each with -m seed=0,1,2"
+    drawn = f"-m seed=0,1,2 task.draw={','.join(map(str, draws))}"
+    return f"train each with -m seed=0,1,2, and then: eval {drawn}; a model without training: train {drawn}"
 
 
 # --- output

@@ -1,7 +1,7 @@
 """`llm4rec eval`: evaluate a trained model on another task, split or protocol, without further training.
 
-The run is `run=PATH`, PATH being its folder or the end of its path, or the one that `train` makes of the overrides:
-what is not typed is at its default where there is such a run.
+The run is `run=PATH`, PATH being its folder or the end of its path, or of those that match the overrides the one that
+was trained with the fewest other settings.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args
 
 from llm4rec_cli.config.registry import config_class, model_names
-from llm4rec_cli.config.roles import Role
+from llm4rec_cli.config.roles import FOR_EACH_TASK, Role
 from llm4rec_cli.config.schema import Config
 from llm4rec_cli.config.walk import Declaration, declarations
 
@@ -54,6 +54,11 @@ def value_types(key: str) -> frozenset[Any]:
 
 
 @cache
+def is_of_one_task(key: str) -> bool:
+    """Return whether a key is a setting of a task that a training for all tasks does not apply to each of them."""
+    return key.startswith("task.") and key not in keys_with_role(*FOR_EACH_TASK)
+
+
 def keys_with_role(*roles: Role) -> frozenset[str]:
     """Return the keys of all settings with one of these roles, without nodes."""
     return frozenset(setting.key for setting in all_declarations() if setting.role in roles and not setting.is_node)

@@ -28,7 +28,7 @@ class Role(Enum):
 
 NOT_HASHED = frozenset({Role.source, Role.machine, Role.command, Role.citation})  # excluded from a run's address
 
-# Of the settings of a task, those that a training for all tasks passes on to each.
+# The settings of a task that a training for all tasks applies to each of them.
 FOR_EACH_TASK = (Role.extent, Role.citation)
 
 

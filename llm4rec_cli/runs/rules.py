@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from llm4rec_cli.config.keys import keys_with_role
+from llm4rec_cli.config.keys import is_of_one_task
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class, model_names, models_with
-from llm4rec_cli.config.roles import FOR_EACH_TASK
 from llm4rec_cli.config.schema import (
     Backend,
     Candidates,
@@ -55,7 +54,7 @@ def _problems_of_overrides(spec: RunSpec) -> Iterator[UsageError]:
                 yield UsageError(f"{typed} is only read with {reader}", f"use {reader}, or leave it out")
     for typed in spec.typed if spec.task.question is Question.all else ():
         key = key_typed(typed)
-        if key.startswith("task.") and key not in keys_with_role(*FOR_EACH_TASK):
+        if is_of_one_task(key):
             yield UsageError(
                 f"{key} is of one task, and task={spec.task.name} has several",
                 f"leave it out, and evaluate each task with its own: llm4rec eval task=sequential {typed}",

@@ -175,7 +175,7 @@ def build(spec: RunSpec, split: Split, is_loaded: bool = False) -> Any:
     np.random.seed(spec.config.seed)  # noqa: NPY002
     torch.manual_seed(spec.config.seed)
     torch.backends.cudnn.allow_tf32 = False  # else a GRU's fp32 has ten bits of mantissa on a GPU
-    if spec.task.question in (Question.rank, Question.pretrain) and not spec.model.task_bound:
+    if spec.task.question is Question.rank and not spec.model.task_bound:
         split = split.for_ranking()  # a model trained for several tasks does this itself
     context = models.Context(
         spec.model, split, spec.config.seed, spec.cache, spec.device, spec.task.name, spec.llm, is_loaded

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.config.compose import Composed, compose
+from llm4rec_cli.config.keys import is_of_one_task
 from llm4rec_cli.config.overrides import hydra_override, key_typed
 from llm4rec_cli.config.paper import REFERENCE, Cell, Kind, Size, Table, merged
+from llm4rec_cli.config.schema import Question
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.runs.catalog import FinishedRun
@@ -157,6 +159,8 @@ class Runner:
     def overrides(self, step: Step) -> list[str]:
         """Return the overrides of a step with the folder of its raw files; an ensemble has those of its members."""
         typed = self._of_machine if step.command in ("ensemble", "prepare") else self.typed
+        if step.overrides and composed(step.overrides).config.task.question == Question.all:
+            typed = [override for override in typed if not is_of_one_task(key_typed(override))]  # of its evaluations
         overrides = [*merged([step.overrides, typed])]
         if step.command == "ensemble" or not self.raw:
             return overrides

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.keys import all_declarations, key_role, keys_with_role
+from llm4rec_cli.config.keys import all_declarations, is_of_one_task, key_role, keys_with_role
 from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.roles import FOR_EACH_TASK, NOT_HASHED, Role
+from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.runs import rules
@@ -41,6 +41,7 @@ from llm4rec_cli.runs.catalog import (
     stored_value,
 )
 from llm4rec_cli.runs.identity import Address, address_of, plain, pretrained_weights, text_encoder_identity
+from llm4rec_cli.runs.precision import ARITHMETIC
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import Checkpoint
@@ -144,9 +145,7 @@ def open_run(folder: Path, requested: RunSpec) -> TrainedRun:
 def with_task(source: TrainedRun, task: str) -> TrainedRun:
     """Return the run for evaluation on another task, at its default settings except those that apply to each task."""
     kept = [
-        override
-        for override in source.overrides
-        if (key := key_typed(override)).split(".")[0] != "task" or key in keys_with_role(*FOR_EACH_TASK)
+        override for override in source.overrides if (key := key_typed(override)) != "task" and not is_of_one_task(key)
     ]
     return _compose_run(source.folder, source.status, source.metrics, [*kept, f"task={task}"], source.spec)
 
@@ -316,9 +315,12 @@ def _problems_with_typed(
     Args:
         stored, choices: the config of the training, and its choices of config groups.
     """
+    now, resolved = plain(spec.config), read_json(folder / ARITHMETIC)  # what a precision of `auto` became
     for override in spec.typed:
         key = key_typed(override)
-        if key_role(key) is Role.training and not _matches(key, plain(spec.config), spec.choices, stored, choices):
+        if key_role(key) is not Role.training or resolved.get(key, "auto") == stored_value(now, key):
+            continue
+        if not _matches(key, now, spec.choices, stored, choices):
             yield UsageError(
                 f"{override} is not what {folder} was trained with: {choices.get(key, stored_value(stored, key))}",
                 "leave it out, or name a run that was trained with it: llm4rec list runs",
@@ -335,7 +337,8 @@ def _problems_with_settings(config: Config, stored: dict[str, Any], folder: Path
     """
     own = walk.declarations(type(config.model))
     of_evaluation = {setting.key for setting in own if setting.role in EVALUATION_ROLES}
-    left_out = {f"model.{key}" for key in (*config.model.provenance_settings, *of_evaluation)}
+    without_effect = config.model.unused_settings(config.task)  # an earlier version may have stored values
+    left_out = {f"model.{key}" for key in (*config.model.provenance_settings, *of_evaluation, *without_effect)}
     now = _leaves(plain(config))
     newer = {key: default for key, default in added_defaults(config.model.name).items() if key in now}
     then = newer | _leaves(stored)
@@ -427,7 +430,8 @@ def _problems_of_init_run(spec: RunSpec, folder: Path, metrics: dict[str, Any]) 
                 f"{folder} was trained on this dataset with {key}={theirs}: it may have seen what this run holds out",
                 f"{key}={theirs}, or start from a run on other data",
             )
-    for key in ("name", *spec.model.init_shared_settings):
+    without_effect = spec.model.unused_settings(spec.task)  # an earlier version may have stored values
+    for key in ("name", *(setting for setting in spec.model.init_shared_settings if setting not in without_effect)):
         theirs, ours = (stored_value(config, f"model.{key}") for config in (stored, now))
         if theirs != ours:
             yield UsageError(

@@ -25,7 +25,7 @@ from typing import Any
 from llm4rec_cli import files
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
-from llm4rec_cli.config.roles import NOT_HASHED
+from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.search import Interval, Space, Values
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, UsageError, as_full_disk, as_unusable_path
@@ -138,7 +138,7 @@ class Search:
             )
             if new:
                 self.study.enqueue_trial(dict(start), user_attrs={START: True})
-                files.write_json(folder / SETTINGS, known)
+            files.write_json(folder / SETTINGS, known)
 
     def run(self, budget: Budget, evaluate: Callable[[dict[str, Any], OnEpoch], Score]) -> None:
         """Run trials until the budget is spent.
@@ -299,8 +299,10 @@ class Search:
 
 
 def _journal(path: Path) -> Any:
-    """Return Optuna's journal, without a last line that a killed process left incomplete: the next entry would continue
-    that line, and the journal could not be read any more."""
+    """Return Optuna's journal, without an incomplete last line.
+
+    A killed process leaves one. The next entry would continue it, and the journal could not be read any more.
+    """
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
     lock = JournalFileSymlinkLock(str(path))
@@ -315,10 +317,12 @@ def _journal(path: Path) -> Any:
 
 def _differs(stored: dict[str, Any], now: dict[str, Any]) -> bool:
     """Return whether the settings of a search are not those of an earlier call, which may not have stored its data."""
+    knows_data = "dataset_fingerprint" in stored
+    ignored = NOT_HASHED if knows_data else NOT_HASHED - {Role.source}
 
     def compared(settings: dict[str, Any]) -> dict[str, Any]:
-        overrides = [o for o in settings.get("overrides", ()) if key_role(key_typed(o)) not in NOT_HASHED]
-        fingerprint = stored.get("dataset_fingerprint") and settings["dataset_fingerprint"]
+        overrides = [o for o in settings.get("overrides", ()) if key_role(key_typed(o)) not in ignored]
+        fingerprint = settings["dataset_fingerprint"] if knows_data else None
         return settings | {"overrides": overrides, "dataset_fingerprint": fingerprint}
 
     return compared(stored) != compared(now)

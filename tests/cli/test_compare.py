@@ -203,7 +203,7 @@ def test_a_seed_that_lacks_draws_is_asked_for_with_them(write, llm4rec):
     a, b = (write_draws(write, model, RANKS, RANKS) for model in ("random", "bpr_mf"))
     write_draws(write, "random", RANKS, seed=1)
     refused = llm4rec("compare", str(a), str(b), "--draws", "--seeds")
-    assert refused.code == 2 and "train each with -m seed=0,1,2 task.draw=0,1" in refused.err
+    assert refused.code == 2 and "eval -m seed=0,1,2 task.draw=0,1;" in " ".join(refused.err.split())
 
 
 def test_over_draws_both_need_the_same_of_which_there_are_several(write, llm4rec):

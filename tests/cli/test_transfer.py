@@ -93,8 +93,9 @@ def test_the_last_weights_may_be_kept_as_the_paper_does(llm4rec):
         (["model.pretraining.loss=paper_code"], "model.pretraining.loss=paper_code is only read with task=pretrain"),
         (["task=pretrain", "model.freeze=encoder"], "model.freeze=encoder would pre-train the other weights around"),
         (["model.adaptor=linear", "model.experts=3"], "model.experts=3 is only read with model.adaptor=moe"),
-        (["model.temperature=null"], "model.temperature"),
-        (["model=sasrec", "model.loss=binary", "model.negatives=null"], "model.negatives"),
+        (["model.temperature=null"], "'model.temperature' is not Optional"),
+        (["model=sasrec", "model.loss=binary", "model.negatives=null"], "'model.negatives' is not Optional"),
+        (["task=pretrain", "dataset.split=p5_reviews"], "targets dataset.split=p5_reviews trains on"),
         (["task=pretrain", "model.pretraining.drop=1"], "model.pretraining.drop=1.0 is out of range"),
         (["model.init_from=nowhere"], "nowhere is not a finished run"),
         (["model.init_from="], "model.init_from is empty"),
@@ -225,6 +226,17 @@ def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, pretrained):
     (tuned / "config.yaml").write_text(yaml.safe_dump(stored))
     answer = llm4rec(*TRANSFER, f"model.init_from={tuned}", "dataset.train_users=0.5")
     assert "was trained on this dataset with dataset.train_users=1.0" in answer.err
+
+
+def test_settings_that_had_no_effect_in_an_earlier_run_may_have_had_values(llm4rec):
+    shape = ("model.adaptor=linear", *SIZES[:-1], *QUICK)
+    folder = llm4rec("train", *shape).folder
+    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    assert stored["model"]["experts"] is None
+    stored["model"] |= {"experts": 8, "adaptor_dropout": 0.2, "draw": "catalogue"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(stored))
+    assert llm4rec("eval", f"run={folder}", "split=valid").code == 0
+    assert llm4rec("train", *shape, f"model.init_from={folder}").code == 0
 
 
 def test_a_torn_checkpoint_is_refused(llm4rec, pretrained):

@@ -191,7 +191,7 @@ def test_a_file_holds_one_family():
 def test_shipped_prompts_have_no_problems():
     config = config_of(*FILES)
     assert list(prompts.problems(config)) == []
-    assert list(prompts.problems_of_lengths(config, item_length=3, user_length=3)) == []
+    assert list(prompts.problems_of_lengths(config, "all", item_length=3, user_length=3)) == []
 
 
 # --- parsing
@@ -481,6 +481,8 @@ def test_the_names_of_items_must_fit_a_target(dataset):
     raise_first(prompts.problems_with_dataset(config, task, replace(dataset, items=items)))
     with pytest.raises(UsageError, match="names of 5 tokens and their end are more than"):
         raise_first(prompts.problems_with_dataset(replace(config, max_target=5), task, replace(dataset, items=items)))
+    rating = TaskConfig(name="rating", question=Question.rate)
+    raise_first(prompts.problems_with_dataset(replace(config, max_target=5), rating, replace(dataset, items=items)))
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,13 @@ def test_of_a_training_for_all_tasks_only_the_training_is_run(monkeypatch):
     assert Runner({}, []).result(Step("train", ("model=p5", "task=all"))) == ("run", {"loss": 1.0})
 
 
+def test_a_typed_setting_of_one_task_is_left_to_the_evaluations_of_a_training_for_all():
+    runner, training = Runner({}, ["task.cutoffs=[1,5]", "task.floors=[]"]), ("model=p5", "task=all")
+    assert runner.overrides(Step("train", training)) == [*training, "task.floors=[]"]
+    evaluated = runner.overrides(Step("eval", ("model=p5", "task=sequential"), (Step("train", training),)))
+    assert "task.cutoffs=[1,5]" in evaluated
+
+
 def test_an_ensemble_comes_after_its_members():
     *members, ensemble = in_order(steps_of("prompt4nr/ensembles", rows="cross-type"))
     assert ensemble.command == "ensemble"

@@ -265,14 +265,16 @@ def test_another_space_or_other_settings_are_another_search(search):
 
 
 def test_a_search_goes_on_with_other_settings_that_affect_no_number(search):
-    search(overrides=["+experiment=p5/demo", "device=cuda", "paths.cache=a"])
-    search(overrides=["+experiment=p5/demo", "dataset.raw_dir=b", "trainer.eval_batch_size=64", "task.floors=[]"])
+    same = {"dataset_fingerprint": "a"}
+    search(overrides=["+experiment=p5/demo", "device=cuda", "paths.cache=a"], **same)
+    typed = ["+experiment=p5/demo", "dataset.raw_dir=b", "trainer.eval_batch_size=64", "task.floors=[]"]
+    search(overrides=typed, **same)
     for others in (["+experiment=p5/beauty"], ["+experiment=p5/demo", "trainer.batch_size=64"]):
         with pytest.raises(UsageError, match="other settings"):
-            search(overrides=others)
+            search(overrides=others, **same)
 
 
-def test_a_search_on_other_data_is_another_one_unless_its_data_are_not_known(search, tmp_path):
+def test_a_search_on_other_data_is_another_one(search, tmp_path):
     search(dataset_fingerprint="a")
     search(dataset_fingerprint="a")
     with pytest.raises(UsageError, match="on other data"):
@@ -280,7 +282,11 @@ def test_a_search_on_other_data_is_another_one_unless_its_data_are_not_known(sea
     settings = tmp_path / "tune" / tuning.SETTINGS
     before = {key: value for key, value in json.loads(settings.read_text()).items() if key != "dataset_fingerprint"}
     settings.write_text(json.dumps(before))
+    with pytest.raises(UsageError, match="on other data"):
+        search(dataset_fingerprint="b", overrides=["dataset.raw_dir=b"])
     search(dataset_fingerprint="b")
+    with pytest.raises(UsageError, match="on other data"):
+        search(dataset_fingerprint="a")
 
 
 def test_the_best_of_n_is_that_of_draws_without_replacement():

@@ -392,7 +392,7 @@ def build(context: Context) -> P5:
         features = encode_texts(split.dataset.texts, config.encoder, context.cache, context.device).numpy()
     index = index_items(config.index, split.for_ranking(), split.dataset.seed, config.digits, context.cache, features)
     user_length = max(map(len, user_codes(config, split.n_users)))
-    raise_first(prompts.problems_of_lengths(config, max(map(len, index.codes)), user_length))
+    raise_first(prompts.problems_of_lengths(config, context.task, max(map(len, index.codes)), user_length))
     names = split.user_names()
     corpus = [*prompt_texts(config), *training_texts(split, names)]
     if config.start is Start.statistics_and_stars:

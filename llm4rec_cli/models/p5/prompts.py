@@ -360,21 +360,23 @@ def problems_with_dataset(config: P5Config, task: TaskConfig, dataset: RecDatase
     if config.index.is_number:
         item_length = _number_length(dataset.n_items, config.digits)
     user_length = 1 if config.user_tokens else _number_length(dataset.n_users, config.digits)
-    yield from problems_of_lengths(config, item_length, user_length)
+    yield from problems_of_lengths(config, task.name, item_length, user_length)
     if task.question is Question.rank and task.candidates is not Candidates.full and task.negatives >= N_CANDIDATES:
         for prompt in evaluation_prompts(config, PromptFamily[task.name], dataset):
             yield from _problems_of_length(prompt, config.max_source, item_length, user_length, task.negatives + 1)
 
 
-def problems_of_lengths(config: P5Config, item_length: int, user_length: int) -> Iterator[UsageError]:
+def problems_of_lengths(config: P5Config, task: str, item_length: int, user_length: int) -> Iterator[UsageError]:
     """Yield prompts whose sources do not fit `max_source`, and items' names that do not fit `max_target`.
 
     Args:
+        task: that is trained; for some no items are named.
         item_length, user_length: tokens of the longest item's, and user's, name.
     """
     for prompt in parse_all(config).values():
         yield from _problems_of_length(prompt, config.max_source, item_length, user_length)
-    if item_length + 1 > config.max_target:
+    names_items = any(kind.endswith(("_item", "_candidates")) for kind in trained_kinds(config, task))
+    if names_items and item_length + 1 > config.max_target:
         yield UsageError(
             f"items' names of {item_length} tokens and their end are more than model.max_target={config.max_target}",
             f"model.max_target={item_length + 1} or more",

@@ -17,6 +17,7 @@ from llm4rec_cli.config.schema import (
     Precision,
     PublishedWeights,
     Question,
+    SplitRule,
     TaskConfig,
     added,
 )
@@ -126,6 +127,11 @@ class UniSRecConfig(EncoderSizes):
             yield UsageError(
                 "model.pretraining.item_weight=0 and model.pretraining.sequence_weight=0 leave no loss",
                 "set one of them above 0",
+            )
+        if config.dataset.split is SplitRule.p5_reviews:
+            yield UsageError(
+                "task=pretrain is ranked by leave-one-out, whose targets dataset.split=p5_reviews trains on",
+                "dataset.split=leave_one_out",
             )
         if self.similarity is not Similarity.cosine:
             yield UsageError(
