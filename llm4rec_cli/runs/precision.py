@@ -71,8 +71,9 @@ def llm_for_answers(spec: RunSpec) -> LLMConfig:
 
 def _precisions_read(config: object, spec: RunSpec) -> Iterator[Setting]:
     """Yield the precision settings of the work that this run does."""
+    unused = {f"model.{key}" for key in spec.model.unused_settings(spec.task)}
     for setting in walk.settings(config):
-        if "work" not in setting.field.metadata:
+        if "work" not in setting.field.metadata or setting.key in unused:
             continue
         if setting.key == "trainer.precision" and not spec.model.trainable:
             continue

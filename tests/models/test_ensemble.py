@@ -85,6 +85,13 @@ def test_scores_are_combined_impression_by_impression(members, combine, expected
     assert ensemble(members, combine).score_shown(IMPRESSIONS).tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_impressions_with_one_id_are_refused(members):
+    file = f"{members[0]}/predictions.parquet"
+    pd.read_parquet(file).assign(impression_id="1").to_parquet(file)
+    with pytest.raises(DataError, match="has several impressions '1'"):
+        ensemble(members, Combine.sum)
+
+
 def rescored(folder, scores):
     """Replace the scores that a run stored."""
     file = f"{folder}/predictions.parquet"

@@ -346,6 +346,9 @@ def test_shared_histories_are_another_method_with_a_deviation(tmp_path):
     assert any("all candidates share their states" in line for line in shared.deviations("direct"))
     assert not any("share their states" in line for line in config().deviations("direct"))
     assert any("is another model" in problem.problem for problem in shared.problems_with_import())
+    for template, moved in (("discrete_utility", True), ("hybrid_utility", False)):
+        of_template = replace(config(template), attention=Attention.shared).deviations("direct")
+        assert any("positions after the longest candidate" in line for line in of_template) == moved
 
 
 def test_deviations_of_the_papers_settings_are_few(monkeypatch):
@@ -360,3 +363,12 @@ def test_deviations_of_the_papers_settings_are_few(monkeypatch):
     assert paper.backbone == "bert-base-uncased"
     assert paper.loss is Loss.pointwise
     assert len(paper.deviations("direct")) <= 2 < len(deviations)
+    on_the_demo = config("discrete_utility", "+experiment=prompt4nr/paper", "dataset=demo_news")
+    assert on_the_demo.deviations("direct") == paper.deviations("direct")
+
+
+def test_imported_weights_list_how_histories_are_read():
+    settings = replace(config(), titles=6, scoring=Precision.bf16).imported_deviations()
+    assert any("histories of 6 titles" in line for line in settings)
+    assert "bf16 arithmetic in validation and test" in settings
+    assert len(replace(config(), titles=50, scoring=Precision.fp32).imported_deviations()) == 1

@@ -119,6 +119,7 @@ def test_literal_braces_are_doubled(minilm):
         ({"text": "{user {candidate} {mask}"}, "cannot be read"),
         ({"text": "{user} {candidate} {mask} {P:many}"}, "cannot be read"),
         ({"positive": "bad"}, "has the same answer word for both answers"),
+        ({"positive": "Bad"}, "'bad' and 'Bad' are the same token"),
         ({"positive": "True", "negative": "no"}, "answer word 'True' of template 'mine': YAML"),
         ({"positive": "antidisestablishmentarian"}, "'antidisestablishmentarian' of template 'mine' is not one token"),
         ({"negative": "not good"}, "answer word 'not good' of template 'mine' is not one token"),

@@ -105,8 +105,18 @@ def fit_weights(predictions: Sequence[pd.DataFrame]) -> FloatArray:
 
 
 def _read_predictions(folder: str) -> pd.DataFrame:
-    """Return a run's predictions, indexed by impression."""
-    return pd.read_parquet(Path(folder) / "predictions.parquet", columns=COLUMNS).set_index("impression_id")
+    """Return a run's predictions, indexed by impression.
+
+    Raises:
+        DataError: several impressions have one id.
+    """
+    predictions = pd.read_parquet(Path(folder) / "predictions.parquet", columns=COLUMNS).set_index("impression_id")
+    if predictions.index.has_duplicates:
+        twice = predictions.index[predictions.index.duplicated()][0]
+        raise DataError(
+            f"{folder} has several impressions '{twice}'", "give each impression of the log an id of its own"
+        )
+    return predictions
 
 
 def _look_up(

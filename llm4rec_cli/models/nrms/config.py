@@ -73,9 +73,14 @@ class NRMSConfig(ModelConfig):
             encoder = "titles and histories are means, where NRMS attends over them"
         else:
             encoder = "a fine-tuned BERT takes the place of NRMS's word vectors and self-attention over words"
+        here, code = [f"{self.negatives} negatives a click", f"titles of {self.max_length} tokens"], ["1", "24 words"]
+        if self.aggregation is Aggregation.attention:
+            here, code = [f"{self.hidden_size} hidden units", f"{self.heads} heads", *here], ["64", "20", *code]
         return [
             encoder,
             *backbone_deviations(self.backbone),
+            f"{', '.join(here)}; in the code of NRMS with a BERT {', '.join(code)}",
             "an empty history has one trained vector",
+            *(["bf16 arithmetic in validation and test"] if self.scoring is Precision.bf16 else []),
             ROUNDED_DROPOUT,
         ]

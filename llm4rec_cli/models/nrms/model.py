@@ -6,8 +6,8 @@
 
 Training is a softmax over a click and `negatives` items that were shown with it and not clicked. With
 `aggregation=mean`, r is the mean of the states and u that of the history's r, all of length 1, and a score is their
-inner product over a temperature: before training, the floor `frozen_text` on titles, but for empty histories. These
-have one trained vector, which starts at random.
+inner product over a temperature: before training, the floor `frozen_text` on the latest `titles` titles, but for
+empty histories. These have one trained vector, which starts at random.
 
 A title is encoded once in a batch however many histories and lists hold it, and once in an evaluation.
 """

@@ -135,6 +135,8 @@ class Prompt4NRConfig(ModelConfig):
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         unused: dict[str, str] = {}
+        if not (self.warm_up.epochs or self.warm_up.distillation.steps):
+            unused["warm_up.precision"] = "model.warm_up.epochs=1 or model.warm_up.distillation.steps=600"
         if not self.warm_up.epochs:
             names = ["warm_up.batch_size", "warm_up.learning_rate", "warm_up.texts"]
             unused |= dict.fromkeys(names, "model.warm_up.epochs=1")
@@ -197,7 +199,17 @@ class Prompt4NRConfig(ModelConfig):
             )
 
     def imported_deviations(self) -> list[str]:
-        return [CUT_OFF]
+        return [*self._deviations_of_reading(), CUT_OFF]
+
+    def _deviations_of_reading(self) -> Iterator[str]:
+        """Yield how histories are read and scored, if not as in the paper."""
+        if (self.titles, self.title_words, self.history_tokens) != (50, 10, 450):
+            yield (
+                f"histories of {self.titles} titles of {self.title_words} words, {self.history_tokens} tokens at most; "
+                "the paper's: 50, 10, 450"
+            )
+        if self.scoring is Precision.bf16:
+            yield "bf16 arithmetic in validation and test"
 
     def deviations(self, trained_task: str) -> list[str]:
         from llm4rec_cli.models.prompt4nr import templates
@@ -218,21 +230,16 @@ class Prompt4NRConfig(ModelConfig):
         if self.shares_histories:
             deviations.append(
                 "tokens of a history attend to their side of the template alone, so that all candidates share their "
-                "states, and follow any candidate, which has two tokens a word at most, at the positions after the "
-                "longest; in the paper every token attends to every other"
+                "states; in the paper every token attends to every other"
             )
+            deviations.append("a candidate has two tokens a word at most")
+            if not templates.history_comes_first(self.prompts.text):
+                deviations.append("a history is at the positions after the longest candidate, whatever precedes it")
         if self.draw is Draw.fresh:
             deviations.append("negatives are drawn anew each epoch; in the code once")
         if self.prompt_only:
             deviations.append("the virtual tokens alone are trained; in the paper everything is")
-        if (self.titles, self.title_words, self.history_tokens) != (50, 10, 450):
-            deviations.append(
-                f"histories of {self.titles} titles of {self.title_words} words, {self.history_tokens} tokens at most; "
-                "the paper's: 50, 10, 450"
-            )
-        if self.scoring is Precision.bf16:
-            deviations.append("bf16 arithmetic in validation and test")
-        return [*deviations, CUT_OFF, ROUNDED_DROPOUT]
+        return [*deviations, *self._deviations_of_reading(), CUT_OFF, ROUNDED_DROPOUT]
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
         from llm4rec_cli.models.prompt4nr import templates

@@ -92,6 +92,12 @@ def segments(text: str) -> list[Segment]:
     return parts
 
 
+def history_comes_first(text: str) -> bool:
+    """Return whether a template names the user before the candidate."""
+    fields = [segment.field for segment in segments(text)]
+    return fields.index(USER) < fields.index(CANDIDATE)
+
+
 def problems(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
     """Yield problems with the template and how it is used; with its answer words only where the backbone is present."""
     template = config.prompts
@@ -107,9 +113,10 @@ def problems(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
                 "model.attention=full, or {mask} on the candidate's side of {user}",
             )
     backbone = find_local_folder(config.backbone)
-    if backbone and (backbone / TOKENIZER).exists():
-        for word in (template.negative, template.positive):
-            yield from problems_raised_by(partial(answer_token, word, template, load_tokenizer(backbone)))
+    if backbone and (backbone / TOKENIZER).exists() and template.negative != template.positive:
+        tokenizer, words = load_tokenizer(backbone), (template.negative, template.positive)
+        unknown = [p for word in words for p in problems_raised_by(partial(_answer_token, word, template, tokenizer))]
+        yield from unknown or problems_raised_by(partial(answer_tokens, template, tokenizer))
     if config.prompt_only and config.warm_up.distillation.steps:
         yield UsageError(
             "model.prompt_only=true trains virtual tokens alone, and model.warm_up.distillation.steps="
@@ -189,12 +196,22 @@ def problems_of_backbone(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
         )
 
 
-def answer_token(word: str, template: TemplateConfig, tokenizer: Tokenizer) -> int:
-    """Return the token id of an answer word.
+def answer_tokens(template: TemplateConfig, tokenizer: Tokenizer) -> tuple[int, int]:
+    """Return the token ids of the negative and the positive answer word.
 
     Raises:
-        UsageError: it is not one token of the backbone.
+        UsageError: one is not one token of the backbone, or both are the same.
     """
+    negative, positive = (_answer_token(word, template, tokenizer) for word in (template.negative, template.positive))
+    if negative == positive:
+        raise UsageError(
+            f"template '{template.name}': '{template.negative}' and '{template.positive}' are the same token",
+            "choose two different words",
+        )
+    return negative, positive
+
+
+def _answer_token(word: str, template: TemplateConfig, tokenizer: Tokenizer) -> int:
     encoding = tokenizer.encode(word, add_special_tokens=False)
     if len(encoding.tokens) != 1 or encoding.tokens == [UNKNOWN]:
         raise UsageError(
@@ -209,10 +226,10 @@ def tokenize_template(template: TemplateConfig, tokenizer: Tokenizer) -> Templat
     """Return a template as tokens of a backbone.
 
     Raises:
-        UsageError: an answer word is not one token of the backbone.
+        UsageError: an answer word is not one token of the backbone, or both are the same.
     """
     ids = tokenizer.get_vocab(with_added_tokens=True)
-    answers = answer_token(template.negative, template, tokenizer), answer_token(template.positive, template, tokenizer)
+    answers = answer_tokens(template, tokenizer)
     n_words, new_tokens, parts = max(ids.values()) + 1, [NEWS_SEPARATOR], list[list[int] | str]([[ids[CLS]]])
     for segment in segments(template.text):
         if segment.is_virtual:
