@@ -414,6 +414,6 @@ def test_a_run_lists_the_deviations_of_its_own_evaluation(task, words):
 def test_a_run_lists_the_deviations_of_the_examples_that_it_is_trained_with(overrides, task, listed):
     sentences = spec_of(*overrides).model.deviations(task)
     parts = ("negative is any item", "name an item from the user alone", "prompts that show a feature")
-    found = {part for part in parts if any(part in sentence for sentence in sentences)}
-    assert found >= listed
-    assert found <= listed or task == "all"
+    present = {part for part in parts if any(part in sentence for sentence in sentences)}
+    assert present >= listed
+    assert present <= listed or task == "all"
