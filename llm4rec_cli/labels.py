@@ -9,6 +9,7 @@ from llm4rec_cli.config.schema import Control
 IMPORTED = "imported"
 MAY_BE_MEMORISED = "may-be-memorised"
 FLOOR_NOT_BEATEN = "floor-not-beaten"
+SELECTED_UNMASKED, SELECTED_MASKED = "selected-unmasked", "selected-masked"
 CONTROL = "control-"  # prefix
 
 
@@ -47,6 +48,16 @@ LABELS = {
         Label(
             "subset",
             "evaluated on a sample of the test examples, or on a part of a published dataset",
+            inherited=False,
+        ),
+        Label(
+            SELECTED_UNMASKED,
+            "ranks with the history masked, and settings or the epoch were chosen on validation without the mask",
+            inherited=False,
+        ),
+        Label(
+            SELECTED_MASKED,
+            "ranks without a mask, and settings or the epoch were chosen on validation with the history masked",
             inherited=False,
         ),
         Label("no-timestamps", "the data has no times, so the order of the file is taken as the order of events"),

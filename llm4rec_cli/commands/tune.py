@@ -37,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the options."""
     options = argparse.ArgumentParser(
         "llm4rec tune",
-        usage="llm4rec tune [overrides] [--trials N] [--minutes M] [--name NAME] [--save NAME] [--unpruned]",
+        usage="llm4rec tune [overrides] [--trials N] [--minutes M] [--start EXPERIMENT] [--name NAME] [--save NAME] "
+        "[--unpruned]",
         add_help=False,
         allow_abbrev=False,
     )
@@ -46,6 +47,13 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--minutes", type=_minutes, metavar="M", help="stop after the trial that exceeds these minutes"
+    )
+    options.add_argument(
+        "--start",
+        action="append",
+        default=[],
+        metavar="EXPERIMENT",
+        help="try this experiment's settings after trial 0, such as those chosen on other data; may be repeated",
     )
     options.add_argument("--name", help="name of the search (default: MODEL-DATASET-TASK)")
     options.add_argument("--save", metavar="NAME", help="write the best settings to ./conf/experiment/NAME.yaml")
@@ -82,7 +90,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     find_weights(spec.config)
     unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
     space = {key: entry for key, entry in _space(spec.model.name).items() if key not in unused}
-    start = {key: _value(spec, key) for key in space}
+    starts = [_settings(spec, space), *(_settings_of(name, spec, space) for name in options.start)]
     name = options.name or f"{spec.model.name}-{spec.config.dataset.name}-{spec.task.name}"
     folder = (spec.outputs / "tune" / name).absolute()
     metric = spec.task.selection
@@ -90,7 +98,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     spec = RunSpec.resolve(compose(typed_here), "train")
     dataset = stages.load(spec)  # first: what is wrong with the data may need other overrides
     settings = {"overrides": typed, "pruned": not options.unpruned, "dataset_fingerprint": dataset.fingerprint}
-    searched = Search(folder, space, start, settings, seed=0)
+    searched = Search(folder, space, starts, settings, seed=0)
     split = stages.split_dataset(spec, dataset)
     floors = run_floors(spec, split)
 
@@ -107,7 +115,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     searched.run(Budget(options.trials, options.minutes), evaluate)
     trials = searched.trials()
     chosen = best(trials)
-    _show(name, metric, list(space), trials, chosen, floors)
+    _show(name, metric, space, trials, chosen, floors)
     if chosen is None:
         raise UsageError("no trial was completed", "see the errors above, or raise --trials")
     n_trials = len([trial for trial in trials if trial.counts and trial.state != "running"])
@@ -119,10 +127,12 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         "max_trials": max(options.trials, n_trials),  # an earlier call may have had more
         **({} if options.minutes is None else {"max_minutes": max(options.minutes, minutes)}),
         "metric": metric,
+        **({"mask_history": spec.task.mask_history} if spec.task.ranks_catalogue else {}),
         "score": round(direction(metric) * (chosen.score or 0.0), 6),
         "expected_best": [round(direction(metric) * score, 6) for score in expected_best(trials)],
     }
-    write_json(folder / "tuning.json", _record(typed, space, trials, chosen, metric, tuning))
+    record = _record(typed, space, options.start, trials, chosen, metric, tuning)
+    write_json(folder / "tuning.json", record)
     experiment = _experiment(typed, spec, chosen.settings, tuning)
     write_text(folder / "experiment.yaml", experiment)
     print(f"search: {folder}")
@@ -151,6 +161,26 @@ def _space(model: str) -> search.Space:
     return search.read(file)
 
 
+def _settings(spec: RunSpec, space: search.Space) -> dict[str, Any]:
+    """Return the composed values of the settings that are searched."""
+    return {key: _value(spec, key) for key in space}
+
+
+def _settings_of(experiment: str, searched: RunSpec, space: search.Space) -> dict[str, Any]:
+    """Return the values of the settings that are searched in an experiment, which may be of other data.
+
+    Raises:
+        UsageError: there is no such experiment, or it is of another model.
+    """
+    spec = RunSpec.resolve_unchecked(compose([f"+experiment={experiment}"]), "train")
+    if spec.model.name != searched.model.name:
+        raise UsageError(
+            f"--start {experiment} is of model '{spec.model.name}', and '{searched.model.name}' is searched",
+            "llm4rec list experiments",
+        )
+    return _settings(spec, space)
+
+
 def _value(spec: RunSpec, key: str) -> Any:
     """Return the composed value of a key."""
     value: Any = spec.config
@@ -166,25 +196,26 @@ def _yaml(value: Any) -> str:
 def _show(
     name: str,
     metric: str,
-    keys: Sequence[str],
+    space: search.Space,
     trials: Sequence[Trial],
     chosen: Trial | None,
     floors: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Print the trials, the best marked, the best-of-n curve, and the strongest floor on the same validation."""
+    """Print the trials, the best marked, the space, the best-of-n curve, and the strongest floor on the same
+    validation."""
     sign = direction(metric)
-    short = [key.partition(".")[2] for key in keys]
+    short = {key: key.partition(".")[2] for key in space}
     rows = [
         [
             f"{trial.number}{'*' if trial is chosen else ''}",
-            *(str(trial.settings.get(key, "")) for key in keys),
+            *(str(trial.settings.get(key, "")) for key in space),
             "–" if trial.score is None else f"{sign * trial.score:.4f}",
             f"{trial.minutes:.1f}",
             trial.state if trial.error is None else f"{trial.state}: {trial.error}",
         ]
         for trial in trials
     ]
-    notes = []
+    notes = [f"space: {'; '.join(f'{short[key]} {entry}' for key, entry in space.items())}"]
     curve = " ".join(f"{sign * score:.4f}" for score in expected_best(trials))
     if curve:
         notes.append(f"expected best of n trials, n = 1, 2, …: {curve}")
@@ -192,12 +223,15 @@ def _show(
     if with_metric:
         strongest = max(with_metric, key=lambda floor: sign * floor["metrics"][metric])
         notes.append(f"strongest floor: {strongest['shown_as']} {strongest['metrics'][metric]:.4f}")
-    show(Content(f"{name}: {metric} on validation", ["trial", *short, metric, "minutes", "state"], rows, notes))
+    show(
+        Content(f"{name}: {metric} on validation", ["trial", *short.values(), metric, "minutes", "state"], rows, notes)
+    )
 
 
 def _record(
     typed: Sequence[str],
     space: search.Space,
+    starts: Sequence[str],
     trials: Sequence[Trial],
     chosen: Trial,
     metric: str,
@@ -208,6 +242,7 @@ def _record(
     return {
         "overrides": list(typed),
         "space": {key: vars(entry) for key, entry in space.items()},
+        "starts": list(starts),
         "tuning": dict(tuning),
         "chosen": chosen.number,
         "trials": [

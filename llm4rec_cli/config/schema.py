@@ -579,6 +579,11 @@ class TaskConfig:
     stored_items: int | None = ranges.number(None, at_least=1, role=Role.extent, added=True)
     bootstrap: int = ranges.number(1000, at_least=1, at_most=100_000, role=Role.extent)  # resamples per interval
 
+    @property
+    def ranks_catalogue(self) -> bool:
+        """Whether the whole catalogue is ranked, so that `mask_history` has an effect."""
+        return self.question in (Question.rank, Question.pretrain) and self.candidates is Candidates.full
+
 
 @dataclass
 class TrainerConfig:
@@ -625,6 +630,8 @@ class TuningConfig:
     max_trials: int | None = ranges.number(None, at_least=1)  # the budget; null = not recorded
     max_minutes: float | None = ranges.number(None, at_least=0)  # the budget of all trials together; null = none
     metric: str = MISSING
+    # whether validation excluded items of the history; null = not recorded, or no ranking of the catalogue
+    mask_history: bool | None = None
     score: float = ranges.number()  # of the chosen trial
     expected_best: list[float] | None = None  # of n trials, n = 1, 2, …; null = not recorded
 

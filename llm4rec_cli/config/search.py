@@ -30,6 +30,9 @@ class Values:
 
     values: tuple[Any, ...]
 
+    def __str__(self) -> str:
+        return f"{{{', '.join(map(str, self.values))}}}"
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -43,6 +46,9 @@ class Interval:
     high: float
     log: bool = False
     whole: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
 
 
 Space = Mapping[str, Values | Interval]

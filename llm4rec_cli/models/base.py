@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
 
 
-ROUNDED_DROPOUT = "dropout probabilities are rounded to 1/256"
 NO_PADDING_ITEM = "the padding item takes no part in the training softmax (the published code has it there)"
 WINDOWS = "sequences over max_length are covered by half-overlapping windows, each target once"
 # How training on `sequences.SequenceRows` differs from RecBole's prefix rows.
@@ -30,10 +29,9 @@ ONE_PASS_DEVIATIONS = (
     "shuffles prefix rows of one target and takes 2,048 of them",
     WINDOWS,
     NO_PADDING_ITEM,
-    ROUNDED_DROPOUT,
 )
 # How it differs from code that takes whole sequences and pads them at the left: S3-Rec, RecTools, gSASRec.
-WHOLE_SEQUENCE_DEVIATIONS = (f"{WINDOWS} (the published code trains on the latest)", ROUNDED_DROPOUT)
+WHOLE_SEQUENCE_DEVIATIONS = (f"{WINDOWS} (the published code trains on the latest)",)
 POSITIONS = "positions are counted from the {} item (the published code counts from the {})"
 
 
@@ -115,6 +113,15 @@ class HasParameterGroups(Protocol):
         Args:
             usual: `trainer.learning_rate`.
         """
+        ...
+
+
+@runtime_checkable
+class ChoosesOnValidation(Protocol):
+    """A model that is not trained and chooses settings on validation when it is built."""
+
+    def chosen(self) -> dict[str, Any]:
+        """Return setting -> chosen value."""
         ...
 
 

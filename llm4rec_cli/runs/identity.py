@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.runs.spec import RunSpec
 
-RESULTS_VERSION = 3  # raised when a change moves numbers, as listed in the CHANGELOG
+RESULTS_VERSION = 4  # raised when a change moves numbers, as listed in the CHANGELOG
 
 
 @dataclass(frozen=True)

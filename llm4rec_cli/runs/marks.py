@@ -19,15 +19,25 @@ from llm4rec_cli.config.schema import (
     Config,
     Control,
     EmptyHistory,
+    Keep,
     Precision,
     SplitRule,
+    TaskConfig,
     TextRecipe,
     TuningConfig,
     Written,
 )
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
-from llm4rec_cli.labels import CONTROL, FLOOR_NOT_BEATEN, FROM_SCRATCH, MAY_BE_MEMORISED, NOT_INHERITED
+from llm4rec_cli.labels import (
+    CONTROL,
+    FLOOR_NOT_BEATEN,
+    FROM_SCRATCH,
+    MAY_BE_MEMORISED,
+    NOT_INHERITED,
+    SELECTED_MASKED,
+    SELECTED_UNMASKED,
+)
 from llm4rec_cli.runs.catalog import METRICS
 from llm4rec_cli.runs.identity import Address, depends_on_chat_model, identity_of, plain
 from llm4rec_cli.runs.spec import resolved_config
@@ -72,6 +82,34 @@ def _chat_model_labels(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
         "llm-tokens": not spec.model.uses_llm,
         MAY_BE_MEMORISED: not dataset.manifest["synthetic"],
     }
+
+
+def selected_masked(spec: RunSpec, trained_masked: bool | None, chosen: Mapping[str, Any] | None) -> dict[str, bool]:
+    """Return what validation chose by rankings of the catalogue -> whether items of the history were left out.
+
+    `settings` were chosen by a search, `epoch` by early stopping, others by the model itself. The label
+    `selected-unmasked` or `selected-masked` follows where one differs from the evaluation.
+
+    Args:
+        trained_masked: whether training was validated under the mask; None if it was not by a ranking.
+        chosen: settings that the model chose when it was built, -> value.
+    """
+    config = spec.config
+    result = {}
+    if config.tuning is not None and config.tuning.mask_history is not None:
+        result["settings"] = config.tuning.mask_history
+    if spec.model.trainable and config.trainer.keep is Keep.best and trained_masked is not None:
+        result["epoch"] = trained_masked
+    if config.task.ranks_catalogue:
+        result |= dict.fromkeys(chosen or (), config.task.mask_history)
+    return result
+
+
+def selection_labels(task: TaskConfig, selected: Mapping[str, bool]) -> list[str]:
+    """Return the label of a ranking with something that was chosen under another mask."""
+    if not task.ranks_catalogue or set(selected.values()) <= {task.mask_history}:
+        return []
+    return [SELECTED_UNMASKED if task.mask_history else SELECTED_MASKED]
 
 
 def memorisation(spec: RunSpec, dataset: RecDataset) -> dict[str, Any] | None:
@@ -194,6 +232,7 @@ def tuning_summary(tuning: TuningConfig | None) -> dict[str, Any] | None:
         "max_trials": tuning.max_trials,
         "max_minutes": tuning.max_minutes,
         "metric": tuning.metric,
+        "mask_history": tuning.mask_history,
         "score": tuning.score,
         "expected_best": tuning.expected_best,
     }

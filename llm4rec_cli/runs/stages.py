@@ -230,6 +230,7 @@ class Origin:
         experiment: its name, if one was typed.
         overrides: those of the training, then those typed now.
         trained_task: the task that the weights were trained on.
+        trained_masked: whether validation in training left out items of the history; None if it ranked no catalogue.
         training: epochs and validation score of the training that precedes it in this run.
         init_from: `marks.init_from_summary` of the run whose weights training started from.
         imported: file and code of weights that were not trained here.
@@ -240,6 +241,7 @@ class Origin:
     experiment: str | None
     overrides: list[str]
     trained_task: str
+    trained_masked: bool | None = None
     training: dict[str, float] | None = None
     init_from: dict[str, Any] | None = None
     imported: dict[str, Any] | None = None
@@ -305,7 +307,13 @@ def evaluate(
     evaluation, gaps = _evaluate(spec, split, model, examples, clock)
     if measured := controls(spec, split, model, examples):
         clock.lap("controls")
-    labels = [*marks.labels(spec, split.dataset, len(examples)), *([IMPORTED] if origin.imported else [])]
+    chosen = model.chosen() if isinstance(model, models.ChoosesOnValidation) else None
+    selected = marks.selected_masked(spec, origin.trained_masked, chosen)
+    labels = [
+        *marks.labels(spec, split.dataset, len(examples)),
+        *marks.selection_labels(config.task, selected),
+        *([IMPORTED] if origin.imported else []),
+    ]
     memorisation = marks.memorisation(spec, split.dataset) if MAY_BE_MEMORISED in labels else None
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
     inherited = origin.init_from or {}
@@ -324,6 +332,8 @@ def evaluate(
             ),
             *(f"pre-training: {d}" for d in inherited.get("deviations", [])),
         ],
+        "selected_masked": selected,
+        "chosen": chosen,
         "n_examples": len(examples),
         "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,

@@ -128,6 +128,7 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
                     source.status["choices"].get("experiment"),
                     source.overrides,
                     source.metrics["task"],
+                    trained_masked=source.trained_masked,
                     init_from=source.metrics["init_from"],
                     imported=source.metrics.get("imported"),
                     trained_run=source.folder.relative_to(spec.outputs).as_posix(),

@@ -124,6 +124,7 @@ def run_unless_finished(
                         spec.experiment,
                         spec.overrides,
                         spec.task.name,
+                        trained_masked=spec.task.mask_history if spec.task.ranks_catalogue else None,
                         training=training,
                         init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
                     ),

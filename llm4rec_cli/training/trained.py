@@ -87,6 +87,12 @@ class TrainedRun:
     def checkpoints(self) -> Path:
         return self.folder / CHECKPOINTS
 
+    @property
+    def trained_masked(self) -> bool | None:
+        """Whether its validation left out items of the history; None if it ranked no catalogue, or is not known."""
+        is_known = self.metrics["protocol"] == "full" and not self.metrics.get("imported")
+        return bool(self.metrics["mask_history"]) if is_known else None
+
     def address(self, dataset: RecDataset, weights: Checkpoint) -> Address:
         """Return the address of its evaluation.
 

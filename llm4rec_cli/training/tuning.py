@@ -1,8 +1,8 @@
 """The search of `llm4rec tune`: trials on validation, proposed by Optuna, in a journal that several processes share.
 
-Trial 0 is the setting before tuning, which for a shipped model is the published one, and may lie outside the space. No
-settings are tried twice. Later trials come from the
-tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), the first quarter of them at random. A trial
+Trial 0 is the setting before tuning, which for a shipped model is the published one; further starts follow it. They may
+lie outside the space. No settings are tried twice. Later trials come from the tree-structured Parzen estimator
+(Bergstra et al., NeurIPS 2011), the first quarter of all trials at random. A trial
 whose validation metric is below the median of the earlier ones at the same epoch is pruned, from the fifth epoch on:
 earlier, small models and low learning rates are behind those that they overtake. In one process a search is a function
 of its seed, its trials' scores and its number of trials, also if it is killed and goes on.
@@ -34,7 +34,7 @@ from llm4rec_cli.training.run import OnEpoch
 log = logging.getLogger(__name__)
 
 JOURNAL, SETTINGS = "journal.jsonl", "settings.json"
-START = "start"  # the attribute of trial 0, also where it is made again
+START = "start"  # the attribute of a trial with given settings: their place among the starts
 WARM_UP = 5  # the first epoch after which a trial may be pruned
 KILLED = "killed"  # the error of a trial whose process ended; its settings have another turn
 REPEATED = "repeated"  # the error of a proposal that was tried before; another is made in its place
@@ -100,13 +100,20 @@ class Budget:
 class Search:
     """A search in a folder, which it continues if it exists."""
 
-    def __init__(self, folder: Path, space: Space, start: Mapping[str, Any], settings: Mapping[str, Any], seed: int):
+    def __init__(
+        self,
+        folder: Path,
+        space: Space,
+        starts: Sequence[Mapping[str, Any]],
+        settings: Mapping[str, Any],
+        seed: int,
+    ) -> None:
         """Open a search.
 
         Args:
             folder: of the journal.
             space: what is searched.
-            start: key -> value before tuning: trial 0.
+            starts: the settings that are tried first, key -> value; the first are those before tuning.
             settings: what must be equal for a search to continue, as JSON; of `overrides`, those that affect numbers.
             seed: of the proposals.
 
@@ -116,11 +123,12 @@ class Search:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.folder, self.space, self.start, self.seed = folder, space, start, seed
-        outside = [key for key, entry in space.items() if not _holds(entry, start[key])]
+        self.folder, self.space, self.starts, self.seed = folder, space, [dict(start) for start in starts], seed
+        outside = [key for key, entry in space.items() if not _holds(entry, self.starts[0][key])]
         content = {**settings, "space": {key: asdict(entry) for key, entry in space.items()}}
         # Searches of before proposed such a start to later trials too, and Optuna lets no list of values change.
-        known = json.loads(json.dumps(content | ({"outside": outside} if outside else {})))
+        further = {"further_starts": self.starts[1:]} if len(starts) > 1 else {}
+        known = json.loads(json.dumps(content | ({"outside": outside} if outside else {}) | further))
         with files.locked(folder / ".start.lock", folder):
             new = not (folder / SETTINGS).exists()
             if not new and _differs(json.loads((folder / SETTINGS).read_text(encoding="utf-8")), known):
@@ -136,8 +144,8 @@ class Search:
                 load_if_exists=True,
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=WARM_UP),
             )
-            if new:
-                self.study.enqueue_trial(dict(start), user_attrs={START: True})
+            for place in range(len(self.starts)) if new else ():
+                self._enqueue_start(place)
             files.write_json(folder / SETTINGS, known)
 
     def run(self, budget: Budget, evaluate: Callable[[dict[str, Any], OnEpoch], Score]) -> None:
@@ -184,11 +192,15 @@ class Search:
         return None
 
     def _settings(self, trial: Any) -> dict[str, Any]:
-        """Return a trial's settings: those before tuning, or what is proposed."""
-        is_start = trial.number == 0 or START in trial.user_attrs
-        within = {key: entry for key, entry in self.space.items() if not is_start or _holds(entry, self.start[key])}
-        proposed = {key: _rounded(_proposed(trial, key, entry, self.start[key])) for key, entry in within.items()}
-        return dict(self.start) if is_start else proposed
+        """Return a trial's settings: given ones, or what is proposed."""
+        start = self.starts[trial.user_attrs[START]] if START in trial.user_attrs else None
+        within = {key: entry for key, entry in self.space.items() if start is None or _holds(entry, start[key])}
+        proposed = {key: _rounded(_proposed(trial, key, entry, self.starts[0][key])) for key, entry in within.items()}
+        return proposed if start is None else dict(start)
+
+    def _enqueue_start(self, place: int) -> None:
+        params = {key: _choice(value) for key, value in self.starts[place].items()}
+        self.study.enqueue_trial(params, user_attrs={START: place})
 
     def _run_trial(self, trial: Any, evaluate: Callable[[dict[str, Any], OnEpoch], Score]) -> None:
         from optuna.trial import TrialState
@@ -266,9 +278,10 @@ class Search:
                     contextlib.suppress(BlockingIOError),
                     files.locked(self._lock(trial.number), self.folder, wait=False),
                 ):
-                    is_start = trial.number == 0 or START in trial.user_attrs
-                    settings = dict(self.start) if is_start else trial.params
-                    self.study.enqueue_trial(settings, user_attrs={START: True} if is_start else None)
+                    if START in trial.user_attrs:
+                        self._enqueue_start(trial.user_attrs[START])
+                    else:
+                        self.study.enqueue_trial(trial.params)
                     self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _lock(self, number: int) -> Path:
@@ -369,10 +382,16 @@ def _proposed(trial: Any, key: str, entry: Values | Interval, start: Any) -> Any
     """Return the value that a trial is to have."""
     if isinstance(entry, Values):
         values = [start, *entry.values] if _holds(entry, start) else entry.values
-        return trial.suggest_categorical(key, list(dict.fromkeys(values)))
+        choices = {_choice(value): value for value in values}
+        return choices[trial.suggest_categorical(key, list(choices))]
     if entry.whole:
         return trial.suggest_int(key, int(entry.low), int(entry.high), log=entry.log)
     return trial.suggest_float(key, entry.low, entry.high, log=entry.log)
+
+
+def _choice(value: Any) -> Any:
+    """Return a value as Optuna stores it, which knows no lists."""
+    return json.dumps(value) if isinstance(value, list) else value
 
 
 def _rounded(value: Any) -> Any:

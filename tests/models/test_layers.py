@@ -34,12 +34,12 @@ def test_dropout_keeps_the_mean(p):
     out = dropped_out(torch.ones(n), p)
     standard_error = math.sqrt(p / (1 - p) / n)
     assert out.mean().item() == pytest.approx(1, abs=5 * standard_error)
-    assert (out == 0).float().mean().item() == pytest.approx(p, abs=1 / 512 + 5 * math.sqrt(p * (1 - p) / n))
+    assert (out == 0).float().mean().item() == pytest.approx(p, abs=5 * math.sqrt(p * (1 - p) / n))
 
 
 def test_dropout_keeps_or_drops_and_nothing_between():
     torch.manual_seed(0)
-    x = torch.randn(7, 11)  # 77 elements: not a multiple of the eight that share a draw
+    x = torch.randn(7, 11)  # 77 elements: not a multiple of the four that share a draw
     out = dropped_out(x, 0.5)
     kept = out != 0
     assert out.shape == x.shape
@@ -47,16 +47,16 @@ def test_dropout_keeps_or_drops_and_nothing_between():
     torch.testing.assert_close(out[kept], 2 * x[kept])
 
 
-def test_dropout_rounds_its_probability_to_256ths():
-    x = torch.randn(1000)
-    assert torch.equal(dropped_out(x, 0.001), x)
-    assert (dropped_out(torch.ones(10_000), 0.999) == 0).float().mean().item() == pytest.approx(255 / 256, abs=0.005)
+def test_small_probabilities_of_dropout_are_not_rounded_away():
+    torch.manual_seed(0)
+    n, p = 1_000_000, 0.001
+    assert (dropped_out(torch.ones(n), p) == 0).sum().item() == pytest.approx(n * p, abs=5 * math.sqrt(n * p))
 
 
 def test_neighbouring_elements_are_dropped_independently():
     torch.manual_seed(0)
-    dropped = (dropped_out(torch.ones(50_000, 8), 0.5) == 0).float()  # eight elements share one random number
-    correlation = torch.corrcoef(dropped.t()) - torch.eye(8)
+    dropped = (dropped_out(torch.ones(50_000, 4), 0.5) == 0).float()  # four elements share one random number
+    correlation = torch.corrcoef(dropped.t()) - torch.eye(4)
     assert correlation.abs().max().item() < 5 / math.sqrt(50_000)
 
 
@@ -120,9 +120,9 @@ def test_a_position_never_sees_what_comes_after_it(encoder):
 
 
 def test_attention_in_training_equals_attention_in_evaluation_where_nothing_is_dropped():
-    # 0.001 rounds to 0 of 256: the path that applies dropout runs, and drops nothing
+    # 1e-6 rounds to 0 of 65,536: the path that applies dropout runs, and drops nothing
     torch.manual_seed(0)
-    layer = TransformerLayer(8, 12, heads=2, dropout=0.0, attention_dropout=0.001)
+    layer = TransformerLayer(8, 12, heads=2, dropout=0.0, attention_dropout=1e-6)
     naive.randomise(layer)
     x, groups = torch.randn(3 * 5, 8), [(3, 5)]
     assert_close(layer.train()(x, groups), layer.eval()(x, groups), rel=1e-5)

@@ -22,7 +22,7 @@ START = {"trainer.learning_rate": 0.01, "model.layers": 2}
 @pytest.fixture
 def search(tmp_path):
     """search(**settings): the search in a folder, opened anew."""
-    return lambda space=SPACE, **settings: Search(tmp_path / "tune", space, START, settings, seed=0)
+    return lambda space=SPACE, **settings: Search(tmp_path / "tune", space, [START], settings, seed=0)
 
 
 def closeness(settings, on_epoch):
@@ -45,7 +45,7 @@ def test_trial_0_is_the_setting_before_tuning_and_the_best_one_is_chosen(search)
 def test_a_search_goes_on_where_it_ended_with_the_proposals_of_one_that_never_did(search, tmp_path):
     search().run(Budget(trials=4), closeness)
     search().run(Budget(trials=8), closeness)
-    whole = Search(tmp_path / "whole", SPACE, START, {}, seed=0)
+    whole = Search(tmp_path / "whole", SPACE, [START], {}, seed=0)
     whole.run(Budget(trials=4), closeness)
     whole.run(Budget(trials=8), closeness)
     assert [t.settings for t in search().trials()] == [t.settings for t in whole.trials()]
@@ -69,7 +69,7 @@ def test_trial_0_may_lie_outside_the_space_and_the_others_do_not(tmp_path):
         "model.layers": Values((1, 3)),
     }
     start = {"trainer.weight_decay": 0.0, "model.days": 30, "model.layers": 2}
-    opened = Search(tmp_path / "outside", space, start, {}, seed=0)
+    opened = Search(tmp_path / "outside", space, [start], {}, seed=0)
     opened.run(Budget(trials=8), lambda settings, _: Score(settings["trainer.weight_decay"]))
     first, *others = [trial.settings for trial in opened.trials()]
     assert first == start
@@ -80,21 +80,53 @@ def test_trial_0_may_lie_outside_the_space_and_the_others_do_not(tmp_path):
 
 def test_no_settings_are_tried_twice_and_a_space_without_others_ends_the_search(tmp_path, caplog):
     space = {"model.layers": Values((1, 2)), "model.heads": Values((1, 2, 3))}
-    opened = Search(tmp_path / "small", space, {"model.layers": 1, "model.heads": 1}, {}, seed=0)
+    opened = Search(tmp_path / "small", space, [{"model.layers": 1, "model.heads": 1}], {}, seed=0)
     opened.run(Budget(trials=50), lambda settings, _: Score(settings["model.heads"]))
     tried = [tuple(trial.settings.values()) for trial in opened.trials()]
     assert len(tried) == len(set(tried)) == 6
     assert "tried before" in caplog.text
-    again = Search(tmp_path / "small", space, {"model.layers": 1, "model.heads": 1}, {}, seed=0)
+    again = Search(tmp_path / "small", space, [{"model.layers": 1, "model.heads": 1}], {}, seed=0)
     assert [trial.counts for trial in again.trials()] == [True] * len(tried)
 
 
 def test_a_budget_is_spent_where_few_values_are_to_choose_from(tmp_path):
     """After two trials TPE alone proposes the better one of them, whatever its seed."""
     space = {"model.recent": Values((1, 2, 3, 5, 10)), "model.steps": Values((1, 2, 3, 5))}
-    opened = Search(tmp_path / "floor", space, {"model.recent": 3, "model.steps": 3}, {}, seed=0)
+    opened = Search(tmp_path / "floor", space, [{"model.recent": 3, "model.steps": 3}], {}, seed=0)
     opened.run(Budget(trials=8), lambda settings, _: Score(settings["model.steps"] - settings["model.recent"]))
     assert len(opened.trials()) == 8
+
+
+def test_further_starts_follow_trial_0_and_are_repeated_after_a_kill(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def killed_at_the_second(settings, on_epoch):
+        if settings["model.layers"] == 7:
+            raise Killed
+        return Score(1.0)
+
+    starts = [{**START}, {"trainer.learning_rate": 0.05, "model.layers": 7}, {**START, "model.layers": 1}]
+    with pytest.raises(Killed):
+        Search(tmp_path / "starts", SPACE, starts, {}, seed=0).run(Budget(trials=5), killed_at_the_second)
+    opened = Search(tmp_path / "starts", SPACE, starts, {}, seed=0)
+    opened.run(Budget(trials=5), closeness)
+    counted = [trial for trial in opened.trials() if trial.counts]
+    assert len(counted) == 5
+    assert [settings in [trial.settings for trial in counted] for settings in starts] == [True] * 3
+    assert sum(trial.settings["model.layers"] == 7 for trial in opened.trials()) == 2, (
+        "the killed one, and its repetition"
+    )
+    with pytest.raises(UsageError, match="other settings"):
+        Search(tmp_path / "starts", SPACE, starts[:2], {}, seed=0)
+
+
+def test_a_setting_may_take_one_of_several_lists(tmp_path):
+    space = {"model.text_weights": Values(([0.0], [0.5], [2.0]))}
+    opened = Search(tmp_path / "lists", space, [{"model.text_weights": [0.5]}], {}, seed=0)
+    opened.run(Budget(trials=3), lambda settings, _: Score(settings["model.text_weights"][0]))
+    assert best(opened.trials()).settings == {"model.text_weights": [2.0]}
+    assert sorted(trial.settings["model.text_weights"][0] for trial in opened.trials()) == [0.0, 0.5, 2.0]
 
 
 def test_trial_0_outside_the_space_has_another_turn_with_its_own_settings(tmp_path):
@@ -106,8 +138,8 @@ def test_trial_0_outside_the_space_has_another_turn_with_its_own_settings(tmp_pa
 
     space, start = {"model.days": Interval(1, 3, whole=True)}, {"model.days": 30}
     with pytest.raises(Killed):
-        Search(tmp_path / "killed", space, start, {}, seed=0).run(Budget(trials=2), killed)
-    opened = Search(tmp_path / "killed", space, start, {}, seed=0)
+        Search(tmp_path / "killed", space, [start], {}, seed=0).run(Budget(trials=2), killed)
+    opened = Search(tmp_path / "killed", space, [start], {}, seed=0)
     opened.run(Budget(trials=2), lambda settings, _: Score(settings["model.days"]))
     assert [trial.settings["model.days"] == 30 for trial in opened.trials()] == [True, True, False]
 
@@ -199,7 +231,7 @@ def test_a_killed_search_makes_the_proposals_of_one_that_never_was(search, tmp_p
         search().run(Budget(trials=8), killed_once)
     opened = search()
     opened.run(Budget(trials=8), killed_once)
-    whole = Search(tmp_path / "whole", SPACE, START, {}, seed=0)
+    whole = Search(tmp_path / "whole", SPACE, [START], {}, seed=0)
     whole.run(Budget(trials=8), closeness)
     assert [t.settings for t in opened.trials() if t.counts] == [t.settings for t in whole.trials()]
 
@@ -304,9 +336,9 @@ def test_settings_are_nested_for_yaml():
 
 def test_a_search_of_before_whose_start_lies_outside_is_another_one(tmp_path):
     space, start = {"model.layers": Values((1, 3))}, {"model.layers": 2}
-    Search(tmp_path / "old", space, start, {}, seed=0)
+    Search(tmp_path / "old", space, [start], {}, seed=0)
     settings = tmp_path / "old" / tuning.SETTINGS
     before = {key: value for key, value in json.loads(settings.read_text()).items() if key != "outside"}
     settings.write_text(json.dumps(before))
     with pytest.raises(UsageError, match="other settings"):
-        Search(tmp_path / "old", space, start, {}, seed=0)
+        Search(tmp_path / "old", space, [start], {}, seed=0)

@@ -14,7 +14,6 @@ from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig,
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.base import (
     NO_PADDING_ITEM,
-    ROUNDED_DROPOUT,
     WHOLE_SEQUENCE_DEVIATIONS,
     WINDOWS,
 )
@@ -246,7 +245,6 @@ class SimpleXConfig(ModelConfig):
         return [
             "no L2 penalty on embeddings beyond trainer.weight_decay",
             "a history is the user's latest items (RecBole: the first of its file, in any order)",
-            ROUNDED_DROPOUT,
         ]
 
 
@@ -342,7 +340,6 @@ class Bert4RecConfig(TransformerConfig):
             *self.position_deviations(Positions.from_first),
             WINDOWS,
             *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
-            ROUNDED_DROPOUT,
         ]
 
 
@@ -410,5 +407,4 @@ class BSARecConfig(TransformerConfig):
             "every prefix of a sequence is a training row (the published code: of its latest max_length items)",
             "the empty history is no training row (the published code has one for each user's first item)",
             *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
-            ROUNDED_DROPOUT,
         ]

@@ -82,6 +82,9 @@ class TransitionText:
             safe_sparse_dot(latest @ self.texts, self.items_of_term, dense_output=True),
         )
 
+    def chosen(self) -> dict[str, float]:
+        return {"text_weight": self.text_weight}
+
     def score(self, examples: Examples) -> Tensor:
         candidates = examples.candidates
         if candidates is None:

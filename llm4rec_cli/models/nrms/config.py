@@ -13,7 +13,6 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import ModelConfig, Precision, TaskConfig, Weights, Work, precision, weights
 from llm4rec_cli.errors import Llm4RecError
-from llm4rec_cli.models.base import ROUNDED_DROPOUT
 from llm4rec_cli.models.shared.config import backbone_deviations
 
 
@@ -82,5 +81,4 @@ class NRMSConfig(ModelConfig):
             f"{', '.join(here)}; in the code of NRMS with a BERT {', '.join(code)}",
             "an empty history has one trained vector",
             *(["bf16 arithmetic in validation and test"] if self.scoring is Precision.bf16 else []),
-            ROUNDED_DROPOUT,
         ]

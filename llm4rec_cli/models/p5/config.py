@@ -30,7 +30,6 @@ from llm4rec_cli.config.schema import (
     weights,
 )
 from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
-from llm4rec_cli.models.base import ROUNDED_DROPOUT
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.families import Explained, PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt
@@ -292,8 +291,6 @@ class P5Config(ModelConfig):
             deviations.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
         if self.history is HistoryOrder.newest_first:
             deviations.append("histories are shown newest first; the paper's oldest first, as prompt 2-3 still says")
-        if trained_here and self.dropout > 0:
-            deviations.append(ROUNDED_DROPOUT)
         if trained_here and self.start is Start.co_occurrence:
             deviations.append("embeddings of item codes start from which items follow each other in training")
         if trained_here and self.start.is_statistics:

@@ -26,7 +26,6 @@ from llm4rec_cli.config.schema import (
     weights,
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
-from llm4rec_cli.models.base import ROUNDED_DROPOUT
 from llm4rec_cli.models.shared.config import backbone_deviations
 
 CUT_OFF = "what does not fit is cut off the oldest titles; in the code off the end, the blank with it"  # a deviation
@@ -239,7 +238,7 @@ class Prompt4NRConfig(ModelConfig):
             deviations.append("negatives are drawn anew each epoch; in the code once")
         if self.prompt_only:
             deviations.append("the virtual tokens alone are trained; in the paper everything is")
-        return [*deviations, *self._deviations_of_reading(), CUT_OFF, ROUNDED_DROPOUT]
+        return [*deviations, *self._deviations_of_reading(), CUT_OFF]
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
         from llm4rec_cli.models.prompt4nr import templates

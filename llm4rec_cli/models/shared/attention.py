@@ -26,7 +26,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
     Args:
         q: (..., n, d); k and v: (..., m, d).
         mask: broadcast to (..., n, m), False where a query does not attend to a key; each attends to one at least.
-        dropout: the probability of dropping a weight, rounded to 1/256.
+        dropout: the probability of dropping a weight.
 
     Returns:
         (..., n, d) and (..., n, 1).
