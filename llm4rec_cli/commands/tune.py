@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import math
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     }
     record = _record(typed, space, options.start, trials, chosen, metric, tuning)
     write_json(folder / "tuning.json", record)
-    experiment = _experiment(typed, spec, chosen.settings, tuning)
+    experiment = _experiment(typed, spec, chosen.settings, tuning, options)
     write_text(folder / "experiment.yaml", experiment)
     print(f"search: {folder}")
     if saved is not None:
@@ -259,7 +260,13 @@ def _record(
     }
 
 
-def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any], tuning: Mapping[str, Any]) -> str:
+def _experiment(
+    typed: Sequence[str],
+    spec: RunSpec,
+    settings: Mapping[str, Any],
+    tuning: Mapping[str, Any],
+    options: argparse.Namespace,
+) -> str:
     """Return the YAML of an experiment with the best settings and what is known of their search."""
     bases: list[Any] = []
     values: dict[str, Any] = {}
@@ -280,13 +287,17 @@ def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any]
         **nested(values | dict(settings)),
         "tuning": dict(tuning),
     }
-    head = f"# @package _global_\n# {CHOSEN_BY} {_command(typed)}\n"
-    return head + yaml.safe_dump(content, sort_keys=False, width=110)
+    command = [_command(typed), f"--trials {options.trials}", *(f"--start {name}" for name in options.start)]
+    command += [f"--minutes {options.minutes:g}"] if options.minutes else []
+    command += ["--unpruned"] if options.unpruned else []
+    head = textwrap.fill(f"{CHOSEN_BY} {' '.join(command)}", 110, break_on_hyphens=False, break_long_words=False)
+    return textwrap.indent(f"@package _global_\n{head}\n", "# ") + yaml.safe_dump(content, sort_keys=False, width=110)
 
 
 def _command(typed: Sequence[str]) -> str:
     """Return the command that repeats a search, without what is no part of its experiment."""
-    return shlex.join(["llm4rec", "tune", *(as_typed(o) for o in typed if key_typed(o) not in NOT_SAVED)])
+    kept = (o for o in typed if key_typed(o) not in NOT_SAVED and not o.startswith("paths."))
+    return shlex.join(["llm4rec", "tune", *map(as_typed, kept)])
 
 
 def _names_the_search(experiment: Path, typed: Sequence[str]) -> bool:

@@ -110,14 +110,14 @@ def test_an_experiment_has_the_prompts_of_its_search(tmp_path, monkeypatch, type
     searched = compose(list(map(hydra_override, typed)))
     spec = RunSpec.resolve_unchecked(searched, "train")
     cost = {"dataset": "demo", "trials": 1, "minutes": 1.0, "max_trials": 1, "metric": "ndcg@10", "score": 0.1}
-    text = tune._experiment(searched.typed, spec, {"trainer.learning_rate": 0.5}, cost)
+    text = tune._experiment(searched.typed, spec, {"trainer.learning_rate": 0.5}, cost, tune.parser().parse_args([]))
     file = tmp_path / "conf/experiment/mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(text)
     assert validate.problems_in("experiment/mine") == []
     saved = compose(["+experiment=mine"]).config
     assert (saved.model.prompts, saved.trainer.learning_rate) == (searched.config.model.prompts, 0.5)
-    assert f"{command}\n" in text
+    assert f"{command} --trials 8\n" in text
 
 
 @pytest.mark.parametrize("comment", ["mine", "{} llm4rec tune model=bpr_mf", "{} {command} trainer.patience=2"])
@@ -166,3 +166,18 @@ def test_a_search_does_not_begin_before_its_data_are_read_and_goes_on_with_other
     assert not (tmp_path / "outputs/tune").exists()
     again = call(*SEARCH, "trainer.eval_batch_size=64", cwd=tuned.cwd, cache=cache)
     assert again.code == 0, again.err
+
+
+def test_the_settings_of_another_experiment_are_tried_after_trial_0(tuned, cache, tmp_path):
+    start = ["--start", "mine/bpr"]
+    answer = call(*SEARCH, *start, "--name", "started", "--save", "mine/started", cwd=tuned.cwd, cache=cache)
+    assert answer.code == 0, answer.err
+    record = read(tuned.cwd / "outputs/tune/started/tuning.json")
+    earlier = read(tuned.cwd / "outputs/tune/bpr_mf-demo-sequential/tuning.json")
+    assert record["trials"][1]["settings"] == earlier["trials"][earlier["chosen"]]["settings"]
+    assert record["starts"] == ["mine/bpr"]
+    assert "space: learning_rate 0.001 to 0.03 (log); " in answer.out
+    assert "--trials 3 --start mine/bpr" in (tuned.cwd / "conf/experiment/mine/started.yaml").read_text()
+    other = call("tune", "model=sasrec", *SEARCH[3:], *start, cwd=tuned.cwd, cache=cache)
+    assert other.code == 2
+    assert "'mine/bpr' is of model 'bpr_mf'" in other.err or "mine/bpr is of model 'bpr_mf'" in other.err
