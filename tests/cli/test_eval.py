@@ -28,6 +28,19 @@ def test_an_evaluation_stands_in_a_folder_of_its_own_and_names_the_run(llm4rec, 
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.name != ".lock"} == before
 
 
+def test_an_evaluation_under_another_mask_than_its_training_says_so(llm4rec, trained):
+    assert read(trained / "metrics.json")["selected_masked"] == {"epoch": False}
+    masked = llm4rec("eval", "model=sasrec", "task.mask_history=true", "task.floors=[transition_text]")
+    assert masked.metrics["selected_masked"] == {"epoch": False}
+    assert "selected-unmasked" in masked.metrics["labels"]
+    assert "selected-unmasked" in masked.out
+    floors = [read(path) for path in masked.cwd.glob("outputs/transition_text/*/*/*/metrics.json")]
+    (floor,) = (metrics for metrics in floors if metrics["mask_history"])
+    assert floor["selected_masked"] == {"text_weight": True}
+    assert floor["chosen"].keys() == {"text_weight"}
+    assert "selected-unmasked" not in floor["labels"]
+
+
 def test_an_evaluation_has_no_weights(llm4rec, trained):
     folder = llm4rec("eval", "model=sasrec", NO_FLOORS).folder
     names = {path.name for path in folder.iterdir()}

@@ -85,3 +85,37 @@ def test_a_finished_run_takes_up_what_was_measured_of_memory_since(tmp_path):
     ours = run | {"labels": ["synthetic"]}
     marks.save_memorisation(spec, dataset, {"rows": score | {"n": 200}})
     assert marks.update_finished(ours, address, spec, dataset, []) == ours, "data of ours"
+
+
+@pytest.mark.parametrize(
+    ("typed", "trained_masked", "chosen", "selected", "label"),
+    [
+        (["model=sasrec"], False, None, {"epoch": False}, []),
+        (["model=sasrec", "task.mask_history=true"], False, None, {"epoch": False}, ["selected-unmasked"]),
+        (["model=sasrec", "task.mask_history=true"], True, None, {"epoch": True}, []),
+        (["model=sasrec"], True, None, {"epoch": True}, ["selected-masked"]),
+        (["model=sasrec", "trainer.keep=last", "task.mask_history=true"], False, None, {}, []),
+        (
+            ["+experiment=scientific/sasrec", "task.mask_history=true"],
+            True,
+            None,
+            {"settings": False, "epoch": True},
+            ["selected-unmasked"],
+        ),
+        (
+            ["model=transition_text", "task.mask_history=true"],
+            None,
+            {"text_weight": 2.0},
+            {"text_weight": True},
+            [],
+        ),
+        (["model=popularity", "task.mask_history=true"], None, None, {}, []),
+        (["model=transition_text", "task=direct"], None, {"text_weight": 2.0}, {}, []),
+    ],
+)
+def test_what_was_chosen_under_another_mask_than_the_evaluations_is_labelled(
+    typed, trained_masked, chosen, selected, label
+):
+    spec = spec_of(*typed)
+    assert marks.selected_masked(spec, trained_masked, chosen) == selected
+    assert marks.selection_labels(spec.task, selected) == label
