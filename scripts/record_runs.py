@@ -1,7 +1,9 @@
 """Record finished runs for the documentation: their numbers and settings, without predictions, weights or paths.
 
-python scripts/record_runs.py OUTPUTS      copies every finished run under OUTPUTS into docs/recorded/, and what
-                                           llm4rec reproduce has recorded of the papers' tables
+python scripts/record_runs.py OUTPUTS      copies every finished run under OUTPUTS into docs/recorded/, what llm4rec
+                                           reproduce has recorded of the papers' tables, and the trials of searches
+python scripts/record_runs.py OUTPUTS --ranks      also the rank of each test target: docs/recorded/ranks/ has a table
+                                           for each dataset and task, with two columns a run
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from llm4rec_cli.config.keys import keys_with_role
@@ -20,7 +23,7 @@ from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.reporting.reproduction import RECORDS
 from llm4rec_cli.reporting.stored_settings import config_of
 from llm4rec_cli.reporting.variants import Variant, variants
-from llm4rec_cli.runs.catalog import CONFIG, METRICS, STATUS, finished_runs
+from llm4rec_cli.runs.catalog import CONFIG, METRICS, PREDICTIONS, STATUS, finished_runs, prediction_columns
 
 RECORDED = Path(__file__).parents[1] / "docs/recorded"
 
@@ -28,7 +31,11 @@ RECORDED = Path(__file__).parents[1] / "docs/recorded"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("outputs", type=Path)
-    record(parser.parse_args().outputs, RECORDED)
+    parser.add_argument("--ranks", action="store_true")
+    arguments = parser.parse_args()
+    record(arguments.outputs, RECORDED)
+    if arguments.ranks:
+        record_ranks(arguments.outputs, RECORDED / "ranks")
 
 
 def record(outputs: Path, recorded: Path) -> None:
@@ -44,6 +51,28 @@ def record(outputs: Path, recorded: Path) -> None:
             write_json(to / STATUS, {"status": "done"})
     for file in (outputs / RECORDS).glob("*/*.json"):
         write_json(recorded / file.relative_to(outputs), json.loads(file.read_text(encoding="utf-8")))
+    for file in (outputs / "tune").glob("*/tuning.json"):
+        search = json.loads(file.read_text(encoding="utf-8"))
+        write_json(
+            recorded / "searches" / f"{file.parent.name}.json", search | {"overrides": _kept(search["overrides"])}
+        )
+
+
+def record_ranks(outputs: Path, ranks: Path) -> None:
+    """Add `n_better` and `n_tied` of each test target of every finished ranking to the table of its data and task."""
+    ranks.mkdir(parents=True, exist_ok=True)
+    for folder, metrics in finished_runs(outputs.resolve()):
+        if metrics["split"] != "test" or "n_tied" not in prediction_columns(folder / PREDICTIONS):
+            continue
+        targets = pd.read_parquet(folder / PREDICTIONS, columns=["user_id", "target", "n_better", "n_tied"])
+        file = ranks / f"{metrics['dataset']}-{metrics['task']}-{metrics['protocol']}.parquet"
+        table = pd.read_parquet(file) if file.exists() else targets[["user_id", "target"]]
+        run = f"{metrics['model']}/{folder.name}"
+        named = targets.rename(columns={name: f"{run}/{name}" for name in ("n_better", "n_tied")})
+        known = table.drop(columns=[name for name in named if name in table and "/" in name])
+        # Users who are not in both keep their rows: other filters of a dataset leave others.
+        merged = known.merge(named, on=["user_id", "target"], how="outer", sort=True)
+        merged.convert_dtypes().to_parquet(file, compression="zstd", index=False)
 
 
 def neutral_keys() -> frozenset[str]:
@@ -53,9 +82,14 @@ def neutral_keys() -> frozenset[str]:
 
 def _numbers(metrics: dict[str, Any], variant: Variant) -> dict[str, Any]:
     """Return metrics.json without neutral overrides, and with what follows from the predictions of several seeds."""
-    typed = [override for override in metrics["overrides"] if key_typed(override) not in neutral_keys()]
+    typed = _kept(metrics["overrides"])
     over_seeds = {"seeds": variant.seeds, "intervals": variant.intervals}
     return metrics | {"overrides": typed} | ({"intervals_over_seeds": over_seeds} if len(variant.runs) > 1 else {})
+
+
+def _kept(overrides: list[str]) -> list[str]:
+    """Return the overrides that change numbers."""
+    return [override for override in overrides if key_typed(override) not in neutral_keys()]
 
 
 def _without(settings: dict[str, Any], keys: frozenset[str], above: str) -> dict[str, Any]:

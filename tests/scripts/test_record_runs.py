@@ -1,7 +1,9 @@
 """Recording finished runs for the documentation."""
 
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import record_runs
 
@@ -34,3 +36,26 @@ def test_recorded_runs_keep_their_numbers_and_no_paths_or_predictions(tmp_path, 
     assert only_variant(recorded).intervals["hr@10"] == pytest.approx(only_variant(outputs).intervals["hr@10"])
     assert only_variant(recorded).first_run["overrides"] == ["model=sasrec"]
     assert only_variant(recorded).first_run["trained_run"] == "sasrec/demo/all/seed0-ab"
+
+
+def test_ranks_of_several_runs_are_one_table_of_their_targets(tmp_path):
+    outputs, ranks = tmp_path / "outputs", tmp_path / "ranks"
+    for seed, n_better in enumerate(([3, 20], [30, 2])):
+        folder = outputs / f"sasrec/demo/sequential/seed{seed}-ab"
+        write_run(folder, metrics_json(seed=seed), rankings(n_better))
+        record_runs.record_ranks(outputs, ranks)  # the second time, the first run is there already
+    (file,) = ranks.iterdir()
+    table = pd.read_parquet(file)
+    assert len(table) == 2
+    assert table["sasrec/seed0-ab/n_better"].tolist() == [3, 20]
+    assert table["sasrec/seed1-ab/n_better"].tolist() == [30, 2]
+    assert table.filter(like="n_tied").shape[1] == 2
+
+
+def test_the_trials_of_a_search_are_recorded_without_paths(tmp_path):
+    (tmp_path / "outputs/tune/mine").mkdir(parents=True)
+    search = {"overrides": ["model=sasrec", "dataset.raw_dir=/raw"], "trials": [{"number": 0, "ndcg@10": 0.1}]}
+    (tmp_path / "outputs/tune/mine/tuning.json").write_text(json.dumps(search))
+    record_runs.record(tmp_path / "outputs", tmp_path / "recorded")
+    recorded = json.loads((tmp_path / "recorded/searches/mine.json").read_text())
+    assert recorded == search | {"overrides": ["model=sasrec"]}
