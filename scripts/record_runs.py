@@ -69,7 +69,7 @@ def record_ranks(outputs: Path, ranks: Path) -> None:
         table = pd.read_parquet(file) if file.exists() else targets[["user_id", "target"]]
         run = f"{metrics['model']}/{folder.name}"
         named = targets.rename(columns={name: f"{run}/{name}" for name in ("n_better", "n_tied")})
-        known = table.drop(columns=[name for name in named if name in table and "/" in name])
+        known = table.drop(columns=[name for name in named.columns[2:] if name in table])
         # Users who are not in both keep their rows: other filters of a dataset leave others.
         merged = known.merge(named, on=["user_id", "target"], how="outer", sort=True)
         merged.convert_dtypes().to_parquet(file, compression="zstd", index=False)

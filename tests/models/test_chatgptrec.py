@@ -281,3 +281,9 @@ def test_rating_errors_count_every_example_and_coverage_is_the_share_parsed(buil
     evaluation = rating.evaluate(model, SPLIT, TEST, settings)
     assert evaluation.metrics["said/coverage"] == 0.75
     assert len(evaluation.predictions) == 4
+
+
+@pytest.mark.parametrize(("prompt", "is_shown"), [("default", False), ("paper", True)])
+def test_a_rating_prompt_without_the_category_deviates_from_the_figure(prompt, is_shown):
+    config = resolved("model=chatgptrec", "task=rating", hydra_override(f"prompt=chatgptrec/{prompt}"))
+    assert any("category" in sentence for sentence in config.model.task_deviations(config.task)) is not is_shown

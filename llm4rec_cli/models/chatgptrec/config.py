@@ -195,6 +195,8 @@ class ChatGPTRecConfig(ModelConfig):
         if self.answer is AnswerMethod.generate:
             counts = f"an answer that cannot be read counts as {UNREADABLE[task.question]}"
             sentences.append(f"{counts}; the paper's evaluation seems to drop it")
+        if task.name == "rating" and "category" not in template_fields(self.prompts.rating.task):
+            sentences.append("the prompt does not show the item's category, which the paper's figure shows")
         if task.name == "explanation" and "stars" not in template_fields(self.prompts.explanation.task):
             sentences.append(
                 "the prompt does not show the stars of the explained review, which the paper's figure shows"
