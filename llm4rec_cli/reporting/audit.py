@@ -161,7 +161,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
             f"{folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
             "evaluate a trained run again: llm4rec eval run=PATH; a floor: llm4rec train model=NAME … force=true",
         )
-    parts = _parts(paired, metric)
+    parts = parts_of_gain(paired, metric)
     has_times = WITHOUT_TIMES not in paired.slices
     named = None if over is None else opponent
     other_protocols = _protocol_checks(run, runs, named, metric) if has_times else ()
@@ -247,7 +247,7 @@ def _gain(paired: PairedValues, metric: str, inside: NDArray[np.bool_] | None = 
     return crossed.difference(crossed.means_by_user(b, paired.user), crossed.means_by_user(a, paired.user))
 
 
-def _parts(paired: PairedValues, metric: str) -> list[Part]:
+def parts_of_gain(paired: PairedValues, metric: str) -> list[Part]:
     """Return the part of the gain in each slice that has targets, and elsewhere."""
     everywhere = np.ones(len(paired.user), dtype=bool)
     accidental = [inside for name, inside in paired.slices.items() if name in ACCIDENTAL]
