@@ -25,6 +25,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from llm4rec_cli import arithmetic
 from llm4rec_cli.data.prepare import prepare
 from tests.support.driver import Answer, call, spec_of
+from tests.support.perturb import perturbed
 from tests.support.small_demo import SMALL, sized
 
 LOAD = ConfigLoaderImpl.load_configuration
@@ -103,6 +104,12 @@ def _exact_arithmetic() -> Iterator[None]:
     """Make `precision: auto` choose fp32 on every machine: the probe measures fp32 and bf16 as equally fast."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arithmetic, "probe", lambda work, device: {"fp32": 1.0, "bf16": 1.0})
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _perturbed_arithmetic() -> Iterator[None]:
+    with perturbed():
         yield
 
 

@@ -17,8 +17,8 @@ from tests.llm.enriching import enrich
 from tests.llm.tiny_llm import tiny_llm
 from tests.models.tiny_bert import tiny_bert
 from tests.support.driver import Answer, call, compose, spec_of
-from tests.support.golden import Golden, addresses
-from tests.support.golden import metrics as hold_metrics
+from tests.support.first_step import first_step
+from tests.support.golden import Golden, addresses, hold_run
 from tests.support.reads import leaves, recorded
 from tests.support.small import QUICK, SMALL_CHAT, sizes
 from tests.support.small_log import small_log
@@ -122,10 +122,12 @@ class SmallRuns:
         llm, bert: the folders of a tiny chat model and a tiny BERT.
         log: the folder of a tiny click log.
         read: the settings that these commands have read.
+        steps: arguments -> the first step of the training, if any.
     """
 
     def __init__(self, new_folder, cache):
         self.new_folder, self.cache, self.answers, self.read = new_folder, cache, {}, set()
+        self.steps = {}
         self.llm, self.bert = tiny_llm(new_folder("llm")), tiny_bert(new_folder("bert"))
         self.log = small_log(new_folder("log"))
 
@@ -135,10 +137,16 @@ class SmallRuns:
             reads_bert = any(name in " ".join(arguments[:2]) for name in ("prompt4nr", "nrms"))
             typed += [f"model.backbone={self.bert}"] if reads_bert else []
             typed += [f"dataset.raw_dir={self.log}"] if SMALL_LOG in arguments else []
-            with recorded() as read:
+            with recorded() as read, first_step() as self.steps[arguments]:
                 self.answers[arguments] = call(*typed, cwd=self.new_folder("small"), cache=self.cache)
             self.read |= read
         return self.answers[arguments]
+
+    def held(self, key, arguments):
+        """Compare a run with its golden values; return its metrics.json."""
+        metrics = self(*arguments).metrics
+        hold_run(key, metrics, self.steps[arguments])
+        return metrics
 
 
 @pytest.fixture(scope="module")
@@ -195,22 +203,15 @@ def experiment_command(name):
 DATASETS = {n: ("prepare", f"dataset={n}") for n in GENERATED}
 
 
-@pytest.fixture(scope="module")
-def golden_metrics():
-    return Golden("metrics")
-
-
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_runs_by_its_name(small, golden_metrics, name):
-    metrics = small(*MODELS[name]).metrics
+def test_every_model_runs_by_its_name(small, name):
+    metrics = small.held(f"model={name}", MODELS[name])
     assert (metrics["model"], metrics["n_examples"]) == (name, 20)
-    hold_metrics(golden_metrics, f"model={name}", metrics)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_runs_small_with_its_floors(small, golden_metrics, name):
-    metrics = small(*TASKS[name]).metrics
-    hold_metrics(golden_metrics, f"task={name}", metrics)
+def test_every_task_runs_small_with_its_floors(small, name):
+    metrics = small.held(f"task={name}", TASKS[name])
     assert (metrics["task"], metrics["n_examples"]) == (compose(f"task={name}").task.name, 20)
 
 
@@ -220,9 +221,8 @@ def test_every_trainer_runs_small(small, name):
 
 
 @pytest.mark.parametrize("name", GROUPS["experiment"])
-def test_every_experiment_runs_small(small, golden_metrics, name):
-    metrics = small(*experiment_command(name)).metrics
-    hold_metrics(golden_metrics, f"+experiment={name}", metrics)
+def test_every_experiment_runs_small(small, name):
+    metrics = small.held(f"+experiment={name}", experiment_command(name))
     assert metrics["experiment"] == name
     assert f"dataset={metrics['dataset']}" in experiment_command(name)
     assert set(compose(*choice("experiment", name)).deviations) <= set(metrics["deviations"])

@@ -1,4 +1,6 @@
-"""Golden addresses and metrics, in tests/golden: refactoring must not change them.
+"""Golden addresses, metrics and first steps of training, in tests/golden: refactoring must not change them.
+
+A metric of a trained model is compared where the kernels are those that wrote it: elsewhere rounding may change ranks.
 
 If a change must move some, rewrite the files in a separate commit that says which, and raise RESULTS_VERSION if numbers
 moved:
@@ -15,6 +17,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,13 +30,21 @@ from llm4rec_cli.llm import weights as llm_weights
 from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.text import weights as text_weights
+from tests.support import ranges
 from tests.support.driver import spec_of
 
 FOLDER = Path(__file__).parent.parent / "golden"
 WRITES = os.environ.get("GOLDEN") == "write"
-EXACT = 1e-6  # relative tolerance with the kernels that wrote the golden file
-# Tolerance for models with weights under other kernels: 2 of 20 examples may change, and losses round differently.
-APPROXIMATE = 0.1
+EXACT = 1e-6  # relative tolerance where nothing depends on kernels, and with the kernels that wrote the golden file
+STEP = 1e-3  # relative tolerance of a first step's loss, of each gradient's norm and of the update
+# Models that only count, draw at random, or round before they compare: they rank the same on every machine.
+COUNTING = ("random", "popularity", "causal_popularity", "next_id", "mean", "majority", "retrieval", "usual_feature")
+LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")
+# Variables by which torch, oneDNN, MKL, OpenBLAS and NumPy choose kernels.
+KERNEL_VARIABLES = (
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "OPENBLAS_CORETYPE"),
+    *("NPY_DISABLE_CPU_FEATURES", "PERTURB"),
+)
 
 
 class Golden:
@@ -43,42 +54,77 @@ class Golden:
         self.path = FOLDER / f"{name}.json"
         self.values: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
-    def hold(self, key: str, value: Any, tolerance: float | None = None) -> None:
-        """Assert that `value` equals the golden one, for numbers up to a tolerance if there is one."""
+    def hold(self, key: str, value: Any) -> None:
+        """Assert that `value` equals the golden one."""
+        assert value == self.recorded(key, value), key
+
+    def recorded(self, key: str, value: Any) -> Any:
+        """Return the golden value, which under GOLDEN=write becomes `value`."""
         if WRITES:
             self.values[key] = value
             lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self.values.items())]
             self.path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-            return
         assert key in self.values, f"{self.path.name} has no {key}: GOLDEN=write … -k NAME records it"
-        if tolerance is None:
-            assert value == self.values[key], key
-        else:
-            assert value == pytest.approx(self.values[key], rel=tolerance, abs=tolerance, nan_ok=True), key
+        return self.values[key]
 
 
 def kernels() -> str:
     """Return what the arithmetic of models depends on."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    return f"{torch.__version__} {capability} {torch.get_num_threads()} {processor()}"
+    versions = [f"{name} {version(name)}" for name in LIBRARIES]
+    chosen = [f"{name}={os.environ[name]}" for name in KERNEL_VARIABLES if name in os.environ]
+    threads = f"threads {torch.get_num_threads()}"
+    return ", ".join([*versions, torch.backends.cpu.get_cpu_capability(), threads, processor(), *chosen])
 
 
 def processor() -> str:
-    """Return vendor, family and model of the processor, by which libraries choose kernels of one capability.
+    """Return vendor, family and model of the processor, and its vector extensions, by which libraries choose kernels.
 
     Where the system does not say them, return its architecture.
     """
     file = Path("/proc/cpuinfo")
-    facts = dict(re.findall(r"(?m)^(vendor_id|cpu family|model)\s*: (.*)$", file.read_text())) if file.exists() else {}
-    return " ".join(facts.values()) or platform.machine()
+    text = file.read_text() if file.exists() else ""
+    facts = dict(re.findall(r"(?m)^(vendor_id|cpu family|model|flags)\s*: (.*)$", text))
+    extensions = [flag for flag in facts.pop("flags", "").split() if flag.startswith(("avx", "amx", "fma"))]
+    return " ".join([*facts.values(), *sorted(extensions)]) or platform.machine()
 
 
-def metrics(golden: Golden, key: str, run_metrics: Mapping[str, Any]) -> None:
-    """Assert that a run's metrics equal the golden ones: exactly if nothing is trained or the kernels are the same."""
-    if WRITES:
-        golden.hold("kernels", kernels())
-    exact = not config_class(run_metrics["model"]).trainable or kernels() == golden.values["kernels"]
-    golden.hold(key, run_metrics["metrics"], EXACT if exact else APPROXIMATE)
+def hold_run(key: str, run: Mapping[str, Any], step: Mapping[str, Any]) -> None:
+    """Assert what a small run's metrics.json and the first step of its training must be on this machine.
+
+    On every machine: the counts, the names of the metrics, each in its range, and the first step up to rounding. With
+    the kernels that wrote the golden files, or for a model of COUNTING, also each metric.
+    """
+    golden, steps = Golden("metrics"), Golden("first_steps")
+    golden_kernels = golden.recorded("kernels", kernels())
+    golden_run = golden.recorded(key, {"counts": counts(run), "metrics": run["metrics"]})
+    assert counts(run) == golden_run["counts"], key
+    ranges.hold(run["metrics"])
+    if run["model"] in COUNTING or kernels() == golden_kernels:
+        assert run["metrics"] == pytest.approx(golden_run["metrics"], rel=EXACT, abs=EXACT, nan_ok=True), key
+    else:
+        assert ranges.always_there(run["metrics"]) == ranges.always_there(golden_run["metrics"]), key
+    if config_class(run["model"]).trainable:
+        hold_step(step, steps.recorded(key, step), key)
+
+
+def counts(run: Mapping[str, Any]) -> dict[str, int]:
+    """Return the numbers of examples, parameters, trained parameters and training rows."""
+    rows = run["training"]["rows"] if run["training"] else 0
+    return {name: run[name] for name in ("n_examples", "n_parameters", "n_trainable")} | {"rows": rows}
+
+
+def hold_step(step: Mapping[str, Any], golden: Mapping[str, Any], key: str) -> None:
+    """Assert that a first step equals the golden one up to rounding.
+
+    The norm of each gradient is compared relative to itself, and if it is small relative to a thousandth of the largest
+    one: the gradients of some biases are 0 but for rounding.
+    """
+    assert step["loss"] == pytest.approx(golden["loss"], rel=STEP), key
+    small = STEP * max(golden["gradients"])
+    assert len(step["gradients"]) == len(golden["gradients"]), key
+    for actual, expected in zip(step["gradients"], golden["gradients"], strict=True):
+        assert actual == pytest.approx(expected, rel=STEP, abs=STEP * small), key
+    assert step["update"] == pytest.approx(golden["update"], rel=STEP), key
 
 
 @contextmanager
