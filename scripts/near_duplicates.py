@@ -53,7 +53,7 @@ def similarities(overrides: list[str], encoder: str) -> pd.DataFrame:
     spec = RunSpec.resolve(compose(["model=transition_text", "task=sequential", *overrides]), "train")
     split = stages.split_dataset(spec, stages.load(spec)).for_ranking()
     examples = split.examples(SplitName.test)
-    config = EncoderConfig(encoder, Pooling.mean, 256, Precision.fp32)
+    config = EncoderConfig(encoder, Pooling.mean, 256, Precision.bf16)
     vectors = encode_texts(split.dataset.texts, config, spec.cache, "cpu").numpy()
     by_measure: Mapping[str, NDArray[np.float32] | csr_array] = {
         "TF-IDF": Tfidf(split.dataset.texts).catalogue,
