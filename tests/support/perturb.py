@@ -1,8 +1,8 @@
 """PERTURB=1e-6 disturbs the arithmetic of this process about as much as the kernels of another CPU would.
 
-Each weight of a model that is built or loaded, and each text vector, is multiplied by 1 + PERTURB · noise; each matrix
-product and softmax by 1 + PERTURB / 10 · noise. The noise is a function of the shapes, so results still repeat. A test
-that fails under PERTURB compares numbers that the machine decides.
+Each initial weight of a run's model and of a chat model, and each text vector, is multiplied by 1 + PERTURB · noise;
+each matrix product and softmax by 1 + PERTURB / 10 · noise. The noise is a function of the shapes, so results still
+repeat. A test that fails under PERTURB compares numbers that the machine decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llm4rec_cli.llm import local
-from llm4rec_cli.models import base
+from llm4rec_cli.runs import stages
 from llm4rec_cli.text import features
 
 SIZE = float(os.environ.get("PERTURB", "0"))
@@ -34,10 +34,10 @@ def perturbed() -> Iterator[None]:
     if not SIZE:
         yield
         return
-    build, encode, load_model = base.build, features._encode, local.load_model
+    build, encode, load_model = stages.build, features._encode, local.load_model
 
-    def build_perturbed(context: base.Context) -> Any:
-        return _disturb(build(context))
+    def build_perturbed(*arguments: Any, **named: Any) -> Any:
+        return _disturb(build(*arguments, **named))
 
     def load_perturbed(*arguments: Any) -> Any:
         return _disturb(load_model(*arguments))
@@ -47,7 +47,7 @@ def perturbed() -> Iterator[None]:
         return vectors * _factors(vectors[:1].shape, SIZE)  # one factor per column: equal vectors stay equal
 
     with pytest.MonkeyPatch.context() as patch, _OtherProducts():
-        patch.setattr(base, "build", build_perturbed)
+        patch.setattr(stages, "build", build_perturbed)
         patch.setattr(local, "load_model", load_perturbed)
         patch.setattr(features, "_encode", encode_perturbed)
         yield
@@ -60,7 +60,8 @@ class _OtherProducts(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if func in PRODUCTS and result.dtype == torch.float32:
             shapes = tuple(tuple(x.shape) for x in args if isinstance(x, Tensor))
-            result.mul_(_factors(result.shape, SIZE / 10, shapes).to(result.device))
+            of_one = result.shape[-2:]  # the matrices of a batch are multiplied by one kernel
+            result.mul_(_factors(of_one, SIZE / 10, shapes).to(result.device))
         return result
 
 
