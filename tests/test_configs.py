@@ -144,9 +144,10 @@ class SmallRuns:
 
     def held(self, key, arguments):
         """Compare a run with its golden values; return its metrics.json."""
-        metrics = self(*arguments).metrics
-        hold_run(key, metrics, self.steps[arguments])
-        return metrics
+        answer = self(*arguments)
+        settings = OmegaConf.load(answer.folder / "config.yaml").model
+        hold_run(key, answer.metrics, settings, self.steps[arguments])
+        return answer.metrics
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ def test_scores_are_those_of_one_title_and_one_impression_at_a_time(built, backb
             user = user_vector(nrms, titles[history] if history else nrms.no_history)
             expected.append(titles[SHOWN[np.array([i])].shown()[0]] @ user)
     assert not SHOWN.history_length.all()
-    assert_close(scores, torch.cat(expected), rel=1e-5)
+    assert_close(scores, torch.cat(expected), rel=5e-5)  # sums of terms that nearly cancel
 
 
 @aggregations

@@ -20,6 +20,8 @@ from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 
+BY_TRANSFORMERS = 5e-5  # tolerance of a score by another formula: the log-odds are a difference of two large logits
+
 SHOWN = log().impressions(TEST)
 KINDS = ("discrete_utility", "continuous_emotion", "hybrid_action")
 each_loss = pytest.mark.parametrize("loss", Loss)
@@ -104,14 +106,14 @@ def pairs(impressions):
 def test_pointwise_a_score_is_the_probability_of_the_positive_word(built, backbone, template):
     prompt4nr = built(template, loss=Loss.pointwise)
     expected = naive(prompt4nr, backbone, *pairs(SHOWN)).sigmoid()
-    assert_close(prompt4nr.score_shown(SHOWN), expected, rel=1e-5)
+    assert_close(prompt4nr.score_shown(SHOWN), expected, rel=BY_TRANSFORMERS)
 
 
 def test_listwise_a_score_is_the_softmax_over_the_shown_items(built, backbone):
     prompt4nr = built()
     parts = naive(prompt4nr, backbone, *pairs(SHOWN)).split(SHOWN.n_shown.tolist())
     expected = torch.cat([part.softmax(0) for part in parts])
-    assert_close(prompt4nr.score_shown(SHOWN), expected, rel=1e-5)
+    assert_close(prompt4nr.score_shown(SHOWN), expected, rel=BY_TRANSFORMERS)
 
 
 @each_loss
@@ -166,7 +168,7 @@ def test_with_shared_histories_a_history_does_not_see_the_candidate(built, backb
     prompt4nr = built(template, loss=Loss.pointwise, attention=Attention.shared)
     history, items = pairs(SHOWN)
     expected = naive_shared(prompt4nr, backbone, history, items).sigmoid()
-    assert_close(prompt4nr.score_shown(SHOWN), expected, rel=1e-5)
+    assert_close(prompt4nr.score_shown(SHOWN), expected, rel=BY_TRANSFORMERS)
 
 
 def test_scores_in_bf16_are_close_to_those_in_fp32(built):

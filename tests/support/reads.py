@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -80,6 +81,12 @@ def recorded() -> Iterator[set[Leaf]]:
 
 def _counts(reader: CodeType) -> bool:
     """Return whether a read by this code uses the setting."""
-    path = Path(reader.co_filename)
     in_plain = reader.co_qualname.split(".")[0] == plain.__name__  # in Python 3.11 a comprehension has code of its own
-    return PACKAGE in path.parents and path not in DECLARING and not in_plain
+    return _uses_settings(reader.co_filename) and not in_plain
+
+
+@cache
+def _uses_settings(file: str) -> bool:
+    """Return whether a file of the package reads settings to use them; cached, as a command reads thousands."""
+    path = Path(file)
+    return PACKAGE in path.parents and path not in DECLARING
