@@ -14,7 +14,9 @@ from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.slices import SECONDS_A_DAY, SIMILAR_WORDS, long_tail
 from llm4rec_cli.data.split import TEST, TRAIN, Split
 from llm4rec_cli.data.statistics import has_dates
+from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.beyond_accuracy import jaccard
+from llm4rec_cli.evaluation.proportions import Proportion
 
 BoolArray = NDArray[np.bool_]
 
@@ -36,10 +38,10 @@ class Order:
         users_split_by_ties: the share of those users for whom another order within ties would change a part of the
             split; None where the split does not depend on order.
         later_training: the mean over test targets of the share of training interactions that are later.
-        tied_pairs: the number of pairs with the same time, of different items.
-        tied_ascending_id, tied_ascending_title: the share of these in which the raw id, or title, ascends; unrelated
-            orders give one half. Pairs of equal titles, or without one, are not counted. None without such pairs.
-        other_ascending_id: the share among the pairs with different times, or without times.
+        tied_ascending_id, tied_ascending_title: of the pairs with the same time, the share in which the raw id, or
+            title, ascends; unrelated orders give one half. Pairs of one item are not counted, nor pairs of equal
+            titles or without one. None without such pairs.
+        other_ascending_id: the share of raw ids among the pairs with different times, or without times.
     """
 
     pairs: int
@@ -50,10 +52,9 @@ class Order:
     users_same_day: float | None = None
     users_split_by_ties: float | None = None
     later_training: float | None = None
-    tied_pairs: int = 0
-    tied_ascending_id: float | None = None
-    tied_ascending_title: float | None = None
-    other_ascending_id: float | None = None
+    tied_ascending_id: Proportion | None = None
+    tied_ascending_title: Proportion | None = None
+    other_ascending_id: Proportion | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class ClickLog:
         shown, clicks: mean numbers of items shown and clicked.
         unseen_clicks: the share of clicks on items that training never shows.
         click_place: the mean place of a click in its list, 0 first and 1 last; one half if order says nothing.
+        click_place_interval: its 95 % interval over users.
     """
 
     impressions: int
@@ -99,6 +101,7 @@ class ClickLog:
     clicks: float
     unseen_clicks: float
     click_place: float
+    click_place_interval: tuple[float, float]
 
 
 def order_of(split: Split) -> Order:
@@ -134,7 +137,6 @@ def order_of(split: Split) -> Order:
         users_same_day=_share(day[last] == day[last - 1]) if dated else None,
         users_split_by_ties=len(moved) / len(last) if by_order and len(last) else None,
         later_training=float(later.mean()) if len(later) else None,
-        tied_pairs=int((tied & differs).sum()),
         tied_ascending_id=_ascending(dataset.id_order, item, first, second, tied & differs),
         tied_ascending_title=_ascending(titles, item, first, second, tied & differs),
         other_ascending_id=_ascending(dataset.id_order, item, first, second, ~tied & differs),
@@ -145,11 +147,14 @@ def _share(flags: BoolArray) -> float | None:
     return float(flags.mean()) if len(flags) else None
 
 
-def _ascending(order: IntArray, item: IntArray, first: IntArray, second: IntArray, counted: BoolArray) -> float | None:
+def _ascending(
+    order: IntArray, item: IntArray, first: IntArray, second: IntArray, counted: BoolArray
+) -> Proportion | None:
     """Return the share of the counted pairs in which the second item comes later in an order, -1 for items without."""
     before, after = order[item[first[counted]]], order[item[second[counted]]]
     comparable = (before != after) & (before >= 0) & (after >= 0)
-    return _share(after[comparable] > before[comparable])
+    share = _share(after[comparable] > before[comparable])
+    return None if share is None else Proportion.of(share, int(comparable.sum()))
 
 
 def _title_order(dataset: RecDataset) -> IntArray:
@@ -231,12 +236,15 @@ def click_log_of(split: Split) -> ClickLog:
     clicked = log.clicked()
     place = np.arange(len(shown)) - np.repeat(offsets[:-1], np.diff(offsets))
     relative = place / np.repeat(np.maximum(1, np.diff(offsets) - 1), np.diff(offsets))
-    several = np.repeat(np.diff(offsets) > 1, np.diff(offsets))
+    counted = clicked & np.repeat(np.diff(offsets) > 1, np.diff(offsets))
+    by_user = crossed.means_by_user([relative[counted]], np.repeat(log.user, np.diff(offsets))[counted])
+    click_place = crossed.mean(by_user)
     return ClickLog(
         impressions=len(log),
         without_history=float((log.history_length == 0).mean()),
         shown=float(log.n_shown.mean()),
         clicks=float(log.n_clicks.mean()),
         unseen_clicks=float((~split.seen_in_training())[shown[clicked]].mean()),
-        click_place=float(relative[clicked & several].mean()),
+        click_place=click_place.value,
+        click_place_interval=click_place.interval(),
     )

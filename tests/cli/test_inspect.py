@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -29,6 +30,29 @@ def test_tables_of_a_dataset_fit_100_columns_and_end_with_sentences(llm4rec):
     assert "transition_text" in before
     assert max(len(line.rstrip()) for line in before.splitlines() if not line.startswith("  ")) <= 100
     assert all(line.startswith(("- ", "  ")) for line in after.strip().splitlines())
+
+
+def test_a_shuffled_file_is_not_called_sorted_and_a_rule_above_the_floors_is_named(llm4rec, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(200):
+        item = rng.integers(60)
+        for day in range(8):
+            rows.append((f"u{user}", f"p{item:02d}", 1_600_000_000 + 86_400 * day))
+            item = (item + 7) % 60 if rng.random() < 0.35 else rng.integers(60)
+    rows[0], rows[1] = ("u0", "p10", rows[0][2]), ("u0", "p11", rows[0][2])  # the only two of equal time
+    log = pd.DataFrame(rng.permutation(rows), columns=["user_id", "item_id", "timestamp"])
+    log.to_csv(tmp_path / "log.csv", index=False)
+    (tmp_path / "conf/dataset").mkdir(parents=True)
+    dataset = "defaults: [_dataset, _self_]\nname: mine\nreader: table\ndomains: {mine: {interactions: log.csv}}\n"
+    (tmp_path / "conf/dataset/mine.yaml").write_text(dataset + "user_core: 5\nitem_core: 5\n")
+    answer = llm4rec("inspect", "data", "dataset=mine", "dataset.raw_dir=.", "--json")
+    assert answer.code == 0, answer.err
+    said = json.loads(answer.out)["verdicts"]
+    assert any(sentence.startswith("1 of 1 pairs of adjacent interactions of equal time ascend") for sentence in said)
+    assert not any("the file is sorted by item, and" in sentence for sentence in said)
+    (rule,) = [sentence for sentence in said if "does not run as a floor" in sentence]
+    assert rule.startswith("last_item") and "transition_text, the strongest floor that it runs: NDCG@10" in rule
 
 
 def test_a_result_is_inspected(llm4rec, trained):

@@ -3,9 +3,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from llm4rec_cli.data.scrutiny import catalogue_of, click_log_of, order_of
 from llm4rec_cli.data.split import leave_one_out, split_dataset
+from llm4rec_cli.evaluation.proportions import Proportion
 from tests.support.builders import tiny_dataset, tiny_log
 
 DAY = 86_400.0
@@ -31,10 +33,9 @@ def test_ties_days_and_the_order_within_ties():
     assert result.tied == pytest.approx(2 / 5)
     assert result.same_day == pytest.approx(3 / 5)
     assert (result.users_tied, result.users_same_day) == (0.5, 1)
-    assert result.tied_pairs == 2
-    assert result.tied_ascending_id == 0.5  # i1 i2 ascends, i3 i0 descends
-    assert result.tied_ascending_title == 0  # C b; the other pair has an item without a title
-    assert result.other_ascending_id == pytest.approx(2 / 3)  # i2 i3, i0 i3; i3 i1
+    assert result.tied_ascending_id == Proportion.of(1 / 2, 2)  # i1 i2 ascends, i3 i0 descends
+    assert result.tied_ascending_title == Proportion.of(0, 1)  # C b; the other pair has an item without a title
+    assert result.other_ascending_id == Proportion.of(2 / 3, 3)  # i2 i3, i0 i3; i3 i1
 
 
 def test_users_whose_split_depends_on_the_order_within_ties():
@@ -52,7 +53,7 @@ def test_training_interactions_later_than_a_test_target():
 def test_without_times_only_the_order_of_ids_is_known():
     result = order(times=None)
     assert (result.without_time, result.tied, result.users_split_by_ties) == (1, None, None)
-    assert result.other_ascending_id == pytest.approx(3 / 5)
+    assert result.other_ascending_id == Proportion.of(3 / 5, 5)
 
 
 def test_the_gini_coefficient_and_the_head():
@@ -97,4 +98,5 @@ def test_a_click_log():
     result = click_log_of(split_dataset(log))
     assert (result.impressions, result.without_history, result.shown, result.clicks) == (2, 0.5, 2.5, 1)
     assert (result.unseen_clicks, result.click_place) == (0.5, 0.25)
+    assert result.click_place_interval == pytest.approx(stats.t.interval(0.95, df=1, loc=0.25, scale=0.25))  # two users
     assert catalogue_of(split_dataset(log)).repeated == 0.5
