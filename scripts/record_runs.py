@@ -54,7 +54,8 @@ def record(outputs: Path, recorded: Path) -> None:
     for file in (outputs / "tune").glob("*/tuning.json"):
         search = json.loads(file.read_text(encoding="utf-8"))
         write_json(
-            recorded / "searches" / f"{file.parent.name}.json", search | {"overrides": _kept(search["overrides"])}
+            recorded / "searches" / f"{file.parent.name}.json",
+            search | {"overrides": _without_neutral(search["overrides"])},
         )
 
 
@@ -82,12 +83,12 @@ def neutral_keys() -> frozenset[str]:
 
 def _numbers(metrics: dict[str, Any], variant: Variant) -> dict[str, Any]:
     """Return metrics.json without neutral overrides, and with what follows from the predictions of several seeds."""
-    typed = _kept(metrics["overrides"])
+    typed = _without_neutral(metrics["overrides"])
     over_seeds = {"seeds": variant.seeds, "intervals": variant.intervals}
     return metrics | {"overrides": typed} | ({"intervals_over_seeds": over_seeds} if len(variant.runs) > 1 else {})
 
 
-def _kept(overrides: list[str]) -> list[str]:
+def _without_neutral(overrides: list[str]) -> list[str]:
     """Return the overrides that change numbers."""
     return [override for override in overrides if key_typed(override) not in neutral_keys()]
 
