@@ -176,9 +176,9 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
         else:
             spec = RunSpec.resolve_unchecked(composed, command)
             evaluations = evaluate_trained(spec)
-        runs = [run for evaluation in evaluations for run in evaluation.metrics]
+        runs = [run for evaluation in evaluations for run in evaluation.results]
         raise_first(problems_of_metrics(metrics, runs))
-        return evaluations_frame(runs, spec.outputs, metrics)
+        return evaluations_frame(runs, metrics)
 
 
 def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:

@@ -51,7 +51,7 @@ from typing import TYPE_CHECKING, Any
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS
-from llm4rec_cli.runs.catalog import FinishedRun
+from llm4rec_cli.results.result import Result
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.paired import Difference, Margin
@@ -68,20 +68,20 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.evaluation.paired import as_one_family
     from llm4rec_cli.reporting.draws import over_draws
     from llm4rec_cli.reporting.pairing import problems_of_protocols, shared_metrics
-    from llm4rec_cli.runs.catalog import finished_runs, resolve_runs
+    from llm4rec_cli.results.results import Results, named_results
 
     outputs = Path(options.outputs).expanduser()
-    runs = resolve_runs([options.a, *options.others], outputs)
+    runs = named_results([options.a, *options.others], outputs)
     if len(runs) > len(LETTERS):
         raise UsageError(f"{len(runs)} runs cannot be compared at once", f"compare at most {len(LETTERS)}")
-    finished: Iterable[FinishedRun] = finished_runs(outputs, any_model=True)
+    finished: Sequence[Result] = Results.under(outputs, any_model=True)
     if options.draws:
         finished = over_draws([*runs, *finished])
         runs = _averaged(runs, finished, outputs)
     for other in runs[1:]:
         raise_first(problems_of_protocols([runs[0], other]))
     metrics = shared_metrics(runs, options.metric.split(",") if options.metric else None)
-    sides = _seeds(runs, finished, outputs) if options.seeds else [{run[1]["seed"]: run} for run in runs]
+    sides = _seeds(runs, finished, outputs) if options.seeds else [{run.seed: run} for run in runs]
     pairs = [_pair(sides[0], side, metrics, options.targets, options.margin) for side in sides[1:]]
     family = as_one_family([pair.metrics for pair in pairs])
     comparison = Comparison(
@@ -165,8 +165,8 @@ class Comparison:
         ratio: whether tables have B / A in place of B − A.
     """
 
-    runs: Sequence[FinishedRun]
-    sides: Sequence[Mapping[int, FinishedRun]]
+    runs: Sequence[Result]
+    sides: Sequence[Mapping[int, Result]]
     targets: str | None
     margin: Margin | None
     pairs: Sequence[Pair]
@@ -180,12 +180,12 @@ class Comparison:
     @property
     def labels(self) -> list[list[str]]:
         """Of each side the labels of any of its runs."""
-        return [list(dict.fromkeys(label for _, m in side.values() for label in m["labels"])) for side in self.sides]
+        return [list(dict.fromkeys(label for run in side.values() for label in run.labels)) for side in self.sides]
 
 
 def _pair(
-    side_a: Mapping[int, FinishedRun],
-    side_b: Mapping[int, FinishedRun],
+    side_a: Mapping[int, Result],
+    side_b: Mapping[int, Result],
     metrics: Sequence[str],
     targets: str | None,
     margin: Margin | None,
@@ -206,7 +206,7 @@ def _pair(
     return Pair(len(values.user), differences, by_seed)
 
 
-def _averaged(runs: Sequence[FinishedRun], finished: Sequence[FinishedRun], outputs: Path) -> list[FinishedRun]:
+def _averaged(runs: Sequence[Result], finished: Sequence[Result], outputs: Path) -> list[Result]:
     """Return for each run its average over draws of candidates.
 
     Args:
@@ -215,24 +215,22 @@ def _averaged(runs: Sequence[FinishedRun], finished: Sequence[FinishedRun], outp
     Raises:
         UsageError: there is only one draw, or two of these runs are draws of one.
     """
-    from llm4rec_cli.reporting.draws import folders_of_draws
-
-    averaged: dict[Path, FinishedRun] = {}
+    averaged: dict[Path, Result] = {}
     for run in runs:
-        average = next((other for other in finished if run[0] in folders_of_draws(other)), run)
-        if "draws" not in average[1]:
+        average = next((other for other in finished if run.folder in [drawn.folder for drawn in other.of_draws]), run)
+        if not average.draws:
             raise UsageError(
-                f"{run[0]} has no other draws of candidates under {outputs}, with the same settings, weights and "
+                f"{run.folder} has no other draws of candidates under {outputs}, with the same settings, weights and "
                 "results_version",
                 "train -m task=direct task.draw=0,1,2; of a trained model eval -m run=RUN task=direct task.draw=0,1,2",
             )
-        if average[0] in averaged:
-            raise UsageError(f"{run[0]} is a draw of a run that is already named", "name one draw of each run")
-        averaged[average[0]] = average
+        if average.folder in averaged:
+            raise UsageError(f"{run.folder} is a draw of a run that is already named", "name one draw of each run")
+        averaged[average.folder] = average
     return list(averaged.values())
 
 
-def _seeds(runs: Sequence[FinishedRun], finished: Iterable[FinishedRun], outputs: Path) -> list[dict[int, FinishedRun]]:
+def _seeds(runs: Sequence[Result], finished: Iterable[Result], outputs: Path) -> list[dict[int, Result]]:
     """Return for each run the runs of its variant by seed, the newest of each; of one that depends on no seed, itself.
 
     Args:
@@ -242,15 +240,14 @@ def _seeds(runs: Sequence[FinishedRun], finished: Iterable[FinishedRun], outputs
         UsageError: there is only one, or they are not paired with the first run.
     """
     from llm4rec_cli.reporting.pairing import problems_of_protocols
-    from llm4rec_cli.runs.catalog import by_variant, depends_on_seed
+    from llm4rec_cli.results.results import Results, depends_on_seed
 
-    variants = by_variant(finished)
+    variants = Results(finished).by_variant()
     sides = []
     for run in runs:
-        _, metrics = run
-        of_variant = variants.get(metrics["variant"], {}) if depends_on_seed(metrics) else {metrics["seed"]: run}
+        of_variant = variants.get(run.variant, {}) if depends_on_seed(run) else {run.seed: run}
         sides.append(dict(sorted(of_variant.items())))
-    seeded = [side for (_, metrics), side in zip(runs, sides, strict=True) if depends_on_seed(metrics)]
+    seeded = [side for run, side in zip(runs, sides, strict=True) if depends_on_seed(run)]
     if any(len(side) < 2 for side in seeded):
         known = "; ".join(
             f"{letter} has {', '.join(map(str, side)) or 'none'}" for letter, side in zip(LETTERS, sides, strict=False)
@@ -265,9 +262,9 @@ def _seeds(runs: Sequence[FinishedRun], finished: Iterable[FinishedRun], outputs
     return sides
 
 
-def _how_to_train_seeds(runs: Sequence[FinishedRun]) -> str:
+def _how_to_train_seeds(runs: Sequence[Result]) -> str:
     """Return the options by which these runs get other seeds, and those the draws of an average."""
-    draws = runs[0][1].get("draws")
+    draws = runs[0].draws
     if not draws:
         return "train each with -m seed=0,1,2"
     drawn = f"-m seed=0,1,2 task.draw={','.join(map(str, draws))}"
@@ -332,20 +329,20 @@ def _notes(comparison: Comparison) -> list[str]:
         tuning_budget,
         tuning_in_words,
     )
-    from llm4rec_cli.runs.catalog import depends_on_seed
+    from llm4rec_cli.results.results import depends_on_seed
 
     runs, labels_of = comparison.runs, comparison.labels
     in_all_runs = shared(labels_of)
     own_labels = [[label for label in labels if label not in in_all_runs] for labels in labels_of]
     notes = [
-        f"{side}: {shown_as(metrics)}, {folder}" + (f" ({', '.join(labels)})" if labels else "")
-        for side, (folder, metrics), labels in zip(LETTERS, runs, own_labels, strict=False)
+        f"{side}: {shown_as(run)}, {run.folder}" + (f" ({', '.join(labels)})" if labels else "")
+        for side, run, labels in zip(LETTERS, runs, own_labels, strict=False)
     ]
     if labels := [label for label in in_all_runs if label != "synthetic"]:
         notes.append(f"all runs: {', '.join(labels)}")
     targets = f" with {comparison.targets} targets" if comparison.targets else ""
     family = "metrics of this table" if len(runs) == 2 else "runs and metrics of this table"
-    size = f"{count_in_words(runs[0][1], comparison.pairs[0].n)}{targets}"
+    size = f"{count_in_words(runs[0], comparison.pairs[0].n)}{targets}"
     notes.append(f"{size}; two-sided p of t; Holm over the {family}")
     if comparison.margin is not None:
         unit = " of A's mean" if comparison.margin.relative else ""
@@ -365,14 +362,14 @@ def _notes(comparison: Comparison) -> list[str]:
             f"means over seeds {' and '.join(seeds)}; interval and p cover users, who are paired, and seeds, which are "
             "not"
         )
-    elif any(depends_on_seed(metrics) for _, metrics in runs):
+    elif any(map(depends_on_seed, runs)):
         notes.append("one seed each: two sets of predictions, not two methods, and no claim rests on them")
     else:
         notes.append("none of them depends on a seed; interval and p cover users")
-    if draws := runs[0][1].get("draws"):
+    if draws := runs[0].draws:
         notes.append(f"metrics are averaged over draws {', '.join(map(str, draws))} of the candidates, per user")
-    if len({tuning_budget(metrics) for _, metrics in runs}) > 1:
-        tuning = (tuning_in_words(metrics) for _, metrics in runs)
+    if len(set(map(tuning_budget, runs))) > 1:
+        tuning = map(tuning_in_words, runs)
         budgets = ", ".join(f"{side} {words}" for side, words in zip(LETTERS, tuning, strict=False))
         notes.append(f"tuning budgets differ ({budgets}): a difference may be one of tuning, not of methods")
     if any("synthetic" in labels for labels in labels_of):
@@ -385,7 +382,7 @@ def _print_table(comparison: Comparison) -> None:
     from llm4rec_cli.reporting.tables import Content, show
 
     rows, notes = _rows(comparison), _notes(comparison)
-    show(Content(title(comparison.runs[0][1]), _columns(comparison), rows, notes, spare=SPARE))
+    show(Content(title(comparison.runs[0]), _columns(comparison), rows, notes, spare=SPARE))
 
 
 def _print_markdown(comparison: Comparison) -> None:
@@ -393,7 +390,7 @@ def _print_markdown(comparison: Comparison) -> None:
     from llm4rec_cli.reporting.tables import markdown
 
     print(markdown(_columns(comparison), _rows(comparison)))
-    print("\n" + "\n".join(f"- {note}" for note in [title(comparison.runs[0][1]), *_notes(comparison)]))
+    print("\n" + "\n".join(f"- {note}" for note in [title(comparison.runs[0]), *_notes(comparison)]))
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:
@@ -403,28 +400,27 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     sides = zip(comparison.runs, comparison.sides, comparison.labels, strict=True)
     first, second, *more = (_run_as_json(*side) for side in sides)
     pair, *others = comparison.pairs
-    _, metrics = comparison.runs[0]
+    run = comparison.runs[0]
     margin = comparison.margin
     return {
         "a": first,
         "b": second,
-        **{key: metrics[key] for key in ("dataset", "dataset_fingerprint", "task", *PROTOCOL_KEYS)},
+        **{key: getattr(run, key) for key in ("dataset", "dataset_fingerprint", "task", *PROTOCOL_KEYS)},
         "n_examples": pair.n,
         "targets": comparison.targets,
         "permutations": PERMUTATIONS,
         "margin": None if margin is None else dataclasses.asdict(margin),
-        "synthetic": "synthetic" in metrics["labels"],
+        "synthetic": "synthetic" in run.labels,
         **_pair_as_json(pair),
-        "others": [{"b": run, **_pair_as_json(other)} for run, other in zip(more, others, strict=True)],
+        "others": [{"b": one, **_pair_as_json(other)} for one, other in zip(more, others, strict=True)],
     }
 
 
-def _run_as_json(run: FinishedRun, side: Mapping[int, FinishedRun], labels: Sequence[str]) -> dict[str, Any]:
+def _run_as_json(run: Result, side: Mapping[int, Result], labels: Sequence[str]) -> dict[str, Any]:
     from llm4rec_cli.reporting.runs import shown_as
 
-    folder, metrics = run
-    facts = {"run": str(folder), "model": shown_as(metrics), "seed": metrics["seed"]}
-    draws = {draw: str(drawn) for draw, (drawn, _) in metrics.get("draws", {}).items()}
+    facts = {"run": str(run.folder), "model": shown_as(run), "seed": run.seed}
+    draws = {draw: str(drawn.folder) for draw, drawn in run.draws.items()}
     return {**facts, **({"draws": draws} if draws else {}), "seeds": list(side), "labels": labels}
 
 

@@ -47,13 +47,13 @@ def main(argv: list[str]) -> int:
 
     from llm4rec_cli.reporting.runs import results_table
     from llm4rec_cli.reporting.tables import show
-    from llm4rec_cli.runs.catalog import resolve_runs
+    from llm4rec_cli.results.results import named_results
     from llm4rec_cli.runs.ensembles import ensemble_overrides
 
     outputs = Path(options.outputs or typed.get("paths.outputs", "outputs").strip("'\"")).expanduser()
-    members = resolve_runs([name.strip() for name in typed["run"].strip("[]").split(",") if name.strip()], outputs)
+    members = named_results([name.strip() for name in typed["run"].strip("[]").split(",") if name.strip()], outputs)
     arguments = ensemble_overrides(members, outputs, typed.get("combine", "sum"))
-    show(results_table([metrics for _, metrics in members]))
+    show(results_table(members))
 
     from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS

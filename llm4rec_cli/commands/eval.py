@@ -18,10 +18,10 @@ def run(composed: Composed) -> Outcome:
     spec = RunSpec.resolve_unchecked(composed, "eval")
     outcomes = []
     for evaluation in evaluate_trained(spec):
-        comparison = show(evaluation.metrics, evaluation.outcome.folder)
+        comparison = show(evaluation.results)
         outcomes.append(evaluation.outcome)
     show_next(evaluation.spec, evaluation.outcome.folder, comparison)
     if len(outcomes) == 1:
         return outcomes[0]
     status = "done" if any(outcome.status == "done" for outcome in outcomes) else "skipped"
-    return Outcome(status, spec.outputs / evaluation.metrics[-1]["trained_run"])
+    return Outcome(status, spec.outputs / str(evaluation.results[-1].trained_run))

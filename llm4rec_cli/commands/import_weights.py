@@ -16,6 +16,7 @@ from the weights with `model.init_from=FOLDER`, for methods that have this setti
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from llm4rec_cli.commands import command_parser
@@ -58,9 +59,10 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         UsageError: the overrides are of another method, or published weights do not fit them.
         DataError: the file cannot be read safely, or does not hold the weights.
     """
-    from llm4rec_cli.files import sha256, write_json
+    from llm4rec_cli.files import sha256
+    from llm4rec_cli.results.result import CHECKPOINTS, Imported, read_result
+    from llm4rec_cli.results.results import IMPORT
     from llm4rec_cli.runs import identity, marks, stages
-    from llm4rec_cli.runs.catalog import CHECKPOINTS, IMPORT, METRICS, finished_metrics
     from llm4rec_cli.runs.folder import locked, recorded
     from llm4rec_cli.runs.spec import RunSpec
     from llm4rec_cli.training import checkpoints
@@ -76,11 +78,11 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     file, published = Path(options.file).expanduser(), methods()[options.method]
     if not file.is_file():
         raise DataError(f"{file} is not a file", "name the file that was downloaded")
-    origin = {"file": file.name, "sha256": sha256(file), "code": published.code}
-    content = f"{origin['sha256']} by {published.code}"
+    origin = Imported(file=file.name, sha256=sha256(file), code=published.code)
+    content = f"{origin.sha256} by {published.code}"
     weights = {setting: digest for setting, (_, digest) in identity.pretrained_weights(spec.model).items()}
     address = identity.address(spec.config, "", weights, trained=(content, content))
-    if finished_metrics(address.folder) is not None and not spec.config.force:
+    if read_result(address.folder) is not None and not spec.config.force:
         print(f"imported before: {file.name}")
         outcome = Outcome("skipped", address.folder)
     else:
@@ -88,19 +90,13 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         n_weights = sum(weight.numel() for weight in imported.state.values())
         with locked(address.folder), recorded(address, spec) as folder:
             checkpoints.write_imported(folder / CHECKPOINTS, imported.state)
-            metrics = {
-                **stages.description(
-                    spec, address, stages.Origin(spec.experiment, spec.overrides, spec.task.name, imported=origin)
-                ),
-                "labels": [IMPORTED, *spec.model.labels(spec.task.name)],
-                "deviations": marks.imported_deviations(spec, origin),
-                "n_examples": 0,
-                "metrics": {},
-                "intervals": {},
-                "n_parameters": n_weights,
-                "warnings": [],
-            }
-            write_json(folder / METRICS, metrics)
+            of_file = stages.Origin(spec.experiment, spec.overrides, spec.task.name, imported=origin)
+            replace(
+                stages.description(spec, address, of_file),
+                labels=[IMPORTED, *spec.model.labels(spec.task.name)],
+                deviations=marks.imported_deviations(spec, origin),
+                n_parameters=n_weights,
+            ).write()
         print(f"{imported.n_tensors} tensors, {n_weights:,} weights of {published.code}")
         if imported.left_out:
             print(f"left out: {', '.join(imported.left_out)}")

@@ -65,10 +65,9 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     if spec.llm.dry_run:
         say(f"in all, as estimated: {usage.in_words()}")
         raise DryRun("dry run: requests were printed, none was sent")
-    as_json = {name: asdict(score) for name, score in scores.items()}
-    is_kept = marks.save_memorisation(spec, dataset, as_json)
+    is_kept = marks.save_memorisation(spec, dataset, scores)
     if options.json:
-        print(json_text(as_json, indent=2))
+        print(json_text({name: asdict(score) for name, score in scores.items()}, indent=2))
         return
     show_scores(f"{chat_model} on records of {dataset.manifest['name']}", scores, list(probes), has_likelihoods)
     say(f"answers: {usage.in_words()}")
@@ -78,13 +77,11 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
 
 def show_scores(title: str, scores: Mapping[str, Score], probes: Sequence[str], has_likelihoods: bool) -> None:
     """Print a table of scores, and what it says."""
-    from dataclasses import asdict
-
     from llm4rec_cli.llm import memorisation
     from llm4rec_cli.reporting.chat import MEMORISATION_COLUMNS, MEMORISATION_NOTES, memorisation_cells
     from llm4rec_cli.reporting.tables import Content, say, show
 
-    rows = [memorisation_cells(probe, asdict(score)) for probe, score in scores.items()]
+    rows = [memorisation_cells(probe, score) for probe, score in scores.items()]
     likeliest = "the true end is the likeliest of several; " if has_likelihoods else ""
     notes = [
         f"{likeliest}verbatim: the true end is written",

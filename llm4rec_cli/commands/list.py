@@ -28,6 +28,7 @@ from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.labels import UNUSUAL
+from llm4rec_cli.results.results import IMPORT
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage, outputs_folder
 
@@ -277,7 +278,7 @@ def runs_table(runs: Sequence[Run], outputs: Path) -> Content:
             _result(run),
             moment(run.written),
             decimal(disk_usage(run.folder)),
-            str(run.status.get("error") or "").partition("\n")[0],
+            str(run.status.error or "").partition("\n")[0],
         ]
         for run in runs
     ]
@@ -295,18 +296,17 @@ def moment(time: float) -> str:
 def _result(run: Run) -> str:
     """Return `ndcg@10 0.1198 · test · full · masked`: the task's selection metric, the protocol and unusual labels;
     empty if there are no metrics yet."""
-    from llm4rec_cli.reporting.stored_settings import setting
-
-    if not run.metrics:
+    result = run.result
+    if result is None:
         return ""
-    if run.status.get("command") == catalog.IMPORT:
-        return f"weights imported from {run.metrics['imported']['file']}"
-    selection = setting(run.folder, "task.selection")
-    value = run.metrics["metrics"].get(selection)
+    if run.status.command == IMPORT and result.imported:
+        return f"weights imported from {result.imported.file}"
+    selection = result.settings.get("task.selection")
+    value = result.metrics.get(selection)
     score = [] if value is None else [f"{selection} {value:.4f}"]
-    masked = {True: ["masked"], False: []}.get(run.metrics["mask_history"], [run.metrics["mask_history"]])
-    labels = [label for label in run.metrics["labels"] if label in {*UNUSUAL, "subset"}]
-    return " · ".join([*score, run.metrics["split"], run.metrics["protocol"], *masked, *labels])
+    masked = [] if result.mask_history is False else ["masked" if result.mask_history is True else result.mask_history]
+    labels = [label for label in result.labels if label in {*UNUSUAL, "subset"}]
+    return " · ".join([*score, result.split, result.protocol, *masked, *labels])
 
 
 # --- the cache

@@ -28,6 +28,7 @@ that is better on all examples and not on the slices that matter to you is bette
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -117,9 +118,9 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
                 spec = _spec(job, PROTOCOLS[name], *([f"dataset.seed={draw}"] if draw != seed else []))
                 _, results = run(spec, trained.find_init_run(spec))
                 variant = " ".join([shown_as(results[-1]), *_distinct(job, jobs, spec.model.named_settings)])
-                for metrics in results:
-                    model = variant if metrics is results[-1] else shown_as(metrics)
-                    runs.setdefault(metrics["config_hash"], ProtocolRun(model, name, draw, metrics))
+                for result in results:
+                    model = variant if result is results[-1] else shown_as(result)
+                    runs.setdefault(result.config_hash, ProtocolRun(model, name, draw, result))
     if not runs:
         raise next(iter(refusals.values()))
     return ProtocolComparison(list(runs.values()), {name: refusal.problem for name, refusal in refusals.items()})
@@ -209,7 +210,7 @@ def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argp
     if options.csv:
         sys.stdout.write(comma_separated(*protocols.flat(comparison, metrics)))
         return
-    first = dict(comparison.runs[0].metrics) | {"split_rule": "leave_one_out"}  # the columns name the rule
+    first = dataclasses.replace(comparison.runs[0].result, split_rule="leave_one_out")  # the columns name the rule
     heading = title(first)
     contents: list[Any] = [protocols.metric_table(comparison, metric) for metric in metrics]
     contents += [
@@ -223,5 +224,5 @@ def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argp
         show(content)
         print()
     say(*(f"without {protocol}: {reason}" for protocol, reason in comparison.skipped.items()))
-    if "synthetic" in first["labels"]:
+    if "synthetic" in first.labels:
         say(SYNTHETIC_NOTE)

@@ -29,8 +29,10 @@ from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.files import locked
 from llm4rec_cli.labels import CONTROL
+from llm4rec_cli.results.result import CHECKPOINTS, read_status
+from llm4rec_cli.results.results import IMPORT
 from llm4rec_cli.runs import catalog
-from llm4rec_cli.runs.catalog import CHECKPOINTS, STATUS, cache_folder, outputs_folder
+from llm4rec_cli.runs.catalog import cache_folder, outputs_folder
 
 WEIGHTS_REUSED = ("pretrain", "all")  # tasks whose runs serve to start or evaluate others
 UNTIED = f"{CONTROL}shuffle_ties"  # the label of runs on an order that no prepared dataset has
@@ -129,7 +131,7 @@ def _checkpoints(runs: Sequence[catalog.Run], keep_best: bool, task_named: bool)
     from llm4rec_cli.training import checkpoints
 
     for run in runs:
-        reused = run.value("task") in WEIGHTS_REUSED or run.status.get("command") == catalog.IMPORT
+        reused = run.value("task") in WEIGHTS_REUSED or run.status.command == IMPORT
         if reused and not (keep_best or task_named):
             task = run.value("task")
             reason = f"other runs may use its weights: add task={task} to delete them"
@@ -177,8 +179,8 @@ def _dataset_pattern(runs: Sequence[catalog.Run]) -> str:
     """
     from llm4rec_cli.data.store import FINGERPRINT_DIGITS as DIGITS
 
-    any_of_name = {run.value("dataset") for run in runs if not run.metrics or UNTIED in run.metrics["labels"]}
-    named = {f"{run.value('dataset')}-{run.metrics['dataset_fingerprint'][:DIGITS]}" for run in runs if run.metrics}
+    any_of_name = {run.value("dataset") for run in runs if not run.result or UNTIED in run.result.labels}
+    named = {f"{run.value('dataset')}-{run.result.dataset_fingerprint[:DIGITS]}" for run in runs if run.result}
     return "|".join([*map(re.escape, named), *(f"{re.escape(name)}-[0-9a-f]{{{DIGITS}}}" for name in any_of_name)])
 
 
@@ -243,7 +245,7 @@ def _trash(deletion: Deletion, trash: Path) -> str:
         if not run.folder.is_dir():
             return "already deleted"
         with locked(run.folder / ".lock", run.folder, wait=False):
-            if catalog.read_json(run.folder / STATUS) != run.status:
+            if read_status(run.folder) != run.status:
                 return "changed in the meantime"
             _move(deletion.paths, trash)
             return ""

@@ -43,7 +43,7 @@ from llm4rec_cli.config import paper
 from llm4rec_cli.config.paper import Cell, Kind, Size, Table
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
-from llm4rec_cli.runs.catalog import FinishedRun, finished_metrics
+from llm4rec_cli.results.result import Result, read_result
 
 if TYPE_CHECKING:
     from llm4rec_cli.llm.completions import Usage
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Results = tuple[Sequence[FinishedRun], str | None]  # runs of a cell, and why one is missing
+Results = tuple[Sequence[Result], str | None]  # runs of a cell, and why one is missing
 
 SET_BY_REPRODUCE = ("seed", "split", "model", "dataset", "run")
 
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
             f"no cell of {table.name} has such labels", did_you_mean(options.rows.strip(paper.ALL), labels)
         )
     start_run = options.start and options.start.expanduser().resolve()
-    if start_run and not (start_run.is_dir() and finished_metrics(start_run)):
+    if start_run and not (start_run.is_dir() and read_result(start_run)):
         raise UsageError(f"--start {start_run} is not a finished run", "llm4rec import-weights METHOD FILE makes one")
     seeds = _seeds(options.seeds) or (table.seeds[:1] if size_ is Size.small else table.seeds)
 
@@ -376,7 +376,7 @@ def _whole(
     seeds = table.seeds[:1] if size is Size.small else table.seeds
 
     def is_whole(cell: Cell, runs: Sequence[Any]) -> bool:
-        needed, made = _seeds_of(table, cell, size, seeds), {metrics["seed"] for _, metrics in runs}
+        needed, made = _seeds_of(table, cell, size, seeds), {run.seed for run in runs}
         return set(needed) <= made or (len(needed) < len(seeds) and bool(made))  # of a rule any seed will do
 
     return [cell for cell, (runs, _) in results.items() if is_whole(cell, runs)]
@@ -406,7 +406,7 @@ def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> di
     written = {cell: runs[0] for cell, (runs, _) in results.items() if runs}
     if not written:
         return dict(results)
-    folders = [str(folder) for folder, _ in written.values()]
+    folders = [str(run.folder) for run in written.values()]
     if not (sheets / KEY).exists():
         with contextlib.redirect_stdout(sys.stderr):
             export(
@@ -414,7 +414,7 @@ def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> di
                 with_reference=True, outputs=runner.outputs, cache=runner.paths.cache,
             )  # fmt: skip
     key = read_key(sheets)
-    if [run["config_hash"] for run in key["runs"]] != [metrics["config_hash"] for _, metrics in written.values()]:
+    if [run["config_hash"] for run in key["runs"]] != [run.config_hash for run in written.values()]:
         raise UsageError(f"{sheets} holds sheets of other runs", "move that folder away, or choose the same --rows")
     judgements = judged(sheets)
     missing = f"not judged yet: llm4rec human score {sheets} SHEET.csv …"
@@ -427,8 +427,8 @@ def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> di
         elif system not in judgements:
             by_cell[cell] = [], missing
         else:
-            folder, metrics = runs[0] if runs else (sheets, {"seed": 0, "labels": [], "dataset": ""})
-            by_cell[cell] = [(folder, {**metrics, **judgements[system]})], failure
+            run = runs[0] if runs else Result.of_numbers(sheets, "", {})
+            by_cell[cell] = [replace(run, **judgements[system])], failure
     return by_cell
 
 

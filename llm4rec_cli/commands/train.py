@@ -14,7 +14,7 @@ def run(composed: Composed) -> Outcome:
     spec = RunSpec.resolve(composed, "train")
     outcomes = []
     for evaluation in train_and_evaluate(spec):
-        comparison = show(evaluation.metrics, evaluation.outcome.folder)
+        comparison = show(evaluation.results)
         outcomes.append(evaluation.outcome)
     show_next(spec, outcomes[0].folder, comparison)
     return outcomes[0]

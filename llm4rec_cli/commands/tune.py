@@ -21,6 +21,7 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.reporting.tables import Content, show
+from llm4rec_cli.results.result import Result
 from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.identity import find_weights
@@ -108,9 +109,10 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         trial = RunSpec.resolve(compose([*typed_here, *values]), "train")
         init_run = trained.find_init_run(trial)
         hook = None if options.unpruned else on_epoch
-        outcome, metrics = run_unless_finished(trial, split, stages.Clock(), floors, init_run, hook)
-        value = (metrics["training"] or {}).get(f"valid_{metric}", metrics["metrics"].get(metric))
-        seconds = sum(metrics["seconds"].values()) if outcome.status == "skipped" else None
+        outcome, result = run_unless_finished(trial, split, stages.Clock(), floors, init_run, hook)
+        value = (result.training or {}).get(f"valid_{metric}", result.metrics.get(metric))
+        assert value is not None, result.folder
+        seconds = sum(result.seconds.values()) if outcome.status == "skipped" else None
         return Score(direction(metric) * value, seconds)
 
     searched.run(Budget(options.trials, options.minutes), evaluate)
@@ -200,7 +202,7 @@ def _show(
     space: search.Space,
     trials: Sequence[Trial],
     chosen: Trial | None,
-    floors: Sequence[Mapping[str, Any]],
+    floors: Sequence[Result],
 ) -> None:
     """Print the trials, the best marked, the space, the best-of-n curve, and the strongest floor on the same
     validation."""
@@ -220,10 +222,10 @@ def _show(
     curve = " ".join(f"{sign * score:.4f}" for score in expected_best(trials))
     if curve:
         notes.append(f"expected best of n trials, n = 1, 2, …: {curve}")
-    with_metric = [floor for floor in floors if metric in floor["metrics"]]
+    with_metric = [floor for floor in floors if metric in floor.metrics]
     if with_metric:
-        strongest = max(with_metric, key=lambda floor: sign * floor["metrics"][metric])
-        notes.append(f"strongest floor: {strongest['shown_as']} {strongest['metrics'][metric]:.4f}")
+        strongest = max(with_metric, key=lambda floor: sign * floor.metrics[metric])
+        notes.append(f"strongest floor: {strongest.shown_as} {strongest.metrics[metric]:.4f}")
     show(
         Content(f"{name}: {metric} on validation", ["trial", *short.values(), metric, "minutes", "state"], rows, notes)
     )

@@ -6,7 +6,7 @@ adds its own dataclass in `models/<name>/config.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
@@ -432,9 +432,9 @@ class ModelConfig:
         """
         return {"method": self.name}
 
-    def metrics_fields(self) -> Mapping[str, Any]:
-        """Return fields of metrics.json that only this model has."""
-        return {}
+    def member_folders(self) -> Sequence[str] | None:
+        """Return the run folders of a combination's members; None for other models."""
+        return None
 
     def llm_workload(self) -> Work:
         """Return how this model uses the chat model, which decides `llm.precision=auto`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
+from enum import Enum
 from functools import cache
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
@@ -86,3 +87,14 @@ def _typed_fields(holder: Any) -> list[tuple[Field[Any], Any]]:
     members = {name: get_args(hint) if isinstance(hint, UnionType) else () for name, hint in hints.items()}
     kinds = {name: next(filter(is_dataclass, types), hints[name]) for name, types in members.items()}
     return [(field, kinds[field.name]) for field in fields(holder)]
+
+
+def plain(value: Any) -> Any:
+    """Return a config as stored in config.yaml: dictionaries, lists, and enums by name."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.name if isinstance(value, Enum) else value

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,7 +19,9 @@ from llm4rec_cli.human import sheets
 from llm4rec_cli.human.agreement import MIN_EXAMPLES, Scale
 from llm4rec_cli.human.sheets import KEY, PAGE, TABLE, Example
 from llm4rec_cli.reporting.runs import shown_as
-from llm4rec_cli.runs.catalog import PREDICTIONS, FinishedRun, cache_folder, read_predictions, resolve_runs
+from llm4rec_cli.results.result import PREDICTIONS, Result
+from llm4rec_cli.results.results import named_results
+from llm4rec_cli.runs.catalog import cache_folder
 
 REFERENCE = "reference"  # the system name of the users' own texts
 MAX_TEXTS = 9  # per example: nobody keeps more apart, and the page enters values by one digit
@@ -60,7 +61,7 @@ def export(
     if (out / KEY).exists():
         raise UsageError(f"{out} already holds sheets that raters may be filling", "choose another --out folder")
     raise_first(_problems_of_criteria(criteria))
-    named = resolve_runs(runs, outputs)
+    named = named_results(runs, outputs)
     raise_first(_problems_of_runs(named))
     run_systems = _system_names(named)
     systems = [*run_systems, *([REFERENCE] if with_reference else [])]
@@ -69,28 +70,28 @@ def export(
             f"{len(systems)} texts per example cannot be compared",
             f"name runs so that there are 2 to {MAX_TEXTS}, including the users' own texts",
         )
-    metrics = named[0][1]
+    first = named[0]
     shared = _shared_predictions(named)
-    examples = _examples(shared, systems, _context(metrics, cache))
+    examples = _examples(shared, systems, _context(first, cache))
     chosen, n_identical = sample(examples, n_examples, seed)
-    sheet, systems_by_label = sheets.blind(chosen, metrics["protocol"], Scale(scale), criteria, seed)
+    sheet, systems_by_label = sheets.blind(chosen, first.protocol, Scale(scale), criteria, seed)
     write_text(out / TABLE, sheets.to_csv(sheet))
     write_text(out / PAGE, sheets.to_html(sheet))
     key = {
         "schema": 1,
         "sheet": sheet.name,
-        **{name: metrics[name] for name in ("dataset", "dataset_fingerprint", *PROTOCOL)},
+        **{name: getattr(first, name) for name in ("dataset", "dataset_fingerprint", *PROTOCOL)},
         "seed": seed,
         "scale": scale,
         "criteria": criteria,
         "runs": [
             {
                 "system": system,
-                "run": str(folder),
-                **{name: facts[name] for name in RUN_FACTS},
-                "chat_model": facts["paper_method"].get("chat model"),
+                "run": str(run.folder),
+                **{name: getattr(run, name) for name in RUN_FACTS},
+                "chat_model": run.paper_method.get("chat model"),
             }
-            for system, (folder, facts) in zip(run_systems, named, strict=True)
+            for system, run in zip(run_systems, named, strict=True)
         ],
         "systems": systems,
         "examples": systems_by_label,
@@ -113,45 +114,45 @@ def _problems_of_criteria(criteria: Sequence[str]) -> Iterator[UsageError]:
             )
 
 
-def _problems_of_runs(runs: Sequence[FinishedRun]) -> Iterator[UsageError]:
+def _problems_of_runs(runs: Sequence[Result]) -> Iterator[UsageError]:
     """Yield a problem if a run wrote no texts or is repeated, or if runs differ in data or protocol."""
     writing = [column.value for column in Written]
-    for folder, metrics in runs:
-        if metrics["protocol"] not in writing:
+    for run in runs:
+        if run.protocol not in writing:
             yield UsageError(
-                f"{folder} has no texts: its task is {metrics['task']}", "name runs of explanation or review_summary"
+                f"{run.folder} has no texts: its task is {run.task}", "name runs of explanation or review_summary"
             )
-    if len({folder.resolve() for folder, _ in runs}) < len(runs):
+    if len({run.folder.resolve() for run in runs}) < len(runs):
         yield UsageError("a run is named twice", "name each run once")
-    (first, expected), *others = runs
-    for folder, metrics in others:
-        differences = [f"{k} is {expected[k]} and {metrics[k]}" for k in PROTOCOL if expected[k] != metrics[k]]
-        if expected["dataset_fingerprint"] != metrics["dataset_fingerprint"]:
-            data = [f"{facts['dataset']} {facts['dataset_fingerprint'][:12]}" for facts in (expected, metrics)]
+    first, *others = runs
+    for run in others:
+        facts = ((name, getattr(first, name), getattr(run, name)) for name in PROTOCOL)
+        differences = [f"{name} is {ours} and {theirs}" for name, ours, theirs in facts if ours != theirs]
+        if first.dataset_fingerprint != run.dataset_fingerprint:
+            data = [f"{one.dataset} {one.dataset_fingerprint[:12]}" for one in (first, run)]
             differences.insert(0, f"dataset is {' and '.join(data)}")
         if differences:
             yield UsageError(
-                f"{first} and {folder} are not comparable: {'; '.join(differences)}",
+                f"{first.folder} and {run.folder} are not comparable: {'; '.join(differences)}",
                 f"name runs with the same dataset, {', '.join(PROTOCOL)}",
             )
 
 
-def _system_names(runs: Sequence[FinishedRun]) -> list[str]:
+def _system_names(runs: Sequence[Result]) -> list[str]:
     """Return each run's name in tables, with its folder added where names would repeat."""
-    models = [shown_as(metrics) for _, metrics in runs]
-    with_folder = [f"{model} {folder.name}" for model, (folder, _) in zip(models, runs, strict=True)]
-    paths = [str(folder) for folder, _ in runs]
+    models = [shown_as(run) for run in runs]
+    with_folder = [f"{model} {run.folder.name}" for model, run in zip(models, runs, strict=True)]
+    paths = [str(run.folder) for run in runs]
     return next(names for names in (models, with_folder, paths) if len({*names, REFERENCE}) == len(names) + 1)
 
 
-def _shared_predictions(runs: Sequence[FinishedRun]) -> pd.DataFrame:
+def _shared_predictions(runs: Sequence[Result]) -> pd.DataFrame:
     """Return the examples that all runs share: EXAMPLE_COLUMNS, and the text of run i in column i."""
     shared = None
-    for i, (folder, _) in enumerate(runs):
-        file = folder / PREDICTIONS
-        if not file.exists():
-            raise RunError(f"{file} is missing", "repeat the run with force=true")
-        texts = read_predictions(file)[[*EXAMPLE_COLUMNS, "prediction"]].rename(columns={"prediction": str(i)})
+    for i, run in enumerate(runs):
+        if not run.columns:
+            raise RunError(f"{run.folder / PREDICTIONS} is missing", "repeat the run with force=true")
+        texts = run.answers()[[*EXAMPLE_COLUMNS, "prediction"]].rename(columns={"prediction": str(i)})
         texts["occurrence"] = texts.groupby(EXAMPLE_COLUMNS).cumcount()  # a user may have the same item twice
         shared = texts if shared is None else shared.merge(texts, on=[*EXAMPLE_COLUMNS, "occurrence"])
     assert shared is not None
@@ -160,23 +161,23 @@ def _shared_predictions(runs: Sequence[FinishedRun]) -> pd.DataFrame:
     return shared
 
 
-def _context(metrics: Mapping[str, Any], cache: str | None) -> pd.DataFrame:
+def _context(run: Result, cache: str | None) -> pd.DataFrame:
     """Return what a sheet may show of each held-out interaction: item, stars and review, by user_id and target.
 
     The review is shown to those who judge titles of it. An explanation is a sentence of the review, which would give it
     away. Where the dataset has the users' own texts, they are in column `reference`: a user may review an item twice.
     """
-    folder = store.dataset_folder(cache_folder(cache), metrics["dataset"], metrics["dataset_fingerprint"])
+    folder = store.dataset_folder(cache_folder(cache), run.dataset, run.dataset_fingerprint)
     if not folder.exists():
         raise DataError(
             f"the dataset of these runs is not in the cache: {folder}",
-            f"run llm4rec prepare dataset={metrics['dataset']}, or name its cache with --cache PATH",
+            f"run llm4rec prepare dataset={run.dataset}, or name its cache with --cache PATH",
         )
     dataset = store.load(folder)
-    rows = dataset.interactions.iloc[split_dataset(dataset).examples(SplitName[metrics["split"]]).row]
+    rows = dataset.interactions.iloc[split_dataset(dataset).examples(SplitName[run.split]).row]
     items = dataset.items.iloc[rows["item"]]
     empty = pd.Series("", index=rows.index)
-    column = metrics["protocol"]
+    column = run.protocol
     context = pd.DataFrame(
         {
             "user_id": dataset.user_ids[rows["user"]],

@@ -14,15 +14,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
-from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.llm.requests import Completion, Request
+
+if TYPE_CHECKING:
+    from llm4rec_cli.data.recdataset import RecDataset
 
 ENDS = 5  # possible ends of a record
 SHOWN = 3  # whole records before it
@@ -74,9 +75,9 @@ class Score:
     low: float
     high: float
     chance: float
-    made_up: float | None
-    p: float | None
     n: int
+    made_up: float | None = None
+    p: float | None = None
 
     @property
     def above_chance(self) -> bool:
@@ -174,6 +175,8 @@ def score(hits: Hits, of_made_up: Hits | None = None) -> Score:
     Args:
         of_made_up: on the made-up copies of the same records, in the same order.
     """
+    from scipy.stats import binomtest
+
     n, share = len(hits.shares), float(np.mean(hits.shares))
     interval = binomtest(round(share * n), n).proportion_ci(1 - ERROR / (2 * len(PROBES)), method="exact")
     share_made_up = p = None
@@ -182,7 +185,7 @@ def score(hits: Hits, of_made_up: Hits | None = None) -> Score:
         share_made_up = float(np.mean(of_made_up.shares))
         n_differ = int((gain != 0).sum())
         p = float(binomtest(int((gain > 0).sum()), n_differ, alternative="greater").pvalue) if n_differ else 1.0
-    return Score(share, float(interval.low), float(interval.high), hits.chance, share_made_up, p, n)
+    return Score(share, float(interval.low), float(interval.high), hits.chance, n, share_made_up, p)
 
 
 class Kind(NamedTuple):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.evaluation.crossed import metric_intervals
-from llm4rec_cli.runs.catalog import PREDICTIONS, read_predictions
+from llm4rec_cli.results.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +37,11 @@ class ScoredAnswers:
     metrics: Metrics
 
 
-def interval_over_seeds(folders: Sequence[Sequence[Path]], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+def interval_over_seeds(runs: Sequence[Sequence[Result]], names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval, over users and seeds, of each metric's mean over the runs of one variant.
 
     Args:
-        folders: for each seed its run folders, one per draw of the candidates: a user counts by the mean over draws.
+        runs: for each seed one run per draw of the candidates: a user counts by the mean over draws.
         names: metrics, named as in metrics.json.
 
     Returns:
@@ -50,8 +49,8 @@ def interval_over_seeds(folders: Sequence[Sequence[Path]], names: Sequence[str])
         their examples differ.
     """
     scored, columns = [], []
-    for of_seed in folders:
-        by_draw = [score_answers(folder / PREDICTIONS, names) for folder in of_seed]
+    for of_seed in runs:
+        by_draw = [score_answers(run, names) for run in of_seed]
         present = [answers for answers in by_draw if answers is not None]
         scored += present
         if len(present) < len(by_draw) or any(not answers.examples.equals(scored[0].examples) for answers in present):
@@ -65,16 +64,15 @@ def interval_over_seeds(folders: Sequence[Sequence[Path]], names: Sequence[str])
     return {name: intervals[name] for name in names if name in intervals}
 
 
-def score_answers(path: Path, names: Sequence[str]) -> ScoredAnswers | None:
+def score_answers(run: Result, names: Sequence[str]) -> ScoredAnswers | None:
     """Return a run's predictions scored, in an order that is the same for every seed; None if there are none.
 
     Args:
-        path: predictions.parquet of the run.
         names: the metrics to compute.
     """
-    if not path.exists():
+    if not run.columns:
         return None
-    predictions = read_predictions(path)
+    predictions = run.answers()
     example = [name for name in EXAMPLE if name in predictions]
     predictions = predictions.sort_values(example, kind="stable", ignore_index=True)
     columns, metrics = _scores({str(name): column.to_numpy() for name, column in predictions.items()}, names)

@@ -18,9 +18,9 @@ from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, PairedValues, pair_runs, problems_of_protocols, shared_metrics
 from llm4rec_cli.reporting.runs import MIN_SEEDS, is_trained, is_tunable, shown_as, title, tuned_more, tuning_in_words
-from llm4rec_cli.reporting.stored_settings import setting, settings_with_effect
 from llm4rec_cli.reporting.tables import Content
-from llm4rec_cli.runs.catalog import FinishedRun, by_variant, finished_runs, resolve_runs
+from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.results import Results, named_results
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
@@ -92,8 +92,8 @@ class Audit:
     """
 
     metric: str
-    b: Mapping[int, FinishedRun]
-    a: Mapping[int, FinishedRun]
+    b: Mapping[int, Result]
+    a: Mapping[int, Result]
     parts: Sequence[Part]
     checks: Sequence[Check]
     known: Sequence[str]
@@ -107,7 +107,7 @@ class Audit:
     @property
     def verdict(self) -> str:
         """The verdict in one sentence."""
-        b, a = (shown_as(_any(runs)[1]) for runs in (self.b, self.a))
+        b, a = (shown_as(_any(runs)) for runs in (self.b, self.a))
         if self.allowed:
             missing = "" if self.has_times else ", as far as data without times can show"
             return f'"{b} beats {a}" is allowed: every condition holds{missing}.'
@@ -118,8 +118,8 @@ class Audit:
         """Return everything as one JSON object."""
         return {
             "metric": self.metric,
-            "result": {seed: str(folder) for seed, (folder, _) in self.b.items()},
-            "over": {seed: str(folder) for seed, (folder, _) in self.a.items()},
+            "result": {seed: str(run.folder) for seed, run in self.b.items()},
+            "over": {seed: str(run.folder) for seed, run in self.a.items()},
             "parts": [asdict(part) for part in self.parts],
             "checks": [asdict(check) for check in self.checks],
             "known": list(self.known),
@@ -146,10 +146,9 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     Raises:
         RunError, UsageError: there is no such run, nothing to compare it with, or it has no slices.
     """
-    runs = list(finished_runs(outputs))
-    run = _scored_file(Path(name).expanduser(), runs) or resolve_runs([name], outputs)[0]
-    folder, _ = run
-    metric = metric or str(setting(folder, "task.selection"))
+    runs = Results.under(outputs)
+    run = _scored_file(Path(name).expanduser(), runs) or named_results([name], outputs)[0]
+    metric = metric or str(run.settings.get("task.selection"))
     shared_metrics([run], [metric])
     opponent = _opponent(run, runs, over, metric, outputs)
     shared_metrics([opponent, run], [metric])
@@ -158,7 +157,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     paired = pair_runs([*a.values()], [*b.values()], [metric])
     if not paired.slices:
         raise UsageError(
-            f"{folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
+            f"{run.folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
             "evaluate a trained run again: llm4rec eval run=PATH; a floor: llm4rec train model=NAME … force=true",
         )
     parts = parts_of_gain(paired, metric)
@@ -172,11 +171,11 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
 # --- which runs
 
 
-def _any(runs: Mapping[int, FinishedRun]) -> FinishedRun:
+def _any(runs: Mapping[int, Result]) -> Result:
     return next(iter(runs.values()))
 
 
-def _scored_file(path: Path, runs: Iterable[FinishedRun]) -> FinishedRun | None:
+def _scored_file(path: Path, runs: Iterable[Result]) -> Result | None:
     """Return the newest run that reads this file; None if the path is not a file.
 
     Raises:
@@ -184,57 +183,54 @@ def _scored_file(path: Path, runs: Iterable[FinishedRun]) -> FinishedRun | None:
     """
     if not path.is_file():
         return None
-    for folder, metrics in runs:
-        files = [setting(folder, f"model.{key}") for key in config_class(metrics["model"]).file_settings]
+    for run in runs:
+        files = [run.settings.get(f"model.{key}") for key in config_class(run.model).file_settings]
         if str(path.resolve()) in files:
-            return folder, metrics
+            return run
     raise RunError(f"no finished run has judged {path}", f"llm4rec score {path} dataset=…")
 
 
-def _seeds(run: FinishedRun, runs: Iterable[FinishedRun]) -> dict[int, FinishedRun]:
+def _seeds(run: Result, runs: Iterable[Result]) -> dict[int, Result]:
     """Return the runs of a run's variant by seed, the newest of each; first the run itself."""
-    variant = run[1]["variant"]
-    return by_variant([run, *runs])[variant]
+    return Results([run, *runs]).by_variant()[run.variant]
 
 
-def _opponent(
-    run: FinishedRun, runs: Sequence[FinishedRun], over: str | None, metric: str, outputs: Path
-) -> FinishedRun:
+def _opponent(run: Result, runs: Sequence[Result], over: str | None, metric: str, outputs: Path) -> Result:
     """Return the run to compare with: the one of that name, or the strongest floor.
 
     Raises:
         RunError, UsageError: there is none, or several variants have that name.
     """
-    others = [other for other in _same_examples(run, runs) if other[1]["variant"] != run[1]["variant"]]
+    others = [other for other in _same_examples(run, runs) if other.variant != run.variant]
     if over is None:
         floor = _strongest_floor(others, metric)
         if floor is None:
             raise RunError(
-                f"no floor was evaluated on the examples of {run[0]}", "train it with its floors: task.floors"
+                f"no floor was evaluated on the examples of {run.folder}", "train it with its floors: task.floors"
             )
         return floor
-    named = [other for other in others if over in (other[1]["model"], shown_as(other[1]))]
-    of_model = {other[1]["variant"]: other for other in named}
+    named = [other for other in others if over in (other.model, shown_as(other))]
+    of_model = {other.variant: other for other in named}
     if len(of_model) > 1:
         raise UsageError(
             f"'{over}' has {len(of_model)} variants on the same examples",
-            "--over RUN: " + ", ".join(str(folder) for folder, _ in of_model.values()),
+            "--over RUN: " + ", ".join(str(other.folder) for other in of_model.values()),
         )
-    return next(iter(of_model.values())) if of_model else resolve_runs([over], outputs)[0]
+    return next(iter(of_model.values())) if of_model else named_results([over], outputs)[0]
 
 
-def _same_examples(run: FinishedRun, runs: Iterable[FinishedRun]) -> list[FinishedRun]:
+def _same_examples(run: Result, runs: Iterable[Result]) -> list[Result]:
     """Return the runs on the same examples: data, protocol, task and its extent are equal."""
     keys = ("dataset", "dataset_fingerprint", "task", "n_examples", *PROTOCOL_KEYS)
-    facts, settings = [run[1][key] for key in keys], settings_with_effect(run, ("dataset",))
-    same = [other for other in runs if [other[1][key] for key in keys] == facts]
-    return [other for other in same if settings_with_effect(other, ("dataset",)) == settings]
+    facts, settings = [getattr(run, key) for key in keys], run.settings.with_effect(("dataset",))
+    same = [other for other in runs if [getattr(other, key) for key in keys] == facts]
+    return [other for other in same if other.settings.with_effect(("dataset",)) == settings]
 
 
-def _strongest_floor(others: Iterable[FinishedRun], metric: str) -> FinishedRun | None:
+def _strongest_floor(others: Iterable[Result], metric: str) -> Result | None:
     """Return the floor with the highest metric among these runs; None if none has it."""
-    floors = [o for o in others if config_class(o[1]["model"]).floor and metric in o[1]["intervals"]]
-    return max(floors, key=lambda floor: floor[1]["metrics"][metric], default=None)
+    floors = [o for o in others if config_class(o.model).floor and metric in o.intervals]
+    return max(floors, key=lambda floor: floor.metrics[metric], default=None)
 
 
 # --- the gain
@@ -268,25 +264,24 @@ def parts_of_gain(paired: PairedValues, metric: str) -> list[Part]:
 
 
 def _own_checks(
-    run: FinishedRun, a: Mapping[int, FinishedRun], b: Mapping[int, FinishedRun], parts: Sequence[Part]
+    run: Result, a: Mapping[int, Result], b: Mapping[int, Result], parts: Sequence[Part]
 ) -> Iterator[Check]:
     """Yield the conditions on the result itself."""
-    _, metrics = run
-    yield Check("evaluated on the test part", metrics["split"] == "test", f"it is on the {metrics['split']} part")
-    refused = [label for label in metrics["labels"] if label in NO_BEATS]
+    yield Check("evaluated on the test part", run.split == "test", f"it is on the {run.split} part")
+    refused = [label for label in run.labels if label in NO_BEATS]
     yield Check(
         "no label that rules it out", not refused, f"labels: {', '.join(refused)}" if refused else "none of its labels"
     )
-    alarm = _leaks(metrics)
+    alarm = _leaks(run)
     reason = "of its hits among the first five, suspiciously many are first" if alarm else "no sign of a leak"
     yield Check("no leak alarm", not alarm, reason)
     for runs in (b, a):
-        name, seeds = shown_as(_any(runs)[1]), sorted(runs)
-        if is_trained(_any(runs)[1]):
+        name, seeds = shown_as(_any(runs)), sorted(runs)
+        if is_trained(_any(runs)):
             listed = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {name} ({', '.join(map(str, seeds))})"
             yield Check(f"{MIN_SEEDS} seeds of {name}", len(seeds) >= MIN_SEEDS, listed)
-    ours, theirs = _any(b)[1], _any(a)[1]
-    if is_tunable(theirs["model"]):
+    ours, theirs = _any(b), _any(a)
+    if is_tunable(theirs.model):
         budgets = "; ".join(f"{shown_as(side)} {tuning_in_words(side)}" for side in (ours, theirs))
         yield Check("tuned no more than its comparator", not tuned_more(ours, theirs), budgets)
     by_name = {part.name: part for part in parts}
@@ -299,17 +294,17 @@ def _own_checks(
         yield _above_zero("gain outside accidental slices", outside, by_name[ELSEWHERE])
 
 
-def _leaks(metrics: Mapping[str, Any]) -> bool:
+def _leaks(run: Result) -> bool:
     from llm4rec_cli.tasks.ranking import leaks
 
-    return metrics["protocol"] == "full" and leaks(metrics["metrics"], metrics["n_examples"])
+    return run.protocol == "full" and leaks(run.metrics, run.n_examples)
 
 
-def _protocols_command(run: FinishedRun, runs: Sequence[FinishedRun]) -> str:
+def _protocols_command(run: Result, runs: Sequence[Result]) -> str:
     """Return the command that evaluates all seeds of a run's variant under the three protocols."""
-    typed = [o for o in run[1]["overrides"] if key_typed(o) not in ("seed", "dataset.seed", "dataset.split", "force")]
+    typed = [o for o in run.overrides if key_typed(o) not in ("seed", "dataset.seed", "dataset.split", "force")]
     chosen = {key_typed(override) for override in typed} & {"model", "experiment"}
-    model = [] if chosen else [f"model={run[1]['model']}"]
+    model = [] if chosen else [f"model={run.model}"]
     seeds = ",".join(str(seed) for seed in sorted(_seeds(run, runs)))
     return shlex.join(["llm4rec", "protocols", *model, *typed, f"seed={seeds}"])
 
@@ -322,9 +317,7 @@ def _interval(interval: tuple[float, float]) -> str:
     return f"{interval[0]:+.4f} to {interval[1]:+.4f}"
 
 
-def _protocol_checks(
-    run: FinishedRun, runs: Sequence[FinishedRun], opponent: FinishedRun | None, metric: str
-) -> Iterator[Check]:
+def _protocol_checks(run: Result, runs: Sequence[Result], opponent: Result | None, metric: str) -> Iterator[Check]:
     """Yield whether the gain is there under shuffled ties and under a temporal split.
 
     Args:
@@ -332,17 +325,17 @@ def _protocol_checks(
     """
     for name, (key, value, free) in PROTOCOLS.items():
         condition = f"the gain is there under {name}"
-        if setting(run[0], key) == value:
+        if run.settings.get(key) == value:
             yield Check(condition, True, f"it is evaluated under {name}")
             continue
         draws = [
             (draw, other)  # a draw is a variant: dataset.seed is part of it
-            for draw in by_variant(_under(run, runs, key, value, free)).values()
+            for draw in Results(_under(run, runs, key, value, free)).by_variant().values()
             if (other := _opponent_of(_any(draw), runs, opponent, free, metric)) is not None
         ]
         if not draws:
             command = _protocols_command(run, runs)
-            if config_class(run[1]["model"]).file_settings:
+            if config_class(run.model).file_settings:
                 command = f"llm4rec score FILE {key}={value}, with a file that was made for these data"
             yield Check(condition, None, f"not known under {name}: {command}")
             continue
@@ -353,43 +346,39 @@ def _protocol_checks(
         if len(draws) > 1:
             spread = f"gains of {min(values):+.4f} to {max(values):+.4f}"
             reason = f"under {name} the interval is above 0 in {sum(held)} of {len(held)} draws, {spread}"
-        trainings = [
-            sum(len(side) for side in of_all if is_trained(_any(side)[1])) for of_all in zip(*sides, strict=True)
-        ]
+        trainings = [sum(len(side) for side in of_all if is_trained(_any(side))) for of_all in zip(*sides, strict=True)]
         n_trainings = min(filter(None, trainings), default=MIN_SEEDS)  # of the side that was trained less
         if n_trainings < MIN_SEEDS:
             reason += f", of {n_trainings} training{'s' if n_trainings > 1 else ''}"
         yield Check(condition, all(held) and n_trainings >= MIN_SEEDS, reason)
 
 
-def _under(
-    run: FinishedRun, runs: Iterable[FinishedRun], key: str, value: str, free: frozenset[str]
-) -> Iterator[FinishedRun]:
+def _under(run: Result, runs: Iterable[Result], key: str, value: str, free: frozenset[str]) -> Iterator[Result]:
     """Yield the runs of the same experiment with this setting, apart from free settings."""
-    same, facts = settings_with_effect(run, free=free), [run[1][name] for name in ("model", "dataset", "task")]
+    same, facts = run.settings.with_effect(free=free), [run.model, run.dataset, run.task]
     for other in runs:
-        alike = [other[1][name] for name in ("model", "dataset", "task")] == facts
-        if alike and setting(other[0], key) == value and settings_with_effect(other, free=free) == same:
+        alike = [other.model, other.dataset, other.task] == facts
+        if alike and other.settings.get(key) == value and other.settings.with_effect(free=free) == same:
             yield other
 
 
 def _opponent_of(
-    draw: FinishedRun, runs: Sequence[FinishedRun], opponent: FinishedRun | None, free: frozenset[str], metric: str
-) -> FinishedRun | None:
+    draw: Result, runs: Sequence[Result], opponent: Result | None, free: frozenset[str], metric: str
+) -> Result | None:
     """Return the opponent's run on the examples of a draw, or the strongest floor; None if it is not there."""
-    others = [other for other in _same_examples(draw, runs) if other[1]["variant"] != draw[1]["variant"]]
+    others = [other for other in _same_examples(draw, runs) if other.variant != draw.variant]
     if opponent is None:
         return _strongest_floor(others, metric)
-    same = settings_with_effect(opponent, free=free)
-    others = [other for other in others if other[1]["model"] == opponent[1]["model"]]
-    return next((other for other in others if settings_with_effect(other, free=free) == same), None)
+    same = opponent.settings.with_effect(free=free)
+    others = [other for other in others if other.model == opponent.model]
+    return next((other for other in others if other.settings.with_effect(free=free) == same), None)
 
 
 def _known(
-    run: FinishedRun,
-    a: Mapping[int, FinishedRun],
-    b: Mapping[int, FinishedRun],
-    runs: Sequence[FinishedRun],
+    run: Result,
+    a: Mapping[int, Result],
+    b: Mapping[int, Result],
+    runs: Sequence[Result],
     parts: Sequence[Part],
 ) -> Iterator[str]:
     """Yield what is known of the tuning of both sides, and of the order of data without times."""
@@ -401,21 +390,22 @@ def _known(
             )
     others = _same_examples(run, runs)
     for side in (b, a):
-        _, metrics = _any(side)
-        model = config_class(metrics["model"])
-        name = shown_as(metrics)
+        one = _any(side)
+        model, name = config_class(one.model), shown_as(one)
         if model.file_settings:
             yield f"{name}: its file says nothing of how it was tuned, or on which part"
         elif model.trainable:
-            variants = {other[1]["variant"] for other in others if other[1]["model"] == metrics["model"]}
-            if training := metrics.get("training"):
+            variants = {other.variant for other in others if other.model == one.model}
+            if training := one.training:
                 epochs = ", ".join(
-                    f"{m['training']['best_epoch']:g} of {m['training']['epochs']:g}" for _, m in side.values()
+                    f"{of_seed['best_epoch']:g} of {of_seed['epochs']:g}"
+                    for of_seed in (run.training for run in side.values())
+                    if of_seed
                 )
                 yield f"{name}: weights of the best epoch on validation ({epochs}), {training['rows']:,} training rows"
             if len(variants) > 1:
                 yield (
-                    f"{name}: {len(variants)} variants of {metrics['model']} were evaluated on these examples; to "
+                    f"{name}: {len(variants)} variants of {one.model} were evaluated on these examples; to "
                     "choose among them by these results is tuning on test"
                 )
         else:
@@ -427,10 +417,9 @@ def _known(
 
 def tables(result: Audit) -> list[Content]:
     """Return the table of the gain's parts and that of the conditions."""
-    _, metrics = _any(result.b)
-    b, a = (shown_as(_any(runs)[1]) for runs in (result.b, result.a))
+    b, a = (shown_as(_any(runs)) for runs in (result.b, result.a))
     of_gain = Content(
-        f"{title(metrics)}: {result.metric} of {b} over {a}",
+        f"{title(_any(result.b))}: {result.metric} of {b} over {a}",
         ("slice", "targets", "A", "B", "gain", "95 % interval", "share"),
         [
             [

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from llm4rec_cli.reporting.stored_settings import setting
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group
+from llm4rec_cli.results.result import Controls, Result, Score, Variation
 
 CONTROL_COLUMNS = ("control", "value", "difference", "95 % interval", "invalid")
 MEMORISATION_COLUMNS = ("probe", "share", "interval", "chance", "made-up", "records")
@@ -40,70 +39,69 @@ def tables(group: Group) -> Iterator[Content]:
         yield Content(title, ("model", "variant", *COST_COLUMNS), rows, [COST_NOTE], ["variant"])
 
 
-def controls(run: dict[str, Any], name: str) -> Content | None:
+def controls(run: Result, name: str) -> Content | None:
     """Return a run's metric under controls, one per row; None for a run without them.
 
     Args:
-        run: its metrics.json.
         name: of the run in the title.
     """
-    if not (measured := run.get("controls")):
+    if not (measured := run.controls):
         return None
-    metric, order = measured["metric"], measured["order"]
-    rows = [[f"{metric}, unchanged", f"{measured['value']:.4f}", "", "", _invalid(measured)]]
-    for change, row in measured["variations"].items():
-        interval = f"{row['low']:+.4f} to {row['high']:+.4f}" if "low" in row else ""
-        rows.append(
-            [f"{metric}, {change}", f"{row['value']:.4f}", f"{row['difference']:+.4f}", interval, _invalid(row)]
-        )
-    if measured["wordings"] is not None:
-        rows.append(["spread over wordings", f"{measured['wordings']:.4f}", "", "", ""])
+    metric, order = measured.metric, measured.order
+    rows = [[f"{metric}, unchanged", f"{measured.value:.4f}", "", "", _invalid(measured)]]
+    for change, row in measured.variations.items():
+        interval = "" if row.low is None else f"{row.low:+.4f} to {row.high:+.4f}"
+        rows.append([f"{metric}, {change}", f"{row.value:.4f}", f"{row.difference:+.4f}", interval, _invalid(row)])
+    if measured.wordings is not None:
+        rows.append(["spread over wordings", f"{measured.wordings:.4f}", "", "", ""])
     if order:
-        rows.append(["share of the order in the variance of ranks", f"{order['share']:.4f}", "", "", ""])
-    if measured["popularity"] is not None:
-        rows.append(["correlation of ranks with popularity", f"{measured['popularity']:.4f}", "", "", ""])
-    curve = " ".join(f"{rank:.0f}" for rank in order["mean_rank"]) if order else ""
+        rows.append(["share of the order in the variance of ranks", f"{order.share:.4f}", "", "", ""])
+    if measured.popularity is not None:
+        rows.append(["correlation of ranks with popularity", f"{measured.popularity:.4f}", "", "", ""])
+    curve = " ".join(f"{rank:.0f}" for rank in order.mean_rank) if order else ""
     notes = [f"mean rank of the candidates in each tenth of the list, as shown: {curve}"] if curve else []
-    return Content(f"{name}: controls on {measured['users']} users", CONTROL_COLUMNS, rows, notes)
+    return Content(f"{name}: controls on {measured.users} users", CONTROL_COLUMNS, rows, notes)
 
 
-def _invalid(row: Mapping[str, Any]) -> str:
+def _invalid(row: Controls | Variation) -> str:
     """Return the share of unreadable answers; nothing where answers are scores, or a run is older than the share."""
-    return f"{row['invalid']:.2f}" if "invalid" in row else ""
+    return "" if row.invalid is None else f"{row.invalid:.2f}"
 
 
 def memorisation(group: Group) -> list[list[str]]:
     """Return a row for each chat model, data and probe of its memory: that of the most records."""
-    scores: dict[tuple[str, str, str], Mapping[str, Any]] = {}
-    for folder, run in (variant.runs[0] for variant in group.members):
-        of_run = (setting(folder, "llm.model", ""), run["dataset_fingerprint"][:8] if group.has_mixed_data else "")
-        for probe, score in run.get("memorisation", {}).items():
+    scores: dict[tuple[str, str, str], Score] = {}
+    for run in (variant.first_run for variant in group.members):
+        of_run = (run.settings.get("llm.model", ""), run.dataset_fingerprint[:8] if group.has_mixed_data else "")
+        for probe, score in (run.memorisation or {}).items():
             key = (*of_run, probe)
-            scores[key] = max(scores.get(key, score), score, key=lambda score: score["n"])
+            scores[key] = max(scores.get(key, score), score, key=lambda score: score.n)
     return [
         [model, *([data] if data else []), *memorisation_cells(probe, score)]
         for (model, data, probe), score in scores.items()
     ]
 
 
-def memorisation_cells(probe: str, score: Mapping[str, Any]) -> list[str]:
+def memorisation_cells(probe: str, score: Score) -> list[str]:
     """Return a cell for each of MEMORISATION_COLUMNS. Earlier versions had no made-up records."""
-    interval = f"{score['low']:.2f}–{score['high']:.2f}"
-    made_up = "" if score.get("made_up") is None else f"{score['made_up']:.2f}"
-    return [probe, f"{score['share']:.2f}", interval, f"{score['chance']:.2f}", made_up, f"{score['n']:,}"]
+    interval = f"{score.low:.2f}–{score.high:.2f}"
+    made_up = "" if score.made_up is None else f"{score.made_up:.2f}"
+    return [probe, f"{score.share:.2f}", interval, f"{score.chance:.2f}", made_up, f"{score.n:,}"]
 
 
-def has_costs(run: dict[str, Any]) -> bool:
+def has_costs(run: Result) -> bool:
     """Return whether a chat model was needed for a run: it is one, or reads item tokens that one wrote."""
-    return bool(run.get("llm") or run.get("enrichment"))
+    return bool(run.llm or run.enrichment)
 
 
-def costs(run: dict[str, Any]) -> list[str]:
+def costs(run: Result) -> list[str]:
     """Return a cell for each of COST_COLUMNS, of a run's answers, those of its controls and those of item tokens."""
-    answers = run.get("llm")
-    parts = [part for part in (answers, run.get("controls", {}).get("llm"), run.get("enrichment")) if part]
-    names = ("requests", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "cost")
-    total = {name: sum(part.get(name, 0) for part in parts) for name in names}  # earlier runs counted no cached tokens
-    counts = [f"{total[name]:,}" for name in names[:4]]
-    a_user = f"{answers['seconds'] / run['n_examples']:.1f}" if answers else ""
-    return [*counts, f"{total['seconds']:,.0f}", a_user, f"{total['cost']:.4f}"]
+    answers = run.llm
+    parts = [part for part in (answers, run.controls and run.controls.llm, run.enrichment) if part]
+
+    def total(name: str) -> float:
+        return sum(getattr(part, name) for part in parts)
+
+    counts = [f"{total(name):,}" for name in ("requests", "prompt_tokens", "cached_tokens", "answer_tokens")]
+    a_user = f"{answers.seconds / run.n_examples:.1f}" if answers else ""
+    return [*counts, f"{total('seconds'):,.0f}", a_user, f"{total('cost'):.4f}"]

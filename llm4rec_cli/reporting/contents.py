@@ -40,16 +40,16 @@ def results(group: Group) -> Content:
     columns = {"model": [variant.name[0] for variant in group.members]}
     columns["variant"] = [" ".join(part for part in v.parts if part not in shared_parts) for v in group.members]
     if group.has_mixed_data:
-        columns["data"] = [variant.first_run["dataset_fingerprint"][:8] for variant in group.members]
+        columns["data"] = [variant.first_run.dataset_fingerprint[:8] for variant in group.members]
     columns["n"] = [str(len(variant.runs)) for variant in group.members]
     columns |= {name: [mean_and_deviation(v, name) for v in group.members] for name in group.metrics}
     if (metric := group.headline_metric) is not None:
         columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
-    first_metric = str(headline_metric(group.members[0].first_run["protocol"], group.metrics))
+    first_metric = str(headline_metric(group.members[0].first_run.protocol, group.metrics))
     by_draw = [" ".join(f"{value:.4f}" for value in variant.by_draw(first_metric)) for variant in group.members]
     columns[f"{first_metric} by draw"] = by_draw
     columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
-    if any(variant.first_run.get("tuning") for variant in group.members):
+    if any(variant.first_run.tuning for variant in group.members):
         columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
     columns = {name: cells for name, cells in columns.items() if any(cells)}
@@ -61,10 +61,10 @@ def results(group: Group) -> Content:
 
 def notes(group: Group) -> list[str]:
     """Return the notes below a table of results, without those on deviations."""
-    sizes = [variant.first_run["n_examples"] for variant in group.members]
+    sizes = [variant.first_run.n_examples for variant in group.members]
     fewest, most = min(sizes), max(sizes)
     size = count_in_words(group.members[0].first_run, most)
-    has_draws = "draws" in group.members[0].first_run
+    has_draws = bool(group.members[0].first_run.draws)
     of_one_seed = "t over users" if has_draws else "bootstrap over users"
     result = [
         f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; 95 % intervals: "
@@ -80,10 +80,10 @@ def notes(group: Group) -> list[str]:
     if any("synthetic" in variant.labels for variant in group.members):
         result.append(SYNTHETIC_NOTE)
     for variant in group.members:
-        tuning = variant.first_run.get("tuning") or {}
-        if "expected_best" in tuning:
-            name, curve = " ".join(filter(None, variant.name)), " ".join(f"{v:.4f}" for v in tuning["expected_best"])
-            result.append(f"{name}: expected best {tuning['metric']} of n trials on validation, n = 1, 2, …: {curve}")
+        tuning = variant.first_run.tuning
+        if tuning and tuning.expected_best:
+            name, curve = " ".join(filter(None, variant.name)), " ".join(f"{v:.4f}" for v in tuning.expected_best)
+            result.append(f"{name}: expected best {tuning.metric} of n trials on validation, n = 1, 2, …: {curve}")
     if group.has_mixed_data:
         result.append("data: rows with different values use different files, filters or seeds; compare only equal ones")
     return result
@@ -135,7 +135,7 @@ def slices(group: Group) -> Content | None:
 
     It is the metric with an interval, or else the first that slices have. Diagnostic slices are left out.
     """
-    measured = [(v, [run["breakdown"].get("slice", {}) for _, run in v.runs]) for v in group.members]
+    measured = [(v, [run.breakdown.get("slice", {}) for run in v.runs]) for v in group.members]
     measured = [(variant, by_seed) for variant, by_seed in measured if all(by_seed)]
     first_seeds = [by_seed[0] for _, by_seed in measured]
     of_slices = [name for run in first_seeds for means in run.values() for name in means if name != "n"]
@@ -167,7 +167,7 @@ def costs(group: Group) -> Content:
     ]
     columns["evaluation, min"] = [f"{variant.evaluation_seconds() / 60:.1f}" for variant in group.members]
     for heading, field in (("MiB", "peak_rss_mb"), ("parameters", "n_parameters"), ("trained", "n_trainable")):
-        columns[heading] = [f"{max(run[field] for _, run in variant.runs):,}" for variant in group.members]
+        columns[heading] = [f"{max(getattr(run, field) for run in variant.runs):,}" for variant in group.members]
     first_runs = [variant.first_run for variant in group.members]
     if has_costs := any(map(chat.has_costs, first_runs)):
         nothing = [""] * len(chat.COST_COLUMNS)
@@ -225,8 +225,8 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
                     *(means.get(name, "") for name in metrics),
                     *_in_words(variant),
                     *(cell for name in metrics for cell in _ends(variant, name if name in group.metrics else "")),
-                    variant.first_run["variant"],
-                    variant.first_run["dataset_fingerprint"],
+                    variant.first_run.variant,
+                    variant.first_run.dataset_fingerprint,
                 ]
             )
     return Content("results", columns, rows)

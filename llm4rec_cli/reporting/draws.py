@@ -13,29 +13,27 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from llm4rec_cli.config.registry import config_class, model_names
-from llm4rec_cli.reporting.stored_settings import config_of, settings_with_effect
-from llm4rec_cli.runs.catalog import FinishedRun, run_folder
+from llm4rec_cli.results.result import Breakdown, Number, Result
 from llm4rec_cli.runs.spec import SAMPLED
 
 # Entries of metrics.json that settings do not decide, besides the protocol and the weights.
 FACTS = ("dataset_fingerprint", "shown_as", "text_encoder", "tokens")
 
 
-def over_draws(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
+def over_draws(runs: Iterable[Result]) -> list[Result]:
     """Average runs of one model and seed that differ only in `task.draw`; of several with one draw the first counts.
 
     Returns:
         Runs of one draw, of other protocols and of models that read files as they are, and for each average the run
-        of its lowest draw with these changes: `draws` (draw -> run), a protocol such as `uniform-100-draws0+1+2`,
+        of its lowest draw with these changes: `draws`, a protocol such as `uniform-100-draws0+1+2`,
         means for `metrics`, `breakdown` and `seconds`, the labels and deviations of all, and a `variant` that two
         averages share if they share that of each draw. Tokens and controls stay those of the lowest draw.
     """
-    result: list[FinishedRun] = []
-    alike: dict[str, dict[int, FinishedRun]] = defaultdict(dict)
+    result: list[Result] = []
+    alike: dict[str, dict[int, Result]] = defaultdict(dict)
     for run in runs:
         if _can_be_averaged(run):
             alike[_without_draw(run)].setdefault(_draw(run), run)
@@ -46,65 +44,56 @@ def over_draws(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
     return result
 
 
-def folders_of_draws(run: FinishedRun) -> list[Path]:
-    """Return the folders of the runs that one is averaged over; of another run, its own."""
-    folder, metrics = run
-    return [drawn for drawn, _ in metrics["draws"].values()] if "draws" in metrics else [folder]
-
-
 def protocol_without_draw(protocol: str) -> str:
     """Return `uniform-100` of `uniform-100-draw1` or `uniform-100-draws0+1`."""
     return protocol.partition("-draw")[0]
 
 
-def _can_be_averaged(run: FinishedRun) -> bool:
+def _can_be_averaged(run: Result) -> bool:
     """Return whether a run ranks sampled candidates, and its settings say by which model."""
-    folder, metrics = run
-    is_sampled = metrics["protocol"].partition("-")[0] in {kind.name for kind in SAMPLED}
-    is_known = metrics["model"] in model_names() and not config_class(metrics["model"]).file_settings
-    return is_sampled and is_known and bool(config_of(folder))
+    is_sampled = run.protocol.partition("-")[0] in {kind.name for kind in SAMPLED}
+    is_known = run.model in model_names() and not config_class(run.model).file_settings
+    return is_sampled and is_known and bool(run.settings.content)
 
 
-def _draw(run: FinishedRun) -> int:
-    return int(run[1]["protocol"].partition("-draw")[2] or 0)
+def _draw(run: Result) -> int:
+    return int(run.protocol.partition("-draw")[2] or 0)
 
 
-def _without_draw(run: FinishedRun) -> str:
+def _without_draw(run: Result) -> str:
     """Return what runs share that differ only in `task.draw`."""
-    _, metrics = run
-    is_training = metrics["trained_run"] is None and config_class(metrics["model"]).trainable
+    is_training = run.trained_run is None and config_class(run.model).trainable
     facts = {
-        "protocol": protocol_without_draw(metrics["protocol"]),
-        "facts": [metrics[name] for name in FACTS],
-        "results_version": metrics.get("results_version"),  # absent in earlier runs
-        "seed": metrics["seed"],
-        "training": run_folder(Path(), metrics).as_posix() if is_training else metrics["trained_run"],
-        "settings": settings_with_effect(run, free=frozenset({"task.draw"})),
+        "protocol": protocol_without_draw(run.protocol),
+        "facts": [getattr(run, name) for name in FACTS],
+        "results_version": run.results_version,
+        "seed": run.seed,
+        "training": run.address.as_posix() if is_training else run.trained_run,
+        "settings": run.settings.with_effect(free=frozenset({"task.draw"})),
     }
     return json.dumps(facts, sort_keys=True, default=str)  # a run may lack a setting
 
 
-def _average(draws: Mapping[int, FinishedRun]) -> FinishedRun:
+def _average(draws: Mapping[int, Result]) -> Result:
     """Return the average of runs with these draws, ascending."""
-    (folder, first), *_ = draws.values()
-    of_draws = [metrics for _, metrics in draws.values()]
-    protocol = f"{protocol_without_draw(first['protocol'])}-draws{'+'.join(map(str, draws))}"
-    variants = [metrics["variant"] for metrics in of_draws]
-    training = max(m["seconds"].get("train", 0.0) + (m.get("training_seconds") or 0.0) for m in of_draws)
-    return folder, first | {
-        "draws": draws,
-        "protocol": protocol,
-        "variant": hashlib.sha256(" ".join(variants).encode()).hexdigest()[:10],
-        "metrics": _means([metrics["metrics"] for metrics in of_draws]),
-        "breakdown": _mean_breakdown([metrics["breakdown"] for metrics in of_draws]),
-        "seconds": _means([metrics["seconds"] for metrics in of_draws]),
-        "training_seconds": training or None,
-        "labels": list(dict.fromkeys(label for metrics in of_draws for label in metrics["labels"])),
-        "deviations": list(dict.fromkeys(deviation for metrics in of_draws for deviation in metrics["deviations"])),
-    }
+    first, *_ = of_draws = list(draws.values())
+    variants = [run.variant for run in of_draws]
+    training = max(run.seconds.get("train", 0.0) + (run.training_seconds or 0.0) for run in of_draws)
+    return replace(
+        first,
+        draws=draws,
+        protocol=f"{protocol_without_draw(first.protocol)}-draws{'+'.join(map(str, draws))}",
+        variant=hashlib.sha256(" ".join(variants).encode()).hexdigest()[:10],
+        metrics=_means([run.metrics for run in of_draws]),
+        breakdown=_mean_breakdown([run.breakdown for run in of_draws]),
+        seconds=_means([run.seconds for run in of_draws]),
+        training_seconds=training or None,
+        labels=list(dict.fromkeys(label for run in of_draws for label in run.labels)),
+        deviations=list(dict.fromkeys(deviation for run in of_draws for deviation in run.deviations)),
+    )
 
 
-def _mean_breakdown(breakdowns: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+def _mean_breakdown(breakdowns: Sequence[Breakdown]) -> Breakdown:
     """Return the mean of the metrics of each group of examples that all have; its size is that of the first."""
     first, *others = breakdowns
     return {
@@ -117,6 +106,6 @@ def _mean_breakdown(breakdowns: Sequence[Mapping[str, Any]]) -> dict[str, dict[s
     }
 
 
-def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _means(values: Sequence[Mapping[str, Number]]) -> dict[str, Number]:
     """Return the mean of each name that all have."""
     return {name: statistics.fmean(v[name] for v in values) for name in values[0] if all(name in v for v in values)}

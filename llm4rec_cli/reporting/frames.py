@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from llm4rec_cli.reporting.draws import folders_of_draws
 from llm4rec_cli.reporting.runs import default_metrics, shown_as
 from llm4rec_cli.reporting.variants import Group, Variant
-from llm4rec_cli.runs.catalog import run_folder
+from llm4rec_cli.results.result import Result
 
 QUESTION = ("dataset", "task", "split", "protocol", "seed")
 
 
-def evaluations_frame(runs: Sequence[dict[str, Any]], outputs: Path, metrics: Sequence[str] | None) -> pd.DataFrame:
+def evaluations_frame(runs: Sequence[Result], metrics: Sequence[str] | None) -> pd.DataFrame:
     """Return one row per evaluated model.
 
     The columns are described in `llm4rec_cli.api.train`.
 
     Args:
-        runs: metrics.json of each.
-        outputs: folder of the runs.
         metrics: which metrics; None = those that commands print.
     """
     if metrics is None:
-        metrics = [name for name in _defaults(runs) if any(name in run["metrics"] for run in runs)]
+        metrics = [name for name in _defaults(runs) if any(name in run.metrics for run in runs)]
     return pd.DataFrame(
         [
             {"model": shown_as(run)}
-            | {name: run["metrics"].get(name) for name in metrics}
-            | {key: run[key] for key in QUESTION}
-            | {"n": run["n_examples"], "labels": " ".join(run["labels"])}
-            | {f"{name} {end}": value for name in metrics for end, value in _ends(run["intervals"].get(name))}
-            | {"folder": str(run_folder(outputs, run))}
+            | {name: run.metrics.get(name) for name in metrics}
+            | {key: getattr(run, key) for key in QUESTION}
+            | {"n": run.n_examples, "labels": " ".join(run.labels)}
+            | {f"{name} {end}": value for name in metrics for end, value in _ends(run.intervals.get(name))}
+            | {"folder": str(run.folder)}
             for run in runs
         ]
     ).dropna(axis="columns", how="all")
@@ -68,12 +64,12 @@ def _variant_row(variant: Variant, group: Group, metrics: Sequence[str]) -> dict
         | {"labels": " ".join(variant.labels)}
         | {f"{name} sd": statistics.stdev(numbers) for name, numbers in values.items() if len(numbers) > 1}
         | {f"{name} {end}": value for name in group.metrics for end, value in _ends(variant.intervals.get(name))}
-        | {"folders": [str(folder) for run in variant.runs for folder in folders_of_draws(run)]}
+        | {"folders": [str(drawn.folder) for run in variant.runs for drawn in run.of_draws]}
     )
 
 
-def _defaults(runs: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for run in runs for name in default_metrics(run["protocol"])))
+def _defaults(runs: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in default_metrics(run.protocol)))
 
 
 def _ends(interval: Sequence[float] | None) -> Iterable[tuple[str, float]]:

@@ -96,7 +96,7 @@ def matrices(groups: Iterable[Group]) -> list[Matrix]:
         columns = _columns([group for group in in_dataset if group.headline_metric is not None])
         if columns:
             shown = {name: cell for column in columns for name, cell in column.cells.items()}
-            kinds = {name: model_kind(cell.variant.first_run["model"]) for name, cell in shown.items()}
+            kinds = {name: model_kind(cell.variant.first_run.model) for name, cell in shown.items()}
             methods = sorted(shown, key=lambda name: (MODEL_KINDS.index(kinds[name]), name))
             result.append(Matrix(dataset, methods, columns))
     return result

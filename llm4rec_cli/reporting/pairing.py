@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config.roles import NOT_HASHED
@@ -13,9 +12,7 @@ from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
-from llm4rec_cli.reporting.draws import folders_of_draws
-from llm4rec_cli.reporting.stored_settings import config_of
-from llm4rec_cli.runs.catalog import PREDICTIONS, FinishedRun, prediction_columns, read_predictions
+from llm4rec_cli.results.result import Result
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,12 +54,16 @@ class PairedValues:
     slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
-def problems_of_protocols(runs: Sequence[FinishedRun]) -> Iterator[UsageError]:
+def problems_of_protocols(runs: Sequence[Result]) -> Iterator[UsageError]:
     """Yield a problem that names every difference if two runs differ in data or protocol."""
-    (_, a), (_, b) = runs
-    differences = [_difference(key, a, b) for key in PROTOCOL_KEYS if a[key] != b[key]]
-    if a["dataset_fingerprint"] != b["dataset_fingerprint"]:
-        data_a, data_b = (f"{m['dataset']} {m['dataset_fingerprint'][:12]}" for m in (a, b))
+    a, b = runs
+    differences = [
+        _difference(key, getattr(a, key), getattr(b, key))
+        for key in PROTOCOL_KEYS
+        if getattr(a, key) != getattr(b, key)
+    ]
+    if a.dataset_fingerprint != b.dataset_fingerprint:
+        data_a, data_b = (f"{run.dataset} {run.dataset_fingerprint[:12]}" for run in runs)
         differences = [f"the data is {data_a} in A and {data_b} in B", *_data_differences(runs), *differences]
     if differences:
         yield UsageError(
@@ -71,21 +72,21 @@ def problems_of_protocols(runs: Sequence[FinishedRun]) -> Iterator[UsageError]:
         )
 
 
-def _data_differences(runs: Sequence[FinishedRun]) -> list[str]:
+def _data_differences(runs: Sequence[Result]) -> list[str]:
     """Return the dataset settings that differ between two runs on data of one name: a seed, a core, a split."""
-    a, b = (config_of(folder).get("dataset", {}) for folder, _ in runs)
+    a, b = (run.settings.get("dataset", {}) for run in runs)
     if a.get("name") != b.get("name"):
         return []
     ignored = {"name", *(setting.field.name for setting in declarations(DatasetConfig) if setting.role in NOT_HASHED)}
     keys = [key for key in {**a, **b} if key not in ignored and a.get(key) != b.get(key)]
-    return [f"dataset.{_difference(key, a, b)}" for key in keys]
+    return [f"dataset.{_difference(key, a.get(key), b.get(key))}" for key in keys]
 
 
-def _difference(key: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-    return f"{key} is {a.get(key)} in A and {b.get(key)} in B"
+def _difference(key: str, a: object, b: object) -> str:
+    return f"{key} is {a} in A and {b} in B"
 
 
-def shared_metrics(runs: Sequence[FinishedRun], typed: Sequence[str] | None = None) -> list[str]:
+def shared_metrics(runs: Sequence[Result], typed: Sequence[str] | None = None) -> list[str]:
     """Return the metrics to compare: those typed, otherwise the default ones with values per example in all runs.
 
     Raises:
@@ -94,10 +95,10 @@ def shared_metrics(runs: Sequence[FinishedRun], typed: Sequence[str] | None = No
     from llm4rec_cli.reporting.runs import default_metrics
 
     # A metric with an interval is a mean over users; with a slash, over a part of them.
-    shared = [name for name in runs[0][1]["intervals"] if all(name in run["intervals"] for _, run in runs)]
+    shared = [name for name in runs[0].intervals if all(name in run.intervals for run in runs)]
     shared = [name for name in shared if "/" not in name and not metrics.paired_metric(name)]
     if typed is None:
-        default = ("mse", *default_metrics(runs[0][1]["protocol"]))
+        default = ("mse", *default_metrics(runs[0].protocol))
         return [name for name in default if name in shared and not metrics.may_be_missing(name)]
     for name in typed:
         if replacement := metrics.paired_metric(name):
@@ -107,14 +108,14 @@ def shared_metrics(runs: Sequence[FinishedRun], typed: Sequence[str] | None = No
             )
         if name not in shared:
             not_all = {1: "this run does not", 2: "the two runs do not both"}.get(len(runs), "these runs do not all")
-            in_all = all(name in run["metrics"] for _, run in runs)
+            in_all = all(name in run.metrics for run in runs)
             problem = f"{name} has no value per example to pair" if in_all else f"{not_all} have the metric '{name}'"
             raise UsageError(problem, did_you_mean(name, shared))
     return list(dict.fromkeys(typed))
 
 
 def pair_runs(
-    a: Sequence[FinishedRun], b: Sequence[FinishedRun], metrics: Sequence[str], targets: str | None = None
+    a: Sequence[Result], b: Sequence[Result], metrics: Sequence[str], targets: str | None = None
 ) -> PairedValues:
     """Return the values of the runs of two variants, such as their seeds, ordered by user and target, or by impression.
 
@@ -139,13 +140,13 @@ def pair_runs(
     )
 
 
-def _pair(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str | None) -> PairedValues:
+def _pair(runs: Sequence[Result], metrics: Sequence[str], targets: str | None) -> PairedValues:
     """Return `pair_runs`'s values of one run each; over draws of candidates, the means of both over the same draws."""
     import numpy as np
 
-    protocol = runs[0][1]["protocol"]
-    of_draws = zip(*map(folders_of_draws, runs), strict=True)
-    by_draw = [_pair_folders(folders, protocol, metrics, targets) for folders in of_draws]
+    protocol = runs[0].protocol
+    of_draws = zip(*(run.of_draws for run in runs), strict=True)
+    by_draw = [_pair_of_draw(pair, protocol, metrics, targets) for pair in of_draws]
     a, b = (
         {name: np.mean([values[name] for values in of_side], axis=0) for name in metrics}
         for of_side in ([pair.a[0] for pair in by_draw], [pair.b[0] for pair in by_draw])
@@ -153,12 +154,11 @@ def _pair(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str | No
     return PairedValues(by_draw[0].user, [a], [b], by_draw[0].slices)
 
 
-def _pair_folders(folders: Sequence[Path], protocol: str, metrics: Sequence[str], targets: str | None) -> PairedValues:
-    """Return the values of two run folders."""
-    files = [folder / PREDICTIONS for folder in folders]
-    columns = _answer_columns(files)
+def _pair_of_draw(runs: Sequence[Result], protocol: str, metrics: Sequence[str], targets: str | None) -> PairedValues:
+    """Return the values of two runs."""
+    columns = _answer_columns(runs)
     example = IMPRESSION if "items" in columns else EXAMPLE
-    a, b = map(read_predictions, files)
+    a, b = (run.answers() for run in runs)
     if any("turn" in answers for answers in (a, b)):
         raise UsageError(
             "one of these runs evaluates every example with several candidate orders, so its rows are not independent",
@@ -191,23 +191,18 @@ def _pair_folders(folders: Sequence[Path], protocol: str, metrics: Sequence[str]
     )
 
 
-def _answer_columns(files: Sequence[Path]) -> tuple[str, ...]:
+def _answer_columns(runs: Sequence[Result]) -> tuple[str, ...]:
     """Return the columns with the answers of both runs.
 
     Raises:
         UsageError: there are none.
     """
-    stored = [prediction_columns(file) if file.exists() else set() for file in files]
     for columns in ANSWER_COLUMNS:
-        if all(set(columns) <= names for names in stored):
+        if all(run.columns.issuperset(columns) for run in runs):
             return columns
-    without_answers = (
-        file
-        for file, names in zip(files, stored, strict=True)
-        if not any(set(columns) <= names for columns in ANSWER_COLUMNS)
-    )
+    without = (run for run in runs if not any(run.columns.issuperset(columns) for columns in ANSWER_COLUMNS))
     raise UsageError(
-        f"{next(without_answers, files[1]).parent} has no predictions to pair",
+        f"{next(without, runs[1]).folder} has no predictions to pair",
         "compare two runs that rank, two that predict ratings or two that write text",
     )
 

@@ -25,6 +25,7 @@ from llm4rec_cli.labels import IMPORTED, NO_PAPER
 from llm4rec_cli.reporting.draws import protocol_without_draw
 from llm4rec_cli.reporting.runs import COLUMN_PROTOCOLS
 from llm4rec_cli.reporting.variants import Variant
+from llm4rec_cli.results.result import Result
 
 FOLDER = files("llm4rec_cli.reporting") / "papers"
 REPRODUCED, RELATED = ("paper_results.csv", "openp5_results.csv"), "related_results.csv"
@@ -245,7 +246,7 @@ def comparisons(variant: Variant, own: Path | None = None) -> list[Comparison]:
 
 def excluded(variant: Variant, own: Path | None = None) -> list[str]:
     """Return the labels and dataset overrides that rule out a comparison with papers that otherwise match."""
-    overrides = dict.fromkeys(o for _, metrics in variant.runs for o in metrics["overrides"] if OTHER_DATA.fullmatch(o))
+    overrides = dict.fromkeys(o for run in variant.runs for o in run.overrides if OTHER_DATA.fullmatch(o))
     reasons = [label for label in variant.labels if label in NO_PAPER] + list(overrides)
     return reasons if reasons and _joined(variant, own) else []
 
@@ -265,27 +266,27 @@ def related_to(variant: Variant) -> list[Printed]:
     return [row for row in related() if row.metric in _metric_names(variant) and _same_question(row, variant.first_run)]
 
 
-def facts(run: Mapping[str, Any]) -> dict[str, str]:
+def facts(run: Result) -> dict[str, str]:
     """Return the facts about a run's method: those of its model, the source of its weights, and of its explanations."""
-    trained_run = run["trained_run"]
+    trained_run = run.trained_run
     return {
-        **run["paper_method"],
+        **run.paper_method,
         "pre-trained on": _source_of_weights(run),
-        "trained for": trained_run.split("/")[-2] if trained_run else run["task"],
-        "explanations": "extracted from reviews" if "extracted-explanations" in run["labels"] else "of Sentires",
+        "trained for": trained_run.split("/")[-2] if trained_run else run.task,
+        "explanations": "extracted from reviews" if "extracted-explanations" in run.labels else "of Sentires",
     }
 
 
-def _source_of_weights(run: Mapping[str, Any]) -> str:
+def _source_of_weights(run: Result) -> str:
     """Return the dataset of the pre-training of a run's weights, with the settings that change its data; of imported
     weights it may be unknown."""
-    if source := run["init_from"]:
-        changes = [override for override in source.get("overrides", []) if OTHER_DATA.fullmatch(override)]
-        return " ".join([source["dataset"], *changes])  # earlier runs recorded no overrides
-    if not run.get("imported"):
+    if source := run.init_from:
+        changes = [override for override in source.overrides if OTHER_DATA.fullmatch(override)]
+        return " ".join([source.dataset, *changes])
+    if not run.imported:
         return "nothing"
-    imported_for = run["trained_run"].split("/")[-3]
-    return "unknown" if imported_for == run["dataset"] else imported_for
+    imported_for = str(run.trained_run).split("/")[-3]
+    return "unknown" if imported_for == run.dataset else imported_for
 
 
 def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
@@ -298,7 +299,7 @@ def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
     ]
     if any(row.prompt == method.get("prompt") for row in rows):
         rows = [row for row in rows if row.prompt in ("", method["prompt"])]
-    order = {name: i for i, name in enumerate(run["metrics"])}
+    order = {name: i for i, name in enumerate(run.metrics)}
     rows.sort(key=lambda row: order[names[row.metric]])
     return [_compared(row, names[row.metric], variant, method) for row in rows]
 
@@ -306,7 +307,7 @@ def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
 def _metric_names(variant: Variant) -> dict[str, str]:
     """Return metric name in the CSV files -> name in the variant; recall is hr, which is equal with one target."""
     return {
-        name.replace("recall@", "hr@"): name for name in reversed(variant.first_run["metrics"]) if variant.values(name)
+        name.replace("recall@", "hr@"): name for name in reversed([*variant.first_run.metrics]) if variant.values(name)
     }
 
 
@@ -314,27 +315,27 @@ def _same_method(identity: Identity, method: Mapping[str, str]) -> bool:
     return all(method.get(key) == value for key, value in identity.equal.items())
 
 
-def _same_question(row: Printed, run: Mapping[str, Any]) -> bool:
+def _same_question(row: Printed, run: Result) -> bool:
     return not _other_question(row, run)
 
 
-def _other_question(row: Printed, run: Mapping[str, Any]) -> list[str]:
+def _other_question(row: Printed, run: Result) -> list[str]:
     """Return how dataset, task, split and candidates differ, and whether the masking contradicts ours."""
-    ranked = run["protocol"] not in COLUMN_PROTOCOLS
-    rule = run["split_rule"]
+    ranked = run.protocol not in COLUMN_PROTOCOLS
+    rule = run.split_rule
     if ranked and rule == "p5_reviews":
         rule = "leave_one_out"  # P5 splits reviews at random and rankings by time
     pairs = {
-        "data": (SAME_DATA.get(run["dataset"], run["dataset"]), row.dataset),
-        "task": (run["paper_method"].get("task", run["task"]), row.task),
-        "targets": (run["split"], "test"),
+        "data": (SAME_DATA.get(run.dataset, run.dataset), row.dataset),
+        "task": (run.paper_method.get("task", run.task), row.task),
+        "targets": (run.split, "test"),
         "split": (rule, row.split.rule if row.split else "another"),
-        "candidates": (protocol_without_draw(run["protocol"]) if ranked else "na", row.candidates),
+        "candidates": (protocol_without_draw(run.protocol) if ranked else "na", row.candidates),
     }
     differences = _differences(pairs)
     masks = {"na"}
-    if run["protocol"] == "full":
-        masks = {"yes", "zeroed", "unknown"} if run["mask_history"] else {"no", "unknown"}
+    if run.protocol == "full":
+        masks = {"yes", "zeroed", "unknown"} if run.mask_history else {"no", "unknown"}
     if "candidates" not in differences and row.mask_history not in masks:
         differences |= _differences({"history": (_masked(run), MASKED[row.mask_history])})
     return list(differences.values())
@@ -347,8 +348,9 @@ def _differences(pairs: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     }
 
 
-def _masked(run: Mapping[str, Any]) -> str:
-    return MASKED[{True: "yes", False: "no"}.get(run["mask_history"], run["mask_history"])]
+def _masked(run: Result) -> str:
+    masked = run.mask_history
+    return MASKED[("yes" if masked else "no") if isinstance(masked, bool) else masked]
 
 
 def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, str]) -> Comparison:
@@ -356,7 +358,7 @@ def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, 
     compared = {
         key: (method.get(key, "without"), value)
         for key, value in row.identity.compare.items()
-        if key != "explanations" or variant.first_run["task"] == "explanation"
+        if key != "explanations" or variant.first_run.task == "explanation"
     }
     if row.mask_history != "na":
         compared["history"] = _masked(variant.first_run), MASKED[row.mask_history]

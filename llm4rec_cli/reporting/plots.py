@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from llm4rec_cli.reporting import papers, svg
 from llm4rec_cli.reporting.contents import shared
 from llm4rec_cli.reporting.svg import LEFT, RIGHT, WIDTH
 from llm4rec_cli.reporting.variants import Group, Variant
-from llm4rec_cli.runs.catalog import PREDICTIONS, TRAIN_LOG, read_predictions
+from llm4rec_cli.results.result import TRAIN_LOG
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def by_frequency(group: Group) -> Plot | None:
     metric = str(group.headline_metric)
     lines, counts = [], dict[str, int]()
     for number, variant in _complete(group):
-        by_seed = [metrics["breakdown"].get("target_train_count", {}) for _, metrics in variant.runs]
+        by_seed = [run.breakdown.get("target_train_count", {}) for run in variant.runs]
         values = {
             name: statistics.fmean(breakdown[name][metric] for breakdown in by_seed)
             for name in by_seed[0]
@@ -159,7 +159,7 @@ def by_frequency(group: Group) -> Plot | None:
         }
         if values:
             lines.append((number, variant, values))
-            counts |= {name: by_seed[0][name]["n"] for name in values}
+            counts |= {name: int(by_seed[0][name]["n"]) for name in values}
     order = sorted(counts, key=lambda name: int(re.split(r"\D", name)[0]))
     if len(order) < 2:
         return None
@@ -188,7 +188,7 @@ def learning_curves(group: Group) -> Plot | None:
     """Draw training loss and validation metric by epoch, one line per seed, with a mark at the best epoch."""
     lines = []
     for number, variant in group.ranked() if group.headline_metric else enumerate(group.members, start=1):
-        logs = [entries for folder, _ in variant.runs if len(entries := _log(folder / TRAIN_LOG)) > 1]
+        logs = [entries for run in variant.runs if len(entries := _log(run.folder / TRAIN_LOG)) > 1]
         if logs:
             lines.append((number, variant, logs))
     if not lines:
@@ -234,7 +234,7 @@ def learning_curves(group: Group) -> Plot | None:
 
 def calibration(group: Group) -> Plot | None:
     """Draw the mean actual stars against the mean predicted stars in bins of equal size, one line per variant."""
-    if group.members[0].first_run["protocol"] != RATING:
+    if group.members[0].first_run.protocol != RATING:
         return None
     lines = [(n, v, points) for n, v in _complete(group) if (points := _calibration_points(v))]
     if not any(len(points) > 1 for _, _, points in lines):
@@ -263,8 +263,7 @@ def _calibration_points(variant: Variant) -> list[tuple[float, float]]:
     """Return (mean predicted, mean actual) stars in each bin of equal size by prediction, over all seeds."""
     import pandas as pd
 
-    files = [folder / PREDICTIONS for folder, _ in variant.runs]
-    answers = [read_predictions(file, ["prediction", "rating"]) for file in files if file.exists()]
+    answers = [run.answers(["prediction", "rating"]) for run in variant.runs if run.columns]
     if not answers:
         return []
     pooled = pd.concat(answers, ignore_index=True)
@@ -324,7 +323,7 @@ def _selection(shown: Sequence[Any], available: Sequence[Any]) -> str:
 
 def _selected_by(variant: Variant) -> str:
     """Return the metric that selects the checkpoint: the training entry of metrics.json holds its best value."""
-    names: Iterable[str] = variant.first_run["training"]
+    names = variant.first_run.training or {}
     return next(name.removeprefix("valid_") for name in names if name.startswith("valid_"))
 
 

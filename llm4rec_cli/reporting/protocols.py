@@ -13,6 +13,7 @@ from typing import Any
 from llm4rec_cli.data.slices import DIAGNOSTIC
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.reporting.tables import Content
+from llm4rec_cli.results.result import Result
 
 ALL = "all"  # the slice of all examples
 
@@ -25,25 +26,25 @@ class ProtocolRun:
         model: its name in tables.
         protocol: leave_one_out, shuffle_ties or temporal.
         draw: `dataset.seed`.
-        metrics: its metrics.json.
+        result: of the run.
     """
 
     model: str
     protocol: str
     draw: int
-    metrics: Mapping[str, Any]
+    result: Result
 
     def value(self, metric: str, part: str = ALL) -> float | None:
         """Return a metric over all examples, or over those of a slice; None if there is no such number."""
-        values = self.metrics["metrics"] if part == ALL else self.slices.get(part, {})
+        values = self.result.metrics if part == ALL else self.slices.get(part, {})
         return values.get(metric)
 
     def n_examples(self, part: str = ALL) -> int:
-        return int(self.metrics["n_examples"] if part == ALL else self.slices.get(part, {}).get("n", 0))
+        return int(self.result.n_examples if part == ALL else self.slices.get(part, {}).get("n", 0))
 
     @property
     def slices(self) -> Mapping[str, Mapping[str, float]]:
-        return self.metrics["breakdown"].get("slice", {})
+        return self.result.breakdown.get("slice", {})
 
 
 @dataclass(frozen=True)
@@ -207,8 +208,8 @@ def flat(comparison: ProtocolComparison, metrics: Sequence[str]) -> tuple[list[s
     columns = ["model", "protocol", "dataset_seed", "seed", "metric", "slice", "n_examples", "value", "config_hash"]
     return columns, [
         [
-            *(run.model, run.protocol, run.draw, run.metrics["seed"], metric, part),
-            *(run.n_examples(part), value, run.metrics["config_hash"]),
+            *(run.model, run.protocol, run.draw, run.result.seed, metric, part),
+            *(run.n_examples(part), value, run.result.config_hash),
         ]
         for run in comparison.runs
         for metric in metrics
@@ -219,15 +220,15 @@ def flat(comparison: ProtocolComparison, metrics: Sequence[str]) -> tuple[list[s
 
 def as_json(comparison: ProtocolComparison, metrics: Sequence[str]) -> dict[str, Any]:
     """Return what the tables show, with the value of every draw."""
-    first = comparison.runs[0].metrics
+    first = comparison.runs[0].result
     pairs = list(itertools.combinations(comparison.protocols, 2))
     return {
-        **{key: first[key] for key in ("dataset", "task", "split", "protocol", "mask_history")},
+        **{key: getattr(first, key) for key in ("dataset", "task", "split", "protocol", "mask_history")},
         "protocols": {
             name: {
                 "dataset_seeds": comparison.draws(name),
                 "dataset_fingerprints": list(
-                    dict.fromkeys(r.metrics["dataset_fingerprint"] for r in comparison.runs if r.protocol == name)
+                    dict.fromkeys(r.result.dataset_fingerprint for r in comparison.runs if r.protocol == name)
                 ),
                 "n_examples": {part: comparison.n_examples(name, part) for part in (ALL, *comparison.slices)},
             }

@@ -22,7 +22,7 @@ from llm4rec_cli.reporting import papers
 from llm4rec_cli.reporting.contents import lettered, with_deviation
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Variant
-from llm4rec_cli.runs.catalog import STATUS, FinishedRun, finished_metrics
+from llm4rec_cli.results.result import STATUS, Result, read_result
 
 RECORDS = "papers"  # folder of the records, under that of the runs
 PLAIN_MARKS = ("synthetic", "inside", "outside")  # written out; other marks are letters, explained below
@@ -102,7 +102,7 @@ def lines(
     table: Table,
     cell: Cell,
     size: Size,
-    runs: Sequence[FinishedRun],
+    runs: Sequence[Result],
     failure: str | None,
     statistics_of_dataset: Any = None,
 ) -> Iterator[Line]:
@@ -112,7 +112,7 @@ def lines(
         runs: of the cell, one for each seed; empty if it was not run.
         failure: why a run is missing.
     """
-    variant = Variant(sorted(runs, key=lambda run: run[1]["seed"])) if runs else None
+    variant = Variant(sorted(runs, key=lambda run: run.seed)) if runs else None
     reason = table.not_made(cell, size)
     if reason and reason[0] == "absent":
         yield Line(cell, "", None, marks=[reason[1]])
@@ -134,7 +134,7 @@ def _measured(
 ) -> Line:
     rows = printed(table, cell, metric) if table.kind is Kind.runs else []
     name = own or (rows[0].metric if rows else metric)
-    ours = [number for _, metrics in variant.runs if (number := _number(metrics, name)) is not None]
+    ours = [number for run in variant.runs if (number := _number(run, name)) is not None]
     if len(ours) < len(variant.runs):
         marks = [f"our runs have no metric '{name}'", *marks]
     if name.startswith("said") and (unread := _unread(variant, name.partition("/")[0])):
@@ -149,33 +149,33 @@ def _measured(
     inside = INSIDE[compared[0].inside] if compared else []
     marks = [*inside, *variant.labels, *differences, *marks]
     marks = [*(mark for mark in PLAIN_MARKS if mark in marks), *(mark for mark in marks if mark not in PLAIN_MARKS)]
-    folders, dataset = [folder for folder, _ in variant.runs], str(variant.first_run["dataset"])
-    return Line(cell, metric, value, ours, interval, marks, folders, dataset)
+    folders = [run.folder for run in variant.runs]
+    return Line(cell, metric, value, ours, interval, marks, folders, variant.first_run.dataset)
 
 
 def _unread(variant: Variant, said: str) -> str | None:
     """Return what share of the answers are no ratings, which the errors `said` or `said_paper` leave out; None if all
     are."""
-    share = 1 - min(metrics["metrics"].get(f"{said}/coverage", 1.0) for _, metrics in variant.runs)
+    share = 1 - min(run.metrics.get(f"{said}/coverage", 1.0) for run in variant.runs)
     what = "dropped, as by the published code" if said == "said_paper" else "no ratings, and left out"
     return f"{100 * share:.1f} % of the answers are {what}" if share else None
 
 
-def _metric(metrics: Mapping[str, Any], name: str) -> str | None:
+def _metric(run: Result, name: str) -> str | None:
     """Return a metric's name in a run; None if it is no metric of it, such as a time or one of a group."""
     names = (name, name.replace("hr@", "recall@"), name.replace("recall@", "hr@"))
-    return next((known for known in names if known in metrics["metrics"]), None)
+    return next((known for known in names if known in run.metrics), None)
 
 
-def _number(metrics: Mapping[str, Any], name: str) -> float | None:
+def _number(run: Result, name: str) -> float | None:
     """Return a metric by name; `BREAKDOWN/GROUP/METRIC` is one of a group, `milliseconds` is the time of an example."""
-    if known := _metric(metrics, name):
-        return float(metrics["metrics"][known])
+    if known := _metric(run, name):
+        return float(run.metrics[known])
     if name == "milliseconds":
-        return 1000 * float(metrics["seconds"]["evaluate"]) / int(metrics["n_examples"])
+        return 1000 * run.seconds["evaluate"] / run.n_examples
     breakdown, _, rest = name.partition("/")
     group, _, metric = rest.partition("/")
-    number = metrics.get("breakdown", {}).get(breakdown, {}).get(group, {}).get(metric)
+    number = run.breakdown.get(breakdown, {}).get(group, {}).get(metric)
     return None if number is None else float(number)
 
 
@@ -276,7 +276,7 @@ def _is_whole(recorded: Mapping[str, Any], outputs: Path) -> bool:
 
 
 def _is_there(recorded: Mapping[str, Any], outputs: Path) -> bool:
-    return all(finished_metrics(outputs / folder) is not None for folder in recorded["runs"])
+    return all(read_result(outputs / folder) is not None for folder in recorded["runs"])
 
 
 def recorded_lines(table: Table, size: Size, outputs: Path) -> list[Line]:
@@ -285,7 +285,7 @@ def recorded_lines(table: Table, size: Size, outputs: Path) -> list[Line]:
     all_lines: list[Line] = []
     for cell in table.cells():
         folders = [outputs / folder for folder in cells.get(cell.key, {}).get("runs", ())]
-        runs = [(folder, metrics) for folder in folders if (metrics := finished_metrics(folder)) is not None]
+        runs = [run for folder in folders if (run := read_result(folder)) is not None]
         if runs:
             all_lines += lines(table, cell, size, runs, None)
     return all_lines

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.overrides import key_typed
@@ -18,7 +18,7 @@ from llm4rec_cli.evaluation.metrics import direction, paired_metric
 from llm4rec_cli.reporting import chat, tables
 from llm4rec_cli.reporting.pairing import pair_runs
 from llm4rec_cli.reporting.runs import MIN_SEEDS, cold_table, headline_metric, results_table, shown_as
-from llm4rec_cli.runs.catalog import FinishedRun, finished_metrics, run_folder
+from llm4rec_cli.results.result import Result, read_result
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
@@ -30,15 +30,14 @@ class FloorComparison:
     """A run and the strongest floor of its table, on the headline metric.
 
     Attributes:
-        run, floor: folder and metrics.json of each.
         metric: the headline metric.
         gain: how much better the run is; negative if the floor is better.
         interval: the paired 95 % t interval of the gain, over users; None if the two cannot be paired.
         problem: why they cannot.
     """
 
-    run: FinishedRun
-    floor: FinishedRun
+    run: Result
+    floor: Result
     metric: str
     gain: float
     interval: tuple[float, float] | None
@@ -52,11 +51,11 @@ class FloorComparison:
     def in_words(self) -> str:
         """Return `unisrec is better than transition_text, the strongest floor, by 0.0220 NDCG@10 (95 % CI 0.0130 to
         0.0310, over users, not over trainings).`"""
-        _, metrics = self.run
-        trained = metrics.get("training") is not None or metrics["trained_run"] is not None
+        run = self.run
+        trained = run.training is not None or run.trained_run is not None
         size = f"{abs(self.gain):.4f} {self.metric.upper()}"
-        other = "other " if config_class(metrics["model"]).floor else ""
-        floor = f"{shown_as(self.floor[1])}, the strongest {other}floor,"
+        other = "other " if config_class(run.model).floor else ""
+        floor = f"{shown_as(self.floor)}, the strongest {other}floor,"
         if self.interval is None:
             relation = f"is {'better' if self.gain > 0 else 'worse'} than {floor} by {size}"
             evidence = f"no interval: {self.problem}"
@@ -70,39 +69,38 @@ class FloorComparison:
                 low, high = sorted((abs(low), abs(high)))
                 evidence = f"95 % CI {low:.4f} to {high:.4f}, over users"
         training = ", not over trainings" if trained and self.interval else ""
-        data = "On synthetic data, " if "synthetic" in metrics["labels"] else ""
-        return f"{data}{shown_as(metrics)} {relation} ({evidence}{training})."
+        data = "On synthetic data, " if "synthetic" in run.labels else ""
+        return f"{data}{shown_as(run)} {relation} ({evidence}{training})."
 
 
 def _signed(gain: float) -> str:
     return f"{abs(gain):.4f} {'worse' if gain < 0 else 'better'}"
 
 
-def show(runs: Sequence[dict[str, Any]], folder: Path) -> FloorComparison | None:
+def show(runs: Sequence[Result]) -> FloorComparison | None:
     """Print the results table, the run folder and the comparison with the strongest floor, which is returned.
 
     Of several processes, the first one prints.
 
     Args:
-        runs: metrics.json of the floors, then of the run itself.
-        folder: its run folder.
+        runs: the floors, then the run itself.
     """
     if not processes.is_first():
         return None
     tables.show(results_table(runs))
-    if "target_is_cold" in runs[-1]["breakdown"]:
+    if "target_is_cold" in runs[-1].breakdown:
         tables.show(cold_table(runs))
-    if runs[-1].get("llm"):
+    if runs[-1].llm:
         _show_chat(runs[-1])
-    print(f"run folder: {folder}\n")
-    *floors, run = [(run_folder(folder.parents[3], metrics), metrics) for metrics in runs]
+    print(f"run folder: {runs[-1].folder}\n")
+    *floors, run = runs
     comparison = compare_with_floor(run, floors)
     if comparison:
         tables.say(comparison.in_words())
     return comparison
 
 
-def _show_chat(run: dict[str, Any]) -> None:
+def _show_chat(run: Result) -> None:
     """Print a chat model's controls, if it has any, and what its answers cost."""
     if controls := chat.controls(run, shown_as(run)):
         print()
@@ -111,15 +109,14 @@ def _show_chat(run: dict[str, Any]) -> None:
     tables.say(f"answers: {', '.join(f'{name} {value}' for name, value in cells)}")
 
 
-def compare_with_floor(run: FinishedRun, floors: Sequence[FinishedRun]) -> FloorComparison | None:
+def compare_with_floor(run: Result, floors: Sequence[Result]) -> FloorComparison | None:
     """Compare a run with the best of its floors; None if it has no floors or no metric with an interval."""
-    _, metrics = run
-    metric = headline_metric(metrics["protocol"], metrics["intervals"])
+    metric = headline_metric(run.protocol, run.intervals)
     if metric is None or not floors:
         return None
     sign = direction(metric)
-    floor = max(floors, key=lambda other: sign * other[1]["metrics"][metric])
-    gain = sign * (metrics["metrics"][metric] - floor[1]["metrics"][metric])
+    floor = max(floors, key=lambda other: sign * other.metrics[metric])
+    gain = sign * (run.metrics[metric] - floor.metrics[metric])
     try:
         low, high = _paired_difference(floor, run, metric).interval()
     except UsageError as error:
@@ -128,7 +125,7 @@ def compare_with_floor(run: FinishedRun, floors: Sequence[FinishedRun]) -> Floor
     return FloorComparison(run, floor, metric, gain, (low, high))
 
 
-def _paired_difference(a: FinishedRun, b: FinishedRun, metric: str) -> Estimate:
+def _paired_difference(a: Result, b: Result, metric: str) -> Estimate:
     """Estimate the metric of b minus that of a, over users.
 
     Raises:
@@ -167,12 +164,12 @@ def next_command(spec: RunSpec, folder: Path, comparison: FloorComparison | None
         wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
         return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
     outputs = [] if folder.parents[3] == Path("outputs") else ["--outputs", str(folder.parents[3])]
-    if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run[1]["breakdown"]:
-        run = "/".join(comparison.run[0].parts[-4:])
+    if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
+        run = comparison.run.name
         return f"next, on all seeds and slices, does it beat the floor? {_command('inspect', 'result', run, *outputs)}"
-    is_seeded = spec.model.seeded or (comparison and config_class(comparison.floor[1]["model"]).seeded)
+    is_seeded = spec.model.seeded or (comparison and config_class(comparison.floor.model).seeded)
     if len(seeds) > 1 and comparison and is_seeded:
-        names = ["/".join(run.parts[-4:]) for run, _ in (comparison.floor, comparison.run)]
+        names = [run.name for run in (comparison.floor, comparison.run)]
         return f"next, for an interval over users and seeds: {_command('compare', *names, '--seeds', *outputs)}"
     reads_text = spec.model.uses_item_text() and not spec.model.uses_llm  # whose answers may cost money
     if comparison and comparison.beaten and reads_text and not spec.model.trainable:
@@ -184,9 +181,9 @@ def next_command(spec: RunSpec, folder: Path, comparison: FloorComparison | None
 
 def _seeds(folder: Path) -> set[int]:
     """Return the seeds of the finished runs of this run's variant."""
-    runs = [finished_metrics(other) for other in folder.parent.glob("seed*")]
-    variant = next(run["variant"] for run in runs if run and folder.name.endswith(run["config_hash"]))
-    return {run["seed"] for run in runs if run and run["variant"] == variant}
+    runs = [read_result(other) for other in folder.parent.glob("seed*")]
+    variant = next(run.variant for run in runs if run and folder.name.endswith(run.config_hash))
+    return {run.seed for run in runs if run and run.variant == variant}
 
 
 def _command(*arguments: str) -> str:

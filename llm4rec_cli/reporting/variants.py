@@ -16,7 +16,6 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.labels import CONTROL
 from llm4rec_cli.reporting.answers import interval_over_seeds
-from llm4rec_cli.reporting.draws import folders_of_draws
 from llm4rec_cli.reporting.runs import (
     default_metrics,
     headline_metric,
@@ -25,8 +24,8 @@ from llm4rec_cli.reporting.runs import (
     shown_as,
     variant_in_words,
 )
-from llm4rec_cli.reporting.stored_settings import setting, settings_with_effect
-from llm4rec_cli.runs.catalog import FinishedRun, depends_on_seed, without_copies
+from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.results import depends_on_seed, without_copies
 
 LONGEST_VALUE = 60  # characters of a setting that tells two rows apart
 ABSENT = object()
@@ -41,18 +40,18 @@ class Variant:
         distinction: of a variant whose row would equal another's: the settings in which they differ.
     """
 
-    runs: Sequence[FinishedRun]
+    runs: Sequence[Result]
     distinction: Sequence[str] = ()
 
     @property
-    def first_run(self) -> dict[str, Any]:
-        """metrics.json of the first seed; those of other seeds differ only in numbers and typed overrides."""
-        return self.runs[0][1]
+    def first_run(self) -> Result:
+        """The run of the first seed; those of other seeds differ only in numbers and typed overrides."""
+        return self.runs[0]
 
     @property
     def heading(self) -> tuple[str, str, str]:
         """Dataset, task and protocol: equal for all variants of one table."""
-        return self.first_run["dataset"], self.first_run["task"], protocol_in_words(self.first_run)
+        return self.first_run.dataset, self.first_run.task, protocol_in_words(self.first_run)
 
     @property
     def name(self) -> tuple[str, str]:
@@ -67,7 +66,7 @@ class Variant:
     @property
     def is_floor(self) -> bool:
         """Whether it is a simple rule that any model should beat."""
-        return config_class(self.first_run["model"]).floor
+        return config_class(self.first_run.model).floor
 
     @property
     def is_seeded(self) -> bool:
@@ -86,17 +85,17 @@ class Variant:
 
     @property
     def labels(self) -> list[str]:
-        return sorted({label for _, metrics in self.runs for label in metrics["labels"]})
+        return sorted({label for run in self.runs for label in run.labels})
 
     @property
     def deviations(self) -> list[str]:
         """Sentences on how any of its runs deviates from the paper."""
-        return list(dict.fromkeys(deviation for _, metrics in self.runs for deviation in metrics["deviations"]))
+        return list(dict.fromkeys(deviation for run in self.runs for deviation in run.deviations))
 
     def values(self, metric: str) -> list[float]:
         """Return one value per seed; empty if a seed lacks the metric."""
-        values = [metrics["metrics"].get(metric) for _, metrics in self.runs]
-        return [] if None in values else values
+        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
+        return values if len(values) == len(self.runs) else []
 
     def mean(self, metric: str) -> float:
         return statistics.fmean(self.values(metric))
@@ -109,31 +108,31 @@ class Variant:
         The latter needs the runs' predictions. Runs recorded without them hold it for the seeds that they were recorded
         with (scripts/record_runs.py).
         """
-        own = {name: (low, high) for name, (low, high) in self.first_run["intervals"].items()}
-        folders = list(map(folders_of_draws, self.runs))
-        if len(folders) == len(folders[0]) == 1:
+        own = dict(self.first_run.intervals)
+        of_draws = [run.of_draws for run in self.runs]
+        if len(of_draws) == len(of_draws[0]) == 1:
             return own
-        recorded = self.first_run.get("intervals_over_seeds", {"seeds": []})
-        if recorded["seeds"] == self.seeds and len(folders[0]) == 1:
-            return {name: (low, high) for name, (low, high) in recorded["intervals"].items()}
-        return interval_over_seeds(folders, list(own))
+        recorded = self.first_run.intervals_over_seeds
+        if recorded and recorded.seeds == self.seeds and len(of_draws[0]) == 1:
+            return dict(recorded.intervals)
+        return interval_over_seeds(of_draws, list(own))
 
     @property
     def seeds(self) -> list[int]:
-        return [metrics["seed"] for _, metrics in self.runs]
+        return [run.seed for run in self.runs]
 
     def by_draw(self, metric: str) -> list[float]:
         """Return one value per draw of candidates, the mean over seeds; empty for runs that are not averaged over draws
         (`over_draws`), or without the metric."""
-        if "draws" not in self.first_run or not self.values(metric):
+        if not self.first_run.draws or not self.values(metric):
             return []
-        by_seed = (run["draws"].values() for _, run in self.runs)
-        return [statistics.fmean(run["metrics"][metric] for _, run in drawn) for drawn in zip(*by_seed, strict=True)]
+        by_seed = (run.draws.values() for run in self.runs)
+        return [statistics.fmean(run.metrics[metric] for run in drawn) for drawn in zip(*by_seed, strict=True)]
 
     @property
     def has_training_time(self) -> bool:
         """Whether the time of its training is known: earlier evaluations of trained runs did not record it."""
-        return all(m["trained_run"] is None or m.get("training_seconds") is not None for _, m in self.runs)
+        return all(run.trained_run is None or run.training_seconds is not None for run in self.runs)
 
     def seconds(self) -> float:
         """Return the seconds spent on training, chat model requests and evaluation, averaged over seeds; for an
@@ -142,15 +141,11 @@ class Variant:
 
     def training_seconds(self) -> float:
         """Return the seconds of training, averaged over seeds."""
-        return statistics.fmean(
-            m["seconds"].get("train", 0.0) + (m.get("training_seconds") or 0.0) for _, m in self.runs
-        )
+        return statistics.fmean(run.seconds.get("train", 0.0) + (run.training_seconds or 0.0) for run in self.runs)
 
     def evaluation_seconds(self) -> float:
         """Return the seconds of chat model requests and evaluation, averaged over seeds."""
-        return statistics.fmean(
-            sum(m["seconds"].get(phase, 0.0) for phase in ("ask", "evaluate")) for _, m in self.runs
-        )
+        return statistics.fmean(sum(run.seconds.get(phase, 0.0) for phase in ("ask", "evaluate")) for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -173,17 +168,17 @@ class Group:
     def headline_metric(self) -> str | None:
         """The metric with an interval in tables, which plots show; None if no shown metric has an interval."""
         available = [name for name in self.metrics if any(name in variant.intervals for variant in self.members)]
-        return headline_metric(self.members[0].first_run["protocol"], available)
+        return headline_metric(self.members[0].first_run.protocol, available)
 
     @property
     def has_mixed_data(self) -> bool:
         """Whether the data of one name differ, controls apart: by seeds, filters or files."""
         compared = [variant for variant in self.members if not variant.is_control] or self.members
-        return len({variant.first_run["dataset_fingerprint"] for variant in compared}) > 1
+        return len({variant.first_run.dataset_fingerprint for variant in compared}) > 1
 
     def is_partial(self, variant: Variant) -> bool:
         """Whether a member is evaluated on fewer examples than another, so that their metrics are not comparable."""
-        return variant.first_run["n_examples"] < max(member.first_run["n_examples"] for member in self.members)
+        return variant.first_run.n_examples < max(member.first_run.n_examples for member in self.members)
 
     def ranked(self) -> list[tuple[int, Variant]]:
         """Return the members with their row numbers, from 1, best first by the headline metric.
@@ -200,17 +195,16 @@ class Group:
         return list(dict.fromkeys(deviation for variant in self.members for deviation in variant.deviations))
 
 
-def variants(runs: Iterable[FinishedRun]) -> list[Variant]:
+def variants(runs: Iterable[Result]) -> list[Variant]:
     """Return the runs as variants, in table order.
 
     Runs that differ in data, task, protocol or settings are never averaged; of runs with one seed the first counts, and
     of runs that read the same files the one with the lowest seed.
     """
-    by_key: dict[tuple[str, ...], dict[int, FinishedRun]] = defaultdict(dict)
-    for folder, metrics in runs:
-        heading = (metrics["dataset"], metrics["task"], protocol_in_words(metrics), shown_as(metrics))
-        key = (*heading, metrics["dataset_fingerprint"], metrics["variant"])
-        by_key[key].setdefault(metrics["seed"], (folder, metrics))
+    by_key: dict[tuple[str, ...], dict[int, Result]] = defaultdict(dict)
+    for run in runs:
+        heading = (run.dataset, run.task, protocol_in_words(run), shown_as(run))
+        by_key[*heading, run.dataset_fingerprint, run.variant].setdefault(run.seed, run)
     averaged = [Variant([*without_copies(by_seed).values()]) for _, by_seed in sorted(by_key.items())]
     by_row: dict[tuple[Any, ...], list[Variant]] = defaultdict(list)
     for variant in averaged:
@@ -222,13 +216,13 @@ def variants(runs: Iterable[FinishedRun]) -> list[Variant]:
 def _told_apart(equal: Sequence[Variant]) -> list[Variant]:
     """Return variants of equal rows with the settings in which they differ; where those leave rows equal, with the
     beginning of what else differs: the hash of their data, or of all that their numbers depend on."""
-    settings = [settings_with_effect(variant.runs[0], free=frozenset({"seed"})) for variant in equal]
+    settings = [variant.first_run.settings.with_effect(free=frozenset({"seed"})) for variant in equal]
     of_all = [key for key in settings[0] if all(key in own for own in settings)]
-    stored = [{key: setting(variant.runs[0][0], key, ABSENT) for key in of_all} for variant in equal]
+    stored = [{key: variant.first_run.settings.get(key, ABSENT) for key in of_all} for variant in equal]
     keys = [key for key in of_all if len({str(own[key]) for own in stored if own[key] is not ABSENT}) > 1]
     words = [tuple(f"{key}={_in_short(own[key])}" for key in keys if own[key] not in (None, ABSENT)) for own in stored]
     for fact in ("dataset_fingerprint", "variant"):
-        values = [variant.first_run[fact][:8] for variant in equal]
+        values = [getattr(variant.first_run, fact)[:8] for variant in equal]
         different = defaultdict(set)
         for own, value in zip(words, values, strict=True):
             different[own].add(value)
@@ -255,6 +249,6 @@ def groups(variants: Iterable[Variant], typed: Sequence[str] | None = None) -> l
     result = []
     for _, in_table in itertools.groupby(variants, key=lambda variant: variant.heading):
         members = list(in_table)
-        names = default_metrics(members[0].first_run["protocol"]) if typed is None else typed
+        names = default_metrics(members[0].first_run.protocol) if typed is None else typed
         result.append(Group(members, [name for name in names if any(variant.values(name) for variant in members)]))
     return result

@@ -21,10 +21,12 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from llm4rec_cli import files, processes
+from llm4rec_cli.config.walk import plain
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
-from llm4rec_cli.runs.catalog import CONFIG, LOCK, METRICS, PREDICTIONS, STATUS, read_json
-from llm4rec_cli.runs.identity import Address, code_identity, plain
+from llm4rec_cli.results.result import CONFIG, LOCK, PREDICTIONS, STATUS, Result
+from llm4rec_cli.runs.catalog import read_json
+from llm4rec_cli.runs.identity import Address, code_identity
 
 if TYPE_CHECKING:
     from llm4rec_cli.runs.spec import RunSpec
@@ -106,16 +108,16 @@ def log_finished(model: str, folder: Path) -> None:
         log.info("the code of model %s has changed since this run: force=true runs it again", model)
 
 
-def write_results(folder: Path, metrics: dict[str, Any], predictions: pd.DataFrame) -> None:
+def write_results(result: Result, predictions: pd.DataFrame) -> None:
     """Write predictions.parquet and metrics.csv, then metrics.json; of several processes only the first writes."""
     if not processes.is_first():
         return
-    write_atomic(folder / PREDICTIONS, lambda path: predictions.to_parquet(path, index=False))
-    rows = pd.DataFrame({"metric": metrics["metrics"].keys(), "value": metrics["metrics"].values()})
+    write_atomic(result.folder / PREDICTIONS, lambda path: predictions.to_parquet(path, index=False))
+    rows = pd.DataFrame({"metric": result.metrics.keys(), "value": result.metrics.values()})
     for i, bound in enumerate(("low", "high")):
-        rows[bound] = [metrics["intervals"].get(name, (None, None))[i] for name in rows["metric"]]
-    write_atomic(folder / "metrics.csv", lambda path: rows.to_csv(path, index=False))
-    write_json(folder / METRICS, metrics)
+        rows[bound] = [result.intervals.get(name, (None, None))[i] for name in rows["metric"]]
+    write_atomic(result.folder / "metrics.csv", lambda path: rows.to_csv(path, index=False))
+    result.write()
 
 
 def peak_rss_mb() -> int:

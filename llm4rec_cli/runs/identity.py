@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +106,7 @@ def address(
 
 def _settings_with_effect(config: Config) -> dict[str, Any]:
     """Return the settings that affect numbers, as nested dictionaries; input files are left to their content."""
-    content = plain(config)
+    content = walk.plain(config)
     model: Any = type(config.model)
     left_out = [declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED]
     settings = (setting for setting in walk.settings(config) if setting.field.metadata.get("added"))
@@ -123,17 +122,6 @@ def _settings_with_effect(config: Config) -> dict[str, Any]:
             _subtree(content, parents).pop(group, None)
     with_effect: dict[str, Any] = content
     return with_effect
-
-
-def plain(value: Any) -> Any:
-    """Return a config as stored in config.yaml: dictionaries, lists, and enums by name."""
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value.name if isinstance(value, Enum) else value
 
 
 def _subtree(content: dict[str, Any], parents: list[str]) -> dict[str, Any]:

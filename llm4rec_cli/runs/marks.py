@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from llm4rec_cli import processes
 from llm4rec_cli.config import walk
@@ -38,8 +40,9 @@ from llm4rec_cli.labels import (
     SELECTED_MASKED,
     SELECTED_UNMASKED,
 )
-from llm4rec_cli.runs.catalog import METRICS
-from llm4rec_cli.runs.identity import Address, depends_on_chat_model, identity_of, plain
+from llm4rec_cli.llm.memorisation import Score
+from llm4rec_cli.results.result import Imported, InitFrom, Result, Tuning
+from llm4rec_cli.runs.identity import depends_on_chat_model, identity_of
 from llm4rec_cli.runs.spec import resolved_config
 
 if TYPE_CHECKING:
@@ -112,19 +115,19 @@ def selection_labels(task: TaskConfig, selected: Mapping[str, bool]) -> list[str
     return [SELECTED_UNMASKED if task.mask_history else SELECTED_MASKED]
 
 
-def memorisation(spec: RunSpec, dataset: RecDataset) -> dict[str, Any] | None:
+def memorisation(spec: RunSpec, dataset: RecDataset) -> Mapping[str, Score] | None:
     """Return what `inspect memorisation` measured of this chat model on this dataset, by probe; None without."""
     path = _memorisation_file(spec, dataset)
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, Score]) if path.exists() else None
 
 
-def memorisation_warning(scores: Mapping[str, Any] | None) -> str:
+def memorisation_warning(scores: Mapping[str, Score] | None) -> str:
     """Return what was measured of a chat model's memory in words, or that it may remember the data."""
     if scores is None:
         return MEMORISED
     shares = [
-        f"{name} {s['share']:.2f} ({s['low']:.2f}–{s['high']:.2f}), chance {s['chance']:.2f}"
-        + ("" if s.get("made_up") is None else f", made-up records {s['made_up']:.2f}")
+        f"{name} {s.share:.2f} ({s.low:.2f}–{s.high:.2f}), chance {s.chance:.2f}"
+        + ("" if s.made_up is None else f", made-up records {s.made_up:.2f}")
         for name, s in scores.items()
     ]
     return (
@@ -132,19 +135,14 @@ def memorisation_warning(scores: Mapping[str, Any] | None) -> str:
     )
 
 
-def save_memorisation(spec: RunSpec, dataset: RecDataset, scores: Mapping[str, Any]) -> bool:
-    """Keep the scores of this chat model on this dataset for its runs; False if those of more records are kept.
-
-    Scores of a version without made-up records are replaced.
-    """
+def save_memorisation(spec: RunSpec, dataset: RecDataset, scores: Mapping[str, Score]) -> bool:
+    """Keep the scores of this chat model on this dataset for its runs; False if those of more records are kept."""
     known = memorisation(spec, dataset) or {}
-    if known.keys() == scores.keys() and all(
-        "made_up" in known[probe] and known[probe]["n"] > scores[probe]["n"] for probe in scores
-    ):
+    if known.keys() == scores.keys() and all(known[probe].n > scores[probe].n for probe in scores):
         return False
     path = _memorisation_file(spec, dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, scores)
+    write_json(path, msgspec.to_builtins(scores))
     return True
 
 
@@ -175,13 +173,9 @@ def deviations(spec: RunSpec, trained_task: str) -> list[str]:
     return [*sentences, *other_settings(spec), *spec.config.deviations]
 
 
-def imported_deviations(spec: RunSpec, imported: dict[str, Any]) -> list[str]:
-    """Return the deviations of weights that were not trained here: where they come from, and those of the model.
-
-    Args:
-        imported: `imported` of metrics.json.
-    """
-    source = f"{imported['file']} (sha256 {imported['sha256'][:12]}), which {imported['code']} writes"
+def imported_deviations(spec: RunSpec, imported: Imported) -> list[str]:
+    """Return the deviations of weights that were not trained here: where they come from, and those of the model."""
+    source = f"{imported.file} (sha256 {imported.sha256[:12]}), which {imported.code} writes"
     of_model = [*spec.model.imported_deviations(), *spec.model.task_deviations(spec.task)]
     return [f"weights imported, not trained here: {source}", *of_model]
 
@@ -218,65 +212,46 @@ def _fitted_settings(config: Config) -> dict[str, Any]:
         if roles[setting.key] in (Role.model, Role.training) and not setting.key.startswith("model.prompts")
     }
     provenance = {"seed", "model.name", *(f"model.{key}" for key in config.model.provenance_settings)}
-    return {key: plain(value) for key, value in values.items() if key not in provenance}
+    return {key: walk.plain(value) for key, value in values.items() if key not in provenance}
 
 
-def tuning_summary(tuning: TuningConfig | None) -> dict[str, Any] | None:
-    """Return the `tuning` entry of metrics.json: the budget and result of the search that chose the settings."""
-    if tuning is None:
-        return None
-    facts = {
-        "dataset": tuning.dataset,
-        "trials": tuning.trials,
-        "minutes": tuning.minutes,
-        "max_trials": tuning.max_trials,
-        "max_minutes": tuning.max_minutes,
-        "metric": tuning.metric,
-        "mask_history": tuning.mask_history,
-        "score": tuning.score,
-        "expected_best": tuning.expected_best,
-    }
-    return {key: value for key, value in facts.items() if value is not None}
+def tuning_of(tuning: TuningConfig | None) -> Tuning | None:
+    """Return the budget and result of the search that chose the settings, as a result has them."""
+    return None if tuning is None else Tuning(**vars(tuning))
 
 
-def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return what a run records of the run whose weights it starts from, and whose labels and deviations it inherits.
+def init_from(run: Result) -> InitFrom:
+    """Return what a run records of the run that it starts from, whose labels and deviations it inherits."""
+    return InitFrom(
+        dataset=run.dataset,
+        experiment=run.experiment,
+        overrides=run.overrides,
+        seed=run.seed,
+        config_hash=run.config_hash,
+        deviations=[deviation for deviation in run.deviations if deviation != FROM_SCRATCH],
+        labels=[label for label in run.labels if label not in NOT_INHERITED],
+    )
 
-    Args:
-        metrics: metrics.json of that run.
-    """
-    return {
-        **{key: metrics[key] for key in ("dataset", "experiment", "overrides", "seed", "config_hash")},
-        "deviations": [deviation for deviation in metrics["deviations"] if deviation != FROM_SCRATCH],
-        "labels": [label for label in metrics["labels"] if label not in NOT_INHERITED],
-    }
 
-
-def floor_labels(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict[str, Any]]) -> list[str]:
-    """Return `floor-not-beaten` for a model that is not a floor if some floor is at least as good.
-
-    Args:
-        floors: metrics.json of each floor.
-    """
+def floor_labels(spec: RunSpec, metrics: Mapping[str, float], floors: Sequence[Result]) -> list[str]:
+    """Return `floor-not-beaten` for a model that is not a floor if some floor is at least as good."""
     if spec.model.floor:
         return []
     metric = spec.task.selection
     sign = direction(metric)
-    beaten = all(sign * metrics[metric] > sign * floor["metrics"][metric] for floor in floors)
+    beaten = all(sign * metrics[metric] > sign * floor.metrics[metric] for floor in floors)
     return [] if beaten else [FLOOR_NOT_BEATEN]
 
 
-def update_finished(
-    metrics: dict[str, Any], address: Address, spec: RunSpec, dataset: RecDataset, floors: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Return a finished run's metrics.json with what was measured since: that it is not better than a floor that it was
+def update_finished(run: Result, spec: RunSpec, dataset: RecDataset, floors: Sequence[Result]) -> Result:
+    """Return a finished run with what was measured since: that it is not better than a floor that it was
     first run without, and what its chat model knows of the data by heart."""
-    missing = [label for label in floor_labels(spec, metrics["metrics"], floors) if label not in metrics["labels"]]
-    updated = metrics | {"labels": [*metrics["labels"], *missing]}
-    if MAY_BE_MEMORISED in metrics["labels"] and (scores := memorisation(spec, dataset)):
-        earlier = memorisation_warning(metrics.get("memorisation"))
-        warnings = [warning for warning in metrics["warnings"] if warning != earlier]
-        updated |= {"memorisation": scores, "warnings": [*warnings, memorisation_warning(scores)]}
-    if updated != metrics and processes.is_first():
-        write_json(address.folder / METRICS, updated)
+    missing = [label for label in floor_labels(spec, run.metrics, floors) if label not in run.labels]
+    updated = replace(run, labels=[*run.labels, *missing])
+    if MAY_BE_MEMORISED in run.labels and (scores := memorisation(spec, dataset)):
+        earlier = memorisation_warning(run.memorisation)
+        warnings = [warning for warning in run.warnings if warning != earlier]
+        updated = replace(updated, memorisation=scores, warnings=[*warnings, memorisation_warning(scores)])
+    if updated != run and processes.is_first():
+        updated.write()
     return updated

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from llm4rec_cli import processes
@@ -25,6 +26,7 @@ from llm4rec_cli.labels import IMPORTED, MAY_BE_MEMORISED
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models import base as models
+from llm4rec_cli.results.result import AnswerCosts, Controls, Imported, InitFrom, Number, Result
 from llm4rec_cli.runs import marks, rules
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
 from llm4rec_cli.runs.identity import RESULTS_VERSION, Address, text_encoder_identity
@@ -224,7 +226,7 @@ def problems_of_artifacts(model: Any, folder: Path) -> Iterator[RunError]:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the weights of an evaluation come from, and with which overrides; mostly fields of metrics.json.
+    """Where the weights of an evaluation come from, and with which overrides; mostly fields of `Result`.
 
     Attributes:
         experiment: its name, if one was typed.
@@ -232,8 +234,8 @@ class Origin:
         trained_task: the task that the weights were trained on.
         trained_masked: whether validation in training left out items of the history; None if it ranked no catalogue.
         training: epochs and validation score of the training that precedes it in this run.
-        init_from: `marks.init_from_summary` of the run whose weights training started from.
-        imported: file and code of weights that were not trained here.
+        init_from: the run whose weights training started from.
+        imported: weights that were not trained here.
         trained_run: the folder of the run that trained them, under `paths.outputs`; None in the run itself.
         training_seconds: how long that took, where it is known.
     """
@@ -242,48 +244,49 @@ class Origin:
     overrides: list[str]
     trained_task: str
     trained_masked: bool | None = None
-    training: dict[str, float] | None = None
-    init_from: dict[str, Any] | None = None
-    imported: dict[str, Any] | None = None
+    training: Mapping[str, Number] | None = None
+    init_from: InitFrom | None = None
+    imported: Imported | None = None
     trained_run: str | None = None
     training_seconds: float | None = None
 
 
-def description(spec: RunSpec, address: Address, origin: Origin, dataset: RecDataset | None = None) -> dict[str, Any]:
-    """Return the first fields of metrics.json: what a run is, without its results.
+def description(spec: RunSpec, address: Address, origin: Origin, dataset: RecDataset | None = None) -> Result:
+    """Return what a run is, without its numbers.
 
     Args:
         dataset: None for imported weights, which are of no prepared data.
     """
     config = spec.config
-    return {
-        "schema": 1,
-        "model": config.model.name,
-        "shown_as": config.model.display_name() + (f", {IMPORTED}" if origin.imported else ""),
-        "paper_method": marks.paper_method(spec),
-        "dataset": config.dataset.name,
-        "task": config.task.name,
-        "split": config.split.name,
-        "split_rule": config.dataset.split.name,
-        "protocol": tasks.module(spec.task).protocol(config.task),
-        "mask_history": SeenItems.zeroed.name if tasks.is_zeroed(config.task) else bool(config.task.mask_history),
-        "seed": config.seed,
-        "config_hash": address.config_hash,
-        "variant": address.variant,
-        "results_version": f"{RESULTS_VERSION}.{config.model.results_version}",
-        "experiment": origin.experiment,
-        "trained_run": origin.trained_run,
-        "imported": origin.imported,
-        "init_from": origin.init_from,
-        "text_encoder": text_encoder_identity(config.model),
-        "tokens": dataset.manifest.get("tokens") if dataset else None,
-        "enrichment": dataset.manifest.get("enrichment") if dataset and config.model.uses_item_text() else None,
-        "training": origin.training,
-        "tuning": marks.tuning_summary(config.tuning),
-        "arithmetic": precision_settings(spec) if dataset else None,
-        "overrides": origin.overrides,
-        "dataset_fingerprint": dataset.fingerprint if dataset else "",
-    }
+    enrichment = dataset.manifest.get("enrichment") if dataset and config.model.uses_item_text() else None
+    return Result(
+        folder=address.folder,
+        model=config.model.name,
+        shown_as=config.model.display_name() + (f", {IMPORTED}" if origin.imported else ""),
+        paper_method=marks.paper_method(spec),
+        dataset=config.dataset.name,
+        task=config.task.name,
+        split=config.split.name,
+        split_rule=config.dataset.split.name,
+        protocol=tasks.module(spec.task).protocol(config.task),
+        mask_history=SeenItems.zeroed.name if tasks.is_zeroed(config.task) else bool(config.task.mask_history),
+        seed=config.seed,
+        config_hash=address.config_hash,
+        variant=address.variant,
+        results_version=f"{RESULTS_VERSION}.{config.model.results_version}",
+        experiment=origin.experiment,
+        trained_run=origin.trained_run,
+        imported=origin.imported,
+        init_from=origin.init_from,
+        text_encoder=text_encoder_identity(config.model),
+        tokens=dataset.manifest.get("tokens") if dataset else None,
+        enrichment=AnswerCosts(**enrichment) if enrichment else None,
+        training=origin.training,
+        tuning=marks.tuning_of(config.tuning),
+        arithmetic=precision_settings(spec) if dataset else None,
+        overrides=origin.overrides,
+        dataset_fingerprint=dataset.fingerprint if dataset else "",
+    )
 
 
 def evaluate(
@@ -292,14 +295,10 @@ def evaluate(
     model: Any,
     address: Address,
     clock: Clock,
-    floors: Sequence[dict[str, Any]],
+    floors: Sequence[Result],
     origin: Origin,
-) -> dict[str, Any]:
-    """Evaluate the model on the task, write predictions and metrics.json, and return the latter.
-
-    Args:
-        floors: metrics.json of each floor.
-    """
+) -> Result:
+    """Evaluate the model on the task, write its answers and the result, and return the latter."""
     import torch
 
     config = spec.config
@@ -316,46 +315,46 @@ def evaluate(
     ]
     memorisation = marks.memorisation(spec, split.dataset) if MAY_BE_MEMORISED in labels else None
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
-    inherited = origin.init_from or {}
-    metrics = {
-        **description(spec, address, origin, split.dataset),
-        "labels": [
-            *dict.fromkeys([*labels, *inherited.get("labels", [])]),
+    inherited = origin.init_from
+    result = replace(
+        description(spec, address, origin, split.dataset),
+        labels=[
+            *dict.fromkeys([*labels, *(inherited.labels if inherited else [])]),
             *gaps,
             *marks.floor_labels(spec, evaluation.metrics, floors),
         ],
-        "deviations": [
+        deviations=[
             *(
                 marks.imported_deviations(spec, origin.imported)
                 if origin.imported
                 else marks.deviations(spec, origin.trained_task)
             ),
-            *(f"pre-training: {d}" for d in inherited.get("deviations", [])),
+            *(f"pre-training: {deviation}" for deviation in (inherited.deviations if inherited else [])),
         ],
-        "selected_masked": selected,
-        "chosen": chosen,
-        "n_examples": len(examples),
-        "metrics": evaluation.metrics,
-        "intervals": evaluation.intervals,
-        "breakdown": evaluation.breakdown,
-        "signatures": evaluation.signatures,
-        "n_parameters": sum(p.numel() for p in weights),
-        "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
-        "llm": model.usage_summary() if isinstance(model, BatchAnswering) else None,
-        **({"controls": measured} if measured else {}),
-        **({"memorisation": memorisation} if memorisation else {}),
-        "seconds": clock.seconds,
-        "peak_rss_mb": peak_rss_mb(),
-        **config.model.metrics_fields(),
-        "warnings": [
+        selected_masked=selected,
+        chosen=chosen,
+        n_examples=len(examples),
+        metrics=evaluation.metrics,
+        intervals=evaluation.intervals,
+        breakdown=evaluation.breakdown,
+        signatures=evaluation.signatures,
+        n_parameters=sum(p.numel() for p in weights),
+        n_trainable=sum(p.numel() for p in weights if p.requires_grad),
+        llm=AnswerCosts(**model.usage_summary()) if isinstance(model, BatchAnswering) else None,
+        controls=measured,
+        memorisation=memorisation,
+        seconds=clock.seconds,
+        peak_rss_mb=peak_rss_mb(),
+        members=config.model.member_folders(),
+        warnings=[
             *evaluation.warnings,
             *gaps.values(),
             *([marks.memorisation_warning(memorisation)] if MAY_BE_MEMORISED in labels else []),
         ],
-        **({"training_seconds": origin.training_seconds} if origin.trained_run else {}),
-    }
-    write_results(address.folder, metrics, evaluation.predictions)
-    return metrics
+        training_seconds=origin.training_seconds,
+    )
+    write_results(result, evaluation.predictions)
+    return result
 
 
 def _evaluate(
@@ -376,8 +375,8 @@ def _evaluate(
     return evaluation, model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))
 
 
-def controls(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict[str, Any] | None:
-    """Return the `controls` entry of metrics.json; None for a model without them, under `dataset.control`, or where the
+def controls(spec: RunSpec, split: Split, model: Any, examples: Examples) -> Controls | None:
+    """Return what the metric depends on; None for a model without them, under `dataset.control`, or where the
     model asks for none.
 
     Args:
@@ -392,7 +391,10 @@ def controls(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dic
         return by_metric[metric]
 
     measured = model.controls(sample, spec.config.dataset.seed, values)
-    return None if measured is None else {"users": len(np.unique(sample.user)), "metric": metric, **measured}
+    if measured is None:
+        return None
+    users = len(np.unique(sample.user))
+    return msgspec.convert({"users": users, "metric": metric, **measured}, Controls)
 
 
 def _control_sample(spec: RunSpec, model: Any, examples: Examples) -> Examples | None:

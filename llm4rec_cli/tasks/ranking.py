@@ -305,7 +305,7 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
     return Evaluation(metrics, intervals, breakdown, predictions, warnings=warnings)
 
 
-def leaks(metrics: dict[str, float], n_examples: int) -> bool:
+def leaks(metrics: Mapping[str, float], n_examples: int) -> bool:
     """Return whether hits among the first five are first suspiciously often, as where item numbers leak the target.
 
     NDCG@5 / HR@5 is 0.59 for hits at random places and 1 if all are first. Trained rankers mostly have 0.65 to 0.70,

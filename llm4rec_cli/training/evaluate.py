@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Question
 from llm4rec_cli.errors import DataError, UsageError, raise_first
+from llm4rec_cli.results.result import Result, read_result
 from llm4rec_cli.runs import marks, rules, stages
-from llm4rec_cli.runs.catalog import finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec
@@ -29,12 +28,12 @@ class Evaluation:
 
     Attributes:
         outcome: how its run ended.
-        metrics: metrics.json of the floors, then of the run itself.
+        results: of the floors, then of the run itself.
         spec: of the run.
     """
 
     outcome: Outcome
-    metrics: list[dict[str, Any]]
+    results: list[Result]
     spec: RunSpec
 
 
@@ -46,8 +45,8 @@ def train_and_evaluate(spec: RunSpec) -> Iterator[Evaluation]:
     """
     # Problems are raised before anything is computed.
     origin = processes.from_first(lambda: trained.find_init_run(spec))
-    outcome, metrics = run(spec, origin)
-    yield Evaluation(outcome, metrics, spec)
+    outcome, results = run(spec, origin)
+    yield Evaluation(outcome, results, spec)
     if spec.task.question is Question.all:
         yield from evaluate_all_tasks(processes.from_first(lambda: trained.open_run(outcome.folder, spec)))
 
@@ -93,7 +92,7 @@ def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[Evaluation]:
 def evaluate_run(source: trained.TrainedRun) -> Evaluation:
     """Evaluate a trained run as its spec says, after the floors of its task."""
     spec = source.spec
-    settings = trained.settings_not_typed(source.status["overrides"], spec.typed_keys)
+    settings = trained.settings_not_typed(source.status.overrides, spec.typed_keys)
     trained_with = f" with {' '.join(settings)}" if settings else ""
     log.info("evaluating %s, trained in %s%s", spec.model.name, source.folder, trained_with)
     clock = stages.Clock()
@@ -106,18 +105,18 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
     floors = run_floors(spec, split)
     clock.lap("floors")
     with locked(address.folder):
-        metrics = processes.from_first(lambda: finished_metrics(address.folder))
-        if metrics is not None and not spec.config.force:
+        result = processes.from_first(lambda: read_result(address.folder))
+        if result is not None and not spec.config.force:
             log_finished(spec.model.name, address.folder)
-            metrics = marks.update_finished(metrics, address, spec, split.dataset, floors)
-            return Evaluation(Outcome("skipped", address.folder), [*floors, metrics], spec)
+            result = marks.update_finished(result, spec, split.dataset, floors)
+            return Evaluation(Outcome("skipped", address.folder), [*floors, result], spec)
         with recorded(address, spec):
             spec = resolve_precision(spec, address.folder, source=source.folder)
             model = stages.build(spec, split, is_loaded=True)
             raise_first(stages.problems_of_artifacts(model, source.folder))
             checkpoints.load(model, weights)
             clock.lap("build")
-            metrics = stages.evaluate(
+            result = stages.evaluate(
                 spec,
                 split,
                 model,
@@ -125,14 +124,14 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
                 clock,
                 floors,
                 stages.Origin(
-                    source.status["choices"].get("experiment"),
+                    source.status.choices.get("experiment"),
                     source.overrides,
-                    source.metrics["task"],
+                    source.result.task,
                     trained_masked=source.trained_masked,
-                    init_from=source.metrics["init_from"],
-                    imported=source.metrics.get("imported"),
+                    init_from=source.result.init_from,
+                    imported=source.result.imported,
                     trained_run=source.folder.relative_to(spec.outputs).as_posix(),
-                    training_seconds=source.metrics.get("seconds", {}).get("train"),  # not known of imported weights
+                    training_seconds=source.result.seconds.get("train"),  # not known of imported weights
                 ),
             )
-    return Evaluation(Outcome("done", address.folder), [*floors, metrics], spec)
+    return Evaluation(Outcome("done", address.folder), [*floors, result], spec)

@@ -11,8 +11,8 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.errors import DryRun
 from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Result, read_result
 from llm4rec_cli.runs import marks, rules, stages
-from llm4rec_cli.runs.catalog import CHECKPOINTS, TRAIN_LOG, finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.runs.identity import address_of, find_weights
 from llm4rec_cli.runs.precision import resolve_precision
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 OnEpoch = Callable[[int, float], None]  # takes the epoch, from 1, and its validation score, higher is better
 
 
-def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[dict[str, Any]]]:
-    """Execute a run, after the runs of its floors; return how it ended, and metrics.json of the floors and of itself.
+def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[Result]]:
+    """Execute a run, after the runs of its floors; return how it ended, and the results of the floors and of itself.
 
     Weights that it depends on are found first: data and floors may take long.
 
@@ -49,12 +49,12 @@ def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[d
     clock.lap("prepare")
     floors = run_floors(spec, split)
     clock.lap("floors")
-    outcome, metrics = run_unless_finished(spec, split, clock, floors, init_run)
-    return outcome, [*floors, metrics]
+    outcome, result = run_unless_finished(spec, split, clock, floors, init_run)
+    return outcome, [*floors, result]
 
 
-def run_floors(spec: RunSpec, split: Split) -> list[dict[str, Any]]:
-    """Return metrics.json of each of the task's floors under the same protocol, running those not finished.
+def run_floors(spec: RunSpec, split: Split) -> list[Result]:
+    """Return the result of each of the task's floors under the same protocol, running those not finished.
 
     A floor that the dataset cannot fill is left out. A dry run computes nothing, and has none.
     """
@@ -77,15 +77,14 @@ def run_unless_finished(
     spec: RunSpec,
     split: Split,
     clock: stages.Clock,
-    floors: Sequence[dict[str, Any]] = (),
+    floors: Sequence[Result] = (),
     init_run: InitRun | None = None,
     on_epoch: OnEpoch | None = None,
-) -> tuple[Outcome, dict[str, Any]]:
+) -> tuple[Outcome, Result]:
     """Return the finished run at the spec's address, or build, fit, evaluate and save it.
 
     Args:
         clock: its laps so far become part of the run's seconds.
-        floors: metrics.json of each floor.
         init_run: the run whose weights training starts from.
         on_epoch: called after each epoch with its validation score; ends training by raising an exception.
     """
@@ -95,10 +94,10 @@ def run_unless_finished(
         print(f"in all, as estimated: {stages.show_requests(spec, split).in_words()}")
         raise DryRun("dry run: requests were printed, none was sent")
     with locked(address.folder):
-        finished = processes.from_first(lambda: finished_metrics(address.folder))
+        finished = processes.from_first(lambda: read_result(address.folder))
         if finished is not None and not spec.config.force:
             log_finished(spec.model.name, address.folder)
-            updated = marks.update_finished(finished, address, spec, split.dataset, floors)
+            updated = marks.update_finished(finished, spec, split.dataset, floors)
             return Outcome("skipped", address.folder), updated
 
         with recorded(address, spec) as folder:
@@ -113,7 +112,7 @@ def run_unless_finished(
             with trackers.opened(spec.config.trainer.report_to if spec.model.trainable else (), folder) as report:
                 training = _fit(spec, model, split, folder, clock, on_epoch) if spec.model.trainable else None
                 clock.lap("train")
-                metrics = stages.evaluate(
+                result = stages.evaluate(
                     spec,
                     split,
                     model,
@@ -126,11 +125,11 @@ def run_unless_finished(
                         spec.task.name,
                         trained_masked=spec.task.mask_history if spec.task.ranks_catalogue else None,
                         training=training,
-                        init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
+                        init_from=marks.init_from(init_run.result) if init_run else None,
                     ),
                 )
-                report([*floors, metrics])
-    return Outcome("done", address.folder), metrics
+                report([*floors, result])
+    return Outcome("done", address.folder), result
 
 
 def _fit(

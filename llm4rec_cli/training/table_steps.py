@@ -23,7 +23,7 @@ from llm4rec_cli.config.paper import REFERENCE, Cell, Kind, Size, Table, merged
 from llm4rec_cli.config.schema import Question
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
 from llm4rec_cli.evaluation.metrics import direction
-from llm4rec_cli.runs.catalog import FinishedRun
+from llm4rec_cli.results.result import Result, read_result
 from llm4rec_cli.runs.spec import RunSpec
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Runner:
 
     def __init__(self, raw: Mapping[str, Path], typed: Sequence[str]) -> None:
         self.raw, self.typed = raw, list(typed)
-        self._results: dict[Step, FinishedRun | Llm4RecError] = {}
+        self._results: dict[Step, Result | Llm4RecError] = {}
         self._states: dict[Step, str] = {}
 
     @property
@@ -176,7 +176,7 @@ class Runner:
         folder = self.raw["*"] / name if "*" in self.raw else None
         return folder if folder and folder.is_dir() else None
 
-    def result(self, step: Step) -> FinishedRun:
+    def result(self, step: Step) -> Result:
         """Return the run of a step, running it and what it needs unless finished.
 
         Raises:
@@ -189,7 +189,7 @@ class Runner:
             raise result
         return result
 
-    def _tried(self, step: Step) -> FinishedRun | Llm4RecError:
+    def _tried(self, step: Step) -> Result | Llm4RecError:
         try:
             for needed in step.needed:
                 self.result(needed)
@@ -201,7 +201,7 @@ class Runner:
             log.error("%s", traceback.format_exc())
             return RunError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", "see the log above")
 
-    def _run(self, step: Step) -> FinishedRun:
+    def _run(self, step: Step) -> Result:
         from llm4rec_cli.runs.ensembles import ensemble_overrides
         from llm4rec_cli.training.evaluate import evaluate_trained, train_and_evaluate
 
@@ -209,10 +209,10 @@ class Runner:
             return self._statistics(step)
         members = [self.result(member) for member in step.after]
         if step.command == "eval":
-            ((folder, _),) = members
-            config = composed([*self.overrides(step), f"run={folder}"])
+            (member,) = members
+            config = composed([*self.overrides(step), f"run={member.folder}"])
             (*_, evaluation) = evaluate_trained(RunSpec.resolve_unchecked(config, "eval"))
-            return evaluation.outcome.folder, evaluation.metrics[-1]
+            return evaluation.results[-1]
         if step.command == "ensemble":
             values = dict(override.split("=") for override in step.overrides)
             combined = ensemble_overrides(members, self.outputs, values["combine"])
@@ -221,16 +221,16 @@ class Runner:
             overrides = self._train_overrides(step)
         # Of a training for all tasks only this: a cell evaluates the task that it is of.
         first = next(train_and_evaluate(RunSpec.resolve(composed(overrides), "train")))
-        return first.outcome.folder, first.metrics[-1]
+        return first.results[-1]
 
     def _train_overrides(self, step: Step) -> list[str]:
         """Return the overrides of a training with its chosen settings and the run whose weights it starts from."""
         overrides = self.overrides(step)
         if step.search:
             overrides = [*merged([overrides, self.chosen(step)])]
-        for folder, _ in map(self.result, step.after):
-            setting = composed(overrides).config.model
-            overrides.append(f"model.{_init_setting(setting.name)}={folder.resolve()}")
+        for start in map(self.result, step.after):
+            name = composed(overrides).config.model.name
+            overrides.append(f"model.{_init_setting(name)}={start.folder.resolve()}")
         return overrides
 
     def sweeps(self, group: Sequence[Step]) -> Iterator[list[str]]:
@@ -249,7 +249,7 @@ class Runner:
             _, candidate = first.search[0]
             swept = [f"{key}={','.join(of_key)}" for key, of_key in values.items()]
             yield [*merged([self._train_overrides(candidate), swept])]
-        starts = [folder for step in group for folder, _ in map(self.result, step.after)]
+        starts = [start.folder for step in group for start in map(self.result, step.after)]
         alone = [len([*start.parent.glob(f"{start.name.partition('-')[0]}-*")]) == 1 for start in starts]
         if not all(alone):
             log.info("%s: several runs of a seed, so that its trainings come one after the other", starts[0].parent)
@@ -266,17 +266,16 @@ class Runner:
         task = composed(self.overrides(step)).config.task
 
         def score(candidate: Step) -> float:
-            _, metrics = self.result(candidate)
-            in_training = (metrics["training"] or {}).get(f"valid_{task.selection}")
-            return direction(task.selection) * (
-                metrics["metrics"][task.selection] if in_training is None else in_training
-            )
+            result = self.result(candidate)
+            in_training = (result.training or {}).get(f"valid_{task.selection}", result.metrics.get(task.selection))
+            assert in_training is not None, result.folder
+            return direction(task.selection) * in_training
 
         settings, _ = max(step.search, key=lambda searched: score(searched[1]))
         return settings
 
-    def _statistics(self, step: Step) -> FinishedRun:
-        """Return a prepared dataset's folder, and its statistics in the form of metrics.json."""
+    def _statistics(self, step: Step) -> Result:
+        """Return a prepared dataset's folder, and its statistics in the form of a result."""
         from llm4rec_cli.data import store
         from llm4rec_cli.data.prepare import prepare
         from llm4rec_cli.data.statistics import comparison
@@ -289,7 +288,7 @@ class Runner:
             metrics["density"] = 100 * metrics["interactions"] / (metrics["users"] * metrics["items"])
         labels = ["synthetic"] if spec.config.dataset.generator else []
         folder = store.dataset_folder(spec.cache, manifest["name"], manifest["fingerprint"])
-        return folder, {"metrics": metrics, "intervals": {}, "labels": labels, "seed": 0, "dataset": manifest["name"]}
+        return Result.of_numbers(folder, manifest["name"], metrics, labels)
 
     # --- without running anything
 
@@ -307,7 +306,6 @@ class Runner:
     def _state(self, step: Step) -> str:
         """Return the state of a step that needs nothing else, and keep its run if it is finished."""
         from llm4rec_cli.data.prepare import missing_files
-        from llm4rec_cli.runs.catalog import finished_metrics
 
         if step.command == "ensemble":  # takes no time
             return "to run"
@@ -320,10 +318,10 @@ class Runner:
             folder = self._address(step)
         except Llm4RecError as error:
             return error.problem
-        metrics = finished_metrics(folder)
-        if metrics is None:
+        result = read_result(folder)
+        if result is None:
             return "to run"
-        self._results[step] = folder, metrics
+        self._results[step] = result
         return "done"
 
     def _address(self, step: Step) -> Path:
@@ -337,8 +335,7 @@ class Runner:
         from llm4rec_cli.training import checkpoints, trained
 
         if step.command == "eval":
-            folder, _ = self.result(step.after[0])
-            config = composed([*self.overrides(step), f"run={folder}"])
+            config = composed([*self.overrides(step), f"run={self.result(step.after[0]).folder}"])
             source = trained.find(RunSpec.resolve_unchecked(config, "eval"))
             return source.address(stages.load(source.spec), checkpoints.selected(source.checkpoints)).folder
         spec = RunSpec.resolve(composed(self._train_overrides(step)), "train")

@@ -15,19 +15,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llm4rec_cli import processes
 from llm4rec_cli.files import write_text
 from llm4rec_cli.reporting.contents import results
 from llm4rec_cli.reporting.tables import Content, markdown
 from llm4rec_cli.reporting.variants import groups, variants
+from llm4rec_cli.results.result import Result
 
 OFF_BY_DEFAULT = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 @dataclass(frozen=True)
-class Results:
+class Tracked:
     """What a tracker gets at the end of a run.
 
     Attributes:
@@ -37,16 +37,16 @@ class Results:
     """
 
     values: dict[str, float]
-    labels: list[str]
+    labels: Sequence[str]
     table: Content
 
 
-Write = Callable[[Results], None]
+Write = Callable[[Tracked], None]
 
 
 @contextmanager
-def opened(names: Sequence[str], folder: Path) -> Iterator[Callable[[Sequence[dict[str, Any]]], None]]:
-    """Open runs of these trackers; yield a function that writes results to them, as metrics.json of floors and run.
+def opened(names: Sequence[str], folder: Path) -> Iterator[Callable[[Sequence[Result]], None]]:
+    """Open runs of these trackers; yield a function that writes the results of floors and run to them.
 
     Trackers other than those of TRACKERS get the losses alone, from their callbacks.
 
@@ -61,20 +61,20 @@ def opened(names: Sequence[str], folder: Path) -> Iterator[Callable[[Sequence[di
         known = [TRACKERS[name] for name in names if name in TRACKERS and processes.is_first()]
         writers = [stack.enter_context(tracker(folder)) for tracker in known]
 
-        def write(runs: Sequence[dict[str, Any]]) -> None:
+        def write(runs: Sequence[Result]) -> None:
             for writer in writers:
                 writer(_results(runs))
 
         yield write
 
 
-def _results(runs: Sequence[dict[str, Any]]) -> Results:
-    metrics, split = runs[-1], runs[-1]["split"]
-    values = {f"{split}/{name}": value for name, value in metrics["metrics"].items()}
-    for name, ends in metrics["intervals"].items():
+def _results(runs: Sequence[Result]) -> Tracked:
+    result, split = runs[-1], runs[-1].split
+    values = {f"{split}/{name}": value for name, value in result.metrics.items()}
+    for name, ends in result.intervals.items():
         values |= {f"{split}/{name}/{end}": value for end, value in zip(("low", "high"), ends, strict=True)}
-    (group,) = groups(variants((Path(), run) for run in runs))
-    return Results(values, metrics["labels"], results(group))
+    (group,) = groups(variants(runs))
+    return Tracked(values, result.labels, results(group))
 
 
 def _title(folder: Path) -> str:
@@ -105,7 +105,7 @@ def _tensorboard(folder: Path) -> Iterator[Write]:
     typed = os.environ.get("TENSORBOARD_LOGGING_DIR")
     events = Path(typed).expanduser() / _title(folder) if typed else folder / "tensorboard"
 
-    def write(results: Results) -> None:
+    def write(results: Tracked) -> None:
         for earlier in events.glob("*.results"):  # of a run that was killed after it had written them
             earlier.unlink()
         with SummaryWriter(str(events), filename_suffix=".results") as writer:
@@ -130,7 +130,7 @@ def _wandb(folder: Path) -> Iterator[Write]:
     settings = {"name": _title(folder), "id": identity.read_text(), "dir": str(folder)}
     with wandb.init(project=project, resume="allow", **settings) as run:
 
-        def write(results: Results) -> None:
+        def write(results: Tracked) -> None:
             run.tags = tuple(results.labels)
             rows = [list(row) for row in results.table.rows]
             run.summary.update({**results.values, "results": wandb.Table(list(results.table.columns), rows)})
@@ -150,7 +150,7 @@ def _mlflow(folder: Path) -> Iterator[Write]:
     with mlflow.start_run(run_id=run_id, run_name=_title(folder)) as run:
         write_text(identity, run.info.run_id)
 
-        def write(results: Results) -> None:
+        def write(results: Tracked) -> None:
             if "labels" in run.data.tags:  # of a run that was killed after it had written them
                 return
             mlflow.log_metrics({re.sub(r"[^\w\-. :/]", "_", name): value for name, value in results.values.items()})

@@ -8,15 +8,14 @@ composed from its stored overrides and the typed ones.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
@@ -26,21 +25,12 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError, raise_first
+from llm4rec_cli.results.result import CHECKPOINTS, STATUS, Result, Status, read_result, read_status
+from llm4rec_cli.results.results import IMPORT, Results, named_results
+from llm4rec_cli.results.settings import Settings, added_defaults
 from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.catalog import (
-    CHECKPOINTS,
-    IMPORT,
-    STATUS,
-    added_defaults,
-    finished_metrics,
-    finished_runs,
-    read_json,
-    resolve_runs,
-    run_folder,
-    stored_config,
-    stored_value,
-)
-from llm4rec_cli.runs.identity import Address, address_of, plain, pretrained_weights, text_encoder_identity
+from llm4rec_cli.runs.catalog import read_json
+from llm4rec_cli.runs.identity import Address, address_of, pretrained_weights, text_encoder_identity
 from llm4rec_cli.runs.precision import ARITHMETIC
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
 from llm4rec_cli.training import checkpoints
@@ -59,11 +49,10 @@ EVALUATION_ROLES = (
 
 
 class FinishedTraining(NamedTuple):
-    """The folder of a finished training, its status.json and its metrics.json."""
+    """A finished training, and the command that it ended."""
 
-    folder: Path
-    status: dict[str, Any]
-    metrics: dict[str, Any]
+    result: Result
+    status: Status
 
 
 @dataclass(frozen=True)
@@ -71,17 +60,19 @@ class TrainedRun:
     """A finished training run.
 
     Attributes:
-        folder: the run folder.
-        status, metrics: its status.json and metrics.json.
+        result, status: of the run.
         overrides: those it was trained with, then those typed now.
         spec: of its evaluation: the config composed from these overrides, checked.
     """
 
-    folder: Path
-    status: dict[str, Any]
-    metrics: dict[str, Any]
+    result: Result
+    status: Status
     overrides: list[str]
     spec: RunSpec
+
+    @property
+    def folder(self) -> Path:
+        return self.result.folder
 
     @property
     def checkpoints(self) -> Path:
@@ -90,8 +81,8 @@ class TrainedRun:
     @property
     def trained_masked(self) -> bool | None:
         """Whether its validation left out items of the history; None if it ranked no catalogue, or is not known."""
-        is_known = self.metrics["protocol"] == "full" and not self.metrics.get("imported")
-        return bool(self.metrics["mask_history"]) if is_known else None
+        is_known = self.result.protocol == "full" and not self.result.imported
+        return bool(self.result.mask_history) if is_known else None
 
     def address(self, dataset: RecDataset, weights: Checkpoint) -> Address:
         """Return the address of its evaluation.
@@ -99,8 +90,8 @@ class TrainedRun:
         Args:
             weights: those selected of its checkpoints.
         """
-        identity = f"{self.metrics['config_hash']} {weights.sha256}"
-        return address_of(self.spec, dataset, trained=(identity, self.metrics["variant"]))
+        identity = f"{self.result.config_hash} {weights.sha256}"
+        return address_of(self.spec, dataset, trained=(identity, self.result.variant))
 
     def problems_with_data(self, dataset: RecDataset) -> Iterator[RunError]:
         """Yield a problem if the dataset is not the one it was trained on: other fingerprint, item tokens or name.
@@ -108,19 +99,19 @@ class TrainedRun:
         Imported weights have read no data here. Where they depend on the numbers of users or items, the dataset must
         at least have the name that they were imported for.
         """
-        if self.metrics.get("imported"):
-            if self.spec.model.needs_user and dataset.manifest["name"] != self.metrics["dataset"]:
+        if self.result.imported:
+            if self.spec.model.needs_user and dataset.manifest["name"] != self.result.dataset:
                 yield RunError(
-                    f"the weights of {self.folder} are for the users of {self.metrics['dataset']}",
-                    f"dataset={self.metrics['dataset']}",
+                    f"the weights of {self.folder} are for the users of {self.result.dataset}",
+                    f"dataset={self.result.dataset}",
                 )
             return
-        if dataset.fingerprint != self.metrics["dataset_fingerprint"]:
+        if dataset.fingerprint != self.result.dataset_fingerprint:
             yield RunError(
                 f"{self.folder} was trained on other data with the name {self.spec.config.dataset.name}",
                 "use the dataset.raw_dir and dataset.seed that it was trained with, or train again",
             )
-        if dataset.manifest.get("tokens") != self.metrics["tokens"]:
+        if dataset.manifest.get("tokens") != self.result.tokens:
             yield RunError(
                 f"{self.folder} was trained with other item tokens",
                 "use the llm, enrichment and dataset.seed that it was trained with, or train again",
@@ -137,15 +128,15 @@ def find(requested: RunSpec) -> TrainedRun:
         RunError: there is none (the remedy is the command that makes one), or its settings have changed since.
         UsageError: the typed overrides do not fit it.
     """
-    folder, status, metrics = _select(requested)
-    return _compose_run(folder, status, metrics, _overrides(status["overrides"], requested.typed), requested)
+    run = _select(requested)
+    return _compose_run(run, _overrides(run.status.overrides, requested.typed), requested)
 
 
 def open_run(folder: Path, requested: RunSpec) -> TrainedRun:
     """Return the finished run in a folder, with the typed overrides."""
-    metrics, status = finished_metrics(folder), json.loads((folder / STATUS).read_text())
-    assert metrics is not None, folder
-    return _compose_run(folder, status, metrics, _overrides(status["overrides"], requested.typed), requested)
+    result, status = read_result(folder), read_status(folder)
+    assert result is not None, folder
+    return _compose_run(FinishedTraining(result, status), _overrides(status.overrides, requested.typed), requested)
 
 
 def with_task(source: TrainedRun, task: str) -> TrainedRun:
@@ -153,12 +144,10 @@ def with_task(source: TrainedRun, task: str) -> TrainedRun:
     kept = [
         override for override in source.overrides if (key := key_typed(override)) != "task" and not is_of_one_task(key)
     ]
-    return _compose_run(source.folder, source.status, source.metrics, [*kept, f"task={task}"], source.spec)
+    return _compose_run(FinishedTraining(source.result, source.status), [*kept, f"task={task}"], source.spec)
 
 
-def _compose_run(
-    folder: Path, status: dict[str, Any], metrics: dict[str, Any], overrides: list[str], requested: RunSpec
-) -> TrainedRun:
+def _compose_run(run: FinishedTraining, overrides: list[str], requested: RunSpec) -> TrainedRun:
     """Return a run with the config composed from these overrides.
 
     Raises:
@@ -168,15 +157,15 @@ def _compose_run(
     composed = compose(overrides)
     spec = RunSpec(resolved_config(composed), "eval", requested.typed, composed.choices)
     rules.check(spec)
-    stored = stored_config(folder)
+    folder, stored = run.result.folder, run.result.settings
     if spec.model.task_bound and not _trained_for(stored, spec.config):
         raise UsageError(
-            f"{folder} was trained for task '{stored['task']['name']}' and can only be evaluated on it",
+            f"{folder} was trained for task '{stored.get('task.name')}' and can only be evaluated on it",
             f"train for this task: llm4rec train model={spec.model.name} task={spec.task.name}, or task=all",
         )
-    raise_first(_problems_with_typed(spec, stored, status["choices"], folder))
+    raise_first(_problems_with_typed(spec, stored, run.status.choices, folder))
     raise_first(_problems_with_settings(spec.config, stored, folder))
-    return TrainedRun(folder, status, metrics, overrides, spec)
+    return TrainedRun(run.result, run.status, overrides, spec)
 
 
 def settings_not_typed(overrides: Sequence[str], typed: set[str]) -> list[str]:
@@ -203,15 +192,16 @@ def _select(requested: RunSpec) -> FinishedTraining:
         raise RunError(f"no finished training run under {requested.outputs} matches what was typed", command)
 
     def not_typed(run: FinishedTraining) -> list[str]:
-        return settings_not_typed(run.status["overrides"], requested.typed_keys)
+        return settings_not_typed(run.status.overrides, requested.typed_keys)
 
-    same = [run for run in matches if all(run.metrics[key] == newest.metrics[key] for key in ("model", "dataset"))]
+    model, dataset = newest.result.model, newest.result.dataset
+    same = [run for run in matches if (run.result.model, run.result.dataset) == (model, dataset)]
     chosen = min([newest, *same], key=lambda run: len(not_typed(run)))
     if chosen is not newest:
         settings = [setting for setting in not_typed(newest) if setting not in not_typed(chosen)]
         log.info(
             "left out: %s, which is newer and was trained with %s; to evaluate it, type that, or run=%s",
-            *(newest.folder, " ".join(settings), newest.folder),
+            *(newest.result.folder, " ".join(settings), newest.result.folder),
         )
     return chosen
 
@@ -219,50 +209,48 @@ def _select(requested: RunSpec) -> FinishedTraining:
 def _named_run(requested: RunSpec) -> FinishedTraining:
     """Return the run that `run` names."""
     folder = _named_folder(Path(str(requested.config.run)), requested.outputs)
-    named, status = finished_metrics(folder), read_json(folder / STATUS)
-    if named is None or status.get("command") not in ("train", IMPORT):
+    named, status = read_result(folder), read_status(folder)
+    if named is None or status.command not in ("train", IMPORT):
         raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
-    if not config_class(named["model"]).trainable:
-        overrides = _overrides(status["overrides"], [o for o in requested.typed if key_typed(o) != "run"])
-        problem = f"{folder} is a run of {named['model']}, which has no weights to evaluate"
+    if not config_class(named.model).trainable:
+        overrides = _overrides(status.overrides, [o for o in requested.typed if key_typed(o) != "run"])
+        problem = f"{folder} is a run of {named.model}, which has no weights to evaluate"
         raise UsageError(problem, shlex.join(["llm4rec", "train", *overrides]))
-    expected = run_folder(requested.outputs, named)
+    expected = requested.outputs / named.address
     if expected.resolve() != folder:
         raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
-    return FinishedTraining(expected, status, named)
+    return FinishedTraining(replace(named, folder=expected), status)
 
 
 def _matching_runs(requested: RunSpec) -> Iterator[FinishedTraining]:
     """Yield the trainings that match the typed overrides, the newest first."""
     keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
-    config = plain(requested.config)
+    config = Settings.of(requested.config)
     task_typed = {"task", "experiment"} & requested.typed_keys
-    for folder, metrics in finished_runs(requested.outputs):
-        status = read_json(folder / STATUS)
-        if status.get("command") != "train" or not config_class(metrics["model"]).trainable:
+    for result in Results.under(requested.outputs):
+        status, stored = read_status(result.folder), result.settings
+        if status.command != "train" or not config_class(result.model).trainable:
             continue
-        stored = stored_config(folder)
         asked_for = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
-        if stored["task"]["question"] == Question.pretrain.name and not asked_for:
+        if stored.get("task.question") == Question.pretrain.name and not asked_for:
             continue  # pre-training runs match only if requested explicitly
-        if task_typed and config_class(metrics["model"]).task_bound and not _trained_for(stored, requested.config):
+        if task_typed and config_class(result.model).task_bound and not _trained_for(stored, requested.config):
             continue
-        if all(_matches(key, config, requested.choices, stored, status["choices"]) for key in keys):
-            yield FinishedTraining(folder, status, metrics)
+        if all(_matches(key, config, requested.choices, stored, status.choices) for key in keys):
+            yield FinishedTraining(result, status)
 
 
 def _named_folder(path: Path, outputs: Path) -> Path:
     """Return the run folder at this absolute path, or the one that what was typed is short for."""
     if not path.is_dir():
         typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        ((path, _),) = resolve_runs([str(typed)], outputs, imports=True)
+        path = named_results([str(typed)], outputs, imports=True)[0].folder
     return path.resolve()
 
 
-def _trained_for(stored: dict[str, Any], config: Config) -> bool:
+def _trained_for(stored: Settings, config: Config) -> bool:
     """Return whether a run was trained for this task, or for all tasks."""
-    task = stored["task"]
-    return bool(task["question"] == Question.all.name or task["name"] == config.task.name)
+    return bool(stored.get("task.question") == Question.all.name or stored.get("task.name") == config.task.name)
 
 
 def _training_keys(typed: Sequence[str]) -> list[str]:
@@ -283,16 +271,16 @@ def _intervention_keys() -> list[str]:
 
 def _matches(
     key: str,
-    config: dict[str, Any],
+    config: Settings,
     choices: Mapping[str, str],
-    stored: dict[str, Any],
-    stored_choices: Mapping[str, str],
+    stored: Settings,
+    stored_choices: Mapping[str, str | None],
 ) -> bool:
     """Return whether a setting of a config, or its choice in a config group, is that of a run."""
     if key in ("model", "dataset", "trainer", "experiment"):
         return str(choices.get(key)) == str(stored_choices.get(key))
     key = key.partition("@")[2] or key  # prompt/p5@model.prompts
-    return bool(stored_value(config, key) == stored_value(stored, key))
+    return bool(config.in_effect(key) == stored.in_effect(key))
 
 
 def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
@@ -312,7 +300,7 @@ def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
 
 
 def _problems_with_typed(
-    spec: RunSpec, stored: dict[str, Any], choices: Mapping[str, str], folder: Path
+    spec: RunSpec, stored: Settings, choices: Mapping[str, str | None], folder: Path
 ) -> Iterator[UsageError]:
     """Yield the typed settings of training, such as the seed, that are not those of the trained weights.
 
@@ -321,19 +309,19 @@ def _problems_with_typed(
     Args:
         stored, choices: the config of the training, and its choices of config groups.
     """
-    now, resolved = plain(spec.config), read_json(folder / ARITHMETIC)  # what a precision of `auto` became
+    now, resolved = Settings.of(spec.config), read_json(folder / ARITHMETIC)  # what a precision of `auto` became
     for override in spec.typed:
         key = key_typed(override)
-        if key_role(key) is not Role.training or resolved.get(key, "auto") == stored_value(now, key):
+        if key_role(key) is not Role.training or resolved.get(key, "auto") == now.in_effect(key):
             continue
         if not _matches(key, now, spec.choices, stored, choices):
             yield UsageError(
-                f"{override} is not what {folder} was trained with: {choices.get(key, stored_value(stored, key))}",
+                f"{override} is not what {folder} was trained with: {choices.get(key, stored.in_effect(key))}",
                 "leave it out, or name a run that was trained with it: llm4rec list runs",
             )
 
 
-def _problems_with_settings(config: Config, stored: dict[str, Any], folder: Path) -> Iterator[RunError]:
+def _problems_with_settings(config: Config, stored: Settings, folder: Path) -> Iterator[RunError]:
     """Yield the settings of model, item text and held-out data that are not those of the trained weights.
 
     A YAML may have changed since. A setting that is newer than the run has the default that the run had in effect.
@@ -345,9 +333,9 @@ def _problems_with_settings(config: Config, stored: dict[str, Any], folder: Path
     of_evaluation = {setting.key for setting in own if setting.role in EVALUATION_ROLES}
     without_effect = config.model.unused_settings(config.task)  # an earlier version may have stored values
     left_out = {f"model.{key}" for key in (*config.model.provenance_settings, *of_evaluation, *without_effect)}
-    now = _leaves(plain(config))
+    now = Settings.of(config).flat
     newer = {key: default for key, default in added_defaults(config.model.name).items() if key in now}
-    then = newer | _leaves(stored)
+    then = {**newer, **stored.flat}
     for key in dict.fromkeys([*now, *then]):
         paths = list(itertools.accumulate(key.split("."), "{}.{}".format))
         if not left_out.isdisjoint(paths) or {"model", "dataset.text", *_intervention_keys()}.isdisjoint(paths):
@@ -361,27 +349,21 @@ def _problems_with_settings(config: Config, stored: dict[str, Any], folder: Path
             )
 
 
-def _leaves(content: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Return the values of nested dictionaries by their path."""
-    leaves: dict[str, Any] = {}
-    for key, value in content.items():
-        leaves |= _leaves(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return leaves
-
-
 @dataclass(frozen=True)
 class InitRun:
     """The run whose weights a training starts from.
 
     Attributes:
-        folder: its run folder.
-        metrics: its metrics.json.
+        result: of the run.
         weights: the checkpoint that it selected.
     """
 
-    folder: Path
-    metrics: dict[str, Any]
+    result: Result
     weights: Checkpoint
+
+    @property
+    def folder(self) -> Path:
+        return self.result.folder
 
     def initial_for(self, seed: int) -> tuple[str, str]:
         """Return `initial` of `address_of` for a training that starts from these weights."""
@@ -389,10 +371,10 @@ class InitRun:
 
     def variant_for(self, seed: int) -> str:
         """Return the variant that runs share if each starts from the pre-training of its own seed, or all from one."""
-        if self.metrics.get("imported"):  # its seed means nothing
-            return str(self.metrics["variant"])
-        same_seed = self.metrics["seed"] == seed
-        return f"{self.metrics['variant']} of {'the own seed' if same_seed else self.metrics['seed']}"
+        if self.result.imported:  # its seed means nothing
+            return str(self.result.variant)
+        same_seed = self.result.seed == seed
+        return f"{self.result.variant} of {'the own seed' if same_seed else self.result.seed}"
 
 
 def find_init_run(spec: RunSpec) -> InitRun | None:
@@ -410,44 +392,44 @@ def find_init_run(spec: RunSpec) -> InitRun | None:
         return None
     folders = [Path(path)] if (Path(path) / STATUS).exists() else sorted(Path(path).glob(f"seed{spec.config.seed}-*"))
     candidates = [
-        (folder, metrics)
+        result
         for folder in folders
-        if (metrics := finished_metrics(folder)) is not None and metrics["trained_run"] is None  # not an evaluation
+        if (result := read_result(folder)) is not None and result.trained_run is None  # not an evaluation
     ]
     if len(candidates) != 1:
-        names = ", ".join(folder.name for folder, _ in candidates) or "none"
+        names = ", ".join(result.folder.name for result in candidates) or "none"
         raise UsageError(
             f"model.{setting}={path} is not a finished run, nor a folder with one of seed {spec.config.seed} ({names})",
             "name a run folder: llm4rec list runs task=pretrain",
         )
-    ((folder, metrics),) = candidates
-    raise_first(_problems_of_init_run(spec, folder, metrics))
-    return InitRun(folder, metrics, checkpoints.selected(folder / CHECKPOINTS))
+    (result,) = candidates
+    raise_first(_problems_of_init_run(spec, result))
+    return InitRun(result, checkpoints.selected(result.folder / CHECKPOINTS))
 
 
-def _problems_of_init_run(spec: RunSpec, folder: Path, metrics: dict[str, Any]) -> Iterator[UsageError]:
+def _problems_of_init_run(spec: RunSpec, run: Result) -> Iterator[UsageError]:
     """Yield why a training may not start from the weights of a run: data held out now, other shapes or text vectors."""
-    stored, now = stored_config(folder), plain(spec.config)
+    folder, stored, now = run.folder, run.settings, Settings.of(spec.config)
     # The settings that decide which interactions are held out; a control withholds none.
     held_out = sorted(keys_with_role(Role.division, Role.intervention) - {"dataset.control"})
-    for key in held_out if stored["dataset"]["name"] == spec.config.dataset.name else ():
-        if (theirs := stored_value(stored, key)) != stored_value(now, key):
+    for key in held_out if stored.get("dataset.name") == spec.config.dataset.name else ():
+        if (theirs := stored.in_effect(key)) != now.in_effect(key):
             yield UsageError(
                 f"{folder} was trained on this dataset with {key}={theirs}: it may have seen what this run holds out",
                 f"{key}={theirs}, or start from a run on other data",
             )
     without_effect = spec.model.unused_settings(spec.task)  # an earlier version may have stored values
     for key in ("name", *(setting for setting in spec.model.init_shared_settings if setting not in without_effect)):
-        theirs, ours = (stored_value(config, f"model.{key}") for config in (stored, now))
+        theirs, ours = (config.in_effect(f"model.{key}") for config in (stored, now))
         if theirs != ours:
             yield UsageError(
                 f"the weights of {folder} do not fit: they were trained with model.{key}={theirs}, not {ours}",
                 "use the settings that it was trained with, or train it again with these",
             )
-    if metrics["text_encoder"] != text_encoder_identity(spec.model):
+    if run.text_encoder != text_encoder_identity(spec.model):
         (named,) = (key for key, (kind, _) in pretrained_weights(spec.model).items() if kind is Weights.encoder)
         yield UsageError(
             f"the weights of {folder} do not fit: they were trained with another text encoder than "
-            f"{stored_value(now, f'model.{named}')}",
+            f"{now.in_effect(f'model.{named}')}",
             "use the encoder that it was trained with, or train it again with this one",
         )

@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from llm4rec_cli.files import write_json
-from llm4rec_cli.runs.catalog import FinishedRun
+from llm4rec_cli.results.result import Result, result_of
 
 
 def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
@@ -51,9 +51,9 @@ def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
     } | facts
 
 
-def run(ndcg: float = 0.1, folder: Path = Path("nowhere"), **facts: Any) -> FinishedRun:
+def run(ndcg: float = 0.1, folder: Path = Path("nowhere"), **facts: Any) -> Result:
     """Return a finished run, without a folder on disk."""
-    return folder, metrics_json(ndcg, **facts)
+    return result_of(metrics_json(ndcg, **facts), folder)
 
 
 def write_run(
@@ -63,7 +63,7 @@ def write_run(
     status: str = "done",
     config: dict[str, Any] | None = None,
     time: float = 1e9,
-) -> FinishedRun:
+) -> Result:
     """Write a run folder, finished at this time, and return the run."""
     write_json(folder / "status.json", {"status": status, "error": None, "command": "train"})
     write_json(folder / "metrics.json", metrics)
@@ -72,7 +72,7 @@ def write_run(
         predictions.to_parquet(folder / "predictions.parquet", index=False)
     if config is not None:
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return folder, metrics
+    return result_of(metrics, folder)
 
 
 def rankings(n_better: Any, users: Any = None, n_tied: int = 1, n_candidates: int = 100) -> pd.DataFrame:

@@ -17,14 +17,14 @@ SLICES = ("same_day", "near_duplicate", "ascending_id")
 
 
 def write_all(outputs: Path) -> None:
-    """Write rankings with floors, seeds, masks, a search, a control and an ensemble; sampled candidates by draw; ratings;
-    texts; a chat model with controls; and runs that failed, were killed or were imported."""
+    """Write rankings with floors, seeds, masks, a search, a control and an ensemble; sampled candidates by draw;
+    ratings; texts; a chat model with controls; and runs that failed or were killed."""
     random = np.random.default_rng(0)
     _write(outputs, "popularity", _ranking(random, 40), labels=["no-timestamps"])
     _write(outputs, "transition_text", _ranking(random, 14), chosen={"text_weight": 0.4})
     for seed in range(3):
         _write(outputs, "sasrec", _ranking(random, 12), seed=seed, **_trained(seed))
-        tokens = {"overrides": ["model=sasrec", "model.tokens=true"], "variant": "tokens", "tokens": "t"}
+        tokens = {"overrides": ["model=sasrec", "model.tokens=true"], "variant": "tokens", "tokens": {"items": 5, "sha256": "t", "shared": 0}}
         _write(outputs, "sasrec", _ranking(random, 10), seed=seed, **_trained(seed) | tokens)
         _write(outputs, "unisrec", _ranking(random, 8), seed=seed, **_trained(seed) | _searched())
         masked = {"mask_history": True, "variant": "masked", "selected_masked": {"settings": False, "epoch": True}}
@@ -104,7 +104,7 @@ def _ratings(random: np.random.Generator) -> pd.DataFrame:
 
 
 def _texts(random: np.random.Generator) -> pd.DataFrame:
-    words = np.array("a good soap that smells of roses and lasts long".split())
+    words = np.array(["a", "good", "soap", "that", "smells", "of", "roses", "and", "lasts", "long"])
     references = [" ".join(np.random.default_rng(i).choice(words, 6)) for i in range(USERS)]
     written = [" ".join(random.choice(words, 6)) for _ in range(USERS)]
     users, targets = [f"u{i}" for i in range(USERS)], [f"i{i}" for i in range(USERS)]

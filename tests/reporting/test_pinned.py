@@ -41,8 +41,8 @@ OF_RUNS = {
     "inspect-result": f"inspect result {UNISREC}",
     "inspect-result-over": f"inspect result {UNISREC} --over {SASREC} --metric mrr",
     "inspect-result-json": f"inspect result {SASREC} --json",
-    "list-runs": "list runs",
-    "list-runs-wide": "list runs model=unisrec,chatgptrec status=done --wide",
+    "list-runs": "list runs --wide",
+    "list-runs-filtered": "list runs model=unisrec,chatgptrec status=done --wide",
 }
 OF_RECORDS = {
     "recorded": "report --wide",

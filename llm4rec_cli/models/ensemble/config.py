@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -53,8 +53,8 @@ class EnsembleConfig(ModelConfig):
     def results_version(self) -> int:
         return 2 if self.combine in (Combine.sum, Combine.mean, Combine.rank) else 1
 
-    def metrics_fields(self) -> dict[str, Any]:
-        return {"members": self.members} if self.members else {}
+    def member_folders(self) -> Sequence[str] | None:
+        return self.members or None
 
     def input_files(self) -> list[str]:
         return [str(Path(folder) / "predictions.parquet") for folder in (*self.members, *self.judged)]

@@ -90,7 +90,7 @@ def pair_numbers(
         f"B − A {difference.difference:+.4f} ({test.level} %{over}: {low:+.4f} to {high:+.4f}; "
         f"margin {difference.margin:.4f})",
         f"by seed A {seeds_a}, B {seeds_b}",
-        count_in_words(a.first_run, len(values.user) if has_examples else a.first_run["n_examples"]),
+        count_in_words(a.first_run, len(values.user) if has_examples else a.first_run.n_examples),
         ", ".join(sorted({*a.labels, *b.labels})),
     ]
     return "; ".join(filter(None, parts))
@@ -99,12 +99,12 @@ def pair_numbers(
 def variant_numbers(test: ClaimTest, variant: Variant, interval: tuple[float, float] | None, threshold: float) -> str:
     """Return a variant's mean with its interval, the metric that serves as threshold, and how many seeds and examples
     they cover."""
-    _, metrics = variant.runs[0]
+    run = variant.first_run
     within = " (no interval)" if interval is None else f" ({interval[0]:.4f} to {interval[1]:.4f})"
     own_threshold = f", {test.threshold} {threshold:.4f}" if isinstance(test.threshold, str) else ""
     return (
-        f"{shown_as(metrics)} {test.metric} {variant.mean(test.metric):.4f}{within}{own_threshold}; "
-        f"{len(variant.runs)} seed{'s' * (len(variant.runs) > 1)}, {count_in_words(metrics, metrics['n_examples'])}"
+        f"{shown_as(run)} {test.metric} {variant.mean(test.metric):.4f}{within}{own_threshold}; "
+        f"{len(variant.runs)} seed{'s' * (len(variant.runs) > 1)}, {count_in_words(run, run.n_examples)}"
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.reporting.claims.spec import ClaimTest, Side
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS
 from llm4rec_cli.reporting.papers import facts
-from llm4rec_cli.reporting.stored_settings import config_of
 from llm4rec_cli.reporting.variants import Variant
-from llm4rec_cli.runs.catalog import FinishedRun, by_variant, finished_runs
+from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.results import Results
 
 NO_TOKENS = {"model.tokens": [False, None]}  # default of a side's settings
 
@@ -29,47 +28,32 @@ def variants_under(outputs: Path) -> list[Variant]:
     Scripts write to subfolders outputs/NAME. Of several runs with one seed the newest counts.
     """
     subfolders = sorted(path for path in outputs.iterdir() if path.is_dir()) if outputs.is_dir() else []
-    tested = (run for root in (outputs, *subfolders) for run in finished_runs(root) if run[1]["split"] == "test")
-    return [Variant([runs[seed] for seed in sorted(runs)]) for runs in by_variant(tested).values()]
+    tested = Results(run for root in (outputs, *subfolders) for run in Results.under(root) if run.split == "test")
+    return [Variant([runs[seed] for seed in sorted(runs)]) for runs in tested.by_variant().values()]
 
 
 def matches(variant: Variant, side: Side, test: ClaimTest) -> bool:
     """Return whether a variant is one of those that a side of a test names."""
-    folder, metrics = variant.runs[0]
-    labels, config = set(metrics["labels"]), flat_config(folder)
-    trained_run = metrics.get("trained_run")
-    trained_for = trained_run.split("/")[-2] if trained_run else metrics["task"]
+    run = variant.first_run
+    labels, config = set(run.labels), run.settings.flat
+    trained_for = run.trained_run.split("/")[-2] if run.trained_run else run.task
     settings = {**NO_TOKENS, **side.settings}
     return (
-        (metrics["model"], metrics["task"]) == (side.model, test.task)
-        and test.protocol in (None, metrics["protocol"])
+        (run.model, run.task) == (side.model, test.task)
+        and test.protocol in (None, run.protocol)
         and bool(variant.values(test.metric))
         and labels & UNUSUAL <= set(side.labels) <= labels
         and side.trained_for in (None, trained_for)
-        and side.pretrained in (None, metrics.get("init_from") is not None)
+        and side.pretrained in (None, run.init_from is not None)
         and all(config.get(key) in (value if isinstance(value, list) else [value]) for key, value in settings.items())
     )
-
-
-@cache
-def flat_config(folder: Path) -> dict[str, Any]:
-    """Return the settings of a run's config by dotted key, with lists and empty groups as values."""
-
-    def leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                yield from leaves(f"{prefix}.{key}" if prefix else str(key), value)
-        else:
-            yield prefix, node
-
-    return dict(leaves("", config_of(folder)))
 
 
 def best_by_protocol(test: ClaimTest, variants: Iterable[Variant]) -> list[Variant]:
     """Return the variant that decides for each dataset and protocol."""
 
     def preference(variant: Variant) -> tuple[float, ...]:
-        return not untestable_reason(test, variant.runs[:1]), variant.runs[0][1]["n_examples"], len(variant.runs)
+        return not untestable_reason(test, variant.runs[:1]), variant.first_run.n_examples, len(variant.runs)
 
     by_protocol: dict[tuple[Any, ...], list[Variant]] = {}
     for variant in variants:
@@ -88,18 +72,18 @@ def best_pairs(
         a, b = pair
         testable = not untestable_reason(test, (a.runs[0], b.runs[0]))
         mean = sign * a.mean(test.metric) if best else 0.0
-        return testable, a.runs[0][1]["n_examples"], n_seeds(a, b), mean
+        return testable, a.first_run.n_examples, n_seeds(a, b), mean
 
     by_protocol: dict[tuple[Any, ...], list[tuple[Variant, Variant]]] = {}
     for a, b in itertools.product(variants_a, variants_b):
         protocol, protocol_b = (_protocol_key(variant, test.a) for variant in (a, b))
-        same_examples = protocol == protocol_b and a.first_run["n_examples"] == b.first_run["n_examples"]
+        same_examples = protocol == protocol_b and a.first_run.n_examples == b.first_run.n_examples
         if same_examples and _settings_agree(test, a, b) and _may_be_member(a, b):
             by_protocol.setdefault(protocol, []).append((a, b))
     return [max(pairs, key=preference) for pairs in by_protocol.values()]
 
 
-def seeds_of(variant: Variant) -> Sequence[FinishedRun]:
+def seeds_of(variant: Variant) -> Sequence[Result]:
     """Return a variant's runs; of what depends on no seed, the first."""
     return variant.runs if variant.is_seeded else variant.runs[:1]
 
@@ -111,20 +95,20 @@ def n_seeds(*variants: Variant) -> int:
 
 def _may_be_member(a: Variant, b: Variant) -> bool:
     """Return whether A is a member of B, if B is an ensemble: it is compared with its own members only."""
-    members = {Path(member).parts[-4:] for _, metrics in b.runs for member in metrics.get("members") or ()}
-    return not members or any(folder.parts[-4:] in members for folder, _ in a.runs)
+    members = {Path(member).parts[-4:] for run in b.runs for member in run.members or ()}
+    return not members or any(run.folder.parts[-4:] in members for run in a.runs)
 
 
 def is_synthetic(variant: Variant) -> bool:
-    return "synthetic" in variant.runs[0][1]["labels"]
+    return "synthetic" in variant.first_run.labels
 
 
 def _protocol_key(variant: Variant, side: Side) -> tuple[Any, ...]:
     """Return what two variants must share to be compared: the data, and the protocol but for what the side sets."""
-    _, metrics = variant.runs[0]
+    run = variant.first_run
     return (
-        metrics["dataset_fingerprint"],
-        *(metrics[key] for key in PROTOCOL_KEYS if f"task.{key}" not in side.settings),
+        run.dataset_fingerprint,
+        *(getattr(run, key) for key in PROTOCOL_KEYS if f"task.{key}" not in side.settings),
     )
 
 
@@ -139,27 +123,31 @@ def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:
     if test.a.pretrained != test.b.pretrained:
         ignored += [f"model.{config_class(side.model).init_setting}" for side in (test.a, test.b)]
 
-    def compared(variant: Variant) -> dict[str, Any]:
+    def compared(variant: Variant) -> Mapping[str, Any]:
         return {
             key: value
-            for key, value in flat_config(variant.runs[0][0]).items()
+            for key, value in variant.first_run.settings.flat.items()
             if not any(f"{key}.".startswith(f"{name}.") for name in ignored)
         }
 
     return compared(a) == compared(b)
 
 
-def untestable_reason(test: ClaimTest, runs: Iterable[FinishedRun]) -> str:
+def untestable_reason(test: ClaimTest, runs: Iterable[Result]) -> str:
     """Return why these runs do not test the claim; empty if they do."""
     runs = list(runs)
-    marks = {mark for run in runs for mark in _marks(run)}
+    return reason_of_marks(test, {mark for run in runs for mark in _marks(run)}, runs)
+
+
+def reason_of_marks(test: ClaimTest, marks: Set[str], runs: Sequence[Result] = ()) -> str:
+    """Return why runs with these marks do not test the claim; empty if they do."""
     return next(
         (reason for mark, reason in test.untestable.items() if mark in marks or _departs(mark, runs)),
         "",
     )
 
 
-def _departs(mark: str, runs: Sequence[FinishedRun]) -> bool:
+def _departs(mark: str, runs: Sequence[Result]) -> bool:
     """Return whether a run departs from a fact of its method: `pre-trained on!=NAME`, where it has that fact at all.
 
     Only runs that are pre-trained depart from what they should be pre-trained on: the other side is to be without.
@@ -167,13 +155,12 @@ def _departs(mark: str, runs: Sequence[FinishedRun]) -> bool:
     fact, negated, value = mark.partition("!=")
     if not negated:
         return False
-    values = {facts(metrics).get(fact, value) for _, metrics in runs if "paper_method" in metrics}
+    values = {facts(run).get(fact, value) for run in runs}
     return bool(values - {value, "nothing"})
 
 
-def _marks(run: FinishedRun) -> set[str]:
+def _marks(run: Result) -> set[str]:
     """Return a run's labels, and `llm=NAME` if its numbers depend on a chat model."""
-    folder, metrics = run
-    labels = set(metrics["labels"])
+    labels = set(run.labels)
     uses_llm = labels & {"substitute-llm", "llm-tokens"}
-    return labels | ({f"llm={Path(flat_config(folder).get('llm.model', '')).name}"} if uses_llm else set())
+    return labels | ({f"llm={Path(run.settings.get('llm.model', '')).name}"} if uses_llm else set())

@@ -20,7 +20,7 @@ from llm4rec_cli.reporting.claims.spec import Claim, ClaimResult, ClaimTest, Rul
 from llm4rec_cli.reporting.pairing import PairedValues, pair_runs, shared_metrics
 from llm4rec_cli.reporting.runs import MIN_SEEDS, is_tunable, title, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.variants import Variant
-from llm4rec_cli.runs.catalog import FinishedRun
+from llm4rec_cli.results.result import Result
 
 MIN_EXAMPLES = 100  # of a metric without an interval
 HUMAN_SCORES = "human.json"  # written by `llm4rec human score`
@@ -129,10 +129,8 @@ def _judge_pairs(claim: Claim, test: ClaimTest, variants: Sequence[Variant]) -> 
 def _judge_pair(claim: Claim, test: ClaimTest, a: Variant, b: Variant) -> ClaimResult:
     runs_a, runs_b = select.seeds_of(a), select.seeds_of(b)
     runs = [*runs_a, *runs_b]
-    split = a.first_run["split_rule"]
-    result = partial(
-        ClaimResult, claim, test, data=title(a.first_run), runs=[folder for folder, _ in runs], split=split
-    )
+    split = a.first_run.split_rule
+    result = partial(ClaimResult, claim, test, data=title(a.first_run), runs=[run.folder for run in runs], split=split)
     has_examples = _has_value_per_example(test.metric, runs)
     try:
         values = _values(test, runs_a, runs_b, has_examples)
@@ -160,7 +158,7 @@ def _judge_pair(claim: Claim, test: ClaimTest, a: Variant, b: Variant) -> ClaimR
 def _tuned_more(rule: Rule, a: Variant, b: Variant) -> str:
     """Return the budgets where the side that a rule favours had the larger search; empty if it had not."""
     favoured, other = (a, b) if rule is Rule.inferior else (b, a)
-    if not is_tunable(other.first_run["model"]):
+    if not is_tunable(other.first_run.model):
         return ""
     if not tuned_more(favoured.first_run, other.first_run):
         return ""
@@ -168,7 +166,7 @@ def _tuned_more(rule: Rule, a: Variant, b: Variant) -> str:
     return f"tuning budgets differ: {', '.join(words)}"
 
 
-def _has_value_per_example(metric: str, runs: Sequence[FinishedRun]) -> bool:
+def _has_value_per_example(metric: str, runs: Sequence[Result]) -> bool:
     """Return whether a metric has a value for each example; other metrics have one for each run."""
     try:
         return bool(shared_metrics(runs, [metric]))
@@ -176,9 +174,7 @@ def _has_value_per_example(metric: str, runs: Sequence[FinishedRun]) -> bool:
         return False
 
 
-def _values(
-    test: ClaimTest, runs_a: Sequence[FinishedRun], runs_b: Sequence[FinishedRun], has_examples: bool
-) -> PairedValues:
+def _values(test: ClaimTest, runs_a: Sequence[Result], runs_b: Sequence[Result], has_examples: bool) -> PairedValues:
     """Return the metric of each run of A and B on their common examples, or once for each run.
 
     Args:
@@ -190,7 +186,7 @@ def _values(
     name = test.metric
     if has_examples:
         return pair_runs(runs_a, runs_b, [name], test.targets)
-    a, b = ([{name: np.array([metrics["metrics"][name]])} for _, metrics in runs] for runs in (runs_a, runs_b))
+    a, b = ([{name: np.array([run.metrics[name]])} for run in runs] for runs in (runs_a, runs_b))
     return PairedValues(np.zeros(1), a, b)
 
 
@@ -211,7 +207,7 @@ def _judge_variants(claim: Claim, test: ClaimTest, variants: Sequence[Variant]) 
 
 
 def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResult:
-    folders, runs = zip(*variant.runs, strict=True)
+    runs = variant.runs
     threshold = variant.mean(test.threshold) if isinstance(test.threshold, str) else float(test.threshold or 0)
     interval, values = variant.intervals.get(test.metric), variant.values(test.metric)
     low, high = interval or (min(values), max(values))
@@ -222,16 +218,16 @@ def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResu
         test,
         data=title(variant.first_run),
         numbers=numbers,
-        runs=list(folders),
-        split=runs[0]["split_rule"],
+        runs=[run.folder for run in runs],
+        split=runs[0].split_rule,
     )
     if reason := select.untestable_reason(test, variant.runs):
         return result(Verdict.not_testable, reason)
     if variant.is_trained and len(runs) < MIN_SEEDS:
         return result(Verdict.inconclusive, f"{len(runs)} of {MIN_SEEDS} required seeds")
-    if interval is None and any(test.metric in run["intervals"] for run in runs):
+    if interval is None and any(test.metric in run.intervals for run in runs):
         return result(Verdict.inconclusive, "each seed has an interval, but their predictions are missing or differ")
-    if interval is None and runs[0]["n_examples"] < MIN_EXAMPLES:
+    if interval is None and runs[0].n_examples < MIN_EXAMPLES:
         return result(Verdict.inconclusive, f"without an interval at least {MIN_EXAMPLES} examples are needed")
     verdict = decide(Rule.superior, low - threshold, high - threshold, test.margin.absolute(threshold))
     return result(verdict, CROSSES_MARGIN if verdict is Verdict.inconclusive else "")
@@ -254,20 +250,21 @@ def _judge_sheets(claim: Claim, test: ClaimTest, outputs: Path) -> list[ClaimRes
 def _judge_criterion(claim: Claim, test: ClaimTest, sheets: Mapping[str, Any], name: str) -> ClaimResult:
     """Compare the best system of B with the best other system by their mean ranks under one criterion."""
     criterion = sheets["criteria"][name]
-    runs = [(Path(run["run"]), run) for run in sheets["runs"]]
+    runs = sheets["runs"]
     data = f"{sheets['dataset']} · {sheets['task']} · {name}"
-    result = partial(ClaimResult, claim, test, data=data, runs=[folder for folder, _ in runs])
+    result = partial(ClaimResult, claim, test, data=data, runs=[Path(run["run"]) for run in runs])
     if not criterion["enough"]:
         n_raters, n_examples = criterion["raters"], criterion["examples"]
         return result(Verdict.inconclusive, f"{n_raters} raters and {n_examples} examples are too few")
     ranks = {system: numbers["mean_rank"] for system, numbers in criterion["systems"].items()}
-    systems_b = {run["system"] for _, run in runs if run["model"] == test.b.model}
+    systems_b = {run["system"] for run in runs if run["model"] == test.b.model}
     others = ranks.keys() - systems_b - {REFERENCE}
     if not others:
         return result(Verdict.not_run, "no other system was judged on the same sheets")
     a, b = (min(systems, key=lambda system: ranks[system]["mean"]) for systems in (others, systems_b))
     result = partial(result, numbers=render.rank_numbers({a: ranks[a], b: ranks[b]}))
-    if reason := select.untestable_reason(test, runs):
+    marks = {mark for run in runs for mark in (*run["labels"], f"llm={run.get('chat_model')}")}
+    if reason := select.reason_of_marks(test, marks):
         return result(Verdict.not_testable, reason)
     (low_a, high_a), (low_b, high_b) = ranks[a]["interval"], ranks[b]["interval"]
     margin = test.margin.absolute(ranks[a]["mean"])

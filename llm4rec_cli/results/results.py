@@ -1,0 +1,148 @@
+"""The results of many runs: read from a folder of runs, selected, found by name, and by variant."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import overload
+
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.results.result import STATUS, Result, read_result, read_status
+
+log = logging.getLogger(__name__)
+
+IMPORT = "import-weights"  # the command, in status.json, of runs that hold weights and no results
+NEAREST_RUNS = 5  # named in an error
+
+
+class Results(Sequence[Result]):
+    """A sequence of results."""
+
+    def __init__(self, results: Iterable[Result] = ()) -> None:
+        self._results = tuple(results)
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+    @overload
+    def __getitem__(self, index: slice) -> Results: ...
+    def __getitem__(self, index: int | slice) -> Result | Results:
+        return Results(self._results[index]) if isinstance(index, slice) else self._results[index]
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    @classmethod
+    def under(cls, outputs: Path, imports: bool = False, any_model: bool = False) -> Results:
+        """Return every finished run under `outputs`, the last to finish first.
+
+        Args:
+            imports: whether imported weights, which have no results, are among them.
+            any_model: whether runs of models that are not installed are, which are otherwise left out with a warning.
+        """
+        found = []
+        for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
+            with suppress(FileNotFoundError):  # another process has just restarted it
+                result = read_result(path.parent)
+                if result is not None and (imports or read_status(path.parent).command != IMPORT):
+                    found.append((path.stat().st_mtime, result))
+        newest_first = [result for _, result in sorted(found, key=lambda run: -run[0])]
+        return cls(newest_first if any_model else filter(_is_installed, newest_first))
+
+    def select(self, condition: Callable[[Result], bool]) -> Results:
+        """Return those that meet a condition."""
+        return Results(filter(condition, self))
+
+    def by_variant(self) -> dict[str, dict[int, Result]]:
+        """Return variant -> seed -> run; of several runs of one seed the first."""
+        by_seed: dict[str, dict[int, Result]] = {}
+        for result in self:
+            by_seed.setdefault(result.variant, {}).setdefault(result.seed, result)
+        return {variant: without_copies(runs) for variant, runs in by_seed.items()}
+
+
+def _is_installed(result: Result) -> bool:
+    if result.model not in model_names():
+        log.warning("%s is left out: there is no model '%s' here", result.folder, result.model)
+        return False
+    return True
+
+
+def depends_on_seed(result: Result) -> bool:
+    """Return whether a run's numbers depend on the seed, as far as its model is known; of a combination, if those of a
+    member do."""
+    if result.model not in model_names():
+        return True
+    members = [read_result(Path(folder)) for folder in result.members or ()]
+    known = [member for member in members if member is not None]
+    if members and len(known) == len(members):
+        return any(map(depends_on_seed, known))
+    return config_class(result.model).seeded
+
+
+def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
+    """Return the runs by seed, without those that read the same files as a run of a lower seed.
+
+    A file of another system, or one ensemble, evaluated under several seeds is one training and not several. What was
+    read from the same files has the same numbers to the last digit.
+    """
+    kept: dict[int, Result] = {}
+    for seed, result in sorted(by_seed.items()):
+        reads_files = result.model in model_names() and config_class(result.model).file_settings
+        if reads_files and any(_same_numbers(result.metrics, other.metrics) for other in kept.values()):
+            log.warning(
+                "%s is left out: it has the numbers of a lower seed, so that its files are the same", result.folder
+            )
+        else:
+            kept[seed] = result
+    return kept
+
+
+def _same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    """Return whether the metrics that both have are equal; an earlier version may have computed fewer."""
+    return all(a[name] == b[name] for name in a.keys() & b.keys())
+
+
+def named_results(names: Sequence[str], outputs: Path, imports: bool = False) -> list[Result]:
+    """Return the finished run for each name: its folder, or the end of its path.
+
+    Args:
+        imports: whether a run may hold imported weights, which have no results.
+
+    Raises:
+        RunError: no finished run has this name.
+        UsageError: several do.
+    """
+    finished = Results.under(outputs, imports, any_model=True)
+    return [_named(name, finished, outputs) for name in names]
+
+
+def _named(name: str, finished: Results, outputs: Path) -> Result:
+    end = Path(name.removeprefix("run=")).expanduser()
+    if end.is_dir():
+        result = read_result(end)
+        if result is None:
+            raise RunError(f"{end} is not a finished run", "llm4rec list runs")
+        if result.imported and not result.metrics:
+            raise RunError(f"{end} holds imported weights and no results", f"llm4rec eval run={end}")
+        return result
+    matches = [result for result in finished if _ends_with(result.folder, end)]
+    if not matches:
+        known = [result.folder.relative_to(outputs).as_posix() for result in finished]
+        of_model = [run for run in known if end.parts[0] in run.split("/")]
+        near = difflib.get_close_matches(name, known, n=1) or (of_model or known)[:NEAREST_RUNS]
+        remedy = "; ".join(filter(None, [did_you_mean(name, near), "llm4rec list runs shows all"]))
+        raise RunError(f"no finished run under {outputs} matches '{name}'", remedy)
+    if len(matches) > 1:
+        paths = ", ".join(sorted(result.folder.relative_to(outputs).as_posix() for result in matches))
+        raise UsageError(f"'{name}' matches {len(matches)} runs", paths)
+    return matches[0]
+
+
+def _ends_with(run: Path, end: Path) -> bool:
+    """Return whether a run's path ends with these parts, of which the last may be abbreviated."""
+    *parents, last = end.parts
+    return run.name.startswith(last) and list(run.parent.parts[len(run.parent.parts) - len(parents) :]) == parents
