@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
-from types import UnionType
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import omegaconf
 
 from llm4rec_cli.config.roles import Role, role_of
 
@@ -98,3 +100,40 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     return value.name if isinstance(value, Enum) else value
+
+
+def typed(kind: Any, value: Any) -> Any:
+    """Return a value of this type from what `plain` made of it; None stays None, as settings without effect are stored.
+
+    Raises:
+        ValueError: a field without a default is missing, or an enum has no such name.
+    """
+    if value is None:
+        return None
+    if is_dataclass(kind):
+        return _dataclass_of(kind, value)
+    inner = [argument for argument in get_args(kind) if argument is not NoneType]
+    if get_origin(kind) in (Union, UnionType):
+        return typed(inner[0], value) if len(inner) == 1 else value
+    if get_origin(kind) is list:
+        return [typed(inner[0], item) for item in value]
+    if get_origin(kind) is dict:
+        return {key: typed(inner[1], item) for key, item in value.items()}
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        if value not in kind.__members__:
+            raise ValueError(f"{kind.__name__} has no {value}")
+        return kind[value]
+    return value
+
+
+def _dataclass_of(kind: Any, content: Mapping[str, Any]) -> Any:
+    hints = _hints(kind)
+    given = {own.name for own in fields(kind) if own.default == omegaconf.MISSING}
+    if missing := sorted(given - content.keys()):
+        raise ValueError(f"{kind.__name__} has no {missing[0]}")
+    return kind(**{own.name: typed(hints[own.name], content[own.name]) for own in fields(kind) if own.name in content})
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)

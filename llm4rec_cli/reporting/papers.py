@@ -3,7 +3,8 @@
 `papers/*.csv` holds the numbers printed in papers, one per row, with sources. `papers/identities.yaml` records the
 method, weights, item ids, loss and metric definition behind each row; a run records the same facts. A row matches a run
 if dataset, task, metric, split, candidates, masking and method agree. Facts that are allowed to differ are shown with
-the number as differences; a number with a difference is never reported as inside our interval.
+the number as differences, and so is each deviation that the run lists; a number with a difference is never reported as
+inside our interval.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ COLUMNS = (
     "columns: paper, model, variant, dataset, task, prompt, metric, value, unit (fraction, percent, stars or count), "
     "split, candidates, mask_history, source, verified"
 )
+NOT_RECORDED = "not recorded"
 NOT_READ = "the value was not read in its source"
 # Our datasets that equal a published one but are built from other files, or are a part of it (label `subset`).
 SAME_DATA = {
@@ -256,7 +258,7 @@ def not_compared(row: Printed, variant: Variant) -> list[str]:
     if row.identity is None:
         return ["which of our methods is the paper's is not recorded"]
     run, method = variant.first_run, facts(variant.first_run)
-    of_method = {key: (method.get(key, "without"), value) for key, value in row.identity.equal.items()}
+    of_method = {key: (method.get(key, NOT_RECORDED), value) for key, value in row.identity.equal.items()}
     of_prompt = {"prompt": (method.get("prompt", ""), row.prompt)} if row.prompt else {}
     return [*_other_question(row, run), *_differences(of_method | of_prompt).values()]
 
@@ -268,9 +270,10 @@ def related_to(variant: Variant) -> list[Printed]:
 
 def facts(run: Result) -> dict[str, str]:
     """Return the facts about a run's method: those of its model, the source of its weights, and of its explanations."""
-    trained_run = run.trained_run
+    trained_run, model = run.trained_run, run.settings.model_config
     return {
         **run.paper_method,
+        **(model.paper_method(run.task) if model else {}),
         "pre-trained on": _source_of_weights(run),
         "trained for": trained_run.split("/")[-2] if trained_run else run.task,
         "explanations": "extracted from reviews" if "extracted-explanations" in run.labels else "of Sentires",
@@ -356,7 +359,7 @@ def _masked(run: Result) -> str:
 def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, str]) -> Comparison:
     assert row.identity is not None, row
     compared = {
-        key: (method.get(key, "without"), value)
+        key: (method.get(key, NOT_RECORDED), value)
         for key, value in row.identity.compare.items()
         if key != "explanations" or variant.first_run.task == "explanation"
     }
@@ -373,6 +376,7 @@ def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, 
         differences.append(f"examples: a sample is {owners}")
     if not row.verified:
         differences.append(NOT_READ)
+    differences += variant.deviations
     ends = variant.intervals.get(metric)
     inside = None if ends is None or differences else ends[0] <= row.value <= ends[1]
     return Comparison(metric, row, inside, differences)

@@ -133,8 +133,11 @@ def _metric_cell(run: Result, name: str) -> str:
 
 
 def shown_as(run: Result) -> str:
-    """Return the name of a run's model in tables."""
-    return str(run.shown_as)
+    """Return the name of a run's model in tables, from its settings: names become clearer after runs are made."""
+    model = run.settings.model_config
+    if model is None:
+        return run.shown_as
+    return model.display_name() + (f", {IMPORTED}" if run.imported else "")
 
 
 def _row_labels(run: Result) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -10,10 +11,10 @@ from typing import Any, cast
 
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.reading import read_yaml
-from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.roles import NOT_HASHED
-from llm4rec_cli.config.schema import Config, TextRecipe
-from llm4rec_cli.config.walk import plain
+from llm4rec_cli.config.schema import Config, ModelConfig, TextRecipe
+from llm4rec_cli.config.walk import plain, typed
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,14 @@ class Settings:
         return self.get(key, added_defaults(self.model).get(key, default))
 
     @cached_property
+    def model_config(self) -> ModelConfig | None:
+        """The settings of the model, typed; None where they are not stored, or are of another version's classes."""
+        node = self.content.get("model")
+        if node is None or self.model not in model_names():
+            return None
+        return _model_config(self.model, json.dumps(node, sort_keys=True))
+
+    @cached_property
     def flat(self) -> Mapping[str, Any]:
         """Key -> value, with lists and empty groups as values."""
         return dict(_leaves("", self.content))
@@ -66,6 +75,14 @@ class Settings:
             for key, default in _numbers_depend_on(self.model).items()
             if key not in free and with_effect.get(node := key.partition(".")[0], True) and (not nodes or node in nodes)
         }
+
+
+@cache
+def _model_config(model: str, node: str) -> ModelConfig | None:
+    try:
+        return cast(ModelConfig, typed(config_class(model), json.loads(node)))
+    except (ValueError, TypeError, AttributeError):
+        return None
 
 
 @cache

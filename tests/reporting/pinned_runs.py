@@ -13,6 +13,7 @@ from llm4rec_cli.files import write_json
 from tests.reporting.finished_runs import metrics_json, write_run
 
 USERS = 60
+TOKENS = {"items": 5, "sha256": "t", "shared": 0}
 SLICES = ("same_day", "near_duplicate", "ascending_id")
 
 
@@ -24,7 +25,7 @@ def write_all(outputs: Path) -> None:
     _write(outputs, "transition_text", _ranking(random, 14), chosen={"text_weight": 0.4})
     for seed in range(3):
         _write(outputs, "sasrec", _ranking(random, 12), seed=seed, **_trained(seed))
-        tokens = {"overrides": ["model=sasrec", "model.tokens=true"], "variant": "tokens", "tokens": {"items": 5, "sha256": "t", "shared": 0}}
+        tokens = {"overrides": ["model=sasrec", "model.tokens=true"], "variant": "tokens", "tokens": TOKENS}
         _write(outputs, "sasrec", _ranking(random, 10), seed=seed, **_trained(seed) | tokens)
         _write(outputs, "unisrec", _ranking(random, 8), seed=seed, **_trained(seed) | _searched())
         masked = {"mask_history": True, "variant": "masked", "selected_masked": {"settings": False, "epoch": True}}
