@@ -66,7 +66,8 @@ def main(argv: list[str]) -> int:
         show(_overview())
     elif options.kind == "runs":
         outputs = outputs_folder(options.outputs)
-        show(runs_table(catalog.filter_runs(catalog.runs(outputs), options.filters), outputs))
+        found = [*catalog.runs(outputs), *catalog.recorded_runs(outputs)]
+        show(runs_table(catalog.filter_runs(found, options.filters), outputs))
     elif options.kind == "papers":
         from llm4rec_cli.reporting.reproduction import states
         from llm4rec_cli.reporting.tables import is_wide
@@ -277,7 +278,7 @@ def runs_table(runs: Sequence[Run], outputs: Path) -> Content:
             run.state,
             _result(run),
             moment(run.written),
-            decimal(disk_usage(run.folder)),
+            decimal(disk_usage(run.folder)) if run.folder.exists() else "recorded",
             str(run.status.error or "").partition("\n")[0],
         ]
         for run in runs

@@ -22,7 +22,8 @@ from llm4rec_cli.reporting import papers
 from llm4rec_cli.reporting.contents import lettered, with_deviation
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Variant
-from llm4rec_cli.results.result import STATUS, Result, read_result
+from llm4rec_cli.results.result import STATUS, Result
+from llm4rec_cli.results.results import find_result
 
 RECORDS = "papers"  # folder of the records, under that of the runs
 PLAIN_MARKS = ("synthetic", "inside", "outside")  # written out; other marks are letters, explained below
@@ -276,7 +277,7 @@ def _is_whole(recorded: Mapping[str, Any], outputs: Path) -> bool:
 
 
 def _is_there(recorded: Mapping[str, Any], outputs: Path) -> bool:
-    return all(read_result(outputs / folder) is not None for folder in recorded["runs"])
+    return all(find_result(outputs / folder) is not None for folder in recorded["runs"])
 
 
 def recorded_lines(table: Table, size: Size, outputs: Path) -> list[Line]:
@@ -285,7 +286,7 @@ def recorded_lines(table: Table, size: Size, outputs: Path) -> list[Line]:
     all_lines: list[Line] = []
     for cell in table.cells():
         folders = [outputs / folder for folder in cells.get(cell.key, {}).get("runs", ())]
-        runs = [run for folder in folders if (run := read_result(folder)) is not None]
+        runs = [run for folder in folders if (run := find_result(folder)) is not None]
         if runs:
             all_lines += lines(table, cell, size, runs, None)
     return all_lines

@@ -136,6 +136,7 @@ class Result:
     Attributes:
         folder: the run folder; no field of metrics.json.
         draws: draw of candidates -> the run under it, of an average over draws.
+        trainer: the run that trained the evaluated weights, where it was read too.
     """
 
     schema: int = 1
@@ -187,6 +188,7 @@ class Result:
 
     folder: Path = Path()
     draws: Mapping[int, Result] = field(default_factory=dict)
+    trainer: Result | None = None
 
     @classmethod
     def of_numbers(
@@ -262,7 +264,7 @@ class Result:
         write_json(self.folder / METRICS, self.content())
 
 
-FIELDS = tuple(own.name for own in fields(Result) if own.name not in ("folder", "draws"))
+FIELDS = tuple(own.name for own in fields(Result) if own.name not in ("folder", "draws", "trainer"))
 # Entries that metrics.json has only where they are known; others are null.
 ONLY_WHERE_KNOWN = ("controls", "memorisation", "members", "training_seconds", "intervals_over_seeds")
 

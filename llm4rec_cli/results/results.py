@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.results.records import read_records, recorded
 from llm4rec_cli.results.result import STATUS, Result, read_result, read_status
 
 log = logging.getLogger(__name__)
@@ -43,14 +45,14 @@ class Results(Sequence[Result]):
             imports: whether imported weights, which have no results, are among them.
             any_model: whether runs of models that are not installed are, which are otherwise left out with a warning.
         """
-        found = []
+        found: list[tuple[float, Result]] = [(record.finished, record) for record in read_records(outputs)]
         for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
             with suppress(FileNotFoundError):  # another process has just restarted it
                 result = read_result(path.parent)
                 if result is not None and (imports or read_status(path.parent).command != IMPORT):
                     found.append((path.stat().st_mtime, result))
-        newest_first = [result for _, result in sorted(found, key=lambda run: -run[0])]
-        return cls(newest_first if any_model else filter(_is_installed, newest_first))
+        newest_first = [result for _, result in sorted(found, key=lambda run: (-run[0], run[1].folder))]
+        return cls(_with_trainers(newest_first if any_model else filter(_is_installed, newest_first)))
 
     def select(self, condition: Callable[[Result], bool]) -> Results:
         """Return those that meet a condition."""
@@ -64,6 +66,15 @@ class Results(Sequence[Result]):
         return {variant: without_copies(runs) for variant, runs in by_seed.items()}
 
 
+def _with_trainers(results: Iterable[Result]) -> Iterator[Result]:
+    """Yield the results; evaluations of trained weights with the run that trained them, if it is among them."""
+    results = list(results)
+    by_address = {result.address.as_posix(): result for result in results}
+    for result in results:
+        trainer = by_address.get(result.trained_run or "")
+        yield replace(result, trainer=trainer) if trainer else result
+
+
 def _is_installed(result: Result) -> bool:
     if result.model not in model_names():
         log.warning("%s is left out: there is no model '%s' here", result.folder, result.model)
@@ -71,12 +82,17 @@ def _is_installed(result: Result) -> bool:
     return True
 
 
+def find_result(folder: Path) -> Result | None:
+    """Return the finished run in a folder, or recorded of it; None if there is none."""
+    return read_result(folder) or recorded(folder)
+
+
 def depends_on_seed(result: Result) -> bool:
     """Return whether a run's numbers depend on the seed, as far as its model is known; of a combination, if those of a
     member do."""
     if result.model not in model_names():
         return True
-    members = [read_result(Path(folder)) for folder in result.members or ()]
+    members = [find_result(result.outputs / folder) for folder in result.members or ()]
     known = [member for member in members if member is not None]
     if members and len(known) == len(members):
         return any(map(depends_on_seed, known))

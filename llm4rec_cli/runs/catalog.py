@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.results.records import read_records
 from llm4rec_cli.results.result import LOCK, METRICS, STATUS, Result, Status, read_status, result_of
 
 STATES = ("done", "failed", "running", "killed", "unreadable")
@@ -53,6 +54,13 @@ def runs(outputs: Path) -> list[Run]:
     folders = [path.parent for path in outputs.glob("*/*/*/seed*/status.json")]
     run_folders = [f for f in folders if re.fullmatch(r"seed-?\d+-\w+", f.name) and not _linked(f, outputs)]
     return sorted(map(read_run, run_folders), key=lambda run: (-run.written, run.folder))
+
+
+def recorded_runs(outputs: Path) -> list[Run]:
+    """Return the recorded runs in a folder, newest first; nothing of them is on disk besides their record."""
+    done = Status(status="done")
+    recorded = [Run(record.folder, done.status, done, record, record.finished) for record in read_records(outputs)]
+    return sorted(recorded, key=lambda run: (-run.written, run.folder))
 
 
 def read_run(folder: Path) -> Run:
