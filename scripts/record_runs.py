@@ -1,9 +1,9 @@
-"""Record finished runs for the documentation: their numbers and settings, without predictions, weights or paths.
+"""Record finished runs for the documentation: their numbers, settings and ranks, without weights, texts or paths.
 
-python scripts/record_runs.py OUTPUTS      copies every finished run under OUTPUTS into docs/recorded/, what llm4rec
-                                           reproduce has recorded of the papers' tables, and the trials of searches
-python scripts/record_runs.py OUTPUTS --ranks      also the rank of each test target: docs/recorded/ranks/ has a table
-                                           for each dataset and task, with two columns a run
+python scripts/record_runs.py OUTPUTS      adds every finished run under OUTPUTS to docs/recorded/: a line of
+                                           DATASET.jsonl; in ranks/ the place of each target, or the predicted rating;
+                                           what llm4rec reproduce has recorded of the papers' tables; the trials of
+                                           searches. A run that is recorded already is replaced.
 """
 
 from __future__ import annotations
@@ -14,66 +14,83 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import NOT_HASHED
-from llm4rec_cli.files import write_json, write_text
+from llm4rec_cli.data.slices import SLICE
+from llm4rec_cli.files import write_atomic, write_json, write_text
 from llm4rec_cli.reporting.reproduction import RECORDS
-from llm4rec_cli.reporting.stored_settings import config_of
 from llm4rec_cli.reporting.variants import Variant, variants
-from llm4rec_cli.runs.catalog import CONFIG, METRICS, PREDICTIONS, STATUS, finished_runs, prediction_columns
+from llm4rec_cli.results.records import OWN, RANKS, ranks_name
+from llm4rec_cli.results.result import STATUS, Result
+from llm4rec_cli.results.results import Results
 
 RECORDED = Path(__file__).parents[1] / "docs/recorded"
+EXAMPLE = ["user_id", "target"]
+FACTS = ("n_candidates", "rating")  # columns of answers that all runs on the same examples share, besides the slices
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("outputs", type=Path)
-    parser.add_argument("--ranks", action="store_true")
-    arguments = parser.parse_args()
-    record(arguments.outputs, RECORDED)
-    if arguments.ranks:
-        record_ranks(arguments.outputs, RECORDED / "ranks")
+    outputs = parser.parse_args().outputs.resolve()  # as members of ensembles are stored
+    record(outputs, RECORDED)
+    for result in Results.under(outputs):
+        record_ranks(result, RECORDED / RANKS)
 
 
 def record(outputs: Path, recorded: Path) -> None:
-    """Write metrics.json, config.yaml and status.json of every finished run to the same place under another folder."""
-    outputs = outputs.resolve()  # as members of ensembles are stored
-    for variant in variants(finished_runs(outputs)):
-        for folder, metrics in variant.runs:
-            to = recorded / folder.relative_to(outputs)
-            to.mkdir(parents=True, exist_ok=True)
-            write_json(to / METRICS, json.loads(json.dumps(_numbers(metrics, variant)).replace(f"{outputs}/", "")))
-            settings = yaml.safe_dump(_without(config_of(folder), neutral_keys(), ""), sort_keys=False)
-            write_text(to / CONFIG, settings.replace(f"{outputs}/", ""))  # members of an ensemble
-            write_json(to / STATUS, {"status": "done"})
-    for file in (outputs / RECORDS).glob("*/*.json"):
-        write_json(recorded / file.relative_to(outputs), json.loads(file.read_text(encoding="utf-8")))
-    for file in (outputs / "tune").glob("*/tuning.json"):
-        search = json.loads(file.read_text(encoding="utf-8"))
-        write_json(
-            recorded / "searches" / f"{file.parent.name}.json",
-            search | {"overrides": _without_neutral(search["overrides"])},
-        )
+    """Write a line for every finished run to the table of its dataset, and the records of paper tables and searches."""
+    by_dataset: dict[str, dict[str, str]] = {}
+    for variant in variants(Results.under(outputs)):
+        for run in variant.runs:
+            line = json.dumps(_record(run, variant), separators=(",", ":"), ensure_ascii=False)
+            by_dataset.setdefault(run.dataset, {})[run.address.as_posix()] = line.replace(f"{outputs}/", "")
+    for dataset, lines in by_dataset.items():
+        file = recorded / f"{dataset}.jsonl"
+        known = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        merged = {_address(json.loads(line)["metrics"]): line for line in known} | lines
+        write_text(file, "".join(f"{merged[address]}\n" for address in sorted(merged)))
+    for source in (outputs / RECORDS).glob("*/*.json"):
+        write_json(recorded / source.relative_to(outputs), json.loads(source.read_text(encoding="utf-8")))
+    for source in (outputs / "tune").glob("*/tuning.json"):
+        search = json.loads(source.read_text(encoding="utf-8"))
+        to = recorded / "searches" / f"{source.parent.name}.json"
+        write_json(to, search | {"overrides": _without_neutral(search["overrides"])})
 
 
-def record_ranks(outputs: Path, ranks: Path) -> None:
-    """Add `n_better` and `n_tied` of each test target of every finished ranking to the table of its data and task."""
-    ranks.mkdir(parents=True, exist_ok=True)
-    for folder, metrics in finished_runs(outputs.resolve()):
-        if metrics["split"] != "test" or "n_tied" not in prediction_columns(folder / PREDICTIONS):
-            continue
-        targets = pd.read_parquet(folder / PREDICTIONS, columns=["user_id", "target", "n_better", "n_tied"])
-        file = ranks / f"{metrics['dataset']}-{metrics['task']}-{metrics['protocol']}.parquet"
-        table = pd.read_parquet(file) if file.exists() else targets[["user_id", "target"]]
-        run = f"{metrics['model']}/{folder.name}"
-        named = targets.rename(columns={name: f"{run}/{name}" for name in ("n_better", "n_tied")})
-        known = table.drop(columns=[name for name in named.columns[2:] if name in table])
-        # Users who are not in both keep their rows: other filters of a dataset leave others.
-        merged = known.merge(named, on=["user_id", "target"], how="outer", sort=True)
-        merged.convert_dtypes().to_parquet(file, compression="zstd", index=False)
+def _record(run: Result, variant: Variant) -> dict[str, Any]:
+    """Return what is recorded of a run: without neutral settings, and with what follows from the answers of several
+    seeds."""
+    metrics = run.content() | {"overrides": _without_neutral(run.overrides)}
+    if len(variant.runs) > 1:
+        metrics["intervals_over_seeds"] = {"seeds": variant.seeds, "intervals": variant.intervals}
+    finished = int((run.folder / STATUS).stat().st_mtime)
+    return {"finished": finished, "metrics": metrics, "config": _without(run.settings.content, neutral_keys(), "")}
+
+
+def _address(metrics: dict[str, Any]) -> str:
+    return "{model}/{dataset}/{task}/seed{seed}-{config_hash}".format(**metrics)
+
+
+def record_ranks(run: Result, ranks: Path) -> None:
+    """Add the places of the targets of a test run, or its predicted ratings, to the table of its examples."""
+    own = [name for name in OWN if name in run.columns]
+    if run.split != "test" or not run.columns.issuperset(EXAMPLE) or "reference" in run.columns or not own:
+        return
+    shared = [name for name in sorted(run.columns) if name in FACTS or name.startswith(SLICE)]
+    answers = run.answers([*EXAMPLE, *shared, *own])
+    if answers.duplicated(EXAMPLE).any():  # several candidate orders of an example
+        return
+    file, of_run = ranks / ranks_name(run), {name: f"{run.address.as_posix()}/{name}" for name in own}
+    table = pd.read_parquet(file) if file.exists() else answers[EXAMPLE]
+    table = table.drop(columns=[*of_run.values()], errors="ignore")
+    new = [name for name in shared if name not in table]
+    # Users who are not in both keep their rows: other filters of a dataset leave others.
+    merged = table.merge(answers[[*EXAMPLE, *new, *own]].rename(columns=of_run), on=EXAMPLE, how="outer", sort=True)
+    compact = merged.convert_dtypes()
+    write_atomic(file, lambda path: compact.to_parquet(path, compression="zstd", index=False))
 
 
 def neutral_keys() -> frozenset[str]:
@@ -81,19 +98,12 @@ def neutral_keys() -> frozenset[str]:
     return keys_with_role(*NOT_HASHED)
 
 
-def _numbers(metrics: dict[str, Any], variant: Variant) -> dict[str, Any]:
-    """Return metrics.json without neutral overrides, and with what follows from the predictions of several seeds."""
-    typed = _without_neutral(metrics["overrides"])
-    over_seeds = {"seeds": variant.seeds, "intervals": variant.intervals}
-    return metrics | {"overrides": typed} | ({"intervals_over_seeds": over_seeds} if len(variant.runs) > 1 else {})
-
-
-def _without_neutral(overrides: list[str]) -> list[str]:
+def _without_neutral(overrides: Any) -> list[str]:
     """Return the overrides that change numbers."""
     return [override for override in overrides if key_typed(override) not in neutral_keys()]
 
 
-def _without(settings: dict[str, Any], keys: frozenset[str], above: str) -> dict[str, Any]:
+def _without(settings: Any, keys: frozenset[str], above: str) -> dict[str, Any]:
     """Return nested settings without these keys."""
     return {
         name: _without(value, keys, f"{above}{name}.") if isinstance(value, dict) else value

@@ -19,6 +19,7 @@ from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, PairedValues, pair_runs, problems_of_protocols, shared_metrics
 from llm4rec_cli.reporting.runs import MIN_SEEDS, is_trained, is_tunable, shown_as, title, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.tables import Content
+from llm4rec_cli.results.records import WITHOUT_RANKS
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import Results, named_results
 
@@ -165,6 +166,8 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     named = None if over is None else opponent
     other_protocols = _protocol_checks(run, runs, named, metric) if has_times else ()
     checks = [*_own_checks(run, a, b, parts), *other_protocols]
+    if over is None:
+        checks += _stronger_floor(_same_examples(run, runs), opponent, metric)
     return Audit(metric, b, a, parts, checks, list(_known(run, a, b, runs, parts)), has_times)
 
 
@@ -203,7 +206,7 @@ def _opponent(run: Result, runs: Sequence[Result], over: str | None, metric: str
     """
     others = [other for other in _same_examples(run, runs) if other.variant != run.variant]
     if over is None:
-        floor = _strongest_floor(others, metric)
+        floor = _strongest_floor(others, metric, with_answers=True)
         if floor is None:
             raise RunError(
                 f"no floor was evaluated on the examples of {run.folder}", "train it with its floors: task.floors"
@@ -227,9 +230,14 @@ def _same_examples(run: Result, runs: Iterable[Result]) -> list[Result]:
     return [other for other in same if other.settings.with_effect(("dataset",)) == settings]
 
 
-def _strongest_floor(others: Iterable[Result], metric: str) -> Result | None:
-    """Return the floor with the highest metric among these runs; None if none has it."""
-    floors = [o for o in others if config_class(o.model).floor and metric in o.intervals]
+def _strongest_floor(others: Iterable[Result], metric: str, with_answers: bool = False) -> Result | None:
+    """Return the floor with the highest metric among these runs; None if none has it.
+
+    Args:
+        with_answers: only floors whose answers are stored, where there are any.
+    """
+    floors = [other for other in others if config_class(other.model).floor and metric in other.intervals]
+    floors = ([floor for floor in floors if floor.columns] or floors) if with_answers else floors
     return max(floors, key=lambda floor: floor.metrics[metric], default=None)
 
 
@@ -292,6 +300,14 @@ def _own_checks(
     elif names:
         outside = f"the gain outside {', '.join(names)}"
         yield _above_zero("gain outside accidental slices", outside, by_name[ELSEWHERE])
+
+
+def _stronger_floor(same_examples: Iterable[Result], compared: Result, metric: str) -> Iterator[Check]:
+    """Yield that a stronger floor than the compared one cannot be paired, as it was recorded without ranks."""
+    strongest = _strongest_floor(same_examples, metric)
+    if strongest and strongest.metrics[metric] > compared.metrics[metric]:
+        numbers = f"{strongest.metrics[metric]:.4f}, above {compared.metrics[metric]:.4f}"
+        yield Check("no stronger floor", False, f"{strongest.name} has {numbers}, and is {WITHOUT_RANKS}")
 
 
 def _leaks(run: Result) -> bool:

@@ -12,6 +12,7 @@ from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
+from llm4rec_cli.results.records import WITHOUT_RANKS, Recorded
 from llm4rec_cli.results.result import Result
 
 if TYPE_CHECKING:
@@ -200,6 +201,8 @@ def _answer_columns(runs: Sequence[Result]) -> tuple[str, ...]:
     for columns in ANSWER_COLUMNS:
         if all(run.columns.issuperset(columns) for run in runs):
             return columns
+    if unranked := [run for run in runs if isinstance(run, Recorded) and not run.columns]:
+        raise UsageError(f"{unranked[0].folder} is {WITHOUT_RANKS}", "run it again, or compare runs that have them")
     without = (run for run in runs if not any(run.columns.issuperset(columns) for columns in ANSWER_COLUMNS))
     raise UsageError(
         f"{next(without, runs[1]).folder} has no predictions to pair",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 RECORDS, RANKS = "*.jsonl", "ranks"
 OWN = ("n_better", "n_tied", "prediction")  # columns of answers that a table of ranks has for each run
+NULLABLE = {"Int64": "int64", "Float64": "float64", "boolean": "bool"}  # where other runs have other examples
 WITHOUT_RANKS = "recorded without ranks"
 
 
@@ -62,12 +63,13 @@ class Recorded(Result):
 
         if not self.columns:
             raise RunError(f"{self.name} is {WITHOUT_RANKS}", "run it again: inspect its config with llm4rec report")
-        own = {f"{self.address.as_posix()}/{name}": name for name in OWN if name in self.columns}
-        wanted = self.columns if columns is None else columns
-        stored = {name: stored for stored, name in own.items()}
+        stored = {
+            name: f"{self.address.as_posix()}/{name}" if name in OWN else name for name in columns or self.columns
+        }
         with readable(self.ranks):
-            table = pd.read_parquet(self.ranks, columns=[stored.get(name, name) for name in sorted(wanted)])
-        return table.rename(columns=own).dropna(subset=[name for name in own.values() if name in wanted])
+            table = pd.read_parquet(self.ranks, columns=[*stored.values()]).set_axis([*stored], axis=1)
+        own = table.dropna(subset=[name for name in OWN if name in table])
+        return own.astype({name: NULLABLE[kind] for name, kind in own.dtypes.astype(str).items() if kind in NULLABLE})
 
 
 @cache
