@@ -1,6 +1,7 @@
 """`llm4rec report`: finished runs side by side, averaged over seeds, and compared with the papers.
 
-llm4rec report                                          on the terminal, from an overview of methods × tasks on
+llm4rec report                                          an overview, methods × tasks; up to three tables in full
+llm4rec report --all                                    all tables, deviations and comparisons with papers
 llm4rec report --wide                                   with all columns, on lines of any length
 llm4rec report model=unisrec,sasrec dataset=amazon2018-scientific split=test
 llm4rec report --html report.html                       one self-contained page with plots
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from llm4rec_cli.reporting.variants import Group
 
 
+MOST_TABLES = 3  # that are shown in full without --all
+
+
 def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     root = Path(options.outputs).expanduser()
@@ -76,6 +80,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("report", __doc__)
     parser.add_argument("filters", nargs="*", metavar="key=value", help=f"only these runs; keys: {', '.join(FILTERS)}")
+    parser.add_argument("--all", action="store_true", help="all tables, where there are more than three")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--markdown", action="store_true", help="Markdown tables")
     output.add_argument("--csv", action="store_true", help="one table of comma-separated values")
@@ -109,7 +114,7 @@ def _contents(
         RunError: there is nothing to show.
     """
     from llm4rec_cli.reporting import chat, contents, matrix
-    from llm4rec_cli.reporting.tables import joined
+    from llm4rec_cli.reporting.tables import Content, joined
 
     if options.slices:
         if not (on_slices := [content for group in comparable if (content := contents.slices(group))]):
@@ -133,7 +138,11 @@ def _contents(
             )
         return [*comparisons, *related]
     on_terminal = not (options.markdown or options.latex)
-    overview = list(map(matrix.content, matrix.matrices(comparable))) if on_terminal else []
+    overview = matrix.overview(comparable, options.all) if on_terminal else []
+    if on_terminal and len(comparable) > MOST_TABLES and not options.all:
+        n_rows = sum(len(group.members) for group in comparable)
+        more = "--all; or name a dataset and task; or --html FILE, --papers, --slices, --costs, --claims"
+        return [*overview, Content("", [], [], [f"not shown: {len(comparable)} tables of {n_rows} variants: {more}"])]
     chats = [content for group in comparable for content in chat.tables(group)]
     return [*overview, *map(contents.results, comparable), *chats, *comparisons]
 

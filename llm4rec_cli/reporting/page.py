@@ -21,6 +21,7 @@ class Section:
 
     Attributes:
         name: the section's id, for links.
+        headline: the metric that stays in view where the table scrolls, if any.
         results: table of results, with the row numbers by which plots refer to variants.
         deviations: deviations from the papers, in the order of their numbers.
         papers: comparisons with the papers, if any.
@@ -32,6 +33,7 @@ class Section:
     """
 
     name: str
+    headline: str | None
     results: Content
     deviations: Sequence[str]
     papers: Content | None
@@ -46,7 +48,7 @@ def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> s
     """Return the page as HTML.
 
     Args:
-        claims: verdicts on the papers' claims; without rows if there are none.
+        claims: verdicts on the papers' claims; those that no run bears on are left out.
         own: a user's CSV file of published numbers.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -59,14 +61,14 @@ def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> s
     templates.filters["element"] = Markup
     overview = matrices(groups)
     shown = {column.group.title for matrix in overview for column in matrix.columns}
+    judged = [dict(zip(claims.columns, row, strict=True)) for row in claims.rows]
     sections = [_section(group, f"g{i}", own) for i, group in enumerate(groups, start=1)]
     return templates.get_template("report.html").render(
         matrices=overview,
         names={section.results.title: section.name for section in sections},
         sections=sections,
         elsewhere=[section for section in sections if section.results.title not in shown],
-        claims=[dict(zip(claims.columns, row, strict=True)) for row in claims.rows],
-        NOT_RUN=Verdict.not_run.value,
+        claims=[claim for claim in judged if claim["numbers"] or claim["verdict"] != Verdict.not_run.value],
     )
 
 
@@ -75,6 +77,7 @@ def _section(group: Group, name: str, own: Path | None) -> Section:
     numbered = [[str(i), *row] for i, row in enumerate(table.rows, start=1)]
     return Section(
         name=name,
+        headline=group.headline_metric,
         results=Content(table.title, ["#", *table.columns], numbered, notes(group)),
         deviations=group.deviations(),
         papers=paper_comparisons(group, own),

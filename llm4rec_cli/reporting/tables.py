@@ -106,6 +106,9 @@ def show(*tables: Content) -> None:
     for i, content in enumerate(tables):
         if i > 0:
             print()
+        if not content.columns:
+            say(*content.notes)
+            continue
         shown, layout = _fitted(content, _console().width)
         _console(layout.width).print(_table(shown, layout))
         left_out = [name for i, name in enumerate(shown.columns) if i not in layout.columns]

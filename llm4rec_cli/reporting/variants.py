@@ -14,7 +14,7 @@ from typing import Any
 
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.metrics import direction
-from llm4rec_cli.labels import CONTROL
+from llm4rec_cli.labels import CONTROL, SELECTED_MASKED, SELECTED_UNMASKED
 from llm4rec_cli.reporting.answers import interval_over_seeds
 from llm4rec_cli.reporting.runs import (
     default_metrics,
@@ -77,6 +77,24 @@ class Variant:
     def is_trained(self) -> bool:
         """Whether its numbers rest on a training, here or in another system."""
         return is_trained(self.first_run)
+
+    @property
+    def is_mismatched(self) -> bool:
+        """Whether settings or epochs were chosen by rankings under another mask than that of the evaluation."""
+        return not {SELECTED_MASKED, SELECTED_UNMASKED}.isdisjoint(self.labels)
+
+    @property
+    def validation(self) -> float | None:
+        """The validation score by which its checkpoints were selected, averaged over seeds, in the metric's own sign;
+        of a rule, that of the search on these data which chose its settings. None where it is not known."""
+        trained = [run if run.training else run.trainer for run in self.runs]
+        by_seed = [run.training or {} if run else {} for run in trained]
+        scores = [value for own in by_seed for name, value in own.items() if name.startswith("valid_")]
+        if len(scores) == len(self.runs):
+            return statistics.fmean(scores)
+        tuning = self.first_run.tuning
+        is_of_rule = tuning is not None and tuning.dataset == self.first_run.dataset and not self.is_trained
+        return tuning.score if tuning and is_of_rule else None
 
     @property
     def is_control(self) -> bool:

@@ -19,8 +19,11 @@ WHOLE = 40_000  # characters of an output that is kept as it is
 # Times, sizes on disk and folders, which differ from one checkout or machine to the next.
 PASSING = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|\d[\d.,]* (?:bytes|kB|MB)")
 SASREC, UNISREC = "sasrec/shop/sequential/seed0-plain", "unisrec/shop/sequential/seed0-plain"
+RULE = "transition_text/amazon2018-scientific/sequential/seed0-16f6b3370c"
+UNISREC_RECORDED = "unisrec/amazon2018-scientific/sequential/seed0-afb2877f82"
 OF_RUNS = {
     "report": "report",
+    "report-all": "report --all",
     "report-csv": "report --csv",
     "report-markdown": "report --markdown",
     "report-latex": "report --latex dataset=shop task=sequential",
@@ -45,16 +48,23 @@ OF_RUNS = {
     "list-runs-filtered": "list runs model=unisrec,chatgptrec status=done --wide",
 }
 OF_RECORDS = {
-    "recorded": "report --wide",
+    "recorded": "report",
+    "recorded-all": "report --all --wide",
+    "recorded-one": "report dataset=amazon2018-scientific",
     "recorded-csv": "report --csv",
     "recorded-papers": "report --papers",
     "recorded-papers-csv": "report --papers --csv",
     "recorded-slices": "report --slices --csv",
     "recorded-costs": "report --costs --csv",
     "recorded-draws": "report --draws --csv task=direct,sequential",
+    "recorded-claims": "report --claims",
+    "recorded-claims-csv": "report --claims --csv",
+    "recorded-compare": f"compare {RULE} {UNISREC_RECORDED} --seeds --ratio",
+    "recorded-inspect": f"inspect result {UNISREC_RECORDED}",
     "recorded-latex": "report --latex dataset=ml-100k",
     "recorded-rating": "report dataset=ml-100k task=rating",
     "recorded-list": "list papers",
+    "recorded-list-runs": "list runs dataset=mind-small-5k --wide",
 }
 
 

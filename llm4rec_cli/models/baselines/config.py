@@ -286,6 +286,8 @@ class TransitionGraphConfig(FloorConfig):
 class SASRecConfig(TransformerConfig):
     """Self-attentive sequential recommendation over item ids (ICDM 2018)."""
 
+    named_settings: ClassVar[tuple[str, ...]] = ("tokens",)
+
     tokens: bool = False  # add the mean of an item's token vectors to its id vector
 
     def problems(self, config: Config) -> Iterator[UsageError]:
