@@ -152,8 +152,8 @@ def report(
         RunError: no run matches.
         UsageError: a filter or a metric is unknown.
     """
-    from llm4rec_cli.reporting.frames import report_frame
-    from llm4rec_cli.reporting.selection import select_groups
+    from llm4rec_cli.results.frames import report_frame
+    from llm4rec_cli.results.selection import select_groups
 
     with _typed_errors():
         return report_frame(select_groups(Path(outputs).expanduser(), filters, metrics, draws))
@@ -161,8 +161,8 @@ def report(
 
 def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, progress: bool) -> pd.DataFrame:
     """Return what a command evaluates, of the config that these overrides compose, as one table."""
-    from llm4rec_cli.reporting.frames import evaluations_frame
-    from llm4rec_cli.reporting.selection import problems_of_metrics
+    from llm4rec_cli.results.frames import evaluations_frame
+    from llm4rec_cli.results.selection import problems_of_metrics
     from llm4rec_cli.training.evaluate import evaluate_trained, train_and_evaluate
 
     if isinstance(metrics, str):

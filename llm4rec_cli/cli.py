@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verbose:
         os.environ["LLM4REC_VERBOSE"] = "1"  # launch.VERBOSE
     if "--wide" in rest:
-        from llm4rec_cli.reporting.tables import WIDE
+        from llm4rec_cli.results.tables import WIDE
 
         os.environ[WIDE] = "1"  # also for the processes of a sweep
     rest = [argument for argument in rest if argument not in ("-v", "--verbose", "--wide")]

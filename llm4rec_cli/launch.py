@@ -222,8 +222,8 @@ def _run_sweep(start: Callable[[], None], outcomes: Path) -> int:
 
 
 def _summarise(folder: Path) -> int:
-    from llm4rec_cli.reporting.runs import shared
-    from llm4rec_cli.reporting.tables import Content, say, show
+    from llm4rec_cli.results.tables import Content, say, show
+    from llm4rec_cli.results.words import shared
 
     outcomes = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
     in_all_jobs = shared([o["overrides"] for o in outcomes]) if outcomes else []

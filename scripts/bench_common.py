@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from llm4rec_cli.arithmetic import product
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import quoted
-from llm4rec_cli.reporting import tables
+from llm4rec_cli.results import tables
 from llm4rec_cli.runs.spec import RunSpec
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # these decide the rate of matrix products

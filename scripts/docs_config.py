@@ -24,7 +24,7 @@ from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.config.walk import Declaration
-from llm4rec_cli.reporting.tables import markdown
+from llm4rec_cli.results.tables import markdown
 
 CONF = Path(__file__).parents[1] / "conf"
 SHOWN = {"trainer": "default", "llm": "local", "enrichment": "default"}  # the option whose values are shown

@@ -41,8 +41,8 @@ from llm4rec_cli.data import readers  # noqa: E402
 from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
 from llm4rec_cli.labels import LABELS  # noqa: E402
 from llm4rec_cli.launch import WITH_OPTIONS  # noqa: E402
-from llm4rec_cli.reporting import reproduction  # noqa: E402
-from llm4rec_cli.reporting.tables import markdown  # noqa: E402
+from llm4rec_cli.results.tables import markdown  # noqa: E402
+from llm4rec_cli.studies import reproduction  # noqa: E402
 
 RECORDED, BAD_INPUT = ROOT / "docs/recorded", ROOT / "tests/data/bad/cases.yaml"
 PART = re.compile(r"\*Filled in when the site is built \(`bash scripts/build_docs\.sh`\): (.+?)\.\*")

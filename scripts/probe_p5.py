@@ -22,7 +22,7 @@ from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.models.p5.filler import FieldValues
 from llm4rec_cli.models.p5.model import P5
 from llm4rec_cli.models.shared.seq2seq import Groups, pack_batch
-from llm4rec_cli.reporting import tables
+from llm4rec_cli.results import tables
 from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec

@@ -31,7 +31,7 @@ from llm4rec_cli.models.prompt4nr.model import Prompt4NR
 from llm4rec_cli.models.prompt4nr.sequences import clean_title
 from llm4rec_cli.models.prompt4nr.warm_up import mask_tokens
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
-from llm4rec_cli.reporting import tables
+from llm4rec_cli.results import tables
 from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec

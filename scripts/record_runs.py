@@ -20,11 +20,11 @@ from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.files import write_atomic, write_json, write_text
-from llm4rec_cli.reporting.reproduction import RECORDS
-from llm4rec_cli.reporting.variants import Variant, variants
 from llm4rec_cli.results.records import OWN, RANKS, ranks_name
 from llm4rec_cli.results.result import STATUS, Result
 from llm4rec_cli.results.results import Results
+from llm4rec_cli.results.variants import Variant, variants
+from llm4rec_cli.studies.reproduction import RECORDS
 
 RECORDED = Path(__file__).parents[1] / "docs/recorded"
 EXAMPLE = ["user_id", "target"]

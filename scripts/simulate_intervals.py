@@ -22,7 +22,7 @@ from scipy import stats
 
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.ranking import expected_ndcg
-from llm4rec_cli.reporting.tables import Content, markdown, show
+from llm4rec_cli.results.tables import Content, markdown, show
 
 Floats = NDArray[np.floating[Any]]
 COLUMNS = ("users", "seeds", "seed/user", "case", "coverage", "false B > A", "width")

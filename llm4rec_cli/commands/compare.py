@@ -46,11 +46,11 @@ import argparse
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import UsageError, raise_first
-from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS
+from llm4rec_cli.results.pairing import PROTOCOL_KEYS
 from llm4rec_cli.results.result import Result
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
 
     from llm4rec_cli.evaluation.paired import as_one_family
-    from llm4rec_cli.reporting.draws import over_draws
-    from llm4rec_cli.reporting.pairing import problems_of_protocols, shared_metrics
+    from llm4rec_cli.results.draws import over_draws
+    from llm4rec_cli.results.pairing import problems_of_protocols, shared_metrics
     from llm4rec_cli.results.results import Results, named_results
 
     outputs = Path(options.outputs).expanduser()
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int:
         options.ratio,
     )
     if options.json:
-        from llm4rec_cli.reporting.tables import json_text
+        from llm4rec_cli.results.tables import json_text
 
         print(json_text(_as_json(comparison), indent=2))
     elif options.markdown:
@@ -193,7 +193,7 @@ def _pair(
     """Compare A with another run, over the seeds of each."""
     from llm4rec_cli.data.streams import stream
     from llm4rec_cli.evaluation.paired import paired_differences
-    from llm4rec_cli.reporting.pairing import pair_runs
+    from llm4rec_cli.results.pairing import pair_runs
 
     values = pair_runs([*side_a.values()], [*side_b.values()], metrics, targets)
     differences = paired_differences(values.a, values.b, values.user, stream(0, "compare: permutation"), margin)
@@ -239,7 +239,7 @@ def _seeds(runs: Sequence[Result], finished: Iterable[Result], outputs: Path) ->
     Raises:
         UsageError: there is only one, or they are not paired with the first run.
     """
-    from llm4rec_cli.reporting.pairing import problems_of_protocols
+    from llm4rec_cli.results.pairing import problems_of_protocols
     from llm4rec_cli.results.results import Results, depends_on_seed
 
     variants = Results(finished).by_variant()
@@ -321,7 +321,8 @@ def _signed(interval: tuple[float, float]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return the notes below the table: the runs, the number of users, the test, and caveats."""
-    from llm4rec_cli.reporting.runs import (
+    from llm4rec_cli.results.results import depends_on_seed
+    from llm4rec_cli.results.words import (
         SYNTHETIC_NOTE,
         count_in_words,
         shared,
@@ -329,7 +330,6 @@ def _notes(comparison: Comparison) -> list[str]:
         tuning_budget,
         tuning_in_words,
     )
-    from llm4rec_cli.results.results import depends_on_seed
 
     runs, labels_of = comparison.runs, comparison.labels
     in_all_runs = shared(labels_of)
@@ -378,22 +378,22 @@ def _notes(comparison: Comparison) -> list[str]:
 
 
 def _print_table(comparison: Comparison) -> None:
-    from llm4rec_cli.reporting.runs import title
-    from llm4rec_cli.reporting.tables import Content, show
+    from llm4rec_cli.results.tables import Content, show
+    from llm4rec_cli.results.words import title
 
     rows, notes = _rows(comparison), _notes(comparison)
     show(Content(title(comparison.runs[0]), _columns(comparison), rows, notes, spare=SPARE))
 
 
 def _print_markdown(comparison: Comparison) -> None:
-    from llm4rec_cli.reporting.runs import title
-    from llm4rec_cli.reporting.tables import markdown
+    from llm4rec_cli.results.tables import markdown
+    from llm4rec_cli.results.words import title
 
     print(markdown(_columns(comparison), _rows(comparison)))
     print("\n" + "\n".join(f"- {note}" for note in [title(comparison.runs[0]), *_notes(comparison)]))
 
 
-def _as_json(comparison: Comparison) -> dict[str, Any]:
+def _as_json(comparison: Comparison) -> Mapping[str, object]:
     """Return the comparison of A with B, and those with the other runs under `others`."""
     from llm4rec_cli.evaluation.paired import PERMUTATIONS
 
@@ -416,13 +416,13 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _run_as_json(run: Result, side: Mapping[int, Result], labels: Sequence[str]) -> dict[str, Any]:
-    from llm4rec_cli.reporting.runs import shown_as
+def _run_as_json(run: Result, side: Mapping[int, Result], labels: Sequence[str]) -> Mapping[str, object]:
+    from llm4rec_cli.results.words import shown_as
 
     facts = {"run": str(run.folder), "model": shown_as(run), "seed": run.seed}
     draws = {draw: str(drawn.folder) for draw, drawn in run.draws.items()}
     return {**facts, **({"draws": draws} if draws else {}), "seeds": list(side), "labels": labels}
 
 
-def _pair_as_json(pair: Pair) -> dict[str, Any]:
+def _pair_as_json(pair: Pair) -> Mapping[str, object]:
     return {"metrics": {name: dataclasses.asdict(d) for name, d in pair.metrics.items()}, "by_seed": pair.by_seed}

@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
             print(finding, flush=True)
     wrong = sum(finding.state == WRONG for finding in findings)
     if options.json:
-        from llm4rec_cli.reporting.tables import json_text
+        from llm4rec_cli.results.tables import json_text
 
         print(json_text({"llm4rec": __version__, "wrong": wrong, "findings": list(map(asdict, findings))}, indent=2))
     else:

@@ -49,8 +49,8 @@ def show(config: Config, dataset: RecDataset, items: ItemRequests, tokens: ItemT
     """Print two tables: a summary of requests and tokens, and the tokens of some items."""
     from llm4rec_cli.data.tokens import SLOTS, with_tokens
     from llm4rec_cli.llm.requests import Status
-    from llm4rec_cli.reporting.tables import Content
-    from llm4rec_cli.reporting.tables import show as show_tables
+    from llm4rec_cli.results.tables import Content
+    from llm4rec_cli.results.tables import show as show_tables
 
     manifest = with_tokens(dataset, tokens.tokens).manifest["tokens"]
     status = Counter(tokens.status)

@@ -45,9 +45,9 @@ def main(argv: list[str]) -> int:
     if options.outputs and "paths.outputs" in typed:
         raise UsageError("--outputs and paths.outputs both name the folder of the runs", "leave --outputs out")
 
-    from llm4rec_cli.reporting.runs import results_table
-    from llm4rec_cli.reporting.tables import show
     from llm4rec_cli.results.results import named_results
+    from llm4rec_cli.results.tables import show
+    from llm4rec_cli.results.words import results_table
     from llm4rec_cli.runs.ensembles import ensemble_overrides
 
     outputs = Path(options.outputs or typed.get("paths.outputs", "outputs").strip("'\"")).expanduser()

@@ -7,7 +7,7 @@ was trained with the fewest other settings.
 from __future__ import annotations
 
 from llm4rec_cli.config.compose import Composed
-from llm4rec_cli.reporting.summary import show, show_next
+from llm4rec_cli.results.summary import show, show_next
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training.evaluate import evaluate_trained

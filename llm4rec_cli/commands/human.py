@@ -83,14 +83,14 @@ def _words(text: str) -> list[str]:
 
 
 def _export(**options: Any) -> None:
-    from llm4rec_cli.human.export import export
+    from llm4rec_cli.studies.human.export import export
 
     export(**options)
 
 
 def _score(folder: Path, sheets: Sequence[Path], form: str) -> None:
-    from llm4rec_cli.human import render
-    from llm4rec_cli.human.score import score
+    from llm4rec_cli.studies.human import render
+    from llm4rec_cli.studies.human.score import score
 
     result, file = score(folder, sheets)
     render.show(result, file, form)

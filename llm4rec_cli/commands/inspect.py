@@ -51,8 +51,8 @@ def main(argv: list[str]) -> int:
     result.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder of the runs (default: outputs)")
     options = parser.parse_args(argv)
 
-    from llm4rec_cli.reporting.audit import audit, tables
-    from llm4rec_cli.reporting.tables import json_text, say, show
+    from llm4rec_cli.results.tables import json_text, say, show
+    from llm4rec_cli.studies.audit import audit, tables
 
     audited = audit(options.run, options.outputs.expanduser(), options.over, options.metric)
     if options.json:

@@ -19,11 +19,11 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.split import split_dataset
     from llm4rec_cli.data.statistics import remarks
-    from llm4rec_cli.reporting.scrutiny import scrutinise, tables, verdicts
-    from llm4rec_cli.reporting.statistics import source_table, statistics_tables
-    from llm4rec_cli.reporting.tables import json_text, say, show
+    from llm4rec_cli.results.tables import json_text, say, show
     from llm4rec_cli.runs import rules, stages
     from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.studies.scrutiny import scrutinise, tables, verdicts
+    from llm4rec_cli.studies.statistics import source_table, statistics_tables
 
     spec = RunSpec.resolve_unchecked(composed, "prepare").for_floor("popularity")
     dataset = prepare(spec.config.dataset, spec.cache)

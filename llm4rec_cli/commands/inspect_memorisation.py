@@ -33,7 +33,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.errors import DataError, DryRun, raise_first
     from llm4rec_cli.llm import completions, memorisation
     from llm4rec_cli.llm.store import Store
-    from llm4rec_cli.reporting.tables import json_text, say
+    from llm4rec_cli.results.tables import json_text, say
     from llm4rec_cli.runs import marks, rules, stages
     from llm4rec_cli.runs.spec import RunSpec
 
@@ -78,8 +78,8 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
 def show_scores(title: str, scores: Mapping[str, Score], probes: Sequence[str], has_likelihoods: bool) -> None:
     """Print a table of scores, and what it says."""
     from llm4rec_cli.llm import memorisation
-    from llm4rec_cli.reporting.chat import MEMORISATION_COLUMNS, MEMORISATION_NOTES, memorisation_cells
-    from llm4rec_cli.reporting.tables import Content, say, show
+    from llm4rec_cli.results.chat import MEMORISATION_COLUMNS, MEMORISATION_NOTES, memorisation_cells
+    from llm4rec_cli.results.tables import Content, say, show
 
     rows = [memorisation_cells(probe, score) for probe, score in scores.items()]
     likeliest = "the true end is the likeliest of several; " if has_likelihoods else ""

@@ -19,9 +19,9 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     Raises:
         UsageError: an override has no effect here or is invalid, or FOLDER has no sheet.
     """
-    from llm4rec_cli.human.judge import judge
     from llm4rec_cli.runs import rules
     from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.studies.human.judge import judge
 
     for override in composed.typed:
         if key_typed(override).partition(".")[0] not in EFFECTIVE_PARTS:

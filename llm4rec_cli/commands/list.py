@@ -33,7 +33,7 @@ from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage, outputs_folder
 
 if TYPE_CHECKING:
-    from llm4rec_cli.reporting.tables import Content
+    from llm4rec_cli.results.tables import Content
 
 OPTIONS = tuple(f"{group}s" for group in GROUPS)
 KINDS = (*OPTIONS, "runs", "papers", "cache")
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
             "llm4rec list runs key=value, llm4rec list prompts NAME, or llm4rec list papers NAME",
         )
 
-    from llm4rec_cli.reporting.tables import show
+    from llm4rec_cli.results.tables import show
 
     if options.kind is None:
         show(_overview())
@@ -69,8 +69,8 @@ def main(argv: list[str]) -> int:
         found = [*catalog.runs(outputs), *catalog.recorded_runs(outputs)]
         show(runs_table(catalog.filter_runs(found, options.filters), outputs))
     elif options.kind == "papers":
-        from llm4rec_cli.reporting.reproduction import states
-        from llm4rec_cli.reporting.tables import is_wide
+        from llm4rec_cli.results.tables import is_wide
+        from llm4rec_cli.studies.reproduction import states
 
         show(states(outputs_folder(options.outputs), ",".join(options.filters) or "*", titles=is_wide()))
     elif options.kind == "cache":
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
 
 def _overview() -> Content:
     """Return the names of all options, one row per group."""
-    from llm4rec_cli.reporting.tables import Content
+    from llm4rec_cli.results.tables import Content
 
     rows = [[kind, ", ".join(_sorted_by_use(kind.removesuffix("s")))] for kind in OPTIONS]
     notes = [f"llm4rec list {'|'.join(KINDS)} says more about each"]
@@ -108,7 +108,7 @@ def _described(group: str, columns: dict[str, list[str]]) -> Content:
     Args:
         columns: heading -> cells, the first with the options.
     """
-    from llm4rec_cli.reporting.tables import Content, is_wide
+    from llm4rec_cli.results.tables import Content, is_wide
 
     in_full = descriptions(group)
     options, *_ = columns.values()
@@ -229,7 +229,7 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
     """
     from llm4rec_cli.config.compose import options
     from llm4rec_cli.config.registry import config_class, model_names
-    from llm4rec_cli.reporting.tables import Content
+    from llm4rec_cli.results.tables import Content
 
     with_prompts = [name for name in model_names() if "prompts" in config_class(name).__dataclass_fields__]
     known = [option for option in options("prompt") if option.partition("/")[0] in with_prompts]
@@ -270,7 +270,7 @@ def runs_table(runs: Sequence[Run], outputs: Path) -> Content:
     """Return a table with one run per row."""
     from rich.filesize import decimal
 
-    from llm4rec_cli.reporting.tables import Content
+    from llm4rec_cli.results.tables import Content
 
     rows = [
         [
@@ -317,7 +317,7 @@ def _cache_tables(cache: Path) -> Iterator[Content]:
     """Yield two tables: the size of each part of the cache, and its entries, the last used first."""
     from rich.filesize import decimal
 
-    from llm4rec_cli.reporting.tables import Content
+    from llm4rec_cli.results.tables import Content
 
     entries = sorted(catalog.cache_entries(cache), key=lambda entry: (entry.part, -entry.used))
     sizes: dict[str, list[int]] = {}

@@ -37,8 +37,8 @@ from llm4rec_cli.commands import at_least, command_parser
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
 
 if TYPE_CHECKING:
-    from llm4rec_cli.reporting.protocols import ProtocolComparison
     from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.studies.protocols import ProtocolComparison
 
 PROTOCOLS = {  # name -> the override that makes it
     "leave_one_out": "dataset.split=leave_one_out",
@@ -97,9 +97,9 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
     Raises:
         DataError: the data cannot be read, or allow none of the protocols.
     """
-    from llm4rec_cli.reporting.protocols import ProtocolComparison, ProtocolRun
-    from llm4rec_cli.reporting.runs import shown_as
+    from llm4rec_cli.results.words import shown_as
     from llm4rec_cli.runs import stages
+    from llm4rec_cli.studies.protocols import ProtocolComparison, ProtocolRun
     from llm4rec_cli.training import trained
     from llm4rec_cli.training.run import run
 
@@ -200,9 +200,9 @@ def _distinct(job: Sequence[str], jobs: Sequence[Sequence[str]], named: Sequence
 
 
 def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argparse.Namespace) -> None:
-    from llm4rec_cli.reporting import protocols
-    from llm4rec_cli.reporting.runs import SYNTHETIC_NOTE, title
-    from llm4rec_cli.reporting.tables import comma_separated, json_text, say, show
+    from llm4rec_cli.results.tables import comma_separated, json_text, say, show
+    from llm4rec_cli.results.words import SYNTHETIC_NOTE, title
+    from llm4rec_cli.studies import protocols
 
     if options.json:
         print(json_text(protocols.as_json(comparison, metrics), indent=2))

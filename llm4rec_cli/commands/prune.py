@@ -195,7 +195,7 @@ def _delete(deletions: Sequence[Deletion], root: Path, yes: bool) -> int:
     """
     from rich.filesize import decimal
 
-    from llm4rec_cli.reporting.tables import Content, show
+    from llm4rec_cli.results.tables import Content, show
 
     if not deletions:
         print("nothing to delete")

@@ -94,7 +94,7 @@ class Answer(NamedTuple):
 
 def run(composed: Composed, options: argparse.Namespace) -> None:
     """Print the top items for `--user` or `--title`, or the rating or text for `--user` and `--item`."""
-    from llm4rec_cli.reporting.recommendations import print_items, print_prediction
+    from llm4rec_cli.studies.recommendations import print_items, print_prediction
 
     rows, heading, predicted, in_training = answer(composed, options)
     if predicted is None:
@@ -175,8 +175,8 @@ def _recommend(
     import numpy as np
 
     from llm4rec_cli.data.new_items import with_new_items
-    from llm4rec_cli.reporting import recommendations
     from llm4rec_cli.runs import rules, stages
+    from llm4rec_cli.studies import recommendations
 
     with_new = catalogue
     if new_items is not None:
@@ -221,8 +221,8 @@ def _predict(
     """
     from llm4rec_cli.data.lookup import SAMPLE_IDS, item_number, quoted, user_number
     from llm4rec_cli.data.split import TRAIN
-    from llm4rec_cli.reporting.recommendations import item_fields
     from llm4rec_cli.runs import stages
+    from llm4rec_cli.studies.recommendations import item_fields
     from llm4rec_cli.tasks import base, rating, text
 
     user, item = user_number(dataset, options.user), item_number(dataset, options.item)

@@ -35,11 +35,11 @@ from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import RunError, UsageError
-from llm4rec_cli.reporting.selection import FILTERS, select_groups
+from llm4rec_cli.results.selection import FILTERS, select_groups
 
 if TYPE_CHECKING:
-    from llm4rec_cli.reporting.tables import Content
-    from llm4rec_cli.reporting.variants import Group
+    from llm4rec_cli.results.tables import Content
+    from llm4rec_cli.results.variants import Group
 
 
 MOST_TABLES = 3  # that are shown in full without --all
@@ -63,16 +63,18 @@ def main(argv: list[str]) -> int:
         return 0
 
     from llm4rec_cli.files import write_text
-    from llm4rec_cli.reporting.claims.render import claims_content
-    from llm4rec_cli.reporting.claims.verdict import judge_claims
-    from llm4rec_cli.reporting.page import page
+    from llm4rec_cli.results.page import page
+    from llm4rec_cli.studies.claims.render import claims_content
+    from llm4rec_cli.studies.claims.spec import Verdict
+    from llm4rec_cli.studies.claims.verdict import judge_claims
 
     named = Path(options.html).expanduser()
     path = named.resolve()  # of a link, what it leads to
     if path.exists() and not path.is_file():
         raise UsageError(f"{options.html} is no file", "--html report.html")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, page(comparable, claims_content(judge_claims(root)), numbers))
+    tested = [result for result in judge_claims(root) if result.numbers or result.verdict is not Verdict.not_run]
+    write_text(path, page(comparable, claims_content(tested), numbers))
     print(named)
     return 0
 
@@ -113,8 +115,8 @@ def _contents(
     Raises:
         RunError: there is nothing to show.
     """
-    from llm4rec_cli.reporting import chat, contents, matrix
-    from llm4rec_cli.reporting.tables import Content, joined
+    from llm4rec_cli.results import chat, contents, matrix
+    from llm4rec_cli.results.tables import Content, joined
 
     if options.slices:
         if not (on_slices := [content for group in comparable if (content := contents.slices(group))]):
@@ -164,9 +166,9 @@ def _numbers_file(name: str | None) -> Path | None:
 def _print_claims(root: Path, options: argparse.Namespace) -> int:
     if options.filters or options.metrics or options.draws:
         raise UsageError("--claims uses all runs and takes no filters, --metrics or --draws", "leave them out")
-    from llm4rec_cli.reporting.claims.render import claims_content, claims_text, commands_to_run
-    from llm4rec_cli.reporting.claims.verdict import judge_claims
-    from llm4rec_cli.reporting.tables import is_wide, say
+    from llm4rec_cli.results.tables import is_wide, say
+    from llm4rec_cli.studies.claims.render import claims_content, claims_text, commands_to_run
+    from llm4rec_cli.studies.claims.verdict import judge_claims
 
     results = judge_claims(root)
     if options.markdown or options.csv or options.latex:
@@ -183,7 +185,7 @@ def _print_claims(root: Path, options: argparse.Namespace) -> int:
 
 def _print(tables: list[Content], options: argparse.Namespace) -> None:
     """Print tables in the chosen format."""
-    from llm4rec_cli.reporting.tables import comma_separated, latex, markdown, show
+    from llm4rec_cli.results.tables import comma_separated, latex, markdown, show
 
     if options.csv:
         for content in tables:

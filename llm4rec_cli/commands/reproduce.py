@@ -47,7 +47,7 @@ from llm4rec_cli.results.result import Result, read_result
 
 if TYPE_CHECKING:
     from llm4rec_cli.llm.completions import Usage
-    from llm4rec_cli.reporting.reproduction import Line
+    from llm4rec_cli.studies.reproduction import Line
     from llm4rec_cli.training.probe import Cost
     from llm4rec_cli.training.table_steps import Runner, Step
 
@@ -194,9 +194,9 @@ def _without_repeated_columns(plan: Mapping[Cell, list[Step]]) -> dict[Cell, lis
 
 def _show_plan(table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner: Runner, probed: bool) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a dry run downloads nothing
-    from llm4rec_cli.reporting.contents import ranges
-    from llm4rec_cli.reporting.reproduction import heading
-    from llm4rec_cli.reporting.tables import say
+    from llm4rec_cli.results.contents import ranges
+    from llm4rec_cli.results.tables import say
+    from llm4rec_cli.studies.reproduction import heading
     from llm4rec_cli.training.table_steps import in_order
 
     steps = in_order([step for of_cell in plan.values() for step in of_cell])
@@ -226,8 +226,8 @@ def _show_cost(
     steps: Sequence[Step], states: Mapping[Step, str], numbers: Mapping[Step, int], runner: Runner, probed: bool
 ) -> None:
     """Print how many runs there are, and what each distinct one costs here."""
-    from llm4rec_cli.reporting.contents import ranges
-    from llm4rec_cli.reporting.tables import Content, say, show
+    from llm4rec_cli.results.contents import ranges
+    from llm4rec_cli.results.tables import Content, say, show
     from llm4rec_cli.training.probe import Cost
     from llm4rec_cli.training.table_steps import composed, distinct
 
@@ -322,8 +322,8 @@ def _stdout_to_stderr() -> Iterator[None]:
 def _reproduce(
     table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner: Runner, options: argparse.Namespace
 ) -> int:
-    from llm4rec_cli.reporting import reproduction
-    from llm4rec_cli.reporting.tables import comma_separated, json_text, say, show
+    from llm4rec_cli.results.tables import comma_separated, json_text, say, show
+    from llm4rec_cli.studies import reproduction
     from llm4rec_cli.training.table_steps import composed, in_order
 
     steps = in_order([step for of_cell in plan.values() for step in of_cell])
@@ -399,9 +399,9 @@ def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> di
     Args:
         sheets: the folder of the sheets.
     """
-    from llm4rec_cli.human.export import KEY, export
-    from llm4rec_cli.human.score import judged
-    from llm4rec_cli.human.sheets import read_key
+    from llm4rec_cli.studies.human.export import KEY, export
+    from llm4rec_cli.studies.human.score import judged
+    from llm4rec_cli.studies.human.sheets import read_key
 
     written = {cell: runs[0] for cell, (runs, _) in results.items() if runs}
     if not written:
@@ -427,8 +427,9 @@ def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> di
         elif system not in judgements:
             by_cell[cell] = [], missing
         else:
-            run = runs[0] if runs else Result.of_numbers(sheets, "", {})
-            by_cell[cell] = [replace(run, **judgements[system])], failure
+            people = judgements[system]
+            run = runs[0] if runs else people
+            by_cell[cell] = [replace(run, metrics=people.metrics, intervals=people.intervals)], failure
     return by_cell
 
 

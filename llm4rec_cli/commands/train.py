@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llm4rec_cli.config.compose import Composed
-from llm4rec_cli.reporting.summary import show, show_next
+from llm4rec_cli.results.summary import show, show_next
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training.evaluate import train_and_evaluate

@@ -20,8 +20,8 @@ from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed, quoted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json, write_text
-from llm4rec_cli.reporting.tables import Content, show
 from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.tables import Content, show
 from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.identity import find_weights

@@ -241,7 +241,7 @@ def _problems_of_overrides(overrides: tuple[str, ...]) -> list[Llm4RecError]:
 
 def _problems_of_values(table: paper.Table) -> Iterator[UsageError]:
     """Yield the cells whose printed number does not exist, or that select several."""
-    from llm4rec_cli.reporting import reproduction
+    from llm4rec_cli.studies import reproduction
 
     for cell in table.cells():
         if cell.reason and cell.reason[0] == "absent":

@@ -4,7 +4,7 @@
     source: arXiv 2206.05941, Table 2
     metrics: [recall@10, ndcg@10]
     train: task=sequential                  overrides of every training
-    values: {paper: unisrec}                selects the printed numbers in reporting/papers/*.csv
+    values: {paper: unisrec}                selects the printed numbers in results/papers/*.csv
     rows:
       - {label: SASRec, train: model=sasrec, values: {model: SASRec}}
       - {label: CCDR, values: {model: CCDR}, quoted: The project has no CCDR.}

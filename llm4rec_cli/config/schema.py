@@ -46,6 +46,9 @@ class Candidates(Enum):
     impression = "impression"  # the items shown to the user, in a click log
 
 
+SAMPLED = (Candidates.uniform, Candidates.popularity)
+
+
 class SplitRule(Enum):
     """How interactions are split into train, valid and test."""
 
@@ -427,7 +430,7 @@ class ModelConfig:
     def paper_method(self, task: str) -> Mapping[str, str]:
         """Return attributes that identify the paper's method for one task.
 
-        They match runs with printed numbers: reporting/papers/identities.yaml lists the attributes that must agree and
+        They match runs with printed numbers: results/papers/identities.yaml lists the attributes that must agree and
         those whose difference is printed. An attribute `task` replaces the task's name if the paper's differs.
         """
         return {"method": self.name}

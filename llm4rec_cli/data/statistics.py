@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ class Comparison(NamedTuple):
     paper: int | None
 
 
-def comparison(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[Comparison]:
+def comparison(manifest: Mapping[str, Any], paper: PaperStatistics | None) -> list[Comparison]:
     """Compare our counts after all filters with the paper's.
 
     Counts are users, items and interactions; of a click log, impressions, clicks and the impressions of each part.
@@ -36,7 +37,7 @@ def comparison(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[
     return [Comparison(name, ours, getattr(paper, name) if paper else None) for name, ours in counts.items()]
 
 
-def parts(manifest: dict[str, Any]) -> list[list[str]]:
+def parts(manifest: Mapping[str, Any]) -> list[list[str]]:
     """Return a row for each part of a click log, with the columns PART_COLUMNS."""
     split = manifest["split"]
     return [
@@ -44,7 +45,7 @@ def parts(manifest: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str]:
+def remarks(manifest: Mapping[str, Any], paper: PaperStatistics | None) -> list[str]:
     """Return sentences about the dataset that matter for interpreting results on it."""
     notes = [
         f"{row.statistic}: {row.ours:,} here, {row.paper:,} in the paper ({row.ours - row.paper:+,}): "
@@ -86,7 +87,7 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
     return notes
 
 
-def _split_remarks(manifest: dict[str, Any]) -> list[str]:
+def _split_remarks(manifest: Mapping[str, Any]) -> list[str]:
     """Return sentences about the split rule and the sizes of its parts; none for `leave_one_out`."""
     split = manifest["split"]
     if split["rule"] == SplitRule.temporal.value:
@@ -129,17 +130,17 @@ def _split_remarks(manifest: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _by_part(split: dict[str, Any], key: str) -> str:
+def _by_part(split: Mapping[str, Any], key: str) -> str:
     """Return counts such as `3 of 120 train, 0 of 6 valid and 1 of 40 test`."""
     *first, last = (f"{split[key][part]:,} of {split[part]:,} {part}" for part in PARTS)
     return f"{', '.join(first)} and {last}"
 
 
-def _others(manifest: dict[str, Any], domain: str) -> str:
+def _others(manifest: Mapping[str, Any], domain: str) -> str:
     return ", ".join(name for name in manifest["read"] if name != domain)
 
 
-def has_dates(manifest: dict[str, Any]) -> bool:
+def has_dates(manifest: Mapping[str, Any]) -> bool:
     """Return whether the interactions have times that can be in seconds since 1970; files may use any unit, and numbers
     of steps."""
     if "times" not in manifest:

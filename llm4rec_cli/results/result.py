@@ -254,7 +254,7 @@ class Result:
 
     # --- writing
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> Mapping[str, object]:
         """Return the content of metrics.json."""
         stored = {name: _stored(getattr(self, name)) for name in FIELDS}
         return {name: value for name, value in stored.items() if value is not None or name not in ONLY_WHERE_KNOWN}

@@ -16,6 +16,7 @@ from llm4rec_cli.config import ranges, secrets, walk
 from llm4rec_cli.config.compose import Composed, compose, options, problems_of_choices, usage_errors
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.schema import (
+    SAMPLED,
     Backend,
     Candidates,
     Config,
@@ -31,7 +32,6 @@ from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.runs.catalog import cache_folder
 
 DEFAULTS = ("dataset", "task", "trainer")  # groups for which a model may have its own default
-SAMPLED = (Candidates.uniform, Candidates.popularity)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from llm4rec_cli import processes
 from llm4rec_cli.files import write_text
-from llm4rec_cli.reporting.contents import results
-from llm4rec_cli.reporting.tables import Content, markdown
-from llm4rec_cli.reporting.variants import groups, variants
+from llm4rec_cli.results.contents import results
 from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.tables import Content, markdown
+from llm4rec_cli.results.variants import groups, variants
 
 OFF_BY_DEFAULT = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 

@@ -1,0 +1,284 @@
+"""The tables of `report`: results, comparisons with the papers, and related work; each also as one flat table."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import string
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from llm4rec_cli.data.slices import DIAGNOSTIC
+from llm4rec_cli.evaluation.metrics import lower_is_better
+from llm4rec_cli.results import chat, papers
+from llm4rec_cli.results.tables import Content
+from llm4rec_cli.results.variants import Group, Variant
+from llm4rec_cli.results.words import (
+    SYNTHETIC_NOTE,
+    count_in_words,
+    headline_metric,
+    shared,
+    spare_metrics,
+    tuning_in_words,
+)
+
+HEADING = ("dataset", "task", "protocol")
+NAME = ("model", "variant")
+PAPER_COLUMNS = (*NAME, "metric", "ours", "n", "95 % interval", "paper", "inside", "differences", "of", "source")
+RELATED_COLUMNS = ("metric", "value", "of", "history masked", "read", "source")
+INSIDE = {True: "yes", False: "no", None: ""}
+
+
+def results(group: Group) -> Content:
+    """Return one row per variant: metrics, the interval of one, labels, and deviations (dev.) by number.
+
+    Overrides and labels that all rows share are noted below the table.
+    """
+    all_deviations = group.deviations()
+    shared_parts = shared([variant.parts for variant in group.members])
+    shared_labels = {"synthetic", *shared([variant.labels for variant in group.members])}
+    columns = {"model": [variant.name[0] for variant in group.members]}
+    columns["variant"] = [" ".join(part for part in v.parts if part not in shared_parts) for v in group.members]
+    if group.has_mixed_data:
+        columns["data"] = [variant.first_run.dataset_fingerprint[:8] for variant in group.members]
+    columns["n"] = [str(len(variant.runs)) for variant in group.members]
+    columns |= {name: [mean_and_deviation(v, name) for v in group.members] for name in group.metrics}
+    if (metric := group.headline_metric) is not None:
+        columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
+    first_metric = str(headline_metric(group.members[0].first_run.protocol, group.metrics))
+    by_draw = [" ".join(f"{value:.4f}" for value in variant.by_draw(first_metric)) for variant in group.members]
+    columns[f"{first_metric} by draw"] = by_draw
+    columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
+    if any(variant.first_run.tuning for variant in group.members):
+        columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
+    columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
+    rows = list(zip(*columns.values(), strict=True))
+    spare = [*spare_metrics(group.metrics, first_metric), f"{first_metric} by draw"]
+    return Content(group.title, list(columns), rows, [*notes(group), *legend], ["labels"], spare)
+
+
+def notes(group: Group) -> list[str]:
+    """Return the notes below a table of results, without those on deviations."""
+    sizes = [variant.first_run.n_examples for variant in group.members]
+    fewest, most = min(sizes), max(sizes)
+    size = count_in_words(group.members[0].first_run, most)
+    has_draws = bool(group.members[0].first_run.draws)
+    of_one_seed = "t over users" if has_draws else "bootstrap over users"
+    result = [
+        f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; 95 % intervals: "
+        f"{of_one_seed}; t over users and seeds where there are several"
+    ]
+    if has_draws:
+        result.append("means over draws of candidates; tokens and controls of chat models are those of the first draw")
+    if reversed_names := lower_is_better(group.metrics):
+        result.append(f"lower is better: {', '.join(reversed_names)}")
+    in_all_rows = shared([[*variant.parts, *variant.labels] for variant in group.members])
+    if parts := [part for part in in_all_rows if part != "synthetic"]:
+        result.append(f"all rows: {' '.join(parts)}")
+    if any("synthetic" in variant.labels for variant in group.members):
+        result.append(SYNTHETIC_NOTE)
+    for variant in group.members:
+        tuning = variant.first_run.tuning
+        if tuning and tuning.expected_best:
+            name, curve = " ".join(filter(None, variant.name)), " ".join(f"{v:.4f}" for v in tuning.expected_best)
+            result.append(f"{name}: expected best {tuning.metric} of n trials on validation, n = 1, 2, …: {curve}")
+    if group.has_mixed_data:
+        result.append("data: rows with different values use different files, filters or seeds; compare only equal ones")
+    return result
+
+
+def paper_comparisons(group: Group, own: Path | None = None) -> Content | None:
+    """Return one row per published number that a variant can be compared with; None if there is nothing to show.
+
+    Differences are marked with letters, explained below the table.
+
+    Args:
+        own: a user's CSV file of published numbers.
+    """
+    compared = [(variant, comparison) for variant in group.members for comparison in papers.comparisons(variant, own)]
+    letters = lettered(difference for _, comparison in compared for difference in comparison.differences)
+    rows = [_paper_row(variant, item, " ".join(letters[d] for d in item.differences)) for variant, item in compared]
+    excluded = [
+        f"{' '.join(filter(None, variant.name))} is not compared with a paper: {', '.join(reasons)}"
+        for variant in group.members
+        if (reasons := papers.excluded(variant, own))
+    ]
+    if not rows and not excluded:
+        return None
+    inside = ["inside: whether the paper's number lies in our 95 % interval; empty if something differs"]
+    legend = [f"{letter}: {difference}" for difference, letter in letters.items()]
+    notes = [*(inside if rows else []), *legend, *dict.fromkeys(excluded)]
+    return Content(f"{group.title}, compared with the papers", PAPER_COLUMNS, rows, notes, ["variant", "source", "of"])
+
+
+def related_work(group: Group) -> Content | None:
+    """Return results of other methods on the same dataset and protocol, best first; None if there are none."""
+    numbers = list(dict.fromkeys(row for variant in group.members for row in papers.related_to(variant)))
+    if not numbers or any("synthetic" in variant.labels for variant in group.members):
+        return None
+    numbers.sort(key=lambda row: (row.metric, -row.value))
+    rows = [
+        [row.metric, f"{row.value:.4f}", row.owner, row.mask_history, "yes" if row.verified else "no", row.source]
+        for row in numbers
+    ]
+    notes = [
+        "related work: numbers that other methods' authors report, not reproduced here; the list is not complete",
+        "read: whether the value was checked against the source",
+    ]
+    return Content(f"{group.title}, related work", RELATED_COLUMNS, rows, notes)
+
+
+def slices(group: Group) -> Content | None:
+    """Return one row per variant: one metric on each slice of the targets, averaged over seeds; None without.
+
+    It is the metric with an interval, or else the first that slices have. Diagnostic slices are left out.
+    """
+    measured = [(v, [run.breakdown.get("slice", {}) for run in v.runs]) for v in group.members]
+    measured = [(variant, by_seed) for variant, by_seed in measured if all(by_seed)]
+    first_seeds = [by_seed[0] for _, by_seed in measured]
+    of_slices = [name for run in first_seeds for means in run.values() for name in means if name != "n"]
+    metric = next((name for name in (group.headline_metric, *group.metrics) if name in of_slices), None)
+    if metric is None:
+        return None
+    measured = [(variant, by_seed) for variant, by_seed in measured if variant.values(metric)]
+    sizes = {name: means["n"] for run in first_seeds for name, means in run.items() if name not in DIAGNOSTIC}
+    columns = {"model": [v.name[0] for v, _ in measured], "variant": [v.name[1] for v, _ in measured]}
+    columns["all"] = [f"{variant.mean(metric):.4f}" for variant, _ in measured]
+    for name in sizes:
+        values = [[means[name][metric] for means in by_seed if name in means] for _, by_seed in measured]
+        columns[name] = [f"{statistics.fmean(by_seed):.4f}" if by_seed else "" for by_seed in values]
+    labels = [[label for label in variant.labels if label != "synthetic"] for variant, _ in measured]
+    columns |= {"labels": [" ".join(own) for own in labels]} if any(labels) else {}
+    notes = [f"targets: {', '.join(f'{n:,} {name}' for name, n in sizes.items())}"]
+    notes += [SYNTHETIC_NOTE] if any("synthetic" in variant.labels for variant, _ in measured) else []
+    title = f"{group.title}: {metric} on slices of the targets"
+    return Content(title, list(columns), list(zip(*columns.values(), strict=True)), notes, ["labels"])
+
+
+def costs(group: Group) -> Content:
+    """Return one row per variant: minutes of training and of evaluation, memory and size, averaged over seeds."""
+    columns = {"model": [variant.name[0] for variant in group.members]}
+    columns["variant"] = [variant.name[1] for variant in group.members]
+    columns["n"] = [str(len(variant.runs)) for variant in group.members]
+    columns["training, min"] = [
+        f"{variant.training_seconds() / 60:.1f}" if variant.has_training_time else "" for variant in group.members
+    ]
+    columns["evaluation, min"] = [f"{variant.evaluation_seconds() / 60:.1f}" for variant in group.members]
+    for heading, field in (("MiB", "peak_rss_mb"), ("parameters", "n_parameters"), ("trained", "n_trainable")):
+        columns[heading] = [f"{max(getattr(run, field) for run in variant.runs):,}" for variant in group.members]
+    first_runs = [variant.first_run for variant in group.members]
+    if has_costs := any(map(chat.has_costs, first_runs)):
+        nothing = [""] * len(chat.COST_COLUMNS)
+        of_answers = zip(*(chat.costs(run) if chat.has_costs(run) else nothing for run in first_runs), strict=True)
+        columns |= {name: list(cells) for name, cells in zip(chat.COST_COLUMNS, of_answers, strict=True)}
+    rows = list(zip(*columns.values(), strict=True))
+    notes = [
+        "mean minutes over n seeds, measured while other work may have run; an evaluation of a trained run has those "
+        "of its training, but not its memory",
+        "MiB: peak of the process, of the seed with the highest",
+        *([chat.COST_NOTE] if has_costs else []),
+    ]
+    return Content(f"{group.title}: costs", list(columns), rows, notes, ["variant"])
+
+
+def lettered(differences: Iterable[str]) -> dict[str, str]:
+    """Return a letter for each difference, in order of appearance: a, b, …, z, aa, ab, …"""
+    names = itertools.chain(string.ascii_lowercase, map("".join, itertools.product(string.ascii_lowercase, repeat=2)))
+    return dict(zip(dict.fromkeys(differences), names, strict=False))
+
+
+def _paper_row(variant: Variant, comparison: papers.Comparison, differences: str) -> list[str]:
+    return [
+        *variant.name,
+        comparison.metric,
+        mean_and_deviation(variant, comparison.metric),
+        str(len(variant.runs)),
+        interval(variant, comparison.metric),
+        f"{comparison.printed.value:.4f}",
+        INSIDE[comparison.inside],
+        differences,
+        comparison.printed.owner,
+        comparison.printed.source,
+    ]
+
+
+def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) -> Content:
+    """Return all variants in one table: every metric with both ends of its interval, deviations in words.
+
+    Args:
+        typed: the metrics to show; None = all metrics shown for any group.
+    """
+    metrics = list(dict.fromkeys(typed or [name for group in groups for name in group.metrics]))
+    ends = [f"{name} {end}" for name in metrics for end in ("low", "high")]
+    columns = [*HEADING, *NAME, "n", *metrics, "labels", "deviations", *ends, "variant_hash", "dataset_fingerprint"]
+    rows = []
+    for group in groups:
+        for variant in group.members:
+            means = {name: mean_and_deviation(variant, name) for name in group.metrics}
+            rows.append(
+                [
+                    *variant.heading,
+                    *variant.name,
+                    str(len(variant.runs)),
+                    *(means.get(name, "") for name in metrics),
+                    *_in_words(variant),
+                    *(cell for name in metrics for cell in _ends(variant, name if name in group.metrics else "")),
+                    variant.first_run.variant,
+                    variant.first_run.dataset_fingerprint,
+                ]
+            )
+    return Content("results", columns, rows)
+
+
+def flat_papers(groups: Iterable[Group], own: Path | None = None) -> Content:
+    """Return all comparisons with papers in one table; differences, labels and deviations in words."""
+    rows = [
+        [*variant.heading, *_paper_row(variant, item, " | ".join(item.differences)), *_in_words(variant)]
+        for group in groups
+        for variant in group.members
+        for item in papers.comparisons(variant, own)
+    ]
+    return Content("compared with the papers", [*HEADING, *PAPER_COLUMNS, "labels", "deviations"], rows)
+
+
+def _ends(variant: Variant, metric: str) -> list[str]:
+    ends = variant.intervals.get(metric)
+    return ["", ""] if ends is None else [f"{end:.6f}" for end in ends]
+
+
+def _in_words(variant: Variant) -> list[str]:
+    return [" ".join(variant.labels), " | ".join(variant.deviations)]
+
+
+def mean_and_deviation(variant: Variant, metric: str) -> str:
+    """Return `with_deviation` of a metric over seeds; empty without the metric."""
+    values = variant.values(metric)
+    return with_deviation(values, variant.is_seeded) if values else ""
+
+
+def with_deviation(values: Sequence[float], is_seeded: bool) -> str:
+    """Return `0.1206 ± 0.0010` over seeds; without a deviation for one seed, or where seeds make no difference by the
+    model's declaration."""
+    mean = statistics.fmean(values)
+    varies = len(values) > 1 and (is_seeded or len(set(values)) > 1)
+    return f"{mean:.4f} ± {statistics.stdev(values):.4f}" if varies else f"{mean:.4f}"
+
+
+def interval(variant: Variant, metric: str) -> str:
+    """Return `0.1061–0.1288`; empty if there is none."""
+    low, high = variant.intervals.get(metric, (None, None))
+    return "" if low is None else f"{low:.4f}–{high:.4f}"
+
+
+def numbers(variant: Variant, all_deviations: Sequence[str]) -> str:
+    """Return `1–3 5`: the numbers of a variant's deviations among all."""
+    return ranges(sorted(all_deviations.index(deviation) + 1 for deviation in variant.deviations))
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return `1–3 5` of 1, 2, 3, 5; the numbers ascend."""
+    firsts = [number for number in numbers if number - 1 not in numbers]
+    lasts = [number for number in numbers if number + 1 not in numbers]
+    return " ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(firsts, lasts, strict=True))

@@ -1,0 +1,190 @@
+"""What `train`, `eval` and `score` print below a results table: how the model compares with the strongest floor, and
+the command to run next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm4rec_cli import processes
+from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.schema import Control
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.evaluation.metrics import direction, paired_metric
+from llm4rec_cli.results import chat, tables
+from llm4rec_cli.results.pairing import pair_runs
+from llm4rec_cli.results.result import Result, read_result
+from llm4rec_cli.results.words import MIN_SEEDS, cold_table, headline_metric, results_table, shown_as
+
+if TYPE_CHECKING:
+    from llm4rec_cli.evaluation.crossed import Estimate
+    from llm4rec_cli.runs.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class FloorComparison:
+    """A run and the strongest floor of its table, on the headline metric.
+
+    Attributes:
+        metric: the headline metric.
+        gain: how much better the run is; negative if the floor is better.
+        interval: the paired 95 % t interval of the gain, over users; None if the two cannot be paired.
+        problem: why they cannot.
+    """
+
+    run: Result
+    floor: Result
+    metric: str
+    gain: float
+    interval: tuple[float, float] | None
+    problem: str = ""
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the whole interval is above zero."""
+        return self.interval is not None and self.interval[0] > 0
+
+    def in_words(self) -> str:
+        """Return `unisrec is better than transition_text, the strongest floor, by 0.0220 NDCG@10 (95 % CI 0.0130 to
+        0.0310, over users, not over trainings).`"""
+        run = self.run
+        trained = run.training is not None or run.trained_run is not None
+        size = f"{abs(self.gain):.4f} {self.metric.upper()}"
+        other = "other " if config_class(run.model).floor else ""
+        floor = f"{shown_as(self.floor)}, the strongest {other}floor,"
+        if self.interval is None:
+            relation = f"is {'better' if self.gain > 0 else 'worse'} than {floor} by {size}"
+            evidence = f"no interval: {self.problem}"
+        else:
+            low, high = self.interval
+            if low <= 0 <= high:
+                relation = f"is not distinguishable from {floor} on {self.metric.upper()}"
+                evidence = f"{_signed(self.gain)}, 95 % CI {_signed(low)} to {_signed(high)}, over users"
+            else:
+                relation = f"is {'better' if low > 0 else 'worse'} than {floor} by {size}"
+                low, high = sorted((abs(low), abs(high)))
+                evidence = f"95 % CI {low:.4f} to {high:.4f}, over users"
+        training = ", not over trainings" if trained and self.interval else ""
+        data = "On synthetic data, " if "synthetic" in run.labels else ""
+        return f"{data}{shown_as(run)} {relation} ({evidence}{training})."
+
+
+def _signed(gain: float) -> str:
+    return f"{abs(gain):.4f} {'worse' if gain < 0 else 'better'}"
+
+
+def show(runs: Sequence[Result]) -> FloorComparison | None:
+    """Print the results table, the run folder and the comparison with the strongest floor, which is returned.
+
+    Of several processes, the first one prints.
+
+    Args:
+        runs: the floors, then the run itself.
+    """
+    if not processes.is_first():
+        return None
+    tables.show(results_table(runs))
+    if "target_is_cold" in runs[-1].breakdown:
+        tables.show(cold_table(runs))
+    if runs[-1].llm:
+        _show_chat(runs[-1])
+    print(f"run folder: {runs[-1].folder}\n")
+    *floors, run = runs
+    comparison = compare_with_floor(run, floors)
+    if comparison:
+        tables.say(comparison.in_words())
+    return comparison
+
+
+def _show_chat(run: Result) -> None:
+    """Print a chat model's controls, if it has any, and what its answers cost."""
+    if controls := chat.controls(run, shown_as(run)):
+        print()
+        tables.show(controls)
+    cells = zip(chat.COST_COLUMNS, chat.costs(run), strict=True)
+    tables.say(f"answers: {', '.join(f'{name} {value}' for name, value in cells)}")
+
+
+def compare_with_floor(run: Result, floors: Sequence[Result]) -> FloorComparison | None:
+    """Compare a run with the best of its floors; None if it has no floors or no metric with an interval."""
+    metric = headline_metric(run.protocol, run.intervals)
+    if metric is None or not floors:
+        return None
+    sign = direction(metric)
+    floor = max(floors, key=lambda other: sign * other.metrics[metric])
+    gain = sign * (run.metrics[metric] - floor.metrics[metric])
+    try:
+        low, high = _paired_difference(floor, run, metric).interval()
+    except UsageError as error:
+        return FloorComparison(run, floor, metric, gain, None, error.problem)
+    low, high = sorted((sign * low, sign * high))
+    return FloorComparison(run, floor, metric, gain, (low, high))
+
+
+def _paired_difference(a: Result, b: Result, metric: str) -> Estimate:
+    """Estimate the metric of b minus that of a, over users.
+
+    Raises:
+        UsageError: the runs cannot be paired.
+    """
+    from llm4rec_cli.evaluation import crossed
+
+    by_example = paired_metric(metric) or metric
+    values = pair_runs([a], [b], [by_example])
+    by_user = [crossed.means_by_user([run[by_example]], values.user) for run in (*values.b, *values.a)]
+    if by_example != metric:  # RMSE, from squared errors
+        by_user = [crossed.on_root_scale(contributions) for contributions in by_user]
+    return crossed.difference(*by_user)
+
+
+def show_next(spec: RunSpec, folder: Path, comparison: FloorComparison | None) -> None:
+    """Print what to run next, on one line, so that the command can be copied. Of several processes, the first prints.
+
+    Args:
+        folder: the run folder.
+        comparison: of the run with its strongest floor.
+    """
+    if processes.is_first():
+        print(next_command(spec, folder, comparison))
+
+
+def next_command(spec: RunSpec, folder: Path, comparison: FloorComparison | None) -> str:
+    """Return what to run next, as `next, …: llm4rec …`.
+
+    More seeds come first, then what uses them: the audit of a ranking, or the comparison. For a gain of a model that is
+    not trained, it is the control that its item texts explain.
+    """
+    seeds = _seeds(folder)
+    if spec.command == "train" and spec.model.trainable and len(seeds) < MIN_SEEDS:
+        typed = [o for o in spec.typed if key_typed(o) not in ("seed", "force", "run")]
+        wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
+        return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
+    outputs = [] if folder.parents[3] == Path("outputs") else ["--outputs", str(folder.parents[3])]
+    if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
+        run = comparison.run.name
+        return f"next, on all seeds and slices, does it beat the floor? {_command('inspect', 'result', run, *outputs)}"
+    is_seeded = spec.model.seeded or (comparison and config_class(comparison.floor.model).seeded)
+    if len(seeds) > 1 and comparison and is_seeded:
+        names = [run.name for run in (comparison.floor, comparison.run)]
+        return f"next, for an interval over users and seeds: {_command('compare', *names, '--seeds', *outputs)}"
+    reads_text = spec.model.uses_item_text() and not spec.model.uses_llm  # whose answers may cost money
+    if comparison and comparison.beaten and reads_text and not spec.model.trainable:
+        control = f"dataset.control={Control.shuffle_text.name}"
+        return f"next, does the gain come from the texts? {_command(spec.command, *spec.typed, control)}"
+    filters = [f"dataset={spec.config.dataset.name}", f"task={spec.task.name}"]
+    return f"next, all results on this task: {_command('report', *filters, *outputs)}"
+
+
+def _seeds(folder: Path) -> set[int]:
+    """Return the seeds of the finished runs of this run's variant."""
+    runs = [read_result(other) for other in folder.parent.glob("seed*")]
+    variant = next(run.variant for run in runs if run and folder.name.endswith(run.config_hash))
+    return {run.seed for run in runs if run and run.variant == variant}
+
+
+def _command(*arguments: str) -> str:
+    return shlex.join(["llm4rec", *arguments])

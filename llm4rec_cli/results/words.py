@@ -1,0 +1,194 @@
+"""Describe runs in words, and show them in tables with one run per row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from llm4rec_cli.config import search
+from llm4rec_cli.config.compose import options
+from llm4rec_cli.config.keys import key_role
+from llm4rec_cli.config.overrides import as_typed, key_typed
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.roles import NOT_HASHED, Role
+from llm4rec_cli.config.schema import SeenItems, Written
+from llm4rec_cli.evaluation.metrics import headline_metrics, lower_is_better, table_metrics
+from llm4rec_cli.labels import IMPORTED
+from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.tables import Content
+
+IMPRESSION = "impression"  # the protocol that ranks the items shown to a user
+SYNTHETIC_NOTE = "synthetic data: these numbers settle no claim"
+MIN_SEEDS = 3  # trainings that a statement about a trained model needs
+COLD_METRICS = ("hr@10", "ndcg@10")
+# Protocols that predict a column of interactions.
+COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
+
+
+def is_trained(run: Result) -> bool:
+    """Return whether a run's numbers rest on a training, here or in another system."""
+    model = config_class(run.model)
+    return model.trainable or bool(model.file_settings)
+
+
+def tuning_in_words(run: Result) -> str:
+    """Return `8 trials, 31 min` of the search that chose a run's settings, with its data if they are others."""
+    tuning = run.tuning
+    if not tuning:
+        return "none stated"
+    on = f" on {tuning.dataset}" if tuning.dataset not in (None, run.dataset) else ""
+    return f"{tuning.trials} trials, {tuning.minutes:.0f} min{on}"
+
+
+def tuning_budget(run: Result) -> tuple[int, float]:
+    """Return the most trials and minutes that the search for a run's settings might take; none if it was on other data.
+
+    Searches that used their trials may have taken different minutes: with equal limits their budgets are equal.
+    """
+    tuning = run.tuning
+    if not tuning or tuning.dataset not in (None, run.dataset):
+        return 0, 0.0
+    return tuning.max_trials or tuning.trials, math.inf if tuning.max_minutes is None else tuning.max_minutes
+
+
+def tuned_more(run: Result, other: Result) -> bool:
+    """Return whether a run's settings come from a search that might take more trials, or more minutes."""
+    return any(ours > theirs for ours, theirs in zip(tuning_budget(run), tuning_budget(other), strict=True))
+
+
+def is_tunable(model: str) -> bool:
+    """Return whether a model has settings that a search could choose."""
+    return config_class(model).trainable or model in options(search.GROUP)
+
+
+def results_table(runs: Sequence[Result]) -> Content:
+    """Return the table printed after training: floors, then the model, with one protocol's metrics and labels below.
+
+    Args:
+        runs: the floors, then the run itself.
+    """
+    last = runs[-1]
+    names = [name for name in default_metrics(last.protocol) if name in last.metrics]
+    rows = [[shown_as(run), *(_metric_cell(run, name) for name in names)] for run in runs]
+    headline = headline_metric(last.protocol, last.intervals)
+    notes = [count_in_words(last, last.n_examples)]
+    if headline is not None:
+        low, high = last.intervals[headline]
+        notes[0] += f"; {shown_as(last)} {headline} within {low:.4f}–{high:.4f} (95 %, over users)"
+    if reversed_names := lower_is_better(names):
+        notes.append(f"lower is better: {', '.join(reversed_names)}")
+    in_all_rows = shared([_row_labels(run) for run in runs])
+    notes += [f"all rows: {', '.join(in_all_rows)}"] if in_all_rows else []
+    for run in runs:
+        if labels := [label for label in _row_labels(run) if label not in in_all_rows]:
+            notes.append(f"{shown_as(run)}: {', '.join(labels)}")
+    notes += last.warnings
+    if "synthetic" in last.labels:
+        notes.append(SYNTHETIC_NOTE)
+    return Content(title(last), ["model", *names], rows, notes, spare=spare_metrics(names, headline))
+
+
+def spare_metrics(names: Sequence[str], headline: str | None) -> list[str]:
+    """Return the metrics that a narrow table leaves out, the first one first: those with the cutoff of the headline
+    metric, which is never left out, come last."""
+    cutoff = (headline or "").partition("@")[2]
+    others = [name for name in reversed(names) if name != headline]
+    return sorted(others, key=lambda name: name.partition("@")[2] == cutoff)
+
+
+def cold_table(runs: Sequence[Result]) -> Content:
+    """Return the table of cold and warm targets, one run per row, with chance level; empty groups have no columns."""
+    last = runs[-1].breakdown
+    sizes = {group: metrics["n"] for group, metrics in last["target_is_cold"].items()}
+    available = next(iter(last["chance"].values()))
+    names = [name for name in COLD_METRICS if name in available] or ["mrr"]
+    means = {shown_as(run): run.breakdown["target_is_cold"] for run in runs} | {"chance": last["chance"]}
+    return Content(
+        "targets held out of training (cold) and the others (warm)",
+        ["model", *(f"{group} {name}" for group in sizes for name in names)],
+        [[model, *(f"{values[g][name]:.4f}" for g in sizes for name in names)] for model, values in means.items()],
+        [" and ".join(f"{n:,} {group}" for group, n in sizes.items())],
+    )
+
+
+def shared(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return what all rows share, which is noted below their table; empty for a single row."""
+    return [part for part in dict.fromkeys(rows[0]) if all(part in row for row in rows)] if len(rows) > 1 else []
+
+
+def headline_metric(protocol: str, available: Iterable[str]) -> str | None:
+    """Return the available metric whose interval is reported first; None if none is available."""
+    names = list(available)
+    return next((name for name in (*headline_metrics(protocol == IMPRESSION), *names) if name in names), None)
+
+
+def default_metrics(protocol: str) -> tuple[str, ...]:
+    """Return the metrics that tables show by default, in order."""
+    return table_metrics(protocol == IMPRESSION)
+
+
+def _metric_cell(run: Result, name: str) -> str:
+    value = run.metrics.get(name)
+    return "" if value is None else f"{value:.4f}"
+
+
+def shown_as(run: Result) -> str:
+    """Return the name of a run's model in tables, from its settings: names become clearer after runs are made."""
+    model = run.settings.model_config
+    if model is None:
+        return run.shown_as
+    return model.display_name() + (f", {IMPORTED}" if run.imported else "")
+
+
+def _row_labels(run: Result) -> list[str]:
+    """Return a run's labels, except `synthetic`, which is noted for the whole table."""
+    return [label for label in run.labels if label != "synthetic"]
+
+
+def count_in_words(run: Result, n: int) -> str:
+    """Return `1,995 users`; or interactions, if a user may have several examples; or impressions."""
+    units = {IMPRESSION: "impressions", **dict.fromkeys(COLUMN_PROTOCOLS, "interactions")}
+    return f"{n:,} {units.get(run.protocol, 'users')}"
+
+
+def title(run: Result) -> str:
+    """Return `demo · sequential · test · full ranking · history not masked`, the title of tables with this run."""
+    return f"{run.dataset} · {run.task} · {protocol_in_words(run)}"
+
+
+def protocol_in_words(run: Result) -> str:
+    """Return `test · full ranking · history not masked`, with the split rule if it is not leave-one-out.
+
+    A protocol named like the task is left out.
+    """
+    rule = [] if run.split_rule == "leave_one_out" else [f"{run.split_rule} split"]
+    protocol = "full ranking" if run.protocol == "full" else run.protocol
+    protocols = [] if protocol == run.task else [protocol]
+    words = {True: "history masked", False: "history not masked", SeenItems.zeroed.name: "history scored 0"}
+    masking = [words[run.mask_history]] if run.protocol == "full" else []
+    return " · ".join([run.split, *rule, *protocols, *masking])
+
+
+def _names_variant(key: str) -> bool:
+    """Return whether an override of this key names a variant: it changes numbers, and no other column shows it."""
+    role = key_role(key)
+    of_model = role is Role.question and key.startswith("model.")
+    in_columns = key in ("dataset", "dataset.split", "model", "seed") or role is Role.question
+    in_columns |= role is Role.extent and key != "task.max_examples"
+    return role is not None and role not in NOT_HASHED and (of_model or not in_columns)
+
+
+def variant_in_words(run: Result) -> list[str]:
+    """Return the experiment's name, the source of the initial weights, and the overrides that name a variant."""
+    named = {f"model.{setting}" for setting in config_class(run.model).named_settings}
+    typed = [as_typed(o) for o in run.overrides if _names_variant(key := key_typed(o)) and key not in named]
+    source = run.init_from
+    initial = None
+    if source:
+        published = "imported weights for" if IMPORTED in run.labels else None
+        changes = [o for o in source.overrides if key_typed(o).startswith("dataset.domains.")]
+        initial = " ".join(filter(None, ["from", published, source.dataset, source.experiment, *changes]))
+    experiment = run.experiment
+    if experiment and run.imported:
+        experiment = f"weights for {experiment}"
+    return [part for part in (experiment, initial, *typed) if part]

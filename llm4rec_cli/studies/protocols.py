@@ -1,0 +1,256 @@
+"""One table for several evaluation protocols: metrics, ranks and slices of the same models under each."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from llm4rec_cli.data.slices import DIAGNOSTIC
+from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.tables import Content
+
+ALL = "all"  # the slice of all examples
+
+
+@dataclass(frozen=True)
+class ProtocolRun:
+    """A finished run under one protocol.
+
+    Attributes:
+        model: its name in tables.
+        protocol: leave_one_out, shuffle_ties or temporal.
+        draw: `dataset.seed`.
+        result: of the run.
+    """
+
+    model: str
+    protocol: str
+    draw: int
+    result: Result
+
+    def value(self, metric: str, part: str = ALL) -> float | None:
+        """Return a metric over all examples, or over those of a slice; None if there is no such number."""
+        values = self.result.metrics if part == ALL else self.slices.get(part, {})
+        return values.get(metric)
+
+    def n_examples(self, part: str = ALL) -> int:
+        return int(self.result.n_examples if part == ALL else self.slices.get(part, {}).get("n", 0))
+
+    @property
+    def slices(self) -> Mapping[str, Mapping[str, float]]:
+        return self.result.breakdown.get("slice", {})
+
+
+@dataclass(frozen=True)
+class ProtocolComparison:
+    """The runs of the same models under several protocols.
+
+    Attributes:
+        runs: floors before the models that they belong to.
+        skipped: protocol -> why the data do not allow it.
+    """
+
+    runs: Sequence[ProtocolRun]
+    skipped: Mapping[str, str]
+
+    @cached_property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(run.model for run in self.runs))
+
+    @cached_property
+    def protocols(self) -> list[str]:
+        return list(dict.fromkeys(run.protocol for run in self.runs))
+
+    @cached_property
+    def slices(self) -> list[str]:
+        return list(dict.fromkeys(name for run in self.runs for name in run.slices))
+
+    def draws(self, protocol: str) -> list[int]:
+        return list(dict.fromkeys(run.draw for run in self.runs if run.protocol == protocol))
+
+    def by_draw(self, model: str, protocol: str, metric: str, part: str = ALL) -> list[float]:
+        """Return one value a draw that has examples in this slice: the mean over the model's seeds."""
+        values: dict[int, list[float]] = {}
+        for run in self.runs:
+            if (run.model, run.protocol) == (model, protocol) and (value := run.value(metric, part)) is not None:
+                values.setdefault(run.draw, []).append(value)
+        return [statistics.fmean(of_seeds) for of_seeds in values.values()]
+
+    def mean(self, model: str, protocol: str, metric: str, part: str = ALL) -> float | None:
+        """Return the mean over draws and seeds."""
+        values = self.by_draw(model, protocol, metric, part)
+        return statistics.fmean(values) if values else None
+
+    def n_examples(self, protocol: str, part: str = ALL) -> int:
+        """Return the number of examples, averaged over draws."""
+        counts = [
+            max(run.n_examples(part) for run in self.runs if (run.protocol, run.draw) == (protocol, draw))
+            for draw in self.draws(protocol)
+        ]
+        return round(statistics.fmean(counts))
+
+    def ranks(self, protocol: str, metric: str) -> dict[str, int]:
+        """Return each model's rank by its mean, 1 for the best; equal means share the better rank."""
+        means = {model: self.mean(model, protocol, metric) for model in self.models}
+        signed = {model: direction(metric) * mean for model, mean in means.items() if mean is not None}
+        return {model: 1 + sum(other > value for other in signed.values()) for model, value in signed.items()}
+
+    def kendall(self, first: str, second: str, metric: str) -> float | None:
+        """Return Kendall's τ-b between the orders of the models by their means; None if either has no order.
+
+        Of pairs of models, the share that both protocols order alike minus the share that they order differently, with
+        ties taken into account.
+        """
+        means = ((self.mean(model, first, metric), self.mean(model, second, metric)) for model in self.models)
+        return kendall_tau([(a, b) for a, b in means if a is not None and b is not None])
+
+    def kendall_of_draws(self, protocol: str, metric: str) -> list[float]:
+        """Return Kendall's τ-b between the orders of the models in each two draws of a protocol."""
+        columns = [self.by_draw(model, protocol, metric) for model in self.models]
+        taus = (
+            kendall_tau(list(zip(a, b, strict=True))) for a, b in itertools.combinations(zip(*columns, strict=True), 2)
+        )
+        return [tau for tau in taus if tau is not None]
+
+
+def kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Return Kendall's τ-b of paired values (Kendall, Biometrika 1945); None if either side is constant."""
+    from scipy.stats import kendalltau
+
+    if len(pairs) < 2:
+        return None
+    tau = float(kendalltau([a for a, _ in pairs], [b for _, b in pairs]).statistic)
+    return None if math.isnan(tau) else tau
+
+
+# --- tables
+
+
+def metric_table(comparison: ProtocolComparison, metric: str) -> Content:
+    """Return the means of one metric, one column a protocol, with the ranks of the models and their correlation."""
+    protocols = comparison.protocols
+    ranks = {protocol: comparison.ranks(protocol, metric) for protocol in protocols}
+    rows = [
+        [
+            model,
+            *(_cell(comparison.by_draw(model, protocol, metric)) for protocol in protocols),
+            *([" ".join(str(ranks[p].get(model, "–")) for p in protocols)] if len(protocols) > 1 else []),
+        ]
+        for model in comparison.models
+    ]
+    columns = ["model", *protocols, *(["ranks"] if len(protocols) > 1 else [])]
+    counts = ", ".join(f"{comparison.n_examples(protocol):,} {protocol}" for protocol in protocols)
+    return Content(metric, columns, rows, [f"examples: {counts}", *_order_notes(comparison, metric)])
+
+
+def _cell(values: Sequence[float]) -> str:
+    """Return the mean of the draws, with their standard deviation if there are several."""
+    if not values:
+        return "–"
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{spread}"
+
+
+def _order_notes(comparison: ProtocolComparison, metric: str) -> Iterator[str]:
+    """Yield sentences on the number of draws, and on how the order of the models agrees between protocols."""
+    for protocol in comparison.protocols:
+        if len(draws := comparison.draws(protocol)) > 1:
+            yield f"{protocol}: mean ± standard deviation of {len(draws)} draws, dataset.seed={draws[0]}…{draws[-1]}"
+    pairs = list(itertools.combinations(comparison.protocols, 2))
+    taus = [(first, second, comparison.kendall(first, second, metric)) for first, second in pairs]
+    if shown := ", ".join(f"{first} and {second} {tau:.2f}" for first, second, tau in taus if tau is not None):
+        yield f"Kendall's τ of the models' order (1 = the same order): {shown}"
+    for protocol in comparison.protocols:
+        if of_draws := comparison.kendall_of_draws(protocol, metric):
+            yield f"between draws of {protocol}: {min(of_draws):.2f} to {max(of_draws):.2f}"
+    for first, second in pairs:
+        if swapped := _swapped(comparison, first, second, metric):
+            yield f"in another order under {second} than under {first} (not tested): {'; '.join(swapped)}"
+
+
+def _swapped(comparison: ProtocolComparison, first: str, second: str, metric: str) -> list[str]:
+    """Return `A and B` for each pair of models of which A is better under `first`, and B under `second`."""
+    before, after = comparison.ranks(first, metric), comparison.ranks(second, metric)
+    both = sorted(before.keys() & after.keys(), key=lambda model: before[model])
+    return [f"{a} and {b}" for a, b in itertools.combinations(both, 2) if before[a] < before[b] and after[a] > after[b]]
+
+
+def slice_table(comparison: ProtocolComparison, protocol: str, metric: str) -> Content | None:
+    """Return the means of one metric on each slice under one protocol; None if its runs have no slices."""
+    parts = [part for part in comparison.slices if comparison.n_examples(protocol, part)]
+    if not parts:
+        return None
+    parts = [ALL, *parts]
+    rows = [["examples", *(f"{comparison.n_examples(protocol, part):,}" for part in parts)]]
+    for model in comparison.models:
+        means = [comparison.mean(model, protocol, metric, part) for part in parts]
+        rows.append([model, *("–" if mean is None else f"{mean:.4f}" for mean in means)])
+    notes = []
+    if "same_day" in parts:
+        notes.append("same day: bought on the day of the item before, so a hit there completes a basket")
+    if diagnostic := [part.replace("_", " ") for part in parts if part in DIAGNOSTIC]:
+        notes.append(f"{', '.join(diagnostic)}: chosen by the target's id, so diagnostic only")
+    columns = ["model", *(part.replace("_", " ") for part in parts)]
+    return Content(f"{metric} by slice · {protocol}", columns, rows, notes)
+
+
+# --- data
+
+
+def flat(comparison: ProtocolComparison, metrics: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
+    """Return the columns and rows of the CSV: one row a run, metric and slice that has the number."""
+    columns = ["model", "protocol", "dataset_seed", "seed", "metric", "slice", "n_examples", "value", "config_hash"]
+    return columns, [
+        [
+            *(run.model, run.protocol, run.draw, run.result.seed, metric, part),
+            *(run.n_examples(part), value, run.result.config_hash),
+        ]
+        for run in comparison.runs
+        for metric in metrics
+        for part in (ALL, *run.slices)
+        if (value := run.value(metric, part)) is not None
+    ]
+
+
+def as_json(comparison: ProtocolComparison, metrics: Sequence[str]) -> Mapping[str, object]:
+    """Return what the tables show, with the value of every draw."""
+    first = comparison.runs[0].result
+    pairs = list(itertools.combinations(comparison.protocols, 2))
+    return {
+        **{key: getattr(first, key) for key in ("dataset", "task", "split", "protocol", "mask_history")},
+        "protocols": {
+            name: {
+                "dataset_seeds": comparison.draws(name),
+                "dataset_fingerprints": list(
+                    dict.fromkeys(r.result.dataset_fingerprint for r in comparison.runs if r.protocol == name)
+                ),
+                "n_examples": {part: comparison.n_examples(name, part) for part in (ALL, *comparison.slices)},
+            }
+            for name in comparison.protocols
+        },
+        "skipped": dict(comparison.skipped),
+        "models": {
+            model: {
+                name: {
+                    metric: {
+                        "by_draw": comparison.by_draw(model, name, metric),
+                        **{part: comparison.mean(model, name, metric, part) for part in (ALL, *comparison.slices)},
+                        "rank": comparison.ranks(name, metric).get(model),
+                    }
+                    for metric in metrics
+                }
+                for name in comparison.protocols
+            }
+            for model in comparison.models
+        },
+        "kendall_tau": {
+            metric: [{"protocols": [a, b], "tau": comparison.kendall(a, b, metric)} for a, b in pairs]
+            for metric in metrics
+        },
+    }
