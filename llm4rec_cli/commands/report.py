@@ -131,6 +131,12 @@ def _contents(
         return [
             contents.flat_papers(comparable, numbers) if options.papers else contents.flat_results(comparable, names)
         ]
+    on_terminal = not (options.markdown or options.latex)
+    overview = matrix.overview(comparable, options.all) if on_terminal and not options.papers else []
+    if overview and len(comparable) > MOST_TABLES and not options.all:
+        n_rows = sum(len(group.members) for group in comparable)
+        more = "--all; or name a dataset and task; or --html FILE, --papers, --slices, --costs, --claims"
+        return [*overview, Content("", [], [], [f"not shown: {len(comparable)} tables of {n_rows} variants: {more}"])]
     comparisons = [content for group in comparable if (content := contents.paper_comparisons(group, numbers))]
     if options.papers:
         related = [content for group in comparable if (content := contents.related_work(group))]
@@ -139,12 +145,6 @@ def _contents(
                 "no paper reports the same metrics on the same data and protocol as these runs", "leave out --papers"
             )
         return [*comparisons, *related]
-    on_terminal = not (options.markdown or options.latex)
-    overview = matrix.overview(comparable, options.all) if on_terminal else []
-    if on_terminal and len(comparable) > MOST_TABLES and not options.all:
-        n_rows = sum(len(group.members) for group in comparable)
-        more = "--all; or name a dataset and task; or --html FILE, --papers, --slices, --costs, --claims"
-        return [*overview, Content("", [], [], [f"not shown: {len(comparable)} tables of {n_rows} variants: {more}"])]
     chats = [content for group in comparable for content in chat.tables(group)]
     return [*overview, *map(contents.results, comparable), *chats, *comparisons]
 

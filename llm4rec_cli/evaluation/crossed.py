@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -45,20 +45,20 @@ class Estimate:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the two-sided t interval at this level."""
-        half = stats.t.ppf((1 + level) / 2, self.df) * self.error if self.error > 0 else 0.0
+        half = stdtrit(self.df, (1 + level) / 2) * self.error if self.error > 0 else 0.0
         return self.value - float(half), self.value + float(half)
 
     def p_value(self, null: float = 0.0) -> float:
         """Return the two-sided p-value of the hypothesis that the true value is `null`; the interval inverts it."""
         if self.error == 0:
             return 1.0 if self.value == null else 0.0
-        return float(2 * stats.t.sf(abs(self.value - null) / self.error, self.df))
+        return float(2 * stdtr(self.df, -abs(self.value - null) / self.error))
 
     def p_above(self, bound: float) -> float:
         """Return the one-sided p-value of the hypothesis that the true value is at most `bound`."""
         if self.error == 0:
             return 0.0 if self.value > bound else 1.0
-        return float(stats.t.sf((self.value - bound) / self.error, self.df))
+        return float(stdtr(self.df, (bound - self.value) / self.error))
 
 
 def mean(values: FloatArray) -> Estimate:

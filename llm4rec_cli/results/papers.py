@@ -298,7 +298,11 @@ def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
     rows = [
         row
         for row in printed(own)
-        if row.metric in names and row.identity and _same_method(row.identity, method) and _same_question(row, run)
+        if row.dataset == _data_of_paper(run)
+        and row.metric in names
+        and row.identity
+        and _same_method(row.identity, method)
+        and _same_question(row, run)
     ]
     if any(row.prompt == method.get("prompt") for row in rows):
         rows = [row for row in rows if row.prompt in ("", method["prompt"])]
@@ -318,6 +322,10 @@ def _same_method(identity: Identity, method: Mapping[str, str]) -> bool:
     return all(method.get(key) == value for key, value in identity.equal.items())
 
 
+def _data_of_paper(run: Result) -> str:
+    return SAME_DATA.get(run.dataset, run.dataset)
+
+
 def _same_question(row: Printed, run: Result) -> bool:
     return not _other_question(row, run)
 
@@ -329,7 +337,7 @@ def _other_question(row: Printed, run: Result) -> list[str]:
     if ranked and rule == "p5_reviews":
         rule = "leave_one_out"  # P5 splits reviews at random and rankings by time
     pairs = {
-        "data": (SAME_DATA.get(run.dataset, run.dataset), row.dataset),
+        "data": (_data_of_paper(run), row.dataset),
         "task": (run.paper_method.get("task", run.task), row.task),
         "targets": (run.split, "test"),
         "split": (rule, row.split.rule if row.split else "another"),

@@ -53,12 +53,12 @@ class Variant:
         """Dataset, task and protocol: equal for all variants of one table."""
         return self.first_run.dataset, self.first_run.task, protocol_in_words(self.first_run)
 
-    @property
+    @cached_property
     def name(self) -> tuple[str, str]:
         """The model's name in tables, and the variant in words."""
         return shown_as(self.first_run), " ".join(self.parts)
 
-    @property
+    @cached_property
     def parts(self) -> list[str]:
         """The variant in words, one override each."""
         return [*variant_in_words(self.first_run), *self.distinction]
