@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.reporting.reproduction import RECORDS
-from llm4rec_cli.reporting.stored_settings import config_of
 from llm4rec_cli.reporting.variants import Variant, variants
-from llm4rec_cli.runs.catalog import CONFIG, METRICS, PREDICTIONS, STATUS, finished_runs, prediction_columns
+from llm4rec_cli.results.result import CONFIG, METRICS, STATUS, IntervalsOverSeeds, Result
+from llm4rec_cli.results.results import Results
 
 RECORDED = Path(__file__).parents[1] / "docs/recorded"
 
@@ -41,12 +43,12 @@ def main() -> None:
 def record(outputs: Path, recorded: Path) -> None:
     """Write metrics.json, config.yaml and status.json of every finished run to the same place under another folder."""
     outputs = outputs.resolve()  # as members of ensembles are stored
-    for variant in variants(finished_runs(outputs)):
-        for folder, metrics in variant.runs:
-            to = recorded / folder.relative_to(outputs)
-            to.mkdir(parents=True, exist_ok=True)
-            write_json(to / METRICS, json.loads(json.dumps(_numbers(metrics, variant)).replace(f"{outputs}/", "")))
-            settings = yaml.safe_dump(_without(config_of(folder), neutral_keys(), ""), sort_keys=False)
+    for variant in variants(Results.under(outputs)):
+        for run in variant.runs:
+            to = recorded / run.folder.relative_to(outputs)
+            numbers = json.dumps(_numbers(run, variant).content()).replace(f"{outputs}/", "")
+            write_json(to / METRICS, json.loads(numbers))
+            settings = yaml.safe_dump(_without(run.settings.content, neutral_keys(), ""), sort_keys=False)
             write_text(to / CONFIG, settings.replace(f"{outputs}/", ""))  # members of an ensemble
             write_json(to / STATUS, {"status": "done"})
     for file in (outputs / RECORDS).glob("*/*.json"):
@@ -62,15 +64,15 @@ def record(outputs: Path, recorded: Path) -> None:
 def record_ranks(outputs: Path, ranks: Path) -> None:
     """Add `n_better` and `n_tied` of each test target of every finished ranking to the table of its data and task."""
     ranks.mkdir(parents=True, exist_ok=True)
-    for folder, metrics in finished_runs(outputs.resolve()):
-        if metrics["split"] != "test" or "n_tied" not in prediction_columns(folder / PREDICTIONS):
+    for run in Results.under(outputs.resolve()):
+        if run.split != "test" or "n_tied" not in run.columns:
             continue
-        targets = pd.read_parquet(folder / PREDICTIONS, columns=["user_id", "target", "n_better", "n_tied"])
-        file = ranks / f"{metrics['dataset']}-{metrics['task']}-{metrics['protocol']}.parquet"
+        targets = run.answers(["user_id", "target", "n_better", "n_tied"])
+        file = ranks / f"{run.dataset}-{run.task}-{run.protocol}.parquet"
         table = pd.read_parquet(file) if file.exists() else targets[["user_id", "target"]]
-        run = f"{metrics['model']}/{folder.name}"
-        named = targets.rename(columns={name: f"{run}/{name}" for name in ("n_better", "n_tied")})
-        known = table.drop(columns=[name for name in named.columns[2:] if name in table])
+        name = f"{run.model}/{run.folder.name}"
+        named = targets.rename(columns={column: f"{name}/{column}" for column in ("n_better", "n_tied")})
+        known = table.drop(columns=[column for column in named.columns[2:] if column in table])
         # Users who are not in both keep their rows: other filters of a dataset leave others.
         merged = known.merge(named, on=["user_id", "target"], how="outer", sort=True)
         merged.convert_dtypes().to_parquet(file, compression="zstd", index=False)
@@ -81,19 +83,20 @@ def neutral_keys() -> frozenset[str]:
     return keys_with_role(*NOT_HASHED)
 
 
-def _numbers(metrics: dict[str, Any], variant: Variant) -> dict[str, Any]:
-    """Return metrics.json without neutral overrides, and with what follows from the predictions of several seeds."""
-    typed = _without_neutral(metrics["overrides"])
-    over_seeds = {"seeds": variant.seeds, "intervals": variant.intervals}
-    return metrics | {"overrides": typed} | ({"intervals_over_seeds": over_seeds} if len(variant.runs) > 1 else {})
+def _numbers(run: Result, variant: Variant) -> Result:
+    """Return a run without neutral overrides, and with what follows from the predictions of several seeds."""
+    over_seeds = run.intervals_over_seeds
+    if len(variant.runs) > 1:
+        over_seeds = IntervalsOverSeeds(seeds=variant.seeds, intervals=variant.intervals)
+    return replace(run, overrides=_without_neutral(run.overrides), intervals_over_seeds=over_seeds)
 
 
-def _without_neutral(overrides: list[str]) -> list[str]:
+def _without_neutral(overrides: Sequence[str]) -> list[str]:
     """Return the overrides that change numbers."""
     return [override for override in overrides if key_typed(override) not in neutral_keys()]
 
 
-def _without(settings: dict[str, Any], keys: frozenset[str], above: str) -> dict[str, Any]:
+def _without(settings: Mapping[str, Any], keys: frozenset[str], above: str) -> dict[str, Any]:
     """Return nested settings without these keys."""
     return {
         name: _without(value, keys, f"{above}{name}.") if isinstance(value, dict) else value
