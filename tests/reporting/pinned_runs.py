@@ -24,7 +24,11 @@ def write_all(outputs: Path) -> None:
     _write(outputs, "transition_text", _ranking(random, 14), chosen={"text_weight": 0.4})
     for seed in range(3):
         _write(outputs, "sasrec", _ranking(random, 12), seed=seed, **_trained(seed))
-        tokens = {"overrides": ["model=sasrec", "model.tokens=true"], "variant": "tokens", "tokens": {"items": 5, "sha256": "t", "shared": 0}}
+        tokens = {
+            "overrides": ["model=sasrec", "model.tokens=true"],
+            "variant": "tokens",
+            "tokens": {"items": 5, "sha256": "t", "shared": 0},
+        }
         _write(outputs, "sasrec", _ranking(random, 10), seed=seed, **_trained(seed) | tokens)
         _write(outputs, "unisrec", _ranking(random, 8), seed=seed, **_trained(seed) | _searched())
         masked = {"mask_history": True, "variant": "masked", "selected_masked": {"settings": False, "epoch": True}}
