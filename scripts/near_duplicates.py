@@ -23,11 +23,11 @@ from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitNa
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.baselines.transition_text import Tfidf
 from llm4rec_cli.results import tables
-from llm4rec_cli.results.pairing import pair_runs
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.catalog import by_variant, finished_runs, resolve_runs
-from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.studies.audit import parts_of_gain
+from llm4rec_cli.results.pairing import pair_runs
+from llm4rec_cli.results.results import Results, named_results
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.text.features import encode_texts
 
 EXAMPLES = """example:
@@ -75,11 +75,9 @@ def main() -> None:
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     arguments = parser.parse_args()
-    variants = by_variant(finished_runs(arguments.outputs))
-    b, a = (
-        [*variants[resolve_runs([name], arguments.outputs)[0][1]["variant"]].values()]
-        for name in (arguments.run, arguments.over)
-    )
+    by_variant = Results.under(arguments.outputs).by_variant()
+    named = named_results([arguments.run, arguments.over], arguments.outputs)
+    b, a = ([*by_variant[run.variant].values()] for run in named)
     paired = pair_runs(a, b, [arguments.metric])
     measured = similarities(arguments.overrides, arguments.encoder)
     if not np.array_equal(measured["user_id"].to_numpy(), paired.user):
@@ -90,8 +88,7 @@ def main() -> None:
         inside = np.zeros(len(measured), dtype=bool)
         inside[np.argsort(-measured[measure].to_numpy(), kind="stable")[:n]] = True
         slices[f"{WORDS}, {measure}"] = inside
-    named = [name for name in slices if name.startswith(WORDS)]
-    slices |= {f"not {name}": ~slices[name] for name in named}
+    slices |= {f"not {name}": ~inside for name, inside in slices.items() if name.startswith(WORDS)}
     parts = parts_of_gain(replace(paired, slices=slices), arguments.metric)
     rows = [
         [
@@ -104,7 +101,7 @@ def main() -> None:
         ]
         for part in parts
     ]
-    title = f"{arguments.metric} of {b[0][1]['shown_as']} ({len(b)}) and {a[0][1]['shown_as']} ({len(a)})"
+    title = f"{arguments.metric} of {b[0].shown_as} ({len(b)}) and {a[0].shown_as} ({len(a)})"
     tables.show(tables.Content(title, ["slice", "n", "run", "over", "contribution", "95 % CI"], rows, []))
 
 

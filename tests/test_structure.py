@@ -28,6 +28,7 @@ LAYERS = (
     {"files", "processes", "progress", "capabilities", "arithmetic", "labels"},
     {"data", "text", "llm", "evaluation"},
     {"tasks", "models"},
+    {"results"},
     {"runs"},
     {"training", "reporting", "human", "launch"},
     {"commands"},

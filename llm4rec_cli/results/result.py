@@ -54,7 +54,7 @@ class InitFrom:
     """The run whose weights a training starts from. Earlier versions recorded no overrides."""
 
     dataset: str
-    experiment: str | None
+    experiment: str | None = None
     overrides: Sequence[str] = ()
     seed: int
     config_hash: str

@@ -136,14 +136,22 @@ def memorisation_warning(scores: Mapping[str, Score] | None) -> str:
 
 
 def save_memorisation(spec: RunSpec, dataset: RecDataset, scores: Mapping[str, Score]) -> bool:
-    """Keep the scores of this chat model on this dataset for its runs; False if those of more records are kept."""
+    """Keep the scores of this chat model on this dataset for its runs; False if those of more records are kept.
+
+    Scores of a version without made-up records are replaced.
+    """
     known = memorisation(spec, dataset) or {}
-    if known.keys() == scores.keys() and all(known[probe].n > scores[probe].n for probe in scores):
+    if known.keys() == scores.keys() and all(_tells_more(known[probe], scores[probe]) for probe in scores):
         return False
     path = _memorisation_file(spec, dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, msgspec.to_builtins(scores))
     return True
+
+
+def _tells_more(score: Score, other: Score) -> bool:
+    """Return whether a score is of more records, and of made-up records too if the other is."""
+    return score.n > other.n and (score.made_up is not None or other.made_up is None)
 
 
 def _memorisation_file(spec: RunSpec, dataset: RecDataset) -> Path:

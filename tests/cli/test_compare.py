@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.files import write_json
+from tests.reporting.finished_runs import metrics_json
 from tests.support.driver import python
 
 # (n_better, n_tied) of five targets: rank 1, rank 3, tied at ranks 3 to 6, rank 10, rank 11.
@@ -19,21 +20,9 @@ def write(tmp_path):
 
     def write(model, ranks, name="seed0-abc", users=None, status="done", **facts):
         users = [f"u{i}" for i in range(len(ranks))] if users is None else users
-        metrics = {
-            "model": model,
-            "shown_as": model,
-            "dataset": "demo",
-            "task": "sequential",
-            "split": "test",
-            "split_rule": "leave_one_out",
-            "protocol": "full",
-            "mask_history": False,
-            "seed": 0,
-            "dataset_fingerprint": "f" * 64,
-            "labels": [],
-            "metrics": {"coverage@10": 1.0},
-            "intervals": {name: [0, 1] for name in ("hr@1", "hr@10", "recall@10", "ndcg@10", "mrr", "auc")},
-        } | facts
+        intervals = {name: [0, 1] for name in ("hr@1", "hr@10", "recall@10", "ndcg@10", "mrr", "auc")}
+        measured = {"metrics": {"coverage@10": 1.0}, "intervals": intervals, "dataset_fingerprint": "f" * 64}
+        metrics = metrics_json(**{"model": model, "dataset": "demo", **measured, **facts})
         folder = tmp_path / "outputs" / model / metrics["dataset"] / metrics["task"] / name
         folder.mkdir(parents=True)
         rows = pd.DataFrame(ranks, columns=["n_better", "n_tied"]).assign(n_candidates=100, user_id=users, target="i")

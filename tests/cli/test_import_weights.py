@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from llm4rec_cli.commands.completion import completions
-from llm4rec_cli.runs import catalog
+from llm4rec_cli.results.result import Status
+from llm4rec_cli.results.results import Results
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.trained import TrainedRun
 from tests.models.published_unisrec import PublishedUniSRec
+from tests.reporting.finished_runs import run as finished_run
 from tests.support.driver import read
 
 SIZES = ("model.hidden_size=16", "model.inner_size=16", "model.layers=1", "model.experts=2")
@@ -82,7 +84,7 @@ def test_what_cannot_be_imported_is_refused_and_leaves_no_run(llm4rec, theirs, t
     refused(1, "nothing.pth is not a file", "import-weights", "unisrec", "nothing.pth", *IMPORT[3:])
     (tmp_path / "weights.pth").write_bytes(pickle.dumps(theirs.state_dict()))
     refused(1, "is not a file that torch.save wrote", *IMPORT)
-    assert not [*catalog.finished_runs(tmp_path / "outputs", imports=True)]
+    assert not Results.under(tmp_path / "outputs", imports=True)
     assert not [*tmp_path.glob("outputs/*/*/*/*")]
 
 
@@ -96,8 +98,9 @@ def test_completion_offers_methods_and_overrides():
 def test_weights_of_user_embeddings_are_evaluated_on_their_dataset_alone(tmp_path):
     def run(needs_user):
         spec = SimpleNamespace(model=SimpleNamespace(needs_user=needs_user))
-        metrics = {"imported": {"file": "w.pth"}, "dataset": "amazon2014-beauty"}
-        return TrainedRun(tmp_path, {}, metrics, [], spec)
+        origin = {"imported": {"file": "w.pth", "sha256": "s", "code": "RUCAIBox/UniSRec"}}
+        result = finished_run(folder=tmp_path, dataset="amazon2014-beauty", **origin)
+        return TrainedRun(result, Status(), [], spec)
 
     toys = SimpleNamespace(manifest={"name": "amazon2014-toys"}, fingerprint="ab")
     assert list(run(needs_user=False).problems_with_data(toys)) == []

@@ -10,6 +10,7 @@ from llm4rec_cli.commands.list import OPTIONS, descriptions, first_sentence
 from llm4rec_cli.config.compose import options
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_json, write_text
+from tests.reporting.finished_runs import metrics_json
 from tests.support.driver import python
 
 
@@ -22,8 +23,7 @@ def run(tmp_path):
         names.append(name)
         folder = tmp_path / "outputs" / place / name
         write_text(folder / "config.yaml", "task: {selection: ndcg@10}\n")
-        protocol = {"split": "test", "protocol": "full", "mask_history": masked, "labels": labels}
-        write_json(folder / "metrics.json", {"model": "sasrec", "metrics": {"ndcg@10": ndcg}} | protocol)
+        write_json(folder / "metrics.json", metrics_json(ndcg, mask_history=masked, labels=labels))
         write_json(folder / "status.json", {"status": status, "error": error})
         os.utime(folder / "status.json", (1e9 + len(names), 1e9 + len(names)))
         return folder

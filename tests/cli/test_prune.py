@@ -10,6 +10,7 @@ import pytest
 
 from llm4rec_cli.commands import prune
 from llm4rec_cli.files import write_json, write_text
+from tests.reporting.finished_runs import metrics_json
 from tests.support.driver import read
 
 
@@ -19,8 +20,7 @@ def run(tmp_path):
 
     def write(name, status, model="sasrec", days=0, labels=()):
         folder = tmp_path / "outputs" / model / "demo/sequential" / name
-        facts = {"model": "sasrec", "metrics": {}, "dataset_fingerprint": "f" * 64, "labels": labels}
-        write_json(folder / "metrics.json", facts)
+        write_json(folder / "metrics.json", metrics_json(dataset_fingerprint="f" * 64, labels=labels))
         write_json(folder / "status.json", {"status": status, "error": None})
         _age(folder / "status.json", days)
         return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
         "peak_rss_mb": 500,
         "warnings": [],
     } | facts
+
+
+def started_from(dataset: str, experiment: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the entry `init_from` of a run that starts from the weights of a run on this dataset."""
+    facts = {"seed": 0, "config_hash": "c", "deviations": [], "labels": []}
+    return {"dataset": dataset, "experiment": experiment, "overrides": overrides, **facts}
 
 
 def run(ndcg: float = 0.1, folder: Path = Path("nowhere"), **facts: Any) -> Result:

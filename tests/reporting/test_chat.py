@@ -1,5 +1,7 @@
 """Controls and costs of chat models in tables, of runs built by hand."""
 
+from dataclasses import replace
+
 from llm4rec_cli.reporting import chat
 from llm4rec_cli.reporting.variants import Group, Variant
 from tests.reporting.finished_runs import metrics_json, run, write_run
@@ -27,7 +29,7 @@ CHAT = {"model": "chatgptrec", "llm": {"backend": "local", "model": "smollm2", *
 
 
 def test_controls_have_a_row_each():
-    content = chat.controls(CHAT | {"controls": CONTROLS}, "chat")
+    content = chat.controls(run(**CHAT, controls=CONTROLS), "chat")
     assert [list(row) for row in content.rows] == [
         ["ndcg@10, unchanged", "0.1000", "", "", "0.25"],
         ["ndcg@10, order 2", "0.2000", "+0.1000", "-0.0500 to +0.2500", "1.00"],
@@ -37,20 +39,20 @@ def test_controls_have_a_row_each():
     ]
     assert content.notes[0].endswith("as shown: 10 91")
     alone = {name: value for name, value in CONTROLS.items() if name != "invalid"} | {"order": None, "popularity": None}
-    of_scores = chat.controls({"controls": alone}, "chat").rows
+    of_scores = chat.controls(run(controls=alone), "chat").rows
     assert len(of_scores) == 3 and list(of_scores[0]) == ["ndcg@10, unchanged", "0.1000", "", "", ""]
 
 
 def test_costs_include_controls_but_not_in_the_seconds_of_a_user():
-    assert chat.costs(CHAT) == ["10", "5,000", "100", "200", "50", "5.0", "0.2500"]
-    assert chat.costs(CHAT | {"controls": CONTROLS}) == ["20", "10,000", "200", "400", "100", "5.0", "0.5000"]
+    assert chat.costs(run(**CHAT)) == ["10", "5,000", "100", "200", "50", "5.0", "0.2500"]
+    assert chat.costs(run(**CHAT, controls=CONTROLS)) == ["20", "10,000", "200", "400", "100", "5.0", "0.5000"]
 
 
 def test_a_model_that_reads_item_tokens_costs_what_these_did():
-    enriched = {"model": "sasrec", "llm": None, "enrichment": USAGE, "n_examples": 10}
+    enriched = run(enrichment=USAGE, n_examples=10)
     assert chat.costs(enriched) == ["10", "5,000", "100", "200", "50", "", "0.2500"]
-    assert chat.costs(CHAT | {"enrichment": USAGE})[0] == "20"
-    assert chat.has_costs(enriched) and not chat.has_costs({"llm": None, "enrichment": None})
+    assert chat.costs(run(**CHAT, enrichment=USAGE))[0] == "20"
+    assert chat.has_costs(enriched) and not chat.has_costs(run())
 
 
 def test_what_a_chat_model_has_memorised_is_shown_once_by_the_most_records(tmp_path):
@@ -73,7 +75,7 @@ def test_what_a_chat_model_has_memorised_is_shown_once_by_the_most_records(tmp_p
         ["smollm2", "titles", "0.50", *cells, "", "1,200"],
         ["another", "rows", "0.90", *cells, "", "30"],
     ]
-    mixed = Group([*group.members, Variant([(runs[3][0], other | {"dataset_fingerprint": "g"})])], [])
+    mixed = Group([*group.members, Variant([replace(runs[3], dataset_fingerprint="g")])], [])
     assert [row[:3] for row in chat.memorisation(mixed)][-2:] == [["another", "f", "rows"], ["another", "g", "rows"]]
 
 

@@ -1,6 +1,7 @@
 """The tables of a report: variants in rows, comparisons with the papers, labels and deviations."""
 
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from llm4rec_cli.reporting.contents import (
     slices,
 )
 from llm4rec_cli.reporting.variants import groups, variants
-from tests.reporting.finished_runs import metrics_json, rankings, run, write_run
+from tests.reporting.finished_runs import metrics_json, rankings, run, started_from, write_run
 
 SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"hr@10": 0.105}, "intervals": {"hr@10": [0.10, 0.11]}}
 
@@ -71,9 +72,10 @@ def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():
 
 
 def test_a_row_says_what_the_search_for_its_settings_cost():
-    tuned = run(model="unisrec", tuning={"trials": 8, "minutes": 31.4, "metric": "ndcg@10", "score": 0.1})
+    search = {"trials": 8, "minutes": 31.4, "metric": "ndcg@10", "score": 0.1}
+    tuned = run(model="unisrec", tuning=search)
     assert [row["tuning"] for row in rows(results(group(run(), tuned)))] == ["none stated", "8 trials, 31 min"]
-    elsewhere = run(model="unisrec", tuning=tuned[1]["tuning"] | {"dataset": "other", "expected_best": [0.1, 0.25]})
+    elsewhere = run(model="unisrec", tuning=search | {"dataset": "other", "expected_best": [0.1, 0.25]})
     (row,) = rows(results(group(elsewhere)))
     assert row["tuning"] == "8 trials, 31 min on other"
     expected = "unisrec: expected best ndcg@10 of n trials on validation, n = 1, 2, …: 0.1000 0.2500"
@@ -93,7 +95,7 @@ def test_labels_and_overrides_of_all_rows_are_noted_below_the_table():
 def test_the_initial_run_and_a_value_of_several_words_are_shown_in_full():
     mine, yours = ({"overrides": [f"llm.model='{owner} big llm'"]} for owner in ("my", "your"))
     changes = {"a": [], "b": ["~dataset.domains.food"]}
-    initial = [{"init_from": {"dataset": n, "experiment": None, "overrides": o}} for n, o in changes.items()]
+    initial = [{"init_from": started_from(name, overrides=typed)} for name, typed in changes.items()]
     shown = results(group(run(**mine | initial[0]), run(model="unisrec", **yours | initial[1])))
     assert [row["variant"] for row in rows(shown)] == [
         "from a llm.model='my big llm'",
@@ -194,8 +196,7 @@ def test_a_table_of_costs_has_minutes_memory_and_size():
     assert (row["MiB"], row["parameters"], row["trained"]) == ("901", "3,000", "1,000")
     (unknown,) = rows(costs(group(masked)))
     assert unknown["training, min"] == "" and unknown["evaluation, min"] == "0.2"
-    (folder, metrics) = masked
-    (known,) = rows(costs(group((folder, metrics | {"training_seconds": 90.0}))))
+    (known,) = rows(costs(group(replace(masked, training_seconds=90.0))))
     assert known["training, min"] == "1.5"
 
 

@@ -1,12 +1,14 @@
 """Runs averaged over draws of candidates: which are averaged, and what the average holds."""
 
+from dataclasses import replace
+
 import pytest
 from scipy import stats
 
-from llm4rec_cli.reporting.draws import folders_of_draws, over_draws
+from llm4rec_cli.reporting.draws import over_draws
 from llm4rec_cli.reporting.pairing import pair_runs
 from llm4rec_cli.reporting.variants import variants
-from tests.reporting.finished_runs import metrics_json, rankings, write_run
+from tests.reporting.finished_runs import metrics_json, rankings, started_from, write_run
 
 RANKS = {0: [0, 20, 5, 30], 1: [20, 20, 5, 30]}  # of four users in two draws
 
@@ -30,7 +32,7 @@ def drawn(tmp_path):
 
 
 def protocols(runs):
-    return sorted(metrics["protocol"] for _, metrics in over_draws(runs))
+    return sorted(run.protocol for run in over_draws(runs))
 
 
 def test_runs_that_differ_only_in_the_draw_are_averaged(drawn):
@@ -39,12 +41,12 @@ def test_runs_that_differ_only_in_the_draw_are_averaged(drawn):
     ]
     a = drawn(1, labels=["subset", "leaky"], breakdown={"slice": slices[0]}, seconds={"evaluate": 2.0})
     b = drawn(0, labels=["subset"], breakdown={"slice": slices[1]}, seconds={"evaluate": 1.0})
-    ((folder, averaged),) = over_draws([a, b])
-    assert folder == b[0] and folders_of_draws((folder, averaged)) == [b[0], a[0]]
-    assert averaged["metrics"] == {"hr@10": 0.375} and averaged["seconds"] == {"evaluate": 1.5}
-    assert averaged["breakdown"] == {"slice": {"same_day": {"n": 4, "hr@10": 0.375}}}
-    assert isinstance(averaged["breakdown"]["slice"]["same_day"]["n"], int)
-    assert averaged["labels"] == ["subset", "leaky"] and averaged["protocol"] == "uniform-100-draws0+1"
+    (averaged,) = over_draws([a, b])
+    assert averaged.folder == b.folder and averaged.of_draws == [b, a]
+    assert averaged.metrics == {"hr@10": 0.375} and averaged.seconds == {"evaluate": 1.5}
+    assert averaged.breakdown == {"slice": {"same_day": {"n": 4, "hr@10": 0.375}}}
+    assert isinstance(averaged.breakdown["slice"]["same_day"]["n"], int)
+    assert averaged.labels == ["subset", "leaky"] and averaged.protocol == "uniform-100-draws0+1"
 
 
 @pytest.mark.parametrize(
@@ -78,15 +80,15 @@ def test_a_training_is_averaged_with_its_evaluations_on_other_draws(drawn):
     training = drawn(0, trained_run=None, task="sequential", config_hash="a", seconds={"train": 600.0, "evaluate": 1.0})
     runs = [training, *(drawn(draw, seconds={"evaluate": 3.0}, training_seconds=600.0) for draw in (1, 2))]
     (variant,) = variants(over_draws(runs))
-    assert variant.first_run["protocol"] == "uniform-100-draws0+1+2"
+    assert variant.first_run.protocol == "uniform-100-draws0+1+2"
     assert (variant.training_seconds(), variant.evaluation_seconds()) == (600.0, pytest.approx(7 / 3))
     assert protocols([drawn(draw, model="popularity", trained_run=None) for draw in (0, 1)]) == ["uniform-100-draws0+1"]
 
 
 def test_of_several_runs_with_one_draw_the_first_counts(drawn):
     first = drawn(0)
-    ((_, averaged),) = over_draws([(first[0], first[1] | {"metrics": {"hr@10": 0.1}}), first, drawn(1)])
-    assert averaged["metrics"] == {"hr@10": pytest.approx(0.175)}
+    (averaged,) = over_draws([replace(first, metrics={"hr@10": 0.1}), first, drawn(1)])
+    assert averaged.metrics == {"hr@10": pytest.approx(0.175)}
 
 
 def test_seeds_share_a_row_where_they_have_the_same_draws(drawn):
@@ -107,11 +109,11 @@ def test_two_trainings_of_one_seed_are_two_rows(drawn):
 
 
 def test_seeds_that_start_from_weights_of_other_seeds_share_a_row(drawn):
-    started = {"model": "unisrec", "init_from": {"dataset": "shop", "experiment": "pretrain"}}
+    started = {"model": "unisrec", "init_from": started_from("shop", "pretrain")}
     runs = [drawn(draw, seed=seed, **started) for seed in (0, 1) for draw in (0, 1)]
-    for folder, metrics in runs:
-        settings = {"task": {"draw": 0}, "model": {"init_from": f"pretrain/seed{metrics['seed']}"}}
-        write_run(folder, metrics, config=settings)
+    for run in runs:
+        settings = {"task": {"draw": 0}, "model": {"init_from": f"pretrain/seed{run.seed}"}}
+        write_run(run.folder, run.content(), config=settings)
     assert [variant.seeds for variant in variants(over_draws(runs))] == [[0, 1]]
 
 

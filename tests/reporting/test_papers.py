@@ -15,7 +15,7 @@ from llm4rec_cli.reporting.papers import (
     select,
 )
 from llm4rec_cli.reporting.variants import Variant
-from tests.reporting.finished_runs import run
+from tests.reporting.finished_runs import run, started_from
 from tests.support.driver import spec_of
 
 NAMES = ("hr@1", "hr@5", "hr@10", "hr@50", "recall@10", "ndcg@5", "ndcg@10", "ndcg@50", "rmse", "mae", "bleu4", "auc")
@@ -28,7 +28,7 @@ REVIEWS = {"dataset": "amazon2014-beauty-reviews", "split_rule": "p5_reviews", "
 IMPRESSIONS = {"dataset": "mind-small", "task": "direct", "protocol": "impression", "split_rule": "mind"}
 UNISREC = {
     "model": "unisrec",
-    "init_from": {"dataset": "amazon2018-fhckm"},
+    "init_from": started_from("amazon2018-fhckm"),
     "paper_method": {
         **{"method": "unisrec", "items": "text", "text encoder": "bert-base-uncased cls"},
         "frozen": "encoder",
@@ -40,6 +40,7 @@ P5 = {
     "direct samples of a user": "5",
 }
 CHAT = {"method": "chatgptrec", "shots": "zero-shot", "answers": "generated", "chat model": "gpt-3.5-turbo"}
+WEIGHTS = {"file": "w.pth", "sha256": "s", "code": "RUCAIBox/UniSRec"}
 
 
 def variant(**facts):
@@ -151,7 +152,8 @@ def test_from_scratch_with_another_encoder_is_not_the_pre_trained_bert():
 
 
 def test_pre_training_on_fewer_domains_is_another_one():
-    source = {"dataset": "amazon2018-fhckm", "overrides": ["~dataset.domains.home", "dataset.raw_dir=/data", "seed=1"]}
+    typed = ["~dataset.domains.home", "dataset.raw_dir=/data", "seed=1"]
+    source = started_from("amazon2018-fhckm", overrides=typed)
     one_fewer = variant(**SCIENTIFIC | UNISREC | {"init_from": source})
     ours = "amazon2018-fhckm ~dataset.domains.home"
     assert differences(one_fewer) == {f"pre-trained on: ours {ours}, the paper's amazon2018-fhckm"}
@@ -161,7 +163,11 @@ def test_imported_weights_are_never_our_reproduction_of_a_number():
     imported = variant(**SCIENTIFIC, **UNISREC, labels=["imported"])
     assert differences(imported) == {"weights: ours imported, the paper's its own training"}
     assert {c.inside for c in comparisons(imported)} == {None}
-    origin = {"imported": {"file": "w.pth"}, "init_from": None, "labels": ["imported"]}
+    origin = {
+        "imported": WEIGHTS,
+        "init_from": None,
+        "labels": ["imported"],
+    }
     for dataset, source in (("amazon2018-pantry", "amazon2018-pantry"), ("amazon2018-scientific", "unknown")):
         evaluated = variant(**SCIENTIFIC, **UNISREC | origin, trained_run=f"unisrec/{dataset}/pretrain/seed0-ab")
         assert f"pre-trained on: ours {source}, the paper's amazon2018-fhckm" in differences(evaluated)

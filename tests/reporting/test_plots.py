@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -49,17 +50,16 @@ def keys(plot):
 def ratings(folder, predictions, stars, **facts):
     """A finished run of a rating model with these predictions."""
     facts = {"model": "mf", "task": "rating", "protocol": "rating", "metrics": {"rmse": 1.0}} | facts
-    _, metrics = run(intervals={"rmse": [0.9, 1.1]}, **facts)
+    metrics = metrics_json(intervals={"rmse": [0.9, 1.1]}, **facts)
     return write_run(folder, metrics, pd.DataFrame({"prediction": predictions, "rating": stars}))
 
 
 def trained(folder, log, metric="ndcg@10", **facts):
     training = {"epochs": len(log), f"valid_{metric}": 0.0}
-    _, metrics = run(intervals={"ndcg@10": [0.05, 0.15]}, training=training, **facts)
     folder.mkdir()
     entries = [{"step": i, "epoch": i, "loss": loss, "valid": valid} for i, (loss, valid) in enumerate(log, start=1)]
     (folder / "train_log.jsonl").write_text("\n".join(map(json.dumps, entries)))
-    return folder, metrics
+    return run(folder=folder, intervals={"ndcg@10": [0.05, 0.15]}, training=training, **facts)
 
 
 def test_models_are_sorted_by_value_and_marks_are_in_proportion_to_it():
@@ -86,9 +86,8 @@ def test_the_strongest_floor_is_a_line_and_floors_are_grey():
 
 
 def test_no_floor_is_drawn_for_rows_on_different_data():
-    runs = ranked(sasrec=0.1, popularity=0.2)
-    runs[0][1]["dataset_fingerprint"] = "other"
-    assert keys(by_model(group(*runs))) == []
+    model, floor = ranked(sasrec=0.1, popularity=0.2)
+    assert keys(by_model(group(replace(model, dataset_fingerprint="other"), floor))) == []
 
 
 def test_results_on_fewer_examples_are_hollow_and_no_floor():
@@ -183,8 +182,8 @@ def test_learning_curves_show_errors_as_positive_and_mark_the_best_epoch(tmp_pat
 
 
 def test_curves_need_no_interval(tmp_path):
-    folder, metrics = trained(tmp_path / "a", [(3.0, -1.0), (2.0, -0.5)], metric="loss")
-    (plot,) = plots(group((folder, metrics | {"intervals": {}})))
+    run = trained(tmp_path / "a", [(3.0, -1.0), (2.0, -0.5)], metric="loss")
+    (plot,) = plots(group(replace(run, intervals={})))
     assert "validation loss (lower is better)" in plot.svg
 
 
@@ -193,11 +192,11 @@ def test_a_single_epoch_is_no_curve(tmp_path):
 
 
 def test_a_damaged_training_log_is_named_and_its_curve_left_out(tmp_path, caplog):
-    folder, metrics = trained(tmp_path / "a", [(3.0, 0.1), (2.0, 0.2)])
-    with (folder / "train_log.jsonl").open("a") as file:
+    run = trained(tmp_path / "a", [(3.0, 0.1), (2.0, 0.2)])
+    with (run.folder / "train_log.jsonl").open("a") as file:
         file.write('\n{"step"')
-    assert learning_curves(group((folder, metrics))) is None
-    assert f"{folder / 'train_log.jsonl'} is damaged" in caplog.text
+    assert learning_curves(group(run)) is None
+    assert f"{run.folder / 'train_log.jsonl'} is damaged" in caplog.text
 
 
 def test_calibration_has_the_means_of_bins_of_equal_size(tmp_path):

@@ -11,15 +11,15 @@ from llm4rec_cli.reporting.protocols import (
     metric_table,
     slice_table,
 )
+from tests.reporting import finished_runs
 
 
 def run(model, protocol, value, draw=0, seed=0, n=100, **slices):
     """Return a run with hr@10=value, and slices of (value, n)."""
     by_slice = {name: {"n": n_inside, "hr@10": inside} for name, (inside, n_inside) in slices.items()}
-    facts = {"dataset": "d", "task": "t", "split": "test", "protocol": "full", "mask_history": False}
-    metrics = facts | {"metrics": {"hr@10": value}, "n_examples": n, "breakdown": {"slice": by_slice}}
-    metrics |= {"seed": seed, "dataset_fingerprint": f"f{draw}", "config_hash": f"{model}{protocol}{draw}{seed}"}
-    return ProtocolRun(model, protocol, draw, metrics)
+    facts = {"metrics": {"hr@10": value}, "n_examples": n, "breakdown": {"slice": by_slice}, "seed": seed}
+    facts |= {"dataset_fingerprint": f"f{draw}", "config_hash": f"{model}{protocol}{draw}{seed}"}
+    return ProtocolRun(model, protocol, draw, finished_runs.run(**facts))
 
 
 COMPARISON = ProtocolComparison(
@@ -74,9 +74,10 @@ def test_kendall_s_tau_counts_pairs_and_leaves_ties_out():
 
 
 def test_an_error_is_better_when_lower():
-    runs = [run(model, "leave_one_out", 0.0) for model in ("a", "b")]
-    for value, of_model in zip((2.0, 1.0), runs, strict=True):
-        of_model.metrics["metrics"]["rmse"] = value
+    runs = [
+        ProtocolRun(model, "leave_one_out", 0, finished_runs.run(metrics={"rmse": value}))
+        for model, value in (("a", 2.0), ("b", 1.0))
+    ]
     assert ProtocolComparison(runs, {}).ranks("leave_one_out", "rmse") == {"a": 2, "b": 1}
 
 

@@ -8,7 +8,7 @@ from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting import reproduction
 from llm4rec_cli.reporting.reproduction import Line, Value
 from llm4rec_cli.reporting.variants import Variant
-from tests.reporting.finished_runs import run, write_run
+from tests.reporting.finished_runs import metrics_json, run, write_run
 
 
 def cell_of(name, row, column):
@@ -92,16 +92,16 @@ def test_a_number_of_the_paper_that_answers_another_question_says_which(other, r
 
 
 def test_numbers_of_ours_are_metrics_groups_of_targets_or_times():
-    metrics = {
-        "metrics": {"recall@10": 0.2},
-        "breakdown": {"target_train_count": {"1-4": {"ndcg@10": 0.1}}},
-        "seconds": {"evaluate": 2.0},
-        "n_examples": 100,
-    }
-    assert reproduction._number(metrics, "recall@10") == reproduction._number(metrics, "hr@10") == 0.2
-    assert reproduction._number(metrics, "target_train_count/1-4/ndcg@10") == 0.1
-    assert reproduction._number(metrics, "milliseconds") == 20.0
-    assert reproduction._number(metrics, "target_train_count/0/ndcg@10") is None
+    ours = run(
+        metrics={"recall@10": 0.2},
+        breakdown={"target_train_count": {"1-4": {"ndcg@10": 0.1}}},
+        seconds={"evaluate": 2.0},
+        n_examples=100,
+    )
+    assert reproduction._number(ours, "recall@10") == reproduction._number(ours, "hr@10") == 0.2
+    assert reproduction._number(ours, "target_train_count/1-4/ndcg@10") == 0.1
+    assert reproduction._number(ours, "milliseconds") == 20.0
+    assert reproduction._number(ours, "target_train_count/0/ndcg@10") is None
 
 
 def test_long_marks_are_letters_explained_below_and_the_small_size_shows_no_number_of_the_paper():
@@ -129,9 +129,8 @@ def test_all_rows_of_a_table_of_texts_have_the_papers_own_metrics(name):
 def test_a_finished_run_without_a_readable_answer_is_recorded_and_says_so(tmp_path):
     table = paper.table("chatgptrec/rating")
     (cell,) = [cell for cell in table.cells() if cell.row.label == "ChatGPT zero-shot"]
-    metrics = {"rmse": 1.2, "said/coverage": 0.0}
-    chat = run(folder=tmp_path / "run", model="chatgptrec", task="rating", protocol="rating", metrics=metrics)
-    write_run(*chat)
+    facts = {"model": "chatgptrec", "task": "rating", "protocol": "rating"}
+    chat = write_run(tmp_path / "run", metrics_json(metrics={"rmse": 1.2, "said/coverage": 0.0}, **facts))
     lines = list(reproduction.lines(table, cell, Size.cpu, [chat], None))
     assert all("100.0 % of the answers are no ratings" in " ".join(line.marks) for line in lines)
     reproduction.record(tmp_path, table, Size.cpu, lines, "a machine", [cell])
@@ -154,8 +153,7 @@ def test_a_state_counts_the_recorded_cells_whose_runs_are_still_there(tmp_path):
         entries = {key: made | {"runs": [f"run{i}"]} for i, key in enumerate(cells)}
         write_json(reproduction.record_file(tmp_path, table.name, size), {"cells": entries})
         for i, _ in enumerate(cells):
-            write_json(tmp_path / f"run{i}/status.json", {"status": "done"})
-            write_json(tmp_path / f"run{i}/metrics.json", {"model": "sasrec", "metrics": {}})
+            write_run(tmp_path / f"run{i}", metrics_json())
 
     recorded(Size.small, keys[:2])
     assert reproduction.state(table, tmp_path).words == "small only: 2 cells, 2026-01-02, a machine"

@@ -12,30 +12,23 @@ from llm4rec_cli.reporting.runs import (
     spare_metrics,
     variant_in_words,
 )
-from tests.reporting.finished_runs import metrics_json
+from tests.reporting.finished_runs import run
 
 
 def test_full_ranking_says_whether_the_history_is_masked():
-    run = {"split": "test", "split_rule": "leave_one_out", "protocol": "full", "mask_history": False}
-    descriptions = {
-        protocol_in_words(run),
-        protocol_in_words(run | {"mask_history": True}),
-        protocol_in_words(run | {"split": "valid"}),
-        protocol_in_words(run | {"split_rule": "temporal"}),
-    }
-    assert len(descriptions) == 4
+    others = ({}, {"mask_history": True}, {"split": "valid"}, {"split_rule": "temporal"})
+    assert len({protocol_in_words(run(**facts)) for facts in others}) == 4
 
 
 def test_protocols_differ_in_words():
     protocols = ("full", "uniform-100", "popularity-100")
-    run = {"split": "test", "split_rule": "leave_one_out", "mask_history": False}
-    assert len({protocol_in_words(run | {"protocol": p}) for p in protocols}) == 3
+    assert len({protocol_in_words(run(protocol=protocol)) for protocol in protocols}) == 3
 
 
 def test_a_variant_is_named_by_experiment_and_overrides_of_model_and_control():
     overrides = ["seed=1", "model.layers=1", "dataset.control=shuffle_text", "device=cpu"]
-    run = metrics_json(experiment="unisrec/paper", overrides=overrides)
-    assert variant_in_words(run) == ["unisrec/paper", "model.layers=1", "dataset.control=shuffle_text"]
+    named = run(experiment="unisrec/paper", overrides=overrides)
+    assert variant_in_words(named) == ["unisrec/paper", "model.layers=1", "dataset.control=shuffle_text"]
 
 
 @pytest.mark.parametrize(
@@ -60,24 +53,27 @@ def test_a_variant_is_named_by_experiment_and_overrides_of_model_and_control():
     ],
 )
 def test_overrides_that_move_numbers_unseen_in_other_columns_name_a_variant(typed, named):
-    assert bool(variant_in_words(metrics_json(model="p5", overrides=[typed]))) == named
+    assert bool(variant_in_words(run(model="p5", overrides=[typed]))) == named
 
 
 def test_a_default_run_has_no_variant_to_name():
-    assert variant_in_words(metrics_json(overrides=["model=sasrec", "seed=0"])) == []
+    assert variant_in_words(run(overrides=["model=sasrec", "seed=0"])) == []
 
 
-def cold_run(model, cold, warm):
-    def means(n, value):
-        return {"n": n, "hr@10": value, "ndcg@10": value / 2, "mrr": value / 4}
+def cold_run(model, metrics=("hr@10", "ndcg@10", "mrr"), **hits):
+    """Return a run with a hit rate of targets that are `cold`, `warm` or either."""
 
-    groups = {"cold": means(20, cold), "warm": means(1500, warm)}
+    def means(n, hit):
+        values = {"hr@10": hit, "ndcg@10": hit / 2, "mrr": hit / 4}
+        return {"n": n} | {name: values[name] for name in metrics}
+
+    groups = {group: means({"cold": 20, "warm": 1500}[group], hit) for group, hit in hits.items()}
     breakdown = {"target_is_cold": groups, "chance": {group: means(1, 0.01) for group in groups}}
-    return metrics_json(model=model, breakdown=breakdown)
+    return run(model=model, breakdown=breakdown)
 
 
 def test_cold_and_warm_targets_have_columns_and_chance_a_row():
-    shown = cold_table([cold_run("popularity", 0.0, 0.1), cold_run("unisrec", 0.2, 0.3)])
+    shown = cold_table([cold_run("popularity", cold=0.0, warm=0.1), cold_run("unisrec", cold=0.2, warm=0.3)])
     assert list(shown.columns) == [*("model", "cold hr@10", "cold ndcg@10", "warm hr@10", "warm ndcg@10")]
     assert list(map(tuple, shown.rows)) == [
         ("popularity", "0.0000", "0.0000", "0.1000", "0.0500"),
@@ -88,22 +84,18 @@ def test_cold_and_warm_targets_have_columns_and_chance_a_row():
 
 
 def test_a_group_without_targets_has_no_columns():
-    run = cold_run("unisrec", 0.2, 0.3)
-    del run["breakdown"]["target_is_cold"]["warm"], run["breakdown"]["chance"]["warm"]
-    assert list(cold_table([run]).columns) == ["model", "cold hr@10", "cold ndcg@10"]
+    assert list(cold_table([cold_run("unisrec", cold=0.2)]).columns) == ["model", "cold hr@10", "cold ndcg@10"]
 
 
 def test_with_other_cutoffs_the_table_of_cold_targets_shows_mrr():
-    run = cold_run("unisrec", 0.2, 0.3)
-    for group in [*run["breakdown"]["target_is_cold"].values(), *run["breakdown"]["chance"].values()]:
-        del group["hr@10"], group["ndcg@10"]
-    assert list(cold_table([run]).columns) == ["model", "cold mrr", "warm mrr"]
+    other = cold_run("unisrec", metrics=["mrr"], cold=0.2, warm=0.3)
+    assert list(cold_table([other]).columns) == ["model", "cold mrr", "warm mrr"]
 
 
 def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
     assert default_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
     assert default_metrics("full") == default_metrics("rating") == table_metrics(of_impressions=False)
-    assert count_in_words({"protocol": "impression"}, 1000) == "1,000 impressions"
+    assert count_in_words(run(protocol="impression"), 1000) == "1,000 impressions"
 
 
 @pytest.mark.parametrize(
@@ -112,14 +104,14 @@ def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
 )
 def test_a_training_ends_with_its_protocols_metrics(protocol, shown):
     metrics = {"ndcg@10": 0.4, "ndcg@5": 0.3, "auc": 0.6, "mrr": 0.3}
-    table = results_table([metrics_json(protocol=protocol, metrics=metrics)])
+    table = results_table([run(protocol=protocol, metrics=metrics)])
     assert list(table.columns) == shown
 
 
 def test_a_label_of_all_rows_is_noted_once():
     runs = [
-        metrics_json(model="popularity", labels=["subset", "synthetic"]),
-        metrics_json(model="unisrec", labels=["synthetic", "subset", "floor-not-beaten"]),
+        run(model="popularity", labels=["subset", "synthetic"]),
+        run(model="unisrec", labels=["synthetic", "subset", "floor-not-beaten"]),
     ]
     assert results_table(runs).notes == [
         "100 users",

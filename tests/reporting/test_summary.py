@@ -15,7 +15,7 @@ INTERVAL = {"ndcg@10": [0.0, 1.0]}
 def ranked(tmp_path, model, hits, users=100, **facts):
     """A run whose first `hits` users have their target in first place, and the others none."""
     n_better = [0] * hits + [50] * (users - hits)
-    metrics = metrics_json(hits / users, model=model, training=None, config_hash=model, intervals=INTERVAL, **facts)
+    metrics = metrics_json(hits / users, model=model, config_hash=model, intervals=INTERVAL, **facts)
     return write_run(
         tmp_path / model / "shop/sequential" / f"seed{metrics['seed']}-{model}", metrics, rankings(n_better)
     )
@@ -24,7 +24,7 @@ def ranked(tmp_path, model, hits, users=100, **facts):
 def rated(tmp_path, model, errors):
     """A run that predicts ratings with these errors."""
     rmse = float(np.sqrt(np.mean(np.square(errors))))
-    facts = {"protocol": "rating", "metrics": {"rmse": rmse}, "intervals": {"rmse": [0.0, 2.0]}, "training": None}
+    facts = {"protocol": "rating", "metrics": {"rmse": rmse}, "intervals": {"rmse": [0.0, 2.0]}}
     users = [f"u{i}" for i in range(len(errors))]
     rows = pd.DataFrame({"user_id": users, "target": "i", "rating": 3.0, "prediction": 3.0 + np.array(errors)})
     return write_run(tmp_path / model, metrics_json(model=model, **facts), rows)
@@ -44,8 +44,7 @@ def test_the_interval_is_that_of_paired_differences(tmp_path):
 
 
 def test_one_training_and_synthetic_data_are_named(tmp_path):
-    run = ranked(tmp_path, "unisrec", 30, labels=["synthetic"])
-    run[1]["training"] = {"epochs": 3}
+    run = ranked(tmp_path, "unisrec", 30, labels=["synthetic"], training={"epochs": 3})
     words = compare_with_floor(run, [ranked(tmp_path, "popularity", 10)]).in_words()
     assert words.startswith("On synthetic data, unisrec is better than popularity")
     assert words.endswith("over users, not over trainings).")
@@ -97,7 +96,7 @@ def next_of(tmp_path, seeds, *overrides, beaten=True, model="sasrec"):
     """The next command after runs of a variant with these seeds."""
     run, *_ = [ranked(tmp_path, model, 30, seed=seed) for seed in seeds]
     comparison = compare_with_floor(run, [ranked(tmp_path, "popularity", 10 if beaten else 50)])
-    return next_command(spec_of(f"model={model}", *overrides), run[0], comparison)
+    return next_command(spec_of(f"model={model}", *overrides), run.folder, comparison)
 
 
 def test_with_fewer_than_three_seeds_more_seeds_come_next(tmp_path):
@@ -114,10 +113,9 @@ def test_with_three_seeds_a_comparison_over_seeds_comes_next(tmp_path):
 
 
 def test_a_ranking_with_slices_is_inspected_next(tmp_path):
-    run, *_ = [ranked(tmp_path, "sasrec", 30, seed=seed) for seed in range(3)]
-    run[1]["breakdown"] = {"slice": {}}
+    run, *_ = [ranked(tmp_path, "sasrec", 30, seed=seed, breakdown={"slice": {}}) for seed in range(3)]
     comparison = compare_with_floor(run, [ranked(tmp_path, "popularity", 10)])
-    said = next_command(spec_of("model=sasrec"), run[0], comparison)
+    said = next_command(spec_of("model=sasrec"), run.folder, comparison)
     assert "llm4rec inspect result sasrec/shop/sequential/seed0" in said
 
 

@@ -11,16 +11,19 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from llm4rec_cli.config.walk import plain
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import sha256, write_atomic, write_json
-from llm4rec_cli.runs.catalog import finished_metrics, finished_runs
+from llm4rec_cli.results.result import read_result, result_of
+from llm4rec_cli.results.results import Results
 from llm4rec_cli.runs.folder import locked, peak_rss_mb, recorded, write_results
-from llm4rec_cli.runs.identity import Address, plain
+from llm4rec_cli.runs.identity import Address
 from llm4rec_cli.runs.spec import RunSpec
+from tests.reporting.finished_runs import run
 from tests.support.driver import read, spec_of
 
 SPEC = RunSpec(spec_of("seed=0").config, "train", ("seed=0",), {"model": "sasrec"})
-METRICS = {"model": "sasrec", "metrics": {"ndcg@10": 0.5, "coverage@10": 1.0}, "intervals": {"ndcg@10": [0.4, 0.6]}}
+METRICS = {"metrics": {"ndcg@10": 0.5, "coverage@10": 1.0}, "intervals": {"ndcg@10": [0.4, 0.6]}}
 ROWS = pd.DataFrame({"user_id": ["u"], "n_better": [0]})
 
 
@@ -82,56 +85,22 @@ def test_force_removes_an_earlier_run_and_a_resumed_run_keeps_it(where):
 
 def test_results_are_read_only_once_the_run_is_done(where, tmp_path):
     with recorded(where, SPEC) as folder:
-        write_results(folder, METRICS, ROWS)
-        assert finished_metrics(folder) is None
-        assert not list(finished_runs(tmp_path))
-    assert finished_metrics(where.folder) == METRICS
-    assert list(finished_runs(tmp_path)) == [(where.folder, METRICS)]
+        result = run(folder=folder, **METRICS)
+        write_results(result, ROWS)
+        assert read_result(folder) is None
+        assert not Results.under(tmp_path)
+    assert read_result(where.folder) == result
+    assert [*Results.under(tmp_path)] == [result]
 
 
 def test_results_are_written_as_json_csv_and_parquet(where):
-    write_results(where.folder, METRICS, ROWS)
-    assert read(where.folder / "metrics.json") == METRICS
+    result = run(folder=where.folder, **METRICS)
+    write_results(result, ROWS)
+    assert result_of(read(where.folder / "metrics.json"), where.folder) == result
     assert (where.folder / "metrics.csv").read_text() == (
         "metric,value,low,high\nndcg@10,0.5,0.4,0.6\ncoverage@10,1.0,,\n"
     )
     pd.testing.assert_frame_equal(pd.read_parquet(where.folder / "predictions.parquet"), ROWS)
-
-
-def test_the_newest_run_comes_first(tmp_path):
-    for age, name in ((30, "seed0-old"), (10, "seed1-new"), (20, "seed2-middle")):
-        folder = tmp_path / "m/d/t" / name
-        write_json(folder / "status.json", {"status": "done"})
-        write_json(folder / "metrics.json", METRICS)
-        os.utime(folder / "status.json", (1e9 - age, 1e9 - age))
-    assert [folder.name for folder, _ in finished_runs(tmp_path)] == ["seed1-new", "seed2-middle", "seed0-old"]
-
-
-@pytest.mark.parametrize("text", ['{"metr', "{}", "[]"])
-@pytest.mark.parametrize("torn", ["status.json", "metrics.json"])
-def test_an_unreadable_run_is_left_out_with_a_warning(tmp_path, caplog, torn, text):
-    for name in ("seed0-torn", "seed1-whole"):
-        write_json(tmp_path / "m/d/t" / name / "status.json", {"status": "done"})
-        write_json(tmp_path / "m/d/t" / name / "metrics.json", METRICS)
-    (tmp_path / "m/d/t/seed0-torn" / torn).write_text(text)
-    assert [folder.name for folder, _ in finished_runs(tmp_path)] == ["seed1-whole"]
-    assert "seed0-torn is not readable" in caplog.text
-
-
-def test_a_run_of_a_model_that_is_not_installed_is_left_out_with_a_warning(tmp_path, caplog):
-    for name, model in (("seed0-mine", "mine"), ("seed1-ours", "sasrec")):
-        write_json(tmp_path / "m/d/t" / name / "status.json", {"status": "done"})
-        write_json(tmp_path / "m/d/t" / name / "metrics.json", METRICS | {"model": model})
-    assert [folder.name for folder, _ in finished_runs(tmp_path)] == ["seed1-ours"]
-    assert "there is no model 'mine' here" in caplog.text
-
-
-def test_linked_runs_are_finished_runs(tmp_path):
-    write_json(tmp_path / "archive/d/t/seed0-a/status.json", {"status": "done"})
-    write_json(tmp_path / "archive/d/t/seed0-a/metrics.json", METRICS)
-    (tmp_path / "outputs").mkdir()
-    (tmp_path / "outputs/m").symlink_to(tmp_path / "archive")
-    assert [folder.name for folder, _ in finished_runs(tmp_path / "outputs")] == ["seed0-a"]
 
 
 # ---- other processes

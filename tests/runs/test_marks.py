@@ -1,13 +1,18 @@
 """Deviations: what differs from the paper's settings is listed without anybody writing it down."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from llm4rec_cli.llm.memorisation import Score
+from llm4rec_cli.results.result import result_of
 from llm4rec_cli.runs import marks
+from tests.reporting.finished_runs import run as finished_run
 from tests.support.driver import read, spec_of
 
 PAPERS = ("unisrec/paper", "unisrec/pretrain_paper", "p5/paper", "prompt4nr/paper")
+SCORE = Score(share=0.5, low=0.4, high=0.6, chance=0.2, n=90, made_up=0.3)
 
 
 def other_settings(*overrides):
@@ -53,17 +58,15 @@ def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
     spec, other = (spec_of(*typed, f"llm.model={name}") for name in ("x", "y"))
     dataset = SimpleNamespace(fingerprint="f")
     assert marks.memorisation_warning(marks.memorisation(spec, dataset)) == marks.MEMORISED
-    score = {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.2, "made_up": 0.3, "n": 90}
-    assert marks.save_memorisation(spec, dataset, {"rows": score})
-    assert marks.memorisation(spec, dataset) == {"rows": score}
-    warning = marks.memorisation_warning({"rows": score, "titles": score | {"made_up": None}})
+    assert marks.save_memorisation(spec, dataset, {"rows": SCORE})
+    assert marks.memorisation(spec, dataset) == {"rows": SCORE}
+    warning = marks.memorisation_warning({"rows": SCORE, "titles": replace(SCORE, made_up=None)})
     assert "rows 0.50 (0.40–0.60), chance 0.20, made-up records 0.30; titles 0.50 (0.40–0.60), chance 0.20" in warning
-    assert not marks.save_memorisation(spec, dataset, {"rows": score | {"n": 4}})
-    assert marks.memorisation(spec, dataset) == {"rows": score}, "those of more records"
-    older = {name: value for name, value in score.items() if name != "made_up"}
-    assert marks.save_memorisation(other, dataset, {"rows": older})
-    assert marks.save_memorisation(other, dataset, {"rows": score | {"n": 4}}), "the older have no made-up records"
-    assert marks.memorisation(other, dataset) == {"rows": score | {"n": 4}}
+    assert not marks.save_memorisation(spec, dataset, {"rows": replace(SCORE, n=4)})
+    assert marks.memorisation(spec, dataset) == {"rows": SCORE}, "those of more records"
+    assert marks.save_memorisation(other, dataset, {"rows": replace(SCORE, made_up=None)})
+    assert marks.save_memorisation(other, dataset, {"rows": replace(SCORE, n=4)}), "the older have no made-up records"
+    assert marks.memorisation(other, dataset) == {"rows": replace(SCORE, n=4)}
     assert marks.memorisation(spec_of(*typed, "llm.model=z"), dataset) is None
     elsewhere = spec_of(*typed, "llm.model=x", "llm.base_url=http://localhost:8000/v1")
     assert marks.memorisation(elsewhere, dataset) is None
@@ -72,19 +75,18 @@ def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
 
 def test_a_finished_run_takes_up_what_was_measured_of_memory_since(tmp_path):
     spec = spec_of("model=chatgptrec", "model.answer=generate", "llm=openai", "llm.model=x", f"paths.cache={tmp_path}")
-    dataset, address = SimpleNamespace(fingerprint="f"), SimpleNamespace(folder=tmp_path)
-    run = {"labels": ["may-be-memorised"], "metrics": {"rmse": 1.0}, "warnings": ["slow", marks.MEMORISED]}
-    assert marks.update_finished(run, address, spec, dataset, []) == run
-    score = {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.2, "made_up": 0.3, "n": 90}
-    for scores in ({"rows": score}, {"rows": score | {"n": 100, "share": 0.6}}):
+    dataset, facts = SimpleNamespace(fingerprint="f"), {"labels": ["may-be-memorised"], "metrics": {"rmse": 1.0}}
+    run = finished_run(folder=tmp_path, warnings=["slow", marks.MEMORISED], **facts)
+    assert marks.update_finished(run, spec, dataset, []) == run
+    for scores in ({"rows": SCORE}, {"rows": replace(SCORE, n=100, share=0.6)}):
         marks.save_memorisation(spec, dataset, scores)
-        run = marks.update_finished(run, address, spec, dataset, [])
-        assert run["memorisation"] == scores
-        assert run["warnings"] == ["slow", marks.memorisation_warning(scores)]
-        assert read(tmp_path / "metrics.json") == run
-    ours = run | {"labels": ["synthetic"]}
-    marks.save_memorisation(spec, dataset, {"rows": score | {"n": 200}})
-    assert marks.update_finished(ours, address, spec, dataset, []) == ours, "data of ours"
+        run = marks.update_finished(run, spec, dataset, [])
+        assert run.memorisation == scores
+        assert run.warnings == ["slow", marks.memorisation_warning(scores)]
+        assert result_of(read(tmp_path / "metrics.json"), tmp_path) == run
+    ours = replace(run, labels=["synthetic"])
+    marks.save_memorisation(spec, dataset, {"rows": replace(SCORE, n=200)})
+    assert marks.update_finished(ours, spec, dataset, []) == ours, "data of ours"
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 import record_runs
 
 from llm4rec_cli.reporting.variants import variants
-from llm4rec_cli.runs.catalog import finished_runs
+from llm4rec_cli.results.results import Results
 from tests.reporting.finished_runs import metrics_json, rankings, write_run
 
 
 def only_variant(root):
-    (variant,) = variants(finished_runs(root))
+    (variant,) = variants(Results.under(root))
     return variant
 
 
@@ -34,8 +34,8 @@ def test_recorded_runs_keep_their_numbers_and_no_paths_or_predictions(tmp_path, 
     text = "".join(path.read_text() for path in written)
     assert not any(path in text for path in (str(tmp_path), "/raw", "/out"))
     assert only_variant(recorded).intervals["hr@10"] == pytest.approx(only_variant(outputs).intervals["hr@10"])
-    assert only_variant(recorded).first_run["overrides"] == ["model=sasrec"]
-    assert only_variant(recorded).first_run["trained_run"] == "sasrec/demo/all/seed0-ab"
+    assert only_variant(recorded).first_run.overrides == ["model=sasrec"]
+    assert only_variant(recorded).first_run.trained_run == "sasrec/demo/all/seed0-ab"
 
 
 def test_ranks_of_several_runs_are_one_table_of_their_targets(tmp_path):

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from omegaconf import DictConfig
 import llm4rec_cli
 from llm4rec_cli.config import schema
 from llm4rec_cli.config.registry import config_class, model_names
-from llm4rec_cli.runs.identity import plain
 
 PACKAGE = Path(llm4rec_cli.__file__).parent
 # Files that declare settings, check their ranges or walk over all of them: a read there does not use the setting.
@@ -56,15 +54,15 @@ def nodes() -> list[Any]:
 def recorded() -> Iterator[set[Leaf]]:
     """Yield the set of settings read within the block, from composed configs or from dataclass objects.
 
-    Only reads by the package's own code count: not those of OmegaConf and dataclasses to print, hash, copy or compare,
-    nor of `plain`, which converts a whole config.
+    Only reads by the package's own code count: not those of OmegaConf and dataclasses to print, hash, copy or compare.
     """
     leaves_read: set[Leaf] = set()
 
     def recording(node_class: Any, original: Any) -> Any:
         def read(self: Any, key: str) -> Any:
             node = node_class(self)
-            if is_dataclass(node) and key in node.__dataclass_fields__ and _counts(sys._getframe(1).f_code):
+            is_setting = is_dataclass(node) and key in node.__dataclass_fields__
+            if is_setting and _uses_settings(sys._getframe(1).f_code.co_filename):
                 leaves_read.add(_leaf(node, key))
             return original(self, key)
 
@@ -77,12 +75,6 @@ def recorded() -> Iterator[set[Leaf]]:
         for node in nodes():
             patch.setattr(node, "__getattribute__", recording(type, object.__getattribute__))
         yield leaves_read
-
-
-def _counts(reader: CodeType) -> bool:
-    """Return whether a read by this code uses the setting."""
-    in_plain = reader.co_qualname.split(".")[0] == plain.__name__  # in Python 3.11 a comprehension has code of its own
-    return _uses_settings(reader.co_filename) and not in_plain
 
 
 @cache

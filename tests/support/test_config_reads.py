@@ -1,8 +1,8 @@
 """The record of settings that the package reads."""
 
 from llm4rec_cli.config import ranges
+from llm4rec_cli.config.walk import plain
 from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.identity import plain
 from llm4rec_cli.runs.spec import RunSpec
 from tests.support.driver import compose, spec_of
 from tests.support.reads import leaves, recorded

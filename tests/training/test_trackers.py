@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from llm4rec_cli.training import trackers
-from tests.reporting.finished_runs import metrics_json
+from tests.reporting.finished_runs import run
 from tests.support.closed_network.sitecustomize import close
 from tests.support.driver import TINY
 
-FLOOR = metrics_json(0.05, model="popularity")
-RUN = metrics_json(0.1, intervals={"ndcg@10": [0.08, 0.12]}, labels=["subset", "synthetic"])
+FLOOR = run(0.05, model="popularity")
+RUN = run(0.1, intervals={"ndcg@10": [0.08, 0.12]}, labels=["subset", "synthetic"])
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import pytest
 
 from llm4rec_cli.reporting.claims.spec import Verdict
+from tests.reporting.finished_runs import started_from
 
 BETTER, WORSE = 1, 4  # candidates above the target
 DIFFERENT = "the runs of A and B differ in data, protocol, examples or settings"
@@ -43,7 +44,7 @@ def test_a_side_selects_by_the_task_of_the_training(write, result):
 
 def test_a_side_selects_by_pretraining(write, result):
     write("unisrec", [WORSE] * 50, settings={"model.init_from": None})
-    write("unisrec", [BETTER] * 50, settings={"model.init_from": "/run"}, init_from={"dataset": "other"})
+    write("unisrec", [BETTER] * 50, settings={"model.init_from": "/run"}, init_from=started_from("other"))
     sides = {"a": {"model": "unisrec", "pretrained": False}, "b": {"model": "unisrec", "pretrained": True}}
     assert result(**sides, may_differ=[]).verdict is Verdict.supported
 
@@ -122,7 +123,7 @@ def test_a_chat_model_counts_as_untestable_only_where_numbers_depend_on_it(write
 
 
 def test_a_run_pre_trained_on_other_data_does_not_test_the_claim(write, result):
-    method = {"paper_method": {"method": "unisrec"}, "init_from": {"dataset": "beauty"}}
+    method = {"paper_method": {"method": "unisrec"}, "init_from": started_from("beauty")}
     write("unisrec", [WORSE] * 50, settings={"model.use_ids": False})
     write("unisrec", [BETTER] * 50, settings={"model.use_ids": False}, **method)
     sides = {"a": {"model": "unisrec", "pretrained": False}, "b": {"model": "unisrec", "pretrained": True}}

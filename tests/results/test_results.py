@@ -1,0 +1,100 @@
+"""The results of a folder of runs: which are found, in which order, by name and by variant."""
+
+import os
+
+import pytest
+
+from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.files import write_json
+from llm4rec_cli.results.result import read_result
+from llm4rec_cli.results.results import Results, depends_on_seed, named_results
+from tests.reporting.finished_runs import metrics_json, run, write_run
+
+
+def names(results):
+    return [result.folder.name for result in results]
+
+
+def test_the_newest_run_comes_first(tmp_path):
+    for age, name in ((30, "seed0-old"), (10, "seed1-new"), (20, "seed2-middle")):
+        folder = write_run(tmp_path / "m/d/t" / name, metrics_json()).folder
+        os.utime(folder / "status.json", (1e9 - age, 1e9 - age))
+    results = Results.under(tmp_path)
+    assert names(results) == ["seed1-new", "seed2-middle", "seed0-old"]
+    assert (len(results), results[-1].folder.name, names(results[:2])) == (
+        3,
+        "seed0-old",
+        ["seed1-new", "seed2-middle"],
+    )
+
+
+@pytest.mark.parametrize("text", ['{"metr', "{}", "[]"])
+@pytest.mark.parametrize("torn", ["status.json", "metrics.json"])
+def test_an_unreadable_run_is_left_out_with_a_warning(tmp_path, caplog, torn, text):
+    for name in ("seed0-torn", "seed1-whole"):
+        write_run(tmp_path / "m/d/t" / name, metrics_json())
+    (tmp_path / "m/d/t/seed0-torn" / torn).write_text(text)
+    assert names(Results.under(tmp_path)) == ["seed1-whole"]
+    assert "seed0-torn is not readable" in caplog.text
+
+
+def test_a_run_of_a_model_that_is_not_installed_is_left_out_with_a_warning(tmp_path, caplog):
+    for name, model in (("seed0-mine", "mine"), ("seed1-ours", "sasrec")):
+        write_run(tmp_path / "m/d/t" / name, metrics_json(model=model))
+    assert names(Results.under(tmp_path)) == ["seed1-ours"]
+    assert "there is no model 'mine' here" in caplog.text
+    assert {*names(Results.under(tmp_path, any_model=True))} == {"seed0-mine", "seed1-ours"}
+
+
+def test_linked_runs_are_finished_runs(tmp_path):
+    write_run(tmp_path / "archive/d/t/seed0-a", metrics_json())
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs/m").symlink_to(tmp_path / "archive")
+    assert names(Results.under(tmp_path / "outputs")) == ["seed0-a"]
+
+
+def test_imported_weights_are_found_only_where_they_are_asked_for(tmp_path):
+    origin = {"file": "w.pth", "sha256": "s", "code": "RUCAIBox/UniSRec"}
+    folder = write_run(tmp_path / "m/d/t/seed0-a", metrics_json(imported=origin, metrics={})).folder
+    write_json(folder / "status.json", {"status": "done", "command": "import-weights"})
+    assert not Results.under(tmp_path)
+    assert names(named_results(["seed0-a"], tmp_path, imports=True)) == ["seed0-a"]
+    with pytest.raises(RunError, match="holds imported weights and no results"):
+        named_results([str(folder)], tmp_path)
+
+
+def test_results_are_selected_by_a_condition():
+    runs = Results([run(seed=0), run(seed=1)])
+    assert [*runs.select(lambda result: result.seed == 1)] == [runs[1]]
+
+
+def test_a_run_is_named_by_its_folder_or_the_end_of_its_path(tmp_path):
+    folders = [tmp_path / f"sasrec/shop/sequential/seed{seed}-ab" for seed in (0, 1)]
+    first, second = (write_run(folder, metrics_json()) for folder in folders)
+    assert named_results([f"run={folders[0]}", "sequential/seed1"], tmp_path) == [first, second]
+    with pytest.raises(UsageError, match="'shop/sequential/seed' matches 2 runs"):
+        named_results(["shop/sequential/seed"], tmp_path)
+    with pytest.raises(RunError, match="no finished run") as error:
+        named_results(["sasrce/shop/sequential/seed0-ab"], tmp_path)
+    assert "did you mean 'sasrec/shop/sequential/seed0-ab'?" in error.value.remedy
+
+
+def test_a_variant_has_one_run_a_seed_and_the_first_of_several_counts():
+    runs = [run(0.1, seed=1), run(0.2, seed=0), run(0.3, seed=1), run(0.4, variant="w")]
+    assert Results(runs).by_variant() == {"v": {0: runs[1], 1: runs[0]}, "w": {0: runs[3]}}
+
+
+def test_a_file_that_is_evaluated_under_several_seeds_is_one_run(caplog):
+    runs = [run(ndcg, seed=seed, model="external") for seed, ndcg in enumerate((0.1, 0.1, 0.2))]
+    assert [*Results(runs).by_variant()["v"]] == [0, 2]
+    assert "it has the numbers of a lower seed" in caplog.text
+
+
+def test_a_combination_depends_on_the_seed_where_a_member_does(tmp_path):
+    rule, trained = (
+        write_run(tmp_path / model, metrics_json(model=model)).folder for model in ("popularity", "sasrec")
+    )
+    assert [depends_on_seed(read_result(folder)) for folder in (rule, trained)] == [False, True]
+    assert depends_on_seed(run(model="not-installed"))
+    for members, expected in (([rule, rule], False), ([rule, trained], True)):
+        assert depends_on_seed(run(model="ensemble", members=[str(member) for member in members])) == expected
