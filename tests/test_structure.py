@@ -30,7 +30,8 @@ LAYERS = (
     {"tasks", "models"},
     {"results"},
     {"runs"},
-    {"training", "reporting", "human", "launch"},
+    {"training", "launch"},
+    {"studies"},
     {"commands"},
     {"cli", "__main__", "api"},
 )

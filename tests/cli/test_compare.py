@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.files import write_json
-from tests.reporting.finished_runs import metrics_json
+from tests.results.finished_runs import metrics_json
 from tests.support.driver import python
 
 # (n_better, n_tied) of five targets: rank 1, rank 3, tied at ranks 3 to 6, rank 10, rank 11.

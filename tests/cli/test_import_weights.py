@@ -12,7 +12,7 @@ from llm4rec_cli.results.results import Results
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.trained import TrainedRun
 from tests.models.published_unisrec import PublishedUniSRec
-from tests.reporting.finished_runs import run as finished_run
+from tests.results.finished_runs import run as finished_run
 from tests.support.driver import read
 
 SIZES = ("model.hidden_size=16", "model.inner_size=16", "model.layers=1", "model.experts=2")

@@ -10,7 +10,7 @@ import pytest
 
 from llm4rec_cli.commands import prune
 from llm4rec_cli.files import write_json, write_text
-from tests.reporting.finished_runs import metrics_json
+from tests.results.finished_runs import metrics_json
 from tests.support.driver import read
 
 

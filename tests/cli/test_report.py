@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from scipy import stats
 
-from tests.reporting.finished_runs import metrics_json, rankings, write_run
+from tests.results.finished_runs import metrics_json, rankings, write_run
 
 
 @pytest.fixture

@@ -216,7 +216,7 @@ def test_what_was_typed_besides_the_table_is_recorded_as_a_part(mine, llm4rec):
 
 
 def test_peoples_judgements_are_read_by_system_and_criterion(tmp_path):
-    from llm4rec_cli.human.score import judged
+    from llm4rec_cli.studies.human.score import judged
 
     assert judged(tmp_path) == {}
     estimates = {"mean_rank": {"mean": 1.5, "interval": [1.0, 2.0]}, "first": {"mean": 0.5, "interval": [0.2, 0.8]}}

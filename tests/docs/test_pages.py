@@ -11,9 +11,9 @@ from llm4rec_cli.config.keys import all_declarations
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.evaluation.metrics import METRICS
 from llm4rec_cli.labels import CONTROL, LABELS
-from llm4rec_cli.reporting import reproduction
+from llm4rec_cli.studies import reproduction
 from tests.docs.commands import DOCS, PAGES, ROOT
-from tests.reporting.finished_runs import metrics_json, write_run
+from tests.results.finished_runs import metrics_json, write_run
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import docs_config

@@ -9,7 +9,7 @@ import pytest
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import write_json
 from llm4rec_cli.results.result import Result, Status, read_result, read_status, result_of
-from tests.reporting.finished_runs import metrics_json, rankings, run, started_from, write_run
+from tests.results.finished_runs import metrics_json, rankings, run, started_from, write_run
 from tests.support.driver import read
 
 RECORDED = sorted((Path(__file__).parents[2] / "docs/recorded").glob("*/*/*/*/metrics.json"))

@@ -8,7 +8,7 @@ from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.files import write_json
 from llm4rec_cli.results.result import read_result
 from llm4rec_cli.results.results import Results, depends_on_seed, named_results
-from tests.reporting.finished_runs import metrics_json, run, write_run
+from tests.results.finished_runs import metrics_json, run, write_run
 
 
 def names(results):

@@ -19,7 +19,7 @@ from llm4rec_cli.results.results import Results
 from llm4rec_cli.runs.folder import locked, peak_rss_mb, recorded, write_results
 from llm4rec_cli.runs.identity import Address
 from llm4rec_cli.runs.spec import RunSpec
-from tests.reporting.finished_runs import run
+from tests.results.finished_runs import run
 from tests.support.driver import read, spec_of
 
 SPEC = RunSpec(spec_of("seed=0").config, "train", ("seed=0",), {"model": "sasrec"})

@@ -8,7 +8,7 @@ import pytest
 from llm4rec_cli.llm.memorisation import Score
 from llm4rec_cli.results.result import result_of
 from llm4rec_cli.runs import marks
-from tests.reporting.finished_runs import run as finished_run
+from tests.results.finished_runs import run as finished_run
 from tests.support.driver import read, spec_of
 
 PAPERS = ("unisrec/paper", "unisrec/pretrain_paper", "p5/paper", "prompt4nr/paper")

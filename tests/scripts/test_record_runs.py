@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import record_runs
 
-from llm4rec_cli.reporting.variants import variants
 from llm4rec_cli.results.results import Results
-from tests.reporting.finished_runs import metrics_json, rankings, write_run
+from llm4rec_cli.results.variants import variants
+from tests.results.finished_runs import metrics_json, rankings, write_run
 
 
 def only_variant(root):

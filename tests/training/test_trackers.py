@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from llm4rec_cli.training import trackers
-from tests.reporting.finished_runs import run
+from tests.results.finished_runs import run
 from tests.support.closed_network.sitecustomize import close
 from tests.support.driver import TINY
 

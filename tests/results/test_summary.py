@@ -1,0 +1,126 @@
+"""The sentence below a results table, and the command to run next."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from llm4rec_cli.results.summary import compare_with_floor, next_command
+from tests.results.finished_runs import metrics_json, rankings, write_run
+from tests.support.driver import spec_of
+
+INTERVAL = {"ndcg@10": [0.0, 1.0]}
+
+
+def ranked(tmp_path, model, hits, users=100, **facts):
+    """A run whose first `hits` users have their target in first place, and the others none."""
+    n_better = [0] * hits + [50] * (users - hits)
+    metrics = metrics_json(hits / users, model=model, config_hash=model, intervals=INTERVAL, **facts)
+    return write_run(
+        tmp_path / model / "shop/sequential" / f"seed{metrics['seed']}-{model}", metrics, rankings(n_better)
+    )
+
+
+def rated(tmp_path, model, errors):
+    """A run that predicts ratings with these errors."""
+    rmse = float(np.sqrt(np.mean(np.square(errors))))
+    facts = {"protocol": "rating", "metrics": {"rmse": rmse}, "intervals": {"rmse": [0.0, 2.0]}}
+    users = [f"u{i}" for i in range(len(errors))]
+    rows = pd.DataFrame({"user_id": users, "target": "i", "rating": 3.0, "prediction": 3.0 + np.array(errors)})
+    return write_run(tmp_path / model, metrics_json(model=model, **facts), rows)
+
+
+def test_the_interval_is_that_of_paired_differences(tmp_path):
+    run, floor = ranked(tmp_path, "unisrec", 30), ranked(tmp_path, "popularity", 10)
+    comparison = compare_with_floor(run, [floor])
+    differences = np.array([0.0] * 10 + [1.0] * 20 + [0.0] * 70)
+    low, high = stats.t.interval(0.95, 99, differences.mean(), stats.sem(differences))
+    assert comparison.interval == pytest.approx((low, high))
+    interval = f"95 % CI {low:.4f} to {high:.4f}, over users"
+    assert (
+        comparison.in_words()
+        == f"unisrec is better than popularity, the strongest floor, by 0.2000 NDCG@10 ({interval})."
+    )
+
+
+def test_one_training_and_synthetic_data_are_named(tmp_path):
+    run = ranked(tmp_path, "unisrec", 30, labels=["synthetic"], training={"epochs": 3})
+    words = compare_with_floor(run, [ranked(tmp_path, "popularity", 10)]).in_words()
+    assert words.startswith("On synthetic data, unisrec is better than popularity")
+    assert words.endswith("over users, not over trainings).")
+
+
+def test_a_worse_run_and_one_that_cannot_be_told_from_the_floor(tmp_path):
+    floor = ranked(tmp_path, "popularity", 30)
+    worse = compare_with_floor(ranked(tmp_path, "unisrec", 10), [floor]).in_words()
+    assert worse.startswith("unisrec is worse than popularity, the strongest floor, by 0.2000 NDCG@10 (95 % CI 0.")
+    close = compare_with_floor(ranked(tmp_path, "unisrec", 31), [floor]).in_words()
+    assert close.startswith("unisrec is not distinguishable from popularity, the strongest floor, on NDCG@10 (")
+    assert "(0.0100 better, 95 % CI 0.0098 worse to 0.0298 better, over users)" in close
+
+
+def test_the_strongest_of_several_floors_counts(tmp_path):
+    floors = [ranked(tmp_path, model, hits) for model, hits in (("random", 1), ("popularity", 20), ("next_id", 5))]
+    assert compare_with_floor(ranked(tmp_path, "unisrec", 30), floors).floor is floors[1]
+
+
+def test_of_errors_the_lower_is_better_and_the_interval_is_that_of_rmse(tmp_path):
+    ours, theirs = np.tile([0.5, -1.0, 0.2, 0.9], 25), np.tile([1.0, -1.2, 0.8, 0.9], 25)
+    run, floors = (
+        rated(tmp_path, "mf", ours),
+        [rated(tmp_path, "mean", theirs), rated(tmp_path, "majority", theirs + 1)],
+    )
+    comparison = compare_with_floor(run, floors)
+    assert comparison.floor is floors[0]
+    roots = [np.sqrt(np.mean(np.square(errors))) for errors in (theirs, ours)]
+    assert comparison.gain == pytest.approx(roots[0] - roots[1])
+    # By the delta method: the derivative of a root is 1 / (2 root).
+    parts = [np.square(errors) / (2 * root) for errors, root in zip((theirs, ours), roots, strict=True)]
+    half = stats.t.ppf(0.975, 99) * stats.sem(parts[0] - parts[1])
+    assert comparison.interval == pytest.approx((comparison.gain - half, comparison.gain + half))
+    assert comparison.in_words().startswith("mf is better than mean, the strongest floor, by 0.2")
+
+
+def test_runs_on_other_examples_have_a_difference_without_an_interval(tmp_path):
+    comparison = compare_with_floor(ranked(tmp_path, "unisrec", 30), [ranked(tmp_path, "popularity", 10, users=90)])
+    assert comparison.interval is None
+    assert comparison.in_words().startswith("unisrec is better than popularity, the strongest floor, by 0.18")
+    assert "no interval: these runs are not paired" in comparison.in_words()
+
+
+def test_without_floors_there_is_nothing_to_compare(tmp_path):
+    assert compare_with_floor(ranked(tmp_path, "unisrec", 30), []) is None
+
+
+def next_of(tmp_path, seeds, *overrides, beaten=True, model="sasrec"):
+    """The next command after runs of a variant with these seeds."""
+    run, *_ = [ranked(tmp_path, model, 30, seed=seed) for seed in seeds]
+    comparison = compare_with_floor(run, [ranked(tmp_path, "popularity", 10 if beaten else 50)])
+    return next_command(spec_of(f"model={model}", *overrides), run.folder, comparison)
+
+
+def test_with_fewer_than_three_seeds_more_seeds_come_next(tmp_path):
+    said = next_of(tmp_path, [1], "seed=1", "trainer.epochs=3", "force=true")
+    assert said == (
+        "next, to see how much depends on the seed: llm4rec train -m model=sasrec trainer.epochs=3 seed=0,1,2"
+    )
+
+
+def test_with_three_seeds_a_comparison_over_seeds_comes_next(tmp_path):
+    said = next_of(tmp_path, [0, 1, 2])
+    assert "llm4rec compare popularity/shop/sequential/seed0-popularity sasrec/shop/sequential/seed" in said
+    assert said.endswith(f" --seeds --outputs {tmp_path}")
+
+
+def test_a_ranking_with_slices_is_inspected_next(tmp_path):
+    run, *_ = [ranked(tmp_path, "sasrec", 30, seed=seed, breakdown={"slice": {}}) for seed in range(3)]
+    comparison = compare_with_floor(run, [ranked(tmp_path, "popularity", 10)])
+    said = next_command(spec_of("model=sasrec"), run.folder, comparison)
+    assert "llm4rec inspect result sasrec/shop/sequential/seed0" in said
+
+
+def test_a_gain_from_texts_without_training_is_checked_by_a_control_and_no_gain_is_not(tmp_path):
+    said = next_of(tmp_path, [0], model="frozen_text")
+    assert said.endswith("llm4rec train model=frozen_text dataset.control=shuffle_text")
+    said = next_of(tmp_path, [0], model="frozen_text", beaten=False)
+    assert said.endswith(f"llm4rec report dataset=demo task=sequential --outputs {tmp_path}")

@@ -1,0 +1,181 @@
+"""Variants: which runs are averaged, which share a table, and their order."""
+
+import statistics
+
+import pytest
+from scipy import stats
+
+from llm4rec_cli.results.variants import Variant, groups, variants
+from tests.results.finished_runs import metrics_json, rankings, run, write_run
+
+
+def test_seeds_of_one_variant_are_averaged():
+    (variant,) = variants([run(0.3, seed=1), run(0.1, seed=0)])
+    assert variant.values("ndcg@10") == [0.1, 0.3]
+    assert variant.mean("ndcg@10") == statistics.fmean([0.1, 0.3])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"protocol": "uniform-100"},
+        {"split": "valid"},
+        {"split_rule": "temporal"},
+        {"mask_history": True},
+        {"dataset_fingerprint": "g"},
+        {"variant": "w"},
+        {"task": "direct"},
+        {"dataset": "demo_null"},
+        {"model": "unisrec"},
+        {"shown_as": "sasrec + tokens"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_runs_of_anything_else_are_never_merged(other):
+    assert [len(variant.runs) for variant in variants([run(seed=0), run(seed=1, **other)])] == [1, 1]
+
+
+def test_of_runs_with_the_same_seed_the_first_counts():
+    (variant,) = variants([run(0.1), run(0.2)])
+    assert variant.values("ndcg@10") == [0.1]
+
+
+@pytest.mark.parametrize(("model", "values"), [("external", [0.1, 0.2]), ("sasrec", [0.1, 0.1, 0.2])])
+def test_a_file_that_is_evaluated_under_several_seeds_counts_once(model, values):
+    (variant,) = variants([run(ndcg, seed=seed, model=model) for seed, ndcg in enumerate((0.1, 0.1, 0.2))])
+    assert variant.values("ndcg@10") == values
+
+
+def test_a_metric_that_one_seed_lacks_has_no_values():
+    (variant,) = variants([run(seed=0), run(seed=1, metrics={"ndcg@10": 0.3})])
+    assert variant.values("recall@10") == []
+
+
+def test_labels_and_deviations_of_every_seed_count():
+    a = run(seed=0, labels=["subset"], deviations=["bf16", "one pass"])
+    (variant,) = variants([a, run(seed=1, labels=["leaky", "subset"], deviations=["one pass", "other"])])
+    assert variant.labels == ["leaky", "subset"]
+    assert variant.deviations == ["bf16", "one pass", "other"]
+
+
+def test_with_one_seed_the_interval_is_the_runs_own():
+    (variant,) = variants([run(intervals={"ndcg@10": [0.05, 0.15]})])
+    assert variant.intervals == {"ndcg@10": (0.05, 0.15)}
+
+
+def test_with_several_seeds_the_interval_is_computed_from_predictions(tmp_path):
+    runs = []
+    for seed, n_better in enumerate((0, 50)):
+        metrics = metrics_json(seed=seed, intervals={"hr@10": [0.4, 0.6]})
+        runs.append(write_run(tmp_path / str(seed), metrics, rankings([n_better] * 20)))
+    (variant,) = variants(runs)
+    assert variant.intervals["hr@10"] == pytest.approx(stats.t.interval(0.95, 1, 0.5, 0.5))
+
+
+def test_with_several_seeds_and_no_predictions_there_is_no_interval():
+    (variant,) = variants([run(seed=s, intervals={"ndcg@10": [0.05, 0.15]}) for s in (0, 1)])
+    assert variant.intervals == {}
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [([0, 1], {"ndcg@10": (0.02, 0.2)}), ([0, 1, 2], {})])
+def test_recorded_runs_hold_the_interval_of_the_seeds_that_they_were_recorded_with(seeds, expected):
+    recorded = {"seeds": seeds, "intervals": {"ndcg@10": [0.02, 0.2]}}
+    facts = {"intervals": {"ndcg@10": [0.05, 0.15]}, "intervals_over_seeds": recorded}
+    (variant,) = variants([run(seed=seed, **facts) for seed in (0, 1)])
+    assert variant.intervals == expected
+
+
+def test_the_order_of_runs_does_not_matter():
+    runs = [run(model=model, variant=v, seed=s) for model in ("unisrec", "bpr_mf") for v in "ba" for s in (1, 0)]
+    assert variants(runs) == variants(runs[::-1])
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """stored(name, batch_size, …): a run of the variant `name` whose config.yaml has this batch size."""
+
+    def write(name, size=64, stored_items=None, **facts):
+        config = {"task": {"stored_items": stored_items}, "trainer": {"batch_size": size}, "seed": 0, "device": name}
+        return write_run(tmp_path / name, metrics_json(variant=name, **facts), config=config)
+
+    return write
+
+
+def names(*runs):
+    return [variant.name[1] for variant in variants(runs)]
+
+
+def test_rows_that_would_be_equal_show_the_settings_in_which_they_differ(stored):
+    assert names(stored("a"), stored("b", stored_items=9)) == ["", "task.stored_items=9"]
+    assert names(stored("c"), stored("d", size=8), stored("e", model="gru4rec")) == [
+        "",
+        "trainer.batch_size=64",
+        "trainer.batch_size=8",
+    ]
+
+
+def test_a_setting_that_one_run_does_not_hold_tells_nothing_apart(stored, tmp_path):
+    older = write_run(tmp_path / "older", metrics_json(variant="older"), config={"trainer": {"batch_size": 64}})
+    assert names(older, stored("newer", stored_items=9)) == ["variant=newer", "variant=older"]
+    assert names(older, stored("a", stored_items=9), stored("b", stored_items=8)) == [
+        "",
+        "task.stored_items=8",
+        "task.stored_items=9",
+    ]
+
+
+def test_rows_that_settings_leave_equal_show_their_data_or_variant(stored):
+    data = {"dataset_fingerprint": "0123456789"}
+    assert names(stored("a", 8), stored("b", 9), stored("c", 9, **data), stored("d", 9, **data)) == [
+        "trainer.batch_size=8",
+        "trainer.batch_size=9 dataset_fingerprint=01234567 variant=c",
+        "trainer.batch_size=9 dataset_fingerprint=01234567 variant=d",
+        "trainer.batch_size=9 dataset_fingerprint=f",
+    ]
+
+
+def test_variants_with_the_same_task_and_protocol_share_a_table():
+    averaged = variants([run(model="unisrec"), run(), run(task="direct", protocol="uniform-100")])
+    assert [[variant.name[0] for variant in group.members] for group in groups(averaged)] == [
+        ["sasrec"],
+        ["sasrec", "unisrec"],
+    ]
+
+
+def test_different_data_of_one_name_are_detected():
+    (group,) = groups(variants([run(), run(dataset_fingerprint="g")]))
+    assert group.has_mixed_data
+    assert not groups(variants([run()]))[0].has_mixed_data
+
+
+def test_impressions_show_metrics_of_their_own_and_others_do_not():
+    metrics = {"auc": 0.6, "mrr": 0.3, "ndcg@10": 0.4, "ndcg@5": 0.3}
+    impressions, ranking = groups(
+        variants([run(metrics=metrics, protocol="impression", task="direct"), run(metrics=metrics, task="sequential")])
+    )
+    assert impressions.metrics == ["auc", "mrr", "ndcg@5", "ndcg@10"]
+    assert ranking.metrics == ["ndcg@10", "mrr"]
+
+
+def test_typed_metrics_are_shown_where_available():
+    tables = groups(variants([run(), run(task="rating", metrics={"rmse": 1.0})]), ["recall@10"])
+    assert sorted(group.metrics for group in tables) == [[], ["recall@10"]]
+
+
+def test_the_headline_metric_is_one_with_an_interval():
+    (group,) = groups(variants([run(metrics={"hr@1": 0.1, "mrr": 0.2}, intervals={"mrr": [0.1, 0.3]})]))
+    assert group.headline_metric == "mrr"
+    assert groups(variants([run()]))[0].headline_metric is None
+
+
+@pytest.mark.parametrize(("metric", "best_first"), [("ndcg@10", [2, 3, 1]), ("rmse", [1, 3, 2])])
+def test_variants_are_ranked_by_the_headline_metric_and_keep_their_numbers(metric, best_first):
+    facts = {"intervals": {metric: [0, 1]}}
+    runs = [run(metrics={metric: v}, model=m, **facts) for m, v in (("bpr_mf", 0.1), ("mf", 0.3), ("mlp", 0.2))]
+    (group,) = groups(variants([*runs, run(model="p5", metrics={"mrr": 1.0})]))
+    assert [number for number, _ in group.ranked()] == best_first
+
+
+def test_seconds_cover_training_requests_and_evaluation():
+    seconds = [{"prepare": 9.0, "train": 2.0, "evaluate": 1.0}, {"ask": 4.0, "evaluate": 1.0}]
+    assert Variant([run(seconds=phases) for phases in seconds]).seconds() == 4.0

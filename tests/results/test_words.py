@@ -1,0 +1,125 @@
+"""Runs as rows: protocols and variants in words."""
+
+import pytest
+
+from llm4rec_cli.evaluation.metrics import table_metrics
+from llm4rec_cli.results.words import (
+    cold_table,
+    count_in_words,
+    default_metrics,
+    protocol_in_words,
+    results_table,
+    spare_metrics,
+    variant_in_words,
+)
+from tests.results.finished_runs import run
+
+
+def test_full_ranking_says_whether_the_history_is_masked():
+    others = ({}, {"mask_history": True}, {"split": "valid"}, {"split_rule": "temporal"})
+    assert len({protocol_in_words(run(**facts)) for facts in others}) == 4
+
+
+def test_protocols_differ_in_words():
+    protocols = ("full", "uniform-100", "popularity-100")
+    assert len({protocol_in_words(run(protocol=protocol)) for protocol in protocols}) == 3
+
+
+def test_a_variant_is_named_by_experiment_and_overrides_of_model_and_control():
+    overrides = ["seed=1", "model.layers=1", "dataset.control=shuffle_text", "device=cpu"]
+    named = run(experiment="unisrec/paper", overrides=overrides)
+    assert variant_in_words(named) == ["unisrec/paper", "model.layers=1", "dataset.control=shuffle_text"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("dataset.item_core=3", True),  # other data
+        ("dataset.seed=2", True),
+        ("~dataset.domains.shop", True),
+        ("trainer=small", True),
+        ("llm.temperature=1", True),
+        ("prompt/p5@model.prompts=[rating]", True),
+        ("model.beams=20", True),  # a question to one model only, which no column shows
+        ("task.max_examples=20", True),
+        ("model.gone=1", True),  # no longer a setting
+        ("dataset=demo_news", False),
+        ("dataset.raw_dir=raw", False),
+        ("task.mask_history=true", False),
+        ("task.stored_items=100", False),
+        ("trainer.eval_batch_size=8", False),
+        ("llm.timeout=3", False),
+        ("hydra/launcher=joblib", False),
+    ],
+)
+def test_overrides_that_move_numbers_unseen_in_other_columns_name_a_variant(typed, named):
+    assert bool(variant_in_words(run(model="p5", overrides=[typed]))) == named
+
+
+def test_a_default_run_has_no_variant_to_name():
+    assert variant_in_words(run(overrides=["model=sasrec", "seed=0"])) == []
+
+
+def cold_run(model, metrics=("hr@10", "ndcg@10", "mrr"), **hits):
+    """Return a run with a hit rate of targets that are `cold`, `warm` or either."""
+
+    def means(n, hit):
+        values = {"hr@10": hit, "ndcg@10": hit / 2, "mrr": hit / 4}
+        return {"n": n} | {name: values[name] for name in metrics}
+
+    groups = {group: means({"cold": 20, "warm": 1500}[group], hit) for group, hit in hits.items()}
+    breakdown = {"target_is_cold": groups, "chance": {group: means(1, 0.01) for group in groups}}
+    return run(model=model, breakdown=breakdown)
+
+
+def test_cold_and_warm_targets_have_columns_and_chance_a_row():
+    shown = cold_table([cold_run("popularity", cold=0.0, warm=0.1), cold_run("unisrec", cold=0.2, warm=0.3)])
+    assert list(shown.columns) == [*("model", "cold hr@10", "cold ndcg@10", "warm hr@10", "warm ndcg@10")]
+    assert list(map(tuple, shown.rows)) == [
+        ("popularity", "0.0000", "0.0000", "0.1000", "0.0500"),
+        ("unisrec", "0.2000", "0.1000", "0.3000", "0.1500"),
+        ("chance", "0.0100", "0.0050", "0.0100", "0.0050"),
+    ]
+    assert shown.notes == ["20 cold and 1,500 warm"]
+
+
+def test_a_group_without_targets_has_no_columns():
+    assert list(cold_table([cold_run("unisrec", cold=0.2)]).columns) == ["model", "cold hr@10", "cold ndcg@10"]
+
+
+def test_with_other_cutoffs_the_table_of_cold_targets_shows_mrr():
+    other = cold_run("unisrec", metrics=["mrr"], cold=0.2, warm=0.3)
+    assert list(cold_table([other]).columns) == ["model", "cold mrr", "warm mrr"]
+
+
+def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
+    assert default_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
+    assert default_metrics("full") == default_metrics("rating") == table_metrics(of_impressions=False)
+    assert count_in_words(run(protocol="impression"), 1000) == "1,000 impressions"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "shown"),
+    [("impression", ["model", "auc", "mrr", "ndcg@5", "ndcg@10"]), ("full", ["model", "ndcg@10", "mrr"])],
+)
+def test_a_training_ends_with_its_protocols_metrics(protocol, shown):
+    metrics = {"ndcg@10": 0.4, "ndcg@5": 0.3, "auc": 0.6, "mrr": 0.3}
+    table = results_table([run(protocol=protocol, metrics=metrics)])
+    assert list(table.columns) == shown
+
+
+def test_a_label_of_all_rows_is_noted_once():
+    runs = [
+        run(model="popularity", labels=["subset", "synthetic"]),
+        run(model="unisrec", labels=["synthetic", "subset", "floor-not-beaten"]),
+    ]
+    assert results_table(runs).notes == [
+        "100 users",
+        "all rows: subset",
+        "unisrec: floor-not-beaten",
+        "synthetic data: these numbers settle no claim",
+    ]
+
+
+def test_a_narrow_table_keeps_the_headline_metric_and_those_of_its_cutoff_longest():
+    assert spare_metrics(["hr@1", "hr@10", "ndcg@10", "hr@50", "mrr"], "ndcg@10") == ["mrr", "hr@50", "hr@1", "hr@10"]

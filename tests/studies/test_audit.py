@@ -1,0 +1,249 @@
+"""What `inspect result` says of a gain: its parts in slices, and the conditions of the word "beats"."""
+
+import numpy as np
+import pytest
+
+from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.evaluation.ranking import expected_ndcg
+from llm4rec_cli.studies.audit import ALL, ELSEWHERE, audit
+from tests.results.finished_runs import metrics_json, rankings, write_run
+
+N = 80
+SAME_DAY = np.arange(N) % 2 == 0
+REPEATED = np.arange(N) < 10
+FLOOR = np.full(N, 50)  # a miss for all
+GOOD = np.where(np.arange(N) % 3 == 0, 50, np.arange(N) % 5)  # two thirds are hits, in all slices
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write(model, n_better, seeds, settings, **facts): write finished runs of one variant on the same examples."""
+    count = iter(range(1000))
+
+    def write_runs(model, n_better, seeds=(0, 1, 2), settings=None, slices=None, variant=None, **facts):
+        config = {
+            "model": {"name": model, "file": facts.pop("file", None)},
+            "dataset": {"name": "shop", "control": "none", "split": "leave_one_out"},
+            "task": {"selection": "ndcg@10"},
+            "trainer": {"epochs": 9},
+        }
+        for key, value in (settings or {}).items():
+            node, _, name = key.partition(".")
+            config[node][name] = value
+        slices = {"same_day": SAME_DAY, "repeated": REPEATED} if slices is None else slices
+        rows = rankings(n_better).assign(**{f"slice/{name}": inside for name, inside in slices.items()})
+        variant = variant or f"{model} {next(count)}"
+        ndcg = float(expected_ndcg(np.asarray(n_better), np.ones(N, int), 10).mean())
+        facts = {"metrics": {"ndcg@10": ndcg}, "intervals": {"ndcg@10": [0, 1]}, "n_examples": N} | facts
+        for seed in seeds:
+            number = next(count)
+            folder = tmp_path / model / "shop" / "sequential" / f"seed{seed}-{number}"
+            metrics = metrics_json(model=model, seed=seed, variant=variant, **facts)
+            metrics["split_rule"] = config["dataset"]["split"]
+            write_run(folder, metrics, rows, config=config | {"seed": seed}, time=1e9 + number)
+        return f"{model}/shop/sequential/seed{seeds[0]}-{number - len(seeds) + 1}"
+
+    return write_runs
+
+
+@pytest.fixture
+def sound(write):
+    """A result of three seeds that beats its floor in all slices and under all protocols; write_runs overrides it."""
+
+    def write_all(floor=FLOOR, untied=GOOD, temporal=GOOD, n_better=GOOD, **facts):
+        for protocol in ({}, {"dataset.control": "shuffle_ties"}, {"dataset.split": "temporal"}):
+            write("popularity", floor, [0], protocol)
+        if untied is not None:
+            write("sasrec", untied, settings={"dataset.control": "shuffle_ties"})
+        if temporal is not None:
+            write("sasrec", temporal, settings={"dataset.split": "temporal"})
+        return write("sasrec", n_better, **facts)
+
+    return write_all
+
+
+def failed(result):
+    """Return the conditions that do not hold, with whether that is known."""
+    return {check.condition: check.passed for check in result.checks if not check.passed}
+
+
+def test_a_gain_that_holds_everywhere_may_be_called_beats(sound, tmp_path):
+    result = audit(sound(), tmp_path)
+    assert failed(result) == {}
+    assert result.verdict == '"sasrec beats popularity" is allowed: every condition holds.'
+
+
+def test_the_parts_of_a_gain_are_those_of_its_slices(sound, tmp_path):
+    parts = {part.name: part for part in audit(sound(), tmp_path).parts}
+    gain = expected_ndcg(GOOD, np.ones(N, int), 10)
+    elsewhere = ~SAME_DAY & ~REPEATED
+    for name, inside in (
+        (ALL, np.ones(N, bool)),
+        ("same_day", SAME_DAY),
+        ("repeated", REPEATED),
+        (ELSEWHERE, elsewhere),
+    ):
+        part = parts[name]
+        assert (part.n, part.a) == (inside.sum(), 0)
+        assert part.b == pytest.approx(gain[inside].mean())
+        assert part.gain == pytest.approx((gain * inside).sum() / N)
+        assert part.share == pytest.approx(part.gain / gain.mean())
+        error = 1.990450 * (gain * inside).std(ddof=1) / N**0.5  # t of 79 degrees of freedom at 97.5 %
+        assert part.interval == pytest.approx((part.gain - error, part.gain + error), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "condition", "passed"),
+    [
+        ({"split": "valid"}, "evaluated on the test part", False),
+        ({"labels": ["synthetic"]}, "no label that rules it out", False),
+        ({"labels": ["control-swap_users"]}, "no label that rules it out", False),
+        ({"metrics": {"ndcg@10": 0.9, "hr@5": 0.9, "ndcg@5": 0.89}}, "no leak alarm", False),
+        ({"seeds": [0, 1]}, "3 seeds of sasrec", False),
+        ({"n_better": np.where(np.arange(N) == 1, 0, FLOOR)}, "gain above 0", False),
+        ({"n_better": np.where(SAME_DAY | REPEATED, GOOD, FLOOR)}, "gain outside accidental slices", False),
+        ({"untied": None}, "the gain is there under shuffled ties", None),
+        ({"temporal": None}, "the gain is there under a temporal split", None),
+        ({"untied": FLOOR}, "the gain is there under shuffled ties", False),
+        ({"temporal": FLOOR}, "the gain is there under a temporal split", False),
+    ],
+)
+def test_each_condition_can_refuse_the_word(sound, write, tmp_path, changed, condition, passed):
+    name = sound(**changed)
+    if changed.get("split"):
+        write("popularity", FLOOR, [0], split="valid")
+    result = audit(name, tmp_path)
+    assert failed(result)[condition] is passed
+    assert not result.allowed
+    assert "is refused: " in result.verdict
+
+
+def test_every_draw_of_shuffled_ties_must_show_the_gain(sound, write, tmp_path):
+    name = sound()
+    write("popularity", FLOOR, [0], {"dataset.control": "shuffle_ties", "dataset.seed": 1}, dataset_fingerprint="g")
+    write("sasrec", FLOOR, [0], {"dataset.control": "shuffle_ties", "dataset.seed": 1}, dataset_fingerprint="g")
+    (check,) = [c for c in audit(name, tmp_path).checks if c.condition.endswith("shuffled ties")]
+    assert check.passed is False
+    assert "above 0 in 1 of 2 draws" in check.reason
+
+
+def test_one_training_under_another_protocol_is_too_few(sound, write, tmp_path):
+    name = sound(temporal=None)
+    write("sasrec", GOOD, [0], {"dataset.split": "temporal"})
+    (reason,) = [check.reason for check in audit(name, tmp_path).checks if not check.passed]
+    assert reason.endswith("of 1 training")
+
+
+def test_one_training_of_the_opponent_under_another_protocol_is_too_few(sound, write, tmp_path):
+    name = sound()
+    rivals = ({}, {"dataset.control": "shuffle_ties"}, {"dataset.split": "temporal"})
+    for seeds, settings in zip(((0, 1, 2), (0, 1, 2), (0,)), rivals, strict=True):
+        rival = write("bpr_mf", FLOOR, seeds, settings)
+    reasons = [check.reason for check in audit(name, tmp_path, over="bpr_mf").checks if not check.passed]
+    assert rival and len(reasons) == 1 and reasons[0].endswith("of 1 training")
+
+
+def test_other_experiments_say_nothing_of_another_protocol(sound, write, tmp_path):
+    name = sound(untied=None)
+    write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "model.hidden_size": 1})
+    write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "trainer.epochs": 1})
+    assert failed(audit(name, tmp_path)) == {"the gain is there under shuffled ties": None}
+
+
+def test_a_rule_without_training_is_the_same_under_any_trainer_and_needs_no_seeds(write, tmp_path):
+    for changed in ({}, {"dataset.control": "shuffle_ties"}, {"dataset.split": "temporal"}):
+        write("popularity", FLOOR, [0], changed)
+        write("transition_text", GOOD, [0], changed | {"trainer.epochs": len(changed)})
+    name = write("transition_text", GOOD, [0])
+    assert audit(name, tmp_path, over="popularity").allowed
+
+
+def test_a_run_that_is_older_than_a_setting_has_its_default(sound, write, tmp_path):
+    name = sound(untied=None)
+    write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "model.tokens": False})
+    assert audit(name, tmp_path).allowed
+
+
+def test_data_without_times_needs_no_other_protocol(write, tmp_path):
+    slices = {"repeated": REPEATED, "ascending_id": SAME_DAY, "descending_id": ~SAME_DAY}
+    write("popularity", FLOOR, [0], slices=slices)
+    result = audit(write("sasrec", GOOD, slices=slices), tmp_path)
+    assert result.allowed
+    assert result.verdict.endswith("every condition holds, as far as data without times can show.")
+    assert "of the gain is on targets with a higher raw id than the last item, which 50% of all are" in result.known[0]
+
+
+def test_the_strongest_floor_is_the_default_and_another_model_can_be_named(sound, write, tmp_path):
+    name = sound()
+    write("next_id", np.full(N, 8), [0])
+    write("bpr_mf", GOOD, [5])
+    assert 'beats next_id"' in audit(name, tmp_path).verdict
+    over = audit(name, tmp_path, over="bpr_mf")
+    assert (over.parts[0].gain, over.parts[0].share) == (0, None)
+    assert failed(over).keys() >= {"3 seeds of bpr_mf", "gain above 0"}
+    write("bpr_mf", FLOOR, [0])
+    with pytest.raises(UsageError, match="2 variants"):
+        audit(name, tmp_path, over="bpr_mf")
+
+
+def test_a_file_is_the_run_that_judged_it(write, tmp_path):
+    file = tmp_path / "lists.csv"
+    file.touch()
+    write("popularity", FLOOR, [0])
+    with pytest.raises(RunError, match="no finished run has judged"):
+        audit(str(file), tmp_path)
+    write("external", GOOD, [0], file=str(file), shown_as="theirs")
+    result = audit(str(file), tmp_path)
+    assert failed(result)["3 seeds of theirs"] is False
+    (temporal,) = [check.reason for check in result.checks if "temporal" in check.condition]
+    assert temporal.endswith("llm4rec score FILE dataset.split=temporal, with a file that was made for these data")
+    assert "its file says nothing" in result.known[0]
+
+
+def test_a_gain_over_a_model_that_had_a_smaller_search_is_not_called_beats(sound, write, tmp_path):
+    eight = {"trials": 8, "minutes": 31.0, "max_trials": 8, "metric": "ndcg@10", "score": 0.1}
+    tuned = sound(tuning=eight)
+    write("bpr_mf", FLOOR, tuning=eight | {"trials": 2, "max_trials": 2})
+    condition = "tuned no more than its comparator"
+    over = audit(tuned, tmp_path, over="bpr_mf")
+    (check,) = (check for check in over.checks if check.condition == condition)
+    assert (check.passed, check.reason) == (False, "sasrec 8 trials, 31 min; bpr_mf 2 trials, 31 min")
+    assert condition not in {check.condition for check in audit(tuned, tmp_path).checks}, "popularity has no settings"
+
+
+def test_runs_without_slices_or_floors_are_refused(write, tmp_path):
+    with pytest.raises(RunError, match="no floor was evaluated"):
+        audit(write("sasrec", GOOD), tmp_path)
+    write("popularity", FLOOR, [0])
+    with pytest.raises(UsageError, match="no slices"):
+        audit(write("sasrec", GOOD, slices={}), tmp_path)
+
+
+def test_a_metric_that_one_side_lacks_or_that_has_no_value_per_target_is_refused(write, tmp_path):
+    more = {"metrics": {"ndcg@10": 0.2, "hr@10": 0.3, "cold/hr@10": 0.1}}
+    result = write("sasrec", GOOD, **more, intervals={name: [0, 1] for name in more["metrics"]})
+    write("popularity", FLOOR, [0])
+    with pytest.raises(UsageError, match="cold/hr@10 has no value per example to pair"):
+        audit(result, tmp_path, metric="cold/hr@10")
+    with pytest.raises(RunError, match="no floor was evaluated"):
+        audit(result, tmp_path, metric="hr@10")
+    with pytest.raises(UsageError, match="the two runs do not both have the metric 'hr@10'"):
+        audit(result, tmp_path, metric="hr@10", over="popularity")
+
+
+def test_a_model_whose_answers_depend_on_the_seed_counts_with_all_seeds(write, tmp_path):
+    result = write("sasrec", GOOD)
+    write("random", FLOOR)
+    assert sorted(audit(result, tmp_path, over="random").a) == [0, 1, 2]
+
+
+def test_a_model_under_another_protocol_is_refused(sound, write, tmp_path):
+    name = sound()
+    with pytest.raises(UsageError, match="not paired: split_rule is temporal in A"):
+        audit(name, tmp_path, over=write("bpr_mf", GOOD, [0], {"dataset.split": "temporal"}))
+
+
+def test_several_variants_on_the_same_examples_are_mentioned(sound, write, tmp_path):
+    name = sound()
+    write("sasrec", GOOD, settings={"model.hidden_size": 1})
+    assert any("2 variants of sasrec" in sentence for sentence in audit(name, tmp_path).known)
