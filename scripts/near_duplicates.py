@@ -23,11 +23,11 @@ from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitNa
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.baselines.transition_text import Tfidf
 from llm4rec_cli.results import tables
-from llm4rec_cli.studies.audit import parts_of_gain
 from llm4rec_cli.results.pairing import pair_runs
 from llm4rec_cli.results.results import Results, named_results
 from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.studies.audit import parts_of_gain
 from llm4rec_cli.text.features import encode_texts
 
 EXAMPLES = """example:

@@ -79,8 +79,8 @@ def record_ranks(run: Result, ranks: Path) -> None:
     own = [name for name in OWN if name in run.columns]
     if run.split != "test" or not run.columns.issuperset(EXAMPLE) or "reference" in run.columns or not own:
         return
-    shared = [name for name in sorted(run.columns) if name in FACTS or name.startswith(SLICE)]
-    answers = run.answers([*EXAMPLE, *shared, *own])
+    answers = run.answers()
+    shared = [name for name in answers if name in FACTS or name.startswith(SLICE)]
     if answers.duplicated(EXAMPLE).any():  # several candidate orders of an example
         return
     file, of_run = ranks / ranks_name(run), {name: f"{run.address.as_posix()}/{name}" for name in own}

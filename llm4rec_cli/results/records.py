@@ -63,9 +63,9 @@ class Recorded(Result):
 
         if not self.columns:
             raise RunError(f"{self.name} is {WITHOUT_RANKS}", "run it again: inspect its config with llm4rec report")
-        stored = {
-            name: f"{self.address.as_posix()}/{name}" if name in OWN else name for name in columns or self.columns
-        }
+        own_names = {f"{self.address.as_posix()}/{name}": name for name in OWN}
+        in_order = {own_names.get(stored, stored): stored for stored in _columns(self.ranks)}
+        stored = {name: in_order[name] for name in columns or filter(self.columns.__contains__, in_order)}
         with readable(self.ranks):
             table = pd.read_parquet(self.ranks, columns=[*stored.values()]).set_axis([*stored], axis=1)
         own = table.dropna(subset=[name for name in OWN if name in table])

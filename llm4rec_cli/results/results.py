@@ -92,11 +92,16 @@ def depends_on_seed(result: Result) -> bool:
     member do."""
     if result.model not in model_names():
         return True
-    members = [find_result(result.outputs / folder) for folder in result.members or ()]
+    members = [find_result(_member_folder(result, folder)) for folder in result.members or ()]
     known = [member for member in members if member is not None]
     if members and len(known) == len(members):
         return any(map(depends_on_seed, known))
     return config_class(result.model).seeded
+
+
+def _member_folder(result: Result, folder: str) -> Path:
+    """Return the folder of a member; recorded ones are named under the folder of all runs."""
+    return Path(folder) if Path(folder).is_absolute() else result.outputs / folder
 
 
 def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:

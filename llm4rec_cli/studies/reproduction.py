@@ -48,7 +48,7 @@ class RecordedCell:
     date: str
     machine: str
     runs: Sequence[str]
-    n: int
+    n: int = 0
     whole: bool = False  # with all of the table's seeds and searches, and no other settings
 
 

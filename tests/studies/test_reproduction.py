@@ -76,7 +76,7 @@ def test_what_the_papers_table_lacks_is_listed_below_with_its_reason():
         ({"protocol": "uniform-100"}, "candidates: ours uniform-100, the paper's full"),
         ({"split_rule": "temporal"}, "split: ours temporal, the paper's leave_one_out"),
         ({"split": "valid"}, "targets: ours valid, the paper's test"),
-        ({"model": "bpr_mf"}, "method: ours bpr_mf, the paper's sasrec; items: ours without, the paper's ids"),
+        ({"model": "bpr_mf"}, "method: ours bpr_mf, the paper's sasrec; items: ours not recorded, the paper's ids"),
         ({"labels": ["cold-items"]}, "cold-items"),
     ],
 )

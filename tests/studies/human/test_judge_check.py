@@ -1,8 +1,11 @@
 """The check of a chat model that judges: hand-made judges with one habit each."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from llm4rec_cli.results.result import Result
 from llm4rec_cli.studies.human import judge_check
 from llm4rec_cli.studies.human.agreement import Scale
 from llm4rec_cli.studies.human.judge_check import FOREIGN, INTACT, SHUFFLED
@@ -119,7 +122,7 @@ def test_the_intact_text_is_compared_with_each_damage_and_ties_count_half():
 
 def test_ranks_of_own_texts_are_compared_with_those_by_people():
     people = {
-        system: {"metrics": {"clarity/mean_rank": rank}}
+        system: Result.of_numbers(Path(), "", {"clarity/mean_rank": rank})
         for system, rank in {"p5": 2.0, "chatgptrec": 2.5, "reference": 1.5}.items()
     }
     mine = {texts[2] for texts in TEXTS}
@@ -127,7 +130,7 @@ def test_ranks_of_own_texts_are_compared_with_those_by_people():
     assert own["chatgptrec"]["mean"] == pytest.approx((2.5 + 2.5) / 2 - 1)
     assert own["chatgptrec"]["people"] == pytest.approx((2.0 + 1.5) / 2 - 2.5)
     assert check(longest, own=["chatgptrec"])["own_texts"]["chatgptrec"]["people"] is None
-    others = {system: {"metrics": {"reasonableness/mean_rank": 2.0}} for system in people}
+    others = {system: Result.of_numbers(Path(), "", {"reasonableness/mean_rank": 2.0}) for system in people}
     assert check(longest, own=["chatgptrec"], people=others)["own_texts"]["chatgptrec"]["people"] is None
 
 
