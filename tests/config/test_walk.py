@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 
 from llm4rec_cli.config import keys, walk
+from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config
 from tests.support.driver import spec_of
@@ -83,3 +84,20 @@ def test_keys_are_found_by_their_roles():
     }
     assert {"model.ask.rating", "model.beams", "split", "dataset.empty_history"} <= keys.keys_with_role(Role.question)
     assert "paths.cache" in keys.keys_with_role(Role.machine)
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_a_stored_config_becomes_typed_again(model):
+    config = spec_of(f"model={model}").config.model
+    assert walk.typed(type(config), walk.plain(config)) == config
+
+
+def test_what_a_stored_config_lacks_is_refused_unless_it_has_a_default():
+    content = walk.plain(spec_of("model=sasrec").config.model)
+    del content["tokens"]
+    assert walk.typed(config_class("sasrec"), content).tokens is False
+    del content["hidden_size"]
+    with pytest.raises(ValueError, match="hidden_size"):
+        walk.typed(config_class("sasrec"), content)
+    with pytest.raises(ValueError, match="Loss has no other"):
+        walk.typed(config_class("sasrec"), content | {"hidden_size": 8, "loss": "other"})

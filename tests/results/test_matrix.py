@@ -1,8 +1,9 @@
 """The overview of methods × tasks."""
 
-from llm4rec_cli.results.matrix import content, matrices
+from llm4rec_cli.results.matrix import LINES, content, matrices, overview
+from llm4rec_cli.results.results import Results
 from llm4rec_cli.results.variants import groups, variants
-from tests.results.finished_runs import run
+from tests.results.finished_runs import metrics_json, run, write_run
 
 INTERVAL = {"ndcg@10": [0.0, 1.0]}
 
@@ -102,3 +103,83 @@ def test_a_method_on_all_examples_is_shown_rather_than_on_fewer_with_more_seeds(
     few = [result(0.9, "sasrec", n_examples=20, seed=seed) for seed in (0, 1)]
     (matrix,) = matrices_of(*few, run(0.1, variant="all", intervals=INTERVAL))
     assert matrix.columns[0].cells["sasrec"].value == 0.1
+
+
+def trained(ndcg, valid, **facts):
+    facts = {"training": {"rows": 9, "epochs": 3.0, "best_epoch": 2.0, "valid_ndcg@10": valid}} | facts
+    return result(ndcg, "sasrec", **facts)
+
+
+def shown(*runs):
+    (matrix,) = matrices_of(*runs)
+    return matrix.columns[0].cells["sasrec"].value
+
+
+def test_validation_chooses_the_variant_whatever_its_test_result_seeds_and_overrides():
+    training = {"rows": 9, "epochs": 3.0, "best_epoch": 2.0, "valid_ndcg@10": 0.2}
+    with_seeds = [run(0.9, variant="w", seed=seed, training=training, intervals=INTERVAL) for seed in (0, 1)]
+    assert shown(*with_seeds, trained(0.1, 0.3, overrides=["model.layers=1"])) == 0.1
+    assert shown(trained(0.9, 0.2), result(0.8, "sasrec", overrides=["model.layers=1"])) == 0.9
+
+
+def test_a_variant_chosen_under_another_mask_comes_after_those_under_that_of_the_column():
+    masked = {"mask_history": True}
+    unlike = trained(0.9, 0.5, **masked, labels=["selected-unmasked"], overrides=["model.layers=1"])
+    assert shown(unlike, trained(0.1, 0.2, **masked)) == 0.1
+    stopped_unmasked = {"selected_masked": {"epoch": False}, "labels": ["selected-unmasked"]}
+    also_unlike = trained(0.2, 0.3, **masked, **stopped_unmasked)
+    assert shown(unlike, also_unlike) == 0.9  # its validation is under the mask of the column
+
+
+def test_an_evaluation_has_the_validation_of_its_training(tmp_path):
+    training = {"rows": 9, "epochs": 3.0, "best_epoch": 2.0, "valid_ndcg@10": 0.3}
+    facts = metrics_json(0.5, task="pretrain", config_hash="a", training=training)
+    write_run(tmp_path / "sasrec/shop/pretrain/seed0-a", facts)
+    evaluation = metrics_json(0.1, variant="v of it", trained_run="sasrec/shop/pretrain/seed0-a", intervals=INTERVAL)
+    write_run(tmp_path / "sasrec/shop/sequential/seed0-c", evaluation)
+    evaluated = Results.under(tmp_path).select(lambda found: found.task == "sequential")
+    assert [variant.validation for variant in variants(evaluated)] == [0.3]
+    (matrix,) = matrices_of(*evaluated, result(0.9, "sasrec", training=training | {"valid_ndcg@10": 0.2}))
+    assert matrix.columns[0].cells["sasrec"].value == 0.1
+
+
+def test_a_rule_has_the_validation_of_its_search_on_these_data():
+    search = {"trials": 2, "minutes": 1.0, "metric": "ndcg@10", "score": 0.3}
+    here, elsewhere = ({"tuning": search | {"dataset": dataset}} for dataset in ("shop", "demo"))
+    assert [variant.validation for variant in variants([result(0.1, "popularity", **here)])] == [0.3]
+    assert [variant.validation for variant in variants([result(0.1, "popularity", **elsewhere)])] == [None]
+
+
+def test_a_method_with_something_added_stands_above_its_matched_control(tmp_path):
+    def sasrec(ndcg, valid, tokens, layers):
+        config = {"model": {"name": "sasrec", "tokens": tokens, "layers": layers}, "dataset": {"name": "shop"}}
+        name, variant = "sasrec + tokens" if tokens else "sasrec", f"{tokens} {layers}"
+        training = {"rows": 9, "epochs": 3.0, "best_epoch": 2.0, "valid_ndcg@10": valid}
+        facts = {"shown_as": name, "variant": variant, "training": training, "intervals": INTERVAL}
+        folder = tmp_path / f"sasrec/shop/sequential/seed0-{len(list(tmp_path.rglob('seed*')))}"
+        return write_run(folder, metrics_json(ndcg, **facts), config=config)
+
+    runs = [sasrec(0.3, 0.2, True, 1), sasrec(0.4, 0.1, False, 1), sasrec(0.2, 0.3, False, 2)]
+    (matrix,) = matrices_of(*runs)
+    rows = [["sasrec", "0.2000"], ["sasrec + tokens", "0.3000"], ["sasrec, as in sasrec + tokens", "0.4000 *"]]
+    assert content(matrix).rows == rows
+    (matrix,) = matrices_of(*runs[:2])  # where the control is what validation chose, it has one row
+    assert matrix.methods == ["sasrec", "sasrec + tokens"]
+
+
+def test_an_overview_of_many_runs_takes_two_screens_and_says_what_it_leaves_out():
+    models = ("unisrec", "sasrec", "bert4rec", "gru4rec", "fdsa", "esasrec", "bsarec", "popularity", "random")
+    runs = [
+        result(0.1 + 0.01 * i, model, dataset=f"d{n}", task=task, protocol=protocol)
+        for n in range(6)
+        for i, model in enumerate(models)
+        for task, protocol in (("sequential", "full"), *(("direct", f"uniform-100-draw{k}") for k in range(1, 6)))
+    ]
+    grouped = groups(variants(runs))
+    tables = overview(grouped)
+    assert sum(len(table.rows) + len(table.notes) + 5 for table in tables) <= LINES
+    first = tables[0]
+    assert first.columns[-1] == "sequential ndcg@10"  # further draws are left out first
+    assert "left out: 5 of 9 methods, 1 of 6 protocols: llm4rec report dataset=d0 --all" in first.notes
+    assert [row[0] for row in first.rows if row[-1].endswith("*f") or row[-1].endswith("f")] == ["random"]
+    assert overview(grouped, everything=True)[0].rows == content(matrices(grouped)[0]).rows

@@ -385,3 +385,16 @@ def test_a_value_that_is_not_a_number_is_refused_with_its_line(tmp_path, cells):
     own.write_text(f"{header}\nDoe 2026,{cells}\n")
     with pytest.raises(DataError, match=r"own\.csv:2: "):
         printed(own)
+
+
+def test_each_deviation_that_a_run_lists_is_a_difference():
+    deviations = ["histories are shown newest first; the paper's oldest first"]
+    plain, deviating = (comparisons(variant(**SCIENTIFIC, deviations=own)) for own in ([], deviations))
+    assert plain and [[*item.differences, *deviations] for item in plain] == [item.differences for item in deviating]
+    assert all(item.inside is None for item in deviating)
+
+
+def test_a_fact_that_a_run_did_not_record_is_not_said_to_be_missing_from_its_method():
+    bert4rec = variant(**SCIENTIFIC, model="bert4rec", paper_method={"method": "bert4rec"})
+    differences = {difference for item in comparisons(bert4rec) for difference in item.differences}
+    assert "dropout: ours not recorded, the paper's 0.5" in differences

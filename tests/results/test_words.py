@@ -2,6 +2,7 @@
 
 import pytest
 
+from llm4rec_cli.config.walk import plain
 from llm4rec_cli.evaluation.metrics import table_metrics
 from llm4rec_cli.results.words import (
     cold_table,
@@ -9,10 +10,12 @@ from llm4rec_cli.results.words import (
     default_metrics,
     protocol_in_words,
     results_table,
+    shown_as,
     spare_metrics,
     variant_in_words,
 )
-from tests.results.finished_runs import run
+from tests.results.finished_runs import metrics_json, run, write_run
+from tests.support.driver import spec_of
 
 
 def test_full_ranking_says_whether_the_history_is_masked():
@@ -123,3 +126,11 @@ def test_a_label_of_all_rows_is_noted_once():
 
 def test_a_narrow_table_keeps_the_headline_metric_and_those_of_its_cutoff_longest():
     assert spare_metrics(["hr@1", "hr@10", "ndcg@10", "hr@50", "mrr"], "ndcg@10") == ["mrr", "hr@50", "hr@1", "hr@10"]
+
+
+def test_a_name_is_that_of_the_settings_and_not_of_the_version_that_made_the_run(tmp_path):
+    config = plain(spec_of("model=sasrec", "model.tokens=true", "dataset.text=enriched").config)
+    result = write_run(tmp_path, metrics_json(), config={"model": config["model"]})
+    assert (result.shown_as, shown_as(result)) == ("sasrec", "sasrec + tokens")
+    older = write_run(tmp_path / "older", metrics_json(), config={"model": {"name": "sasrec"}})
+    assert shown_as(older) == "sasrec"  # without its settings
