@@ -3,13 +3,16 @@
 python scripts/record_runs.py OUTPUTS      adds every finished run under OUTPUTS to docs/recorded/: a line of
                                            DATASET.jsonl; in ranks/ the place of each target, or the predicted rating;
                                            what llm4rec reproduce has recorded of the papers' tables; the trials of
-                                           searches. A run that is recorded already is replaced.
+                                           searches. A run that is recorded already is replaced, and one with the same
+                                           settings at an earlier results version, unless another record names it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.files import write_atomic, write_json, write_text
-from llm4rec_cli.results.records import OWN, RANKS, ranks_name
+from llm4rec_cli.results.records import OWN, RANKS, Recorded, ranks_name, read_records
 from llm4rec_cli.results.result import STATUS, Result
 from llm4rec_cli.results.results import Results
 from llm4rec_cli.results.variants import Variant, variants
@@ -28,6 +31,7 @@ from llm4rec_cli.studies.reproduction import RECORDS
 
 RECORDED = Path(__file__).parents[1] / "docs/recorded"
 EXAMPLE = ["user_id", "target"]
+SEED = r"\w+/[^/\"]+/\w+/seed\d+-\w+"  # of an address
 FACTS = ("n_candidates", "rating")  # columns of answers that all runs on the same examples share, besides the slices
 
 
@@ -52,12 +56,31 @@ def record(outputs: Path, recorded: Path) -> None:
         known = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         merged = {_address(json.loads(line)["metrics"]): line for line in known} | lines
         write_text(file, "".join(f"{merged[address]}\n" for address in sorted(merged)))
+        superseded = _superseded(list(read_records(recorded)), set(lines))
+        write_text(file, "".join(f"{merged[address]}\n" for address in sorted(merged.keys() - superseded)))
     for source in (outputs / RECORDS).glob("*/*.json"):
         write_json(recorded / source.relative_to(outputs), json.loads(source.read_text(encoding="utf-8")))
     for source in (outputs / "tune").glob("*/tuning.json"):
         search = json.loads(source.read_text(encoding="utf-8"))
         to = recorded / "searches" / f"{source.parent.name}.json"
         write_json(to, search | {"overrides": _without_neutral(search["overrides"])})
+
+
+def _superseded(records: Sequence[Recorded], new: Set[str]) -> set[str]:
+    """Return the addresses of runs whose settings a new one has, at a later results version, and that no other record
+    names as a member, as its training or in a paper's table."""
+    named = {address for run in records for address in (*(run.members or ()), run.trained_run) if address}
+    named |= {
+        address for file in RECORDED.glob(f"{RECORDS}/*/*.json") for address in re.findall(SEED, file.read_text())
+    }
+    settings = {run.address.as_posix(): _settings(run) for run in records}
+    newer = [settings[address] for address in new]
+    return {address for address, own in settings.items() if address not in {*new, *named} and own in newer}
+
+
+def _settings(run: Recorded) -> list[Any]:
+    facts = [run.model, run.dataset_fingerprint, run.task, run.split, run.protocol, run.mask_history, run.seed]
+    return [*facts, run.n_examples, run.trained_run, run.settings.with_effect()]
 
 
 def _record(run: Result, variant: Variant) -> dict[str, Any]:

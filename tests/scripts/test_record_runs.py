@@ -58,6 +58,22 @@ def test_a_run_that_is_recorded_again_replaces_itself_and_others_stay(tmp_path):
     ]
 
 
+def test_the_same_settings_at_a_later_results_version_replace_a_record_that_no_other_names(tmp_path):
+    def record(number, config_hash, model="popularity", **facts):
+        metrics = metrics_json(model=model, dataset="demo", config_hash=config_hash, variant=config_hash, **facts)
+        outputs = tmp_path / str(number)
+        config = {"dataset": {"name": "demo"}, "seed": 0}
+        write_run(outputs / f"{model}/demo/sequential/seed0-{config_hash}", metrics, config=config)
+        record_runs.record(outputs, tmp_path / "recorded")
+        return sorted(run.config_hash for run in Results.under(tmp_path / "recorded"))
+
+    record(0, "old", results_version="3.1")
+    record(0, "other", mask_history=True)
+    assert record(1, "new", results_version="4.1") == ["new", "other"]
+    record(2, "blend", model="ensemble", members=["popularity/demo/sequential/seed0-new"])
+    assert record(3, "newest", results_version="5.1") == ["blend", "new", "newest", "other"]
+
+
 def test_ranks_of_several_runs_are_one_table_of_their_targets(tmp_path):
     outputs, ranks = tmp_path / "outputs", tmp_path / "recorded/ranks"
     write_seeds(outputs)
