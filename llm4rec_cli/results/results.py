@@ -1,4 +1,4 @@
-"""The results of many runs: read from a folder of runs, selected, found by name, and by variant."""
+"""The results of many runs: read from a folder of runs, selected, resolved by name, and grouped by variant."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Results(Sequence[Result]):
             imports: whether imported weights, which have no results, are among them.
             any_model: whether runs of models that are not installed are, which are otherwise left out with a warning.
         """
-        found = []
+        finished = []
         for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
             with suppress(FileNotFoundError):  # another process has just restarted it
                 result = read_result(path.parent)
                 if result is not None and (imports or read_status(path.parent).command != IMPORT):
-                    found.append((path.stat().st_mtime, result))
-        newest_first = [result for _, result in sorted(found, key=lambda run: -run[0])]
+                    finished.append((path.stat().st_mtime, result))
+        newest_first = [result for _, result in sorted(finished, key=lambda run: -run[0])]
         return cls(newest_first if any_model else filter(_is_installed, newest_first))
 
     def select(self, condition: Callable[[Result], bool]) -> Results:
