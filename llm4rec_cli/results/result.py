@@ -131,7 +131,7 @@ class IntervalsOverSeeds:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A finished run: the fields of metrics.json (docs/reference/run-folder.md) in their order, and what lies beside.
+    """A finished run: the fields of metrics.json (docs/reference/run-folder.md) in their order, and its folder.
 
     Attributes:
         folder: the run folder; no field of metrics.json.

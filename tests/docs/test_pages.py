@@ -117,10 +117,10 @@ def test_a_papers_page_shows_the_recorded_cells_of_its_tables(tmp_path, monkeypa
     assert "never run" in docs_pages.papers("unisrec")
     assert "###" not in docs_pages.papers("unisrec")
     metrics = metrics_json(dataset="amazon2018-scientific", metrics={"recall@10": 0.1082, "ndcg@10": 0.05})
-    write_run(tmp_path / "run", metrics)
+    run = write_run(tmp_path / "run", metrics)
     table = paper.table("unisrec/main")
     (cell,) = table.cells("SASRec", "Scientific")
-    shown = [*reproduction.lines(table, cell, paper.Size.cpu, [(tmp_path / "run", metrics)], None)]
+    shown = [*reproduction.lines(table, cell, paper.Size.cpu, [run], None)]
     reproduction.record(tmp_path, table, paper.Size.cpu, shown, "a machine", whole=[cell])
     page = docs_pages.papers("unisrec")
     assert "1 of 54 cells run at the size of a CPU" in page

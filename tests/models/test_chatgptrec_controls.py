@@ -55,26 +55,24 @@ def history_in(request):
 
 def test_a_model_that_repeats_the_list_depends_on_its_order_alone(measured):
     result, _ = measured(lambda request: json.dumps(listed_in(request)))
-    order = result["order"]
-    assert order["orders"] == 3
-    assert order["share"] > 0.8  # with four users and six candidates; it would be 1 with many
-    assert result["variations"]["another user's history"]["difference"] == 0
+    order = result.order
+    assert order.orders == 3
+    assert order.share > 0.8  # with four users and six candidates; it would be 1 with many
+    assert result.variations["another user's history"].difference == 0
 
 
 def test_a_model_with_a_taste_of_its_own_depends_on_titles_alone(measured):
     by_length = lambda request: json.dumps(sorted(listed_in(request), key=lambda t: (len(t), t)))  # noqa: E731
     result, _ = measured(by_length)
-    assert result["order"]["share"] == 0
-    assert result["wordings"] == 0
-    assert [result["variations"][name]["difference"] for name in ("order 2", "wording short", "shuffled history")] == [
-        0
-    ] * 3
-    assert result["value"] != result["variations"]["neutral titles"]["value"]
+    assert result.order.share == 0
+    assert result.wordings == 0
+    assert [result.variations[name].difference for name in ("order 2", "wording short", "shuffled history")] == [0] * 3
+    assert result.value != result.variations["neutral titles"].value
 
 
 def test_each_variation_changes_one_thing(measured):
     result, requests = measured(lambda request: json.dumps(listed_in(request)))
-    names = list(result["variations"])
+    names = list(result.variations)
     assert names == [
         *("order 2", "order 3", "wording short", "wording adviser", "another user's history", "shuffled history"),
         "neutral titles",
@@ -88,7 +86,7 @@ def test_each_variation_changes_one_thing(measured):
     for request in neutral:
         assert set(listed_in(request)) == {f"product {letter}" for letter in "ABCDEF"}
         assert not any(title in request.messages[-1]["content"] for title in TITLES)
-    assert result["llm"]["requests"] == len(requests)
+    assert result.llm.requests == len(requests)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 3])
@@ -103,8 +101,8 @@ def test_neutral_titles_are_as_many_as_the_titles_that_fit(measured, tokens):
 def test_likelihoods_have_no_order(measured):
     reply = lambda request: [-len(title) for title in request.continuations]  # noqa: E731
     result, _ = measured(reply, "model.answer=likelihood")
-    assert "invalid" not in result and "invalid" not in result["variations"]["wording short"]
-    assert result["order"] is None and not any(name.startswith("order") for name in result["variations"])
+    assert result.invalid is None and result.variations["wording short"].invalid is None
+    assert result.order is None and not any(name.startswith("order") for name in result.variations)
 
 
 def test_the_correlation_with_popularity_is_spearmans(measured):
@@ -113,17 +111,17 @@ def test_the_correlation_with_popularity_is_spearmans(measured):
     result, _ = measured(
         lambda request: [counts.get(title, 0) for title in request.continuations], "model.answer=likelihood"
     )
-    assert result["popularity"] == pytest.approx(1)
+    assert result.popularity == pytest.approx(1)
     result, _ = measured(
         lambda request: [-counts.get(title, 0) for title in request.continuations],
         *("model.answer=likelihood", "model.prompts.noun=film"),
     )
-    assert result["popularity"] == pytest.approx(-1)
+    assert result.popularity == pytest.approx(-1)
 
 
 def test_a_whole_catalogue_has_no_order_either(measured):
     result, _ = measured(lambda request: '["Jaws", "Heat"]', task="sequential")
-    assert result["order"] is None and "shuffled history" in result["variations"]
+    assert result.order is None and "shuffled history" in result.variations
 
 
 STARS_OF_TEST = SPLIT.dataset.interactions["rating"].to_numpy()[TEST.row]
@@ -134,22 +132,22 @@ def test_a_rating_without_a_history_depends_on_wording_and_title_alone(measured)
         return "5" if "This user's stars for" in request.messages[-1]["content"] else "3"
 
     result, requests = measured(reply, task="rating")
-    assert list(result["variations"]) == ["wording short", "wording adviser", "neutral titles"]
+    assert list(result.variations) == ["wording short", "wording adviser", "neutral titles"]
     assert len(requests) == 12
     squared = [((stars - STARS_OF_TEST) ** 2).mean() for stars in (3, 5)]
-    assert (result["metric"], result["value"]) == ("mse", pytest.approx(squared[0]))
-    assert result["variations"]["wording short"]["difference"] == pytest.approx(squared[1] - squared[0])
-    assert result["wordings"] == pytest.approx(abs(squared[1] - squared[0]))
-    assert result["invalid"] == 0
-    assert result["order"] is None and result["popularity"] is None
+    assert (result.metric, result.value) == ("mse", pytest.approx(squared[0]))
+    assert result.variations["wording short"].difference == pytest.approx(squared[1] - squared[0])
+    assert result.wordings == pytest.approx(abs(squared[1] - squared[0]))
+    assert result.invalid == 0
+    assert result.order is None and result.popularity is None
 
 
 def test_a_wording_that_is_not_understood_shows_in_the_share_of_invalid_answers(measured):
     """Without it, the training mean in place of an answer would look like a better rating."""
     result, _ = measured(lambda r: "no idea" if "A customer" in r.messages[-1]["content"] else "1", task="rating")
-    assert result["variations"]["wording adviser"]["invalid"] == 1
-    assert result["variations"]["wording short"]["invalid"] == result["invalid"] == 0
-    assert result["variations"]["wording adviser"]["difference"] < 0
+    assert result.variations["wording adviser"].invalid == 1
+    assert result.variations["wording short"].invalid == result.invalid == 0
+    assert result.variations["wording adviser"].difference < 0
 
 
 def test_few_shot_ratings_are_repeated_with_those_of_another_user(measured):
@@ -159,31 +157,31 @@ def test_few_shot_ratings_are_repeated_with_those_of_another_user(measured):
         return re.findall(r'": (\d)$', request.messages[-1]["content"], re.MULTILINE)[-1]
 
     result, _ = measured(reply, "model.prompts.shots=2", task="rating")
-    variations = result["variations"]
+    variations = result.variations
     assert list(variations) == ["wording short", "wording adviser", "another user's history", "neutral titles"]
-    assert variations["another user's history"]["difference"] != 0
-    assert variations["wording short"]["difference"] == variations["neutral titles"]["difference"] == 0
+    assert variations["another user's history"].difference != 0
+    assert variations["wording short"].difference == variations["neutral titles"].difference == 0
 
 
 def test_an_explanation_is_compared_by_its_words(measured):
     result, _ = measured(lambda request: "because 3", task="explanation")
-    assert result["metric"] == "rouge1"
-    assert result["value"] == pytest.approx((1 + 3 * 0.5) / 4)  # all explanations begin with "because"
-    assert list(result["variations"])[-3:] == ["another user's history", "shuffled history", "neutral titles"]
+    assert result.metric == "rouge1"
+    assert result.value == pytest.approx((1 + 3 * 0.5) / 4)  # all explanations begin with "because"
+    assert list(result.variations)[-3:] == ["another user's history", "shuffled history", "neutral titles"]
 
 
 def test_a_summary_depends_on_nothing_but_its_wording(measured):
     """Its prompt has the review alone: no history and no title."""
     result, requests = measured(lambda request: "headline", task="review_summary")
-    assert list(result["variations"]) == ["wording short", "wording adviser"]
+    assert list(result.variations) == ["wording short", "wording adviser"]
     assert len(requests) == 8
 
 
 def test_a_wording_that_shows_other_facts_is_no_control(measured):
     """The paper's explanation shows the stars, the other wordings do not."""
     result, _ = measured(lambda request: "because", "prompt/chatgptrec@model.prompts=paper", task="explanation")
-    assert not any(name.startswith("wording") for name in result["variations"])
-    assert result["wordings"] is None
+    assert not any(name.startswith("wording") for name in result.variations)
+    assert result.wordings is None
 
 
 def test_a_prompt_of_ones_own_that_shows_more_has_no_other_wording(measured, caplog):
@@ -191,7 +189,7 @@ def test_a_prompt_of_ones_own_that_shows_more_has_no_other_wording(measured, cap
     caplog.set_level("INFO")
     own = "model.prompts.rating.behaviour='The user chose: {history}'"
     result, _ = measured(lambda request: "3", own, task="rating")
-    assert list(result["variations"]) == ["another user's history", "shuffled history", "neutral titles"]
+    assert list(result.variations) == ["another user's history", "shuffled history", "neutral titles"]
     assert "no control by wording short: the prompt of rating shows other facts" in caplog.text
 
 
@@ -212,9 +210,9 @@ def test_users_with_several_examples_are_resampled_as_users(measured):
     """Two copies of each example say no more than one."""
     once, _ = measured(lambda request: '["Jaws"]')
     twice, _ = measured(lambda request: '["Jaws"]', examples=LISTED[np.repeat(np.arange(4), 2)])
-    assert once["users"] == twice["users"] == 4
+    assert once.users == twice.users == 4
     for name in ("wording short", "neutral titles"):
-        assert twice["variations"][name] == pytest.approx(once["variations"][name])
+        assert vars(twice.variations[name]) == pytest.approx(vars(once.variations[name]))
 
 
 FILMS = ("dataset=ml-100k",)
@@ -243,8 +241,8 @@ def test_a_wording_that_is_refused_costs_its_own_control_alone(measured, caplog)
         return '["Jaws"]'
 
     result, _ = measured(reply)
-    assert "wording short" not in result["variations"]
-    assert {"wording adviser", "neutral titles"} <= result["variations"].keys() and result["wordings"] is not None
+    assert "wording short" not in result.variations
+    assert {"wording adviser", "neutral titles"} <= result.variations.keys() and result.wordings is not None
     assert "no control by wording short: the longest prompt is too long" in caplog.text
 
 

@@ -9,6 +9,7 @@ from llm4rec_cli.config.paper import Size
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.training import evaluate
 from llm4rec_cli.training.table_steps import Runner, Step, cell_step, distinct, in_order
+from tests.reporting.finished_runs import run
 
 
 def steps_of(name, size=Size.paper, rows="*", columns="*", seeds=(0,), tuned=False):
@@ -44,12 +45,14 @@ def test_a_run_may_stand_in_place_of_the_training_that_a_row_starts_from(tmp_pat
 
 
 def test_of_a_training_for_all_tasks_only_the_training_is_run(monkeypatch):
+    trained = run(metrics={"loss": 1.0})
+
     def evaluations(spec):
-        yield SimpleNamespace(outcome=SimpleNamespace(folder="run"), metrics=[{"loss": 1.0}])
+        yield SimpleNamespace(results=[trained])
         raise AssertionError("a task that no cell asks for")
 
     monkeypatch.setattr(evaluate, "train_and_evaluate", evaluations)
-    assert Runner({}, []).result(Step("train", ("model=p5", "task=all"))) == ("run", {"loss": 1.0})
+    assert Runner({}, []).result(Step("train", ("model=p5", "task=all"))) == trained
 
 
 def test_a_typed_setting_of_one_task_is_left_to_the_evaluations_of_a_training_for_all():
@@ -81,8 +84,7 @@ def test_the_search_chooses_the_best_validation_metric():
     (step,) = steps_of("unisrec/main", rows="SASRec", columns="Pantry", tuned=True)
     runner = Runner({}, [])
     for (_, candidate), score in zip(step.search, (0.1, 0.3, 0.3, 0.2), strict=True):
-        metrics = {"training": {"valid_ndcg@10": score}, "metrics": {"ndcg@10": 1 - score}}
-        runner._results[candidate] = (None, metrics)
+        runner._results[candidate] = run(1 - score, training={"valid_ndcg@10": score})
     assert runner.chosen(step) == ("trainer.learning_rate=0.001",)
 
 
