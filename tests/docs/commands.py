@@ -66,7 +66,8 @@ def last_of_sweep(word: str) -> str:
     return re.sub(r"^([^\s=]+)=[^\[]*,([^,\[]*)$", r"\1=\2", word)
 
 
-# What RUN is in a walk: runs made before, in order.
+# What RUN is in a walk: of each pattern the run that was made first. The first by name differs between machines, as the
+# name of an evaluation has a hash of the weights.
 RUNS = {
     "guides": {
         "compare": ("sasrec/demo/sequential/seed1-*", "unisrec/demo/sequential/seed1-*"),
@@ -132,8 +133,9 @@ class Walk:
         filled = []
         for word in words:
             while re.search(r"\bRUN\b", word):
-                matches = sorted((self.cwd / "outputs").glob(next(runs)))
-                word = re.sub(r"\bRUN\b", str(matches[0]), word, count=1)
+                matches = (self.cwd / "outputs").glob(next(runs))
+                first = min(matches, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
+                word = re.sub(r"\bRUN\b", str(first), word, count=1)
             filled.append(word)
         if "ID" in words:
             demo = prepare(spec_of("dataset=demo").config.dataset, self.cache / "llm4rec")

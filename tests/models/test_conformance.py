@@ -64,7 +64,7 @@ SMALL_PROMPT4NR = {  # on a tiny backbone
     "max_length": 64,
     "titles": 2,
     "negatives": 1,
-    "warm_up": "{epochs:0,batch_size:1,learning_rate:1}",
+    "warm_up": "{epochs:0,batch_size:1,learning_rate:1,distillation:{steps:0}}",
 }
 RANKING_SAMPLES = ("sequential_item", "sequential_candidates", "sequential_yes_no")
 STEPS = 30

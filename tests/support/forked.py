@@ -6,11 +6,13 @@ These imports take six seconds per process while two tests run at a time.
 from __future__ import annotations
 
 import gc
+import importlib
 import multiprocessing
 import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -59,4 +61,13 @@ def _call(
     os.environ.update(environment)
     for stream, name in ((1, OUT), (2, ERRORS)):
         os.dup2(os.open(name.format(rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    sys.exit(target(*arguments))
+    with _arithmetic():
+        code = target(*arguments)
+    sys.exit(code)
+
+
+def _arithmetic() -> AbstractContextManager[None]:
+    """Disturb the process as the test itself is; import what that takes only then."""
+    if "PERTURB" not in os.environ:
+        return nullcontext()
+    return importlib.import_module("tests.support.perturb").perturbed()
