@@ -66,8 +66,8 @@ def main(argv: list[str]) -> int:
         show(_overview())
     elif options.kind == "runs":
         outputs = outputs_folder(options.outputs)
-        found = [*catalog.runs(outputs), *catalog.recorded_runs(outputs)]
-        show(runs_table(catalog.filter_runs(found, options.filters), outputs))
+        runs = [*catalog.runs(outputs), *catalog.recorded_runs(outputs)]
+        show(runs_table(catalog.filter_runs(runs, options.filters), outputs))
     elif options.kind == "papers":
         from llm4rec_cli.results.tables import is_wide
         from llm4rec_cli.studies.reproduction import states

@@ -128,8 +128,8 @@ def typed(kind: Any, value: Any) -> Any:
 
 def _dataclass_of(kind: Any, content: Mapping[str, Any]) -> Any:
     hints = _hints(kind)
-    given = {own.name for own in fields(kind) if own.default == omegaconf.MISSING}
-    if missing := sorted(given - content.keys()):
+    needed = {own.name for own in fields(kind) if own.default == omegaconf.MISSING}
+    if missing := sorted(needed - content.keys()):
         raise ValueError(f"{kind.__name__} has no {missing[0]}")
     return kind(**{own.name: typed(hints[own.name], content[own.name]) for own in fields(kind) if own.name in content})
 

@@ -4,7 +4,7 @@ A column is a group of the report (a task under one protocol), a row a method. A
 Variants are chosen by how they were run and by validation, never by their results: on all examples, chosen under the
 mask of the column; of those the one with the best score on validation, then with the most seeds and the fewest
 overrides. Controls are not shown, as they are not meant to be good. A method that is another one
-with something added stands above that one with the same settings, which may not be the other's chosen variant.
+with something added is above that one with the same settings, which may not be the other's chosen variant.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The results of many runs: read from a folder of runs, selected, found by name, and by variant."""
+"""The results of many runs: read from a folder of runs, selected, finished by name, and by variant."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Results(Sequence[Result]):
             imports: whether imported weights, which have no results, are among them.
             any_model: whether runs of models that are not installed are, which are otherwise left out with a warning.
         """
-        found: list[tuple[float, Result]] = [(record.finished, record) for record in read_records(outputs)]
+        finished: list[tuple[float, Result]] = [(record.finished, record) for record in read_records(outputs)]
         for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
             with suppress(FileNotFoundError):  # another process has just restarted it
                 result = read_result(path.parent)
                 if result is not None and (imports or read_status(path.parent).command != IMPORT):
-                    found.append((path.stat().st_mtime, result))
-        newest_first = [result for _, result in sorted(found, key=lambda run: (-run[0], run[1].folder))]
+                    finished.append((path.stat().st_mtime, result))
+        newest_first = [result for _, result in sorted(finished, key=lambda run: (-run[0], run[1].folder))]
         return cls(_with_trainers(newest_first if any_model else filter(_is_installed, newest_first)))
 
     def select(self, condition: Callable[[Result], bool]) -> Results:

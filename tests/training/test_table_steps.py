@@ -9,7 +9,7 @@ from llm4rec_cli.config.paper import Size
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.training import evaluate
 from llm4rec_cli.training.table_steps import Runner, Step, cell_step, distinct, in_order
-from tests.reporting.finished_runs import run
+from tests.results.finished_runs import run
 
 
 def steps_of(name, size=Size.paper, rows="*", columns="*", seeds=(0,), tuned=False):
