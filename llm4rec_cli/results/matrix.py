@@ -133,8 +133,8 @@ def matrices(groups: Iterable[Group]) -> list[Matrix]:
 
 def _place(name: str, cell: Cell) -> tuple[int, str, str]:
     """Return the place of a row: by the kind of its model; a matched control comes after what it is a control of."""
-    _, matched, of = name.partition(MATCHED.format("", ""))
-    return MODEL_KINDS.index(model_kind(cell.variant.first_run.model)), of or name, name if matched else ""
+    _, matched, method = name.partition(MATCHED.format("", ""))
+    return MODEL_KINDS.index(model_kind(cell.variant.first_run.model)), method or name, name if matched else ""
 
 
 def _columns(groups: Sequence[Group]) -> list[Column]:
