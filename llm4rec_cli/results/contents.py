@@ -211,25 +211,28 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
         typed: the metrics to show; None = all metrics shown for any group.
     """
     metrics = list(dict.fromkeys(typed or [name for group in groups for name in group.metrics]))
-    ends = [f"{name} {end}" for name in metrics for end in ("low", "high")]
-    columns = [*HEADING, *NAME, "n", *metrics, "labels", "deviations", *ends, "variant_hash", "dataset_fingerprint"]
-    rows = []
-    for group in groups:
-        for variant in group.members:
-            means = {name: mean_and_deviation(variant, name) for name in group.metrics}
-            rows.append(
-                [
-                    *variant.heading,
-                    *variant.name,
-                    str(len(variant.runs)),
-                    *(means.get(name, "") for name in metrics),
-                    *_in_words(variant),
-                    *(cell for name in metrics for cell in _ends(variant, name if name in group.metrics else "")),
-                    variant.first_run.variant,
-                    variant.first_run.dataset_fingerprint,
-                ]
-            )
-    return Content("results", columns, rows)
+    rows = [_flat_row(variant, group, metrics) for group in groups for variant in group.members]
+    return Content("results", list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _flat_row(variant: Variant, group: Group, metrics: Sequence[str]) -> dict[str, str]:
+    """Return column -> cell of a variant in `flat_results`; the columns are the same for all."""
+    means = {name: mean_and_deviation(variant, name) if name in group.metrics else "" for name in metrics}
+    ends = {name: variant.intervals.get(name) if name in group.metrics else None for name in metrics}
+    return {
+        **dict(zip((*HEADING, *NAME), (*variant.heading, *variant.name), strict=True)),
+        "n": str(len(variant.runs)),
+        **means,
+        "labels": " ".join(variant.labels),
+        "deviations": " | ".join(variant.deviations),
+        **{
+            f"{name} {end}": "" if interval is None else f"{interval[place]:.6f}"
+            for name, interval in ends.items()
+            for place, end in enumerate(("low", "high"))
+        },
+        "variant_hash": variant.first_run.variant,
+        "dataset_fingerprint": variant.first_run.dataset_fingerprint,
+    }
 
 
 def flat_papers(groups: Iterable[Group], own: Path | None = None) -> Content:
@@ -241,11 +244,6 @@ def flat_papers(groups: Iterable[Group], own: Path | None = None) -> Content:
         for item in papers.comparisons(variant, own)
     ]
     return Content("compared with the papers", [*HEADING, *PAPER_COLUMNS, "labels", "deviations"], rows)
-
-
-def _ends(variant: Variant, metric: str) -> list[str]:
-    ends = variant.intervals.get(metric)
-    return ["", ""] if ends is None else [f"{end:.6f}" for end in ends]
 
 
 def _in_words(variant: Variant) -> list[str]:
