@@ -27,6 +27,7 @@ from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.evaluation.metrics import headline_metrics
 from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.results.results import IMPORT
 from llm4rec_cli.runs import catalog
@@ -295,16 +296,16 @@ def moment(time: float) -> str:
 
 
 def _result(run: Run) -> str:
-    """Return `ndcg@10 0.1198 · test · full · masked`: the task's selection metric, the protocol and unusual labels;
+    """Return `ndcg@10 0.1198 · test · full · masked`: the headline metric, the protocol and unusual labels;
     empty if there are no metrics yet."""
     result = run.result
     if result is None:
         return ""
     if run.status.command == IMPORT and result.imported:
         return f"weights imported from {result.imported.file}"
-    selection = result.settings.get("task.selection")
-    value = result.metrics.get(selection)
-    score = [] if value is None else [f"{selection} {value:.4f}"]
+    first = headline_metrics(of_impressions=result.protocol == "impression")
+    metric = next((name for name in (*first, *result.metrics) if name in result.metrics), "")
+    score = [f"{metric} {result.metrics[metric]:.4f}"] if metric else []
     masked = [] if result.mask_history is False else ["masked" if result.mask_history is True else result.mask_history]
     labels = [label for label in result.labels if label in {*UNUSUAL, "subset"}]
     return " · ".join([*score, result.split, result.protocol, *masked, *labels])
