@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.llm import memorisation
 from llm4rec_cli.llm.requests import Completion, Request
 from tests.support.builders import tiny_dataset
@@ -14,7 +15,7 @@ N = sum(map(len, SEQUENCES))
 PLAIN = tiny_dataset(
     SEQUENCES, TITLES, rating=[float(1 + i % 5) for i in range(N)], timestamp=[8e8 + i for i in range(N)]
 )
-DATASET = memorisation.RecDataset(
+DATASET = RecDataset(
     **{**vars(PLAIN), "items": PLAIN.items.assign(title=TITLES), "manifest": PLAIN.manifest | {"name": "tiny"}}
 )
 
@@ -55,7 +56,7 @@ def test_the_first_end_completes_the_record():
 
 
 def test_ids_of_a_made_up_copy_are_the_next_ones_in_order():
-    dataset = memorisation.RecDataset(
+    dataset = RecDataset(
         **{
             **vars(DATASET),
             "items": DATASET.items.assign(item_id=[str(7 * i % 20) for i in range(20)]),
@@ -165,7 +166,7 @@ def test_one_lucky_end_is_no_sign_of_memory():
 
 
 def test_a_dataset_without_titles_or_ratings_has_fewer_probes():
-    bare = memorisation.RecDataset(
+    bare = RecDataset(
         **{
             **vars(DATASET),
             "items": DATASET.items.drop(columns="title"),
