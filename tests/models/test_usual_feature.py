@@ -134,6 +134,6 @@ def test_as_a_floor_it_is_left_out_where_there_are_no_features(tmp_path, cache, 
     interactions = split.dataset.interactions.drop(columns="feature")
     without = replace(split, dataset=replace(split.dataset, interactions=interactions))
     caplog.set_level("INFO")
-    assert [metrics["model"] for metrics in run_floors(spec, without)] == ["retrieval"]
+    assert [floor.model for floor in run_floors(spec, without)] == ["retrieval"]
     assert "floor left out: model 'usual_feature' reads features" in caplog.text
-    assert [metrics["model"] for metrics in run_floors(spec, split)] == ["retrieval", "usual_feature"]
+    assert [floor.model for floor in run_floors(spec, split)] == ["retrieval", "usual_feature"]
