@@ -86,7 +86,7 @@ def _settings(run: Recorded) -> list[Any]:
 def _record(run: Result, variant: Variant) -> dict[str, Any]:
     """Return what is recorded of a run: without neutral settings, and with what follows from the answers of several
     seeds."""
-    metrics = run.content() | {"overrides": _without_neutral(run.overrides)}
+    metrics = {**run.content(), "overrides": _without_neutral(run.overrides)}
     if len(variant.runs) > 1:
         metrics["intervals_over_seeds"] = {"seeds": variant.seeds, "intervals": variant.intervals}
     finished = int((run.folder / STATUS).stat().st_mtime)
@@ -103,7 +103,7 @@ def record_ranks(run: Result, ranks: Path) -> None:
     if run.split != "test" or not run.columns.issuperset(EXAMPLE) or "reference" in run.columns or not own:
         return
     answers = run.answers()
-    shared = [name for name in answers if name in FACTS or name.startswith(SLICE)]
+    shared = [name for name in map(str, answers) if name in FACTS or name.startswith(SLICE)]
     if answers.duplicated(EXAMPLE).any():  # several candidate orders of an example
         return
     file, of_run = ranks / ranks_name(run), {name: f"{run.address.as_posix()}/{name}" for name in own}
