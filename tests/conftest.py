@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
@@ -27,6 +28,10 @@ from llm4rec_cli.data.prepare import prepare
 from tests.support.driver import Answer, call, spec_of
 from tests.support.perturb import perturbed
 from tests.support.small_demo import SMALL, sized
+
+# How long an example takes is decided by the machine and what else it does.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 LOAD = ConfigLoaderImpl.load_configuration
 COMPOSED: dict[str, bytes] = {}  # pickled: loading a config takes a third of the time of copying it

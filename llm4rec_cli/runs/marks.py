@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,7 +225,7 @@ def _fitted_settings(config: Config) -> dict[str, Any]:
 
 def tuning_of(tuning: TuningConfig | None) -> Tuning | None:
     """Return the budget and result of the search that chose the settings, as a result has them."""
-    return None if tuning is None else Tuning(**vars(tuning))
+    return None if tuning is None else Tuning(**{own.name: getattr(tuning, own.name) for own in fields(tuning)})
 
 
 def init_from(run: Result) -> InitFrom:

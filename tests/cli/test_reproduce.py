@@ -221,10 +221,9 @@ def test_peoples_judgements_are_read_by_system_and_criterion(tmp_path):
     assert judged(tmp_path) == {}
     estimates = {"mean_rank": {"mean": 1.5, "interval": [1.0, 2.0]}, "first": {"mean": 0.5, "interval": [0.2, 0.8]}}
     write_text(tmp_path / "human.json", json.dumps({"criteria": {"clarity": {"systems": {"reference": estimates}}}}))
-    assert judged(tmp_path)["reference"] == {
-        "metrics": {"clarity/mean_rank": 1.5, "clarity/first": 0.5},
-        "intervals": {"clarity/mean_rank": [1.0, 2.0], "clarity/first": [0.2, 0.8]},
-    }
+    reference = judged(tmp_path)["reference"]
+    assert reference.metrics == {"clarity/mean_rank": 1.5, "clarity/first": 0.5}
+    assert reference.intervals == {"clarity/mean_rank": (1.0, 2.0), "clarity/first": (0.2, 0.8)}
 
 
 WRONG = {

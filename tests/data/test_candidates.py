@@ -26,7 +26,7 @@ def made(sequences: list[list[int]], n_items: int) -> RecDataset:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sequences=st.lists(st.lists(st.integers(0, 19), min_size=3, max_size=12), min_size=1, max_size=20),
     kind=st.sampled_from(SAMPLED),

@@ -232,7 +232,7 @@ def test_the_dataset_s_own_numbers_play_no_part(tmp_path):
 # --- all kinds
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sequences=st.lists(st.lists(st.integers(0, 19), min_size=3, max_size=9), min_size=1, max_size=12),
     places=st.lists(st.integers(0, 4), min_size=20, max_size=20),

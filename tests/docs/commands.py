@@ -109,6 +109,12 @@ def composed(words: list[str]) -> Any:
     return compose(*map(hydra_override, overrides(words)))
 
 
+def made(folder: Path) -> int:
+    """Return when a run was made; 0 for a folder of runs, which a training may start from."""
+    config = folder / "config.yaml"
+    return config.stat().st_mtime_ns if config.exists() else 0
+
+
 class Walk:
     """The commands of some pages, typed one after the other in one folder, each made small."""
 
@@ -134,8 +140,7 @@ class Walk:
         for word in words:
             while re.search(r"\bRUN\b", word):
                 matches = (self.cwd / "outputs").glob(next(runs))
-                first = min(matches, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
-                word = re.sub(r"\bRUN\b", str(first), word, count=1)
+                word = re.sub(r"\bRUN\b", str(min(matches, key=made)), word, count=1)
             filled.append(word)
         if "ID" in words:
             demo = prepare(spec_of("dataset=demo").config.dataset, self.cache / "llm4rec")

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -70,7 +70,6 @@ def test_a_constant_scorer_scores_as_chance_wherever_the_clicks_are_listed():
     assert values["ndcg@5"] == pytest.approx([sum(1 / math.log2(rank + 1) for rank in range(1, 6)) / 10] * 2)
 
 
-@settings(deadline=None)
 @given(impression())
 def test_expectations_equal_enumerating_orders(items):
     orders = [sorted(order, key=lambda item: -item[0]) for order in itertools.permutations(items)]
@@ -81,14 +80,12 @@ def test_expectations_equal_enumerating_orders(items):
     }
 
 
-@settings(deadline=None)
 @given(impression(scores=tuple(range(8))))
 def test_auc_is_scikit_learns(items):
     scores, clicked = zip(*items, strict=True)
     assert metrics(items)["auc"] == pytest.approx([roc_auc_score(clicked, scores)])
 
 
-@settings(deadline=None)
 @given(st.lists(impression(), min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_impressions_are_apart_and_their_order_and_that_of_their_items_plays_no_part(impressions, random):
     together = metrics(*impressions)

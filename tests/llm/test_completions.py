@@ -276,7 +276,7 @@ def test_a_batch_beyond_the_budget_is_not_begun(store):
     assert len(backend.sent) == 3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(budget=st.integers(0, 700), slots=st.integers(1, 5))
 def test_no_budget_is_exceeded_however_many_are_under_way(tmp_path_factory, budget, slots):
     class ParallelBackend(EchoBackend):

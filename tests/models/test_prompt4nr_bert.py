@@ -69,7 +69,7 @@ def test_logits_of_packed_rows_equal_those_of_padded_rows(tiny, lengths):
     assert_close(packed, theirs, rel=ATOL)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_logits_equal_those_of_padded_rows_for_any_lengths(tiny, lengths, seed):
     rows = rows_of(lengths, tiny.config.vocab_size + N_NEW, seed)

@@ -204,7 +204,7 @@ def cases(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=cases(), template=st.sampled_from(TEMPLATES), max_length=st.sampled_from([128, 300, 500]))
 def test_for_any_titles_one_mask_and_the_newest_titles_are_kept(case, template, max_length):
     filler = filler_for(template, case.titles, max_length=max_length)
@@ -232,7 +232,7 @@ def test_a_candidate_as_long_as_the_template_is_cut_and_the_mask_is_not():
     assert NSEP in row.tokens.flat
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=40), min_size=1, max_size=30))
 def test_packing_keeps_every_row_whole_and_padding_below_a_tenth(rows):
     batch = pack_rows(Ragged.from_rows(rows))

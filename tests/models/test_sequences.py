@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm4rec_cli.config.schema import SplitName
@@ -90,7 +90,6 @@ def test_users_without_a_training_pair_have_no_row():
     assert pairs == [([5], [6]), ([1], [2])]  # two interactions stay in training whole
 
 
-@settings(deadline=None)
 @given(n=st.integers(4, 120), max_length=st.integers(1, 20))
 def test_windows_give_each_target_loss_once_with_enough_context(n, max_length):
     rows = SequenceRows(leave_one_out(tiny_dataset([list(range(n))])), max_length)

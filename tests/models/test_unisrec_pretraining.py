@@ -352,7 +352,7 @@ SEQUENCES_DRAWN = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=14), m
     seed=st.integers(0, 1000),
     data=st.data(),
 )
-@run_with(max_examples=200, deadline=None)
+@run_with(max_examples=200)
 def test_every_view_is_made_of_its_own_prefix_alone(sequences, loss, item_drop, drop, max_length, seed, data):
     rows = rows_of(sequences, seed, max_length, loss=loss, item_drop=item_drop, drop=drop)
     indices = data.draw(st.permutations(everything(rows)))
