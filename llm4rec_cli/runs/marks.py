@@ -225,7 +225,7 @@ def _fitted_settings(config: Config) -> dict[str, Any]:
 
 def tuning_of(tuning: TuningConfig | None) -> Tuning | None:
     """Return the budget and result of the search that chose the settings, as a result has them."""
-    return None if tuning is None else Tuning(**vars(tuning))
+    return None if tuning is None else msgspec.convert(tuning, Tuning, from_attributes=True)
 
 
 def init_from(run: Result) -> InitFrom:
