@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -86,7 +86,7 @@ class Answer(NamedTuple):
         in_training: the user's interaction with the item is in the training split.
     """
 
-    rows: list[dict[str, Any]]
+    rows: Sequence[Any]
     heading: list[str]
     predicted: str | None = None
     in_training: bool = False

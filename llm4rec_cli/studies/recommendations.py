@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,37 @@ REASONS = 3  # items of the history that are shown for a recommended item
 WIDTH = 70  # characters of a title on the terminal
 
 
+class ItemFields(TypedDict):
+    """An item's raw id, and its title, or else its text; None where it has none."""
+
+    item_id: str | None
+    title: str | None
+
+
+class Effect(ItemFields):
+    """An item of the history, and how much it adds to a score; None if the item is not ranked without it."""
+
+    effect: float | None
+
+
+class ItemRow(ItemFields):
+    """A recommended item.
+
+    Attributes:
+        rank: from 1.
+        in_history, is_new: whether it is in the history, and in the file of new items.
+        titles_as_text: the titles in the history that are no item's.
+        because: what the items of the history add to its score, most first.
+    """
+
+    rank: int
+    score: float
+    in_history: bool
+    is_new: bool
+    titles_as_text: list[str]
+    because: NotRequired[list[Effect]]
+
+
 def item_rows(
     dataset: RecDataset,
     items: IntArray,
@@ -27,7 +58,7 @@ def item_rows(
     history: IntArray,
     new: IntArray,
     texts: Sequence[str],
-) -> list[dict[str, Any]]:
+) -> list[ItemRow]:
     """Return what is known of recommended items, best first.
 
     Args:
@@ -50,9 +81,7 @@ def item_rows(
     ]
 
 
-def add_effects(
-    rows: Sequence[dict[str, Any]], dataset: RecDataset, items: IntArray, effects: NDArray[np.float32]
-) -> None:
+def add_effects(rows: Sequence[ItemRow], dataset: RecDataset, items: IntArray, effects: NDArray[np.float32]) -> None:
     """Add to each row `because`: how much each item of the history adds to its score, most first.
 
     Args:
@@ -77,7 +106,7 @@ def notes(texts: Sequence[str], n_catalogue: int, n_new: int, only_new: bool) ->
     return sentences
 
 
-def print_items(rows: Sequence[dict[str, Any]], heading: Sequence[str], with_history: bool, as_json: bool) -> None:
+def print_items(rows: Sequence[ItemRow], heading: Sequence[str], with_history: bool, as_json: bool) -> None:
     """Print recommended items, best first, and what adds to their scores if the rows have it.
 
     Args:
@@ -91,7 +120,7 @@ def print_items(rows: Sequence[dict[str, Any]], heading: Sequence[str], with_his
         return
     columns = {
         "rank": [str(row["rank"]) for row in rows],
-        "item": [row["item_id"] for row in rows],
+        "item": [str(row["item_id"]) for row in rows],
         "title": [_shortened(row["title"] or "") for row in rows],
         "score": [f"{row['score']:.4f}" for row in rows],
         "in history": ["yes" if row["in_history"] else "" for row in rows],
@@ -111,20 +140,20 @@ def print_items(rows: Sequence[dict[str, Any]], heading: Sequence[str], with_his
     show(Content("", list(columns), list(zip(*columns.values(), strict=True)), reasons, whole=["item"]))
 
 
-def _reasons(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _reasons(rows: Sequence[ItemRow]) -> list[str]:
     """Return lines that name the items of the history that add most to each score."""
     if all(reason["effect"] == 0 for row in rows for reason in row["because"]):
         return ["the history has no effect on these scores"]
     lines = ["because of the history: how much a score falls without an item"]
     for row in rows:
-        lines.append(f"{row['rank']:>4}  {_shortened(row['title'] or row['item_id'])}")
+        lines.append(f"{row['rank']:>4}  {_shortened(row['title'] or str(row['item_id']))}")
         for reason in row["because"][:REASONS]:
             effect = "not ranked without it" if reason["effect"] is None else f"{reason['effect']:+.4f}"
-            lines.append(f"        {effect}  {_shortened(reason['title'] or reason['item_id'])}")
+            lines.append(f"        {effect}  {_shortened(reason['title'] or str(reason['item_id']))}")
     return lines
 
 
-def print_prediction(row: dict[str, Any], column: str, heading: str, in_training: bool, as_json: bool) -> None:
+def print_prediction(row: Mapping[str, object], column: str, heading: str, in_training: bool, as_json: bool) -> None:
     """Print a model's rating or text for a user and an item, and the true one if the dataset has it.
 
     Args:
@@ -140,8 +169,7 @@ def print_prediction(row: dict[str, Any], column: str, heading: str, in_training
         print(f"in the data: {row['given']}{' (used in training)' if in_training else ''}")
 
 
-def item_fields(dataset: RecDataset, item: int) -> dict[str, str | None]:
-    """Return an item's raw id, and its title, or else its text; None where it has none."""
+def item_fields(dataset: RecDataset, item: int) -> ItemFields:
     row = dataset.items.iloc[item]
     item_id, title, text = (row.get(name) for name in ("item_id", "title", "text"))
     names = [name.strip() for name in (title, text) if isinstance(name, str) and name.strip()]
