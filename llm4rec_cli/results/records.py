@@ -110,6 +110,9 @@ def read_records(folder: Path) -> Iterator[Recorded]:
                     facts = {"finished": record["finished"], "config": record["config"]}
                     run = msgspec.convert({**record["metrics"], **facts}, Recorded)
                 except (ValueError, TypeError, KeyError) as error:
-                    raise DataError(f"{file}:{number}: not a recorded run ({error})", "restore the file") from error
+                    raise DataError(
+                        f"{file}:{number}: not a recorded run ({error})",
+                        "restore the file, or move it out of this folder",
+                    ) from error
                 object.__setattr__(run, "folder", folder / run.address)
                 yield run

@@ -11,6 +11,7 @@ from llm4rec_cli.results.draws import protocol_without_draw
 from llm4rec_cli.results.result import Result
 
 if TYPE_CHECKING:
+    from llm4rec_cli.results.results import Results
     from llm4rec_cli.results.variants import Group
 
 FILTERS = ("model", "dataset", "task", "split", "protocol", "seed", "experiment", "variant", "labels")
@@ -50,21 +51,19 @@ def problems_of_metrics(names: Sequence[str] | None, runs: Sequence[Result]) -> 
             yield UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
 
 
-def _runs(root: Path, filters: dict[str, str], draws: bool) -> list[Result]:
+def _runs(root: Path, filters: dict[str, str], draws: bool) -> Results:
     """Return the finished runs that match all filters, newest first; averaged over draws they match as one."""
     from llm4rec_cli.results.draws import over_draws
     from llm4rec_cli.results.results import Results
 
-    finished: Sequence[Result] = Results.under(root)
-    finished = over_draws(finished) if draws else finished
+    finished = Results.under(root)
+    finished = Results(over_draws(finished)) if draws else finished
     for key, values in filters.items():
         available = {value for run in finished for value in _values(run, key)}
         if finished and available.isdisjoint(values.split(",")):
             remedy = did_you_mean(values.split(",")[0], available)
             raise RunError(f"no finished run under {root} has {key}={values}", remedy)
-    runs = [
-        run for run in finished if all(_values(run, key) & set(values.split(",")) for key, values in filters.items())
-    ]
+    runs = finished.select(lambda run: all(_values(run, key) & {*values.split(",")} for key, values in filters.items()))
     if not runs:
         raise RunError(f"no finished run under {root} matches", "train one first, e.g. llm4rec train model=unisrec")
     return runs

@@ -28,7 +28,8 @@ def variants_under(outputs: Path) -> list[Variant]:
     Scripts write to subfolders outputs/NAME. Of several runs with one seed the newest counts.
     """
     subfolders = sorted(path for path in outputs.iterdir() if path.is_dir()) if outputs.is_dir() else []
-    tested = Results(run for root in (outputs, *subfolders) for run in Results.under(root) if run.split == "test")
+    finished = Results(run for root in (outputs, *subfolders) for run in Results.under(root))
+    tested = finished.select(lambda run: run.split == "test")
     return [Variant([runs[seed] for seed in sorted(runs)]) for runs in tested.by_variant().values()]
 
 
