@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,5 +114,4 @@ def read_records(folder: Path) -> Iterator[Recorded]:
                         f"{file}:{number}: not a recorded run ({error})",
                         "restore the file, or move it out of this folder",
                     ) from error
-                object.__setattr__(run, "folder", folder / run.address)
-                yield run
+                yield replace(run, folder=folder / run.address)
