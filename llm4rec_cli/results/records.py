@@ -62,7 +62,7 @@ class Recorded(Result):
         import pandas as pd
 
         if not self.columns:
-            raise RunError(f"{self.name} is {WITHOUT_RANKS}", "run it again: inspect its config with llm4rec report")
+            raise RunError(f"{self.name} is {WITHOUT_RANKS}", f"run it again, as its line of {self.dataset}.jsonl says")
         own_names = {f"{self.address.as_posix()}/{name}": name for name in OWN}
         in_order = {own_names.get(stored, stored): stored for stored in _columns(self.ranks)}
         stored = {name: in_order[name] for name in columns or filter(self.columns.__contains__, in_order)}
