@@ -21,8 +21,8 @@ settings are never averaged, with one exception: --draws averages runs that rank
 weights over task.draw (`llm4rec protocols --draws` has draws of shuffled ties).
 
 A paper's number is compared with ours if method, dataset, task, metric, split, candidates and history mask are the
-same; other differences (weights, item ids, prompt, loss, …) are letters with a legend. Controls and runs on synthetic
-or modified data are not compared with papers.
+same; other differences (weights, item ids, prompt, loss, …), and each deviation that the run lists, are letters with a
+legend. Controls and runs on synthetic or modified data are not compared with papers.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ class Matrix:
     def shortened(self, rows: int) -> Matrix:
         """Return the columns with the most methods, and of these methods at most so many: those with the best or the
         strongest floor of a column, then of each model the one in the most columns, then the second of each, ..."""
-        columns = [column for column in self.columns if column in sorted(self.columns, key=_column_size)[:MOST_COLUMNS]]
+        largest = sorted(self.columns, key=_column_size)[:MOST_COLUMNS]
+        columns = [column for column in self.columns if column in largest]
         cells = {
             method: [column.cells[method] for column in columns if method in column.cells] for method in self.methods
         }

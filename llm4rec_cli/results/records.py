@@ -92,7 +92,8 @@ def _by_folder(outputs: Path) -> Mapping[Path, Recorded]:
 
 def ranks_name(result: Result) -> str:
     """Return the name of the table with the ranks of runs on the same examples."""
-    masked = {True: "-masked", False: ""}[bool(result.mask_history)]
+    mask = result.mask_history
+    masked = ("-masked" if mask else "") if isinstance(mask, bool) else f"-{mask}"
     return f"{result.dataset}-{result.dataset_fingerprint[:8]}-{result.task}-{result.protocol}{masked}.parquet"
 
 

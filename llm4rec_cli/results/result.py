@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -271,19 +271,12 @@ ONLY_WHERE_KNOWN = ("controls", "memorisation", "members", "training_seconds", "
 
 def _stored(value: Any) -> Any:
     """Return a field of metrics.json; the fields below it are left out where they are not known."""
-    return _without_unknown(msgspec.to_builtins(value)) if hasattr(value, "__dataclass_fields__") else _plain(value)
-
-
-def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        known = {own.name: getattr(value, own.name) for own in fields(value)}
+        return {name: _stored(item) for name, item in known.items() if item is not None}
     if isinstance(value, Mapping):
         return {key: _stored(item) for key, item in value.items()}
-    return list(value) if isinstance(value, list | tuple) else value
-
-
-def _without_unknown(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _without_unknown(value) for key, value in content.items() if value is not None}
-    return content
+    return [*map(_stored, value)] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True, kw_only=True)
