@@ -284,7 +284,7 @@ def _source_of_weights(run: Result) -> str:
     """Return the dataset of the pre-training of a run's weights, with the settings that change its data; of imported
     weights it may be unknown."""
     if source := run.init_from:
-        changes = [override for override in source.overrides if OTHER_DATA.fullmatch(override)]
+        changes = [override for override in source.overrides or () if OTHER_DATA.fullmatch(override)]
         return " ".join([source.dataset, *changes])
     if not run.imported:
         return "nothing"

@@ -55,7 +55,7 @@ class InitFrom:
 
     dataset: str
     experiment: str | None = None
-    overrides: Sequence[str] = ()
+    overrides: Sequence[str] | None = None
     seed: int
     config_hash: str
     deviations: Sequence[str]

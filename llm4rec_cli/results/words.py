@@ -186,7 +186,7 @@ def variant_in_words(run: Result) -> list[str]:
     initial = None
     if source:
         published = "imported weights for" if IMPORTED in run.labels else None
-        changes = [o for o in source.overrides if key_typed(o).startswith("dataset.domains.")]
+        changes = [o for o in source.overrides or () if key_typed(o).startswith("dataset.domains.")]
         initial = " ".join(filter(None, ["from", published, source.dataset, source.experiment, *changes]))
     experiment = run.experiment
     if experiment and run.imported:
