@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.errors import Llm4RecError, UsageError, as_environment_error, raise_first
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.job import Job
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,20 +163,16 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
     """Return what a command evaluates, of the config that these overrides compose, as one table."""
     from llm4rec_cli.results.frames import evaluations_frame
     from llm4rec_cli.results.selection import problems_of_metrics
-    from llm4rec_cli.training.evaluate import evaluate_trained, train_and_evaluate
+    from llm4rec_cli.run.choose import evaluation
+    from llm4rec_cli.run.execute import run_all
 
     if isinstance(metrics, str):
         raise UsageError(f"metrics is a list of names, not '{metrics}'", f"metrics=['{metrics}']")
     raise_first(_problems_of_overrides(overrides))
     with _typed_errors(), _messages(progress):
         composed = compose([hydra_override(override) for override in overrides])
-        if command == "train":
-            spec = RunSpec.resolve(composed, command)
-            evaluations = train_and_evaluate(spec)
-        else:
-            spec = RunSpec.resolve_unchecked(composed, command)
-            evaluations = evaluate_trained(spec)
-        runs = [run for evaluation in evaluations for run in evaluation.results]
+        job = Job.resolve(composed, command) if command == "train" else evaluation(Job.unchecked(composed, command))
+        runs = [result for outcome in run_all(job) for result in outcome.results]
         raise_first(problems_of_metrics(metrics, runs))
         return evaluations_frame(runs, metrics)
 

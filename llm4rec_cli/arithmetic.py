@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.schema import Precision, Work
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import locked, write_json
 
 if TYPE_CHECKING:
@@ -30,6 +31,23 @@ MARGIN = 1.1  # required speed-up of bf16: a smaller one is noise, and fp32 is e
 ROWS = {"cpu": 1 << 10, "accelerator": 1 << 16}  # fewer would time how fast an accelerator's kernels are started
 SIZE, INNER = 384, 1536  # a feed-forward layer of the packaged encoder
 VOCABULARY, ANSWERS = 49_152, 8  # of the packaged chat model; answers decoded in parallel
+
+
+def resolve_device(device: str) -> str:
+    """Return the device of a config, with `auto` resolved.
+
+    Raises:
+        UsageError: this machine does not have it.
+    """
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    available = accelerator.type if accelerator else "cpu"
+    if device not in ("auto", available):
+        raise UsageError(f"torch finds no {device} on this machine", f"device={available}; llm4rec doctor says more")
+    return available
 
 
 def at_once(limits: Mapping[str, int], device: str) -> int:

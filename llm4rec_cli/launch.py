@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, compose, launch, usage_errors
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, SweepJob, compose, launch, usage_errors
 from llm4rec_cli.config.compose import options as options_of
 from llm4rec_cli.config.overrides import (
     GROUPS,
@@ -144,9 +144,9 @@ def _warn_of_refused_jobs(command: str, typed: list[str]) -> None:
     Raises:
         UsageError: an override of a job is wrong.
     """
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run.job import Job
 
-    check = RunSpec.resolve if command == "train" else RunSpec.resolve_unchecked
+    check = Job.resolve if command == "train" else Job.unchecked
     jobs = [compose(overrides) for overrides in sweep_jobs(typed)]
     refused = defaultdict[str, list[str]](list)
     for job in jobs:
@@ -160,7 +160,7 @@ def _warn_of_refused_jobs(command: str, typed: list[str]) -> None:
         log.warning("%d of %d jobs will fail, such as %s: %s", len(overrides), len(jobs), overrides[0], problem)
 
 
-def _sweep_job(outcomes: Path, sweep_process: int, job: Job) -> None:
+def _sweep_job(outcomes: Path, sweep_process: int, job: SweepJob) -> None:
     """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on.
 
     Args:

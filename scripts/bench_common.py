@@ -18,7 +18,7 @@ from llm4rec_cli.arithmetic import product
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import quoted
 from llm4rec_cli.results import tables
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.job import Job
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # these decide the rate of matrix products
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -62,10 +62,10 @@ def option_parser(description: str | None, examples: str, rounds: int) -> argpar
     return parser
 
 
-def run_spec(command: str, dataset: str, raw_dir: str | None, *overrides: str) -> RunSpec:
+def run_spec(command: str, dataset: str, raw_dir: str | None, *overrides: str) -> Job:
     """Return what `llm4rec COMMAND` would run with this dataset and these overrides, unchecked."""
     location = [f"dataset.raw_dir={quoted(raw_dir)}"] if raw_dir else []
-    return RunSpec.resolve_unchecked(compose([f"dataset={dataset}", *location, *overrides]), command)
+    return Job.unchecked(compose([f"dataset={dataset}", *location, *overrides]), command)
 
 
 def machine_description() -> str:

@@ -38,8 +38,8 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models import base
 from llm4rec_cli.models.unisrec.model import UniSRec
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.job import Job
 from llm4rec_cli.tasks import ranking
 
 SIZES = {
@@ -52,18 +52,18 @@ AT_ONCE, IN_BATCHES, RANK, EVALUATE = "all users at once", "in batches", "rank",
 SHARES = (0.25, 0.5, 1.0)  # of the users, for peak memory
 
 
-def evaluation_spec(model: str, dataset_name: str | None, raw_dir: str | None, overrides: Sequence[str]) -> RunSpec:
+def evaluation_spec(model: str, dataset_name: str | None, raw_dir: str | None, overrides: Sequence[str]) -> Job:
     """Return what `llm4rec eval` would run; synthetic data uses the demo's config."""
     defaults = [f"model={model}", "task.mask_history=true", *SIZES[model]]
     return run_spec("eval", dataset_name or "demo", raw_dir, *defaults, *overrides)
 
 
-def load_split(spec: RunSpec, synthetic: tuple[int, int] | None) -> Split:
+def load_split(spec: Job, synthetic: tuple[int, int] | None) -> Split:
     """Load the config's dataset, or draw a synthetic one with this number of users and items."""
     return leave_one_out(dataset(*synthetic) if synthetic else stages.load(spec))
 
 
-def random_model(spec: RunSpec, split: Split) -> Any:
+def random_model(spec: Job, split: Split) -> Any:
     """Build the model with random weights, and random text vectors if it reads any."""
     torch.manual_seed(spec.config.seed)
     context = base.Context(spec.model, split, spec.config.seed, spec.cache, device="cpu")

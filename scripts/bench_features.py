@@ -33,7 +33,7 @@ from bench_common import (
 from numpy.typing import NDArray
 
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
-from llm4rec_cli.runs import stages
+from llm4rec_cli.run import stages
 from llm4rec_cli.text import features, weights
 
 DEFAULT, FP32, BF16 = "sentence-transformers, fp32", "ours, fp32", "ours, bf16"

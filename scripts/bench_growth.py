@@ -27,9 +27,9 @@ from llm4rec_cli.config.schema import DatasetConfig, SplitName
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models import base
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.fit import fit
+from llm4rec_cli.run.job import Job
 from llm4rec_cli.tasks import ranking
-from llm4rec_cli.training.fit import fit
 
 MULTIPLES = (1, 4, 16)  # of the smallest number of interactions
 WIDER = 4  # factor by which the number of users in a batch grows
@@ -62,13 +62,13 @@ FULL = Sizes(50_000, 2_000, (10_000, 100_000, 1_000_000), 64)
 QUICK = Sizes(2_000, 100, (1_000, 10_000), 16)
 
 
-def sasrec_spec() -> RunSpec:
+def sasrec_spec() -> Job:
     """Return a training run of SASRec at RecBole's default size, in fp32, for one epoch."""
     trainer = ["trainer=default", "trainer.precision=fp32", "trainer.epochs=1"]
-    return RunSpec.resolve_unchecked(compose(["model=sasrec", "model.hidden_size=64", *trainer]), "train")
+    return Job.unchecked(compose(["model=sasrec", "model.hidden_size=64", *trainer]), "train")
 
 
-def synthetic_model(spec: RunSpec, n_users: int, n_items: int) -> tuple[Split, Any]:
+def synthetic_model(spec: Job, n_users: int, n_items: int) -> tuple[Split, Any]:
     """Return random data and a model with random weights."""
     split = leave_one_out(dataset(n_users, n_items))
     torch.manual_seed(0)

@@ -17,11 +17,10 @@ from llm4rec_cli.config.schema import Question
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.errors import DataError, RunError, UsageError
 from llm4rec_cli.models.p5.model import P5
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.precision import resolve_precision
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import choose, stages
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import settled
 from llm4rec_cli.tasks import base as tasks
-from llm4rec_cli.training import checkpoints, trained
 
 EXAMPLES = """  python scripts/bench_p5_inference.py +experiment=p5/demo
   python scripts/bench_p5_inference.py --batch 16 +experiment=p5/paper dataset.raw_dir=PATH"""
@@ -35,22 +34,20 @@ TASKS = {  # the paper's rows
 }
 
 
-def load(typed: list[str]) -> tuple[P5, RunSpec, Examples]:
+def load(typed: list[str]) -> tuple[P5, Job, Examples]:
     """Return the trained model of the newest run that matches, with its task's examples.
 
     Raises:
         DataError, RunError, UsageError: there is no such run, or it cannot be evaluated on the task.
     """
-    source = trained.find(RunSpec.resolve_unchecked(compose(typed), "eval"))
-    split = stages.split_dataset(source.spec, stages.load(source.spec))
-    spec = resolve_precision(source.spec, None, source=source.folder)
+    spec = settled(choose.evaluation(Job.unchecked(compose(typed), "eval")))
+    split = stages.split_dataset(spec, stages.load(spec))
     model: Any = stages.build(spec, split)
-    checkpoints.load(model, checkpoints.selected(source.checkpoints))
     examples = tasks.module(spec.task).examples(split, spec.config.split, spec.config, spec.cache)
     return model.eval(), spec, examples
 
 
-def answer(model: P5, spec: RunSpec, examples: Examples, batch: int) -> float:
+def answer(model: P5, spec: Job, examples: Examples, batch: int) -> float:
     """Answer all examples, `batch` at a time; return their number."""
     for start in range(0, len(examples), batch):
         part = examples[slice(start, start + batch)]

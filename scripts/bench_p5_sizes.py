@@ -28,9 +28,9 @@ from llm4rec_cli.models.p5.model import P5, prompt_texts, training_texts
 from llm4rec_cli.models.p5.vocabulary import load_tokenizer
 from llm4rec_cli.models.shared.seq2seq import random_t5
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES, T5Shape
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.precision import resolve_precision
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import settled
 
 EXAMPLES = """  python scripts/bench_p5_sizes.py +experiment=p5/paper dataset.raw_dir=PATH
   python scripts/bench_p5_sizes.py --sizes small --save backbones +experiment=p5/paper dataset.raw_dir=PATH"""
@@ -39,9 +39,9 @@ BATCHES = {"small": 32, "base": 16}  # examples per GPU (code)
 FAMILIES = ("rating", "sequential", "direct", "explanation", "review_summary")
 
 
-def resolve(typed: Sequence[str]) -> RunSpec:
+def resolve(typed: Sequence[str]) -> Job:
     """Return what `llm4rec train` would run, unchecked."""
-    return RunSpec.resolve_unchecked(compose(typed), "train")
+    return Job.unchecked(compose(typed), "train")
 
 
 def save_backbone(shape: T5Shape, tokenizer: Tokenizer, folder: Path, n_tokens: int, n_rows: int) -> None:
@@ -60,7 +60,7 @@ def save_backbone(shape: T5Shape, tokenizer: Tokenizer, folder: Path, n_tokens: 
 
 def step_of(typed: Sequence[str], batch_size: int, rounds: int) -> Callable[[], None]:
     """Return a function that takes `rounds` training steps on random rows, after one to warm up."""
-    spec = resolve_precision(resolve(typed))
+    spec = settled(resolve(typed))
     model: Any = stages.build(spec, stages.split_dataset(spec, stages.load(spec)))
     rows, trainer = model.training_rows(), spec.config.trainer
     optimizer = torch.optim.AdamW(
@@ -131,7 +131,7 @@ def main() -> None:
                     {
                         "size": f"t5-{size}",
                         "family": family,
-                        "precision": resolve_precision(resolve(typed)).config.trainer.precision.name,
+                        "precision": settled(resolve(typed)).config.trainer.precision.name,
                         "weights, millions": number(facts["weights"] / 1e6),
                         "batch": str(BATCHES[size]),
                         "tokens of a source, of a target": f"{number(facts['source'])}, {number(facts['target'])}",

@@ -54,11 +54,11 @@ from llm4rec_cli.models.baselines.sasrec import SASRec
 from llm4rec_cli.models.shared.sequences import IGNORED
 from llm4rec_cli.models.unisrec.network import NOISE_FLOOR, UniSRec
 from llm4rec_cli.models.unisrec.pretraining import PretrainedUniSRec
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.precision import resolve_precision
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.fit import fit
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import settled
 from llm4rec_cli.tasks import ranking
-from llm4rec_cli.training.fit import fit
 
 MODELS = {  # name -> overrides for llm4rec train
     "unisrec": ["model=unisrec"],  # as shipped: 300-d, 8 experts over the 384-d vectors of MiniLM
@@ -340,20 +340,20 @@ class Bench:
         needed: FLOP needed per target.
     """
 
-    spec: RunSpec
+    spec: Job
     split: Split
     n_targets: int
     work: dict[str, Callable[[], float]]
     needed: float
 
 
-def training_spec(options: argparse.Namespace, name: str) -> RunSpec:
+def training_spec(options: argparse.Namespace, name: str) -> Job:
     """Return what `llm4rec train` would run for one of MODELS."""
     overrides = [*MODELS[name], *options.overrides, "device=cpu"]
-    return resolve_precision(run_spec("train", options.dataset, options.raw_dir, *overrides))
+    return settled(run_spec("train", options.dataset, options.raw_dir, *overrides))
 
 
-def set_up(spec: RunSpec, targets: int, reference_batch: int, reference_steps: int) -> Bench:
+def set_up(spec: Job, targets: int, reference_batch: int, reference_steps: int) -> Bench:
     """Build the model in two precisions and its reference, all from the same weights.
 
     Args:
@@ -417,7 +417,7 @@ class _Reached(Exception):
     """Raised when validation reaches the target score."""
 
 
-def seconds_to(spec: RunSpec, split: Split, precision: Precision, target: float) -> tuple[float, float, int] | None:
+def seconds_to(spec: Job, split: Split, precision: Precision, target: float) -> tuple[float, float, int] | None:
     """Train until validation NDCG@10 reaches `target`, with validation included in the time.
 
     Returns:

@@ -25,7 +25,7 @@ from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.statistics import comparison
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import sha256
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.job import Job
 
 
 def main() -> int:
@@ -86,7 +86,7 @@ def _fetch(entry: DownloadConfig, folder: Path, limits: download.Limits) -> str:
 
 
 def _config(name: str) -> DatasetConfig:
-    return RunSpec.resolve_unchecked(compose([f"dataset={name}"]), "prepare").config.dataset
+    return Job.unchecked(compose([f"dataset={name}"]), "prepare").config.dataset
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ from llm4rec_cli.models.p5.filler import FieldValues
 from llm4rec_cli.models.p5.model import P5
 from llm4rec_cli.models.shared.seq2seq import Groups, pack_batch
 from llm4rec_cli.models.shared.sequences import IGNORED
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.precision import resolve_precision
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import settled
 
 EXAMPLES = """examples:
   python scripts/diagnose_p5.py dataset=demo dataset.seed=1 model.index=collaborative model.rates=scaled
@@ -164,9 +164,9 @@ def main() -> None:
     parser.add_argument("--users", type=int, help="train on so many users only (default all)")
     parser.add_argument("--held-out", type=int, default=500, help="validation users (default 500)")
     options = parser.parse_intermixed_args()
-    spec = RunSpec.resolve_unchecked(compose([*SEQUENTIAL, *options.overrides]), "train")
+    spec = Job.unchecked(compose([*SEQUENTIAL, *options.overrides]), "train")
     split = stages.split_dataset(spec, stages.load(spec))
-    model: Any = stages.build(resolve_precision(spec), split)
+    model: Any = stages.build(settled(spec), split)
     examples = split.examples(SplitName.valid)
     chosen = np.random.default_rng(0).permutation(len(examples))[: options.held_out]
     examples = examples[np.sort(chosen)]

@@ -25,8 +25,8 @@ from llm4rec_cli.models.baselines.transition_text import Tfidf
 from llm4rec_cli.results import tables
 from llm4rec_cli.results.pairing import pair_runs
 from llm4rec_cli.results.results import Results, named_results
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.audit import parts_of_gain
 from llm4rec_cli.text.features import encode_texts
 
@@ -50,7 +50,7 @@ def most_similar(examples: Examples, vectors: NDArray[np.float32] | csr_array) -
 
 def similarities(overrides: list[str], encoder: str) -> pd.DataFrame:
     """Return user_id, target, and the similarity of each test target by measure, ordered by user and target."""
-    spec = RunSpec.resolve(compose(["model=transition_text", "task=sequential", *overrides]), "train")
+    spec = Job.resolve(compose(["model=transition_text", "task=sequential", *overrides]), "train")
     split = stages.split_dataset(spec, stages.load(spec)).for_ranking()
     examples = split.examples(SplitName.test)
     config = EncoderConfig(encoder, Pooling.mean, 256, Precision.bf16)

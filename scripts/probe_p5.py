@@ -10,6 +10,7 @@ and the loss or the decoding misses it; if it is not, it is not there to be read
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,11 +24,10 @@ from llm4rec_cli.models.p5.filler import FieldValues
 from llm4rec_cli.models.p5.model import P5
 from llm4rec_cli.models.shared.seq2seq import Groups, pack_batch
 from llm4rec_cli.results import tables
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.precision import resolve_precision
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import checkpoints, choose, stages
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import settled
 from llm4rec_cli.tasks import base as tasks
-from llm4rec_cli.training import checkpoints, trained
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -110,22 +110,22 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=6000, help="training ratings that are read (default 6000)")
     parser.add_argument("overrides", nargs="+", help="of the trained run, as for llm4rec eval")
     options = parser.parse_args()
-    source = trained.find(RunSpec.resolve_unchecked(compose([*options.overrides, "task=rating"]), "eval"))
-    split = stages.split_dataset(source.spec, stages.load(source.spec))
-    spec = resolve_precision(source.spec, None, source=source.folder)
-    model: Any = stages.build(spec, split)
+    spec = settled(choose.evaluation(Job.unchecked(compose([*options.overrides, "task=rating"]), "eval")))
+    split, trained = stages.split_dataset(spec, stages.load(spec)), spec.evaluated
+    assert trained is not None
+    model: Any = stages.build(replace(spec, evaluated=None), split)
     model.eval()
     examples = tasks.module(spec.task).examples(split, spec.config.split, spec.config, spec.cache)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(split.assignment == TRAIN))[: options.rows]
     train, held_out = Rated.of(split, chosen), Rated.of(split, examples.row)
     before = probe(model, train, held_out)
-    checkpoints.load(model, checkpoints.selected(source.checkpoints))
+    checkpoints.load(model, trained.checkpoint)
     after = probe(model.eval(), train, held_out)
     own = float(np.sqrt(np.mean((model.rate(examples).value - held_out.rating) ** 2)))
     constant = float(np.sqrt(np.mean((train.rating.mean() - held_out.rating) ** 2)))
     lines = [[name, f"{before[name]:.4f}", f"{after[name]:.4f}"] for name in before]
     lines += [["the model's own ratings", "", f"{own:.4f}"], ["the mean of all ratings", "", f"{constant:.4f}"]]
-    print(f"{len(chosen):,} training ratings, {len(examples):,} held out; {source.folder}")
+    print(f"{len(chosen):,} training ratings, {len(examples):,} held out; {trained.folder}")
     tables.show(tables.Content("RMSE of readings", ["read from", "before training", "after"], lines, []))
 
 

@@ -32,9 +32,9 @@ from llm4rec_cli.models.prompt4nr.sequences import clean_title
 from llm4rec_cli.models.prompt4nr.warm_up import mask_tokens
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.results import tables
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.precision import resolve_precision
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import settled
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 
 EXAMPLES = """examples:
@@ -101,7 +101,7 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     transformers_logging.set_verbosity_error()  # hides a long warning about the weights of the missing head
     composed = compose(["model=prompt4nr", "task=impressions", "split=valid", *options.overrides])
-    spec = resolve_precision(RunSpec.resolve(composed, "train"))
+    spec = settled(Job.resolve(composed, "train"))
     split = stages.split_dataset(spec, stages.load(spec))
     impressions = split.impressions(SPLIT_CODES[spec.config.split])
     impressions = impressions[np.flatnonzero(impressions.rankable)]

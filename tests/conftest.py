@@ -55,21 +55,21 @@ ConfigLoaderImpl.load_configuration = _composed_once
 # The slowest files, slowest first, so that two workers end at about the same time. --fast skips them, and all tests of
 # commands and scripts except FAST.
 HEAVY = (
-    *("test_configs.py", "docs/test_walk_p5.py", "docs/test_walk_guides.py", "training/test_processes.py"),
+    *("test_configs.py", "docs/test_walk_p5.py", "docs/test_walk_guides.py", "run/test_processes.py"),
     *("cli/test_sweep.py", "data/test_bad_input.py", "cli/test_transfer.py", "docs/test_walk_papers.py"),
     *(
         "cli/test_reproduce.py",
         "cli/test_prompt4nr.py",
         "llm/test_endpoint.py",
         "models/test_conformance.py",
-        "training/test_fit.py",
+        "run/test_fit.py",
     ),
     *("cli/test_p5.py", "data/test_demo.py", "cli/test_validate.py", "cli/test_chatgptrec.py", "llm/test_weights.py"),
     *("cli/test_recommend.py", "cli/test_held_out.py", "tasks/test_real_data.py", "studies/claims/test_spec.py"),
     *("cli/test_eval.py", "cli/test_doctor.py", "cli/test_inspect.py", "cli/test_ensemble.py", "cli/test_protocols.py"),
     *("cli/test_enrich.py", "docs/test_commands.py", "scripts/test_soak_resume.py", "data/test_download.py"),
     *("models/test_p5_vocabulary.py", "data/test_real_data.py", "models/test_prompt4nr_sequences.py"),
-    *("runs/test_address.py", "models/test_unisrec_pretraining.py", "models/test_prompt4nr_templates.py"),
+    *("run/test_address.py", "models/test_unisrec_pretraining.py", "models/test_prompt4nr_templates.py"),
     *(
         "docs/test_notebooks.py",
         "studies/human/test_judge.py",
@@ -98,7 +98,7 @@ def _frozen_imports() -> None:
 
     Composing makes many small objects and few cycles: with Python's default threshold of 700 it takes a tenth longer.
     """
-    importlib.import_module("llm4rec_cli.training.fit")
+    importlib.import_module("llm4rec_cli.run.fit")
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

@@ -122,7 +122,7 @@ class TestOfARun:
         measuring(3.0, 1.0)
         whole = llm4rec(*typed, f"paths.cache={tmp_path / 'one'}", "paths.outputs=whole")
         assert whole.code == 0
-        from llm4rec_cli.training import fit
+        from llm4rec_cli.run import fit
 
         evaluate, calls = fit._Trainer.evaluate, []
 

@@ -13,8 +13,8 @@ import pytest
 import llm4rec_cli
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import EncoderConfig, Index, ModelConfig, Weights, weights
-from llm4rec_cli.runs import identity
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import identity
+from llm4rec_cli.run.job import Job
 from llm4rec_cli.text import weights as text_weights
 from tests.support.driver import spec_of
 
@@ -29,7 +29,7 @@ LAYERS = (
     {"data", "text", "llm", "evaluation"},
     {"tasks", "models"},
     {"results"},
-    {"runs"},
+    {"run"},
     {"training", "launch"},
     {"studies"},
     {"commands"},
@@ -38,7 +38,7 @@ LAYERS = (
 
 
 def top_level(name: str) -> str:
-    """Return `runs` for `runs/spec.py`, `errors` for `errors.py`."""
+    """Return `run` for `run/job.py`, `errors` for `errors.py`."""
     return name.partition("/")[0].removesuffix(".py")
 
 
@@ -181,9 +181,9 @@ def toy(monkeypatch) -> Any:
 
     def at(**settings: Any) -> str:
         model = ToyConfig("toy", text_encoder=EncoderConfig("minilm"), trunk="trunk")
-        spec = RunSpec(replace(base.config, model=replace(model, **settings)), "train")
+        spec = Job(replace(base.config, model=replace(model, **settings)), "train")
         data: Any = type("Data", (), {"fingerprint": "data", "manifest": {}})
-        return identity.address_of(spec, data).config_hash
+        return spec.address(data).config_hash
 
     at.known = known  # type: ignore[attr-defined]
     return at

@@ -27,8 +27,8 @@ from pathlib import Path
 from llm4rec_cli import __version__
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import Llm4RecError
-from llm4rec_cli.runs import catalog
-from llm4rec_cli.runs.catalog import cache_folder
+from llm4rec_cli.run import catalog
+from llm4rec_cli.run.catalog import cache_folder
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 WIDTH = 100  # characters per line, at most
@@ -211,7 +211,7 @@ def _cgroup(name: str) -> str:
 def _torch() -> Iterator[Finding]:
     import torch
 
-    from llm4rec_cli.runs.spec import resolve_device
+    from llm4rec_cli.arithmetic import resolve_device
 
     builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
     built_for = next((f"{name} {version}" for name, version in builds.items() if version), "CPU")
@@ -235,7 +235,7 @@ def _torch() -> Iterator[Finding]:
 
 def _training() -> Iterator[Finding]:
     """Check that everything training needs can be imported."""
-    importlib.import_module("llm4rec_cli.training.fit")
+    importlib.import_module("llm4rec_cli.run.fit")
     yield Finding("training", OK, f"transformers {metadata.version('transformers')} can be imported")
 
 
@@ -244,8 +244,8 @@ def _arithmetic() -> Iterator[Finding]:
     import torch
 
     from llm4rec_cli import arithmetic
+    from llm4rec_cli.arithmetic import resolve_device
     from llm4rec_cli.config.schema import Work
-    from llm4rec_cli.runs.spec import resolve_device
 
     device = resolve_device("auto")
     capability = f" ({torch.backends.cpu.get_cpu_capability()})" if device == "cpu" else ""

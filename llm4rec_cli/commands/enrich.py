@@ -18,9 +18,9 @@ from llm4rec_cli.llm import enrichment
 from llm4rec_cli.llm.completions import Usage, complete, store_path
 from llm4rec_cli.llm.enrichment import ItemRequests, ItemTokens
 from llm4rec_cli.llm.store import Store
-from llm4rec_cli.runs import rules, stages
-from llm4rec_cli.runs.folder import Outcome
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import rules, stages
+from llm4rec_cli.run.folder import Outcome
+from llm4rec_cli.run.job import Job
 
 SHOWN = 5  # items whose tokens are printed
 
@@ -29,7 +29,7 @@ def run(composed: Composed) -> Outcome:
     """Request tokens for all items of a dataset that have none in the store, and print a summary."""
     from llm4rec_cli.data.prepare import prepare
 
-    spec = RunSpec.resolve_unchecked(composed, "enrich")
+    spec = Job.unchecked(composed, "enrich")
     config, llm, settings = spec.config, spec.llm, spec.config.enrichment
     raise_first([*rules.problems_of_llm(llm), *enrichment.problems(settings)])
     if processes.world_size() > 1:

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.results.results import named_results
     from llm4rec_cli.results.tables import show
     from llm4rec_cli.results.words import results_table
-    from llm4rec_cli.runs.ensembles import ensemble_overrides
+    from llm4rec_cli.run.ensembles import ensemble_overrides
 
     outputs = Path(options.outputs or typed.get("paths.outputs", "outputs").strip("'\"")).expanduser()
     members = named_results([name.strip() for name in typed["run"].strip("[]").split(",") if name.strip()], outputs)

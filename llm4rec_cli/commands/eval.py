@@ -6,22 +6,25 @@ was trained with the fewest other settings.
 
 from __future__ import annotations
 
+from llm4rec_cli import processes
 from llm4rec_cli.config.compose import Composed
-from llm4rec_cli.results.summary import show, show_next
-from llm4rec_cli.runs.folder import Outcome
-from llm4rec_cli.runs.spec import RunSpec
-from llm4rec_cli.training.evaluate import evaluate_trained
+from llm4rec_cli.results.summary import show
+from llm4rec_cli.run.choose import evaluation
+from llm4rec_cli.run.execute import run_all
+from llm4rec_cli.run.folder import Outcome
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.next import show_next
 
 
 def run(composed: Composed) -> Outcome:
     """Evaluate one trained run, in a run folder of its own that names it; a model without training is run."""
-    spec = RunSpec.resolve_unchecked(composed, "eval")
+    job = processes.from_first(lambda: evaluation(Job.unchecked(composed, "eval")))
     outcomes = []
-    for evaluation in evaluate_trained(spec):
-        comparison = show(evaluation.results)
-        outcomes.append(evaluation.outcome)
-    show_next(evaluation.spec, evaluation.outcome.folder, comparison)
+    for outcome in run_all(job):
+        comparison = show(outcome.results)
+        outcomes.append(outcome)
+    show_next(job, outcome.result, comparison)
     if len(outcomes) == 1:
         return outcomes[0]
     status = "done" if any(outcome.status == "done" for outcome in outcomes) else "skipped"
-    return Outcome(status, spec.outputs / str(evaluation.results[-1].trained_run))
+    return Outcome(status, job.outputs / str(outcome.result.trained_run))

@@ -26,7 +26,7 @@ from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import PublishedWeights
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.labels import IMPORTED
-from llm4rec_cli.runs.folder import Outcome
+from llm4rec_cli.run.folder import Outcome
 
 
 def methods() -> dict[str, PublishedWeights]:
@@ -62,13 +62,12 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     from llm4rec_cli.files import sha256
     from llm4rec_cli.results.result import CHECKPOINTS, Imported, read_result
     from llm4rec_cli.results.results import IMPORT
-    from llm4rec_cli.runs import identity, marks, stages
-    from llm4rec_cli.runs.folder import locked, recorded
-    from llm4rec_cli.runs.spec import RunSpec
-    from llm4rec_cli.training import checkpoints
-    from llm4rec_cli.training.imported import read_weights
+    from llm4rec_cli.run import checkpoints, identity, marks, stages
+    from llm4rec_cli.run.folder import locked, recorded
+    from llm4rec_cli.run.imported import read_weights
+    from llm4rec_cli.run.job import Job
 
-    spec = RunSpec.resolve(composed, IMPORT)
+    spec = Job.resolve(composed, IMPORT)
     if spec.model.name != options.method:
         raise UsageError(
             f"the experiment '{spec.experiment}' is of {spec.model.name}, not of {options.method}",
@@ -80,8 +79,8 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         raise DataError(f"{file} is not a file", "name the file that was downloaded")
     origin = Imported(file=file.name, sha256=sha256(file), code=published.code)
     content = f"{origin.sha256} by {published.code}"
-    weights = {setting: digest for setting, (_, digest) in identity.pretrained_weights(spec.model).items()}
-    address = identity.address(spec.config, "", weights, trained=(content, content))
+    weights = {setting: digest for setting, (_, digest) in spec.weights.items()}
+    address = identity.address(spec.config, "", weights, trained=identity.ReadWeights(content, content))
     if read_result(address.folder) is not None and not spec.config.force:
         print(f"imported before: {file.name}")
         outcome = Outcome("skipped", address.folder)
@@ -90,11 +89,10 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         n_weights = sum(weight.numel() for weight in imported.state.values())
         with locked(address.folder), recorded(address, spec) as folder:
             checkpoints.write_imported(folder / CHECKPOINTS, imported.state)
-            of_file = stages.Origin(spec.experiment, spec.overrides, spec.task.name, imported=origin)
             replace(
-                stages.description(spec, address, of_file),
+                stages.description(spec, address, None, origin),
                 labels=[IMPORTED, *spec.model.labels(spec.task.name)],
-                deviations=marks.imported_deviations(spec, origin),
+                deviations=marks.imported_deviations(spec.config, origin),
                 n_parameters=n_weights,
             ).write()
         print(f"{imported.n_tensors} tensors, {n_weights:,} weights of {published.code}")

@@ -20,15 +20,15 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.data.split import split_dataset
     from llm4rec_cli.data.statistics import remarks
     from llm4rec_cli.results.tables import json_text, say, show
-    from llm4rec_cli.runs import rules, stages
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run import stages
+    from llm4rec_cli.run.job import Job
     from llm4rec_cli.studies.scrutiny import scrutinise, tables, verdicts
     from llm4rec_cli.studies.statistics import source_table, statistics_tables
 
-    spec = RunSpec.resolve_unchecked(composed, "prepare").for_floor("popularity")
+    spec = Job.unchecked(composed, "prepare").floor("popularity")
     dataset = prepare(spec.config.dataset, spec.cache)
     if dataset.impressions is None:
-        rules.check(spec)  # that the task ranks items
+        spec = spec.checked()  # that the task ranks items
         split = stages.split_dataset(spec, stages.load(spec))
     else:
         split = split_dataset(dataset)

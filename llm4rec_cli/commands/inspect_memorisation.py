@@ -34,10 +34,10 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.llm import completions, memorisation
     from llm4rec_cli.llm.store import Store
     from llm4rec_cli.results.tables import json_text, say
-    from llm4rec_cli.runs import marks, rules, stages
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run import marks, rules, stages
+    from llm4rec_cli.run.job import Job
 
-    spec = RunSpec.resolve_unchecked(composed, "prepare")
+    spec = Job.unchecked(composed, "prepare")
     raise_first(rules.problems_of_llm(spec.llm))
     dataset = prepare(spec.config.dataset, spec.cache)
     probes = memorisation.probes(dataset, options.records, spec.config.dataset.seed)
@@ -65,7 +65,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     if spec.llm.dry_run:
         say(f"in all, as estimated: {usage.in_words()}")
         raise DryRun("dry run: requests were printed, none was sent")
-    is_kept = marks.save_memorisation(spec, dataset, scores)
+    is_kept = marks.save_memorisation(spec.config, dataset, scores)
     if options.json:
         print(json_text({name: asdict(score) for name, score in scores.items()}, indent=2))
         return

@@ -9,7 +9,7 @@ from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.errors import UsageError, raise_first
 
-# What a judge reads of a RunSpec.
+# What a judge reads of a Job.
 EFFECTIVE_PARTS = ("llm", "seed", "device", "paths")
 
 
@@ -19,13 +19,13 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     Raises:
         UsageError: an override has no effect here or is invalid, or FOLDER has no sheet.
     """
-    from llm4rec_cli.runs import rules
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run import rules
+    from llm4rec_cli.run.job import Job
     from llm4rec_cli.studies.human.judge import judge
 
     for override in composed.typed:
         if key_typed(override).partition(".")[0] not in EFFECTIVE_PARTS:
             raise UsageError(f"'{override}' has no effect on a judge", f"override only {', '.join(EFFECTIVE_PARTS)}")
-    spec = RunSpec.resolve_unchecked(composed, "judge")
+    spec = Job.unchecked(composed, "judge")
     raise_first(rules.problems_of_llm(spec.llm))
     judge(spec, Path(options.folder).expanduser(), options.check)

@@ -30,8 +30,8 @@ from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation.metrics import headline_metrics
 from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.results.results import IMPORT
-from llm4rec_cli.runs import catalog
-from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage, outputs_folder
+from llm4rec_cli.run import catalog
+from llm4rec_cli.run.catalog import FILTERS, Run, cache_folder, disk_usage, outputs_folder
 
 if TYPE_CHECKING:
     from llm4rec_cli.results.tables import Content
@@ -203,7 +203,7 @@ def descriptions(group: str) -> dict[str, str]:
 
 def _models_table() -> Content:
     from llm4rec_cli.config.registry import config_class, model_names
-    from llm4rec_cli.runs.rules import needed_capability
+    from llm4rec_cli.run.rules import needed_capability
 
     needed = {task: needed_capability(_task(task)) for task in _sorted_by_use("task")}
     options = _sorted_by_use("model")

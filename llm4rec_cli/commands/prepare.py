@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import Composed
-from llm4rec_cli.runs.folder import Outcome
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.folder import Outcome
+from llm4rec_cli.run.job import Job
 
 
 def run(composed: Composed) -> Outcome:
@@ -16,7 +16,7 @@ def run(composed: Composed) -> Outcome:
     from llm4rec_cli.results.tables import say, show
     from llm4rec_cli.studies.statistics import statistics_tables
 
-    spec = RunSpec.resolve_unchecked(composed, "prepare")
+    spec = Job.unchecked(composed, "prepare")
     settings = spec.config.dataset
     dataset = prepare(settings, spec.cache)
     folder = store.dataset_folder(spec.cache, settings.name, dataset.fingerprint)

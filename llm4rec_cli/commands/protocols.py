@@ -37,7 +37,7 @@ from llm4rec_cli.commands import at_least, command_parser
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
 
 if TYPE_CHECKING:
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run.job import Job
     from llm4rec_cli.studies.protocols import ProtocolComparison
 
 PROTOCOLS = {  # name -> the override that makes it
@@ -98,10 +98,9 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
         DataError: the data cannot be read, or allow none of the protocols.
     """
     from llm4rec_cli.results.words import shown_as
-    from llm4rec_cli.runs import stages
+    from llm4rec_cli.run import stages
+    from llm4rec_cli.run.execute import run
     from llm4rec_cli.studies.protocols import ProtocolComparison, ProtocolRun
-    from llm4rec_cli.training import trained
-    from llm4rec_cli.training.run import run
 
     first = _spec(jobs[0])
     stages.load(first)  # raises what is wrong with the data under any protocol
@@ -116,7 +115,7 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
         for draw in range(seed, seed + (draws if several else 1)):
             for job in jobs:
                 spec = _spec(job, PROTOCOLS[name], *([f"dataset.seed={draw}"] if draw != seed else []))
-                _, results = run(spec, trained.find_init_run(spec))
+                results = run(spec).results
                 variant = " ".join([shown_as(results[-1]), *_distinct(job, jobs, spec.model.named_settings)])
                 for result in results:
                     model = variant if result is results[-1] else shown_as(result)
@@ -126,18 +125,18 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
     return ProtocolComparison(list(runs.values()), {name: refusal.problem for name, refusal in refusals.items()})
 
 
-def _spec(job: Sequence[str], *more: str) -> RunSpec:
+def _spec(job: Sequence[str], *more: str) -> Job:
     """Return the spec of a job with further overrides, which replace those of the same key."""
     from llm4rec_cli.config.compose import compose
     from llm4rec_cli.config.overrides import key_typed
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run.job import Job
 
     replaced = {key_typed(override) for override in more}
     typed = [override for override in job if key_typed(override) not in replaced]
-    return RunSpec.resolve(compose([*typed, *more]), "train")
+    return Job.resolve(compose([*typed, *more]), "train")
 
 
-def _problems(specs: Sequence[RunSpec]) -> Iterator[UsageError]:
+def _problems(specs: Sequence[Job]) -> Iterator[UsageError]:
     """Yield what the specs have that protocols cannot compare."""
     from llm4rec_cli.config.schema import Control, Question, SplitRule
 
@@ -163,17 +162,17 @@ def _problems(specs: Sequence[RunSpec]) -> Iterator[UsageError]:
             )
 
 
-def _metric_problems(spec: RunSpec, metrics: Sequence[str]) -> Iterator[UsageError]:
+def _metric_problems(spec: Job, metrics: Sequence[str]) -> Iterator[UsageError]:
     from llm4rec_cli.tasks.base import metric_names
 
     known = metric_names(spec.task)
     yield from (UsageError(f"no metric '{name}'", did_you_mean(name, known)) for name in metrics if name not in known)
 
 
-def _refusal(spec: RunSpec) -> DataError | None:
+def _refusal(spec: Job) -> DataError | None:
     """Return why the data cannot be evaluated under this protocol; None if they can."""
     from llm4rec_cli.config.schema import SplitName
-    from llm4rec_cli.runs import stages
+    from llm4rec_cli.run import stages
     from llm4rec_cli.tasks import base as tasks
 
     try:

@@ -31,8 +31,8 @@ from llm4rec_cli.files import locked
 from llm4rec_cli.labels import CONTROL
 from llm4rec_cli.results.result import CHECKPOINTS, read_status
 from llm4rec_cli.results.results import IMPORT
-from llm4rec_cli.runs import catalog
-from llm4rec_cli.runs.catalog import cache_folder, outputs_folder
+from llm4rec_cli.run import catalog
+from llm4rec_cli.run.catalog import cache_folder, outputs_folder
 
 WEIGHTS_REUSED = ("pretrain", "all")  # tasks whose runs serve to start or evaluate others
 UNTIED = f"{CONTROL}shuffle_ties"  # the label of runs on an order that no prepared dataset has
@@ -128,7 +128,7 @@ def _checkpoints(runs: Sequence[catalog.Run], keep_best: bool, task_named: bool)
         keep_best: all but the best; none if the best is damaged.
         task_named: the user named the task: without that, runs of WEIGHTS_REUSED keep all.
     """
-    from llm4rec_cli.training import checkpoints
+    from llm4rec_cli.run import checkpoints
 
     for run in runs:
         reused = run.value("task") in WEIGHTS_REUSED or run.status.command == IMPORT

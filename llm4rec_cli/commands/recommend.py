@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.examples import Examples
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.split import Split
-    from llm4rec_cli.runs.spec import RunSpec
-    from llm4rec_cli.training.trained import TrainedRun
+    from llm4rec_cli.run.job import Job
 
 log = logging.getLogger(__name__)
 
@@ -110,20 +109,15 @@ def answer(composed: Composed, options: argparse.Namespace) -> Answer:
     if options.only_new and options.new_items is None:
         raise UsageError("--only-new ranks the items of a file, and no file is named", "--new-items FILE --only-new")
 
-    from llm4rec_cli.runs import rules, stages
-    from llm4rec_cli.runs.spec import RunSpec
-    from llm4rec_cli.training import trained
+    from llm4rec_cli.run import choose, stages
+    from llm4rec_cli.run.job import Job
 
-    spec, source = RunSpec.resolve_unchecked(composed, "recommend"), None
+    spec = Job.unchecked(composed, "recommend")
     raise_first(_problems(spec, options))
-    if spec.model.trainable:
-        source = trained.find(spec)
-        if source.spec.task.question is Question.all:
-            source = trained.with_task(source, "sequential")
-        spec = source.spec
-        raise_first(_problems(spec, options))
-    else:
-        rules.check(spec)
+    spec = choose.evaluation(spec)
+    if spec.task.question is Question.all:
+        spec = choose.of_task(spec, "sequential")
+    raise_first(_problems(spec, options))
     raise_first(_problems_of_item(spec, options))
     new_items = _read_new_items(spec, options)
     if not _is_about_item(spec):  # always rank the whole catalogue or file, whatever the task's candidates
@@ -131,8 +125,6 @@ def answer(composed: Composed, options: argparse.Namespace) -> Answer:
         raise_first(spec.model.problems(spec.config))
 
     dataset = stages.load(spec)
-    if source:
-        raise_first(source.problems_with_data(dataset))
     if dataset.impressions is not None:
         raise DataError(
             f"dataset {dataset.manifest['name']} is a click log: it has no interaction histories to recommend from",
@@ -140,11 +132,11 @@ def answer(composed: Composed, options: argparse.Namespace) -> Answer:
         )
     heading = f"{spec.model.display_name()} on {spec.config.dataset.name}"
     if _is_about_item(spec):
-        return _predict(spec, source, dataset, options, heading)
-    return _recommend(spec, source, dataset, new_items, options, heading)
+        return _predict(spec, dataset, options, heading)
+    return _recommend(spec, dataset, new_items, options, heading)
 
 
-def _read_new_items(spec: RunSpec, options: argparse.Namespace) -> pd.DataFrame | None:
+def _read_new_items(spec: Job, options: argparse.Namespace) -> pd.DataFrame | None:
     """Return the items of `--new-items`, if it is set.
 
     Raises:
@@ -153,15 +145,14 @@ def _read_new_items(spec: RunSpec, options: argparse.Namespace) -> pd.DataFrame 
     if options.new_items is None:
         return None
     from llm4rec_cli.data.new_items import read_new_items
-    from llm4rec_cli.runs import rules
+    from llm4rec_cli.run import rules
 
     raise_first(rules.problems_with_new_items(spec.model))
     return read_new_items(Path(options.new_items).expanduser(), spec.config.dataset)
 
 
 def _recommend(
-    spec: RunSpec,
-    source: TrainedRun | None,
+    spec: Job,
     catalogue: RecDataset,
     new_items: pd.DataFrame | None,
     options: argparse.Namespace,
@@ -175,7 +166,7 @@ def _recommend(
     import numpy as np
 
     from llm4rec_cli.data.new_items import with_new_items
-    from llm4rec_cli.runs import rules, stages
+    from llm4rec_cli.run import rules, stages
     from llm4rec_cli.studies import recommendations
 
     with_new = catalogue
@@ -187,9 +178,9 @@ def _recommend(
     else:
         dataset, example = with_new, _example_of_user(catalogue, options.user)
     new, as_text = np.arange(catalogue.n_items, with_new.n_items), np.arange(with_new.n_items, dataset.n_items)
-    raise_first(rules.problems_with_dataset(spec, dataset))
+    raise_first(rules.problems_with_dataset(spec.config, dataset))
     split = stages.split_dataset(spec, catalogue)
-    model = _build(spec, split, source)
+    model = _build(spec, split)
     # In two steps, so that text features of the file are cached whatever titles are typed.
     for smaller, larger in ((catalogue, with_new), (with_new, dataset)):
         if larger is not smaller:
@@ -211,9 +202,7 @@ def _recommend(
     return Answer(rows, [heading, *notes])
 
 
-def _predict(
-    spec: RunSpec, source: TrainedRun | None, dataset: RecDataset, options: argparse.Namespace, heading: str
-) -> Answer:
+def _predict(spec: Job, dataset: RecDataset, options: argparse.Namespace, heading: str) -> Answer:
     """Return the rating or text that a model predicts for a user and an item, and the true one where there is one.
 
     Raises:
@@ -221,7 +210,7 @@ def _predict(
     """
     from llm4rec_cli.data.lookup import SAMPLE_IDS, item_number, quoted, user_number
     from llm4rec_cli.data.split import TRAIN
-    from llm4rec_cli.runs import stages
+    from llm4rec_cli.run import stages
     from llm4rec_cli.studies.recommendations import item_fields
     from llm4rec_cli.tasks import base, rating, text
 
@@ -241,7 +230,7 @@ def _predict(
             "choose a prompt without it: llm4rec list prompts",
         )
     split = stages.split_dataset(spec, dataset)
-    model = _build(spec, split, source)
+    model = _build(spec, split)
     if spec.task.written is None:
         prediction: Any = round(float(rating.rate(model, example, 1).value[0]), 4)
     else:
@@ -258,17 +247,17 @@ def _predict(
 # --- checks
 
 
-def _is_about_item(spec: RunSpec) -> bool:
+def _is_about_item(spec: Job) -> bool:
     """Return whether the task predicts a rating or text for one item, rather than ranks items."""
     return spec.task.question in (Question.rate, Question.write)
 
 
-def _problems(spec: RunSpec, options: argparse.Namespace) -> Iterator[Llm4RecError]:
+def _problems(spec: Job, options: argparse.Namespace) -> Iterator[Llm4RecError]:
     """Yield why model and data cannot answer: the model cannot do it, or not with titles; a control destroys the data.
 
     It needs no data.
     """
-    from llm4rec_cli.runs import rules
+    from llm4rec_cli.run import rules
 
     if _is_about_item(spec):
         yield from rules.problems(spec.config) if spec.config.run is None else ()  # a run brings its own model
@@ -288,7 +277,7 @@ def _problems(spec: RunSpec, options: argparse.Namespace) -> Iterator[Llm4RecErr
         )
 
 
-def _problems_of_item(spec: RunSpec, options: argparse.Namespace) -> Iterator[UsageError]:
+def _problems_of_item(spec: Job, options: argparse.Namespace) -> Iterator[UsageError]:
     """Yield a problem if the task needs `--user` and `--item` and one is missing, or takes no such option."""
     if _is_about_item(spec) and (options.user is None or options.item is None):
         yield UsageError(f"task={spec.task.name} needs a user and an item", "--user ID --item ID")
@@ -305,19 +294,14 @@ def _problems_of_item(spec: RunSpec, options: argparse.Namespace) -> Iterator[Us
 # --- the model and its input
 
 
-def _build(spec: RunSpec, split: Split, source: TrainedRun | None) -> Any:
+def _build(spec: Job, split: Split) -> Any:
     """Return the model, with the trained run's weights if there is one."""
-    from llm4rec_cli.runs import stages
-    from llm4rec_cli.runs.precision import resolve_precision
+    from llm4rec_cli.run import stages
+    from llm4rec_cli.run.precision import settled
 
-    spec = resolve_precision(spec, source=source.folder if source else None)
-    model = stages.build(spec, split, is_loaded=source is not None)
-    if source:
-        from llm4rec_cli.training.checkpoints import load_best
-
-        raise_first(stages.problems_of_artifacts(model, source.folder))
-        load_best(model, source.checkpoints)
-        log.info("%s as trained in %s", spec.model.name, source.folder)
+    model = stages.build(settled(spec), split)
+    if spec.evaluated:
+        log.info("%s as trained in %s", spec.model.name, spec.evaluated.folder)
     return model
 
 
@@ -330,7 +314,7 @@ def _example_of_user(dataset: RecDataset, user_id: str) -> Examples:
     return single_example(user, dataset.sequence, dataset.offsets[user], dataset.offsets[user + 1])
 
 
-def _example_of_titles(spec: RunSpec, dataset: RecDataset, typed: list[str]) -> tuple[RecDataset, Examples, list[str]]:
+def _example_of_titles(spec: Job, dataset: RecDataset, typed: list[str]) -> tuple[RecDataset, Examples, list[str]]:
     """Return the dataset, one example with these titles as its history, and the titles that are no item's.
 
     The latter are appended to the dataset's catalogue.
@@ -343,7 +327,7 @@ def _example_of_titles(spec: RunSpec, dataset: RecDataset, typed: list[str]) -> 
     from llm4rec_cli.data.examples import single_example
     from llm4rec_cli.data.lookup import items_by_title
     from llm4rec_cli.data.new_items import titled_items, with_new_items
-    from llm4rec_cli.runs import rules
+    from llm4rec_cli.run import rules
 
     reads_text = any(dataset.texts) and not any(rules.problems_with_new_items(spec.model))
     matches = items_by_title(dataset, typed, reads_text)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from llm4rec_cli.config.compose import Composed
-from llm4rec_cli.results.summary import show, show_next
-from llm4rec_cli.runs.folder import Outcome
-from llm4rec_cli.runs.spec import RunSpec
-from llm4rec_cli.training.evaluate import train_and_evaluate
+from llm4rec_cli.results.summary import show
+from llm4rec_cli.run.execute import run_all
+from llm4rec_cli.run.folder import Outcome
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.next import show_next
 
 
 def run(composed: Composed) -> Outcome:
     """Run one composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
-    spec = RunSpec.resolve(composed, "train")
+    job = Job.resolve(composed, "train")
     outcomes = []
-    for evaluation in train_and_evaluate(spec):
-        comparison = show(evaluation.results)
-        outcomes.append(evaluation.outcome)
-    show_next(spec, outcomes[0].folder, comparison)
+    for outcome in run_all(job):
+        comparison = show(outcome.results)
+        outcomes.append(outcome)
+    show_next(job, outcomes[0].result, comparison)
     return outcomes[0]

@@ -22,12 +22,11 @@ from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.tables import Content, show
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.folder import Outcome
-from llm4rec_cli.runs.identity import find_weights
-from llm4rec_cli.runs.spec import RunSpec
-from llm4rec_cli.training import trained
-from llm4rec_cli.training.run import OnEpoch, run_floors, run_unless_finished
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.execute import OnEpoch, execute, run_floors
+from llm4rec_cli.run.folder import Outcome
+from llm4rec_cli.run.identity import find_weights
+from llm4rec_cli.run.job import Job
 from llm4rec_cli.training.tuning import Budget, Score, Search, Trial, best, expected_best, nested
 
 GENERATED = "dataset.seed=1"  # generated data are tested with seed 0
@@ -88,7 +87,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         raise UsageError(f"{saved} exists and is not of this search", "--save another name")
     if saved is not None and (shipped := conf_dir().parent / saved).exists() and not saved.exists():
         raise UsageError(f"{shipped} is shipped, and would be used in place of {saved}", "--save another name")
-    spec = RunSpec.resolve(compose(typed), "train")
+    spec = Job.resolve(compose(typed), "train")
     find_weights(spec.config)
     unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
     space = {key: entry for key, entry in _space(spec.model.name).items() if key not in unused}
@@ -97,7 +96,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     folder = (spec.outputs / "tune" / name).absolute()
     metric = spec.task.selection
     typed_here = [*typed, f"paths.outputs={quoted(str(folder / 'runs'))}"]
-    spec = RunSpec.resolve(compose(typed_here), "train")
+    spec = Job.resolve(compose(typed_here), "train")
     dataset = stages.load(spec)  # first: what is wrong with the data may need other overrides
     settings = {"overrides": typed, "pruned": not options.unpruned, "dataset_fingerprint": dataset.fingerprint}
     searched = Search(folder, space, starts, settings, seed=0)
@@ -106,10 +105,10 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
 
     def evaluate(settings: dict[str, Any], on_epoch: OnEpoch) -> Score:
         values = [f"{key}={_yaml(value)}" for key, value in settings.items()]
-        trial = RunSpec.resolve(compose([*typed_here, *values]), "train")
-        init_run = trained.find_init_run(trial)
+        trial = Job.resolve(compose([*typed_here, *values]), "train")
         hook = None if options.unpruned else on_epoch
-        outcome, result = run_unless_finished(trial, split, stages.Clock(), floors, init_run, hook)
+        outcome = execute(trial, split, floors, on_epoch=hook)
+        result = outcome.result
         value = (result.training or {}).get(f"valid_{metric}", result.metrics.get(metric))
         assert value is not None, result.folder
         seconds = sum(result.seconds.values()) if outcome.status == "skipped" else None
@@ -164,18 +163,18 @@ def _space(model: str) -> search.Space:
     return search.read(file)
 
 
-def _settings(spec: RunSpec, space: search.Space) -> dict[str, Any]:
+def _settings(spec: Job, space: search.Space) -> dict[str, Any]:
     """Return the composed values of the settings that are searched."""
     return {key: _value(spec, key) for key in space}
 
 
-def _settings_of(experiment: str, searched: RunSpec, space: search.Space) -> dict[str, Any]:
+def _settings_of(experiment: str, searched: Job, space: search.Space) -> dict[str, Any]:
     """Return the values of the settings that are searched in an experiment, which may be of other data.
 
     Raises:
         UsageError: there is no such experiment, or it is of another model.
     """
-    spec = RunSpec.resolve_unchecked(compose([f"+experiment={experiment}"]), "train")
+    spec = Job.unchecked(compose([f"+experiment={experiment}"]), "train")
     if spec.model.name != searched.model.name:
         raise UsageError(
             f"--start {experiment} is of model '{spec.model.name}', and '{searched.model.name}' is searched",
@@ -184,7 +183,7 @@ def _settings_of(experiment: str, searched: RunSpec, space: search.Space) -> dic
     return _settings(spec, space)
 
 
-def _value(spec: RunSpec, key: str) -> Any:
+def _value(spec: Job, key: str) -> Any:
     """Return the composed value of a key."""
     value: Any = spec.config
     for part in key.split("."):
@@ -264,7 +263,7 @@ def _record(
 
 def _experiment(
     typed: Sequence[str],
-    spec: RunSpec,
+    spec: Job,
     settings: Mapping[str, Any],
     tuning: Mapping[str, Any],
     options: argparse.Namespace,

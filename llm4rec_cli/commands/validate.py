@@ -43,11 +43,11 @@ from llm4rec_cli.config.compose import (
 )
 from llm4rec_cli.config.overrides import FOLDERS, hydra_override
 from llm4rec_cli.config.registry import config_class, model_names, models_with
+from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
-from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.spec import resolved_config
+from llm4rec_cli.run import rules
 from llm4rec_cli.tasks.base import ranks_impressions
 
 READ = (*FOLDERS, search.GROUP, paper.GROUP)  # the folders of conf/ that are read

@@ -1,28 +1,22 @@
-"""What `train`, `eval` and `score` print below a results table: how the model compares with the strongest floor, and
-the command to run next."""
+"""What `train`, `eval` and `score` print below a results table: how the model compares with the strongest floor."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.schema import Control
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction, paired_metric
 from llm4rec_cli.results import chat, tables
 from llm4rec_cli.results.pairing import pair_runs
-from llm4rec_cli.results.result import Result, read_result
-from llm4rec_cli.results.words import MIN_SEEDS, cold_table, headline_metric, results_table, shown_as
+from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.words import cold_table, headline_metric, results_table, shown_as
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
-    from llm4rec_cli.runs.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -139,52 +133,3 @@ def _paired_difference(a: Result, b: Result, metric: str) -> Estimate:
     if by_example != metric:  # RMSE, from squared errors
         by_user = [crossed.on_root_scale(contributions) for contributions in by_user]
     return crossed.difference(*by_user)
-
-
-def show_next(spec: RunSpec, folder: Path, comparison: FloorComparison | None) -> None:
-    """Print what to run next, on one line, so that the command can be copied. Of several processes, the first prints.
-
-    Args:
-        folder: the run folder.
-        comparison: of the run with its strongest floor.
-    """
-    if processes.is_first():
-        print(next_command(spec, folder, comparison))
-
-
-def next_command(spec: RunSpec, folder: Path, comparison: FloorComparison | None) -> str:
-    """Return what to run next, as `next, …: llm4rec …`.
-
-    More seeds come first, then what uses them: the audit of a ranking, or the comparison. For a gain of a model that is
-    not trained, it is the control that its item texts explain.
-    """
-    seeds = _seeds(folder)
-    if spec.command == "train" and spec.model.trainable and len(seeds) < MIN_SEEDS:
-        typed = [o for o in spec.typed if key_typed(o) not in ("seed", "force", "run")]
-        wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
-        return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
-    outputs = [] if folder.parents[3] == Path("outputs") else ["--outputs", str(folder.parents[3])]
-    if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
-        run = comparison.run.name
-        return f"next, on all seeds and slices, does it beat the floor? {_command('inspect', 'result', run, *outputs)}"
-    is_seeded = spec.model.seeded or (comparison and config_class(comparison.floor.model).seeded)
-    if len(seeds) > 1 and comparison and is_seeded:
-        names = [run.name for run in (comparison.floor, comparison.run)]
-        return f"next, for an interval over users and seeds: {_command('compare', *names, '--seeds', *outputs)}"
-    reads_text = spec.model.uses_item_text() and not spec.model.uses_llm  # whose answers may cost money
-    if comparison and comparison.beaten and reads_text and not spec.model.trainable:
-        control = f"dataset.control={Control.shuffle_text.name}"
-        return f"next, does the gain come from the texts? {_command(spec.command, *spec.typed, control)}"
-    filters = [f"dataset={spec.config.dataset.name}", f"task={spec.task.name}"]
-    return f"next, all results on this task: {_command('report', *filters, *outputs)}"
-
-
-def _seeds(folder: Path) -> set[int]:
-    """Return the seeds of the finished runs of this run's variant."""
-    runs = [read_result(other) for other in folder.parent.glob("seed*")]
-    variant = next(run.variant for run in runs if run and folder.name.endswith(run.config_hash))
-    return {run.seed for run in runs if run and run.variant == variant}
-
-
-def _command(*arguments: str) -> str:
-    return shlex.join(["llm4rec", *arguments])

@@ -18,7 +18,7 @@ from llm4rec_cli.results.tables import Content
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run.job import Job
 
 # Rules without training: the name in tables -> the model and its settings. `last_item` recommends what most often
 # followed the last item in training.
@@ -102,7 +102,7 @@ class Scrutiny:
         return Proportion.of(in_slice.share * in_slice.n / max(1e-12, hits), hits)
 
 
-def scrutinise(spec: RunSpec, split: Split) -> Scrutiny:
+def scrutinise(spec: Job, split: Split) -> Scrutiny:
     """Return the facts about a dataset, and what each of RULES reaches on its test targets.
 
     Args:
@@ -120,13 +120,13 @@ def scrutinise(spec: RunSpec, split: Split) -> Scrutiny:
     return Scrutiny(split.dataset.manifest, scrutiny.catalogue_of(split), order, None, **of_rules)
 
 
-def _scores_of_rules(spec: RunSpec, split: Split) -> Mapping[str, Any]:
+def _scores_of_rules(spec: Job, split: Split) -> Mapping[str, Any]:
     """Return `slices`, `scores`, `floors` and `over_floor` of Scrutiny."""
     from llm4rec_cli.data.slices import target_slices
     from llm4rec_cli.evaluation.beyond_accuracy import by_group
     from llm4rec_cli.evaluation.ranking import ranking_metrics
     from llm4rec_cli.progress import track
-    from llm4rec_cli.runs import stages
+    from llm4rec_cli.run import stages
     from llm4rec_cli.tasks import ranking
 
     config = spec.config
@@ -141,7 +141,7 @@ def _scores_of_rules(spec: RunSpec, split: Split) -> Mapping[str, Any]:
     scores: dict[str, dict[str, dict[str, float]]] = {}
     by_user: dict[str, NDArray[np.floating[Any]]] = {}
     for name, (model_name, *settings) in track(list(RULES.items()), "rules"):
-        model = stages.build(spec.for_floor(model_name, *settings), split)
+        model = stages.build(spec.floor(model_name, *settings), split)
         ranks = ranking.rank(model, examples, config.task.mask_history, 0, config.trainer.eval_batch_size)
         if not scores:
             missed, n = replace(examples, mask_history=config.task.mask_history).masked_targets(), ranks.n_candidates

@@ -18,7 +18,7 @@ from llm4rec_cli.tasks import base as tasks
 if TYPE_CHECKING:
     from llm4rec_cli.data.controls import AnyExamples
     from llm4rec_cli.llm.completions import Usage
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run.job import Job
 
 N_STEPS = 4  # of which the first is not timed
 N_EXAMPLES = 2  # of the first measurement of an evaluation; each other one is of four times as many
@@ -67,10 +67,10 @@ def chat_usage(overrides: Sequence[str]) -> Usage:
         Llm4RecError: it cannot be run here.
     """
     from llm4rec_cli.config.compose import compose
-    from llm4rec_cli.runs import stages
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run import stages
+    from llm4rec_cli.run.job import Job
 
-    spec = RunSpec.resolve(compose([*overrides, "llm.dry_run=true"]), "train")
+    spec = Job.resolve(compose([*overrides, "llm.dry_run=true"]), "train")
     with contextlib.redirect_stdout(io.StringIO()):
         return stages.show_requests(spec, stages.split_dataset(spec, stages.load(spec)))
 
@@ -78,12 +78,12 @@ def chat_usage(overrides: Sequence[str]) -> Usage:
 def _probe(command: str, overrides: list[str]) -> Cost:
     from llm4rec_cli.config.compose import compose
     from llm4rec_cli.config.schema import SplitName
-    from llm4rec_cli.runs import stages
-    from llm4rec_cli.runs.folder import peak_rss_mb
-    from llm4rec_cli.runs.precision import resolve_precision
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run import stages
+    from llm4rec_cli.run.folder import peak_rss_mb
+    from llm4rec_cli.run.job import Job
+    from llm4rec_cli.run.precision import settled
 
-    spec = resolve_precision(RunSpec.resolve(compose(overrides), "train"))
+    spec = settled(Job.resolve(compose(overrides), "train"))
     config, task = spec.config, tasks.module(spec.task)
     split = stages.split_dataset(spec, stages.load(spec))
     is_trained = command == "train" and spec.model.trainable
@@ -99,7 +99,7 @@ def _probe(command: str, overrides: list[str]) -> Cost:
     return Cost(training / 60, evaluation / 60, peak_rss_mb())
 
 
-def _training_seconds(spec: RunSpec, model: Any) -> float:
+def _training_seconds(spec: Job, model: Any) -> float:
     """Return the seconds of all training steps."""
     import torch
 

@@ -24,7 +24,7 @@ from llm4rec_cli.config.schema import Question
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import Result, read_result
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.job import Job
 
 log = logging.getLogger(__name__)
 
@@ -202,8 +202,9 @@ class Runner:
             return RunError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", "see the log above")
 
     def _run(self, step: Step) -> Result:
-        from llm4rec_cli.runs.ensembles import ensemble_overrides
-        from llm4rec_cli.training.evaluate import evaluate_trained, train_and_evaluate
+        from llm4rec_cli.run.choose import evaluation
+        from llm4rec_cli.run.ensembles import ensemble_overrides
+        from llm4rec_cli.run.execute import run, run_all
 
         if step.command == "prepare":
             return self._statistics(step)
@@ -211,8 +212,8 @@ class Runner:
         if step.command == "eval":
             (member,) = members
             config = composed([*self.overrides(step), f"run={member.folder}"])
-            (*_, evaluation) = evaluate_trained(RunSpec.resolve_unchecked(config, "eval"))
-            return evaluation.results[-1]
+            (*_, outcome) = run_all(evaluation(Job.unchecked(config, "eval")))
+            return outcome.result
         if step.command == "ensemble":
             values = dict(override.split("=") for override in step.overrides)
             combined = ensemble_overrides(members, self.outputs, values["combine"])
@@ -220,8 +221,7 @@ class Runner:
         else:
             overrides = self._train_overrides(step)
         # Of a training for all tasks only this: a cell evaluates the task that it is of.
-        first = next(train_and_evaluate(RunSpec.resolve(composed(overrides), "train")))
-        return first.results[-1]
+        return run(Job.resolve(composed(overrides), "train")).result
 
     def _train_overrides(self, step: Step) -> list[str]:
         """Return the overrides of a training with its chosen settings and the run whose weights it starts from."""
@@ -280,7 +280,7 @@ class Runner:
         from llm4rec_cli.data.prepare import prepare
         from llm4rec_cli.data.statistics import comparison
 
-        spec = RunSpec.resolve_unchecked(composed(self.overrides(step)), "prepare")
+        spec = Job.unchecked(composed(self.overrides(step)), "prepare")
         manifest = prepare(spec.config.dataset, spec.cache).manifest
         metrics: dict[str, float] = {row.statistic: float(row.ours) for row in comparison(manifest, None)}
         if "interactions" in metrics:
@@ -310,7 +310,7 @@ class Runner:
         if step.command == "ensemble":  # takes no time
             return "to run"
         try:
-            spec = RunSpec.resolve_unchecked(composed(self.overrides(step)), step.command)
+            spec = Job.unchecked(composed(self.overrides(step)), step.command)
             if missing := missing_files(spec.config.dataset, spec.cache):
                 return f"no data: {', '.join(missing)} of {spec.config.dataset.name}"
             if step.command == "prepare":
@@ -330,18 +330,15 @@ class Runner:
         Raises:
             Llm4RecError: weights are not on this machine, or the overrides are refused.
         """
-        from llm4rec_cli.runs import stages
-        from llm4rec_cli.runs.identity import address_of
-        from llm4rec_cli.training import checkpoints, trained
+        from llm4rec_cli.run import stages
+        from llm4rec_cli.run.choose import evaluation
 
         if step.command == "eval":
             config = composed([*self.overrides(step), f"run={self.result(step.after[0]).folder}"])
-            source = trained.find(RunSpec.resolve_unchecked(config, "eval"))
-            return source.address(stages.load(source.spec), checkpoints.selected(source.checkpoints)).folder
-        spec = RunSpec.resolve(composed(self._train_overrides(step)), "train")
-        init = trained.find_init_run(spec)
-        initial = init.initial_for(spec.config.seed) if init else None
-        return address_of(spec, stages.load(spec), initial=initial).folder
+            job = evaluation(Job.unchecked(config, "eval"))
+        else:
+            job = Job.resolve(composed(self._train_overrides(step)), "train")
+        return job.address(stages.load(job)).folder
 
     def command(self, step: Step, numbers: Mapping[Step, int]) -> str:
         """Return a step as it is typed; the runs that it needs as `RUN_3`, by their numbers."""

@@ -6,9 +6,9 @@ import pytest
 from omegaconf.errors import OmegaConfBaseException
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.runs import stages
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.execute import run
 from llm4rec_cli.tasks import ranking
-from llm4rec_cli.training.run import run
 from tests.support.driver import python, read, spec_of
 
 # what is typed, what the first line says, what the second says

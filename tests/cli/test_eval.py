@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from llm4rec_cli.training import trained as trained_runs
+from llm4rec_cli.run import choose as trained_runs
 from tests.support.driver import TINY, read
 
 NO_FLOORS = "task.floors=[]"

@@ -9,8 +9,8 @@ import torch
 from llm4rec_cli.commands.completion import completions
 from llm4rec_cli.results.result import Status
 from llm4rec_cli.results.results import Results
-from llm4rec_cli.training import checkpoints
-from llm4rec_cli.training.trained import TrainedRun
+from llm4rec_cli.run import checkpoints
+from llm4rec_cli.run.source import Source
 from tests.models.published_unisrec import PublishedUniSRec
 from tests.results.finished_runs import run as finished_run
 from tests.support.driver import read
@@ -97,12 +97,12 @@ def test_completion_offers_methods_and_overrides():
 
 def test_weights_of_user_embeddings_are_evaluated_on_their_dataset_alone(tmp_path):
     def run(needs_user):
-        spec = SimpleNamespace(model=SimpleNamespace(needs_user=needs_user))
+        model = SimpleNamespace(needs_user=needs_user)
         origin = {"imported": {"file": "w.pth", "sha256": "s", "code": "RUCAIBox/UniSRec"}}
         result = finished_run(folder=tmp_path, dataset="amazon2014-beauty", **origin)
-        return TrainedRun(result, Status(), [], spec)
+        return Source(result, Status()).problems_with_data(model, toys)
 
     toys = SimpleNamespace(manifest={"name": "amazon2014-toys"}, fingerprint="ab")
-    assert list(run(needs_user=False).problems_with_data(toys)) == []
-    (problem,) = run(needs_user=True).problems_with_data(toys)
+    assert list(run(needs_user=False)) == []
+    (problem,) = run(needs_user=True)
     assert "for the users of amazon2014-beauty" in problem.problem

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_json
-from llm4rec_cli.training import checkpoints
+from llm4rec_cli.run import checkpoints
 from tests.support.driver import call, read, spec_of
 
 SIZES = ("model.hidden_size=16", "model.inner_size=16", "model.layers=1", "model.experts=2")

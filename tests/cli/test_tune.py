@@ -9,7 +9,7 @@ import yaml
 from llm4rec_cli.commands import tune, validate
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.job import Job
 from tests.support.driver import call, read
 
 pytest.importorskip("optuna")
@@ -108,7 +108,7 @@ def test_the_same_command_goes_on_and_an_experiment_is_not_overwritten(tuned, ca
 def test_an_experiment_has_the_prompts_of_its_search(tmp_path, monkeypatch, typed, command):
     monkeypatch.chdir(tmp_path)
     searched = compose(list(map(hydra_override, typed)))
-    spec = RunSpec.resolve_unchecked(searched, "train")
+    spec = Job.unchecked(searched, "train")
     cost = {"dataset": "demo", "trials": 1, "minutes": 1.0, "max_trials": 1, "metric": "ndcg@10", "score": 0.1}
     text = tune._experiment(searched.typed, spec, {"trainer.learning_rate": 0.5}, cost, tune.parser().parse_args([]))
     file = tmp_path / "conf/experiment/mine.yaml"

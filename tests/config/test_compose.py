@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.config.compose import compose, conf_dir, options, register_types
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.job import Job
 
 TYPED = (
     [],
@@ -83,9 +83,9 @@ def test_a_users_file_that_a_shipped_one_hides_is_refused_when_chosen(tmp_path, 
     file.parent.mkdir(parents=True)
     file.write_text("epochs: 1\n")
     with contextlib.chdir(tmp_path):
-        RunSpec.resolve(compose(["model=sasrec"]), "train")
+        Job.resolve(compose(["model=sasrec"]), "train")
         with pytest.raises(UsageError, match=rf"conf/{hidden}\.yaml is never read") as error:
-            RunSpec.resolve(compose(typed), "train")
+            Job.resolve(compose(typed), "train")
     assert error.value.remedy == f"rename conf/{hidden}.yaml"
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from llm4rec_cli.commands import EXAMPLES
 from llm4rec_cli.config.overrides import hydra_override
-from llm4rec_cli.runs import rules
 from tests.docs.commands import COMPOSED, OWN_DATA, PAGES, VALUES, composed, lines, overrides
 from tests.support.driver import spec_of
 
@@ -30,7 +29,7 @@ def test_a_command_composes_to_something_that_can_be_run(words):
     if words[0] in ("prepare", "enrich", "recommend"):
         assert composed(words)
         return
-    rules.check(spec_of(*map(hydra_override, overrides(words)), command=words[0]))
+    spec_of(*map(hydra_override, overrides(words)), command=words[0]).checked()
 
 
 def test_there_are_commands_to_compose():

@@ -8,7 +8,7 @@ import yaml
 
 from llm4rec_cli import __version__
 from llm4rec_cli.config.overrides import hydra_override
-from llm4rec_cli.runs import rules
+from llm4rec_cli.run import rules
 from tests.docs.commands import README, lines
 from tests.support.driver import call, spec_of
 

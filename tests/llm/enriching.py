@@ -9,11 +9,11 @@ from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.llm import completions, enrichment
 from llm4rec_cli.llm.requests import Completion
 from llm4rec_cli.llm.store import Store, cache_key
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.job import Job
 
 
-def enrich(spec: RunSpec, cache: Path) -> None:
+def enrich(spec: Job, cache: Path) -> None:
     """Store a completion for each item of a spec's dataset: the words of its title."""
     llm, settings = spec.llm, spec.config.enrichment
     items = enrichment.item_requests(prepare(spec.config.dataset, cache), settings, llm, spec.config.dataset.seed)

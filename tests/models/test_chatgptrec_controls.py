@@ -14,7 +14,7 @@ from llm4rec_cli.llm.store import Store
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.chatgptrec import controls
 from llm4rec_cli.models.chatgptrec import model as chatgptrec
-from llm4rec_cli.runs import stages
+from llm4rec_cli.run import stages
 from tests.llm.fake_backend import FakeBackend
 from tests.models.test_chatgptrec import LISTED, SEQUENCES, SPLIT, TEST, TITLES
 from tests.support.driver import spec_of

@@ -15,7 +15,6 @@ from llm4rec_cli.models.p5.config import Feature, Loss, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.model import RATING_CLASSES, build, parse_as_published, parse_stars
 from llm4rec_cli.models.p5.prompts import Field
-from llm4rec_cli.runs import marks
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import spec_of
 from tests.support.numeric import assert_close
@@ -373,7 +372,7 @@ def test_shared_sampled_candidates_are_scored(model, tmp_path):
 def test_listed_candidates_are_not_said_to_be_decoded_by_beams(overrides, decoding):
     spec = spec_of("+experiment=p5/demo", *overrides)
     assert spec.model.paper_method(spec.task.name)["decoding"] == decoding
-    assert any("beam search of 20," in line for line in marks.deviations(spec, spec.task.name)) == ("beam" in decoding)
+    assert any("beam search of 20," in line for line in spec.deviations) == ("beam" in decoding)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +388,7 @@ def test_listed_candidates_are_not_said_to_be_decoded_by_beams(overrides, decodi
 )
 def test_a_run_lists_the_deviations_of_its_own_evaluation(task, words):
     spec = spec_of("+experiment=p5/demo", f"task={task}", "model.feature=of_user", "model.ask.explanation=3-9")
-    own = marks.deviations(spec, spec.task.name)
+    own = spec.deviations
     for each in ("stars are", "items are ranked", "same negatives", "greedily"):
         assert any(each in line for line in own) == (each == words)
     assert any("feature is the user's" in line for line in own) == (task == "explanation")

@@ -17,7 +17,7 @@ from llm4rec_cli.models.p5.config import EvaluationPrompts
 from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.prompts import Answer, Field
 from llm4rec_cli.results.settings import Settings
-from llm4rec_cli.training import trained
+from llm4rec_cli.run import choose
 from tests.support.builders import tiny_dataset
 from tests.support.driver import compose, python, spec_of
 
@@ -562,7 +562,7 @@ def test_a_run_matches_only_the_prompts_that_it_was_trained_with():
     key = "prompt/p5@model.prompts"
     typed = (["model=p5"], ["model=p5", "seed=1"], ["model=p5", hydra_override("prompt=[p5/rating]")])
     stored, same, other = (Settings.of(spec_of(*overrides).config) for overrides in typed)
-    assert [trained._matches(key, config, {}, stored, {}) for config in (same, other)] == [True, False]
+    assert [choose._matches(key, config, {}, stored, {}) for config in (same, other)] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from llm4rec_cli.models.baselines import usual_feature
 from llm4rec_cli.models.baselines.config import UsualFeatureConfig
 from llm4rec_cli.models.baselines.usual_feature import most_typical
 from llm4rec_cli.models.shared.usual_features import usual_feature_rows
-from llm4rec_cli.runs import stages
-from llm4rec_cli.training.run import run_floors
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.execute import run_floors
 from tests.models.p5_data import shop
 from tests.support.builders import tiny_dataset
 from tests.support.driver import spec_of

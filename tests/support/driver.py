@@ -17,7 +17,7 @@ from llm4rec_cli import cli
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose as hydra_compose
 from llm4rec_cli.config.schema import Precision
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.job import Job
 
 # A small model with weights and without floors. (`task.floors` and `paths` do not enter the address.)
 TINY = (
@@ -86,9 +86,9 @@ def resolved(*overrides: str) -> Any:
     return config
 
 
-def spec_of(*overrides: str, command: str = "train") -> RunSpec:
+def spec_of(*overrides: str, command: str = "train") -> Job:
     """Return the run spec of these overrides, unchecked."""
-    return RunSpec.resolve_unchecked(hydra_compose(overrides), command)
+    return Job.unchecked(hydra_compose(overrides), command)
 
 
 def python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:

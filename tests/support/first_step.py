@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from llm4rec_cli.training import fit
+from llm4rec_cli.run import fit
 
 Step = dict[str, Any]
 

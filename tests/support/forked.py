@@ -19,7 +19,7 @@ from pathlib import Path
 from llm4rec_cli import cli
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["llm4rec_cli.training.fit", "llm4rec_cli.launch", "llm4rec_cli.commands.train"])
+CONTEXT.set_forkserver_preload(["llm4rec_cli.run.fit", "llm4rec_cli.launch", "llm4rec_cli.commands.train"])
 OUT, ERRORS = "process-{}.out", "process-{}.errors"
 
 

@@ -17,6 +17,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,8 +28,8 @@ import torch
 
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.llm import weights as llm_weights
-from llm4rec_cli.runs.identity import address_of
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.identity import ReadWeights
+from llm4rec_cli.run.job import Job
 from llm4rec_cli.text import weights as text_weights
 from tests.support import ranges
 from tests.support.driver import spec_of
@@ -152,13 +153,15 @@ def stand_ins() -> Iterator[None]:
 def addresses(*typed: str) -> dict[str, tuple[str, str]]:
     """Return model -> (hash, variant) of this experiment and its floors, with stand-ins for data and weights."""
     spec = spec_of(*typed)
-    floors = [spec.for_floor(name) for name in spec.task.floors if name != spec.model.name]
+    floors = [spec.floor(name) for name in spec.task.floors if name != spec.model.name]
     dataset: Any = SimpleNamespace(fingerprint="data", manifest={"tokens": {"sha256": "tokens"}})
     with stand_ins():
         return {run.model.name: _address(run, dataset) for run in (spec, *floors)}
 
 
-def _address(spec: RunSpec, dataset: Any) -> tuple[str, str]:
-    initial_run = spec.model.init_setting and getattr(spec.model, spec.model.init_setting)
-    address = address_of(spec, dataset, initial=("weights", "variant") if initial_run else None)
+def _address(spec: Job, dataset: Any) -> tuple[str, str]:
+    if spec.model.init_setting and getattr(spec.model, spec.model.init_setting):
+        initial: Any = SimpleNamespace(as_initial=lambda seed: ReadWeights("weights", "variant"))
+        spec = replace(spec, initial=initial)
+    address = spec.address(dataset)
     return address.config_hash, address.variant

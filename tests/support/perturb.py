@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llm4rec_cli.llm import local
-from llm4rec_cli.runs import stages
+from llm4rec_cli.run import stages
 from llm4rec_cli.text import features
 
 SIZE = float(os.environ.get("PERTURB", "0"))

@@ -2,8 +2,8 @@
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.walk import plain
-from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import rules
+from llm4rec_cli.run.job import Job
 from tests.support.driver import compose, spec_of
 from tests.support.reads import leaves, recorded
 
@@ -18,7 +18,7 @@ def test_a_read_by_the_package_counts_for_the_node_that_is_read():
 def test_a_read_of_a_dataclass_object_counts_too():
     config = spec_of().config
     with recorded() as read:
-        assert RunSpec(config, "train").device
+        assert Job(config, "train").device
         assert config.seed == 0  # read by this test, not by the package
     assert read == {("Config", "device")}
 

@@ -15,8 +15,8 @@ from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.parsing import without_reasoning
 from llm4rec_cli.llm.requests import Request
 from llm4rec_cli.llm.store import Store
-from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.human import judge_check, render
 from llm4rec_cli.studies.human.agreement import BEST_SCORE, Scale
 from llm4rec_cli.studies.human.score import judged
@@ -45,7 +45,7 @@ SCALE_QUESTIONS = {
 }
 
 
-def judge(spec: RunSpec, folder: Path, check: bool = False) -> None:
+def judge(spec: Job, folder: Path, check: bool = False) -> None:
     """Judge each example of an exported folder, and write judge-NAME-HASH.csv there, one per chat model and settings.
 
     Args:

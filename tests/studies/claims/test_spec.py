@@ -12,7 +12,7 @@ from llm4rec_cli.config import compose as composing
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.paired import Margin
-from llm4rec_cli.runs import rules
+from llm4rec_cli.run import rules
 from llm4rec_cli.studies.claims.spec import Rule, shipped_claims
 from llm4rec_cli.tasks import base as tasks
 from tests.studies.claims import examples

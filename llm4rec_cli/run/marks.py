@@ -15,6 +15,7 @@ from llm4rec_cli import processes
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import declarations_with
+from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import (
     Backend,
@@ -42,12 +43,11 @@ from llm4rec_cli.labels import (
 )
 from llm4rec_cli.llm.memorisation import Score
 from llm4rec_cli.results.result import Imported, InitFrom, Result, Tuning
-from llm4rec_cli.runs.identity import depends_on_chat_model, identity_of
-from llm4rec_cli.runs.spec import resolved_config
+from llm4rec_cli.run.catalog import cache_folder
+from llm4rec_cli.run.identity import depends_on_chat_model, identity_of
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
-    from llm4rec_cli.runs.spec import RunSpec
 
 MEMORISED = (
     "the chat model may have read these very data in its training: a high number can be memory (llm4rec inspect "
@@ -55,15 +55,15 @@ MEMORISED = (
 )
 
 
-def labels(spec: RunSpec, dataset: RecDataset, n_examples: int) -> list[str]:
+def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
     """Return the labels of a run on this number of examples."""
-    config, manifest = spec.config, dataset.manifest
+    manifest = dataset.manifest
     conditions = {
         "synthetic": manifest["synthetic"],
         "no-timestamps": manifest["users_without_times"] and not manifest["synthetic"],
         "extracted-explanations": "explanations" in manifest and config.task.written is Written.explanation,
         "subset": config.dataset.part_of is not None or config.task.max_examples == n_examples,
-        **(_chat_model_labels(spec, dataset) if depends_on_chat_model(config) else {}),
+        **(_chat_model_labels(config, dataset) if depends_on_chat_model(config) else {}),
         "temporal-split": config.dataset.split is SplitRule.temporal,
         "leaky": config.dataset.split is SplitRule.p5_reviews,
         "transfer": config.dataset.split is SplitRule.transfer,
@@ -73,21 +73,21 @@ def labels(spec: RunSpec, dataset: RecDataset, n_examples: int) -> list[str]:
         "empty-history-skipped": config.dataset.empty_history is EmptyHistory.skip,
         f"{CONTROL}{config.dataset.control.name}": config.dataset.control is not Control.none,
     }
-    return [*spec.model.labels(config.task.name), *(label for label, applies in conditions.items() if applies)]
+    return [*config.model.labels(config.task.name), *(label for label, applies in conditions.items() if applies)]
 
 
-def _chat_model_labels(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
+def _chat_model_labels(config: Config, dataset: RecDataset) -> dict[str, bool]:
     """Return the labels of results that depend on a chat model, which may have seen the data in its training.
 
     The papers' chat model of 2023 is no longer available, so every model is a substitute."""
     return {
-        "substitute-llm": spec.model.uses_llm,
-        "llm-tokens": not spec.model.uses_llm,
+        "substitute-llm": config.model.uses_llm,
+        "llm-tokens": not config.model.uses_llm,
         MAY_BE_MEMORISED: not dataset.manifest["synthetic"],
     }
 
 
-def selected_masked(spec: RunSpec, trained_masked: bool | None, chosen: Mapping[str, Any] | None) -> dict[str, bool]:
+def selected_masked(config: Config, trained_masked: bool | None, chosen: Mapping[str, Any] | None) -> dict[str, bool]:
     """Return what validation chose by rankings of the catalogue -> whether items of the history were left out.
 
     `settings` were chosen by a search, `epoch` by early stopping, others by the model itself. The label
@@ -97,11 +97,10 @@ def selected_masked(spec: RunSpec, trained_masked: bool | None, chosen: Mapping[
         trained_masked: whether training was validated under the mask; None if it was not by a ranking.
         chosen: settings that the model chose when it was built, -> value.
     """
-    config = spec.config
     result = {}
     if config.tuning is not None and config.tuning.mask_history is not None:
         result["settings"] = config.tuning.mask_history
-    if spec.model.trainable and config.trainer.keep is Keep.best and trained_masked is not None:
+    if config.model.trainable and config.trainer.keep is Keep.best and trained_masked is not None:
         result["epoch"] = trained_masked
     if config.task.ranks_catalogue:
         result |= dict.fromkeys(chosen or (), config.task.mask_history)
@@ -115,9 +114,9 @@ def selection_labels(task: TaskConfig, selected: Mapping[str, bool]) -> list[str
     return [SELECTED_UNMASKED if task.mask_history else SELECTED_MASKED]
 
 
-def memorisation(spec: RunSpec, dataset: RecDataset) -> Mapping[str, Score] | None:
+def memorisation(config: Config, dataset: RecDataset) -> Mapping[str, Score] | None:
     """Return what `inspect memorisation` measured of this chat model on this dataset, by probe; None without."""
-    path = _memorisation_file(spec, dataset)
+    path = _memorisation_file(config, dataset)
     return msgspec.json.decode(path.read_bytes(), type=dict[str, Score]) if path.exists() else None
 
 
@@ -135,15 +134,15 @@ def memorisation_warning(scores: Mapping[str, Score] | None) -> str:
     )
 
 
-def save_memorisation(spec: RunSpec, dataset: RecDataset, scores: Mapping[str, Score]) -> bool:
+def save_memorisation(config: Config, dataset: RecDataset, scores: Mapping[str, Score]) -> bool:
     """Keep the scores of this chat model on this dataset for its runs; False if those of more records are kept.
 
     Scores of a version without made-up records are replaced.
     """
-    known = memorisation(spec, dataset) or {}
+    known = memorisation(config, dataset) or {}
     if known.keys() == scores.keys() and all(_tells_more(known[probe], scores[probe]) for probe in scores):
         return False
-    path = _memorisation_file(spec, dataset)
+    path = _memorisation_file(config, dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, msgspec.to_builtins(scores))
     return True
@@ -154,49 +153,49 @@ def _tells_more(score: Score, other: Score) -> bool:
     return score.n > other.n and (score.made_up is not None or other.made_up is None)
 
 
-def _memorisation_file(spec: RunSpec, dataset: RecDataset) -> Path:
+def _memorisation_file(config: Config, dataset: RecDataset) -> Path:
     """Return the file of the scores; an endpoint's name for a model says nothing about another's."""
-    server = f" {spec.llm.base_url}" if spec.llm.backend is Backend.openai else ""
-    key = hashlib.sha256(f"{dataset.fingerprint} {identity_of(spec.llm)}{server}".encode()).hexdigest()[:24]
-    return spec.cache / "llm" / "memorisation" / f"{key}.json"
+    server = f" {config.llm.base_url}" if config.llm.backend is Backend.openai else ""
+    key = hashlib.sha256(f"{dataset.fingerprint} {identity_of(config.llm)}{server}".encode()).hexdigest()[:24]
+    return cache_folder(config.paths.cache) / "llm" / "memorisation" / f"{key}.json"
 
 
-def paper_method(spec: RunSpec) -> dict[str, str]:
+def paper_method(config: Config) -> dict[str, str]:
     """Return the facts that match a run with published results: `ModelConfig.paper_method`, and the chat model."""
-    chat = {"chat model": Path(spec.llm.model).name} if spec.model.uses_llm else {}
-    return {**spec.model.paper_method(spec.task.name), **chat}
+    chat = {"chat model": Path(config.llm.model).name} if config.model.uses_llm else {}
+    return {**config.model.paper_method(config.task.name), **chat}
 
 
-def deviations(spec: RunSpec, trained_task: str) -> list[str]:
+def deviations(config: Config, trained_task: str) -> list[str]:
     """Return the deviations of a run from its paper: of the model, the trainer, and those the experiment lists.
 
     Args:
         trained_task: the task that the weights were trained on.
     """
-    sentences = [*spec.model.deviations(trained_task), *spec.model.task_deviations(spec.task)]
-    if spec.model.trainable and spec.config.trainer.precision is Precision.bf16:
+    sentences = [*config.model.deviations(trained_task), *config.model.task_deviations(config.task)]
+    if config.model.trainable and config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
-    if spec.config.dataset.text is TextRecipe.enriched and spec.model.needs_text:
-        sentences.append(f"item texts end with tokens that {Path(spec.llm.model).name} wrote")
-    return [*sentences, *other_settings(spec), *spec.config.deviations]
+    if config.dataset.text is TextRecipe.enriched and config.model.needs_text:
+        sentences.append(f"item texts end with tokens that {Path(config.llm.model).name} wrote")
+    return [*sentences, *other_settings(config), *config.deviations]
 
 
-def imported_deviations(spec: RunSpec, imported: Imported) -> list[str]:
+def imported_deviations(config: Config, imported: Imported) -> list[str]:
     """Return the deviations of weights that were not trained here: where they come from, and those of the model."""
     source = f"{imported.file} (sha256 {imported.sha256[:12]}), which {imported.code} writes"
-    of_model = [*spec.model.imported_deviations(), *spec.model.task_deviations(spec.task)]
+    of_model = [*config.model.imported_deviations(), *config.model.task_deviations(config.task)]
     return [f"weights imported, not trained here: {source}", *of_model]
 
 
-def other_settings(spec: RunSpec) -> list[str]:
+def other_settings(config: Config) -> list[str]:
     """Return one sentence with the settings of model and training that differ from the paper's experiment.
 
     Prompts and templates are compared by their names elsewhere, and weights by the last part of their name.
     """
-    experiment = spec.model.paper_experiment(spec.task)
+    experiment = config.model.paper_experiment(config.task)
     if experiment is None:
         return []
-    ours, theirs = _fitted_settings(spec.config), _settings_of_paper(experiment)
+    ours, theirs = _fitted_settings(config), _settings_of_paper(experiment)
     differences = [
         f"{key.removeprefix('model.')}={value} ({theirs[key]})"
         for key, value in ours.items()
@@ -241,22 +240,22 @@ def init_from(run: Result) -> InitFrom:
     )
 
 
-def floor_labels(spec: RunSpec, metrics: Mapping[str, float], floors: Sequence[Result]) -> list[str]:
+def floor_labels(config: Config, metrics: Mapping[str, float], floors: Sequence[Result]) -> list[str]:
     """Return `floor-not-beaten` for a model that is not a floor if some floor is at least as good."""
-    if spec.model.floor:
+    if config.model.floor:
         return []
-    metric = spec.task.selection
+    metric = config.task.selection
     sign = direction(metric)
     beaten = all(sign * metrics[metric] > sign * floor.metrics[metric] for floor in floors)
     return [] if beaten else [FLOOR_NOT_BEATEN]
 
 
-def update_finished(run: Result, spec: RunSpec, dataset: RecDataset, floors: Sequence[Result]) -> Result:
+def update_finished(run: Result, config: Config, dataset: RecDataset, floors: Sequence[Result]) -> Result:
     """Return a finished run with what was measured since: that it is not better than a floor that it was
     first run without, and what its chat model knows of the data by heart."""
-    missing = [label for label in floor_labels(spec, run.metrics, floors) if label not in run.labels]
+    missing = [label for label in floor_labels(config, run.metrics, floors) if label not in run.labels]
     updated = replace(run, labels=[*run.labels, *missing])
-    if MAY_BE_MEMORISED in run.labels and (scores := memorisation(spec, dataset)):
+    if MAY_BE_MEMORISED in run.labels and (scores := memorisation(config, dataset)):
         earlier = memorisation_warning(run.memorisation)
         warnings = [warning for warning in run.warnings if warning != earlier]
         updated = replace(updated, memorisation=scores, warnings=[*warnings, memorisation_warning(scores)])

@@ -25,11 +25,11 @@ from llm4rec_cli.config.walk import plain
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
 from llm4rec_cli.results.result import CONFIG, LOCK, PREDICTIONS, STATUS, Result
-from llm4rec_cli.runs.catalog import read_json
-from llm4rec_cli.runs.identity import Address, code_identity
+from llm4rec_cli.run.catalog import read_json
+from llm4rec_cli.run.identity import Address, code_identity
 
 if TYPE_CHECKING:
-    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.run.job import Job
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,20 @@ PACKAGES = ("llm4rec", "torch", "transformers", "accelerate", "numpy", "pandas",
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `done`, or `skipped` because a finished run exists."""
+    """How a job ended: `done`, or `skipped` because a finished run exists.
+
+    Attributes:
+        results: of the floors of a run, and of the run itself.
+    """
 
     status: str
     folder: Path
+    results: tuple[Result, ...] = ()
+
+    @property
+    def result(self) -> Result:
+        """The result of the run itself."""
+        return self.results[-1]
 
 
 @contextmanager
@@ -61,7 +71,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(address: Address, spec: RunSpec) -> Iterator[Path]:
+def recorded(address: Address, job: Job) -> Iterator[Path]:
     """Keep status.json up to date during a run: at the end `done`, or `failed` with the error; a killed run stays
     `running`.
 
@@ -71,21 +81,21 @@ def recorded(address: Address, spec: RunSpec) -> Iterator[Path]:
     if not processes.is_first():
         yield folder
         return
-    if spec.config.force:
+    if job.config.force:
         _clear(folder)
-    elif _has_other_code(folder, spec.model.name):
-        log.info("the code of model %s has changed since this run began: force=true starts it anew", spec.model.name)
+    elif _has_other_code(folder, job.model.name):
+        log.info("the code of model %s has changed since this run began: force=true starts it anew", job.model.name)
     status = {
         "status": "running",
         "error": None,
         "pid": os.getpid(),
-        "command": spec.command,
-        "overrides": spec.overrides,
-        "choices": dict(spec.choices),
+        "command": job.command,
+        "overrides": job.overrides,
+        "choices": dict(job.choices),
     }
     write_json(folder / STATUS, status)
-    write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(spec.config))))
-    write_json(folder / ENVIRONMENT, _environment(spec.model.name))
+    write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(job.config))))
+    write_json(folder / ENVIRONMENT, _environment(job.model.name))
     with _logged(folder / "run.log"):
         try:
             yield folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llm4rec_cli.config.schema import ModelConfig
 from llm4rec_cli.errors import DataError, listed, raise_first
 from llm4rec_cli.models.base import published_mapping
-from llm4rec_cli.training import torch_file
+from llm4rec_cli.run import torch_file
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,7 +21,7 @@ from llm4rec_cli.models.p5.model import prompt_texts
 from llm4rec_cli.models.p5.vocabulary import load_tokenizer
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import published as published_unisrec
-from llm4rec_cli.training.imported import read_weights
+from llm4rec_cli.run.imported import read_weights
 from tests.models import p5_data, prompt4nr_data
 from tests.models.published_unisrec import PublishedUniSRec
 from tests.models.test_unisrec import DATASET, SETTINGS, SPLIT, TEXT_SIZE

@@ -5,7 +5,7 @@ import pytest
 
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import sha256
-from llm4rec_cli.training import checkpoints
+from llm4rec_cli.run import checkpoints
 
 
 def saved(root, step, score=0.0):

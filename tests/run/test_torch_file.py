@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.training import torch_file
+from llm4rec_cli.run import torch_file
 
 WEIGHT = torch.arange(12.0).view(3, 4)
 RECORD = bytes(16)  # four numbers of float32

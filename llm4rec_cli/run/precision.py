@@ -8,35 +8,31 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llm4rec_cli import arithmetic, processes
 from llm4rec_cli.config import walk
-from llm4rec_cli.config.schema import Backend, LLMConfig, Precision, Work
+from llm4rec_cli.config.schema import Backend, Config, LLMConfig, Precision, Work
 from llm4rec_cli.config.walk import Setting
 from llm4rec_cli.files import write_json
-from llm4rec_cli.runs.identity import depends_on_chat_model
-
-if TYPE_CHECKING:
-    from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.identity import depends_on_chat_model
+from llm4rec_cli.run.job import Job
 
 log = logging.getLogger(__name__)
 
 ARITHMETIC = "arithmetic.json"  # file of a run folder
 
 
-def resolve_precision(spec: RunSpec, folder: Path | None = None, source: Path | None = None) -> RunSpec:
-    """Return the spec with each precision `auto` that this run reads resolved to fp32 or bf16.
+def settled(job: Job, folder: Path | None = None) -> Job:
+    """Return the job with each precision `auto` that it reads resolved to fp32 or bf16.
 
-    A resumed run keeps its precision, also on another machine.
+    A resumed run keeps its precision, also on another machine, and an evaluation has that of its training.
 
     Args:
         folder: the run folder where arithmetic.json is written.
-        source: the run folder from which recorded precisions are read; None = `folder`.
     """
-    config = deepcopy(spec.config)
-    settings = list(_precisions_read(config, spec))
-    recorded_in = source or folder
+    config = deepcopy(job.config)
+    settings = list(_precisions_read(config))
+    recorded_in = job.evaluated.folder if job.evaluated else folder
 
     def choose() -> dict[str, str]:
         path = recorded_in / ARITHMETIC if recorded_in else None
@@ -44,7 +40,7 @@ def resolve_precision(spec: RunSpec, folder: Path | None = None, source: Path | 
         chosen = {}
         for key, _, declared, precision in settings:
             previous = recorded.get(key) if precision is Precision.auto else None
-            chosen[key] = previous or _resolve(spec, precision, declared.metadata["work"]).name
+            chosen[key] = previous or _resolve(job, precision, declared.metadata["work"]).name
         if folder and chosen:
             write_json(folder / ARITHMETIC, chosen)
         return chosen
@@ -54,39 +50,39 @@ def resolve_precision(spec: RunSpec, folder: Path | None = None, source: Path | 
         setattr(holder, declared.name, Precision[chosen[key]])
     if chosen and folder:
         log.info("arithmetic: %s", "  ".join(f"{key}={name}" for key, name in chosen.items()))
-    return replace(spec, config=config)
+    return replace(job, config=config)
 
 
-def precision_settings(spec: RunSpec) -> dict[str, str]:
+def precision_settings(config: Config) -> dict[str, str]:
     """Return the precisions that a run reads, by config key."""
-    return {setting.key: setting.value.name for setting in _precisions_read(spec.config, spec)}
+    return {setting.key: setting.value.name for setting in _precisions_read(config)}
 
 
-def llm_for_answers(spec: RunSpec) -> LLMConfig:
+def llm_for_answers(job: Job) -> LLMConfig:
     """Return `llm` for generating answers: for a local model, precision `auto` becomes the faster one."""
-    if spec.llm.backend is Backend.openai:
-        return spec.llm
-    return replace(spec.llm, precision=_resolve(spec, spec.llm.precision, Work.answering))
+    if job.llm.backend is Backend.openai:
+        return job.llm
+    return replace(job.llm, precision=_resolve(job, job.llm.precision, Work.answering))
 
 
-def _precisions_read(config: object, spec: RunSpec) -> Iterator[Setting]:
+def _precisions_read(config: Config) -> Iterator[Setting]:
     """Yield the precision settings of the work that this run does."""
-    unused = {f"model.{key}" for key in spec.model.unused_settings(spec.task)}
+    unused = {f"model.{key}" for key in config.model.unused_settings(config.task)}
     for setting in walk.settings(config):
         if "work" not in setting.field.metadata or setting.key in unused:
             continue
-        if setting.key == "trainer.precision" and not spec.model.trainable:
+        if setting.key == "trainer.precision" and not config.model.trainable:
             continue
         if setting.key == "llm.precision" and (
-            spec.llm.backend is Backend.openai or not depends_on_chat_model(spec.config)
+            config.llm.backend is Backend.openai or not depends_on_chat_model(config)
         ):
             continue
         yield setting
 
 
-def _resolve(spec: RunSpec, precision: Precision, work: Work) -> Precision:
+def _resolve(job: Job, precision: Precision, work: Work) -> Precision:
     """Return `precision`, with `auto` resolved to the faster one on the device."""
     if precision is not Precision.auto:
         return precision
-    work = spec.model.llm_workload() if work is Work.answering else work
-    return arithmetic.fastest(work, spec.device, spec.cache)
+    work = job.model.llm_workload() if work is Work.answering else work
+    return arithmetic.fastest(work, job.device, job.cache)

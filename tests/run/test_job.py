@@ -1,12 +1,16 @@
-"""RunSpec: settings without effect, floors, and independence of specs."""
+"""Jobs: settings without effect, floors, and independence of jobs."""
 
 import pytest
 
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
-from llm4rec_cli.errors import UsageError
-from llm4rec_cli.runs import rules
+from llm4rec_cli.errors import UsageError, raise_first
+from llm4rec_cli.run import rules
 from tests.support.driver import spec_of
+
+
+def check(job):
+    raise_first(rules.problems_of_job(job.config, job.typed, job.command))
 
 
 def test_references_to_a_setting_without_effect_get_its_neutral_value():
@@ -26,7 +30,7 @@ def test_seen_items_are_not_zeroed_where_zero_is_the_highest_score(model):
 
 
 def test_a_floor_of_an_experiment_is_the_floor_run_by_itself():
-    floor = spec_of("model=sasrec", "task=sequential", "task.mask_history=true").for_floor("transition_text")
+    floor = spec_of("model=sasrec", "task=sequential", "task.mask_history=true").floor("transition_text")
     alone = spec_of("model=transition_text", "task=sequential", "task.mask_history=true", "trainer=default")
     assert floor.config.model == alone.config.model
     assert floor.command == "train"
@@ -36,9 +40,9 @@ def test_overrides_of_prompts_and_chat_models_are_not_those_of_a_floor():
     spec = spec_of(
         "model=p5", hydra_override("prompt=[p5/sequential]"), "task=sequential", "llm.temperature=0.5", "seed=1"
     )
-    floor = spec.for_floor("popularity")
+    floor = spec.floor("popularity")
     assert floor.overrides == ["task=sequential", "seed=1", "model=popularity"]
-    enriched = spec_of("model=sasrec", "dataset.text=enriched", "llm.temperature=0.5").for_floor("transition_text")
+    enriched = spec_of("model=sasrec", "dataset.text=enriched", "llm.temperature=0.5").floor("transition_text")
     assert "llm.temperature=0.5" in enriched.overrides
 
 
@@ -69,18 +73,18 @@ def test_weights_in_a_folder_are_named_from_any_working_directory(tmp_path, monk
 
 def test_a_training_takes_no_trained_run():
     with pytest.raises(UsageError, match="run=PATH names a trained run, and train makes one"):
-        rules.check(spec_of("model=sasrec", "run=outputs/x"))
-    rules.check(spec_of("model=sasrec", "run=outputs/x", command="eval"))
+        check(spec_of("model=sasrec", "run=outputs/x"))
+    check(spec_of("model=sasrec", "run=outputs/x", command="eval"))
 
 
 def test_a_training_for_all_tasks_takes_typed_settings_of_tasks_only_if_each_task_does():
     overrides = ["model=p5", "task=all", "task.max_examples=20", "task.floors=[]", "task.mask_history=true"]
-    rules.check(spec_of(*overrides))
+    check(spec_of(*overrides))
     for command in ("train", "eval"):
         with pytest.raises(UsageError, match="is of one task, and task=all has several") as refused:
-            rules.check(spec_of(*overrides, "task.cutoffs=[1,5]", command=command))
+            check(spec_of(*overrides, "task.cutoffs=[1,5]", command=command))
         assert refused.value.remedy.endswith("llm4rec eval task=sequential task.cutoffs=[1,5]")
-    rules.check(spec_of("model=p5", "task=sequential", "task.cutoffs=[1,10]"))
+    check(spec_of("model=p5", "task=sequential", "task.cutoffs=[1,10]"))
 
 
 def test_an_experiment_may_set_any_setting_of_a_training_for_all_tasks(tmp_path, monkeypatch):
@@ -88,13 +92,13 @@ def test_an_experiment_may_set_any_setting_of_a_training_for_all_tasks(tmp_path,
     file.parent.mkdir(parents=True)
     file.write_text("# @package _global_\ndefaults: [p5/demo, _self_]\ntask: {cutoffs: [1, 5]}\n")
     monkeypatch.chdir(tmp_path)
-    rules.check(spec_of("+experiment=mine"))
+    check(spec_of("+experiment=mine"))
 
 
 def test_two_specs_in_one_process_are_independent():
     first = spec_of("model=unisrec", "seed=1")
     second = spec_of("model=p5", "task=rating", "seed=2")
-    assert (first.for_floor("random").config.seed, second.for_floor("mean").config.seed) == (1, 2)
+    assert (first.floor("random").config.seed, second.floor("mean").config.seed) == (1, 2)
     assert first.config == spec_of("model=unisrec", "seed=1").config
     assert compose(["model=unisrec", "seed=1"]).typed == ("model=unisrec", "seed=1")
 

@@ -16,13 +16,13 @@ from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import sha256, write_atomic, write_json
 from llm4rec_cli.results.result import read_result, result_of
 from llm4rec_cli.results.results import Results
-from llm4rec_cli.runs.folder import locked, peak_rss_mb, recorded, write_results
-from llm4rec_cli.runs.identity import Address
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.folder import locked, peak_rss_mb, recorded, write_results
+from llm4rec_cli.run.identity import Address
+from llm4rec_cli.run.job import Job
 from tests.results.finished_runs import run
 from tests.support.driver import read, spec_of
 
-SPEC = RunSpec(spec_of("seed=0").config, "train", ("seed=0",), {"model": "sasrec"})
+SPEC = Job(spec_of("seed=0").config, "train", ("seed=0",), {"model": "sasrec"})
 METRICS = {"metrics": {"ndcg@10": 0.5, "coverage@10": 1.0}, "intervals": {"ndcg@10": [0.4, 0.6]}}
 ROWS = pd.DataFrame({"user_id": ["u"], "n_better": [0]})
 
@@ -109,11 +109,11 @@ HOLDS = """
 import sys, time
 from pathlib import Path
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.runs.identity import Address
-from llm4rec_cli.runs.folder import locked, recorded
-from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.run.identity import Address
+from llm4rec_cli.run.folder import locked, recorded
+from llm4rec_cli.run.job import Job
 where = Address(Path(sys.argv[1]), "abc", "v")
-with locked(where.folder), recorded(where, RunSpec.resolve_unchecked(compose([]), "train")):
+with locked(where.folder), recorded(where, Job.unchecked(compose([]), "train")):
     print("holds", flush=True)
     sys.stdin.readline()
     (where.folder / "left").touch()
@@ -137,7 +137,7 @@ def test_a_second_process_waits_until_the_first_is_done(where, other):
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from llm4rec_cli.runs.folder import locked\n"
+            "import sys; from pathlib import Path; from llm4rec_cli.run.folder import locked\n"
             "with locked(Path(sys.argv[1])): print((Path(sys.argv[1]) / 'left').exists())",
             str(where.folder),
         ],

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm4rec_cli.config import registry, walk
 from llm4rec_cli.config.keys import declarations_with
@@ -17,9 +17,20 @@ from llm4rec_cli.files import sha256
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
-    from llm4rec_cli.runs.spec import RunSpec
 
 RESULTS_VERSION = 4  # raised when a change moves numbers, as listed in the CHANGELOG
+
+
+class ReadWeights(NamedTuple):
+    """What an address says of a run whose weights are read.
+
+    Attributes:
+        identity: of the weights.
+        variant: of the run that trained them.
+    """
+
+    identity: str
+    variant: str
 
 
 @dataclass(frozen=True)
@@ -37,37 +48,13 @@ class Address:
     variant: str
 
 
-def address_of(
-    spec: RunSpec,
-    dataset: RecDataset,
-    trained: tuple[str, str] | None = None,
-    initial: tuple[str, str] | None = None,
-) -> Address:
-    """Return the address of a run.
-
-    Args:
-        dataset: prepared.
-        trained: of an evaluation: identity of the evaluated weights, and variant of their training run.
-        initial: of a training: identity of the weights it starts from, and variant of their training run.
-    """
-    return address(
-        spec.config,
-        dataset.fingerprint,
-        weights={setting: identity for setting, (_, identity) in pretrained_weights(spec.model).items()},
-        trained=trained,
-        file=None if trained else model_files_identity(spec.model),
-        initial=initial,
-        llm=None if trained else chat_model_identity(spec.config, dataset),
-    )
-
-
 def address(
     config: Config,
     fingerprint: str,
     weights: Mapping[str, str] | None = None,
-    trained: tuple[str, str] | None = None,
+    trained: ReadWeights | None = None,
     file: str | None = None,
-    initial: tuple[str, str] | None = None,
+    initial: ReadWeights | None = None,
     llm: str | None = None,
 ) -> Address:
     """Return the address of a config on a dataset; files and weights enter by content, not by path.
@@ -75,7 +62,8 @@ def address(
     Args:
         fingerprint: of the dataset.
         weights: model setting -> identity of the pretrained weights that it names.
-        trained, initial: as in `address_of`.
+        trained: of an evaluation: the weights that are evaluated.
+        initial: of a training: the weights that it starts from.
         file: identity of the files that the model is read from, if any.
         llm: identity of the chat model that answers or has enriched the items, and of the tokens that it wrote.
     """

@@ -7,7 +7,7 @@ import pytest
 
 from llm4rec_cli.config import registry
 from llm4rec_cli.models.baselines.config import PopularityConfig
-from llm4rec_cli.runs.identity import address, code_identity
+from llm4rec_cli.run.identity import address, code_identity
 from tests.support.driver import spec_of
 
 

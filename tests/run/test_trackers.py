@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm4rec_cli.training import trackers
+from llm4rec_cli.run import trackers
 from tests.results.finished_runs import run
 from tests.support.closed_network.sitecustomize import close
 from tests.support.driver import TINY

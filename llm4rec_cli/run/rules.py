@@ -21,45 +21,33 @@ from llm4rec_cli.config.schema import (
     TaskConfig,
     Written,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, raise_first
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.llm import enrichment
-from llm4rec_cli.runs.identity import depends_on_chat_model
+from llm4rec_cli.run.identity import depends_on_chat_model
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
-    from llm4rec_cli.runs.spec import RunSpec
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def check(spec: RunSpec) -> None:
-    """Raise the first problem of a run.
-
-    Raises:
-        UsageError: the first of `problems`, a typed setting without effect, or a device that this machine lacks.
-    """
-    raise_first(problems(spec.config))
-    raise_first(_problems_of_overrides(spec))
-    if spec.config.device not in ("auto", "cpu"):
-        _ = spec.device  # imports torch, as nothing else here does
-
-
-def _problems_of_overrides(spec: RunSpec) -> Iterator[UsageError]:
-    """Yield typed settings of the model or of one task that have no effect under this one, and `run` where a run is
-    made."""
-    for setting, reader in spec.model.unused_settings(spec.task).items():
-        for typed in spec.typed:
-            if f"{key_typed(typed)}.".startswith(f"model.{setting}."):
-                yield UsageError(f"{typed} is only read with {reader}", f"use {reader}, or leave it out")
-    for typed in spec.typed if spec.task.question is Question.all else ():
-        key = key_typed(typed)
+def problems_of_job(config: Config, typed: Sequence[str], command: str) -> Iterator[Llm4RecError]:
+    """Yield the problems with a config, typed settings of the model or of one task that have no effect under this one,
+    and `run` where a run is made."""
+    yield from problems(config)
+    for setting, reader in config.model.unused_settings(config.task).items():
+        for override in typed:
+            if f"{key_typed(override)}.".startswith(f"model.{setting}."):
+                yield UsageError(f"{override} is only read with {reader}", f"use {reader}, or leave it out")
+    for override in typed if config.task.question is Question.all else ():
+        key = key_typed(override)
         if is_of_one_task(key):
             yield UsageError(
-                f"{key} is of one task, and task={spec.task.name} has several",
-                f"leave it out, and evaluate each task with its own: llm4rec eval task=sequential {typed}",
+                f"{key} is of one task, and task={config.task.name} has several",
+                f"leave it out, and evaluate each task with its own: llm4rec eval task=sequential {override}",
             )
-    if spec.command == "train" and spec.config.run is not None:
+    if command == "train" and config.run is not None:
         yield UsageError("run=PATH names a trained run, and train makes one", "llm4rec eval run=PATH; or leave it out")
 
 
@@ -161,15 +149,15 @@ def _problems_of_trackers(names: Sequence[str]) -> Iterator[UsageError]:
             yield UsageError(f"tracker '{tracker}' is not installed", f"installed: {', '.join(installed) or 'none'}")
 
 
-def problems_with_dataset(spec: RunSpec, dataset: RecDataset) -> Iterator[Llm4RecError]:
+def problems_with_dataset(config: Config, dataset: RecDataset) -> Iterator[Llm4RecError]:
     """Yield the problems of a model and task with the prepared dataset."""
-    if spec.model.needs_text and not any(dataset.texts):
+    if config.model.needs_text and not any(dataset.texts):
         yield DataError(
-            f"model '{spec.model.name}' needs item text, and dataset '{spec.config.dataset.name}' has none",
+            f"model '{config.model.name}' needs item text, and dataset '{config.dataset.name}' has none",
             "choose a dataset with titles, or a model that uses ids: llm4rec list models",
         )
-    yield from spec.model.problems_with_dataset(spec.task, dataset)
-    yield from tasks.problems_with_dataset(spec.task, dataset)
+    yield from config.model.problems_with_dataset(config.task, dataset)
+    yield from tasks.problems_with_dataset(config.task, dataset)
 
 
 def _problems_of_impressions(config: Config) -> Iterator[UsageError]:

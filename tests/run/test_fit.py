@@ -12,9 +12,9 @@ from llm4rec_cli import progress
 from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.files import write_json
-from llm4rec_cli.training import checkpoints
-from llm4rec_cli.training import fit as fit_module
-from llm4rec_cli.training.fit import fit, load_best
+from llm4rec_cli.run import checkpoints
+from llm4rec_cli.run import fit as fit_module
+from llm4rec_cli.run.fit import fit, load_best
 
 pytestmark = pytest.mark.numeric
 

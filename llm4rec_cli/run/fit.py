@@ -30,8 +30,8 @@ from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.files import flush, write_text
 from llm4rec_cli.models.base import HasParameterGroups, LogsEpochMetrics, Rows
 from llm4rec_cli.progress import Step, step
-from llm4rec_cli.training import checkpoints
-from llm4rec_cli.training.checkpoints import load_best
+from llm4rec_cli.run import checkpoints
+from llm4rec_cli.run.checkpoints import load_best
 
 log = logging.getLogger(__name__)
 

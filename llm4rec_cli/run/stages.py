@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from llm4rec_cli.capabilities import BatchAnswering, HasControls, Incomplete
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Control, Question, SeenItems, TextRecipe, Written
+from llm4rec_cli.config.schema import Control, Question, SeenItems, TextRecipe, Weights, Written
 from llm4rec_cli.errors import DataError, DryRun, RunError, raise_first
 from llm4rec_cli.evaluation.metrics import paired_metric
 from llm4rec_cli.files import write_text
@@ -26,11 +27,12 @@ from llm4rec_cli.labels import IMPORTED, MAY_BE_MEMORISED
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models import base as models
-from llm4rec_cli.results.result import AnswerCosts, Controls, Imported, InitFrom, Number, Result
-from llm4rec_cli.runs import marks, rules
-from llm4rec_cli.runs.folder import peak_rss_mb, write_results
-from llm4rec_cli.runs.identity import RESULTS_VERSION, Address, text_encoder_identity
-from llm4rec_cli.runs.precision import llm_for_answers, precision_settings, resolve_precision
+from llm4rec_cli.results.result import AnswerCosts, Controls, Imported, Result
+from llm4rec_cli.run import checkpoints, marks, rules
+from llm4rec_cli.run.folder import peak_rss_mb, write_results
+from llm4rec_cli.run.identity import RESULTS_VERSION, Address
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import llm_for_answers, precision_settings, settled
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.split import Split
     from llm4rec_cli.llm.requests import Backend as ChatBackend
-    from llm4rec_cli.runs.spec import RunSpec
+
+log = logging.getLogger(__name__)
 
 ENRICH_ROLES = (Role.data, Role.source, Role.division, Role.chat, Role.machine)  # of what item tokens depend on
 
@@ -61,7 +64,7 @@ class Clock:
 # --- load
 
 
-def load(spec: RunSpec) -> RecDataset:
+def load(job: Job) -> RecDataset:
     """Return the prepared dataset with item texts, and with `dataset.control` applied.
 
     Raises:
@@ -72,10 +75,10 @@ def load(spec: RunSpec) -> RecDataset:
     from llm4rec_cli.data.texts import with_texts
     from llm4rec_cli.data.tokens import attribute_tokens, with_tokens
 
-    config = spec.config.dataset
-    dataset = prepare(config, spec.cache)
+    config = job.config.dataset
+    dataset = prepare(config, job.cache)
     if config.text is TextRecipe.enriched:
-        dataset = _enriched(spec, dataset)
+        dataset = _enriched(job, dataset)
     if config.text is TextRecipe.attributes:
         attributes = attribute_tokens(dataset.items)
         if not any(attributes):
@@ -86,11 +89,13 @@ def load(spec: RunSpec) -> RecDataset:
         dataset = with_tokens(dataset, attributes)
     dataset = controlled_dataset(dataset, config.control, config.seed)
     dataset = with_texts(dataset, config.text)
-    raise_first(rules.problems_with_dataset(spec, dataset))
+    raise_first(rules.problems_with_dataset(job.config, dataset))
+    if job.evaluated:
+        raise_first(job.evaluated.problems_with_data(job.model, dataset))
     return dataset
 
 
-def _enriched(spec: RunSpec, dataset: RecDataset) -> RecDataset:
+def _enriched(job: Job, dataset: RecDataset) -> RecDataset:
     """Return the dataset with the stored tokens of its items, and with their cost in its manifest; no chat model is
     called.
 
@@ -101,26 +106,26 @@ def _enriched(spec: RunSpec, dataset: RecDataset) -> RecDataset:
     from llm4rec_cli.llm import completions
     from llm4rec_cli.llm.store import Store
 
-    item_requests = enrichment.item_requests(dataset, spec.config.enrichment, spec.llm, spec.config.dataset.seed)
-    with Store(completions.store_path(spec.llm, spec.cache)) as store:
-        answers = enrichment.stored_completions(item_requests, enrichment_backend(spec), store)
+    item_requests = enrichment.item_requests(dataset, job.config.enrichment, job.llm, job.config.dataset.seed)
+    with Store(completions.store_path(job.llm, job.cache)) as store:
+        answers = enrichment.stored_completions(item_requests, enrichment_backend(job), store)
         if missing := len(item_requests.requests) - len(answers):
             raise DataError(
                 f"dataset.text=enriched: {missing:,} of {len(item_requests.requests):,} item texts have no tokens by "
-                f"llm.model={spec.llm.model} in {store.path}",
-                _enrich_command(spec),
+                f"llm.model={job.llm.model} in {store.path}",
+                _enrich_command(job),
             )
     usage = completions.Usage(requests=len(answers))
     for completion in answers.values():
-        usage.add(completion, spec.llm)
-    dataset = with_tokens(dataset, enrichment.parse_tokens(item_requests, answers, spec.config.enrichment).tokens)
+        usage.add(completion, job.llm)
+    dataset = with_tokens(dataset, enrichment.parse_tokens(item_requests, answers, job.config.enrichment).tokens)
     return replace(dataset, manifest=dataset.manifest | {"enrichment": usage.describe()})
 
 
-def _enrich_command(spec: RunSpec) -> str:
+def _enrich_command(job: Job) -> str:
     """Return the command that generates the tokens, from the typed overrides."""
-    dataset = [] if spec.typed_keys & {"dataset", "experiment"} else [f"dataset={spec.config.dataset.name}"]
-    keys = [(typed, key_typed(typed)) for typed in spec.typed]
+    dataset = [] if job.typed_keys & {"dataset", "experiment"} else [f"dataset={job.config.dataset.name}"]
+    keys = [(typed, key_typed(typed)) for typed in job.typed]
     kept = [
         typed
         for typed, key in keys
@@ -130,73 +135,86 @@ def _enrich_command(spec: RunSpec) -> str:
     return " ".join(["llm4rec enrich", *dataset, *kept])
 
 
-def enrichment_backend(spec: RunSpec) -> ChatBackend:
+def enrichment_backend(job: Job) -> ChatBackend:
     """Return the backend that writes item tokens: seeded by the dataset, as all model seeds share the tokens."""
-    return chat_backend(spec, spec.config.dataset.seed)
+    return chat_backend(job, job.config.dataset.seed)
 
 
-def chat_backend(spec: RunSpec, seed: int) -> ChatBackend:
+def chat_backend(job: Job, seed: int) -> ChatBackend:
     """Return the chat model of `llm`, for generating answers."""
     from llm4rec_cli.llm import completions
 
-    return completions.build_backend(llm_for_answers(spec), spec.cache, spec.device, seed)
+    return completions.build_backend(llm_for_answers(job), job.cache, job.device, seed)
 
 
 # --- split
 
 
-def split_dataset(spec: RunSpec, dataset: RecDataset) -> Split:
+def split_dataset(job: Job, dataset: RecDataset) -> Split:
     """Return the split dataset, with its held-out items and users, and with explanations if needed."""
     from llm4rec_cli.data import split
     from llm4rec_cli.data.explanations import with_explanations
 
-    config = spec.config.dataset
+    config = job.config.dataset
     result = split.hold_out(split.split_dataset(dataset), config.cold_items, config.train_users, config.seed)
     if config.train_impressions < 1:
         result = split.keep_impressions(result, config.train_impressions, config.seed)
-    needs_explanations = spec.task.written is Written.explanation or spec.model.task_bound
+    needs_explanations = job.task.written is Written.explanation or job.model.task_bound
     if needs_explanations and "review_text" in dataset.interactions and "explanation" not in dataset.interactions:
-        return with_explanations(result, spec.cache)
+        return with_explanations(result, job.cache)
     return result
 
 
 # --- build
 
 
-def build(spec: RunSpec, split: Split, is_loaded: bool = False) -> Any:
-    """Return the model; its initial weights depend only on `seed`.
+def build(job: Job, split: Split, is_loaded: bool = False) -> Any:
+    """Return the model: with the weights of the run that the job evaluates or starts from, or with initial ones that
+    depend only on `seed`.
 
     Args:
-        spec: with its precision resolved (`resolve_precision`).
-        is_loaded: whether the weights of a run are loaded afterwards.
+        job: with its precision settled.
+        is_loaded: whether a measurement reads no weights: none need be trained before.
+
+    Raises:
+        RunError: the weights do not fit what the model is built with now.
     """
     import torch
 
     # As transformers' set_seed does; importing it takes seconds, and floors need nothing else of transformers.
-    random.seed(spec.config.seed)
-    np.random.seed(spec.config.seed)  # noqa: NPY002
-    torch.manual_seed(spec.config.seed)
+    random.seed(job.config.seed)
+    np.random.seed(job.config.seed)  # noqa: NPY002
+    torch.manual_seed(job.config.seed)
     torch.backends.cudnn.allow_tf32 = False  # else a GRU's fp32 has ten bits of mantissa on a GPU
-    if spec.task.question is Question.rank and not spec.model.task_bound:
+    if job.task.question is Question.rank and not job.model.task_bound:
         split = split.for_ranking()  # a model trained for several tasks does this itself
+    is_loaded = is_loaded or job.evaluated is not None
     context = models.Context(
-        spec.model, split, spec.config.seed, spec.cache, spec.device, spec.task.name, spec.llm, is_loaded
+        job.model, split, job.config.seed, job.cache, job.device, job.task.name, job.llm, is_loaded
     )
-    model = models.build(context)
-    return model.to(spec.device) if isinstance(model, torch.nn.Module) else model
+    model: Any = models.build(context)
+    if isinstance(model, torch.nn.Module):
+        model.to(job.device)
+    if job.evaluated:
+        raise_first(problems_of_artifacts(model, job.evaluated.folder))
+        checkpoints.load(model, job.evaluated.checkpoint)
+    if job.initial:
+        log.info("starting from the weights of %s", job.initial.folder)
+        model.initialise_from(checkpoints.weights(job.initial.checkpoint))
+    return model
 
 
-def show_requests(spec: RunSpec, split: Split) -> Usage:
+def show_requests(job: Job, split: Split) -> Usage:
     """Show what a chat model would be sent, with its controls, under `llm.dry_run`; return an estimate of it."""
-    task = tasks.module(spec.task)
-    examples = task.examples(split, spec.config.split, spec.config, spec.cache)
-    model = build(resolve_precision(spec), split)
+    task = tasks.module(job.task)
+    examples = task.examples(split, job.config.split, job.config, job.cache)
+    model = build(settled(job), split)
     with suppress(DryRun):
         model.prepare_answers(examples)
     summary = model.usage_summary()
     total = {name: summary[name] for name in Usage().describe()}
-    sample = _control_sample(spec, model, examples)
-    if sample is not None and (of_controls := model.controls_usage(sample, spec.config.dataset.seed)) is not None:
+    sample = _control_sample(job, model, examples)
+    if sample is not None and (of_controls := model.controls_usage(sample, job.config.dataset.seed)) is not None:
         total = {name: total[name] + of_controls[name] for name in total}
     return Usage(**total)
 
@@ -224,113 +242,74 @@ def problems_of_artifacts(model: Any, folder: Path) -> Iterator[RunError]:
 # --- evaluate
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where the weights of an evaluation come from, and with which overrides; mostly fields of `Result`.
-
-    Attributes:
-        experiment: its name, if one was typed.
-        overrides: those of the training, then those typed now.
-        trained_task: the task that the weights were trained on.
-        trained_masked: whether validation in training left out items of the history; None if it ranked no catalogue.
-        training: epochs and validation score of the training that precedes it in this run.
-        init_from: the run whose weights training started from.
-        imported: weights that were not trained here.
-        trained_run: the folder of the run that trained them, under `paths.outputs`; None in the run itself.
-        training_seconds: how long that took, where it is known.
-    """
-
-    experiment: str | None
-    overrides: list[str]
-    trained_task: str
-    trained_masked: bool | None = None
-    training: Mapping[str, Number] | None = None
-    init_from: InitFrom | None = None
-    imported: Imported | None = None
-    trained_run: str | None = None
-    training_seconds: float | None = None
-
-
-def description(spec: RunSpec, address: Address, origin: Origin, dataset: RecDataset | None = None) -> Result:
+def description(job: Job, address: Address, dataset: RecDataset | None, imported: Imported | None = None) -> Result:
     """Return what a run is, without its numbers.
 
     Args:
         dataset: None for imported weights, which are of no prepared data.
+        imported: the weights that a job imports.
     """
-    config = spec.config
+    config, evaluated = job.config, job.evaluated
+    imported = evaluated.result.imported if evaluated else imported
     enrichment = dataset.manifest.get("enrichment") if dataset and config.model.uses_item_text() else None
+    encoders = (content for kind, content in job.weights.values() if kind is Weights.encoder)
     return Result(
         folder=address.folder,
         model=config.model.name,
-        shown_as=config.model.display_name() + (f", {IMPORTED}" if origin.imported else ""),
-        paper_method=marks.paper_method(spec),
+        shown_as=config.model.display_name() + (f", {IMPORTED}" if imported else ""),
+        paper_method=job.paper_method,
         dataset=config.dataset.name,
         task=config.task.name,
         split=config.split.name,
         split_rule=config.dataset.split.name,
-        protocol=tasks.module(spec.task).protocol(config.task),
+        protocol=tasks.module(config.task).protocol(config.task),
         mask_history=SeenItems.zeroed.name if tasks.is_zeroed(config.task) else bool(config.task.mask_history),
         seed=config.seed,
         config_hash=address.config_hash,
         variant=address.variant,
         results_version=f"{RESULTS_VERSION}.{config.model.results_version}",
-        experiment=origin.experiment,
-        trained_run=origin.trained_run,
-        imported=origin.imported,
-        init_from=origin.init_from,
-        text_encoder=text_encoder_identity(config.model),
+        experiment=job.experiment,
+        trained_run=evaluated.folder.relative_to(job.outputs).as_posix() if evaluated else None,
+        imported=imported,
+        init_from=job.init_from,
+        text_encoder=next(encoders, None),
         tokens=dataset.manifest.get("tokens") if dataset else None,
         enrichment=AnswerCosts(**enrichment) if enrichment else None,
-        training=origin.training,
         tuning=marks.tuning_of(config.tuning),
-        arithmetic=precision_settings(spec) if dataset else None,
-        overrides=origin.overrides,
+        arithmetic=precision_settings(config) if dataset else None,
+        overrides=evaluated.overrides if evaluated else job.overrides,
         dataset_fingerprint=dataset.fingerprint if dataset else "",
+        training_seconds=evaluated.result.seconds.get("train") if evaluated else None,  # unknown of imported weights
     )
 
 
-def evaluate(
-    spec: RunSpec,
-    split: Split,
-    model: Any,
-    address: Address,
-    clock: Clock,
-    floors: Sequence[Result],
-    origin: Origin,
-) -> Result:
-    """Evaluate the model on the task, write its answers and the result, and return the latter."""
+def evaluate(job: Job, split: Split, model: Any, run: Result, clock: Clock, floors: Sequence[Result]) -> Result:
+    """Evaluate the model on the task, write its answers and the result, and return the latter.
+
+    Args:
+        run: what is known of it before, as `description` returns.
+    """
     import torch
 
-    config = spec.config
-    examples = tasks.module(spec.task).examples(split, config.split, config, spec.cache)
-    evaluation, gaps = _evaluate(spec, split, model, examples, clock)
-    if measured := controls(spec, split, model, examples):
+    config = job.config
+    examples = tasks.module(config.task).examples(split, config.split, config, job.cache)
+    evaluation, gaps = _evaluate(job, split, model, examples, clock)
+    if measured := controls(job, split, model, examples):
         clock.lap("controls")
     chosen = model.chosen() if isinstance(model, models.ChoosesOnValidation) else None
-    selected = marks.selected_masked(spec, origin.trained_masked, chosen)
+    selected = marks.selected_masked(config, job.trained_masked, chosen)
     labels = [
-        *marks.labels(spec, split.dataset, len(examples)),
+        *marks.labels(config, split.dataset, len(examples)),
         *marks.selection_labels(config.task, selected),
-        *([IMPORTED] if origin.imported else []),
+        *([IMPORTED] if run.imported else []),
     ]
-    memorisation = marks.memorisation(spec, split.dataset) if MAY_BE_MEMORISED in labels else None
+    inherited = run.init_from.labels if run.init_from else []
+    memorisation = marks.memorisation(config, split.dataset) if MAY_BE_MEMORISED in labels else None
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
-    inherited = origin.init_from
     result = replace(
-        description(spec, address, origin, split.dataset),
-        labels=[
-            *dict.fromkeys([*labels, *(inherited.labels if inherited else [])]),
-            *gaps,
-            *marks.floor_labels(spec, evaluation.metrics, floors),
-        ],
-        deviations=[
-            *(
-                marks.imported_deviations(spec, origin.imported)
-                if origin.imported
-                else marks.deviations(spec, origin.trained_task)
-            ),
-            *(f"pre-training: {deviation}" for deviation in (inherited.deviations if inherited else [])),
-        ],
+        run,
+        labels=[*dict.fromkeys([*labels, *inherited]), *gaps, *marks.floor_labels(config, evaluation.metrics, floors)],
+        deviations=job.deviations,
         selected_masked=selected,
         chosen=chosen,
         n_examples=len(examples),
@@ -351,17 +330,16 @@ def evaluate(
             *gaps.values(),
             *([marks.memorisation_warning(memorisation)] if MAY_BE_MEMORISED in labels else []),
         ],
-        training_seconds=origin.training_seconds,
     )
     write_results(result, evaluation.predictions)
     return result
 
 
 def _evaluate(
-    spec: RunSpec, split: Split, model: Any, examples: Examples, clock: Clock
+    job: Job, split: Split, model: Any, examples: Examples, clock: Clock
 ) -> tuple[tasks.Evaluation, dict[str, str]]:
     """Return the scored answers of a model, and label and sentence of each thing that they lack."""
-    config, task = spec.config, tasks.module(spec.task)
+    config, task = job.config, tasks.module(job.task)
     if not isinstance(model, BatchAnswering):
         evaluation = task.evaluate(model, split, examples, config)
     else:
@@ -375,32 +353,32 @@ def _evaluate(
     return evaluation, model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))
 
 
-def controls(spec: RunSpec, split: Split, model: Any, examples: Examples) -> Controls | None:
+def controls(job: Job, split: Split, model: Any, examples: Examples) -> Controls | None:
     """Return what the metric depends on; None for a model without them, under `dataset.control`, or where the
     model asks for none.
 
     Args:
         examples: of the task, none of them repeated.
     """
-    if (sample := _control_sample(spec, model, examples)) is None:
+    if (sample := _control_sample(job, model, examples)) is None:
         return None
-    task, metric = tasks.module(spec.task), paired_metric(spec.task.selection) or spec.task.selection
+    task, metric = tasks.module(job.task), paired_metric(job.task.selection) or job.task.selection
 
     def values(varied: Any, changed: Examples) -> NDArray[np.floating[Any]]:
-        by_metric: dict[str, NDArray[np.floating[Any]]] = task.per_example(varied, split, changed, spec.config)
+        by_metric: dict[str, NDArray[np.floating[Any]]] = task.per_example(varied, split, changed, job.config)
         return by_metric[metric]
 
-    measured = model.controls(sample, spec.config.dataset.seed, values)
+    measured = model.controls(sample, job.config.dataset.seed, values)
     if measured is None:
         return None
     users = len(np.unique(sample.user))
     return msgspec.convert({"users": users, "metric": metric, **measured}, Controls)
 
 
-def _control_sample(spec: RunSpec, model: Any, examples: Examples) -> Examples | None:
+def _control_sample(job: Job, model: Any, examples: Examples) -> Examples | None:
     """Return the examples that are answered again; None where there are no controls."""
-    n = spec.model.control_examples(spec.config)
-    is_control = spec.config.dataset.control is not Control.none
+    n = job.model.control_examples(job.config)
+    is_control = job.config.dataset.control is not Control.none
     if not n or is_control or not isinstance(model, HasControls):
         return None
-    return tasks.subset(examples, n, spec.config.dataset.seed, "controls")
+    return tasks.subset(examples, n, job.config.dataset.seed, "controls")

@@ -1,0 +1,285 @@
+"""Choosing the trained run that `eval` and `recommend` evaluate.
+
+It is `run=PATH`, PATH being its folder or the end of its path, or one that matches the typed overrides: the one with
+the fewest other settings, as what is not typed is at its default, and the newest of equals. Its config is composed from
+its stored overrides and the typed ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from llm4rec_cli.config import walk
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.keys import all_declarations, is_of_one_task, key_role
+from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.resolved import resolved_config
+from llm4rec_cli.config.roles import NOT_HASHED, Role
+from llm4rec_cli.config.schema import Config, Question
+from llm4rec_cli.errors import RunError, UsageError, raise_first
+from llm4rec_cli.results.result import read_result, read_status
+from llm4rec_cli.results.results import IMPORT, Results, named_results
+from llm4rec_cli.results.settings import Settings, added_defaults
+from llm4rec_cli.run.catalog import read_json
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import ARITHMETIC
+from llm4rec_cli.run.source import Source
+
+log = logging.getLogger(__name__)
+
+EVALUATION_ROLES = (
+    Role.question,
+    Role.extent,
+    *NOT_HASHED,
+)  # what may differ from the trained run: the question, not the weights
+
+
+def evaluation(requested: Job) -> Job:
+    """Return the job that evaluates the run that `run` names, or else the best match of the typed overrides; of a model
+    without weights the one that runs it.
+
+    Args:
+        requested: of the typed overrides, unchecked.
+
+    Raises:
+        RunError: there is no such run (the remedy is the command that makes one), or its settings have changed since.
+        UsageError: the typed overrides do not fit it.
+    """
+    if not requested.model.trainable:
+        if requested.config.run is not None:
+            raise UsageError(
+                f"run=PATH names a trained run, and {requested.model.name} is not trained", "leave run= out"
+            )
+        return replace(requested, command="train").checked()
+    run = _select(requested)
+    return _evaluating(run, _overrides(run.status.overrides, requested.typed), requested.typed)
+
+
+def of_training(folder: Path, job: Job) -> Job:
+    """Return the job that evaluates the finished run of a training."""
+    result, status = read_result(folder), read_status(folder)
+    assert result is not None, folder
+    return _evaluating(Source(result, status), _overrides(status.overrides, job.typed), job.typed)
+
+
+def of_task(job: Job, task: str) -> Job:
+    """Return an evaluation on another task, at its default settings except those that apply to each task."""
+    run = job.evaluated
+    assert run is not None
+    kept = [o for o in run.overrides if (key := key_typed(o)) != "task" and not is_of_one_task(key)]
+    return _evaluating(run, [*kept, f"task={task}"], job.typed)
+
+
+def _evaluating(run: Source, overrides: list[str], typed: tuple[str, ...]) -> Job:
+    """Return the job that evaluates a run with the config composed from these overrides.
+
+    Raises:
+        RunError: its settings have changed since.
+        UsageError: the overrides do not fit it.
+    """
+    composed = compose(overrides)
+    source = replace(run, overrides=overrides)
+    job = Job(resolved_config(composed), "eval", typed, composed.choices, evaluated=source).checked()
+    stored = run.result.settings
+    if job.model.task_bound and not _trained_for(stored, job.config):
+        raise UsageError(
+            f"{run.folder} was trained for task '{stored.get('task.name')}' and can only be evaluated on it",
+            f"train for this task: llm4rec train model={job.model.name} task={job.task.name}, or task=all",
+        )
+    raise_first(_problems_with_typed(job, run))
+    raise_first(_problems_with_settings(job.config, stored, run.folder))
+    return job
+
+
+def introduction(job: Job) -> str:
+    """Return what a job does that was not typed, in words: defaults of a model, or the run that is evaluated."""
+    if job.evaluated is None:
+        return job.describe_defaults()
+    settings = settings_not_typed(job.evaluated.status.overrides, job.typed_keys)
+    trained_with = f" with {' '.join(settings)}" if settings else ""
+    return f"evaluating {job.model.name}, trained in {job.evaluated.folder}{trained_with}"
+
+
+def settings_not_typed(overrides: Sequence[str], typed: set[str]) -> list[str]:
+    """Return the overrides of a training that change its data, model or fitting and whose keys are not typed.
+
+    Model, dataset, task and seed are left out: they say which training it is, and not how it differs from the default.
+    """
+    not_counted = {*typed, "model", "dataset", "task", "seed"}
+
+    def counts(key: str) -> bool:
+        return key == "experiment" or key_role(key) not in (None, *EVALUATION_ROLES)
+
+    return [as_typed(o) for o in overrides if (key := key_typed(o)) not in not_counted and counts(key)]
+
+
+def _select(requested: Job) -> Source:
+    """Return the run that `run` names, or the match of the newest one's model and dataset with the fewest settings that
+    are not typed, the newest of equals."""
+    if requested.config.run is not None:
+        return _named_run(requested)
+    matches = _matching_runs(requested)
+    if (newest := next(matches, None)) is None:
+        command = " ".join(["llm4rec train", *requested.typed])
+        raise RunError(f"no finished training run under {requested.outputs} matches what was typed", command)
+
+    def not_typed(run: Source) -> list[str]:
+        return settings_not_typed(run.status.overrides, requested.typed_keys)
+
+    model, dataset = newest.result.model, newest.result.dataset
+    same = [run for run in matches if (run.result.model, run.result.dataset) == (model, dataset)]
+    chosen = min([newest, *same], key=lambda run: len(not_typed(run)))
+    if chosen is not newest:
+        settings = [setting for setting in not_typed(newest) if setting not in not_typed(chosen)]
+        log.info(
+            "left out: %s, which is newer and was trained with %s; to evaluate it, type that, or run=%s",
+            *(newest.result.folder, " ".join(settings), newest.result.folder),
+        )
+    return chosen
+
+
+def _named_run(requested: Job) -> Source:
+    """Return the run that `run` names."""
+    folder = _named_folder(Path(str(requested.config.run)), requested.outputs)
+    named, status = read_result(folder), read_status(folder)
+    if named is None or status.command not in ("train", IMPORT):
+        raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
+    if not config_class(named.model).trainable:
+        overrides = _overrides(status.overrides, [o for o in requested.typed if key_typed(o) != "run"])
+        problem = f"{folder} is a run of {named.model}, which has no weights to evaluate"
+        raise UsageError(problem, shlex.join(["llm4rec", "train", *overrides]))
+    expected = requested.outputs / named.address
+    if expected.resolve() != folder:
+        raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
+    return Source(replace(named, folder=expected), status)
+
+
+def _matching_runs(requested: Job) -> Iterator[Source]:
+    """Yield the trainings that match the typed overrides, the newest first."""
+    keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
+    config = Settings.of(requested.config)
+    task_typed = {"task", "experiment"} & requested.typed_keys
+    for result in Results.under(requested.outputs):
+        status, stored = read_status(result.folder), result.settings
+        if status.command != "train" or not config_class(result.model).trainable:
+            continue
+        asked_for = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
+        if stored.get("task.question") == Question.pretrain.name and not asked_for:
+            continue  # pre-training runs match only if requested explicitly
+        if task_typed and config_class(result.model).task_bound and not _trained_for(stored, requested.config):
+            continue
+        if all(_matches(key, config, requested.choices, stored, status.choices) for key in keys):
+            yield Source(result, status)
+
+
+def _named_folder(path: Path, outputs: Path) -> Path:
+    """Return the run folder at this absolute path, or the one that what was typed is short for."""
+    if not path.is_dir():
+        typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        path = named_results([str(typed)], outputs, imports=True)[0].folder
+    return path.resolve()
+
+
+def _trained_for(stored: Settings, config: Config) -> bool:
+    """Return whether a run was trained for this task, or for all tasks."""
+    return bool(stored.get("task.question") == Question.all.name or stored.get("task.name") == config.task.name)
+
+
+def _training_keys(typed: Sequence[str]) -> list[str]:
+    """Return the keys that a training run must match: typed, not of the evaluation, and not without effect.
+
+    An experiment names a model and a dataset, unless another is typed; its settings on other data are no match.
+    """
+    evaluation = {declared.key for declared in all_declarations() if declared.role in EVALUATION_ROLES}  # nodes, too
+    keys = [key for key in map(key_typed, typed) if key not in evaluation]
+    return [*keys, "model", "dataset"] if "experiment" in keys else keys
+
+
+@cache
+def _intervention_keys() -> list[str]:
+    """Return the settings that change the training data on purpose: such runs match only when requested."""
+    return [declared.key for declared in all_declarations() if declared.role is Role.intervention]
+
+
+def _matches(
+    key: str,
+    config: Settings,
+    choices: Mapping[str, str],
+    stored: Settings,
+    stored_choices: Mapping[str, str | None],
+) -> bool:
+    """Return whether a setting of a config, or its choice in a config group, is that of a run."""
+    if key in ("model", "dataset", "trainer", "experiment"):
+        return str(choices.get(key)) == str(stored_choices.get(key))
+    key = key.partition("@")[2] or key  # prompt/p5@model.prompts
+    return bool(config.in_effect(key) == stored.in_effect(key))
+
+
+def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """Return the trained run's overrides, replaced and extended by the typed ones.
+
+    Kept are those of config groups, and what belongs to the training; `split`, `device`, `paths` and the like belong to
+    the command that set them.
+    """
+    keys = set(map(key_typed, typed))
+
+    def kept(key: str) -> bool:
+        group = re.split("[./]", key)[0]
+        of_run = group in GROUPS or key_role(key) in (Role.training, Role.citation)
+        return of_run and key not in keys and not (group == "task" and "task" in keys)
+
+    return [*(override for override in stored if kept(key_typed(override))), *typed]
+
+
+def _problems_with_typed(job: Job, run: Source) -> Iterator[UsageError]:
+    """Yield the typed settings of training, such as the seed, that are not those of the trained weights.
+
+    Only typed ones: a YAML may have changed since, and the numbers of the evaluation do not depend on them.
+    """
+    now, stored, choices = Settings.of(job.config), run.result.settings, run.status.choices
+    resolved = read_json(run.folder / ARITHMETIC)  # what a precision of `auto` became
+    for override in job.typed:
+        key = key_typed(override)
+        if key_role(key) is not Role.training or resolved.get(key, "auto") == now.in_effect(key):
+            continue
+        if not _matches(key, now, job.choices, stored, choices):
+            yield UsageError(
+                f"{override} is not what {run.folder} was trained with: {choices.get(key, stored.in_effect(key))}",
+                "leave it out, or name a run that was trained with it: llm4rec list runs",
+            )
+
+
+def _problems_with_settings(config: Config, stored: Settings, folder: Path) -> Iterator[RunError]:
+    """Yield the settings of model, item text and held-out data that are not those of the trained weights.
+
+    A YAML may have changed since. A setting that is newer than the run has the default that the run had in effect.
+
+    Args:
+        stored: the config of the training.
+    """
+    own = walk.declarations(type(config.model))
+    of_evaluation = {setting.key for setting in own if setting.role in EVALUATION_ROLES}
+    without_effect = config.model.unused_settings(config.task)  # an earlier version may have stored values
+    left_out = {f"model.{key}" for key in (*config.model.provenance_settings, *of_evaluation, *without_effect)}
+    now = Settings.of(config).flat
+    newer = {key: default for key, default in added_defaults(config.model.name).items() if key in now}
+    then = {**newer, **stored.flat}
+    for key in dict.fromkeys([*now, *then]):
+        paths = list(itertools.accumulate(key.split("."), "{}.{}".format))
+        if not left_out.isdisjoint(paths) or {"model", "dataset.text", *_intervention_keys()}.isdisjoint(paths):
+            continue
+        if (key in now) != (key in then):
+            yield RunError(f"{folder} was trained by another version, with other settings than {key}", "train again")
+        elif now.get(key) != then.get(key):
+            yield RunError(
+                f"{key} is not what {folder} was trained with: {then.get(key)}",
+                "use the settings that it was trained with, or train again",
+            )

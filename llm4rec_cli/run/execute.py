@@ -1,0 +1,171 @@
+"""One job from raw files to metrics, with the floors of its task; finished runs are reused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm4rec_cli import processes
+from llm4rec_cli.config.schema import Question, SplitName
+from llm4rec_cli.errors import DataError, DryRun, UsageError, raise_first
+from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, read_result
+from llm4rec_cli.run import marks, rules, stages, trackers
+from llm4rec_cli.run.choose import introduction, of_task, of_training
+from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
+from llm4rec_cli.run.identity import find_weights
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import settled
+from llm4rec_cli.run.stages import Clock
+from llm4rec_cli.tasks import base as tasks
+
+if TYPE_CHECKING:
+    from llm4rec_cli.data.split import Split
+
+log = logging.getLogger(__name__)
+
+ALL_TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")  # of task=all
+
+OnEpoch = Callable[[int, float], None]  # takes the epoch, from 1, and its validation score, higher is better
+
+
+def run_all(job: Job) -> Iterator[Outcome]:
+    """Yield how a job ended, and of a training for all tasks how the evaluation of each task did.
+
+    Raises:
+        DataError: the dataset has no examples for any task.
+    """
+    trained = job
+    if job.evaluated is None:
+        yield (outcome := run(job))
+        if job.task.question is Question.all:
+            trained = processes.from_first(lambda: of_training(outcome.folder, job))
+    if job.task.question is not Question.all:
+        if job.evaluated:
+            yield run(job)
+        return
+    n_evaluated = 0
+    for task in ALL_TASKS:
+        try:
+            yield run(of_task(trained, task))
+            n_evaluated += 1
+        except (DataError, UsageError) as error:  # no examples, no prompt, or settings that exclude one another there
+            log.warning("%s: not evaluated: %s (%s)", task, error.problem, error.remedy)
+    if not n_evaluated:
+        raise DataError(f"{job.config.dataset.name} has no examples for any task", "llm4rec list datasets")
+
+
+def run(job: Job) -> Outcome:
+    """Execute a job after those of its floors; return how it ended, with the results of the floors and its own.
+
+    Weights that it depends on are found first: data and floors may take long.
+
+    Raises:
+        DryRun: under `llm.dry_run`, before anything is computed.
+    """
+    if words := introduction(job):
+        log.info(words)
+    _ = job.device  # before what takes long
+    find_weights(job.config)
+    raise_first(job.problems_with_weights())
+    clock = Clock()
+    dataset = stages.load(job)
+    split = stages.split_dataset(job, dataset)
+    clock.lap("prepare")
+    floors = run_floors(job, split)
+    clock.lap("floors")
+    return execute(job, split, floors, clock)
+
+
+def run_floors(job: Job, split: Split) -> list[Result]:
+    """Return the result of each of the task's floors, running those not finished.
+
+    A floor that the dataset cannot fill is left out. A dry run computes nothing, and has none.
+    """
+    floors = []
+    for floor in () if job.is_dry else job.floors:
+        if problem := next(rules.problems_with_dataset(floor.config, split.dataset), None):
+            log.info("floor left out: %s", problem.problem)
+        else:
+            floors.append(execute(floor, split).result)
+    return floors
+
+
+def execute(
+    job: Job,
+    split: Split,
+    floors: Sequence[Result] = (),
+    clock: Clock | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Outcome:
+    """Return the finished run at the job's address, or build, fit, evaluate and save it.
+
+    Args:
+        floors: the results that it is compared with.
+        clock: its laps so far become part of the run's seconds.
+        on_epoch: called after each epoch with its validation score; ends training by raising an exception.
+    """
+    clock = clock or Clock()
+    address = job.address(split.dataset)
+    if job.is_dry:
+        print(f"in all, as estimated: {stages.show_requests(job, split).in_words()}")
+        raise DryRun("dry run: requests were printed, none was sent")
+    with locked(address.folder):
+        finished = processes.from_first(lambda: read_result(address.folder))
+        if finished is not None and not job.config.force:
+            log_finished(job.model.name, address.folder)
+            result = marks.update_finished(finished, job.config, split.dataset, floors)
+            return Outcome("skipped", address.folder, (*floors, result))
+        with recorded(address, job) as folder:
+            job = settled(job, folder)
+            model = stages.build(job, split)
+            fits = job.model.trainable and job.evaluated is None
+            if job.evaluated is None:
+                stages.save_artifacts(model, folder)
+            clock.lap("build")
+            with trackers.opened(job.config.trainer.report_to if fits else (), folder) as report:
+                run = stages.description(job, address, split.dataset)
+                if fits:
+                    run = replace(run, training=_fit(job, model, split, folder, clock, on_epoch))
+                if job.evaluated is None:
+                    clock.lap("train")
+                result = stages.evaluate(job, split, model, run, clock, floors)
+                report([*floors, result])
+    return Outcome("done", address.folder, (*floors, result))
+
+
+def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoch: OnEpoch | None) -> dict[str, Number]:
+    """Fit the weights; return the `training` entry of metrics.json.
+
+    Args:
+        clock: gets the seconds of processes that were killed in training.
+    """
+    from llm4rec_cli.run.fit import fit
+
+    n_trainable = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
+    n_frozen = sum(weights.numel() for weights in model.parameters()) - n_trainable
+    log.info("%s parameters are trained, %s are frozen", f"{n_trainable:,}", f"{n_frozen:,}")
+    config, task = job.config, tasks.module(job.task)
+    examples = task.examples(split, SplitName.valid, config, job.cache)
+    examples = tasks.subset(examples, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
+    rows = model.training_rows()
+    result = fit(
+        model,
+        rows,
+        lambda: task.validation_score(model, split, examples, config),
+        config.trainer,
+        folder / CHECKPOINTS,
+        folder / TRAIN_LOG,
+        config.seed,
+        on_epoch,
+    )
+    clock.seconds["train"] = result.earlier_seconds
+    return {
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        f"valid_{config.task.selection}": direction(config.task.selection) * result.best_score,
+        "rows": len(rows),
+    }

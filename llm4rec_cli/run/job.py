@@ -1,0 +1,248 @@
+"""A job: what is known of a run before its data are read, resolved once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import OmegaConf
+
+from llm4rec_cli.arithmetic import resolve_device
+from llm4rec_cli.config import walk
+from llm4rec_cli.config.compose import Composed, model_node, options, problems_of_choices, usage_errors
+from llm4rec_cli.config.overrides import key_typed, quoted
+from llm4rec_cli.config.resolved import resolved_config
+from llm4rec_cli.config.schema import Config, LLMConfig, ModelConfig, TaskConfig, TextRecipe, Weights
+from llm4rec_cli.errors import UsageError, raise_first
+from llm4rec_cli.results.result import InitFrom
+from llm4rec_cli.run import identity, marks, rules
+from llm4rec_cli.run.catalog import cache_folder
+from llm4rec_cli.run.source import Source, initial_source
+
+if TYPE_CHECKING:
+    from llm4rec_cli.data.recdataset import RecDataset
+
+DEFAULTS = ("dataset", "task", "trainer")  # groups for which a model may have its own default
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a command.
+
+    What is read or measured, such as the device and the identities of weights, is so at its first use, and once.
+
+    Attributes:
+        config: typed, with absolute paths and neutral values for settings without effect.
+        command: `train`, `eval`, …
+        typed: the overrides that were typed.
+        choices: config group -> option chosen.
+        floors: the jobs of the task's floors under the same protocol.
+        evaluated: the run whose weights are evaluated; None for a training.
+        initial: the run whose weights training starts from.
+    """
+
+    config: Config
+    command: str
+    typed: tuple[str, ...] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)
+    floors: tuple[Job, ...] = ()
+    evaluated: Source | None = None
+    initial: Source | None = None
+
+    @classmethod
+    def resolve(cls, composed: Composed, command: str) -> Job:
+        """Return the job of a composed config, without importing torch.
+
+        Raises:
+            UsageError: as `unchecked`; or a rule refuses the run, or there is no run such as `init_from` names.
+        """
+        return cls.unchecked(composed, command).checked()
+
+    @classmethod
+    def unchecked(cls, composed: Composed, command: str) -> Job:
+        """Return the job without rules and floors, for commands that only select a run, or run no model.
+
+        Raises:
+            UsageError: a value is out of range, of another type, or refers to a key that does not exist; or the user
+                has a file of a chosen option that is not read.
+        """
+        raise_first(problems_of_choices(composed.choices))
+        with usage_errors():
+            config = resolved_config(composed)
+        return cls(config, command, composed.typed, composed.choices)
+
+    def checked(self) -> Job:
+        """Return the job with its floors and the run that it starts from, if no rule refuses it."""
+        raise_first(rules.problems_of_job(self.config, self.typed, self.command))
+        floors = tuple(self.floor(name) for name in self.task.floors if name != self.model.name)
+        return replace(self, floors=floors, initial=None if self.evaluated else initial_source(self.config))
+
+    def floor(self, name: str, *settings: str) -> Job:
+        """Return the job of a floor under the same dataset and task, at its default settings except those that it
+        takes over from the model. Typed overrides of the model, its prompts, its chat model, the trainer and the
+        experiment do not apply to it.
+
+        Args:
+            settings: overrides of the floor's own settings, such as `model.recent=1`.
+        """
+        of_run = {key: getattr(self.config, key) for key in ("dataset", "task", "trainer", "seed")}
+        with usage_errors():  # a floor's settings may refer to those of the run
+            model = cast(ModelConfig, OmegaConf.to_object(model_node(name, settings, of_run)))
+        model = replace(model, **model.copied_settings(self.model))
+        of_model = ["model", "prompt", "trainer", "experiment"]
+        if self.config.dataset.text is not TextRecipe.enriched:
+            of_model += ["llm", "enrichment"]
+        typed = (o for o in self.overrides if not o.lstrip("+").startswith(tuple(of_model)))
+        choices = {group: option for group, option in self.choices.items() if group in ("dataset", "task")}
+        return Job(
+            replace(self.config, model=model, deviations=[], tuning=None),
+            "train",
+            (*typed, f"model={name}", *settings),
+            choices | {"model": name},
+        )
+
+    def with_config(self, **nodes: Any) -> Job:
+        """Return a job with changed values: `with_config(task={"max_examples": 3}, seed=1)`; a dictionary changes
+        settings of a node."""
+        changed = {
+            name: replace(getattr(self.config, name), **value) if isinstance(value, dict) else value
+            for name, value in nodes.items()
+        }
+        return replace(self, config=replace(self.config, **changed))
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.config.model
+
+    @property
+    def task(self) -> TaskConfig:
+        return self.config.task
+
+    @property
+    def llm(self) -> LLMConfig:
+        return self.config.llm
+
+    @property
+    def outputs(self) -> Path:
+        return Path(self.config.paths.outputs)
+
+    @property
+    def cache(self) -> Path:
+        return cache_folder(self.config.paths.cache)
+
+    @property
+    def typed_keys(self) -> set[str]:
+        return {key_typed(override) for override in self.typed}
+
+    @property
+    def overrides(self) -> list[str]:
+        """Return the typed overrides, with raw_dir and folders of weights absolute, so that they hold in any working
+        directory."""
+        folders = {
+            setting.key: setting.value
+            for setting in walk.settings(self.config)
+            if "weights" in setting.field.metadata and Path(str(setting.value)).is_absolute()
+        }
+        typed = [
+            f"{key_typed(override)}={quoted(folders[key_typed(override)])}"
+            if key_typed(override) in folders
+            else override
+            for override in self.typed
+            if key_typed(override) != "dataset.raw_dir"
+        ]
+        raw_dir = self.config.dataset.raw_dir
+        return typed if raw_dir is None else [*typed, f"dataset.raw_dir={quoted(raw_dir)}"]
+
+    @property
+    def experiment(self) -> str | None:
+        """Return the name of the chosen experiment, if any: of an evaluation that of the training."""
+        choices = self.evaluated.status.choices if self.evaluated else self.choices
+        return choices.get("experiment")
+
+    @property
+    def trained_task(self) -> str:
+        """Return the task that the weights are trained on."""
+        return self.evaluated.result.task if self.evaluated else self.task.name
+
+    @property
+    def trained_masked(self) -> bool | None:
+        """Return whether validation in training left out items of the history; None if it ranked no catalogue, or that
+        is not known."""
+        if self.evaluated:
+            return self.evaluated.trained_masked
+        return self.task.mask_history if self.task.ranks_catalogue else None
+
+    @property
+    def is_dry(self) -> bool:
+        """Return whether requests to a chat model are only shown."""
+        return self.llm.dry_run and self.model.uses_llm
+
+    def describe_defaults(self) -> str:
+        """Return the choices that come from the model's defaults, as `prompt4nr: dataset=demo_news task=impressions,
+        its defaults`; empty if all were typed, or an experiment was."""
+        defaults = [f"{group}={self.choices[group]}" for group in DEFAULTS if group not in self.typed_keys]
+        if "experiment" in self.typed_keys or not defaults:
+            return ""
+        if self.task.max_examples is not None and "task.max_examples" not in self.typed_keys:
+            defaults.append(f"task.max_examples={self.task.max_examples}")
+        home = self.choices.get("home@_global_")
+        if home in options("home"):
+            defaults.append(f"conf/home/{home}.yaml")
+        return f"{self.model.name}: {' '.join(defaults)}, its defaults"
+
+    # --- read or measured at the first use
+
+    @cached_property
+    def device(self) -> str:
+        """Return `device`, with `auto` resolved; imports torch."""
+        return resolve_device(self.config.device)
+
+    @cached_property
+    def weights(self) -> Mapping[str, tuple[Weights, str]]:
+        """Return the (kind, identity) of the pretrained weights that the model depends on, by the setting that names
+        them."""
+        return identity.pretrained_weights(self.model)
+
+    @cached_property
+    def paper_method(self) -> dict[str, str]:
+        """Return the facts that match the run with published results."""
+        return marks.paper_method(self.config)
+
+    @cached_property
+    def deviations(self) -> list[str]:
+        """Return the deviations of the run from its paper, with those of the run that training started from."""
+        imported = self.evaluated.result.imported if self.evaluated else None
+        own = (
+            marks.imported_deviations(self.config, imported)
+            if imported
+            else marks.deviations(self.config, self.trained_task)
+        )
+        inherited = self.init_from.deviations if self.init_from else []
+        return [*own, *(f"pre-training: {deviation}" for deviation in inherited)]
+
+    @cached_property
+    def init_from(self) -> InitFrom | None:
+        """Return what the run records of the one that training started from."""
+        if self.evaluated:
+            return self.evaluated.result.init_from
+        return marks.init_from(self.initial.result) if self.initial else None
+
+    def problems_with_weights(self) -> Iterator[UsageError]:
+        """Yield why the weights that training would start from do not fit; reads the text encoder's."""
+        if self.initial:
+            yield from self.initial.problems_with_encoder(self.model)
+
+    def address(self, dataset: RecDataset) -> identity.Address:
+        """Return the address of the run on a prepared dataset."""
+        return identity.address(
+            self.config,
+            dataset.fingerprint,
+            weights={setting: content for setting, (_, content) in self.weights.items()},
+            trained=self.evaluated.as_trained if self.evaluated else None,
+            file=None if self.evaluated else identity.model_files_identity(self.model),
+            initial=self.initial.as_initial(self.config.seed) if self.initial else None,
+            llm=None if self.evaluated else identity.chat_model_identity(self.config, dataset),
+        )

@@ -1,0 +1,63 @@
+"""What to run next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from llm4rec_cli import processes
+from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.schema import Control
+from llm4rec_cli.results.result import Result, read_result
+from llm4rec_cli.results.summary import FloorComparison
+from llm4rec_cli.results.words import MIN_SEEDS
+from llm4rec_cli.run.job import Job
+
+
+def show_next(job: Job, run: Result, comparison: FloorComparison | None) -> None:
+    """Print what to run next, on one line, so that the command can be copied. Of several processes, the first prints.
+
+    Args:
+        run: what the job ended with.
+        comparison: of the run with its strongest floor.
+    """
+    if processes.is_first():
+        print(next_command(job, run, comparison))
+
+
+def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> str:
+    """Return what to run next, as `next, …: llm4rec …`.
+
+    More seeds come first, then what uses them: the audit of a ranking, or the comparison. For a gain of a model that is
+    not trained, it is the control that its item texts explain.
+    """
+    seeds, folder = _seeds(run), run.folder
+    if job.command == "train" and job.model.trainable and len(seeds) < MIN_SEEDS:
+        typed = [o for o in job.typed if key_typed(o) not in ("seed", "force", "run")]
+        wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
+        return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
+    outputs = [] if folder.parents[3] == Path("outputs") else ["--outputs", str(folder.parents[3])]
+    if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
+        inspect = _command("inspect", "result", run.name, *outputs)
+        return f"next, on all seeds and slices, does it beat the floor? {inspect}"
+    is_seeded = job.model.seeded or (comparison and config_class(comparison.floor.model).seeded)
+    if len(seeds) > 1 and comparison and is_seeded:
+        compare = _command("compare", comparison.floor.name, run.name, "--seeds", *outputs)
+        return f"next, for an interval over users and seeds: {compare}"
+    reads_text = job.model.uses_item_text() and not job.model.uses_llm  # whose answers may cost money
+    if comparison and comparison.beaten and reads_text and not job.model.trainable:
+        control = f"dataset.control={Control.shuffle_text.name}"
+        return f"next, does the gain come from the texts? {_command(job.command, *job.typed, control)}"
+    filters = [f"dataset={job.config.dataset.name}", f"task={run.task}"]
+    return f"next, all results on this task: {_command('report', *filters, *outputs)}"
+
+
+def _seeds(run: Result) -> set[int]:
+    """Return the seeds of the finished runs of this run's variant."""
+    others = [read_result(folder) for folder in run.folder.parent.glob("seed*")]
+    return {other.seed for other in others if other and other.variant == run.variant}
+
+
+def _command(*arguments: str) -> str:
+    return shlex.join(["llm4rec", *arguments])
