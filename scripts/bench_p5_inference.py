@@ -20,7 +20,7 @@ from llm4rec_cli.models.p5.model import P5
 from llm4rec_cli.run import choose, stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
-from llm4rec_cli.tasks import base as tasks
+from llm4rec_cli.tasks.modules import task_module
 
 EXAMPLES = """  python scripts/bench_p5_inference.py +experiment=p5/demo
   python scripts/bench_p5_inference.py --batch 16 +experiment=p5/paper dataset.raw_dir=PATH"""
@@ -43,7 +43,7 @@ def load(typed: list[str]) -> tuple[P5, Job, Examples]:
     spec = settled(choose.evaluation(Job.unchecked(compose(typed), "eval")))
     split = stages.split_dataset(spec, stages.load(spec))
     model: Any = stages.build(spec, split)
-    examples = tasks.module(spec.task).examples(split, spec.config.split, spec.config, spec.cache)
+    examples = task_module(spec.task).examples(split, spec.config.split, spec.config, spec.cache)
     return model.eval(), spec, examples
 
 

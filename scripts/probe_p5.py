@@ -27,7 +27,7 @@ from llm4rec_cli.results import tables
 from llm4rec_cli.run import checkpoints, choose, stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
-from llm4rec_cli.tasks import base as tasks
+from llm4rec_cli.tasks.modules import task_module
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -115,7 +115,7 @@ def main() -> None:
     assert trained is not None
     model: Any = stages.build(replace(spec, evaluated=None), split)
     model.eval()
-    examples = tasks.module(spec.task).examples(split, spec.config.split, spec.config, spec.cache)
+    examples = task_module(spec.task).examples(split, spec.config.split, spec.config, spec.cache)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(split.assignment == TRAIN))[: options.rows]
     train, held_out = Rated.of(split, chosen), Rated.of(split, examples.row)
     before = probe(model, train, held_out)

@@ -173,12 +173,12 @@ def _refusal(spec: Job) -> DataError | None:
     """Return why the data cannot be evaluated under this protocol; None if they can."""
     from llm4rec_cli.config.schema import SplitName
     from llm4rec_cli.run import stages
-    from llm4rec_cli.tasks import base as tasks
+    from llm4rec_cli.tasks.modules import task_module
 
     try:
         split = stages.split_dataset(spec, stages.load(spec))
         for part in SplitName:
-            tasks.module(spec.task).examples(split, part, spec.config, spec.cache)
+            task_module(spec.task).examples(split, part, spec.config, spec.cache)
     except DataError as error:
         return error
     return None

@@ -115,8 +115,8 @@ def answer(composed: Composed, options: argparse.Namespace) -> Answer:
     spec = Job.unchecked(composed, "recommend")
     raise_first(_problems(spec, options))
     spec = choose.evaluation(spec)
-    if spec.task.question is Question.all:
-        spec = choose.of_task(spec, "sequential")
+    if spec.evaluated and spec.task.question is Question.all:
+        spec = choose.of_task(spec.evaluated, spec.typed, "sequential")
     raise_first(_problems(spec, options))
     raise_first(_problems_of_item(spec, options))
     new_items = _read_new_items(spec, options)

@@ -658,3 +658,9 @@ class Config:
     # an experiment's deviations from its paper, in sentences
     deviations: list[str] = field(default_factory=list, metadata={"role": Role.citation})
     tuning: TuningConfig | None = about(Role.citation, None)
+
+    @property
+    def depends_on_chat_model(self) -> bool:
+        """Whether the model prompts a chat model, or reads item texts that one has enriched."""
+        enriched = self.dataset.text is TextRecipe.enriched and self.model.uses_item_text()
+        return enriched or self.model.uses_llm

@@ -19,10 +19,10 @@ from pathlib import Path
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import all_declarations, is_of_one_task, key_role
-from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed
+from llm4rec_cli.config.overrides import GROUPS, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.resolved import resolved_config
-from llm4rec_cli.config.roles import NOT_HASHED, Role
+from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Config, Question
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.results.result import read_result, read_status
@@ -31,15 +31,9 @@ from llm4rec_cli.results.settings import Settings, added_defaults
 from llm4rec_cli.run.catalog import read_json
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import ARITHMETIC
-from llm4rec_cli.run.source import Source
+from llm4rec_cli.run.source import EVALUATION_ROLES, Source, settings_not_typed
 
 log = logging.getLogger(__name__)
-
-EVALUATION_ROLES = (
-    Role.question,
-    Role.extent,
-    *NOT_HASHED,
-)  # what may differ from the trained run: the question, not the weights
 
 
 def evaluation(requested: Job) -> Job:
@@ -59,35 +53,18 @@ def evaluation(requested: Job) -> Job:
                 f"run=PATH names a trained run, and {requested.model.name} is not trained", "leave run= out"
             )
         return replace(requested, command="train").checked()
-    run = _select(requested)
-    return _evaluating(run, _overrides(run.status.overrides, requested.typed), requested.typed)
+    return _evaluating(_select(requested), requested)
 
 
-def of_training(folder: Path, job: Job) -> Job:
-    """Return the job that evaluates the finished run of a training."""
-    result, status = read_result(folder), read_status(folder)
-    assert result is not None, folder
-    return _evaluating(Source(result, status), _overrides(status.overrides, job.typed), job.typed)
-
-
-def of_task(job: Job, task: str) -> Job:
-    """Return an evaluation on another task, at its default settings except those that apply to each task."""
-    run = job.evaluated
-    assert run is not None
-    kept = [o for o in run.overrides if (key := key_typed(o)) != "task" and not is_of_one_task(key)]
-    return _evaluating(run, [*kept, f"task={task}"], job.typed)
-
-
-def _evaluating(run: Source, overrides: list[str], typed: tuple[str, ...]) -> Job:
-    """Return the job that evaluates a run with the config composed from these overrides.
+def _evaluating(run: Source, requested: Job) -> Job:
+    """Return the job that evaluates a run with the overrides that it was trained with and those that are typed.
 
     Raises:
         RunError: its settings have changed since.
         UsageError: the overrides do not fit it.
     """
-    composed = compose(overrides)
-    source = replace(run, overrides=overrides)
-    job = Job(resolved_config(composed), "eval", typed, composed.choices, evaluated=source).checked()
+    source = replace(run, overrides=_overrides(run.status.overrides, requested.typed))
+    job = of_source(source, requested.typed)
     stored = run.result.settings
     if job.model.task_bound and not _trained_for(stored, job.config):
         raise UsageError(
@@ -99,26 +76,23 @@ def _evaluating(run: Source, overrides: list[str], typed: tuple[str, ...]) -> Jo
     return job
 
 
-def introduction(job: Job) -> str:
-    """Return what a job does that was not typed, in words: defaults of a model, or the run that is evaluated."""
-    if job.evaluated is None:
-        return job.describe_defaults()
-    settings = settings_not_typed(job.evaluated.status.overrides, job.typed_keys)
-    trained_with = f" with {' '.join(settings)}" if settings else ""
-    return f"evaluating {job.model.name}, trained in {job.evaluated.folder}{trained_with}"
+def just_trained(folder: Path, typed: tuple[str, ...]) -> Source:
+    """Return the finished run of a training, for its evaluation."""
+    result, status = read_result(folder), read_status(folder)
+    assert result is not None, folder
+    return Source(result, status, _overrides(status.overrides, typed))
 
 
-def settings_not_typed(overrides: Sequence[str], typed: set[str]) -> list[str]:
-    """Return the overrides of a training that change its data, model or fitting and whose keys are not typed.
+def of_task(source: Source, typed: tuple[str, ...], task: str) -> Job:
+    """Return the evaluation of a run on a task, at its default settings except those that apply to each task."""
+    kept = [o for o in source.overrides if (key := key_typed(o)) != "task" and not is_of_one_task(key)]
+    return of_source(replace(source, overrides=[*kept, f"task={task}"]), typed)
 
-    Model, dataset, task and seed are left out: they say which training it is, and not how it differs from the default.
-    """
-    not_counted = {*typed, "model", "dataset", "task", "seed"}
 
-    def counts(key: str) -> bool:
-        return key == "experiment" or key_role(key) not in (None, *EVALUATION_ROLES)
-
-    return [as_typed(o) for o in overrides if (key := key_typed(o)) not in not_counted and counts(key)]
+def of_source(source: Source, typed: tuple[str, ...]) -> Job:
+    """Return the job that evaluates a run, as its overrides say."""
+    composed = compose(source.overrides)
+    return Job(resolved_config(composed), "eval", typed, composed.choices, evaluated=source).checked()
 
 
 def _select(requested: Job) -> Source:

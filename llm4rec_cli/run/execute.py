@@ -14,13 +14,14 @@ from llm4rec_cli.errors import DataError, DryRun, UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, read_result
 from llm4rec_cli.run import marks, rules, stages, trackers
-from llm4rec_cli.run.choose import introduction, of_task, of_training
+from llm4rec_cli.run.choose import just_trained, of_task
 from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.run.identity import find_weights
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.run.stages import Clock
 from llm4rec_cli.tasks import base as tasks
+from llm4rec_cli.tasks.modules import task_module
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
@@ -33,24 +34,21 @@ OnEpoch = Callable[[int, float], None]  # takes the epoch, from 1, and its valid
 
 
 def run_all(job: Job) -> Iterator[Outcome]:
-    """Yield how a job ended, and of a training for all tasks how the evaluation of each task did.
+    """Yield how a job ended; of one for all tasks, also how the evaluation of each task did.
 
     Raises:
         DataError: the dataset has no examples for any task.
     """
-    trained = job
-    if job.evaluated is None:
+    trained, has_tasks = job.evaluated, job.task.question is Question.all
+    if trained is None or not has_tasks:
         yield (outcome := run(job))
-        if job.task.question is Question.all:
-            trained = processes.from_first(lambda: of_training(outcome.folder, job))
-    if job.task.question is not Question.all:
-        if job.evaluated:
-            yield run(job)
+    if not has_tasks:
         return
+    trained = trained or processes.from_first(lambda: just_trained(outcome.folder, job.typed))
     n_evaluated = 0
     for task in ALL_TASKS:
         try:
-            yield run(of_task(trained, task))
+            yield run(of_task(trained, job.typed, task))
             n_evaluated += 1
         except (DataError, UsageError) as error:  # no examples, no prompt, or settings that exclude one another there
             log.warning("%s: not evaluated: %s (%s)", task, error.problem, error.remedy)
@@ -66,8 +64,8 @@ def run(job: Job) -> Outcome:
     Raises:
         DryRun: under `llm.dry_run`, before anything is computed.
     """
-    if words := introduction(job):
-        log.info(words)
+    if job.introduction:
+        log.info(job.introduction)
     _ = job.device  # before what takes long
     find_weights(job.config)
     raise_first(job.problems_with_weights())
@@ -121,10 +119,8 @@ def execute(
             return Outcome("skipped", address.folder, (*floors, result))
         with recorded(address, job) as folder:
             job = settled(job, folder)
-            model = stages.build(job, split)
+            model = stages.build(job, split, folder)
             fits = job.model.trainable and job.evaluated is None
-            if job.evaluated is None:
-                stages.save_artifacts(model, folder)
             clock.lap("build")
             with trackers.opened(job.config.trainer.report_to if fits else (), folder) as report:
                 run = stages.description(job, address, split.dataset)
@@ -148,7 +144,7 @@ def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoc
     n_trainable = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
     n_frozen = sum(weights.numel() for weights in model.parameters()) - n_trainable
     log.info("%s parameters are trained, %s are frozen", f"{n_trainable:,}", f"{n_frozen:,}")
-    config, task = job.config, tasks.module(job.task)
+    config, task = job.config, task_module(job.task)
     examples = task.examples(split, SplitName.valid, config, job.cache)
     examples = tasks.subset(examples, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
     rows = model.training_rows()

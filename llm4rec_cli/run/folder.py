@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import platform
@@ -21,12 +23,13 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from llm4rec_cli import files, processes
+from llm4rec_cli.config import registry
 from llm4rec_cli.config.walk import plain
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
 from llm4rec_cli.results.result import CONFIG, LOCK, PREDICTIONS, STATUS, Result
 from llm4rec_cli.run.catalog import read_json
-from llm4rec_cli.run.identity import Address, code_identity
+from llm4rec_cli.run.identity import Address
 
 if TYPE_CHECKING:
     from llm4rec_cli.run.job import Job
@@ -176,6 +179,12 @@ def _has_other_code(folder: Path, model: str) -> bool:
         return False
     code = code_identity(model)
     return bool(environment.get("model_code", code) != code)
+
+
+def code_identity(model: str) -> str:
+    """Return a hash of a model's own code. It is no part of an address: `results_version` says where numbers move."""
+    content = {str(file.relative_to(registry.MODELS)): file.read_text() for file in registry.source_files(model)}
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
 
 
 def _environment(model: str) -> dict[str, Any]:

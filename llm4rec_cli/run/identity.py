@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llm4rec_cli.config import registry, walk
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import Backend, Config, LLMConfig, ModelConfig, TextRecipe, Weights
@@ -133,7 +133,7 @@ def find_weights(config: Config) -> None:
     keys = {Weights.encoder: text.ENCODER, Weights.backbone: text.BACKBONE}
     for _, kind, name in _named_weights(config.model):
         text.find_weights(name, keys[kind])
-    if depends_on_chat_model(config) and config.llm.backend is Backend.local:
+    if config.depends_on_chat_model and config.llm.backend is Backend.local:
         chat_weights.find(config.llm.model)
 
 
@@ -158,24 +158,13 @@ def _named_weights(model: ModelConfig) -> Iterator[tuple[str, Weights, str]]:
             yield setting.key, declared.kind, setting.value
 
 
-def text_encoder_identity(model: ModelConfig) -> str | None:
-    """Return the identity of the model's text encoder weights; None for a model without text encoder."""
-    return next((identity for kind, identity in pretrained_weights(model).values() if kind is Weights.encoder), None)
-
-
-def depends_on_chat_model(config: Config) -> bool:
-    """Return whether the model prompts a chat model, or reads item texts that one has enriched."""
-    enriched = config.dataset.text is TextRecipe.enriched and config.model.uses_item_text()
-    return enriched or config.model.uses_llm
-
-
 def chat_model_identity(config: Config, dataset: RecDataset) -> str | None:
     """Return the identity of the chat model that the results depend on and of the tokens it wrote; None without one.
 
     Raises:
         UsageError: the model is not on this machine.
     """
-    if not depends_on_chat_model(config):
+    if not config.depends_on_chat_model:
         return None
     tokens = dataset.manifest["tokens"] if config.dataset.text is TextRecipe.enriched else None
     wrote = f" wrote {tokens['sha256']}" if tokens else ""
@@ -194,12 +183,6 @@ def identity_of(llm: LLMConfig) -> str:
     from llm4rec_cli.llm.local import VERSION
 
     return f"{chat_weights.locate(llm.model).identity} version {VERSION}"
-
-
-def code_identity(model: str) -> str:
-    """Return a hash of a model's own code. It is no part of an address: `results_version` says where numbers move."""
-    content = {str(file.relative_to(registry.MODELS)): file.read_text() for file in registry.source_files(model)}
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
 
 
 def model_files_identity(model: ModelConfig) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,6 +43,7 @@ class Job:
         floors: the jobs of the task's floors under the same protocol.
         evaluated: the run whose weights are evaluated; None for a training.
         initial: the run whose weights training starts from.
+        arithmetic: the precisions that it reads, by key; None until they are settled in its run folder.
     """
 
     config: Config
@@ -51,6 +53,7 @@ class Job:
     floors: tuple[Job, ...] = ()
     evaluated: Source | None = None
     initial: Source | None = None
+    arithmetic: Mapping[str, str] | None = None
 
     @classmethod
     def resolve(cls, composed: Composed, command: str) -> Job:
@@ -180,9 +183,12 @@ class Job:
         """Return whether requests to a chat model are only shown."""
         return self.llm.dry_run and self.model.uses_llm
 
-    def describe_defaults(self) -> str:
-        """Return the choices that come from the model's defaults, as `prompt4nr: dataset=demo_news task=impressions,
-        its defaults`; empty if all were typed, or an experiment was."""
+    @property
+    def introduction(self) -> str:
+        """Return what was not typed: of an evaluation the run, else the choices that come from the model's defaults, as
+        `prompt4nr: dataset=demo_news task=impressions, its defaults`; empty if all were typed, or an experiment was."""
+        if self.evaluated:
+            return f"evaluating {self.model.name}, trained in {self.evaluated.described(self.typed_keys)}"
         defaults = [f"{group}={self.choices[group]}" for group in DEFAULTS if group not in self.typed_keys]
         if "experiment" in self.typed_keys or not defaults:
             return ""
@@ -232,8 +238,18 @@ class Job:
 
     def problems_with_weights(self) -> Iterator[UsageError]:
         """Yield why the weights that training would start from do not fit; reads the text encoder's."""
-        if self.initial:
-            yield from self.initial.problems_with_encoder(self.model)
+        if self.initial and self.initial.result.text_encoder != self.text_encoder:
+            (key,) = (key for key, (kind, _) in self.weights.items() if kind is Weights.encoder)
+            yield UsageError(
+                f"the weights of {self.initial.folder} do not fit: they were trained with another text encoder than "
+                f"{attrgetter(key)(self.model)}",
+                "use the encoder that it was trained with, or train it again with this one",
+            )
+
+    @property
+    def text_encoder(self) -> str | None:
+        """Return the identity of the model's text encoder; None for a model without one."""
+        return next((content for kind, content in self.weights.values() if kind is Weights.encoder), None)
 
     def address(self, dataset: RecDataset) -> identity.Address:
         """Return the address of the run on a prepared dataset."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,6 @@ from llm4rec_cli.config.schema import (
     SplitRule,
     TaskConfig,
     TextRecipe,
-    TuningConfig,
     Written,
 )
 from llm4rec_cli.evaluation.metrics import direction
@@ -42,9 +41,9 @@ from llm4rec_cli.labels import (
     SELECTED_UNMASKED,
 )
 from llm4rec_cli.llm.memorisation import Score
-from llm4rec_cli.results.result import Imported, InitFrom, Result, Tuning
+from llm4rec_cli.results.result import Imported, InitFrom, Result
 from llm4rec_cli.run.catalog import cache_folder
-from llm4rec_cli.run.identity import depends_on_chat_model, identity_of
+from llm4rec_cli.run.identity import identity_of
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -63,7 +62,7 @@ def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
         "no-timestamps": manifest["users_without_times"] and not manifest["synthetic"],
         "extracted-explanations": "explanations" in manifest and config.task.written is Written.explanation,
         "subset": config.dataset.part_of is not None or config.task.max_examples == n_examples,
-        **(_chat_model_labels(config, dataset) if depends_on_chat_model(config) else {}),
+        **(_chat_model_labels(config, dataset) if config.depends_on_chat_model else {}),
         "temporal-split": config.dataset.split is SplitRule.temporal,
         "leaky": config.dataset.split is SplitRule.p5_reviews,
         "transfer": config.dataset.split is SplitRule.transfer,
@@ -220,11 +219,6 @@ def _fitted_settings(config: Config) -> dict[str, Any]:
     }
     provenance = {"seed", "model.name", *(f"model.{key}" for key in config.model.provenance_settings)}
     return {key: walk.plain(value) for key, value in values.items() if key not in provenance}
-
-
-def tuning_of(tuning: TuningConfig | None) -> Tuning | None:
-    """Return the budget and result of the search that chose the settings, as a result has them."""
-    return None if tuning is None else Tuning(**{own.name: getattr(tuning, own.name) for own in fields(tuning)})
 
 
 def init_from(run: Result) -> InitFrom:

@@ -14,7 +14,6 @@ from llm4rec_cli.config import walk
 from llm4rec_cli.config.schema import Backend, Config, LLMConfig, Precision, Work
 from llm4rec_cli.config.walk import Setting
 from llm4rec_cli.files import write_json
-from llm4rec_cli.run.identity import depends_on_chat_model
 from llm4rec_cli.run.job import Job
 
 log = logging.getLogger(__name__)
@@ -50,12 +49,7 @@ def settled(job: Job, folder: Path | None = None) -> Job:
         setattr(holder, declared.name, Precision[chosen[key]])
     if chosen and folder:
         log.info("arithmetic: %s", "  ".join(f"{key}={name}" for key, name in chosen.items()))
-    return replace(job, config=config)
-
-
-def precision_settings(config: Config) -> dict[str, str]:
-    """Return the precisions that a run reads, by config key."""
-    return {setting.key: setting.value.name for setting in _precisions_read(config)}
+    return replace(job, config=config, arithmetic=chosen)
 
 
 def llm_for_answers(job: Job) -> LLMConfig:
@@ -74,7 +68,7 @@ def _precisions_read(config: Config) -> Iterator[Setting]:
         if setting.key == "trainer.precision" and not config.model.trainable:
             continue
         if setting.key == "llm.precision" and (
-            config.llm.backend is Backend.openai or not depends_on_chat_model(config)
+            config.llm.backend is Backend.openai or not config.depends_on_chat_model
         ):
             continue
         yield setting

@@ -23,7 +23,6 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.llm import enrichment
-from llm4rec_cli.run.identity import depends_on_chat_model
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
     yield from _problems_of_impressions(config)
     incapable = list(problems_of_capability(config)) if config.model.name in known else []
     yield from incapable
-    if config.model.name in known and depends_on_chat_model(config):
+    if config.model.name in known and config.depends_on_chat_model:
         yield from problems_of_llm(config.llm)
     yield from enrichment.problems(config.enrichment)
     if config.dataset.control is Control.shuffle_tokens:

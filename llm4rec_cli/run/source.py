@@ -9,18 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.keys import keys_with_role
-from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Config, ModelConfig, Weights
+from llm4rec_cli.config.keys import key_role, keys_with_role
+from llm4rec_cli.config.overrides import as_typed, key_typed
+from llm4rec_cli.config.roles import NOT_HASHED, Role
+from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.results.result import CHECKPOINTS, STATUS, Result, Status, read_result, read_status
 from llm4rec_cli.results.settings import Settings
 from llm4rec_cli.run import checkpoints
 from llm4rec_cli.run.checkpoints import Checkpoint
-from llm4rec_cli.run.identity import ReadWeights, pretrained_weights, text_encoder_identity
+from llm4rec_cli.run.identity import ReadWeights
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
+
+
+EVALUATION_ROLES = (
+    Role.question,
+    Role.extent,
+    *NOT_HASHED,
+)  # what may differ from the trained run: the question, not the weights
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,11 @@ class Source:
         """Whether its validation left out items of the history; None if it ranked no catalogue, or is not known."""
         is_known = self.result.protocol == "full" and not self.result.imported
         return bool(self.result.mask_history) if is_known else None
+
+    def described(self, typed: set[str]) -> str:
+        """Return its folder, with the settings of its training whose keys are not typed."""
+        settings = settings_not_typed(self.status.overrides, typed)
+        return f"{self.folder} with {' '.join(settings)}" if settings else str(self.folder)
 
     @property
     def as_trained(self) -> ReadWeights:
@@ -92,15 +105,18 @@ class Source:
                 "use the llm, enrichment and dataset.seed that it was trained with, or train again",
             )
 
-    def problems_with_encoder(self, model: ModelConfig) -> Iterator[UsageError]:
-        """Yield a problem if a training with another text encoder would start from these weights."""
-        if self.result.text_encoder != text_encoder_identity(model):
-            kinds = {key: kind for key, (kind, _) in pretrained_weights(model).items()}
-            (named,) = (f"model.{key}" for key, kind in kinds.items() if kind is Weights.encoder)
-            yield UsageError(
-                f"the weights of {self.folder} do not fit: they were trained with another text encoder than {named}",
-                "use the encoder that it was trained with, or train it again with this one",
-            )
+
+def settings_not_typed(overrides: Sequence[str], typed: set[str]) -> list[str]:
+    """Return the overrides of a training that change its data, model or fitting and whose keys are not typed.
+
+    Model, dataset, task and seed are left out: they say which training it is, and not how it differs from the default.
+    """
+    not_counted = {*typed, "model", "dataset", "task", "seed"}
+
+    def counts(key: str) -> bool:
+        return key == "experiment" or key_role(key) not in (None, *EVALUATION_ROLES)
+
+    return [as_typed(o) for o in overrides if (key := key_typed(o)) not in not_counted and counts(key)]
 
 
 def initial_source(config: Config) -> Source | None:

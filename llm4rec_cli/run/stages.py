@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from llm4rec_cli.capabilities import BatchAnswering, HasControls, Incomplete
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Control, Question, SeenItems, TextRecipe, Weights, Written
+from llm4rec_cli.config.schema import Control, Question, SeenItems, TextRecipe, Written
 from llm4rec_cli.errors import DataError, DryRun, RunError, raise_first
 from llm4rec_cli.evaluation.metrics import paired_metric
 from llm4rec_cli.files import write_text
@@ -27,13 +27,14 @@ from llm4rec_cli.labels import IMPORTED, MAY_BE_MEMORISED
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models import base as models
-from llm4rec_cli.results.result import AnswerCosts, Controls, Imported, Result
+from llm4rec_cli.results.result import AnswerCosts, Controls, Imported, Result, Tuning
 from llm4rec_cli.run import checkpoints, marks, rules
 from llm4rec_cli.run.folder import peak_rss_mb, write_results
 from llm4rec_cli.run.identity import RESULTS_VERSION, Address
 from llm4rec_cli.run.job import Job
-from llm4rec_cli.run.precision import llm_for_answers, precision_settings, settled
+from llm4rec_cli.run.precision import llm_for_answers, settled
 from llm4rec_cli.tasks import base as tasks
+from llm4rec_cli.tasks.modules import task_module
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -168,12 +169,13 @@ def split_dataset(job: Job, dataset: RecDataset) -> Split:
 # --- build
 
 
-def build(job: Job, split: Split, is_loaded: bool = False) -> Any:
+def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = False) -> Any:
     """Return the model: with the weights of the run that the job evaluates or starts from, or with initial ones that
     depend only on `seed`.
 
     Args:
         job: with its precision settled.
+        folder: the run folder, which keeps the files that belong to the weights.
         is_loaded: whether a measurement reads no weights: none need be trained before.
 
     Raises:
@@ -195,8 +197,13 @@ def build(job: Job, split: Split, is_loaded: bool = False) -> Any:
     model: Any = models.build(context)
     if isinstance(model, torch.nn.Module):
         model.to(job.device)
+    files = model.artifacts() if isinstance(model, models.HasArtifacts) else {}
+    if weights_in := job.evaluated.folder if job.evaluated else folder:
+        raise_first(_problems_of_artifacts(files, weights_in))
+    if folder and not job.evaluated and processes.is_first():
+        for name, content in files.items():
+            write_text(folder / name, content)
     if job.evaluated:
-        raise_first(problems_of_artifacts(model, job.evaluated.folder))
         checkpoints.load(model, job.evaluated.checkpoint)
     if job.initial:
         log.info("starting from the weights of %s", job.initial.folder)
@@ -206,7 +213,7 @@ def build(job: Job, split: Split, is_loaded: bool = False) -> Any:
 
 def show_requests(job: Job, split: Split) -> Usage:
     """Show what a chat model would be sent, with its controls, under `llm.dry_run`; return an estimate of it."""
-    task = tasks.module(job.task)
+    task = task_module(job.task)
     examples = task.examples(split, job.config.split, job.config, job.cache)
     model = build(settled(job), split)
     with suppress(DryRun):
@@ -219,18 +226,9 @@ def show_requests(job: Job, split: Split) -> Usage:
     return Usage(**total)
 
 
-def save_artifacts(model: Any, folder: Path) -> None:
-    """Write the model's artifacts next to its checkpoints; raise if a resumed run has different ones."""
-    if not isinstance(model, models.HasArtifacts) or not processes.is_first():
-        return
-    raise_first(problems_of_artifacts(model, folder))
-    for name, content in model.artifacts().items():
-        write_text(folder / name, content)
-
-
-def problems_of_artifacts(model: Any, folder: Path) -> Iterator[RunError]:
-    """Yield each artifact in a run folder that differs from the model's now: the weights there do not fit it."""
-    for name, content in model.artifacts().items() if isinstance(model, models.HasArtifacts) else ():
+def _problems_of_artifacts(files: Mapping[str, str], folder: Path) -> Iterator[RunError]:
+    """Yield each file of a run folder that differs from the model's now: the weights there do not fit it."""
+    for name, content in files.items():
         path = folder / name
         if path.exists() and path.read_text(encoding="utf-8") != content:
             yield RunError(
@@ -252,7 +250,6 @@ def description(job: Job, address: Address, dataset: RecDataset | None, imported
     config, evaluated = job.config, job.evaluated
     imported = evaluated.result.imported if evaluated else imported
     enrichment = dataset.manifest.get("enrichment") if dataset and config.model.uses_item_text() else None
-    encoders = (content for kind, content in job.weights.values() if kind is Weights.encoder)
     return Result(
         folder=address.folder,
         model=config.model.name,
@@ -262,7 +259,7 @@ def description(job: Job, address: Address, dataset: RecDataset | None, imported
         task=config.task.name,
         split=config.split.name,
         split_rule=config.dataset.split.name,
-        protocol=tasks.module(config.task).protocol(config.task),
+        protocol=task_module(config.task).protocol(config.task),
         mask_history=SeenItems.zeroed.name if tasks.is_zeroed(config.task) else bool(config.task.mask_history),
         seed=config.seed,
         config_hash=address.config_hash,
@@ -272,11 +269,11 @@ def description(job: Job, address: Address, dataset: RecDataset | None, imported
         trained_run=evaluated.folder.relative_to(job.outputs).as_posix() if evaluated else None,
         imported=imported,
         init_from=job.init_from,
-        text_encoder=next(encoders, None),
+        text_encoder=job.text_encoder,
         tokens=dataset.manifest.get("tokens") if dataset else None,
         enrichment=AnswerCosts(**enrichment) if enrichment else None,
-        tuning=marks.tuning_of(config.tuning),
-        arithmetic=precision_settings(config) if dataset else None,
+        tuning=Tuning(**vars(config.tuning)) if config.tuning else None,
+        arithmetic=job.arithmetic,
         overrides=evaluated.overrides if evaluated else job.overrides,
         dataset_fingerprint=dataset.fingerprint if dataset else "",
         training_seconds=evaluated.result.seconds.get("train") if evaluated else None,  # unknown of imported weights
@@ -292,7 +289,7 @@ def evaluate(job: Job, split: Split, model: Any, run: Result, clock: Clock, floo
     import torch
 
     config = job.config
-    examples = tasks.module(config.task).examples(split, config.split, config, job.cache)
+    examples = task_module(config.task).examples(split, config.split, config, job.cache)
     evaluation, gaps = _evaluate(job, split, model, examples, clock)
     if measured := controls(job, split, model, examples):
         clock.lap("controls")
@@ -339,7 +336,7 @@ def _evaluate(
     job: Job, split: Split, model: Any, examples: Examples, clock: Clock
 ) -> tuple[tasks.Evaluation, dict[str, str]]:
     """Return the scored answers of a model, and label and sentence of each thing that they lack."""
-    config, task = job.config, tasks.module(job.task)
+    config, task = job.config, task_module(job.task)
     if not isinstance(model, BatchAnswering):
         evaluation = task.evaluate(model, split, examples, config)
     else:
@@ -362,7 +359,7 @@ def controls(job: Job, split: Split, model: Any, examples: Examples) -> Controls
     """
     if (sample := _control_sample(job, model, examples)) is None:
         return None
-    task, metric = tasks.module(job.task), paired_metric(job.task.selection) or job.task.selection
+    task, metric = task_module(job.task), paired_metric(job.task.selection) or job.task.selection
 
     def values(varied: Any, changed: Examples) -> NDArray[np.floating[Any]]:
         by_metric: dict[str, NDArray[np.floating[Any]]] = task.per_example(varied, split, changed, job.config)

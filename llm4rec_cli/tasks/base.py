@@ -1,12 +1,7 @@
-"""What all tasks share: their modules, metrics, eligible examples, batched answers; free of torch.
-
-Each task module offers `examples`, `evaluate`, `validation_score` and `protocol`, with the same arguments, and those
-that a chat model answers also `per_example`.
-"""
+"""What all tasks share: their metrics, eligible examples, batched answers; free of torch."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,14 +53,6 @@ class Evaluation:
     predictions: pd.DataFrame
     signatures: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-
-
-def module(task: TaskConfig) -> Any:
-    """Return the task's module. A pre-training task is validated by ranking."""
-    if ranks_impressions(task):
-        return importlib.import_module("llm4rec_cli.tasks.impressions")
-    name = {Question.rate: "rating", Question.write: "text", Question.all: "loss"}.get(task.question, "ranking")
-    return importlib.import_module(f"llm4rec_cli.tasks.{name}")
 
 
 def ranks_impressions(task: TaskConfig) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.tasks import base as tasks
+from llm4rec_cli.tasks.modules import task_module
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.controls import AnyExamples
@@ -84,7 +85,7 @@ def _probe(command: str, overrides: list[str]) -> Cost:
     from llm4rec_cli.run.precision import settled
 
     spec = settled(Job.resolve(compose(overrides), "train"))
-    config, task = spec.config, tasks.module(spec.task)
+    config, task = spec.config, task_module(spec.task)
     split = stages.split_dataset(spec, stages.load(spec))
     is_trained = command == "train" and spec.model.trainable
     model = stages.build(spec, split, is_loaded=not is_trained)

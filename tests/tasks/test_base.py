@@ -7,6 +7,7 @@ from llm4rec_cli.config.schema import Candidates, Question, SplitName, TaskConfi
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, raise_first
 from llm4rec_cli.tasks import base, impressions, ranking, rating, text
+from llm4rec_cli.tasks.modules import task_module
 from tests.support.builders import tiny_dataset
 
 RATE = TaskConfig("rating", Question.rate)
@@ -19,12 +20,12 @@ EXAMPLES = leave_one_out(tiny_dataset([[0, 1, 2, 3]] * 20)).examples(SplitName.t
     ("question", "module"), [("rank", ranking), ("pretrain", ranking), ("rate", rating), ("write", text)]
 )
 def test_a_question_has_a_module(question, module):
-    assert base.module(TaskConfig("any", Question[question])) is module
+    assert task_module(TaskConfig("any", Question[question])) is module
 
 
 def test_the_impression_task_has_its_own_module_and_metrics():
     task = TaskConfig("direct", Question.rank, Candidates.impression, cutoffs=[5, 10])
-    assert base.module(task) is impressions
+    assert task_module(task) is impressions
     assert base.metric_names(task) == {"auc", "mrr", "ndcg@5", "ndcg@10"}
 
 

@@ -7,6 +7,7 @@ import pytest
 from llm4rec_cli.config.schema import Config, DatasetConfig, Question, SplitName, TaskConfig, TrainerConfig
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.tasks import base, loss
+from llm4rec_cli.tasks.modules import task_module
 from tests.support.builders import tiny_dataset
 
 SPLIT = leave_one_out(tiny_dataset([[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 2]]))
@@ -43,6 +44,6 @@ def test_a_lower_loss_validates_better(learner, tmp_path):
 
 
 def test_it_is_the_task_of_a_training_for_all_tasks():
-    assert base.module(CONFIG.task) is loss
+    assert task_module(CONFIG.task) is loss
     assert base.metric_names(CONFIG.task) == {"loss"}
     assert loss.protocol(CONFIG.task) == "loss"
