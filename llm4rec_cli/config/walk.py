@@ -102,6 +102,18 @@ def plain(value: Any) -> Any:
     return value.name if isinstance(value, Enum) else value
 
 
+def nested(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return settings by dotted key as nested dictionaries."""
+    result: dict[str, object] = {}
+    for key, value in settings.items():
+        *parents, name = key.split(".")
+        node: Any = result
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = value
+    return result
+
+
 def typed(kind: Any, value: Any) -> Any:
     """Return a value of this type from what `plain` made of it; None stays None, as settings without effect are stored.
 

@@ -85,7 +85,7 @@ class LogsEpochMetrics(Protocol):
     logged.
     """
 
-    def epoch_metrics(self, means: Mapping[str, float]) -> dict[str, Any]:
+    def epoch_metrics(self, means: Mapping[str, float]) -> Mapping[str, object]:
         """Return values to log by name, computed from the weights at the end of an epoch, in evaluation mode.
 
         It runs after the epoch's validation, and before the weights are saved: it may set a buffer of theirs.

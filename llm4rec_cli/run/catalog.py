@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def read_run(folder: Path) -> Run:
     return Run(folder, state, status, result, (folder / STATUS).lstat().st_mtime)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Mapping[str, Any]:
     """Return the object in a JSON file; empty if the file is missing, truncated or not readable."""
     try:
         return dict(json.loads(path.read_text()))

@@ -253,7 +253,7 @@ class _RowData(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, share: _Share) -> dict[str, Any]:
+    def __getitems__(self, share: _Share) -> dict[str, Tensor | bool]:
         return self.rows.batch(share.epoch, share.rows) | {COUNTS: share.counts}
 
 
@@ -288,8 +288,8 @@ class _Trainer(Trainer):
         self.score = float("nan")
         self.loss = torch.zeros(())  # of the last step
         self.first_nonfinite = torch.zeros((), dtype=torch.int64)  # the step of the first such loss, 0 = none
-        self.sums: dict[str, Any] = {}  # of this process, in the current epoch
-        self.facts: dict[str, Any] = {}  # of the last epoch
+        self.sums: dict[str, Tensor] = {}  # of this process, in the current epoch
+        self.facts: dict[str, object] = {}  # of the last epoch
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return _Loader(
@@ -331,7 +331,7 @@ class _Trainer(Trainer):
         """Return the norm if gradients are clipped; the Trainer computes it otherwise, too, to log it."""
         return grad_norm
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
+    def compute_loss(self, model: nn.Module, inputs: Any, *_: Any, **__: Any) -> Tensor:
         """Return this process's mean loss, weighted so that the mean over processes is the mean over the batch."""
         counts = inputs.pop(COUNTS)
         outputs = model(**inputs)
@@ -339,7 +339,7 @@ class _Trainer(Trainer):
         self._watch(self.loss)
         if counts:
             for name, pair in outputs.get("sums", {}).items():
-                self.sums[name] = self.sums.get(name, 0) + pair
+                self.sums[name] = self.sums[name] + pair if name in self.sums else pair
         loss: Tensor = outputs["loss"]
         if processes.world_size() == 1:
             return loss
@@ -383,9 +383,10 @@ class _Trainer(Trainer):
         self._refuse_nonfinite_weights()
         with torch.no_grad():
             self.score = processes.gathered(self.validate())[0]  # or each process might stop after another epoch
-        self.facts = self._means()
+        means = self._means()
+        self.facts = {**means}
         if isinstance(model := self.accelerator.unwrap_model(self.model), LogsEpochMetrics):
-            self.facts |= model.epoch_metrics(self.facts)
+            self.facts |= model.epoch_metrics(means)
         metrics = {"eval_score": self.score}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

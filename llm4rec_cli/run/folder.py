@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -187,7 +187,7 @@ def code_identity(model: str) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
 
 
-def _environment(model: str) -> dict[str, Any]:
+def _environment(model: str) -> dict[str, object]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,22 +68,19 @@ def address(
         file: identity of the files that the model is read from, if any.
         llm: identity of the chat model that answers or has enriched the items, and of the tokens that it wrote.
     """
-    content = _settings_with_effect(config)
-    seed, of_model = content.pop("seed"), content["model"]
-    if llm is None:
-        del content["llm"]
-    else:
-        content["llm"]["model"] = llm
-    for setting, identity in (weights or {}).items():
-        *parents, leaf = setting.split(".")
-        _subtree(of_model, parents)[leaf] = identity
+    settings = _settings_with_effect(config, [] if llm else ["llm"])
+    if llm:
+        settings["llm.model"] = llm
+    settings |= {f"model.{setting}": identity for setting, identity in (weights or {}).items()}
+    seed = settings.pop("seed")
 
-    def digest(of_run: Mapping[str, Any], file: str | None, initial: str | None, trained: str | None) -> str:
-        initial_run = {config.model.init_setting: initial} if config.model.init_setting else {}
-        version = {} if config.model.results_version == 1 else {"results": config.model.results_version}
-        model = {**of_model, **({} if file is None else {"file": file}), **initial_run, **version}
-        facts = {"config": {**content, **of_run, "model": model}, "dataset": fingerprint, "results": RESULTS_VERSION}
-        return hashlib.sha256(json.dumps(facts | {"trained": trained}, sort_keys=True).encode()).hexdigest()[:10]
+    def digest(of_run: Mapping[str, object], file: str | None, initial: str | None, trained: str | None) -> str:
+        of_model: dict[str, object] = {"file": file} if file else {}
+        of_model |= {config.model.init_setting: initial} if config.model.init_setting else {}
+        of_model |= {"results": config.model.results_version} if config.model.results_version > 1 else {}
+        content = walk.nested({**settings, **of_run, **{f"model.{key}": value for key, value in of_model.items()}})
+        facts = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION, "trained": trained}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
 
     initial_weights, initial_variant = initial or (None, None)
     trained_weights, trained_variant = trained or (None, None)
@@ -92,30 +90,22 @@ def address(
     return Address(folder / f"seed{seed}-{config_hash}", config_hash, variant)
 
 
-def _settings_with_effect(config: Config) -> dict[str, Any]:
-    """Return the settings that affect numbers, as nested dictionaries; input files are left to their content."""
-    content = walk.plain(config)
+def _settings_with_effect(config: Config, without: Sequence[str]) -> dict[str, object]:
+    """Return key -> value of the settings that affect numbers; input files are left to their content.
+
+    A setting that was added after runs existed counts where it is not at its default.
+    """
     model: Any = type(config.model)
-    left_out = [declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED]
-    settings = (setting for setting in walk.settings(config) if setting.field.metadata.get("added"))
-    added = [setting.key for setting in settings if setting.value == setting.field.default]
-    left_out += [f"model.{key}" for key in config.model.file_settings]
-    left_out += [] if config.model.trainable else ["trainer"]
-    left_out += [] if config.dataset.text is TextRecipe.enriched else ["enrichment"]
-    for key in left_out + added:
-        *parents, leaf = key.split(".")
-        _subtree(content, parents).pop(leaf, None)
-    for *parents, group, _ in (key.split(".") for key in added):
-        if not _subtree(content, [*parents, group]):  # the group came later, too
-            _subtree(content, parents).pop(group, None)
-    with_effect: dict[str, Any] = content
-    return with_effect
+    left_out = {declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED}
+    left_out |= {*without, *(f"model.{key}" for key in config.model.file_settings)}
+    left_out |= set() if config.model.trainable else {"trainer"}
+    left_out |= set() if config.dataset.text is TextRecipe.enriched else {"enrichment"}
 
+    def counts(setting: walk.Setting) -> bool:
+        is_newer = setting.field.metadata.get("added") and setting.value == setting.field.default
+        return not is_newer and left_out.isdisjoint(itertools.accumulate(setting.key.split("."), "{}.{}".format))
 
-def _subtree(content: dict[str, Any], parents: list[str]) -> dict[str, Any]:
-    for parent in parents:
-        content = content.get(parent, {})
-    return content
+    return {setting.key: walk.plain(setting.value) for setting in walk.settings(config) if counts(setting)}
 
 
 # --- identities of weights and files

@@ -204,11 +204,11 @@ def other_settings(config: Config) -> list[str]:
 
 
 @cache
-def _settings_of_paper(experiment: str) -> dict[str, Any]:
+def _settings_of_paper(experiment: str) -> Mapping[str, object]:
     return _fitted_settings(resolved_config(compose([f"+experiment={experiment}"])))
 
 
-def _fitted_settings(config: Config) -> dict[str, Any]:
+def _fitted_settings(config: Config) -> Mapping[str, object]:
     """Return the settings that decide what weights are fitted, and how: those of the model and the trainer."""
     model: Any = type(config.model)
     roles = {setting.key: setting.role for setting in declarations_with(model)}

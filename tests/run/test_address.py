@@ -7,7 +7,8 @@ import pytest
 
 from llm4rec_cli.config import registry
 from llm4rec_cli.models.baselines.config import PopularityConfig
-from llm4rec_cli.run.identity import address, code_identity
+from llm4rec_cli.run.folder import code_identity
+from llm4rec_cli.run.identity import address
 from tests.support.driver import spec_of
 
 
