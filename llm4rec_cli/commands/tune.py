@@ -14,9 +14,8 @@ from typing import Any
 import yaml
 
 from llm4rec_cli.commands import at_least
-from llm4rec_cli.config import search
 from llm4rec_cli.config.compose import Composed, compose, conf_dir, data_file
-from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed, quoted
+from llm4rec_cli.config.overrides import GROUPS, SEARCH_SPACES, as_typed, key_typed, quoted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json, write_text
@@ -26,9 +25,10 @@ from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.identity import find_weights
 from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.studies.tuning.search import Budget, Score, Search, Trial, best, expected_best, nested
+from llm4rec_cli.studies.tuning.space import Space, read_space
 from llm4rec_cli.training import trained
 from llm4rec_cli.training.run import OnEpoch, run_floors, run_unless_finished
-from llm4rec_cli.training.tuning import Budget, Score, Search, Trial, best, expected_best, nested
 
 GENERATED = "dataset.seed=1"  # generated data are tested with seed 0
 CHOSEN_BY = "Chosen on validation by:"  # and the command, in the experiment of a search
@@ -155,21 +155,21 @@ def _typed(composed: Composed) -> list[str]:
     return [*composed.typed, "split=valid", *([GENERATED] if generated else [])]
 
 
-def _space(model: str) -> search.Space:
-    if (file := data_file(search.GROUP, model)) is None:
+def _space(model: str) -> Space:
+    if (file := data_file(SEARCH_SPACES, model)) is None:
         raise UsageError(
             f"model '{model}' has no search space",
             f"write conf/search/{model}.yaml: KEY: {{values: [A, B]}} for each key",
         )
-    return search.read(file)
+    return read_space(file)
 
 
-def _settings(spec: RunSpec, space: search.Space) -> dict[str, Any]:
+def _settings(spec: RunSpec, space: Space) -> dict[str, Any]:
     """Return the composed values of the settings that are searched."""
     return {key: _value(spec, key) for key in space}
 
 
-def _settings_of(experiment: str, searched: RunSpec, space: search.Space) -> dict[str, Any]:
+def _settings_of(experiment: str, searched: RunSpec, space: Space) -> dict[str, Any]:
     """Return the values of the settings that are searched in an experiment, which may be of other data.
 
     Raises:
@@ -199,7 +199,7 @@ def _yaml(value: Any) -> str:
 def _show(
     name: str,
     metric: str,
-    space: search.Space,
+    space: Space,
     trials: Sequence[Trial],
     chosen: Trial | None,
     floors: Sequence[Result],
@@ -233,7 +233,7 @@ def _show(
 
 def _record(
     typed: Sequence[str],
-    space: search.Space,
+    space: Space,
     starts: Sequence[str],
     trials: Sequence[Trial],
     chosen: Trial,

@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from llm4rec_cli.commands import command_parser
-from llm4rec_cli.config import paper, ranges, search
+from llm4rec_cli.config import paper, ranges
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
@@ -41,18 +41,19 @@ from llm4rec_cli.config.compose import (
     usage_errors,
     user_conf_dir,
 )
-from llm4rec_cli.config.overrides import FOLDERS, hydra_override
+from llm4rec_cli.config.overrides import FOLDERS, SEARCH_SPACES, hydra_override
 from llm4rec_cli.config.registry import config_class, model_names, models_with
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.spec import resolved_config
+from llm4rec_cli.studies.tuning.space import Values, problems_of_space, read_space
 from llm4rec_cli.tasks.base import ranks_impressions
 
-READ = (*FOLDERS, search.GROUP, paper.GROUP)  # the folders of conf/ that are read
-DATA = (search.GROUP, paper.GROUP)  # of which a user's file comes before a shipped one
-NOUNS = {search.GROUP: "search space", paper.GROUP: "paper table"}  # of a config, where its folder's name is none
+READ = (*FOLDERS, SEARCH_SPACES, paper.GROUP)  # the folders of conf/ that are read
+DATA = (SEARCH_SPACES, paper.GROUP)  # of which a user's file comes before a shipped one
+NOUNS = {SEARCH_SPACES: "search space", paper.GROUP: "paper table"}  # of a config, where its folder's name is none
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 
@@ -133,7 +134,7 @@ def problems_in(name: str) -> list[ConfigProblem]:
     """Return the problems of `group/option`; those in a file that it builds on are reported in that file."""
     group, _, option = name.partition("/")
     locate = partial(_located, _file(name))
-    if group == search.GROUP:
+    if group == SEARCH_SPACES:
         return [locate(problem) for problem in _problems_of_space(_file(name), option)]
     if group == paper.GROUP:
         return [locate(problem) for problem in _problems_of_table(_file(name), option)]
@@ -165,11 +166,11 @@ def _problems_of_space(file: Path, model: str) -> list[UsageError]:
     """Return the problems of a search space, whose values must be in the range of their settings."""
     if model not in model_names():
         return [UsageError(f"there is no model '{model}'", did_you_mean(model, model_names()))]
-    if wrong := search.problems(file):
+    if wrong := problems_of_space(file):
         return wrong
     shipped, problems = _config([f"model={model}"]), []
-    for key, entry in search.read(file).items():
-        for value in entry.values if isinstance(entry, search.Values) else (entry.low, entry.high):
+    for key, entry in read_space(file).items():
+        for value in entry.values if isinstance(entry, Values) else (entry.low, entry.high):
             config = copy.deepcopy(shipped)
             try:
                 OmegaConf.update(config, key, value)

@@ -26,9 +26,9 @@ from llm4rec_cli import files
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import NOT_HASHED, Role
-from llm4rec_cli.config.search import Interval, Space, Values
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, UsageError, as_full_disk, as_unusable_path
+from llm4rec_cli.studies.tuning.space import Interval, Space, Values
 from llm4rec_cli.training.run import OnEpoch
 
 log = logging.getLogger(__name__)
