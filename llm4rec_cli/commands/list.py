@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
         show(runs_table(catalog.filter_runs(runs, options.filters), outputs))
     elif options.kind == "papers":
         from llm4rec_cli.results.tables import is_wide
-        from llm4rec_cli.studies.reproduction import states
+        from llm4rec_cli.studies.paper_tables.reproduction import states
 
         show(states(outputs_folder(options.outputs), ",".join(options.filters) or "*", titles=is_wide()))
     elif options.kind == "cache":

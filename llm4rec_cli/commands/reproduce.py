@@ -39,17 +39,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.commands import command_parser
-from llm4rec_cli.config import paper
-from llm4rec_cli.config.paper import Cell, Kind, Size, Table
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.results.result import Result, read_result
+from llm4rec_cli.studies.paper_tables import definitions
+from llm4rec_cli.studies.paper_tables.definitions import ALL, REASONS, REFERENCE, Cell, Kind, Size, Table
 
 if TYPE_CHECKING:
     from llm4rec_cli.llm.completions import Usage
-    from llm4rec_cli.studies.reproduction import Line
-    from llm4rec_cli.training.probe import Cost
-    from llm4rec_cli.training.table_steps import Runner, Step
+    from llm4rec_cli.studies.paper_tables.costs import Cost
+    from llm4rec_cli.studies.paper_tables.reproduction import Line
+    from llm4rec_cli.studies.paper_tables.steps import Runner, Step
 
 log = logging.getLogger(__name__)
 
@@ -64,21 +64,19 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"unknown option '{flags[0]}'", "llm4rec reproduce --help")
     if options.dry_run and (options.json or options.csv):
         raise UsageError("--dry-run prints commands, and --json and --csv print results", "leave one of them out")
-    table, size_ = paper.table(options.table), Size[options.size]
+    table, size_ = definitions.table(options.table), Size[options.size]
     raise_first(_problems_of_overrides(overrides))
     cells = table.cells(options.rows, options.columns)
     if not cells:
         labels = [entry.label for entry in (*table.rows, *table.columns)]
-        raise UsageError(
-            f"no cell of {table.name} has such labels", did_you_mean(options.rows.strip(paper.ALL), labels)
-        )
+        raise UsageError(f"no cell of {table.name} has such labels", did_you_mean(options.rows.strip(ALL), labels))
     start_run = options.start and options.start.expanduser().resolve()
     if start_run and not (start_run.is_dir() and read_result(start_run)):
         raise UsageError(f"--start {start_run} is not a finished run", "llm4rec import-weights METHOD FILE makes one")
     seeds = _seeds(options.seeds) or (table.seeds[:1] if size_ is Size.small else table.seeds)
 
     from llm4rec_cli import launch
-    from llm4rec_cli.training.table_steps import Runner, cell_step
+    from llm4rec_cli.studies.paper_tables.steps import Runner, cell_step
 
     launch.log_to_stderr()
     runner = Runner(_raw_folders(options.raw), overrides)
@@ -110,8 +108,13 @@ def _parser() -> argparse.ArgumentParser:
         "--small", dest="size", action="store_const", const="small", default="paper", help="generated data"
     )
     size.add_argument("--cpu", dest="size", action="store_const", const="cpu", help="real data and packaged weights")
-    add("--rows", metavar="PATTERN", default=paper.ALL, help="only these methods: names with *, commas between several")
-    add("--columns", metavar="PATTERN", default=paper.ALL, help="only these columns, in the same way")
+    add(
+        "--rows",
+        metavar="PATTERN",
+        default=ALL,
+        help="only these methods: names with *, commas between several",
+    )
+    add("--columns", metavar="PATTERN", default=ALL, help="only these columns, in the same way")
     add("--seeds", metavar="LIST", help="comma-separated (default: those of the table; with --small its first)")
     add("--raw", metavar="[DATASET=]PATH", action="append", default=[], help="where raw files are")
     add(
@@ -196,8 +199,8 @@ def _show_plan(table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner
     os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a dry run downloads nothing
     from llm4rec_cli.results.contents import ranges
     from llm4rec_cli.results.tables import say
-    from llm4rec_cli.studies.reproduction import heading
-    from llm4rec_cli.training.table_steps import in_order
+    from llm4rec_cli.studies.paper_tables.reproduction import heading
+    from llm4rec_cli.studies.paper_tables.steps import in_order
 
     steps = in_order([step for of_cell in plan.values() for step in of_cell])
     numbers = {step: number for number, step in enumerate(steps, start=1)}
@@ -212,7 +215,7 @@ def _show_plan(table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner
         if state not in ("done", "to run"):
             say(f"unknown, {ranges(which)}: {state}")
     _show_cost(steps, states, numbers, runner, probed)
-    for kind, words in paper.REASONS.items():
+    for kind, words in REASONS.items():
         whose = dict.fromkeys(
             f"{cell.row.label} on {cell.column.label}"
             for cell in plan
@@ -228,8 +231,8 @@ def _show_cost(
     """Print how many runs there are, and what each distinct one costs here."""
     from llm4rec_cli.results.contents import ranges
     from llm4rec_cli.results.tables import Content, say, show
-    from llm4rec_cli.training.probe import Cost
-    from llm4rec_cli.training.table_steps import composed, distinct
+    from llm4rec_cli.studies.paper_tables.costs import Cost
+    from llm4rec_cli.studies.paper_tables.steps import composed, distinct
 
     rows, chats, minutes, memory, trainings, unknown = [], [], 0.0, 0, 0, 0
     for first, group in distinct(steps, ("train", "eval")):
@@ -274,13 +277,13 @@ def _show_cost(
 def _cost(step: Step, states: Mapping[Step, str], runner: Runner, uses_llm: bool) -> Cost | Usage | None:
     """Return what a run costs, or what a chat model is sent; None if its data or weights are not on this machine."""
     from llm4rec_cli.config.overrides import hydra_override
-    from llm4rec_cli.training.probe import chat_usage, probe
+    from llm4rec_cli.studies.paper_tables.costs import chat_usage, measure
 
     if states[step] != "to run":
         return None
     overrides = [hydra_override(override) for override in runner.overrides(step)]
     try:
-        return chat_usage(overrides) if uses_llm else probe(step.command, overrides)
+        return chat_usage(overrides) if uses_llm else measure(step.command, overrides)
     except Llm4RecError as error:
         log.info("not measured: %s", error.problem)
         return None
@@ -293,7 +296,7 @@ def _launch(plan: Mapping[Cell, list[Step]], runner: Runner, launcher: str) -> N
     """Make by a Hydra launcher what can be made at the same time: the seeds of a row, and the runs of a search."""
     from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS
-    from llm4rec_cli.training.table_steps import composed, distinct, in_order
+    from llm4rec_cli.studies.paper_tables.steps import composed, distinct, in_order
 
     composed([f"hydra/launcher={launcher}"])  # an unknown one is refused
     for _, group in distinct(in_order([step for of_cell in plan.values() for step in of_cell]), ("train",)):
@@ -323,8 +326,8 @@ def _reproduce(
     table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner: Runner, options: argparse.Namespace
 ) -> int:
     from llm4rec_cli.results.tables import comma_separated, json_text, say, show
-    from llm4rec_cli.studies import reproduction
-    from llm4rec_cli.training.table_steps import composed, in_order
+    from llm4rec_cli.studies.paper_tables import reproduction
+    from llm4rec_cli.studies.paper_tables.steps import composed, in_order
 
     steps = in_order([step for of_cell in plan.values() for step in of_cell])
     for number, step in enumerate(steps, start=1):
@@ -421,8 +424,8 @@ def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> di
     by_cell: dict[Cell, Results] = {}
     for cell, (runs, failure) in results.items():
         systems = [run["system"] for run in key["runs"]]
-        system = systems[list(written).index(cell)] if cell in written else paper.REFERENCE
-        if not runs and cell.row.label != paper.REFERENCE:
+        system = systems[list(written).index(cell)] if cell in written else REFERENCE
+        if not runs and cell.row.label != REFERENCE:
             by_cell[cell] = runs, failure
         elif system not in judgements:
             by_cell[cell] = [], missing

@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from llm4rec_cli.commands import command_parser
-from llm4rec_cli.config import paper, ranges
+from llm4rec_cli.config import ranges
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
@@ -41,19 +41,21 @@ from llm4rec_cli.config.compose import (
     usage_errors,
     user_conf_dir,
 )
-from llm4rec_cli.config.overrides import FOLDERS, SEARCH_SPACES, hydra_override
+from llm4rec_cli.config.overrides import FOLDERS, PAPER_TABLES, SEARCH_SPACES, hydra_override
 from llm4rec_cli.config.registry import config_class, model_names, models_with
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.spec import resolved_config
+from llm4rec_cli.studies.paper_tables import definitions
+from llm4rec_cli.studies.paper_tables.definitions import Kind, Size, Table, merged
 from llm4rec_cli.studies.tuning.space import Values, problems_of_space, read_space
 from llm4rec_cli.tasks.base import ranks_impressions
 
-READ = (*FOLDERS, SEARCH_SPACES, paper.GROUP)  # the folders of conf/ that are read
-DATA = (SEARCH_SPACES, paper.GROUP)  # of which a user's file comes before a shipped one
-NOUNS = {SEARCH_SPACES: "search space", paper.GROUP: "paper table"}  # of a config, where its folder's name is none
+READ = (*FOLDERS, SEARCH_SPACES, PAPER_TABLES)  # the folders of conf/ that are read
+DATA = (SEARCH_SPACES, PAPER_TABLES)  # of which a user's file comes before a shipped one
+NOUNS = {SEARCH_SPACES: "search space", PAPER_TABLES: "paper table"}  # of a config, where its folder's name is none
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 
@@ -104,7 +106,7 @@ def _matching(argument: str, known: Sequence[str]) -> list[str]:
         UsageError: no config has this name.
     """
     name = argument.removeprefix("./").removeprefix("conf/").removesuffix(".yaml").rstrip("/")
-    name = paper.GROUP if name == "papers" else name
+    name = PAPER_TABLES if name == "papers" else name
     group, _, option = name.partition("/")
     matches = [other for other in known if name in (other, other.partition("/")[2]) or other.startswith(f"{name}/")]
     if not matches:
@@ -136,7 +138,7 @@ def problems_in(name: str) -> list[ConfigProblem]:
     locate = partial(_located, _file(name))
     if group == SEARCH_SPACES:
         return [locate(problem) for problem in _problems_of_space(_file(name), option)]
-    if group == paper.GROUP:
+    if group == PAPER_TABLES:
         return [locate(problem) for problem in _problems_of_table(_file(name), option)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
@@ -186,9 +188,9 @@ def _problems_of_space(file: Path, model: str) -> list[UsageError]:
 
 def _problems_of_table(file: Path, name: str) -> list[Llm4RecError]:
     """Return the problems of a paper's table: of its form, its overrides, and its printed numbers."""
-    if wrong := paper.problems(file):
+    if wrong := definitions.problems(file):
         return list(wrong)
-    table = paper.read(file, name)
+    table = definitions.read(file, name)
     unknown = [
         UsageError(f"unknown dataset '{name}'", did_you_mean(name, options("dataset")))
         for name in _datasets_of_table(table)
@@ -200,19 +202,19 @@ def _problems_of_table(file: Path, name: str) -> list[Llm4RecError]:
     return [*problems, *_problems_of_values(table)]
 
 
-def _datasets_of_table(table: paper.Table) -> list[str]:
+def _datasets_of_table(table: Table) -> list[str]:
     entries = [entry for row in (table.common, *table.rows, *table.columns) for entry in row.train.values() if entry]
     return [o.partition("=")[2] for overrides in entries for o in overrides if o.startswith("dataset=")]
 
 
-def _overrides_of_table(table: paper.Table) -> Iterator[tuple[str, ...]]:
+def _overrides_of_table(table: Table) -> Iterator[tuple[str, ...]]:
     """Yield the overrides of the first cell with each row, column, size of either, and evaluation."""
     first: set[tuple[Any, ...]] = set()
-    for size in paper.Size:
+    for size in Size:
         for cell in table.cells():
             if table.not_made(cell, size) or cell.row.ensemble:
                 continue
-            own = size is paper.Size.paper or size in cell.row.train
+            own = size is Size.paper or size in cell.row.train
             uses: set[tuple[Any, ...]] = {
                 ("row", cell.row.label, size) if own else ("size", size),
                 ("column", cell.column.label, size),
@@ -222,12 +224,12 @@ def _overrides_of_table(table: paper.Table) -> Iterator[tuple[str, ...]]:
                 continue
             first |= uses
             train = table.train_overrides(cell, size) or ()
-            if table.kind is paper.Kind.data:
+            if table.kind is Kind.data:
                 train = (*train, "model=random")  # which any dataset has a task for
-            if table.tuning and cell.row.tuned and size is paper.Size.paper:
-                train = paper.merged([train, [f"{key}={values[-1]}" for key, values in table.tuning.grid.items()]])
+            if table.tuning and cell.row.tuned and size is Size.paper:
+                train = merged([train, [f"{key}={values[-1]}" for key, values in table.tuning.grid.items()]])
             start = table.start_overrides(cell, size)
-            yield from filter(None, (start, paper.merged([train, table.eval_overrides(cell)])))
+            yield from filter(None, (start, merged([train, table.eval_overrides(cell)])))
 
 
 @cache
@@ -240,15 +242,15 @@ def _problems_of_overrides(overrides: tuple[str, ...]) -> list[Llm4RecError]:
         return [error]
 
 
-def _problems_of_values(table: paper.Table) -> Iterator[UsageError]:
+def _problems_of_values(table: Table) -> Iterator[UsageError]:
     """Yield the cells whose printed number does not exist, or that select several."""
-    from llm4rec_cli.studies import reproduction
+    from llm4rec_cli.studies.paper_tables import reproduction
 
     for cell in table.cells():
         if cell.reason and cell.reason[0] == "absent":
             continue
         statistics: Any = None
-        if table.kind is paper.Kind.data and (typed := table.train_overrides(cell, paper.Size.paper)):
+        if table.kind is Kind.data and (typed := table.train_overrides(cell, Size.paper)):
             statistics = _config([hydra_override(override) for override in typed]).dataset.paper
         for metric in table.metrics_of(cell):
             selected = reproduction.printed(table, cell, metric)
