@@ -38,7 +38,7 @@ from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
 
 if TYPE_CHECKING:
     from llm4rec_cli.runs.spec import RunSpec
-    from llm4rec_cli.studies.protocols import ProtocolComparison
+    from llm4rec_cli.studies.protocol_comparison import ProtocolComparison
 
 PROTOCOLS = {  # name -> the override that makes it
     "leave_one_out": "dataset.split=leave_one_out",
@@ -99,7 +99,7 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
     """
     from llm4rec_cli.results.words import shown_as
     from llm4rec_cli.runs import stages
-    from llm4rec_cli.studies.protocols import ProtocolComparison, ProtocolRun
+    from llm4rec_cli.studies.protocol_comparison import ProtocolComparison, ProtocolRun
     from llm4rec_cli.training import trained
     from llm4rec_cli.training.run import run
 
@@ -202,22 +202,22 @@ def _distinct(job: Sequence[str], jobs: Sequence[Sequence[str]], named: Sequence
 def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argparse.Namespace) -> None:
     from llm4rec_cli.results.tables import comma_separated, json_text, say, show
     from llm4rec_cli.results.words import SYNTHETIC_NOTE, title
-    from llm4rec_cli.studies import protocols
+    from llm4rec_cli.studies import protocol_comparison
 
     if options.json:
-        print(json_text(protocols.as_json(comparison, metrics), indent=2))
+        print(json_text(protocol_comparison.as_json(comparison, metrics), indent=2))
         return
     if options.csv:
-        sys.stdout.write(comma_separated(*protocols.flat(comparison, metrics)))
+        sys.stdout.write(comma_separated(*protocol_comparison.flat(comparison, metrics)))
         return
     first = dataclasses.replace(comparison.runs[0].result, split_rule="leave_one_out")  # the columns name the rule
     heading = title(first)
-    contents: list[Any] = [protocols.metric_table(comparison, metric) for metric in metrics]
+    contents: list[Any] = [protocol_comparison.metric_table(comparison, metric) for metric in metrics]
     contents += [
         content
         for metric in metrics
         for protocol in comparison.protocols
-        if (content := protocols.slice_table(comparison, protocol, metric))
+        if (content := protocol_comparison.slice_table(comparison, protocol, metric))
     ]
     print(f"{heading}\n")
     for content in contents:
