@@ -89,7 +89,7 @@ def _problems(content: Any, model: str) -> Iterator[UsageError]:
             yield UsageError(f"'{key}': {error}", "write {values: […]}, or {low: …, high: …, log: true}")
 
 
-def _kinds(model: str) -> dict[str, Any]:
+def _kinds(model: str) -> Mapping[str, Any]:
     """Return the settings of a model that can be searched, with their types."""
     kind: Any = config_class(model)
     return {

@@ -19,7 +19,6 @@ from llm4rec_cli.studies.tuning.search import (
     Trial,
     best,
     expected_best,
-    nested,
 )
 from llm4rec_cli.studies.tuning.space import Interval, Values
 
@@ -337,10 +336,6 @@ def test_the_best_of_n_is_that_of_draws_without_replacement():
     ]
     naive = [np.mean([max(drawn) for drawn in itertools.combinations(scores, n)]) for n in range(1, 5)]
     assert expected_best(trials) == pytest.approx(naive)
-
-
-def test_settings_are_nested_for_yaml():
-    assert nested({"model.a.b": 1, "model.c": 2, "seed": 3}) == {"model": {"a": {"b": 1}, "c": 2}, "seed": 3}
 
 
 def test_a_search_of_before_whose_start_lies_outside_is_another_one(tmp_path):
