@@ -6,10 +6,10 @@ import shlex
 import pytest
 import yaml
 
-from llm4rec_cli.commands import validate
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.studies.config_check import problems_in
 from llm4rec_cli.studies.tuning.experiment import Tuned
 from llm4rec_cli.studies.tuning.search import Budget, Trial
 from tests.support.driver import call, read
@@ -116,7 +116,7 @@ def test_an_experiment_has_the_prompts_of_its_search(tmp_path, monkeypatch, type
     file = tmp_path / "conf/experiment/mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(text)
-    assert validate.problems_in("experiment/mine") == []
+    assert problems_in("experiment/mine") == []
     saved = compose(["+experiment=mine"]).config
     assert (saved.model.prompts, saved.trainer.learning_rate) == (searched.config.model.prompts, 0.5)
     assert f"{command} --trials 8\n" in text
