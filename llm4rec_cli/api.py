@@ -116,19 +116,17 @@ def recommend(
     """
     import pandas as pd
 
-    from llm4rec_cli.commands import recommend as command
+    from llm4rec_cli.studies.recommendations import Query, answer
 
     if k < 1:
         raise UsageError(f"k={k} items are none", "k=10")
     if isinstance(titles, str):
         raise UsageError(f"titles is a list of texts, not '{titles}'", f"titles=['{titles}']")
-    options = command.parser().parse_args([])
-    typed = {"user": user, "item": item, "new_items": new_items}
-    vars(options).update({name: None if value is None else str(value) for name, value in typed.items()})
-    vars(options).update(title=None if titles is None else list(titles), k=k, again=again, only_new=only_new)
     raise_first(_problems_of_overrides(overrides))
+    of_user, about, file = (None if value is None else str(value) for value in (user, item, new_items))
+    query = Query(of_user, about, titles, k, again, file, only_new)
     with _typed_errors(), _messages(progress):
-        return pd.DataFrame(command.answer(compose([hydra_override(override) for override in overrides]), options).rows)
+        return pd.DataFrame(answer(compose([hydra_override(override) for override in overrides]), query).rows)
 
 
 def report(

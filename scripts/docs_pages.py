@@ -35,14 +35,14 @@ import docs_config  # noqa: E402
 
 from llm4rec_cli import cli  # noqa: E402
 from llm4rec_cli.commands import EXAMPLES, HYDRA_COMMANDS, PLAIN_COMMANDS  # noqa: E402
-from llm4rec_cli.config import paper  # noqa: E402
 from llm4rec_cli.config.registry import config_class, model_names  # noqa: E402
 from llm4rec_cli.data import readers  # noqa: E402
 from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
 from llm4rec_cli.labels import LABELS  # noqa: E402
 from llm4rec_cli.launch import WITH_OPTIONS  # noqa: E402
 from llm4rec_cli.results.tables import markdown  # noqa: E402
-from llm4rec_cli.studies import reproduction  # noqa: E402
+from llm4rec_cli.studies.paper_tables import definitions, reproduction  # noqa: E402
+from llm4rec_cli.studies.paper_tables.definitions import Size, matches  # noqa: E402
 
 RECORDED, BAD_INPUT = ROOT / "docs/recorded", ROOT / "tests/data/bad/cases.yaml"
 PART = re.compile(r"\*Filled in when the site is built \(`bash scripts/build_docs\.sh`\): (.+?)\.\*")
@@ -167,8 +167,8 @@ def papers(name: str) -> str:
     content = reproduction.states(RECORDED, name, titles=True)
     rows = [[f"`{table}`", *cells] for table, *cells in content.rows]
     parts = [markdown(content.columns, rows), *content.notes]
-    for table, size in itertools.product(map(paper.table, paper.names()), (paper.Size.paper, paper.Size.cpu)):
-        if paper.matches(table.name, f"{name}/*") and (lines := reproduction.recorded_lines(table, size, RECORDED)):
+    for table, size in itertools.product(map(definitions.table, definitions.names()), (Size.paper, Size.cpu)):
+        if matches(table.name, f"{name}/*") and (lines := reproduction.recorded_lines(table, size, RECORDED)):
             parts.append(f"### `{table.name}`")
             parts.append(f"{reproduction.heading(table, size)}.")
             for shown in reproduction.contents(table, size, lines):

@@ -27,7 +27,7 @@ from llm4rec_cli.results.pairing import pair_runs
 from llm4rec_cli.results.results import Results, named_results
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
-from llm4rec_cli.studies.audit import parts_of_gain
+from llm4rec_cli.studies.inspection.audit import parts_of_gain
 from llm4rec_cli.text.features import encode_texts
 
 EXAMPLES = """example:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -79,6 +80,24 @@ def test_imports_run_one_way():
             if package == "llm4rec_cli" and target in layer_of and layer_of[target] > layer_of[top_level(name)]:
                 upwards.append(f"{name} imports {module}")
     assert upwards == []
+
+
+def test_only_commands_the_api_and_other_studies_import_studies():
+    """Neither within functions, nor for types, nor by a module's name in a text."""
+    importing = []
+    for name in NAMES:
+        if top_level(name) in ("studies", "commands", "api"):
+            continue
+        for node in ast.walk(tree(name)):
+            modules: list[str] = []
+            if isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module or ''}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                modules = [node.value]
+            importing += [f"{name}: {module}" for module in modules if re.search(r"(^|\.)studies(\.|$)", module)]
+    assert importing == []
 
 
 def test_no_modules_import_one_another():

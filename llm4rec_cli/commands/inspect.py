@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
 
     from llm4rec_cli.results.tables import json_text, say, show
-    from llm4rec_cli.studies.audit import audit, tables
+    from llm4rec_cli.studies.inspection.audit import audit, tables
 
     audited = audit(options.run, options.outputs.expanduser(), options.over, options.metric)
     if options.json:

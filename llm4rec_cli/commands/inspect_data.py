@@ -22,8 +22,8 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.results.tables import json_text, say, show
     from llm4rec_cli.run import stages
     from llm4rec_cli.run.job import Job
-    from llm4rec_cli.studies.scrutiny import scrutinise, tables, verdicts
-    from llm4rec_cli.studies.statistics import source_table, statistics_tables
+    from llm4rec_cli.studies.dataset_tables import source_table, statistics_tables
+    from llm4rec_cli.studies.inspection.scrutiny import scrutinise, tables, verdicts
 
     spec = Job.unchecked(composed, "prepare").floor("popularity")
     dataset = prepare(spec.config.dataset, spec.cache)

@@ -10,8 +10,8 @@ from llm4rec_cli.commands import at_least
 from llm4rec_cli.config.compose import Composed
 
 if TYPE_CHECKING:
-    from llm4rec_cli.llm.memorisation import Score
     from llm4rec_cli.llm.requests import Completion, Request
+    from llm4rec_cli.results.result import MemorisationScore
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,11 +31,12 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.config.schema import Backend, PromptLogprobs
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.errors import DataError, DryRun, raise_first
-    from llm4rec_cli.llm import completions, memorisation
+    from llm4rec_cli.llm import completions
     from llm4rec_cli.llm.store import Store
     from llm4rec_cli.results.tables import json_text, say
     from llm4rec_cli.run import marks, rules, stages
     from llm4rec_cli.run.job import Job
+    from llm4rec_cli.studies.inspection import memorisation
 
     spec = Job.unchecked(composed, "prepare")
     raise_first(rules.problems_of_llm(spec.llm))
@@ -75,11 +76,13 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
         say("Rows of this model keep the scores of more records that were measured before.")
 
 
-def show_scores(title: str, scores: Mapping[str, Score], probes: Sequence[str], has_likelihoods: bool) -> None:
+def show_scores(
+    title: str, scores: Mapping[str, MemorisationScore], probes: Sequence[str], has_likelihoods: bool
+) -> None:
     """Print a table of scores, and what it says."""
-    from llm4rec_cli.llm import memorisation
     from llm4rec_cli.results.chat import MEMORISATION_COLUMNS, MEMORISATION_NOTES, memorisation_cells
     from llm4rec_cli.results.tables import Content, say, show
+    from llm4rec_cli.studies.inspection import memorisation
 
     rows = [memorisation_cells(probe, score) for probe, score in scores.items()]
     likeliest = "the true end is the likeliest of several; " if has_likelihoods else ""
@@ -89,7 +92,7 @@ def show_scores(title: str, scores: Mapping[str, Score], probes: Sequence[str], 
         *MEMORISATION_NOTES,
     ]
     show(Content(f"{title}: share with the true end", MEMORISATION_COLUMNS, rows, notes))
-    remembered = [name for name, score in scores.items() if score.is_memory]
+    remembered = [name for name, score in scores.items() if memorisation.is_memory(score)]
     say(
         f"Above chance and made-up records: {', '.join(remembered)}: a sign that the model has read these data; a "
         "number of it can be memory."

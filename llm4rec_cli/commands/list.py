@@ -15,17 +15,13 @@ papers before the project's own, baselines and floors.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config.overrides import GROUPS
-from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation.metrics import headline_metrics
 from llm4rec_cli.labels import UNUSUAL
@@ -38,7 +34,6 @@ if TYPE_CHECKING:
 
 OPTIONS = tuple(f"{group}s" for group in GROUPS)
 KINDS = (*OPTIONS, "runs", "papers", "cache")
-RAW_FILES = ("generated", "downloaded", "by hand")
 
 
 def main(argv: list[str]) -> int:
@@ -71,197 +66,26 @@ def main(argv: list[str]) -> int:
         show(runs_table(catalog.filter_runs(runs, options.filters), outputs))
     elif options.kind == "papers":
         from llm4rec_cli.results.tables import is_wide
-        from llm4rec_cli.studies.reproduction import states
+        from llm4rec_cli.studies.paper_tables.reproduction import states
 
         show(states(outputs_folder(options.outputs), ",".join(options.filters) or "*", titles=is_wide()))
     elif options.kind == "cache":
         show(*_cache_tables(cache_folder(options.cache)))
-    elif options.kind == "models":
-        show(_models_table())
-    elif options.kind == "datasets":
-        show(_datasets_table())
-    elif options.kind == "prompts":
-        show(*_prompt_tables(options.filters))
     else:
-        show(_options_table(options.kind.removesuffix("s")))
+        from llm4rec_cli.studies.config_options import tables
+
+        show(*tables(options.kind.removesuffix("s"), options.filters))
     return 0
-
-
-# --- options of config groups
 
 
 def _overview() -> Content:
     """Return the names of all options, one row per group."""
     from llm4rec_cli.results.tables import Content
+    from llm4rec_cli.studies.config_options import sorted_by_use
 
-    rows = [[kind, ", ".join(_sorted_by_use(kind.removesuffix("s")))] for kind in OPTIONS]
+    rows = [[kind, ", ".join(sorted_by_use(kind.removesuffix("s")))] for kind in OPTIONS]
     notes = [f"llm4rec list {'|'.join(KINDS)} says more about each"]
     return Content("options, as in model=unisrec dataset=demo", ["group", "options"], rows, notes)
-
-
-def _options_table(group: str) -> Content:
-    return _described(group, {group: _sorted_by_use(group)})
-
-
-def _described(group: str, columns: dict[str, list[str]]) -> Content:
-    """Return a table of options whose last column describes them: in one sentence, or completely under `--wide`.
-
-    Args:
-        columns: heading -> cells, the first with the options.
-    """
-    from llm4rec_cli.results.tables import Content, is_wide
-
-    in_full = descriptions(group)
-    options, *_ = columns.values()
-    texts = [in_full[option] if is_wide() else first_sentence(in_full[option]) for option in options]
-    rows = list(zip(*columns.values(), texts, strict=True))
-    shortened = any(text != in_full[option].removesuffix(".") for option, text in zip(options, texts, strict=True))
-    notes = ["complete descriptions: --wide"] if shortened else []
-    return Content(f"{group}s", [*columns, "description"], rows, notes)
-
-
-def first_sentence(text: str) -> str:
-    """Return the text up to the first full stop or question mark that a capital letter or a number follows."""
-    return re.split(r"(?<=[.?]) (?=[A-Z\d])", text)[0].removesuffix(".")
-
-
-def _sorted_by_use(group: str) -> list[str]:
-    """Return the options of a group: a user's own, then by `_use`, then the default, then by name."""
-    from llm4rec_cli.config.compose import conf_dir
-
-    defaults = yaml.safe_load((conf_dir() / "config.yaml").read_text())["defaults"]
-    default = next((d[group] for d in defaults if isinstance(d, dict) and group in d), None)
-    return sorted(descriptions(group), key=lambda option: (_use(group, option), option != default, option))
-
-
-def _use(group: str, option: str) -> int:
-    """Return the place of an option's kind in its group; -1 for a user's own option."""
-    from llm4rec_cli.config.compose import conf_dir
-    from llm4rec_cli.config.registry import MODEL_KINDS
-
-    if not (conf_dir() / group / f"{option}.yaml").exists():
-        return -1
-    if group == "model":
-        return MODEL_KINDS.index(_model_kind(option))
-    if group == "dataset":
-        return RAW_FILES.index(_raw_files(option))
-    if group == "task":
-        return list(Question).index(_task(option).question)
-    return int(group == "experiment" and "demo" not in option)
-
-
-def _model_kind(option: str) -> str:
-    from llm4rec_cli.config.registry import model_kind, model_names
-
-    if option not in model_names():  # a user's own YAML of a shipped model
-        option = str(_content("model", option).get("name", option))
-    return model_kind(option)
-
-
-def _raw_files(dataset: str) -> str:
-    """Return how a dataset's raw files are obtained, as one of RAW_FILES."""
-    content = _content("dataset", dataset)
-    return RAW_FILES[0 if content.get("generator") else 1 if content.get("download") else 2]
-
-
-def _task(option: str) -> TaskConfig:
-    content = _content("task", option)
-    candidates = Candidates[content.get("candidates", Candidates.full.name)]
-    return TaskConfig(name=content["name"], question=Question[content["question"]], candidates=candidates)
-
-
-def _content(group: str, option: str) -> dict[str, Any]:
-    """Return the keys of an option's YAML and of those of its group that it builds on; composing them would be slow."""
-    content = yaml.safe_load(_file(group, option).read_text(encoding="utf-8")) or {}
-    merged: dict[str, Any] = {}
-    for parent in content.pop("defaults", []):
-        if isinstance(parent, str) and not parent.startswith("_"):
-            merged |= _content(group, parent)
-    return merged | content
-
-
-def _file(group: str, option: str) -> Path:
-    """Return the YAML of an option; of two with one name the shipped one, which is composed."""
-    from llm4rec_cli.config.compose import conf_dir, user_conf_dir
-
-    files = [root / group / f"{option}.yaml" for root in (conf_dir(), user_conf_dir()) if root]
-    return next(file for file in files if file.exists())
-
-
-def descriptions(group: str) -> dict[str, str]:
-    """Return the options of a config group, each with the first comment line of its file."""
-    from llm4rec_cli.config.compose import options
-
-    by_option = {}
-    for option in options(group):
-        lines = _file(group, option).read_text(encoding="utf-8").splitlines()
-        by_option[option] = next(
-            (line[1:].strip() for line in lines if line.startswith("# ") and "@package" not in line), ""
-        )
-    return by_option
-
-
-def _models_table() -> Content:
-    from llm4rec_cli.config.registry import config_class, model_names
-    from llm4rec_cli.run.rules import needed_capability
-
-    needed = {task: needed_capability(_task(task)) for task in _sorted_by_use("task")}
-    options = _sorted_by_use("model")
-    tasks = []
-    for option in options:
-        can = config_class(option).capabilities if option in model_names() else ()
-        tasks.append(", ".join(task for task, capability in needed.items() if capability in can))
-    return _described("model", {"model": options, "kind": [_model_kind(o) for o in options], "tasks": tasks})
-
-
-def _datasets_table() -> Content:
-    options = _sorted_by_use("dataset")
-    return _described("dataset", {"dataset": options, "raw files": [_raw_files(option) for option in options]})
-
-
-def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
-    """Yield one table per prompt file.
-
-    Args:
-        names: the files, also without their model (`rating`); empty for all.
-
-    Raises:
-        UsageError: a file does not exist, or its content is invalid.
-    """
-    from llm4rec_cli.config.compose import options
-    from llm4rec_cli.config.registry import config_class, model_names
-    from llm4rec_cli.results.tables import Content
-
-    with_prompts = [name for name in model_names() if "prompts" in config_class(name).__dataclass_fields__]
-    known = [option for option in options("prompt") if option.partition("/")[0] in with_prompts]
-    files = [file for file in known if not names or {file, file.partition("/")[2]} & {*names}]
-    for name in names:
-        if not any(name in (file, file.partition("/")[2]) for file in files):
-            raise UsageError(
-                f"there are no prompts '{name}'",
-                did_you_mean(name, [*known, *(file.partition("/")[2] for file in known)]),
-            )
-    by_file = descriptions("prompt")
-    for file in files:
-        table = _prompts_in(file, config_class(file.partition("/")[0]).prompt_table)
-        yield Content(f"{file}: {by_file[file]}", table.columns, table.rows)
-
-
-def _prompts_in(file: str, read: Callable[[Any], PromptTable]) -> PromptTable:
-    """Return the prompts of a file and of those that it builds on.
-
-    Raises:
-        UsageError: it cannot be composed, has unknown keys or wrong types, or a prompt is invalid.
-    """
-    from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt
-
-    model, _, name = file.partition("/")
-    try:
-        return read(compose_prompt(model, name))
-    except COMPOSE_ERRORS as error:
-        raise UsageError(
-            f"prompts '{file}': {str(error).splitlines()[0]}", f"llm4rec validate prompt/{file}"
-        ) from error
 
 
 # --- runs

@@ -14,7 +14,7 @@ def run(composed: Composed) -> Outcome:
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.statistics import remarks
     from llm4rec_cli.results.tables import say, show
-    from llm4rec_cli.studies.statistics import statistics_tables
+    from llm4rec_cli.studies.dataset_tables import statistics_tables
 
     spec = Job.unchecked(composed, "prepare")
     settings = spec.config.dataset

@@ -30,21 +30,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import at_least, command_parser
-from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
+from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 
 if TYPE_CHECKING:
-    from llm4rec_cli.run.job import Job
-    from llm4rec_cli.studies.protocols import ProtocolComparison
-
-PROTOCOLS = {  # name -> the override that makes it
-    "leave_one_out": "dataset.split=leave_one_out",
-    "shuffle_ties": "dataset.control=shuffle_ties",
-    "temporal": "dataset.split=temporal",
-}
+    from llm4rec_cli.studies.protocol_comparison import ProtocolComparison
 
 
 def main(argv: list[str]) -> int:
@@ -53,7 +46,7 @@ def main(argv: list[str]) -> int:
         __doc__,
         "llm4rec protocols [overrides] [--only NAMES] [--draws N] [--metrics NAMES] [--json | --csv]",
     )
-    parser.add_argument("--only", metavar="NAMES", default=",".join(PROTOCOLS), help="comma-separated protocols")
+    parser.add_argument("--only", metavar="NAMES", help="comma-separated protocols")
     parser.add_argument("--draws", metavar="N", type=at_least(1), default=5, help="draws of shuffle_ties (default: 5)")
     parser.add_argument("--metrics", metavar="NAMES", help="comma-separated (default: the task's selection metric)")
     output = parser.add_mutually_exclusive_group()
@@ -64,162 +57,42 @@ def main(argv: list[str]) -> int:
         raise UsageError(
             f"unknown option '{unknown[0]}'", "lists of values need no -m; paths.outputs=FOLDER, not --outputs"
         )
-    names = options.only.split(",")
-    for name in names:
-        if name not in PROTOCOLS:
-            raise UsageError(f"unknown protocol '{name}'", did_you_mean(name, PROTOCOLS))
 
     from llm4rec_cli import launch, processes
     from llm4rec_cli.config.compose import usage_errors
     from llm4rec_cli.config.overrides import hydra_override, sweep_jobs
+    from llm4rec_cli.studies.protocol_comparison import PROTOCOLS, compare_protocols, problems, resolved
 
+    names = [*PROTOCOLS] if options.only is None else options.only.split(",")
+    for name in names:
+        if name not in PROTOCOLS:
+            raise UsageError(f"unknown protocol '{name}'", did_you_mean(name, PROTOCOLS))
     if processes.world_size() > 1:
         raise UsageError("protocols runs in one process", "leave out torchrun")
     launch.log_to_stderr()
     with usage_errors():
         jobs = sweep_jobs([hydra_override(override) for override in overrides])
-    specs = [_spec(job) for job in jobs]
-    raise_first(_problems(specs))
+    specs = [resolved(job) for job in jobs]
     metrics = options.metrics.split(",") if options.metrics else [specs[0].task.selection]
-    raise_first(_metric_problems(specs[0], metrics))
+    raise_first(problems(specs, metrics))
     _print(compare_protocols(jobs, names, options.draws), metrics, options)
     return 0
-
-
-def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws: int) -> ProtocolComparison:
-    """Train and evaluate every job and its floors under every protocol that the data allow; finished runs are reused.
-
-    Args:
-        jobs: overrides of each run, in Hydra's grammar, which differ in settings of model, training or seed.
-        names: of PROTOCOLS.
-        draws: of `shuffle_ties`.
-
-    Raises:
-        DataError: the data cannot be read, or allow none of the protocols.
-    """
-    from llm4rec_cli.results.words import shown_as
-    from llm4rec_cli.run import stages
-    from llm4rec_cli.run.execute import run
-    from llm4rec_cli.studies.protocols import ProtocolComparison, ProtocolRun
-
-    first = _spec(jobs[0])
-    stages.load(first)  # raises what is wrong with the data under any protocol
-    refusals: dict[str, DataError] = {}
-    runs: dict[str, ProtocolRun] = {}  # by address: jobs share floors
-    for name in names:
-        if refusal := _refusal(_spec(jobs[0], PROTOCOLS[name])):
-            refusals[name] = refusal
-            continue
-        several = name == "shuffle_ties" and first.config.dataset.generator is None
-        seed = first.config.dataset.seed
-        for draw in range(seed, seed + (draws if several else 1)):
-            for job in jobs:
-                spec = _spec(job, PROTOCOLS[name], *([f"dataset.seed={draw}"] if draw != seed else []))
-                results = run(spec).results
-                variant = " ".join([shown_as(results[-1]), *_distinct(job, jobs, spec.model.named_settings)])
-                for result in results:
-                    model = variant if result is results[-1] else shown_as(result)
-                    runs.setdefault(result.config_hash, ProtocolRun(model, name, draw, result))
-    if not runs:
-        raise next(iter(refusals.values()))
-    return ProtocolComparison(list(runs.values()), {name: refusal.problem for name, refusal in refusals.items()})
-
-
-def _spec(job: Sequence[str], *more: str) -> Job:
-    """Return the spec of a job with further overrides, which replace those of the same key."""
-    from llm4rec_cli.config.compose import compose
-    from llm4rec_cli.config.overrides import key_typed
-    from llm4rec_cli.run.job import Job
-
-    replaced = {key_typed(override) for override in more}
-    typed = [override for override in job if key_typed(override) not in replaced]
-    return Job.resolve(compose([*typed, *more]), "train")
-
-
-def _problems(specs: Sequence[Job]) -> Iterator[UsageError]:
-    """Yield what the specs have that protocols cannot compare."""
-    from llm4rec_cli.config.schema import Control, Question, SplitRule
-
-    for spec in specs:
-        dataset = spec.config.dataset
-        if spec.model.file_settings:
-            yield UsageError(
-                f"a file of {spec.model.name} was made for one split, and protocols evaluates several",
-                "one file for each: llm4rec score FILE --name NAME dataset.split=temporal",
-            )
-        if spec.task.question is not Question.rank:
-            yield UsageError(f"protocols compares rankings, and task '{spec.task.name}' is none", "task=sequential")
-        if (dataset.split, dataset.control) != (SplitRule.leave_one_out, Control.none):
-            yield UsageError(
-                "protocols sets split and control, but here dataset.split is "
-                f"{dataset.split.name} and dataset.control is {dataset.control.name}",
-                "dataset.split=leave_one_out dataset.control=none; the protocols split interactions, not click logs",
-            )
-        if (dataset, spec.task, spec.config.split) != (specs[0].config.dataset, specs[0].task, specs[0].config.split):
-            yield UsageError(
-                f"{specs[0].model.name} and {spec.model.name} differ in dataset, task or evaluated split",
-                "set dataset= and task=, and only one value of each of their settings",
-            )
-
-
-def _metric_problems(spec: Job, metrics: Sequence[str]) -> Iterator[UsageError]:
-    from llm4rec_cli.tasks.base import metric_names
-
-    known = metric_names(spec.task)
-    yield from (UsageError(f"no metric '{name}'", did_you_mean(name, known)) for name in metrics if name not in known)
-
-
-def _refusal(spec: Job) -> DataError | None:
-    """Return why the data cannot be evaluated under this protocol; None if they can."""
-    from llm4rec_cli.config.schema import SplitName
-    from llm4rec_cli.run import stages
-    from llm4rec_cli.tasks.modules import task_module
-
-    try:
-        split = stages.split_dataset(spec, stages.load(spec))
-        for part in SplitName:
-            task_module(spec.task).examples(split, part, spec.config, spec.cache)
-    except DataError as error:
-        return error
-    return None
-
-
-def _distinct(job: Sequence[str], jobs: Sequence[Sequence[str]], named: Sequence[str]) -> list[str]:
-    """Return the overrides of a job that not all jobs have, except the seed and what the model's name says; of an
-    experiment, its name.
-
-    Args:
-        named: settings of the model that its name says.
-    """
-    from llm4rec_cli.config.overrides import key_typed
-
-    hidden = {"model", "seed", *(f"model.{setting}" for setting in named)}
-    shown = [o for o in job if not all(o in other for other in jobs) and key_typed(o) not in hidden]
-    return [o.partition("=")[2] if key_typed(o) == "experiment" else o for o in shown]
 
 
 def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argparse.Namespace) -> None:
     from llm4rec_cli.results.tables import comma_separated, json_text, say, show
     from llm4rec_cli.results.words import SYNTHETIC_NOTE, title
-    from llm4rec_cli.studies import protocols
+    from llm4rec_cli.studies.protocol_comparison import as_json, flat, tables
 
     if options.json:
-        print(json_text(protocols.as_json(comparison, metrics), indent=2))
+        print(json_text(as_json(comparison, metrics), indent=2))
         return
     if options.csv:
-        sys.stdout.write(comma_separated(*protocols.flat(comparison, metrics)))
+        sys.stdout.write(comma_separated(*flat(comparison, metrics)))
         return
     first = dataclasses.replace(comparison.runs[0].result, split_rule="leave_one_out")  # the columns name the rule
-    heading = title(first)
-    contents: list[Any] = [protocols.metric_table(comparison, metric) for metric in metrics]
-    contents += [
-        content
-        for metric in metrics
-        for protocol in comparison.protocols
-        if (content := protocols.slice_table(comparison, protocol, metric))
-    ]
-    print(f"{heading}\n")
-    for content in contents:
+    print(f"{title(first)}\n")
+    for content in tables(comparison, metrics):
         show(content)
         print()
     say(*(f"without {protocol}: {reason}" for protocol, reason in comparison.skipped.items()))

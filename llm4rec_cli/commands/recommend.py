@@ -7,27 +7,18 @@ takes any text as a title, and ranks the items of a file too. No run folder is w
 from __future__ import annotations
 
 import argparse
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.commands import at_least
-from llm4rec_cli.config.registry import config_class, models_with
-from llm4rec_cli.config.schema import Candidates, Control, Question
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, raise_first
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.results.tables import Content, json_text, show
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from llm4rec_cli.config.compose import Composed
-    from llm4rec_cli.data.examples import Examples
-    from llm4rec_cli.data.recdataset import RecDataset
-    from llm4rec_cli.data.split import Split
-    from llm4rec_cli.run.job import Job
+    from llm4rec_cli.studies.recommendations import ItemRow
 
-log = logging.getLogger(__name__)
+REASONS = 3  # items of the history that are shown for a recommended item
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,283 +65,79 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-class Answer(NamedTuple):
-    """What a model recommends.
-
-    Attributes:
-        rows: items, best first, as `recommendations.item_rows` describes them; or a user and an item, with the rating
-            or text.
-        heading: sentences on it.
-        predicted: the column of a rating or text; None for items.
-        in_training: the user's interaction with the item is in the training split.
-    """
-
-    rows: Sequence[Any]
-    heading: list[str]
-    predicted: str | None = None
-    in_training: bool = False
-
-
 def run(composed: Composed, options: argparse.Namespace) -> None:
     """Print the top items for `--user` or `--title`, or the rating or text for `--user` and `--item`."""
-    from llm4rec_cli.studies.recommendations import print_items, print_prediction
+    from llm4rec_cli.studies.recommendations import Query, answer
 
-    rows, heading, predicted, in_training = answer(composed, options)
+    wanted = {name: value for name, value in vars(options).items() if name not in ("title", "json")}
+    rows, heading, predicted, in_training = answer(composed, Query(titles=options.title, **wanted))
     if predicted is None:
-        print_items(rows, heading, options.again, options.json)
+        _print_items(rows, heading, options.again, options.json)
     else:
-        print_prediction(rows[0], predicted, heading[0], in_training, options.json)
+        _print_prediction(rows[0], predicted, heading[0], in_training, options.json)
 
 
-def answer(composed: Composed, options: argparse.Namespace) -> Answer:
-    """Return the top items for `--user` or `--title`, or the rating or text for `--user` and `--item`."""
-    if (options.user is None) == (options.title is None):
-        raise UsageError("recommend needs either a user or titles", "--user ID, or --title TEXT")
-    if options.only_new and options.new_items is None:
-        raise UsageError("--only-new ranks the items of a file, and no file is named", "--new-items FILE --only-new")
+def _print_items(rows: Sequence[ItemRow], heading: Sequence[str], with_history: bool, as_json: bool) -> None:
+    """Print recommended items, best first, and what adds to their scores if the rows have it.
 
-    from llm4rec_cli.run import choose, stages
-    from llm4rec_cli.run.job import Job
-
-    spec = Job.unchecked(composed, "recommend")
-    raise_first(_problems(spec, options))
-    spec = choose.evaluation(spec)
-    if spec.evaluated and spec.task.question is Question.all:
-        spec = choose.of_task(spec.evaluated, spec.typed, "sequential")
-    raise_first(_problems(spec, options))
-    raise_first(_problems_of_item(spec, options))
-    new_items = _read_new_items(spec, options)
-    if not _is_about_item(spec):  # always rank the whole catalogue or file, whatever the task's candidates
-        spec = spec.with_config(task={"candidates": Candidates.uniform if options.only_new else Candidates.full})
-        raise_first(spec.model.problems(spec.config))
-
-    dataset = stages.load(spec)
-    if dataset.impressions is not None:
-        raise DataError(
-            f"dataset {dataset.manifest['name']} is a click log: it has no interaction histories to recommend from",
-            "choose a dataset of interactions: llm4rec list datasets",
-        )
-    heading = f"{spec.model.display_name()} on {spec.config.dataset.name}"
-    if _is_about_item(spec):
-        return _predict(spec, dataset, options, heading)
-    return _recommend(spec, dataset, new_items, options, heading)
-
-
-def _read_new_items(spec: Job, options: argparse.Namespace) -> pd.DataFrame | None:
-    """Return the items of `--new-items`, if it is set.
-
-    Raises:
-        UsageError: the model ranks only the catalogue.
+    Args:
+        heading: lines above the table.
+        with_history: items of the history may be among them, and are marked.
     """
-    if options.new_items is None:
-        return None
-    from llm4rec_cli.data.new_items import read_new_items
-    from llm4rec_cli.run import rules
+    from llm4rec_cli.studies.recommendations import shortened
 
-    raise_first(rules.problems_with_new_items(spec.model))
-    return read_new_items(Path(options.new_items).expanduser(), spec.config.dataset)
+    if as_json:
+        for row in rows:
+            print(json_text(row))
+        return
+    columns = {
+        "rank": [str(row["rank"]) for row in rows],
+        "item": [str(row["item_id"]) for row in rows],
+        "title": [shortened(row["title"] or "") for row in rows],
+        "score": [f"{row['score']:.4f}" for row in rows],
+        "in history": ["yes" if row["in_history"] else "" for row in rows],
+        "new": ["yes" if row["is_new"] else "" for row in rows],
+    }
+    if not any(columns["title"]):
+        del columns["title"]
+    if not with_history:
+        del columns["in history"]
+    if not any(columns["new"]):
+        del columns["new"]
+    print(*heading, sep="\n")
+    if not rows:
+        print("the model ranks none of these items")
+        return
+    reasons = _reasons(rows) if "because" in rows[0] else []
+    show(Content("", list(columns), list(zip(*columns.values(), strict=True)), reasons, whole=["item"]))
 
 
-def _recommend(
-    spec: Job,
-    catalogue: RecDataset,
-    new_items: pd.DataFrame | None,
-    options: argparse.Namespace,
-    heading: str,
-) -> Answer:
-    """Return the top items for a user or for titles.
+def _reasons(rows: Sequence[ItemRow]) -> list[str]:
+    """Return lines that name the items of the history that add most to each score."""
+    from llm4rec_cli.studies.recommendations import shortened
 
-    The new items and then the titles that are no item's are appended to the catalogue. The latter are only in the
-    history, and never recommended.
+    if all(reason["effect"] == 0 for row in rows for reason in row["because"]):
+        return ["the history has no effect on these scores"]
+    lines = ["because of the history: how much a score falls without an item"]
+    for row in rows:
+        lines.append(f"{row['rank']:>4}  {shortened(row['title'] or str(row['item_id']))}")
+        for reason in row["because"][:REASONS]:
+            effect = "not ranked without it" if reason["effect"] is None else f"{reason['effect']:+.4f}"
+            lines.append(f"        {effect}  {shortened(reason['title'] or str(reason['item_id']))}")
+    return lines
+
+
+def _print_prediction(row: Mapping[str, object], column: str, heading: str, in_training: bool, as_json: bool) -> None:
+    """Print a model's rating or text for a user and an item, and the true one if the dataset has it.
+
+    Args:
+        row: user_id, item_id, title, `column` with the prediction, and `given` with the true value or None.
+        in_training: the interaction belongs to the training split.
     """
-    import numpy as np
-
-    from llm4rec_cli.data.new_items import with_new_items
-    from llm4rec_cli.run import rules, stages
-    from llm4rec_cli.studies import recommendations
-
-    with_new = catalogue
-    if new_items is not None:
-        with_new = with_new_items(catalogue, new_items, spec.config.dataset.text)
-    texts: list[str] = []  # the titles that are no item's
-    if options.user is None:
-        dataset, example, texts = _example_of_titles(spec, with_new, options.title)
-    else:
-        dataset, example = with_new, _example_of_user(catalogue, options.user)
-    new, as_text = np.arange(catalogue.n_items, with_new.n_items), np.arange(with_new.n_items, dataset.n_items)
-    raise_first(rules.problems_with_dataset(spec.config, dataset))
-    split = stages.split_dataset(spec, catalogue)
-    model = _build(spec, split)
-    # In two steps, so that text features of the file are cached whatever titles are typed.
-    for smaller, larger in ((catalogue, with_new), (with_new, dataset)):
-        if larger is not smaller:
-            model.add_items(replace(split, dataset=larger))
-
-    from llm4rec_cli.tasks.recommendation import history_effects, top_items
-
-    history, _ = example.histories()
-    if options.only_new:
-        example = replace(example, candidates=new[None])
-    top = top_items(model, example, options.k, as_text if options.again else np.union1d(history, as_text))
-    rows = recommendations.item_rows(dataset, top.items, top.scores, history, new, texts)
-    if options.explain and rows:
-        items, effects = history_effects(model, example, top, spec.config.trainer.eval_batch_size)
-        recommendations.add_effects(rows, dataset, items, effects)
-    user_or_titles = "these titles" if options.user is None else f"user {options.user}"
-    heading = f"{heading} for {user_or_titles}, {recommendations.history_summary(dataset, history)}"
-    notes = recommendations.notes(texts, catalogue.n_items, len(new), options.only_new)
-    return Answer(rows, [heading, *notes])
-
-
-def _predict(spec: Job, dataset: RecDataset, options: argparse.Namespace, heading: str) -> Answer:
-    """Return the rating or text that a model predicts for a user and an item, and the true one where there is one.
-
-    Raises:
-        UsageError: the task or the prompt needs an interaction of the two, and the dataset has none.
-    """
-    from llm4rec_cli.data.lookup import SAMPLE_IDS, item_number, quoted, user_number
-    from llm4rec_cli.data.split import TRAIN
-    from llm4rec_cli.run import stages
-    from llm4rec_cli.studies.recommendations import item_fields
-    from llm4rec_cli.tasks import base, rating, text
-
-    user, item = user_number(dataset, options.user), item_number(dataset, options.item)
-    example = _pair_example(dataset, user, item)
-    row = int(example.row[0])
-    interacted = row >= 0
-    if spec.task.written is not None and not interacted:
-        latest = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]][-SAMPLE_IDS:]
-        raise UsageError(
-            f"user {options.user} has no interaction with item {options.item}, and task={spec.task.name} needs one",
-            f"--item with one of the user's items: {quoted(dataset.items['item_id'].iloc[latest])}",
-        )
-    if not interacted and "oracle_input" in spec.model.labels(spec.task.name):
-        raise UsageError(
-            f"the prompt contains part of the review, and user {options.user} has not reviewed item {options.item}",
-            "choose a prompt without it: llm4rec list prompts",
-        )
-    split = stages.split_dataset(spec, dataset)
-    model = _build(spec, split)
-    if spec.task.written is None:
-        prediction: Any = round(float(rating.rate(model, example, 1).value[0]), 4)
-    else:
-        (prediction,) = text.write(model, example, spec.task.written, 1)
-    column = str(base.reference_column(spec.task))
-    truth = split.dataset.interactions.iloc[row].get(column) if interacted else None
-    if truth != truth:  # NaN: no rating or text
-        truth = None
-    row_of_pair = {"user_id": options.user, **item_fields(dataset, item), column: prediction, "given": truth}
-    in_training = interacted and split.assignment[row] == TRAIN
-    return Answer([row_of_pair], [heading], column, in_training)
-
-
-# --- checks
-
-
-def _is_about_item(spec: Job) -> bool:
-    """Return whether the task predicts a rating or text for one item, rather than ranks items."""
-    return spec.task.question in (Question.rate, Question.write)
-
-
-def _problems(spec: Job, options: argparse.Namespace) -> Iterator[Llm4RecError]:
-    """Yield why model and data cannot answer: the model cannot do it, or not with titles; a control destroys the data.
-
-    It needs no data.
-    """
-    from llm4rec_cli.run import rules
-
-    if _is_about_item(spec):
-        yield from rules.problems(spec.config) if spec.config.run is None else ()  # a run brings its own model
-    else:
-        ranking_spec = spec.with_config(task={"question": Question.rank, "candidates": Candidates.full})
-        yield from rules.problems_of_capability(ranking_spec.config)
-        if options.title is not None and spec.model.needs_user:
-            alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).needs_user]
-            yield UsageError(
-                f"model '{spec.model.name}' knows users by id and does not read histories: it cannot take --title",
-                f"--user ID, or another model: {', '.join(alternatives)}",
-            )
-    control = spec.config.dataset.control
-    if control is not Control.none:
-        yield UsageError(
-            f"dataset.control={control.name} destroys the signal that recommendations rely on", "dataset.control=none"
-        )
-
-
-def _problems_of_item(spec: Job, options: argparse.Namespace) -> Iterator[UsageError]:
-    """Yield a problem if the task needs `--user` and `--item` and one is missing, or takes no such option."""
-    if _is_about_item(spec) and (options.user is None or options.item is None):
-        yield UsageError(f"task={spec.task.name} needs a user and an item", "--user ID --item ID")
-    if _is_about_item(spec) and (options.new_items is not None or options.explain):
-        option = "--explain" if options.new_items is None else "--new-items"
-        yield UsageError(f"{option} is for rankings, and task={spec.task.name} ranks nothing", "task=sequential")
-    if options.item is not None and not _is_about_item(spec):
-        yield UsageError(
-            f"task={spec.task.name} ranks all items and takes no --item",
-            "leave out --item, or task=rating, task=explanation, task=review_summary",
-        )
-
-
-# --- the model and its input
-
-
-def _build(spec: Job, split: Split) -> Any:
-    """Return the model, with the trained run's weights if there is one."""
-    from llm4rec_cli.run import stages
-    from llm4rec_cli.run.precision import settled
-
-    model = stages.build(settled(spec), split)
-    if spec.evaluated:
-        log.info("%s as trained in %s", spec.model.name, spec.evaluated.folder)
-    return model
-
-
-def _example_of_user(dataset: RecDataset, user_id: str) -> Examples:
-    """Return one example with all interactions of a user as its history."""
-    from llm4rec_cli.data.examples import single_example
-    from llm4rec_cli.data.lookup import user_number
-
-    user = user_number(dataset, user_id)
-    return single_example(user, dataset.sequence, dataset.offsets[user], dataset.offsets[user + 1])
-
-
-def _example_of_titles(spec: Job, dataset: RecDataset, typed: list[str]) -> tuple[RecDataset, Examples, list[str]]:
-    """Return the dataset, one example with these titles as its history, and the titles that are no item's.
-
-    The latter are appended to the dataset's catalogue.
-
-    Raises:
-        UsageError: a title is no item's, and the model cannot read it as a text.
-    """
-    import numpy as np
-
-    from llm4rec_cli.data.examples import single_example
-    from llm4rec_cli.data.lookup import items_by_title
-    from llm4rec_cli.data.new_items import titled_items, with_new_items
-    from llm4rec_cli.run import rules
-
-    reads_text = any(dataset.texts) and not any(rules.problems_with_new_items(spec.model))
-    matches = items_by_title(dataset, typed, reads_text)
-    unknown = list(dict.fromkeys(title for title, item in zip(typed, matches, strict=True) if item is None))
-    numbers = {title: dataset.n_items + i for i, title in enumerate(unknown)}
-    history = [numbers[title] if item is None else item for title, item in zip(typed, matches, strict=True)]
-    if unknown:
-        dataset = with_new_items(dataset, titled_items(unknown), spec.config.dataset.text)
-    # Any user will do: the model does not read who it is.
-    return dataset, single_example(0, np.array(history), 0, len(history)), unknown
-
-
-def _pair_example(dataset: RecDataset, user: int, item: int) -> Examples:
-    """Return one example for a user and an item.
-
-    Its row is the user's last interaction with the item, and its history what precedes that. Without an interaction the
-    row is -1 and the history complete.
-    """
-    import numpy as np
-
-    from llm4rec_cli.data.examples import single_example
-
-    start, end = dataset.offsets[user], dataset.offsets[user + 1]
-    rows = start + np.flatnonzero(dataset.sequence[start:end] == item)
-    row, end = (rows[-1], rows[-1]) if len(rows) else (-1, end)
-    return single_example(user, dataset.sequence, start, end, item, row)
+    if as_json:
+        print(json_text(row))
+        return
+    print(f"{heading}, {column}: user {row['user_id']}, '{row['title'] or row['item_id']}'")
+    print(row[column])
+    if row["given"] is not None:
+        print(f"in the data: {row['given']}{' (used in training)' if in_training else ''}")

@@ -13,6 +13,7 @@ from llm4rec_cli.errors import UsageError, did_you_mean
 
 GROUPS = ("dataset", "task", "trainer", "llm", "enrichment", "model", "prompt", "experiment")
 FOLDERS = (*GROUPS, "home")  # of conf/; files in `home` are not chosen but belong to a model and dataset
+SEARCH_SPACES, PAPER_TABLES = "search", "paper"  # folders of conf/ whose files are no choices of a run
 # Flags of Hydra and the values that each takes; --config-dir is not offered, as user configs live in ./conf.
 FLAGS: dict[str, tuple[str, ...]] = {
     "--help": (),

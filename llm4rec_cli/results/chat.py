@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llm4rec_cli.results.result import Controls, Result, Score, Variation
+from llm4rec_cli.results.result import Controls, MemorisationScore, Result, Variation
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Group
 
@@ -70,7 +70,7 @@ def _invalid(row: Controls | Variation) -> str:
 
 def memorisation(group: Group) -> list[list[str]]:
     """Return a row for each chat model, data and probe of its memory: that of the most records."""
-    scores: dict[tuple[str, str, str], Score] = {}
+    scores: dict[tuple[str, str, str], MemorisationScore] = {}
     for run in (variant.first_run for variant in group.members):
         of_run = (run.settings.get("llm.model", ""), run.dataset_fingerprint[:8] if group.has_mixed_data else "")
         for probe, score in (run.memorisation or {}).items():
@@ -82,7 +82,7 @@ def memorisation(group: Group) -> list[list[str]]:
     ]
 
 
-def memorisation_cells(probe: str, score: Score) -> list[str]:
+def memorisation_cells(probe: str, score: MemorisationScore) -> list[str]:
     """Return a cell for each of MEMORISATION_COLUMNS. Earlier versions had no made-up records."""
     interval = f"{score.low:.2f}–{score.high:.2f}"
     made_up = "" if score.made_up is None else f"{score.made_up:.2f}"

@@ -15,7 +15,6 @@ import msgspec
 
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import write_json
-from llm4rec_cli.llm.memorisation import Score
 from llm4rec_cli.results.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,6 +83,34 @@ class AnswerCosts:
     answer_tokens: int
     seconds: float
     cost: float
+
+
+@dataclass(frozen=True)
+class MemorisationScore:
+    """How often a chat model finds the true end of a record likeliest, or writes it .
+
+    Attributes:
+        share: of the records; ties count in part.
+        low, high: the exact interval over records, of 95 % for all probes together (Bonferroni).
+        chance: of the likeliest end, the share of the most frequent end among those offered, which needs no beginning,
+            and at least that of a random one; of a written one, its mean over the ends of the other records, and at
+            least one in as many as there are different ends.
+        made_up: the share of made-up records, of which there is one for each record; None without these.
+        p: of the sign test that true ends are had more often than made-up ones, over the records where one of them is.
+        n: records.
+    """
+
+    share: float
+    low: float
+    high: float
+    chance: float
+    n: int
+    made_up: float | None = None
+    p: float | None = None
+
+    @property
+    def above_chance(self) -> bool:
+        return self.low > self.chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +205,7 @@ class Result:
     n_trainable: int = 0
     llm: AnswerCosts | None = None
     controls: Controls | None = None
-    memorisation: Mapping[str, Score] | None = None
+    memorisation: Mapping[str, MemorisationScore] | None = None
     seconds: Mapping[str, Number] = field(default_factory=dict)
     peak_rss_mb: int = 0
     members: Sequence[str] | None = None

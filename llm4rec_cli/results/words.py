@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from llm4rec_cli.config import search
 from llm4rec_cli.config.compose import options
 from llm4rec_cli.config.keys import key_role
-from llm4rec_cli.config.overrides import as_typed, key_typed
+from llm4rec_cli.config.overrides import SEARCH_SPACES, as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import SeenItems, Written
@@ -58,7 +57,7 @@ def tuned_more(run: Result, other: Result) -> bool:
 
 def is_tunable(model: str) -> bool:
     """Return whether a model has settings that a search could choose."""
-    return config_class(model).trainable or model in options(search.GROUP)
+    return config_class(model).trainable or model in options(SEARCH_SPACES)
 
 
 def results_table(runs: Sequence[Result]) -> Content:

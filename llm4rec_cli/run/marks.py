@@ -40,8 +40,7 @@ from llm4rec_cli.labels import (
     SELECTED_MASKED,
     SELECTED_UNMASKED,
 )
-from llm4rec_cli.llm.memorisation import Score
-from llm4rec_cli.results.result import Imported, InitFrom, Result
+from llm4rec_cli.results.result import Imported, InitFrom, MemorisationScore, Result
 from llm4rec_cli.run.catalog import cache_folder
 from llm4rec_cli.run.identity import identity_of
 
@@ -113,13 +112,13 @@ def selection_labels(task: TaskConfig, selected: Mapping[str, bool]) -> list[str
     return [SELECTED_UNMASKED if task.mask_history else SELECTED_MASKED]
 
 
-def memorisation(config: Config, dataset: RecDataset) -> Mapping[str, Score] | None:
+def memorisation(config: Config, dataset: RecDataset) -> Mapping[str, MemorisationScore] | None:
     """Return what `inspect memorisation` measured of this chat model on this dataset, by probe; None without."""
     path = _memorisation_file(config, dataset)
-    return msgspec.json.decode(path.read_bytes(), type=dict[str, Score]) if path.exists() else None
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, MemorisationScore]) if path.exists() else None
 
 
-def memorisation_warning(scores: Mapping[str, Score] | None) -> str:
+def memorisation_warning(scores: Mapping[str, MemorisationScore] | None) -> str:
     """Return what was measured of a chat model's memory in words, or that it may remember the data."""
     if scores is None:
         return MEMORISED
@@ -133,7 +132,7 @@ def memorisation_warning(scores: Mapping[str, Score] | None) -> str:
     )
 
 
-def save_memorisation(config: Config, dataset: RecDataset, scores: Mapping[str, Score]) -> bool:
+def save_memorisation(config: Config, dataset: RecDataset, scores: Mapping[str, MemorisationScore]) -> bool:
     """Keep the scores of this chat model on this dataset for its runs; False if those of more records are kept.
 
     Scores of a version without made-up records are replaced.
@@ -147,7 +146,7 @@ def save_memorisation(config: Config, dataset: RecDataset, scores: Mapping[str, 
     return True
 
 
-def _tells_more(score: Score, other: Score) -> bool:
+def _tells_more(score: MemorisationScore, other: MemorisationScore) -> bool:
     """Return whether a score is of more records, and of made-up records too if the other is."""
     return score.n > other.n and (score.made_up is not None or other.made_up is None)
 

@@ -1,23 +1,64 @@
-"""What `llm4rec recommend` prints: a table of items, or a rating or text, each also as JSON."""
+"""What a model recommends: its top items for a user or for titles, or its rating or text for a user and an item."""
 
 from __future__ import annotations
 
+import logging
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.results.tables import Content, json_text, show
+from llm4rec_cli.config.registry import config_class, models_with
+from llm4rec_cli.config.schema import Candidates, Control, Question
+from llm4rec_cli.data.examples import Examples, IntArray, single_example
+from llm4rec_cli.data.lookup import SAMPLE_IDS, item_number, items_by_title, quoted, user_number
+from llm4rec_cli.data.new_items import read_new_items, titled_items, with_new_items
+from llm4rec_cli.data.split import TRAIN, Split
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, raise_first
+from llm4rec_cli.run import rules, stages
+from llm4rec_cli.run.choose import evaluation, of_task
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import settled
+from llm4rec_cli.tasks import base
 
 if TYPE_CHECKING:
-    from llm4rec_cli.data.examples import IntArray
+    import pandas as pd
+
+    from llm4rec_cli.config.compose import Composed
     from llm4rec_cli.data.recdataset import RecDataset
 
+log = logging.getLogger(__name__)
+
 LATEST = 3  # items of the history that the heading names
-REASONS = 3  # items of the history that are shown for a recommended item
 WIDTH = 70  # characters of a title on the terminal
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is wanted: top items for a user or for titles, or a rating or text for a user and an item.
+
+    Attributes:
+        user, item: raw ids.
+        titles: of a history, oldest first; any texts if the model reads item text.
+        k: number of items.
+        again: whether items of the history may be recommended.
+        new_items: a file of items that are ranked with the catalogue.
+        only_new: whether these are ranked alone.
+        explain: whether to measure how much each item of the history adds to a score.
+    """
+
+    user: str | None = None
+    item: str | None = None
+    titles: Sequence[str] | None = None
+    k: int = 10
+    again: bool = False
+    new_items: str | None = None
+    only_new: bool = False
+    explain: bool = False
 
 
 class ItemFields(TypedDict):
@@ -51,7 +92,245 @@ class ItemRow(ItemFields):
     because: NotRequired[list[Effect]]
 
 
-def item_rows(
+class Answer(NamedTuple):
+    """What a model recommends.
+
+    Attributes:
+        rows: an `ItemRow` for each item, best first; or a user and an item, with the rating or text.
+        heading: sentences on it.
+        predicted: the column of a rating or text; None for items.
+        in_training: the user's interaction with the item is in the training split.
+    """
+
+    rows: Sequence[Any]
+    heading: list[str]
+    predicted: str | None = None
+    in_training: bool = False
+
+
+def answer(composed: Composed, query: Query) -> Answer:
+    """Return the top items for a user or for titles, or the rating or text for a user and an item."""
+    if (query.user is None) == (query.titles is None):
+        raise UsageError("recommend needs either a user or titles", "--user ID, or --title TEXT")
+    if query.only_new and query.new_items is None:
+        raise UsageError("--only-new ranks the items of a file, and no file is named", "--new-items FILE --only-new")
+    spec = Job.unchecked(composed, "recommend")
+    raise_first(_problems(spec, query))
+    spec = evaluation(spec)
+    if spec.evaluated and spec.task.question is Question.all:
+        spec = of_task(spec.evaluated, spec.typed, "sequential")
+    raise_first(_problems(spec, query))
+    raise_first(_problems_of_item(spec, query))
+    new_items = _read_new_items(spec, query)
+    if not _is_about_item(spec):  # always rank the whole catalogue or file, whatever the task's candidates
+        spec = spec.with_config(task={"candidates": Candidates.uniform if query.only_new else Candidates.full})
+        raise_first(spec.model.problems(spec.config))
+    dataset = stages.load(spec)
+    if dataset.impressions is not None:
+        raise DataError(
+            f"dataset {dataset.manifest['name']} is a click log: it has no interaction histories to recommend from",
+            "choose a dataset of interactions: llm4rec list datasets",
+        )
+    heading = f"{spec.model.display_name()} on {spec.config.dataset.name}"
+    if _is_about_item(spec):
+        return _predict(spec, dataset, query, heading)
+    return _recommend(spec, dataset, new_items, query, heading)
+
+
+def _read_new_items(spec: Job, query: Query) -> pd.DataFrame | None:
+    """Return the items of `--new-items`, if it is set.
+
+    Raises:
+        UsageError: the model ranks only the catalogue.
+    """
+    if query.new_items is None:
+        return None
+
+    raise_first(rules.problems_with_new_items(spec.model))
+    return read_new_items(Path(query.new_items).expanduser(), spec.config.dataset)
+
+
+def _recommend(
+    spec: Job,
+    catalogue: RecDataset,
+    new_items: pd.DataFrame | None,
+    query: Query,
+    heading: str,
+) -> Answer:
+    """Return the top items for a user or for titles.
+
+    The new items and then the titles that are no item's are appended to the catalogue. The latter are only in the
+    history, and never recommended.
+    """
+    with_new = catalogue
+    if new_items is not None:
+        with_new = with_new_items(catalogue, new_items, spec.config.dataset.text)
+    texts: list[str] = []  # the titles that are no item's
+    if query.titles is not None:
+        dataset, example, texts = _example_of_titles(spec, with_new, query.titles)
+    else:
+        dataset, example = with_new, _example_of_user(catalogue, str(query.user))
+    new, as_text = np.arange(catalogue.n_items, with_new.n_items), np.arange(with_new.n_items, dataset.n_items)
+    raise_first(rules.problems_with_dataset(spec.config, dataset))
+    split = stages.split_dataset(spec, catalogue)
+    model = _build(spec, split)
+    # In two steps, so that text features of the file are cached whatever titles are typed.
+    for smaller, larger in ((catalogue, with_new), (with_new, dataset)):
+        if larger is not smaller:
+            model.add_items(replace(split, dataset=larger))
+
+    from llm4rec_cli.tasks.recommendation import history_effects, top_items
+
+    history, _ = example.histories()
+    if query.only_new:
+        example = replace(example, candidates=new[None])
+    top = top_items(model, example, query.k, as_text if query.again else np.union1d(history, as_text))
+    rows = _item_rows(dataset, top.items, top.scores, history, new, texts)
+    if query.explain and rows:
+        items, effects = history_effects(model, example, top, spec.config.trainer.eval_batch_size)
+        _add_effects(rows, dataset, items, effects)
+    user_or_titles = "these titles" if query.user is None else f"user {query.user}"
+    heading = f"{heading} for {user_or_titles}, {_history_summary(dataset, history)}"
+    notes = _notes(texts, catalogue.n_items, len(new), query.only_new)
+    return Answer(rows, [heading, *notes])
+
+
+def _predict(spec: Job, dataset: RecDataset, query: Query, heading: str) -> Answer:
+    """Return the rating or text that a model predicts for a user and an item, and the true one where there is one.
+
+    Raises:
+        UsageError: the task or the prompt needs an interaction of the two, and the dataset has none.
+    """
+    from llm4rec_cli.tasks import rating, text
+
+    assert query.user is not None and query.item is not None
+    user, item = user_number(dataset, query.user), item_number(dataset, query.item)
+    example = _pair_example(dataset, user, item)
+    row = int(example.row[0])
+    interacted = row >= 0
+    if spec.task.written is not None and not interacted:
+        latest = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]][-SAMPLE_IDS:]
+        raise UsageError(
+            f"user {query.user} has no interaction with item {query.item}, and task={spec.task.name} needs one",
+            f"--item with one of the user's items: {quoted(dataset.items['item_id'].iloc[latest])}",
+        )
+    if not interacted and "oracle_input" in spec.model.labels(spec.task.name):
+        raise UsageError(
+            f"the prompt contains part of the review, and user {query.user} has not reviewed item {query.item}",
+            "choose a prompt without it: llm4rec list prompts",
+        )
+    split = stages.split_dataset(spec, dataset)
+    model = _build(spec, split)
+    if spec.task.written is None:
+        prediction: Any = round(float(rating.rate(model, example, 1).value[0]), 4)
+    else:
+        (prediction,) = text.write(model, example, spec.task.written, 1)
+    column = str(base.reference_column(spec.task))
+    truth = split.dataset.interactions.iloc[row].get(column) if interacted else None
+    if truth != truth:  # NaN: no rating or text
+        truth = None
+    row_of_pair = {"user_id": query.user, **_item_fields(dataset, item), column: prediction, "given": truth}
+    in_training = interacted and split.assignment[row] == TRAIN
+    return Answer([row_of_pair], [heading], column, in_training)
+
+
+# --- checks
+
+
+def _is_about_item(spec: Job) -> bool:
+    """Return whether the task predicts a rating or text for one item, rather than ranks items."""
+    return spec.task.question in (Question.rate, Question.write)
+
+
+def _problems(spec: Job, query: Query) -> Iterator[Llm4RecError]:
+    """Yield why model and data cannot answer: the model cannot do it, or not with titles; a control destroys the data.
+
+    It needs no data.
+    """
+    if _is_about_item(spec):
+        yield from rules.problems(spec.config) if spec.config.run is None else ()  # a run brings its own model
+    else:
+        ranking_spec = spec.with_config(task={"question": Question.rank, "candidates": Candidates.full})
+        yield from rules.problems_of_capability(ranking_spec.config)
+        if query.titles is not None and spec.model.needs_user:
+            alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).needs_user]
+            yield UsageError(
+                f"model '{spec.model.name}' knows users by id and does not read histories: it cannot take --title",
+                f"--user ID, or another model: {', '.join(alternatives)}",
+            )
+    control = spec.config.dataset.control
+    if control is not Control.none:
+        yield UsageError(
+            f"dataset.control={control.name} destroys the signal that recommendations rely on", "dataset.control=none"
+        )
+
+
+def _problems_of_item(spec: Job, query: Query) -> Iterator[UsageError]:
+    """Yield a problem if the task needs `--user` and `--item` and one is missing, or takes no such option."""
+    if _is_about_item(spec) and (query.user is None or query.item is None):
+        yield UsageError(f"task={spec.task.name} needs a user and an item", "--user ID --item ID")
+    if _is_about_item(spec) and (query.new_items is not None or query.explain):
+        option = "--explain" if query.new_items is None else "--new-items"
+        yield UsageError(f"{option} is for rankings, and task={spec.task.name} ranks nothing", "task=sequential")
+    if query.item is not None and not _is_about_item(spec):
+        yield UsageError(
+            f"task={spec.task.name} ranks all items and takes no --item",
+            "leave out --item, or task=rating, task=explanation, task=review_summary",
+        )
+
+
+# --- the model and its input
+
+
+def _build(spec: Job, split: Split) -> Any:
+    """Return the model, with the trained run's weights if there is one."""
+    model = stages.build(settled(spec), split)
+    if spec.evaluated:
+        log.info("%s as trained in %s", spec.model.name, spec.evaluated.folder)
+    return model
+
+
+def _example_of_user(dataset: RecDataset, user_id: str) -> Examples:
+    """Return one example with all interactions of a user as its history."""
+    user = user_number(dataset, user_id)
+    return single_example(user, dataset.sequence, dataset.offsets[user], dataset.offsets[user + 1])
+
+
+def _example_of_titles(spec: Job, dataset: RecDataset, typed: Sequence[str]) -> tuple[RecDataset, Examples, list[str]]:
+    """Return the dataset, one example with these titles as its history, and the titles that are no item's.
+
+    The latter are appended to the dataset's catalogue.
+
+    Raises:
+        UsageError: a title is no item's, and the model cannot read it as a text.
+    """
+    reads_text = any(dataset.texts) and not any(rules.problems_with_new_items(spec.model))
+    matches = items_by_title(dataset, typed, reads_text)
+    unknown = list(dict.fromkeys(title for title, item in zip(typed, matches, strict=True) if item is None))
+    numbers = {title: dataset.n_items + i for i, title in enumerate(unknown)}
+    history = [numbers[title] if item is None else item for title, item in zip(typed, matches, strict=True)]
+    if unknown:
+        dataset = with_new_items(dataset, titled_items(unknown), spec.config.dataset.text)
+    # Any user will do: the model does not read who it is.
+    return dataset, single_example(0, np.array(history), 0, len(history)), unknown
+
+
+def _pair_example(dataset: RecDataset, user: int, item: int) -> Examples:
+    """Return one example for a user and an item.
+
+    Its row is the user's last interaction with the item, and its history what precedes that. Without an interaction the
+    row is -1 and the history complete.
+    """
+    start, end = dataset.offsets[user], dataset.offsets[user + 1]
+    rows = start + np.flatnonzero(dataset.sequence[start:end] == item)
+    row, end = (rows[-1], rows[-1]) if len(rows) else (-1, end)
+    return single_example(user, dataset.sequence, start, end, item, row)
+
+
+# --- rows
+
+
+def _item_rows(
     dataset: RecDataset,
     items: IntArray,
     scores: NDArray[np.float32],
@@ -71,7 +350,7 @@ def item_rows(
     return [
         {
             "rank": rank,
-            **item_fields(dataset, int(item)),
+            **_item_fields(dataset, int(item)),
             "score": float(score),
             "in_history": bool(item in history),
             "is_new": bool(item in new),
@@ -81,7 +360,7 @@ def item_rows(
     ]
 
 
-def add_effects(rows: Sequence[ItemRow], dataset: RecDataset, items: IntArray, effects: NDArray[np.float32]) -> None:
+def _add_effects(rows: Sequence[ItemRow], dataset: RecDataset, items: IntArray, effects: NDArray[np.float32]) -> None:
     """Add to each row `because`: how much each item of the history adds to its score, most first.
 
     Args:
@@ -91,12 +370,12 @@ def add_effects(rows: Sequence[ItemRow], dataset: RecDataset, items: IntArray, e
     for row, column in zip(rows, effects.T, strict=True):
         order = np.argsort(-column, kind="stable")
         row["because"] = [
-            {**item_fields(dataset, int(items[i])), "effect": float(column[i]) if np.isfinite(column[i]) else None}
+            {**_item_fields(dataset, int(items[i])), "effect": float(column[i]) if np.isfinite(column[i]) else None}
             for i in order
         ]
 
 
-def notes(texts: Sequence[str], n_catalogue: int, n_new: int, only_new: bool) -> list[str]:
+def _notes(texts: Sequence[str], n_catalogue: int, n_new: int, only_new: bool) -> list[str]:
     """Return sentences on the titles that are no item's, and on new items."""
     sentences = [f"'{text}' is not in the catalogue: its text is used" for text in texts]
     if only_new:
@@ -106,84 +385,21 @@ def notes(texts: Sequence[str], n_catalogue: int, n_new: int, only_new: bool) ->
     return sentences
 
 
-def print_items(rows: Sequence[ItemRow], heading: Sequence[str], with_history: bool, as_json: bool) -> None:
-    """Print recommended items, best first, and what adds to their scores if the rows have it.
-
-    Args:
-        rows: as returned by `item_rows`.
-        heading: lines above the table.
-        with_history: items of the history may be among them, and are marked.
-    """
-    if as_json:
-        for row in rows:
-            print(json_text(row))
-        return
-    columns = {
-        "rank": [str(row["rank"]) for row in rows],
-        "item": [str(row["item_id"]) for row in rows],
-        "title": [_shortened(row["title"] or "") for row in rows],
-        "score": [f"{row['score']:.4f}" for row in rows],
-        "in history": ["yes" if row["in_history"] else "" for row in rows],
-        "new": ["yes" if row["is_new"] else "" for row in rows],
-    }
-    if not any(columns["title"]):
-        del columns["title"]
-    if not with_history:
-        del columns["in history"]
-    if not any(columns["new"]):
-        del columns["new"]
-    print(*heading, sep="\n")
-    if not rows:
-        print("the model ranks none of these items")
-        return
-    reasons = _reasons(rows) if "because" in rows[0] else []
-    show(Content("", list(columns), list(zip(*columns.values(), strict=True)), reasons, whole=["item"]))
-
-
-def _reasons(rows: Sequence[ItemRow]) -> list[str]:
-    """Return lines that name the items of the history that add most to each score."""
-    if all(reason["effect"] == 0 for row in rows for reason in row["because"]):
-        return ["the history has no effect on these scores"]
-    lines = ["because of the history: how much a score falls without an item"]
-    for row in rows:
-        lines.append(f"{row['rank']:>4}  {_shortened(row['title'] or str(row['item_id']))}")
-        for reason in row["because"][:REASONS]:
-            effect = "not ranked without it" if reason["effect"] is None else f"{reason['effect']:+.4f}"
-            lines.append(f"        {effect}  {_shortened(reason['title'] or str(reason['item_id']))}")
-    return lines
-
-
-def print_prediction(row: Mapping[str, object], column: str, heading: str, in_training: bool, as_json: bool) -> None:
-    """Print a model's rating or text for a user and an item, and the true one if the dataset has it.
-
-    Args:
-        row: user_id, item_id, title, `column` with the prediction, and `given` with the true value or None.
-        in_training: the interaction belongs to the training split.
-    """
-    if as_json:
-        print(json_text(row))
-        return
-    print(f"{heading}, {column}: user {row['user_id']}, '{row['title'] or row['item_id']}'")
-    print(row[column])
-    if row["given"] is not None:
-        print(f"in the data: {row['given']}{' (used in training)' if in_training else ''}")
-
-
-def item_fields(dataset: RecDataset, item: int) -> ItemFields:
+def _item_fields(dataset: RecDataset, item: int) -> ItemFields:
     row = dataset.items.iloc[item]
     item_id, title, text = (row.get(name) for name in ("item_id", "title", "text"))
     names = [name.strip() for name in (title, text) if isinstance(name, str) and name.strip()]
     return {"item_id": item_id if isinstance(item_id, str) else None, "title": names[0] if names else None}
 
 
-def history_summary(dataset: RecDataset, history: IntArray) -> str:
+def _history_summary(dataset: RecDataset, history: IntArray) -> str:
     """Return the length of a history and its latest items, in words."""
-    fields = [item_fields(dataset, item) for item in history[-LATEST:]]
-    latest = ", ".join(f"'{_shortened(field['title'] or str(field['item_id']))}'" for field in fields)
+    fields = [_item_fields(dataset, item) for item in history[-LATEST:]]
+    latest = ", ".join(f"'{shortened(field['title'] or str(field['item_id']))}'" for field in fields)
     if len(history) > LATEST:
         return f"{len(history)} items, the latest {latest}"
     return f"{len(history)} item{'s' if len(history) > 1 else ''}: {latest}"
 
 
-def _shortened(title: str) -> str:
+def shortened(title: str) -> str:
     return textwrap.shorten(title, WIDTH, placeholder=" …")

@@ -114,24 +114,24 @@ def test_a_dry_run_counts_what_a_chat_model_is_sent(llm4rec, tmp_path):
 
 
 def test_a_dry_run_measures_each_distinct_run_once(mine, monkeypatch):
-    from llm4rec_cli.training import probe
+    from llm4rec_cli.studies.paper_tables import costs
 
     measured = []
-    monkeypatch.setattr(probe, "probe", lambda *run: measured.append(run) or probe.Cost(2.0, 0.5, 300))
+    monkeypatch.setattr(costs, "measure", lambda *run: measured.append(run) or costs.Cost(2.0, 0.5, 300))
     answer = mine("--dry-run", "--small", "--seeds", "0,1")
     assert [command for command, _ in measured] == ["train", "train", "eval"], "one for all seeds"
     assert "5 commands: 0 done, 5 to run, with 2 trainings; about 12 minutes and 300 MiB here" in answer.out
 
 
 def test_a_probe_measures_minutes_and_memory(cache, monkeypatch):
-    from llm4rec_cli.training import probe
+    from llm4rec_cli.studies.paper_tables import costs
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    cost = probe._probe("train", [*TINY, "dataset=demo", "trainer.epochs=10"])
+    cost = costs._measure("train", [*TINY, "dataset=demo", "trainer.epochs=10"])
     assert 0 < cost.training < 60 and 0 < cost.evaluation < 10
     assert cost.memory_mb > 50
-    assert probe._probe("train", [*TINY, "dataset=demo", "trainer.epochs=1000"]).training > 10 * cost.training
-    assert probe._probe("eval", [*TINY, "dataset=demo", "trainer.epochs=10"]).training == 0
+    assert costs._measure("train", [*TINY, "dataset=demo", "trainer.epochs=1000"]).training > 10 * cost.training
+    assert costs._measure("eval", [*TINY, "dataset=demo", "trainer.epochs=10"]).training == 0
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_probe_measures_minutes_and_memory(cache, monkeypatch):
     [(0, 0.01, [2, 2, 8, 32, 128]), (0.5, 0.01, [2, 2, 8, 32, 128]), (5, 0.01, [2, 2, 8]), (0, 2, [2, 2, 8])],
 )
 def test_the_time_of_an_evaluation_is_extrapolated(monkeypatch, fixed, each, sizes):
-    from llm4rec_cli.training import probe
+    from llm4rec_cli.studies.paper_tables import costs
 
     now, measured = [0.0], []
 
@@ -147,11 +147,11 @@ def test_the_time_of_an_evaluation_is_extrapolated(monkeypatch, fixed, each, siz
         measured.append(len(some))
         now[0] += fixed + each * len(some)
 
-    monkeypatch.setattr(probe.time, "monotonic", lambda: now[0])
-    assert probe._seconds(work, np.arange(1000)) == pytest.approx(fixed + each * 1000)
+    monkeypatch.setattr(costs.time, "monotonic", lambda: now[0])
+    assert costs._seconds(work, np.arange(1000)) == pytest.approx(fixed + each * 1000)
     assert measured == sizes
     measured.clear()
-    assert probe._seconds(work, np.arange(3)) == pytest.approx(fixed + each * 3)
+    assert costs._seconds(work, np.arange(3)) == pytest.approx(fixed + each * 3)
     assert measured == [2, 2, 3]
 
 

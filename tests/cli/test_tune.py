@@ -6,10 +6,12 @@ import shlex
 import pytest
 import yaml
 
-from llm4rec_cli.commands import tune, validate
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.run.job import Job
+from llm4rec_cli.studies.config_check import problems_in
+from llm4rec_cli.studies.tuning.experiment import Tuned
+from llm4rec_cli.studies.tuning.search import Budget, Trial
 from tests.support.driver import call, read
 
 pytest.importorskip("optuna")
@@ -109,12 +111,12 @@ def test_an_experiment_has_the_prompts_of_its_search(tmp_path, monkeypatch, type
     monkeypatch.chdir(tmp_path)
     searched = compose(list(map(hydra_override, typed)))
     spec = Job.unchecked(searched, "train")
-    cost = {"dataset": "demo", "trials": 1, "minutes": 1.0, "max_trials": 1, "metric": "ndcg@10", "score": 0.1}
-    text = tune._experiment(searched.typed, spec, {"trainer.learning_rate": 0.5}, cost, tune.parser().parse_args([]))
+    trial = Trial(0, "complete", {"trainer.learning_rate": 0.5}, 0.1, 1.0)
+    text = Tuned(spec, searched.typed, "name", tmp_path, [], Budget(8), True, {}, [trial]).experiment()
     file = tmp_path / "conf/experiment/mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(text)
-    assert validate.problems_in("experiment/mine") == []
+    assert problems_in("experiment/mine") == []
     saved = compose(["+experiment=mine"]).config
     assert (saved.model.prompts, saved.trainer.learning_rate) == (searched.config.model.prompts, 0.5)
     assert f"{command} --trials 8\n" in text

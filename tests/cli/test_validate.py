@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from llm4rec_cli.commands import validate
 from llm4rec_cli.config import compose as composing
 from llm4rec_cli.files import write_text
+from llm4rec_cli.studies import config_check
 from tests.support.driver import python
 
 # name -> file in ./conf, its content, line of the error (0 = none reported), problem, remedy
@@ -215,7 +215,7 @@ INVALID = {
 def only_mine(monkeypatch):
     """Validate only the options called `mine` in ./conf; tests/test_configs.py validates the shipped ones."""
     monkeypatch.setattr(
-        validate, "options", lambda group: [n for n in composing.options(group) if n.rpartition("/")[2] == "mine"]
+        config_check, "options", lambda group: [n for n in composing.options(group) if n.rpartition("/")[2] == "mine"]
     )
 
 
@@ -281,7 +281,7 @@ def test_an_error_is_reported_once_in_its_own_file_and_not_in_configs_that_build
 def test_a_model_that_is_no_yaml_is_reported_with_its_line_for_its_prompts_too(llm4rec, tmp_path, monkeypatch):
     shipped = tmp_path / "shipped"
     shutil.copytree(composing.conf_dir(), shipped)
-    for module in (composing, validate):
+    for module in (composing, config_check):
         monkeypatch.setattr(module, "conf_dir", lambda: shipped)
     n_lines = len((shipped / "model/p5.yaml").read_text().splitlines())
     with (shipped / "model/p5.yaml").open("a") as file:

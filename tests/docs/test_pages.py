@@ -5,13 +5,13 @@ import re
 import sys
 from pathlib import Path
 
-from llm4rec_cli.config import paper
 from llm4rec_cli.config.keys import all_declarations
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.evaluation.metrics import METRICS
 from llm4rec_cli.labels import CONTROL, LABELS
 from llm4rec_cli.results.records import read_records
-from llm4rec_cli.studies import reproduction
+from llm4rec_cli.studies.paper_tables import definitions, reproduction
+from llm4rec_cli.studies.paper_tables.definitions import Size
 from tests.docs.commands import DOCS, PAGES, ROOT
 from tests.results.finished_runs import metrics_json, write_run
 
@@ -119,10 +119,10 @@ def test_a_papers_page_shows_the_recorded_cells_of_its_tables(tmp_path, monkeypa
     assert "###" not in docs_pages.papers("unisrec")
     metrics = metrics_json(dataset="amazon2018-scientific", metrics={"recall@10": 0.1082, "ndcg@10": 0.05})
     run = write_run(tmp_path / "run", metrics)
-    table = paper.table("unisrec/main")
+    table = definitions.table("unisrec/main")
     (cell,) = table.cells("SASRec", "Scientific")
-    shown = [*reproduction.lines(table, cell, paper.Size.cpu, [run], None)]
-    reproduction.record(tmp_path, table, paper.Size.cpu, shown, "a machine", whole=[cell])
+    shown = [*reproduction.lines(table, cell, Size.cpu, [run], None)]
+    reproduction.record(tmp_path, table, Size.cpu, shown, "a machine", whole=[cell])
     page = docs_pages.papers("unisrec")
     assert "1 of 54 cells run at the size of a CPU" in page
     assert "### `unisrec/main`" in page

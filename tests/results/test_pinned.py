@@ -11,10 +11,9 @@ import re
 
 import pytest
 
-from llm4rec_cli.config import paper
-from llm4rec_cli.config.paper import Size
 from llm4rec_cli.results.tables import markdown
-from llm4rec_cli.studies import reproduction
+from llm4rec_cli.studies.paper_tables import definitions, reproduction
+from llm4rec_cli.studies.paper_tables.definitions import Size
 from tests.results.pinned_runs import write_all
 from tests.support.golden import FOLDER, WRITES
 
@@ -117,7 +116,7 @@ def test_what_is_printed_of_recorded_runs(name, llm4rec, tmp_path):
 
 @pytest.mark.parametrize("name", ["unisrec/main", "prompt4nr/main", "p5/sequential", "chatgptrec/rating"])
 def test_what_reproduce_shows_of_recorded_cells(name):
-    table = paper.table(name)
+    table = definitions.table(name)
     shown = reproduction.contents(table, Size.cpu, reproduction.recorded_lines(table, Size.cpu, RECORDED))
     tables = [f"{content.title}\n{markdown(content.columns, content.rows)}\n" for content in shown]
     hold(f"reproduce-{name.replace('/', '-')}", "\n".join([*tables, *shown[-1].notes, ""]))

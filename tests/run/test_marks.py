@@ -5,14 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm4rec_cli.llm.memorisation import Score
-from llm4rec_cli.results.result import result_of
+from llm4rec_cli.results.result import MemorisationScore, result_of
 from llm4rec_cli.run import marks
 from tests.results.finished_runs import run as finished_run
 from tests.support.driver import read, spec_of
 
 PAPERS = ("unisrec/paper", "unisrec/pretrain_paper", "p5/paper", "prompt4nr/paper")
-SCORE = Score(share=0.5, low=0.4, high=0.6, chance=0.2, n=90, made_up=0.3)
+SCORE = MemorisationScore(share=0.5, low=0.4, high=0.6, chance=0.2, n=90, made_up=0.3)
 
 
 def other_settings(*overrides):

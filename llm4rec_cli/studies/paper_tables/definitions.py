@@ -28,11 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.config.compose import data_file, options
-from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.overrides import PAPER_TABLES, key_typed
 from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 
-GROUP = "paper"
 SELECTORS = ("paper", "model", "variant", "dataset", "task", "prompt")  # columns of the CSV files of printed numbers
 REASONS = {  # why a cell is not run -> the words for it in tables
     "quoted": "quoted, not run",
@@ -255,7 +254,7 @@ def _at_size(parts: Sequence[Mapping[Size, tuple[str, ...] | None]], size: Size)
 
 def names() -> list[str]:
     """Return the names of all tables."""
-    return options(GROUP)
+    return options(PAPER_TABLES)
 
 
 def table(name: str) -> Table:
@@ -264,7 +263,7 @@ def table(name: str) -> Table:
     Raises:
         UsageError: there is none, or its file is wrong; the first of its problems.
     """
-    if (file := data_file(GROUP, name)) is None:
+    if (file := data_file(PAPER_TABLES, name)) is None:
         raise UsageError(f"there is no table '{name}'", did_you_mean(name, names()))
     return read(file, name)
 

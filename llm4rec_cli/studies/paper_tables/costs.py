@@ -40,7 +40,7 @@ class Cost(NamedTuple):
     memory_mb: int
 
 
-def probe(command: str, overrides: Sequence[str]) -> Cost:
+def measure(command: str, overrides: Sequence[str]) -> Cost:
     """Return the cost of a run, measured in a process of its own so that its memory is not that of another.
 
     Args:
@@ -53,7 +53,7 @@ def probe(command: str, overrides: Sequence[str]) -> Cost:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         try:
-            return pool.submit(_probe, command, list(overrides)).result()
+            return pool.submit(_measure, command, list(overrides)).result()
         except BrokenProcessPool as error:
             raise RunError("its process was killed, as when memory is short", "a machine with more memory") from error
 
@@ -76,7 +76,7 @@ def chat_usage(overrides: Sequence[str]) -> Usage:
         return stages.show_requests(spec, stages.split_dataset(spec, stages.load(spec)))
 
 
-def _probe(command: str, overrides: list[str]) -> Cost:
+def _measure(command: str, overrides: list[str]) -> Cost:
     from llm4rec_cli.config.compose import compose
     from llm4rec_cli.config.schema import SplitName
     from llm4rec_cli.run import stages

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.scrutiny import Catalogue, ClickLog, Order
 from llm4rec_cli.data.slices import DIAGNOSTIC, SHORT_HISTORY
 from llm4rec_cli.evaluation.crossed import Estimate, difference, means_by_user
 from llm4rec_cli.evaluation.proportions import Proportion
 from llm4rec_cli.results.tables import Content
+from llm4rec_cli.studies.inspection.dataset import Catalogue, ClickLog, Order, catalogue_of, click_log_of, order_of
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
@@ -109,15 +109,13 @@ def scrutinise(spec: Job, split: Split) -> Scrutiny:
         spec: with the dataset and a ranking task; its model is not used.
         split: of that dataset.
     """
-    from llm4rec_cli.data import scrutiny
-
     if split.impression_assignment is not None:
-        catalogue, log = scrutiny.catalogue_of(split), scrutiny.click_log_of(split)
+        catalogue, log = catalogue_of(split), click_log_of(split)
         return Scrutiny(split.dataset.manifest, catalogue, None, log, {}, {})
     of_rules = _scores_of_rules(spec, split)
     split = split.for_ranking()
-    order = scrutiny.order_of(split)
-    return Scrutiny(split.dataset.manifest, scrutiny.catalogue_of(split), order, None, **of_rules)
+    order = order_of(split)
+    return Scrutiny(split.dataset.manifest, catalogue_of(split), order, None, **of_rules)
 
 
 def _scores_of_rules(spec: Job, split: Split) -> Mapping[str, Any]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.llm import memorisation
 from llm4rec_cli.llm.requests import Completion, Request
+from llm4rec_cli.studies.inspection import memorisation
 from tests.support.builders import tiny_dataset
 
 WORDS = ("red", "blue", "old", "new", "big")
@@ -97,9 +97,9 @@ def test_a_rule_that_follows_the_order_of_ids_is_no_memory():
     hits = [memorisation.likeliest(requests, nearest(requests)) for requests in probe]
     score = memorisation.score(*hits)
     assert score.above_chance and score.made_up > 0.5
-    assert not score.is_memory
+    assert not memorisation.is_memory(score)
     knows = memorisation.likeliest(probe.records, [completion([0, -1, -1, -1, -1])] * 200)
-    assert memorisation.score(knows, hits[1]).is_memory
+    assert memorisation.is_memory(memorisation.score(knows, hits[1]))
 
 
 def last_line(request):

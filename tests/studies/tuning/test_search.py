@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.config.search import Interval, Values
 from llm4rec_cli.errors import RunError, UsageError
-from llm4rec_cli.training import tuning
-from llm4rec_cli.training.tuning import Budget, Score, Search, Trial, best, expected_best, nested
+from llm4rec_cli.studies.tuning.search import (
+    JOURNAL,
+    SETTINGS,
+    Budget,
+    Score,
+    Search,
+    Trial,
+    best,
+    expected_best,
+)
+from llm4rec_cli.studies.tuning.space import Interval, Values
 
 pytest.importorskip("optuna")
 SPACE = {"trainer.learning_rate": Interval(1e-4, 1e-1, log=True), "model.layers": Values((1, 2, 3))}
@@ -54,7 +62,7 @@ def test_a_search_goes_on_where_it_ended_with_the_proposals_of_one_that_never_di
 
 def test_a_search_killed_while_it_wrote_to_its_journal_goes_on_and_can_be_opened_again(search, tmp_path):
     search().run(Budget(trials=2), closeness)
-    journal = tmp_path / "tune" / tuning.JOURNAL
+    journal = tmp_path / "tune" / JOURNAL
     journal.write_bytes(journal.read_bytes()[:-5])  # the end of the second trial
     search().run(Budget(trials=3), closeness)
     counted = [trial for trial in search().trials() if trial.counts]
@@ -163,7 +171,7 @@ def test_a_trial_whose_process_was_killed_has_another_turn(search):
 
 def test_the_time_of_a_killed_trial_is_spent_and_its_score_is_counted_once(search, monkeypatch):
     clock = itertools.count(step=60)
-    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("llm4rec_cli.studies.tuning.search.time", SimpleNamespace(monotonic=lambda: next(clock)))
 
     def until_killed(settings, on_epoch):
         for epoch in range(1, 4):
@@ -311,7 +319,7 @@ def test_a_search_on_other_data_is_another_one(search, tmp_path):
     search(dataset_fingerprint="a")
     with pytest.raises(UsageError, match="on other data"):
         search(dataset_fingerprint="b")
-    settings = tmp_path / "tune" / tuning.SETTINGS
+    settings = tmp_path / "tune" / SETTINGS
     before = {key: value for key, value in json.loads(settings.read_text()).items() if key != "dataset_fingerprint"}
     settings.write_text(json.dumps(before))
     with pytest.raises(UsageError, match="on other data"):
@@ -330,14 +338,10 @@ def test_the_best_of_n_is_that_of_draws_without_replacement():
     assert expected_best(trials) == pytest.approx(naive)
 
 
-def test_settings_are_nested_for_yaml():
-    assert nested({"model.a.b": 1, "model.c": 2, "seed": 3}) == {"model": {"a": {"b": 1}, "c": 2}, "seed": 3}
-
-
 def test_a_search_of_before_whose_start_lies_outside_is_another_one(tmp_path):
     space, start = {"model.layers": Values((1, 3))}, {"model.layers": 2}
     Search(tmp_path / "old", space, [start], {}, seed=0)
-    settings = tmp_path / "old" / tuning.SETTINGS
+    settings = tmp_path / "old" / SETTINGS
     before = {key: value for key, value in json.loads(settings.read_text()).items() if key != "outside"}
     settings.write_text(json.dumps(before))
     with pytest.raises(UsageError, match="other settings"):

@@ -4,16 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm4rec_cli.config import paper
-from llm4rec_cli.config.paper import Size
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.studies.paper_tables import definitions
+from llm4rec_cli.studies.paper_tables.definitions import Size
+from llm4rec_cli.studies.paper_tables.steps import Runner, Step, cell_step, distinct, in_order
 from llm4rec_cli.training import evaluate
-from llm4rec_cli.training.table_steps import Runner, Step, cell_step, distinct, in_order
 from tests.results.finished_runs import run
 
 
 def steps_of(name, size=Size.paper, rows="*", columns="*", seeds=(0,), tuned=False):
-    table = paper.table(name)
+    table = definitions.table(name)
     cells = table.cells(rows, columns)
     return [step for c in cells for s in seeds if (step := cell_step(table, c, size, s, tuned)) is not None]
 
@@ -35,7 +35,7 @@ def test_a_training_comes_after_the_one_whose_weights_it_starts_from():
 
 
 def test_a_run_may_stand_in_place_of_the_training_that_a_row_starts_from(tmp_path):
-    table = paper.table("unisrec/main")
+    table = definitions.table("unisrec/main")
     started, plain = (
         cell_step(table, *table.cells(row, "Scientific"), Size.paper, 0, False, tmp_path)
         for row in ("UniSRec_t", "SASRec")

@@ -26,13 +26,14 @@ from llm4rec_cli import files
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import NOT_HASHED, Role
-from llm4rec_cli.config.search import Interval, Space, Values
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, UsageError, as_full_disk, as_unusable_path
 from llm4rec_cli.run.execute import OnEpoch
+from llm4rec_cli.studies.tuning.space import Interval, Space, Values
 
 log = logging.getLogger(__name__)
 
+Settings = Mapping[str, Any]  # key -> value
 JOURNAL, SETTINGS = "journal.jsonl", "settings.json"
 START = "start"  # the attribute of a trial with given settings: their place among the starts
 WARM_UP = 5  # the first epoch after which a trial may be pruned
@@ -60,7 +61,7 @@ class Trial:
 
     number: int
     state: str
-    settings: dict[str, Any]
+    settings: Settings
     score: float | None
     minutes: float
     error: str | None = None
@@ -104,8 +105,8 @@ class Search:
         self,
         folder: Path,
         space: Space,
-        starts: Sequence[Mapping[str, Any]],
-        settings: Mapping[str, Any],
+        starts: Sequence[Settings],
+        settings: Settings,
         seed: int,
     ) -> None:
         """Open a search.
@@ -148,7 +149,7 @@ class Search:
                 self._enqueue_start(place)
             files.write_json(folder / SETTINGS, known)
 
-    def run(self, budget: Budget, evaluate: Callable[[dict[str, Any], OnEpoch], Score]) -> None:
+    def run(self, budget: Budget, evaluate: Callable[[Settings, OnEpoch], Score]) -> None:
         """Run trials until the budget is spent.
 
         Args:
@@ -191,7 +192,7 @@ class Search:
         log.warning("the search ends: the last %d proposals were all tried before", REPEATS)
         return None
 
-    def _settings(self, trial: Any) -> dict[str, Any]:
+    def _settings(self, trial: Any) -> Settings:
         """Return a trial's settings: given ones, or what is proposed."""
         start = self.starts[trial.user_attrs[START]] if START in trial.user_attrs else None
         within = {key: entry for key, entry in self.space.items() if start is None or _holds(entry, start[key])}
@@ -202,7 +203,7 @@ class Search:
         params = {key: _choice(value) for key, value in self.starts[place].items()}
         self.study.enqueue_trial(params, user_attrs={START: place})
 
-    def _run_trial(self, trial: Any, evaluate: Callable[[dict[str, Any], OnEpoch], Score]) -> None:
+    def _run_trial(self, trial: Any, evaluate: Callable[[Settings, OnEpoch], Score]) -> None:
         from optuna.trial import TrialState
 
         settings = trial.user_attrs["settings"]
@@ -249,14 +250,14 @@ class Search:
         trial.set_user_attr("seconds", round(seconds, 1))
         self.study.tell(trial, value, state=state)
 
-    def _killed(self, params: dict[str, Any]) -> list[Any]:
+    def _killed(self, params: Settings) -> list[Any]:
         """Return the trials with these settings whose process was killed."""
         from optuna.trial import TrialState
 
         failed = self.study.get_trials(deepcopy=False, states=[TrialState.FAIL])
         return [trial for trial in failed if trial.params == params and _error(trial) == KILLED]
 
-    def _seconds_until_killed(self, params: dict[str, Any]) -> float:
+    def _seconds_until_killed(self, params: Settings) -> float:
         """Return what was spent on the same settings in trials whose process was killed."""
         return sum(trial.user_attrs.get("seconds", 0.0) for trial in self._killed(params))
 
@@ -328,15 +329,15 @@ def _journal(path: Path) -> Any:
     return journal
 
 
-def _differs(stored: dict[str, Any], now: dict[str, Any]) -> bool:
+def _differs(stored: Settings, now: Settings) -> bool:
     """Return whether the settings of a search are not those of an earlier call, which may not have stored its data."""
     knows_data = "dataset_fingerprint" in stored
     ignored = NOT_HASHED if knows_data else NOT_HASHED - {Role.source}
 
-    def compared(settings: dict[str, Any]) -> dict[str, Any]:
+    def compared(settings: Settings) -> Settings:
         overrides = [o for o in settings.get("overrides", ()) if key_role(key_typed(o)) not in ignored]
         fingerprint = settings["dataset_fingerprint"] if knows_data else None
-        return settings | {"overrides": overrides, "dataset_fingerprint": fingerprint}
+        return {**settings, "overrides": overrides, "dataset_fingerprint": fingerprint}
 
     return compared(stored) != compared(now)
 
@@ -397,15 +398,3 @@ def _choice(value: Any) -> Any:
 def _rounded(value: Any) -> Any:
     """Return a number with three significant digits, so that settings can be read and typed."""
     return float(f"{value:.3g}") if isinstance(value, float) else value
-
-
-def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `{"model": {"dropout": 0.3}}` of `{"model.dropout": 0.3}`."""
-    result: dict[str, Any] = {}
-    for key, value in settings.items():
-        *path, name = key.split(".")
-        node = result
-        for part in path:
-            node = node.setdefault(part, {})
-        node[name] = value
-    return result

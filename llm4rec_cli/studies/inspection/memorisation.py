@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.llm.requests import Completion, Request
+from llm4rec_cli.results.result import MemorisationScore
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -56,37 +57,9 @@ class Hits(NamedTuple):
     chance: float
 
 
-@dataclass(frozen=True)
-class Score:
-    """How often the true end of a record is the likeliest of several, or is written.
-
-    Attributes:
-        share: of the records; ties count in part.
-        low, high: the exact interval over records, of 95 % for all probes together (Bonferroni).
-        chance: of the likeliest end, the share of the most frequent end among those offered, which needs no beginning,
-            and at least that of a random one; of a written one, its mean over the ends of the other records, and at
-            least one in as many as there are different ends.
-        made_up: the share of made-up records, of which there is one for each record; None without these.
-        p: of the sign test that true ends are had more often than made-up ones, over the records where one of them is.
-        n: records.
-    """
-
-    share: float
-    low: float
-    high: float
-    chance: float
-    n: int
-    made_up: float | None = None
-    p: float | None = None
-
-    @property
-    def above_chance(self) -> bool:
-        return self.low > self.chance
-
-    @property
-    def is_memory(self) -> bool:
-        """Whether the share is above chance, and above that of made-up records."""
-        return self.above_chance and self.p is not None and self.p < ERROR / (2 * len(PROBES))
+def is_memory(score: MemorisationScore) -> bool:
+    """Return whether the share is above chance, and above that of made-up records."""
+    return score.above_chance and score.p is not None and score.p < ERROR / (2 * len(PROBES))
 
 
 def with_next_ids(dataset: RecDataset) -> RecDataset:
@@ -169,7 +142,7 @@ def verbatim(requests: Sequence[Request], completions: Sequence[Completion]) -> 
     return Hits(hits, max(of_others / max(1, n * (n - 1)), 1 / len(frequency)))
 
 
-def score(hits: Hits, of_made_up: Hits | None = None) -> Score:
+def score(hits: Hits, of_made_up: Hits | None = None) -> MemorisationScore:
     """Score a probe.
 
     Args:
@@ -185,7 +158,7 @@ def score(hits: Hits, of_made_up: Hits | None = None) -> Score:
         share_made_up = float(np.mean(of_made_up.shares))
         n_differ = int((gain != 0).sum())
         p = float(binomtest(int((gain > 0).sum()), n_differ, alternative="greater").pvalue) if n_differ else 1.0
-    return Score(share, float(interval.low), float(interval.high), hits.chance, n, share_made_up, p)
+    return MemorisationScore(share, float(interval.low), float(interval.high), hits.chance, n, share_made_up, p)
 
 
 class Kind(NamedTuple):

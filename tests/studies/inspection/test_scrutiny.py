@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm4rec_cli.data.scrutiny import Catalogue, ClickLog, Order
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.evaluation.crossed import Estimate
 from llm4rec_cli.evaluation.proportions import Proportion
 from llm4rec_cli.results.tables import show
-from llm4rec_cli.studies.scrutiny import ALL, CHANCE, RULES, Scrutiny, scrutinise, tables, verdicts
+from llm4rec_cli.studies.inspection.dataset import Catalogue, ClickLog, Order
+from llm4rec_cli.studies.inspection.scrutiny import ALL, CHANCE, RULES, Scrutiny, scrutinise, tables, verdicts
 from tests.support.builders import tiny_dataset
 from tests.support.driver import spec_of
 

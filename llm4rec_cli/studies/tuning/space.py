@@ -19,7 +19,6 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 
-GROUP = "search"
 SEARCHED = (Role.model, Role.training)  # what weights are fitted, and how; other settings change the question
 NOT_SEARCHED = ("seed", "model.name", "trainer.precision")
 
@@ -54,7 +53,7 @@ class Interval:
 Space = Mapping[str, Values | Interval]
 
 
-def read(file: Path) -> Space:
+def read_space(file: Path) -> Space:
     """Return the search space of a file, by key.
 
     Raises:
@@ -66,7 +65,7 @@ def read(file: Path) -> Space:
     return {key: _parse(entry, kinds[key]) for key, entry in content.items()}
 
 
-def problems(file: Path) -> list[UsageError]:
+def problems_of_space(file: Path) -> list[UsageError]:
     """Return the problems of a search space file."""
     try:
         content = read_yaml(file)
@@ -90,7 +89,7 @@ def _problems(content: Any, model: str) -> Iterator[UsageError]:
             yield UsageError(f"'{key}': {error}", "write {values: […]}, or {low: …, high: …, log: true}")
 
 
-def _kinds(model: str) -> dict[str, Any]:
+def _kinds(model: str) -> Mapping[str, Any]:
     """Return the settings of a model that can be searched, with their types."""
     kind: Any = config_class(model)
     return {

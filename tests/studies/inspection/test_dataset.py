@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llm4rec_cli.data.scrutiny import catalogue_of, click_log_of, order_of
 from llm4rec_cli.data.split import leave_one_out, split_dataset
 from llm4rec_cli.evaluation.proportions import Proportion
+from llm4rec_cli.studies.inspection.dataset import catalogue_of, click_log_of, order_of
 from tests.support.builders import tiny_dataset, tiny_log
 
 DAY = 86_400.0

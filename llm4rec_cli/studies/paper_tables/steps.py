@@ -19,12 +19,12 @@ from typing import Any
 from llm4rec_cli.config.compose import Composed, compose
 from llm4rec_cli.config.keys import is_of_one_task
 from llm4rec_cli.config.overrides import hydra_override, key_typed
-from llm4rec_cli.config.paper import REFERENCE, Cell, Kind, Size, Table, merged
 from llm4rec_cli.config.schema import Question
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import Result, read_result
 from llm4rec_cli.run.job import Job
+from llm4rec_cli.studies.paper_tables.definitions import REFERENCE, Cell, Kind, Size, Table, merged
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,8 @@
 
 import pytest
 
-from llm4rec_cli.config import search
-from llm4rec_cli.config.search import Interval, Values
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.studies.tuning.space import Interval, Values, problems_of_space, read_space
 
 SPACE = """
 model.dropout: {values: [0.1, 0.5]}
@@ -27,7 +26,7 @@ def file(tmp_path):
 
 
 def test_a_space_has_values_and_intervals(file):
-    assert search.read(file(SPACE)) == {
+    assert read_space(file(SPACE)) == {
         "model.dropout": Values((0.1, 0.5)),
         "trainer.learning_rate": Interval(0.001, 0.1, log=True),
         "trainer.weight_decay": Interval(0, 1),
@@ -57,6 +56,6 @@ def test_a_space_has_values_and_intervals(file):
 )
 def test_what_is_no_space_is_refused(file, text, problem):
     with pytest.raises(UsageError, match="sasrec") as refused:
-        search.read(file(text))
+        read_space(file(text))
     assert problem in refused.value.problem
-    assert [p.problem for p in search.problems(file(text))]
+    assert [p.problem for p in problems_of_space(file(text))]

@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from llm4rec_cli.config import paper
-from llm4rec_cli.config.paper import REASONS, Cell, Kind, Size, Table
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.results import papers
@@ -26,6 +24,8 @@ from llm4rec_cli.results.result import STATUS, Result
 from llm4rec_cli.results.results import find_result
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Variant
+from llm4rec_cli.studies.paper_tables import definitions
+from llm4rec_cli.studies.paper_tables.definitions import ALL, REASONS, Cell, Kind, Size, Table, matches
 
 RECORDS = "papers"  # folder of the records, under that of the runs
 PLAIN_MARKS = ("synthetic", "inside", "outside")  # written out; other marks are letters, explained below
@@ -365,12 +365,12 @@ def _done_in_words(size: Size, done: Mapping[str, RecordedCell], made: set[str])
     return f"{len(done)} of {len(made)} cells {done_so}{partly}: {where}"
 
 
-def states(outputs: Path, only: str = paper.ALL, titles: bool = False) -> Content:
+def states(outputs: Path, only: str = ALL, titles: bool = False) -> Content:
     """Return every table with its state, of papers or tables that match a pattern."""
     rows = []
-    for name in paper.names():
-        if paper.matches(name, only) or paper.matches(name.partition("/")[0], only):
-            table = paper.table(name)
+    for name in definitions.names():
+        if matches(name, only) or matches(name.partition("/")[0], only):
+            table = definitions.table(name)
             now = state(table, outputs)
             rows.append([name, *([table.title] if titles else []), *(str(n) for n in now[:4]), now.words])
     columns = ["table", *(["title"] if titles else []), "cells", "can run", "quoted", "cannot", "state"]

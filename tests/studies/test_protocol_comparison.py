@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm4rec_cli.studies.protocols import (
+from llm4rec_cli.studies.protocol_comparison import (
     ProtocolComparison,
     ProtocolRun,
     as_json,

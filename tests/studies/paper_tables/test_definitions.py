@@ -2,9 +2,9 @@
 
 import pytest
 
-from llm4rec_cli.config import paper
-from llm4rec_cli.config.paper import Size
 from llm4rec_cli.files import write_text
+from llm4rec_cli.studies.paper_tables import definitions
+from llm4rec_cli.studies.paper_tables.definitions import Size
 
 TABLE = """\
 title: A table
@@ -37,7 +37,7 @@ def read(tmp_path):
             assert old in text
             text = text.replace(old, new)
         write_text(tmp_path / "mine.yaml", text)
-        return paper.read(tmp_path / "mine.yaml", "mine")
+        return definitions.read(tmp_path / "mine.yaml", "mine")
 
     return read
 
@@ -101,12 +101,12 @@ WRONG = {
 
 @pytest.mark.parametrize(("replaced", "problem"), WRONG.values(), ids=WRONG)
 def test_each_mistake_is_reported(read, tmp_path, replaced, problem):
-    with pytest.raises(paper.UsageError):
+    with pytest.raises(definitions.UsageError):
         read(*replaced)
-    assert any(problem in wrong.problem for wrong in paper.problems(tmp_path / "mine.yaml"))
+    assert any(problem in wrong.problem for wrong in definitions.problems(tmp_path / "mine.yaml"))
 
 
 def test_an_unknown_table_is_refused_with_the_closest_name():
-    with pytest.raises(paper.UsageError) as error:
-        paper.table("unisrec/man")
+    with pytest.raises(definitions.UsageError) as error:
+        definitions.table("unisrec/man")
     assert "unisrec/main" in error.value.remedy

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from llm4rec_cli.errors import RunError
-from llm4rec_cli.training import probe
+from llm4rec_cli.studies.paper_tables import costs
 
 
 def _killed(*_):
@@ -13,6 +13,6 @@ def _killed(*_):
 
 
 def test_a_measurement_whose_process_is_killed_is_an_error_of_this_project(monkeypatch):
-    monkeypatch.setattr(probe, "_probe", _killed)
+    monkeypatch.setattr(costs, "_measure", _killed)
     with pytest.raises(RunError, match="its process was killed"):
-        probe.probe("train", ["model=popularity"])
+        costs.measure("train", ["model=popularity"])

@@ -2,24 +2,23 @@
 
 import pytest
 
-from llm4rec_cli.config import paper
-from llm4rec_cli.config.paper import Kind, Size
 from llm4rec_cli.files import write_json
 from llm4rec_cli.results.variants import Variant
-from llm4rec_cli.studies import reproduction
-from llm4rec_cli.studies.reproduction import Line, Value
+from llm4rec_cli.studies.paper_tables import definitions, reproduction
+from llm4rec_cli.studies.paper_tables.definitions import Kind, Size
+from llm4rec_cli.studies.paper_tables.reproduction import Line, Value
 from tests.results.finished_runs import metrics_json, run, write_run
 
 
 def cell_of(name, row, column):
-    table = paper.table(name)
+    table = definitions.table(name)
     (cell,) = table.cells(row, column)
     return table, cell
 
 
 def test_every_cell_of_every_table_has_a_command_or_a_reason_and_a_number_or_a_reason():
-    for name in paper.names():
-        table = paper.table(name)
+    for name in definitions.names():
+        table = definitions.table(name)
         for cell in table.cells():
             reason = table.not_made(cell, Size.paper)
             assert reason is None or reason[0] in ("quoted", "lacks", "absent"), cell.key
@@ -59,7 +58,7 @@ def test_a_cell_without_runs_says_why():
 
 
 def test_what_the_papers_table_lacks_is_listed_below_with_its_reason():
-    table = paper.table("p5/rating")
+    table = definitions.table("p5/rating")
     cells = table.cells("P5-B", "Yelp")
     absent = [line for cell in cells for line in reproduction.lines(table, cell, Size.paper, [], None)]
     assert len(absent) == len(cells) == 2, "of each prompt"
@@ -118,7 +117,7 @@ def test_long_marks_are_letters_explained_below_and_the_small_size_shows_no_numb
 
 @pytest.mark.parametrize("name", ["p5/explanation", "p5/summary"])
 def test_all_rows_of_a_table_of_texts_have_the_papers_own_metrics(name):
-    table, names = paper.table(name), {}
+    table, names = definitions.table(name), {}
     for cell in table.cells():
         if table.not_made(cell, Size.small) is None:
             for metric, own in table.metrics_of(cell).items():
@@ -127,7 +126,7 @@ def test_all_rows_of_a_table_of_texts_have_the_papers_own_metrics(name):
 
 
 def test_a_finished_run_without_a_readable_answer_is_recorded_and_says_so(tmp_path):
-    table = paper.table("chatgptrec/rating")
+    table = definitions.table("chatgptrec/rating")
     (cell,) = [cell for cell in table.cells() if cell.row.label == "ChatGPT zero-shot"]
     facts = {"model": "chatgptrec", "task": "rating", "protocol": "rating"}
     chat = write_run(tmp_path / "run", metrics_json(metrics={"rmse": 1.2, "said/coverage": 0.0}, **facts))
@@ -144,7 +143,7 @@ def test_the_share_of_left_out_answers_is_that_of_the_metric():
 
 
 def test_a_state_counts_the_recorded_cells_whose_runs_are_still_there(tmp_path):
-    table = paper.table("unisrec/long_tail")
+    table = definitions.table("unisrec/long_tail")
     assert reproduction.state(table, tmp_path).words == "never run"
     keys = [cell.key for cell in table.cells()]
 

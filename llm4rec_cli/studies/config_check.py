@@ -1,0 +1,434 @@
+"""Checks of configs: compose each, and report all of its problems, with file and line."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast, get_args, get_origin
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.compose import (
+    COMPOSE_ERRORS,
+    Composed,
+    compose,
+    conf_dir,
+    node_type,
+    options,
+    register_types,
+    sources,
+    usage_errors,
+    user_conf_dir,
+)
+from llm4rec_cli.config.overrides import FOLDERS, PAPER_TABLES, SEARCH_SPACES, hydra_override
+from llm4rec_cli.config.registry import config_class, model_names, models_with
+from llm4rec_cli.config.resolved import resolved_config
+from llm4rec_cli.config.schema import Config, ModelConfig
+from llm4rec_cli.config.walk import declarations
+from llm4rec_cli.data import prepare
+from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
+from llm4rec_cli.run import rules
+from llm4rec_cli.studies.paper_tables import definitions, reproduction
+from llm4rec_cli.studies.paper_tables.definitions import Kind, Size, Table, merged
+from llm4rec_cli.studies.tuning.space import Values, problems_of_space, read_space
+from llm4rec_cli.tasks.base import ranks_impressions
+
+READ = (*FOLDERS, SEARCH_SPACES, PAPER_TABLES)  # the folders of conf/ that are read
+DATA = (SEARCH_SPACES, PAPER_TABLES)  # of which a user's file comes before a shipped one
+NOUNS = {SEARCH_SPACES: "search space", PAPER_TABLES: "paper table"}  # of a config, where its folder's name is none
+CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
+
+Nodes = Mapping[str, Any]  # path in the config -> its dataclass, or `dict[str, dataclass]` of user-named entries
+
+
+@dataclass(frozen=True, order=True)
+class ConfigProblem:
+    """One error in a config file.
+
+    Attributes:
+        file: the YAML file.
+        line: from 1; 0 if unknown.
+        problem, remedy: as in `Llm4RecError`.
+    """
+
+    file: Path
+    line: int
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        path = self.file.relative_to(Path.cwd()) if Path.cwd() in self.file.parents else self.file
+        place = f"{path}:{self.line}" if self.line else str(path)
+        return f"{place}: {self.problem}\n  try: {self.remedy}"
+
+
+class Check(NamedTuple):
+    """The problems of some configs, in order, and how many of these have any."""
+
+    problems: Sequence[ConfigProblem]
+    n_invalid: int
+
+
+def check(names: Sequence[str], everything: bool) -> Check:
+    """Compose configs, and find all of their problems.
+
+    Args:
+        names: `group/option`.
+        everything: whether these are all configs, so that any file that is never read is a problem.
+    """
+    register_types()
+    _problems_of_overrides.cache_clear()  # the files may have changed
+    by_name = {name: problems_in(name) for name in names}
+    problems = {
+        *_unread_files(() if everything else names),
+        *(problem for some in by_name.values() for problem in some),
+    }
+    located = {problem.problem for problem in problems if problem.line}  # repeated by the configs that build on them
+    problems = {problem for problem in problems if problem.line or problem.problem not in located}
+    return Check(sorted(problems), sum(map(bool, by_name.values())))
+
+
+def known_configs() -> list[str]:
+    """Return `group/option` of every config."""
+    return [f"{group}/{option}" for group in READ for option in options(group)]
+
+
+# --- one config
+
+
+def problems_in(name: str) -> list[ConfigProblem]:
+    """Return the problems of `group/option`; those in a file that it builds on are reported in that file."""
+    group, _, option = name.partition("/")
+    locate = partial(_located, file_of(name))
+    if group == SEARCH_SPACES:
+        return [locate(problem) for problem in _problems_of_space(file_of(name), option)]
+    if group == PAPER_TABLES:
+        return [locate(problem) for problem in _problems_of_table(file_of(name), option)]
+    if group == "prompt" and option.partition("/")[0] not in model_names():
+        return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
+    overrides = [f"model={option.partition('/')[0]}"] if group == "prompt" else []  # which `_overrides_for` may compose
+    try:
+        with usage_errors():
+            overrides = _overrides_for(group, option)
+            config = _config(overrides)
+            if group in ("task", "dataset") and (model := _suitable_model(config)):
+                overrides = [*overrides, f"model={model}"]
+                config = _config(overrides)
+            if group == "task" and ranks_impressions(config.task):
+                config = _config([*overrides, f"dataset={CLICK_LOG}"])
+    except UsageError as error:
+        return _problems_of_files(overrides) or [locate(error)]
+    except UnicodeDecodeError as error:
+        return [locate(UsageError(f"not UTF-8 ({error.reason} at byte {error.start})", "save the file as UTF-8"))]
+    missing: list[str] = []
+    problems = list(_unresolved(config, missing))
+    if missing:
+        remedy = "add them, or build on an option that has them: defaults: [OPTION, _self_]"
+        problems.append(UsageError(f"missing values: {', '.join(missing)}", remedy))
+    return [locate(problem) for problem in problems or _problems_before_data(config)]
+
+
+def _problems_of_space(file: Path, model: str) -> list[UsageError]:
+    """Return the problems of a search space, whose values must be in the range of their settings."""
+    if model not in model_names():
+        return [UsageError(f"there is no model '{model}'", did_you_mean(model, model_names()))]
+    if wrong := problems_of_space(file):
+        return wrong
+    shipped, problems = _config([f"model={model}"]), []
+    for key, entry in read_space(file).items():
+        for value in entry.values if isinstance(entry, Values) else (entry.low, entry.high):
+            config = copy.deepcopy(shipped)
+            try:
+                OmegaConf.update(config, key, value)
+            except OmegaConfBaseException as error:
+                problems.append(UsageError(f"'{key}': {str(error).splitlines()[0]}", "change the value"))
+            else:
+                problems += ranges.problems(cast(Config, OmegaConf.to_object(config)))
+    return problems
+
+
+# --- tables of papers
+
+
+def _problems_of_table(file: Path, name: str) -> list[Llm4RecError]:
+    """Return the problems of a paper's table: of its form, its overrides, and its printed numbers."""
+    if wrong := definitions.problems(file):
+        return list(wrong)
+    table = definitions.read(file, name)
+    unknown = [
+        UsageError(f"unknown dataset '{name}'", did_you_mean(name, options("dataset")))
+        for name in _datasets_of_table(table)
+        if name not in options("dataset")
+    ]
+    if unknown:
+        return list(unknown)
+    problems = [error for overrides in _overrides_of_table(table) for error in _problems_of_overrides(overrides)]
+    return [*problems, *_problems_of_values(table)]
+
+
+def _datasets_of_table(table: Table) -> list[str]:
+    entries = [entry for row in (table.common, *table.rows, *table.columns) for entry in row.train.values() if entry]
+    return [o.partition("=")[2] for overrides in entries for o in overrides if o.startswith("dataset=")]
+
+
+def _overrides_of_table(table: Table) -> Iterator[tuple[str, ...]]:
+    """Yield the overrides of the first cell with each row, column, size of either, and evaluation."""
+    first: set[tuple[Any, ...]] = set()
+    for size in Size:
+        for cell in table.cells():
+            if table.not_made(cell, size) or cell.row.ensemble:
+                continue
+            own = size is Size.paper or size in cell.row.train
+            uses: set[tuple[Any, ...]] = {
+                ("row", cell.row.label, size) if own else ("size", size),
+                ("column", cell.column.label, size),
+                ("eval", table.eval_overrides(cell)),
+            }
+            if uses <= first:
+                continue
+            first |= uses
+            train = table.train_overrides(cell, size) or ()
+            if table.kind is Kind.data:
+                train = (*train, "model=random")  # which any dataset has a task for
+            if table.tuning and cell.row.tuned and size is Size.paper:
+                train = merged([train, [f"{key}={values[-1]}" for key, values in table.tuning.grid.items()]])
+            start = table.start_overrides(cell, size)
+            yield from filter(None, (start, merged([train, table.eval_overrides(cell)])))
+
+
+@cache
+def _problems_of_overrides(overrides: tuple[str, ...]) -> list[Llm4RecError]:
+    """Return why `train` would refuse these overrides, which several tables may share, before it reads data."""
+    try:
+        with usage_errors():
+            return _problems_before_data(_config([hydra_override(override) for override in overrides]))
+    except UsageError as error:
+        return [error]
+
+
+def _problems_of_values(table: Table) -> Iterator[UsageError]:
+    """Yield the cells whose printed number does not exist, or that select several."""
+    for cell in table.cells():
+        if cell.reason and cell.reason[0] == "absent":
+            continue
+        statistics: Any = None
+        if table.kind is Kind.data and (typed := table.train_overrides(cell, Size.paper)):
+            statistics = _config([hydra_override(override) for override in typed]).dataset.paper
+        for metric in table.metrics_of(cell):
+            selected = reproduction.printed(table, cell, metric)
+            if len(selected) > 1:
+                owners = "; ".join(row.owner for row in selected)
+                yield UsageError(f"'{cell.row.label}' selects several numbers of {metric}: {owners}", "add values:")
+            elif (
+                not selected
+                and cell.unsourced is None
+                and reproduction.value_of(table, cell, metric, statistics) is None
+            ):
+                yield UsageError(
+                    f"'{cell.row.label}' has no printed {metric} on '{cell.column.label}'",
+                    "correct its values:, or say why with unsourced:",
+                )
+
+
+def _overrides_for(group: str, option: str) -> list[str]:
+    """Return the overrides that choose an option; for named prompts, together with the model's default prompts."""
+    if group == "home":
+        model, _, dataset = option.partition("-")
+        return [f"model={model}", f"dataset={dataset}"]
+    if group != "prompt":
+        return [f"+experiment={option}" if group == "experiment" else f"{group}={option}"]
+    model, _, name = option.partition("/")
+    prompts = _node_types({"model": config_class(model)}).get("model.prompts")
+    names = [name]
+    if get_origin(prompts) is dict:  # a model with named prompts has several files of them
+        paths = [path.partition(f"prompt/{model}/")[2] for path, _ in sources([f"model={model}"])]
+        names = list(dict.fromkeys([*filter(None, paths), name]))
+    return [f"model={model}", f"prompt/{model}@model.prompts=[{','.join(names)}]"]
+
+
+def _config(overrides: Sequence[str]) -> Any:
+    return compose(overrides).config
+
+
+def _suitable_model(config: Config) -> str | None:
+    """Return the first model that supports the task; None if the config's own model does, or if there is none."""
+    capability = rules.needed_capability(config.task)
+    suitable = models_with(capability)
+    return None if config.model.name in suitable or not suitable else suitable[0]
+
+
+def _unresolved(node: Any, missing: list[str], path: str = "") -> Iterator[UsageError]:
+    """Yield the interpolations that do not resolve to a valid value; add keys without a value to `missing`."""
+    for name in node:
+        key = f"{path}.{name}".lstrip(".")
+        try:
+            value = node[name]
+        except MissingMandatoryValue:
+            missing.append(key)
+        except OmegaConfBaseException as error:
+            yield UsageError(f"{key}: {str(error).splitlines()[0]}", "write a value, or the path of another key")
+        else:
+            if OmegaConf.is_dict(value):
+                yield from _unresolved(value, missing, key)
+
+
+def _problems_before_data(node: Any) -> list[Llm4RecError]:
+    """Return the problems for which `train` refuses a config before it reads data.
+
+    Args:
+        node: a composed config without missing values.
+    """
+    config = cast(Config, OmegaConf.to_object(node))
+    problems: list[Llm4RecError] = list(ranges.problems(config))
+    try:
+        config = resolved_config(Composed(node, (), {}))
+    except UsageError as error:
+        problems.append(error)
+    problems += [*prepare.problems(config.dataset), *rules.problems(config)]
+    return list({problem.problem: problem for problem in problems}.values())
+
+
+def _located(file: Path, error: Llm4RecError) -> ConfigProblem:
+    """Return an error of a composed config with the first line of its file that holds the word that the error names."""
+    match = re.search(r"'([^']+)'|(\w+)=|(?:\w+\.)+(\w+)", error.problem)
+    word = next(filter(None, match.groups()), "") if match else ""
+    lines = enumerate(file.read_text(errors="replace").splitlines(), start=1)
+    pattern = rf"(?<![\w-]){re.escape(word)}(?![\w-])"
+    line = next((i for i, text in lines if word and re.search(pattern, text.partition("#")[0])), 0)
+    return ConfigProblem(file, line, error.problem, error.remedy)
+
+
+# --- a config that does not compose: its files one by one, each key against its type
+
+
+def _problems_of_files(overrides: Sequence[str]) -> list[ConfigProblem]:
+    """Return all problems in the files of a composition; Hydra stops at the first."""
+    try:
+        configs = sources(overrides)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        if mark is None:
+            return []
+        return [ConfigProblem(Path(mark.name), mark.line + 1, f"invalid YAML: {error.problem}", "fix that line")]
+    except COMPOSE_ERRORS:
+        return []
+    types: dict[str, type] = {"": Config}  # path in the config -> its dataclass
+    files: dict[Path, str] = {}  # file -> its path in the config
+    for name, path in configs:
+        if name.rpartition("/")[2].startswith("_"):
+            types[path] = node_type(name)
+        elif not name.startswith("hydra/"):
+            files[file_of(name)] = path
+    nodes = _node_types(types)
+    return [problem for file, path in files.items() if path in nodes for problem in _type_problems(file, path, nodes)]
+
+
+def _type_problems(file: Path, path: str, nodes: Nodes) -> Iterator[ConfigProblem]:
+    """Yield the unknown keys and wrong types of a file that goes to `path` in the config."""
+    content = OmegaConf.to_container(OmegaConf.load(file))
+    if not isinstance(content, dict):
+        yield ConfigProblem(file, 1, f"the file holds a {type(content).__name__} instead of keys", "write key: value")
+        return
+    lines = _lines(yaml.compose(file.read_text(encoding="utf-8")), path)
+    values = {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
+    for key, problem, remedy in _wrong_keys(values, path, nodes):
+        yield ConfigProblem(file, lines[key], problem, remedy)
+
+
+def _wrong_keys(content: dict[Any, Any], path: str, nodes: Nodes) -> Iterator[tuple[str, str, str]]:
+    """Yield the path, problem and remedy of each unknown key and each value of a wrong type."""
+    node = nodes[path]
+    for name, value in content.items():
+        key = f"{path}.{name}".lstrip(".")
+        if get_origin(node) is dict:
+            (_, entry) = get_args(node)
+            if isinstance(value, dict):
+                yield from _wrong_keys(value, key, {**nodes, **_node_types({key: entry})})
+            else:
+                keys = ", ".join(field.name for field in fields(entry))
+                yield key, f"'{name}' holds a {type(value).__name__} instead of keys", f"write its keys: {keys}"
+        elif name not in (field.name for field in fields(node)):
+            yield key, f"unknown key '{key}'", _nearest(str(name), path, nodes)
+        elif isinstance(value, dict) and key in nodes:
+            yield from _wrong_keys(value, key, nodes)
+        else:
+            try:
+                OmegaConf.structured(node)[name] = value
+            except OmegaConfBaseException as error:
+                yield key, f"{key}: {str(error).splitlines()[0]}", "see valid values: llm4rec train --cfg job"
+
+
+def _node_types(types: Nodes) -> Nodes:
+    """Return the type of every node by its path: a dataclass, or `dict[str, dataclass]` for user-named entries.
+
+    Args:
+        types: the dataclasses that configs choose, by path: `{"model": UniSRecConfig}`.
+    """
+    nodes: Nodes = {}
+    for path, holder in sorted(types.items()):  # the root first: its nodes are replaced by more specific ones
+        below = {setting.key: setting.kind for setting in declarations(holder, path) if setting.is_node}
+        nodes = {**nodes, path: holder, **below}
+    return nodes
+
+
+def _nearest(key: str, path: str, nodes: Nodes) -> str:
+    """Return a remedy that names the closest key of the node, or the group that has this key."""
+    if nodes[path] is ModelConfig:
+        return f"name the model whose settings these are: defaults: [_NAME, _self_], NAME in {', '.join(model_names())}"
+    keys = [field.name for field in fields(nodes[path])]
+    if not difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
+        for group in (field.name for field in fields(Config) if field.name in nodes and field.name != path):
+            if key in (field.name for field in fields(nodes[group])):
+                return f"it is a key of {group}: {group}.{key}"
+    return did_you_mean(key, keys)
+
+
+def _lines(node: Any, path: str) -> dict[str, int]:
+    """Return the line of each key of a YAML document, by its path in the config."""
+    lines: dict[str, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            key = f"{path}.{name.value}".lstrip(".")
+            lines |= {key: name.start_mark.line + 1, **_lines(value, key)}
+    return lines
+
+
+# --- files
+
+
+def file_of(name: str) -> Path:
+    """Return the file of a config: as in Hydra's search path, shipped ones come first, but for DATA."""
+    roots = [conf_dir(), *([user] if (user := user_conf_dir()) else [])]
+    if name.partition("/")[0] in DATA:
+        roots.reverse()
+    return next(file for root in roots if (file := root / f"{name}.yaml").exists())
+
+
+def _unread_files(names: Sequence[str]) -> Iterator[ConfigProblem]:
+    """Yield the YAML files in ./conf that are never read: all, or those with these names, as `group/option`."""
+    user = user_conf_dir()
+    if user is None:
+        return
+    for file in sorted(user.rglob("*.y*ml")):
+        if names and file.relative_to(user).with_suffix("").as_posix() not in names:
+            continue
+        group, _, option = file.relative_to(user).as_posix().partition("/")
+        if not option:
+            problem, remedy = "the root config is always the shipped one", "write conf/experiment/NAME.yaml instead"
+        elif group not in READ:
+            problem, remedy = f"there is no config group '{group}'", did_you_mean(group, READ)
+        elif file.suffix != ".yaml":
+            problem, remedy = f"its name ends in {file.suffix}", f"rename it to {file.stem}.yaml"
+        elif file_of(f"{group}/{option.removesuffix('.yaml')}") != file:
+            problem, remedy = "a shipped config has the same name", "rename it"
+        else:
+            continue
+        yield ConfigProblem(file, 0, f"this file is never read: {problem}", remedy)

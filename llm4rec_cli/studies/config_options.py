@@ -1,0 +1,170 @@
+"""The options of config groups: how they are sorted and described, without composing them, which would be slow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt, conf_dir, options, user_conf_dir
+from llm4rec_cli.config.registry import MODEL_KINDS, config_class, model_kind, model_names
+from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskConfig
+from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.results.tables import Content, is_wide
+from llm4rec_cli.run.rules import needed_capability
+
+RAW_FILES = ("generated", "downloaded", "by hand")
+
+
+def sorted_by_use(group: str) -> list[str]:
+    """Return the options of a group: a user's own, then by `_use`, then the default, then by name."""
+    defaults = yaml.safe_load((conf_dir() / "config.yaml").read_text())["defaults"]
+    default = next((d[group] for d in defaults if isinstance(d, dict) and group in d), None)
+    return sorted(descriptions(group), key=lambda option: (_use(group, option), option != default, option))
+
+
+def _use(group: str, option: str) -> int:
+    """Return the place of an option's kind in its group; -1 for a user's own option."""
+    if not (conf_dir() / group / f"{option}.yaml").exists():
+        return -1
+    if group == "model":
+        return MODEL_KINDS.index(_model_kind(option))
+    if group == "dataset":
+        return RAW_FILES.index(_raw_files(option))
+    if group == "task":
+        return list(Question).index(_task(option).question)
+    return int(group == "experiment" and "demo" not in option)
+
+
+def _model_kind(option: str) -> str:
+    """Return one of MODEL_KINDS."""
+    if option not in model_names():  # a user's own YAML of a shipped model
+        option = str(_content("model", option).get("name", option))
+    return model_kind(option)
+
+
+def _raw_files(dataset: str) -> str:
+    """Return how a dataset's raw files are obtained, as one of RAW_FILES."""
+    content = _content("dataset", dataset)
+    return RAW_FILES[0 if content.get("generator") else 1 if content.get("download") else 2]
+
+
+def _task(option: str) -> TaskConfig:
+    content = _content("task", option)
+    candidates = Candidates[content.get("candidates", Candidates.full.name)]
+    return TaskConfig(name=content["name"], question=Question[content["question"]], candidates=candidates)
+
+
+def _content(group: str, option: str) -> Mapping[str, Any]:
+    """Return the keys of an option's YAML and of those of its group that it builds on."""
+    content = yaml.safe_load(_file(group, option).read_text(encoding="utf-8")) or {}
+    merged: Mapping[str, Any] = {}
+    for parent in content.pop("defaults", []):
+        if isinstance(parent, str) and not parent.startswith("_"):
+            merged = {**merged, **_content(group, parent)}
+    return {**merged, **content}
+
+
+def _file(group: str, option: str) -> Path:
+    """Return the YAML of an option; of two with one name the shipped one, which is composed."""
+    files = [root / group / f"{option}.yaml" for root in (conf_dir(), user_conf_dir()) if root]
+    return next(file for file in files if file.exists())
+
+
+def descriptions(group: str) -> dict[str, str]:
+    """Return the options of a config group, each with the first comment line of its file."""
+    by_option = {}
+    for option in options(group):
+        lines = _file(group, option).read_text(encoding="utf-8").splitlines()
+        by_option[option] = next(
+            (line[1:].strip() for line in lines if line.startswith("# ") and "@package" not in line), ""
+        )
+    return by_option
+
+
+def _prompts_in(file: str, read: Callable[[Any], PromptTable]) -> PromptTable:
+    """Return the prompts of a file and of those that it builds on.
+
+    Raises:
+        UsageError: it cannot be composed, has unknown keys or wrong types, or a prompt is invalid.
+    """
+    model, _, name = file.partition("/")
+    try:
+        return read(compose_prompt(model, name))
+    except COMPOSE_ERRORS as error:
+        raise UsageError(
+            f"prompts '{file}': {str(error).splitlines()[0]}", f"llm4rec validate prompt/{file}"
+        ) from error
+
+
+# --- tables
+
+
+def tables(group: str, names: Sequence[str] = ()) -> list[Content]:
+    """Return a table of a group's options, or a table for each file of prompts.
+
+    Args:
+        names: of files of prompts; empty for all.
+    """
+    if group == "prompt":
+        return [*_prompt_tables(names)]
+    columns = {group: sorted_by_use(group)}
+    if group == "model":
+        columns |= {"kind": list(map(_model_kind, columns[group])), "tasks": _tasks_of_models(columns[group])}
+    elif group == "dataset":
+        columns |= {"raw files": list(map(_raw_files, columns[group]))}
+    return [_described(group, columns)]
+
+
+def _tasks_of_models(options: Sequence[str]) -> list[str]:
+    """Return the tasks that each model supports."""
+    needed = {task: needed_capability(_task(task)) for task in sorted_by_use("task")}
+    can = [config_class(option).capabilities if option in model_names() else () for option in options]
+    return [", ".join(task for task, capability in needed.items() if capability in of_model) for of_model in can]
+
+
+def _described(group: str, columns: dict[str, list[str]]) -> Content:
+    """Return a table of options whose last column describes them: in one sentence, or completely under `--wide`.
+
+    Args:
+        columns: heading -> cells, the first with the options.
+    """
+    in_full = descriptions(group)
+    options, *_ = columns.values()
+    texts = [in_full[option] if is_wide() else first_sentence(in_full[option]) for option in options]
+    rows = list(zip(*columns.values(), texts, strict=True))
+    shortened = any(text != in_full[option].removesuffix(".") for option, text in zip(options, texts, strict=True))
+    notes = ["complete descriptions: --wide"] if shortened else []
+    return Content(f"{group}s", [*columns, "description"], rows, notes)
+
+
+def first_sentence(text: str) -> str:
+    """Return the text up to the first full stop or question mark that a capital letter or a number follows."""
+    return re.split(r"(?<=[.?]) (?=[A-Z\d])", text)[0].removesuffix(".")
+
+
+def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
+    """Yield one table per prompt file.
+
+    Args:
+        names: the files, also without their model (`rating`); empty for all.
+
+    Raises:
+        UsageError: a file does not exist, or its content is invalid.
+    """
+    with_prompts = [name for name in model_names() if "prompts" in config_class(name).__dataclass_fields__]
+    known = [option for option in options("prompt") if option.partition("/")[0] in with_prompts]
+    files = [file for file in known if not names or {file, file.partition("/")[2]} & {*names}]
+    for name in names:
+        if not any(name in (file, file.partition("/")[2]) for file in files):
+            raise UsageError(
+                f"there are no prompts '{name}'",
+                did_you_mean(name, [*known, *(file.partition("/")[2] for file in known)]),
+            )
+    by_file = descriptions("prompt")
+    for file in files:
+        table = _prompts_in(file, config_class(file.partition("/")[0]).prompt_table)
+        yield Content(f"{file}: {by_file[file]}", table.columns, table.rows)

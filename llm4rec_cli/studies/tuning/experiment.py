@@ -1,0 +1,276 @@
+"""Tuning of a model: ordinary trainings on validation, and the experiment that holds the best settings."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llm4rec_cli.config.compose import Composed, compose, data_file
+from llm4rec_cli.config.overrides import GROUPS, SEARCH_SPACES, as_typed, key_typed, quoted
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.results.result import Result, Tuning
+from llm4rec_cli.results.tables import Content
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.execute import OnEpoch, execute, run_floors
+from llm4rec_cli.run.identity import find_weights
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.studies.tuning.search import Budget, Score, Search, Settings, Trial, best, expected_best
+from llm4rec_cli.studies.tuning.space import Space, read_space
+
+GENERATED = "dataset.seed=1"  # generated data are tested with seed 0
+CHOSEN_BY = "Chosen on validation by:"  # and the command, in the experiment of a search
+NOT_SAVED = {"dataset.raw_dir", "dataset.seed", "split", "seed", "device", "force"}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A search that has spent its budget.
+
+    Attributes:
+        spec: the training with the settings before tuning.
+        typed: the overrides of the search.
+        name: of the search.
+        folder: its journal, the runs of its trials, and its record.
+        starts: the experiments whose settings were tried after trial 0.
+        budget, pruned: of the latest call.
+        space: the settings that were searched.
+        trials: of all calls.
+        floors: on the same validation part.
+    """
+
+    spec: Job
+    typed: Sequence[str]
+    name: str
+    folder: Path
+    starts: Sequence[str]
+    budget: Budget
+    pruned: bool
+    space: Space
+    trials: Sequence[Trial]
+    floors: Sequence[Result] = ()
+
+    @property
+    def metric(self) -> str:
+        return self.spec.task.selection
+
+    @cached_property
+    def chosen(self) -> Trial | None:
+        return best(self.trials)
+
+    @property
+    def cost(self) -> Tuning:
+        """The budget of the search and its result, as the runs with the chosen settings record them."""
+        n_trials = len([trial for trial in self.trials if trial.counts and trial.state != "running"])
+        minutes, most, sign = round(sum(trial.minutes for trial in self.trials), 1), self.budget, direction(self.metric)
+        return Tuning(
+            dataset=self.spec.config.dataset.name,
+            trials=n_trials,
+            minutes=minutes,
+            max_trials=max(most.trials, n_trials),  # an earlier call may have had more
+            max_minutes=None if most.minutes is None else max(most.minutes, minutes),
+            metric=self.metric,
+            mask_history=self.spec.task.mask_history if self.spec.task.ranks_catalogue else None,
+            score=round(sign * ((self.chosen and self.chosen.score) or 0.0), 6),
+            expected_best=[round(sign * score, 6) for score in expected_best(self.trials)],
+        )
+
+    def _cost_entries(self) -> Mapping[str, object]:
+        return {name: value for name, value in asdict(self.cost).items() if value is not None}
+
+    def record(self) -> Mapping[str, object]:
+        """Return tuning.json."""
+        assert self.chosen is not None
+        return {
+            "overrides": list(self.typed),
+            "space": {key: vars(entry) for key, entry in self.space.items()},
+            "starts": list(self.starts),
+            "tuning": self._cost_entries(),
+            "chosen": self.chosen.number,
+            "trials": [
+                {
+                    "number": trial.number,
+                    "state": trial.state,
+                    "settings": trial.settings,
+                    self.metric: None if trial.score is None else round(direction(self.metric) * trial.score, 6),
+                    "minutes": round(trial.minutes, 2),
+                    "error": trial.error,
+                }
+                for trial in self.trials
+            ],
+        }
+
+    def experiment(self) -> str:
+        """Return the YAML of an experiment with the best settings and what is known of their search."""
+        assert self.chosen is not None
+        bases: list[Any] = []
+        values: Settings = {}
+        for override in self.typed:
+            key, _, value = override.lstrip("+").partition("=")
+            if key == "experiment":
+                bases.insert(0, value)
+            elif key in GROUPS:
+                bases.append({f"override /{key}": value})
+            elif key.startswith("prompt/"):
+                bases.append({f"override /{key}": yaml.safe_load(value)})
+            elif key not in NOT_SAVED and not key.startswith(("paths.", "~")):  # YAML removes no key
+                values = {**values, key: yaml.safe_load(value)}
+        if not bases or not any(isinstance(base, str) or "override /model" in base for base in bases):
+            bases.append({"override /model": self.spec.model.name})
+        settings = nested({**values, **self.chosen.settings})
+        content = {"defaults": [*bases, "_self_"], **settings, "tuning": self._cost_entries()}
+        command = [_command(self.typed), f"--trials {self.budget.trials}", *(f"--start {name}" for name in self.starts)]
+        command += [f"--minutes {self.budget.minutes:g}"] if self.budget.minutes else []
+        command += [] if self.pruned else ["--unpruned"]
+        head = textwrap.fill(f"{CHOSEN_BY} {' '.join(command)}", 110, break_on_hyphens=False, break_long_words=False)
+        comment = textwrap.indent(f"@package _global_\n{head}\n", "# ")
+        return comment + yaml.safe_dump(content, sort_keys=False, width=110)
+
+    def table(self) -> Content:
+        """Return the trials, the best marked, with the space, the best-of-n curve, and the strongest floor."""
+        sign, metric = direction(self.metric), self.metric
+        short = {key: key.partition(".")[2] for key in self.space}
+        rows = [
+            [
+                f"{trial.number}{'*' if trial is self.chosen else ''}",
+                *(str(trial.settings.get(key, "")) for key in self.space),
+                "–" if trial.score is None else f"{sign * trial.score:.4f}",
+                f"{trial.minutes:.1f}",
+                trial.state if trial.error is None else f"{trial.state}: {trial.error}",
+            ]
+            for trial in self.trials
+        ]
+        notes = [f"space: {'; '.join(f'{short[key]} {entry}' for key, entry in self.space.items())}"]
+        curve = " ".join(f"{sign * score:.4f}" for score in expected_best(self.trials))
+        if curve:
+            notes.append(f"expected best of n trials, n = 1, 2, …: {curve}")
+        with_metric = [floor for floor in self.floors if metric in floor.metrics]
+        if with_metric:
+            strongest = max(with_metric, key=lambda floor: sign * floor.metrics[metric])
+            notes.append(f"strongest floor: {strongest.shown_as} {strongest.metrics[metric]:.4f}")
+        columns = ["trial", *short.values(), metric, "minutes", "state"]
+        return Content(f"{self.name}: {metric} on validation", columns, rows, notes)
+
+
+def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: Budget, pruned: bool) -> Tuned:
+    """Search the settings of a model until the budget is spent; a search of this name goes on.
+
+    Args:
+        typed: the overrides of `overrides_of_search`.
+        name: of the search; None = MODEL-DATASET-TASK.
+        starts: experiments whose settings are tried after trial 0.
+        pruned: whether trials may be stopped early.
+
+    Raises:
+        UsageError: the model has no search space, a start is of another model, or the folder holds another search.
+    """
+    spec = Job.resolve(compose(typed), "train")
+    find_weights(spec.config)
+    unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
+    space = {key: entry for key, entry in _space(spec.model.name).items() if key not in unused}
+    first = [_settings(spec, space), *(_settings_of(start, spec, space) for start in starts)]
+    name = name or f"{spec.model.name}-{spec.config.dataset.name}-{spec.task.name}"
+    folder = (spec.outputs / "tune" / name).absolute()
+    metric = spec.task.selection
+    typed_here = [*typed, f"paths.outputs={quoted(str(folder / 'runs'))}"]
+    spec = Job.resolve(compose(typed_here), "train")
+    dataset = stages.load(spec)  # first: what is wrong with the data may need other overrides
+    settings = {"overrides": typed, "pruned": pruned, "dataset_fingerprint": dataset.fingerprint}
+    search = Search(folder, space, first, settings, seed=0)
+    split = stages.split_dataset(spec, dataset)
+    floors = run_floors(spec, split)
+
+    def evaluate(settings: Settings, on_epoch: OnEpoch) -> Score:
+        values = [f"{key}={_yaml(value)}" for key, value in settings.items()]
+        trial = Job.resolve(compose([*typed_here, *values]), "train")
+        hook = on_epoch if pruned else None
+        outcome = execute(trial, split, floors, on_epoch=hook)
+        result = outcome.result
+        value = (result.training or {}).get(f"valid_{metric}", result.metrics.get(metric))
+        assert value is not None, result.folder
+        seconds = sum(result.seconds.values()) if outcome.status == "skipped" else None
+        return Score(direction(metric) * value, seconds)
+
+    search.run(budget, evaluate)
+    return Tuned(spec, typed, name, folder, starts, budget, pruned, space, search.trials(), floors)
+
+
+def overrides_of_search(composed: Composed) -> list[str]:
+    """Return the overrides of a search: those typed, validation, and for generated data a draw that is not tested."""
+    keys = {key_typed(override) for override in composed.typed}
+    generated = composed.config.dataset.generator is not None and "dataset.seed" not in keys
+    return [*composed.typed, "split=valid", *([GENERATED] if generated else [])]
+
+
+def _space(model: str) -> Space:
+    if (file := data_file(SEARCH_SPACES, model)) is None:
+        raise UsageError(
+            f"model '{model}' has no search space",
+            f"write conf/search/{model}.yaml: KEY: {{values: [A, B]}} for each key",
+        )
+    return read_space(file)
+
+
+def _settings(spec: Job, space: Space) -> Settings:
+    """Return the composed values of the settings that are searched."""
+    return {key: _value(spec, key) for key in space}
+
+
+def _settings_of(experiment: str, searched: Job, space: Space) -> Settings:
+    """Return the values of the settings that are searched in an experiment, which may be of other data.
+
+    Raises:
+        UsageError: there is no such experiment, or it is of another model.
+    """
+    spec = Job.unchecked(compose([f"+experiment={experiment}"]), "train")
+    if spec.model.name != searched.model.name:
+        raise UsageError(
+            f"--start {experiment} is of model '{spec.model.name}', and '{searched.model.name}' is searched",
+            "llm4rec list experiments",
+        )
+    return _settings(spec, space)
+
+
+def _value(spec: Job, key: str) -> Any:
+    """Return the composed value of a key."""
+    value: Any = spec.config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return getattr(value, "name", value)  # of an enumeration
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
+
+
+def _command(typed: Sequence[str]) -> str:
+    """Return the command that repeats a search, without what is no part of its experiment."""
+    kept = (o for o in typed if key_typed(o) not in NOT_SAVED and not o.startswith("paths."))
+    return shlex.join(["llm4rec", "tune", *map(as_typed, kept)])
+
+
+def names_the_search(experiment: Path, typed: Sequence[str]) -> bool:
+    """Return whether the comments of an experiment name this search, on one line or wrapped."""
+    lines = experiment.read_text(encoding="utf-8").splitlines()
+    words = " ".join(line.lstrip("#").strip() for line in lines if line.startswith("#"))
+    _, named, after = words.partition(f"{CHOSEN_BY} {_command(typed)}")
+    return bool(named) and (not after or after.startswith(" --"))  # more overrides are another search
+
+
+def nested(settings: Settings) -> Settings:
+    """Return `{"model": {"dropout": 0.3}}` of `{"model.dropout": 0.3}`."""
+    result: Any = {}
+    for key, value in settings.items():
+        *path, name = key.split(".")
+        node = result
+        for part in path:
+            node = node.setdefault(part, {})
+        node[name] = value
+    return result
