@@ -31,7 +31,7 @@ LAYERS = (
     {"tasks", "models"},
     {"results"},
     {"run"},
-    {"training", "launch"},
+    {"launch"},
     {"studies"},
     {"commands"},
     {"cli", "__main__", "api"},

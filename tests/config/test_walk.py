@@ -101,3 +101,7 @@ def test_what_a_stored_config_lacks_is_refused_unless_it_has_a_default():
         walk.typed(config_class("sasrec"), content)
     with pytest.raises(ValueError, match="Loss has no other"):
         walk.typed(config_class("sasrec"), content | {"hidden_size": 8, "loss": "other"})
+
+
+def test_settings_are_nested_as_yaml_has_them():
+    assert walk.nested({"model.a.b": 1, "model.c": 2, "seed": 3}) == {"model": {"a": {"b": 1}, "c": 2}, "seed": 3}

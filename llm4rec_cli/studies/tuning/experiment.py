@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import Composed, compose, data_file
 from llm4rec_cli.config.overrides import GROUPS, SEARCH_SPACES, as_typed, key_typed, quoted
 from llm4rec_cli.errors import UsageError
@@ -124,7 +125,7 @@ class Tuned:
                 values = {**values, key: yaml.safe_load(value)}
         if not bases or not any(isinstance(base, str) or "override /model" in base for base in bases):
             bases.append({"override /model": self.spec.model.name})
-        settings = nested({**values, **self.chosen.settings})
+        settings = walk.nested({**values, **self.chosen.settings})
         content = {"defaults": [*bases, "_self_"], **settings, "tuning": self._cost_entries()}
         command = [_command(self.typed), f"--trials {self.budget.trials}", *(f"--start {name}" for name in self.starts)]
         command += [f"--minutes {self.budget.minutes:g}"] if self.budget.minutes else []
@@ -262,15 +263,3 @@ def names_the_search(experiment: Path, typed: Sequence[str]) -> bool:
     words = " ".join(line.lstrip("#").strip() for line in lines if line.startswith("#"))
     _, named, after = words.partition(f"{CHOSEN_BY} {_command(typed)}")
     return bool(named) and (not after or after.startswith(" --"))  # more overrides are another search
-
-
-def nested(settings: Settings) -> Settings:
-    """Return `{"model": {"dropout": 0.3}}` of `{"model.dropout": 0.3}`."""
-    result: Any = {}
-    for key, value in settings.items():
-        *path, name = key.split(".")
-        node = result
-        for part in path:
-            node = node.setdefault(part, {})
-        node[name] = value
-    return result
