@@ -149,7 +149,7 @@ def test_an_unknown_metric_is_an_error(here):
 
 def test_an_error_with_a_remedy_keeps_it_whatever_its_words(monkeypatch, here):
     refused = RunError("the endpoint answers 429: Disk quota exceeded for this project", "wait")
-    monkeypatch.setattr("llm4rec_cli.run.execute.train_and_evaluate", lambda spec: raise_first([refused]))
+    monkeypatch.setattr("llm4rec_cli.run.execute.run_all", lambda job: raise_first([refused]))
     with pytest.raises(RunError) as error:
         api.train("model=popularity")
     assert error.value is refused

@@ -66,7 +66,8 @@ def run(job: Job) -> Outcome:
     """
     if job.introduction:
         log.info(job.introduction)
-    _ = job.device  # before what takes long
+    if job.config.device not in ("auto", "cpu"):
+        _ = job.device  # which this machine may lack; imports torch
     find_weights(job.config)
     raise_first(job.problems_with_weights())
     clock = Clock()
@@ -118,6 +119,8 @@ def execute(
             result = marks.update_finished(finished, job.config, split.dataset, floors)
             return Outcome("skipped", address.folder, (*floors, result))
         with recorded(address, job) as folder:
+            if job.evaluated is None:
+                log.info("%s on %s: %s", job.model.name, job.config.dataset.name, folder)
             job = settled(job, folder)
             model = stages.build(job, split, folder)
             fits = job.model.trainable and job.evaluated is None
