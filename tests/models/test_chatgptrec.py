@@ -15,6 +15,7 @@ from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.chatgptrec import answering
 from llm4rec_cli.models.chatgptrec import model as chatgptrec
 from llm4rec_cli.tasks import base, ranking, rating
 from tests.llm.fake_backend import FakeBackend
@@ -196,7 +197,7 @@ def test_pmi_subtracts_the_likelihood_without_the_history(build):
 
 
 def test_pmi_scores_a_title_without_a_user_once(build, monkeypatch):
-    monkeypatch.setattr(chatgptrec, "PRIOR_BATCH", 4)
+    monkeypatch.setattr(answering, "PRIOR_BATCH", 4)
     model, backend = build("direct", lambda r: [-len(t) for t in r.continuations], "model.answer=pmi")
     for batch in (model.prepare_answers(LISTED), LISTED[:2], LISTED[2:]):
         assert (model.score(batch) == 0).all()
@@ -209,7 +210,7 @@ def without_user(backend):
 
 
 def test_pmi_of_a_user_does_not_depend_on_other_users(build, monkeypatch):
-    monkeypatch.setattr(chatgptrec, "PRIOR_BATCH", 2)
+    monkeypatch.setattr(answering, "PRIOR_BATCH", 2)
     candidates = np.array([[3, 1], [0, 5], [2, 4], [4, 0]])  # Jaws and Heat, …
 
     def reply(request):  # depends on the other continuations

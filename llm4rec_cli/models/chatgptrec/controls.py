@@ -28,13 +28,13 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DryRun, RunError, UsageError
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.llm.completions import Usage
+from llm4rec_cli.models.chatgptrec.answering import PromptedModel
 from llm4rec_cli.models.chatgptrec.config import Prompts, TaskPrompt, template_fields
 from llm4rec_cli.models.chatgptrec.matching import TitleMatcher
 from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, PromptBuilder
 
 if TYPE_CHECKING:
     from llm4rec_cli.capabilities import MetricValues
-    from llm4rec_cli.models.chatgptrec.model import ChatGPTRec
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +48,15 @@ EQUAL = 100  # similarity of titles that are the same
 class Variations(NamedTuple):
     """Who answers what under each change, by name. Users, targets and candidates stay."""
 
-    orders: dict[str, tuple[ChatGPTRec, Examples]]
-    wordings: dict[str, tuple[ChatGPTRec, Examples]]
-    others: dict[str, tuple[ChatGPTRec, Examples]]
+    orders: dict[str, tuple[PromptedModel, Examples]]
+    wordings: dict[str, tuple[PromptedModel, Examples]]
+    others: dict[str, tuple[PromptedModel, Examples]]
 
-    def by_name(self) -> dict[str, tuple[ChatGPTRec, Examples]]:
+    def by_name(self) -> dict[str, tuple[PromptedModel, Examples]]:
         return self.orders | self.wordings | self.others
 
 
-def measure(model: ChatGPTRec, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
+def measure(model: PromptedModel, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
     """Return what `HasControls.controls` says."""
     spent = Usage(spent_tokens=model.usage.spent_tokens, spent_cost=model.usage.spent_cost)
     if (variations := _requested(model, examples, seed, spent)) is None:
@@ -84,7 +84,7 @@ def measure(model: ChatGPTRec, examples: Examples, seed: int, values: MetricValu
     }
 
 
-def usage(model: ChatGPTRec, examples: Examples, seed: int) -> dict[str, Any] | None:
+def usage(model: PromptedModel, examples: Examples, seed: int) -> dict[str, Any] | None:
     """Return what `HasControls.controls_usage` says."""
     spent = Usage(spent_tokens=model.usage.spent_tokens, spent_cost=model.usage.spent_cost)
     return None if _requested(model, examples, seed, spent) is None else spent.describe()
@@ -93,7 +93,7 @@ def usage(model: ChatGPTRec, examples: Examples, seed: int) -> dict[str, Any] | 
 # --- variations
 
 
-def _requested(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -> Variations | None:
+def _requested(model: PromptedModel, examples: Examples, seed: int, spent: Usage) -> Variations | None:
     """Return the variations, whose answers share the model's and are requested, each variation's at once; under
     `llm.dry_run` they are only shown. Those that change no request are left out, as an order where no candidates are
     listed or a history that the prompt does not contain, and those that the chat model refuses. None if a replay lacks
@@ -122,7 +122,7 @@ def _requested(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -
     return variations
 
 
-def _variations(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -> Variations:
+def _variations(model: PromptedModel, examples: Examples, seed: int, spent: Usage) -> Variations:
     """Return answers with ORDERS − 1 further orders of the candidates; the other WORDINGS that show the same facts; the
     history of another user, or the part that is shown in random order (not with few-shot examples, which are parts of
     it); and every title replaced by the noun and random letters, as a number may be read as a rating."""
@@ -146,7 +146,7 @@ def _variations(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) 
     return Variations(orders, wordings, others)
 
 
-def _worded(model: ChatGPTRec, name: str) -> Prompts:
+def _worded(model: PromptedModel, name: str) -> Prompts:
     """Return the prompts with the task's wording and the system message of another file."""
     other = compose([f"model={model.config.name}", f"prompt/{model.config.name}@model.prompts={name}"])
     prompts, worded = model.config.prompts, cast(Prompts, OmegaConf.to_object(other.config.model.prompts))
@@ -162,7 +162,7 @@ def _facts(prompts: Prompts, task: str) -> list[set[str]]:
     return [template_fields(part) - {"noun", "listed"} for part in parts]
 
 
-def _neutral_titles(model: ChatGPTRec, seed: int) -> list[str]:
+def _neutral_titles(model: PromptedModel, seed: int) -> list[str]:
     """Return for each title the noun and letters that only it has, such as `film QVB`."""
     n = len(model.prompts.titles)
     length = next(length for length in count(1) if len(ascii_uppercase) ** length >= n)
@@ -172,8 +172,8 @@ def _neutral_titles(model: ChatGPTRec, seed: int) -> list[str]:
 
 
 def _varied(
-    model: ChatGPTRec, spent: Usage, prompts: Prompts | None = None, titles: list[str] | None = None
-) -> ChatGPTRec:
+    model: PromptedModel, spent: Usage, prompts: Prompts | None = None, titles: list[str] | None = None
+) -> PromptedModel:
     """Return the model with other prompts or titles. A history is shown as far as it fits with its own titles."""
     other = copy(model)
     other.usage = spent
@@ -186,7 +186,7 @@ def _varied(
     return other
 
 
-def _invalid(model: ChatGPTRec, examples: Examples) -> dict[str, float]:
+def _invalid(model: PromptedModel, examples: Examples) -> dict[str, float]:
     """Return the share of answers that could not be read, as `invalid`; empty where none is written. An unreadable
     rating is the training mean, whose error may be lower than that of a readable one."""
     details = model.answer_details(examples)
@@ -221,7 +221,7 @@ def order(model: Any, examples: Examples, others: list[Examples]) -> Mapping[str
     return {"orders": k, "share": min(1.0, k * within / total) if total else 0.0, "mean_rank": curve}
 
 
-def _popularity(model: ChatGPTRec, examples: Examples) -> float | None:
+def _popularity(model: PromptedModel, examples: Examples) -> float | None:
     """Return the mean over users of Spearman's correlation between a candidate's rank and its rank by training
     popularity; None if all candidates always tie."""
     counts, candidates = model.split.for_ranking().train_counts(), examples.candidates
