@@ -19,7 +19,7 @@ from llm4rec_cli.errors import Llm4RecError, UsageError
 from llm4rec_cli.results.contents import ranges
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.tables import Content
-from llm4rec_cli.studies.human.export import KEY, export
+from llm4rec_cli.studies.human.export import KEY_FILE, export
 from llm4rec_cli.studies.human.score import judged
 from llm4rec_cli.studies.human.sheets import read_key
 from llm4rec_cli.studies.paper_tables import costs, reproduction
@@ -277,20 +277,20 @@ def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> di
     if not written:
         return dict(results)
     folders = [str(run.folder) for run in written.values()]
-    if not (sheets / KEY).exists():
+    if not (sheets / KEY_FILE).exists():
         with contextlib.redirect_stdout(sys.stderr):
             export(
                 folders, sheets, n_examples=50, seed=0, criteria=["clarity", "reasonableness"], scale="rank",
                 with_reference=True, outputs=runner.outputs, cache=runner.paths.cache,
             )  # fmt: skip
     key = read_key(sheets)
-    if [run["config_hash"] for run in key["runs"]] != [run.config_hash for run in written.values()]:
+    if [run.config_hash for run in key.runs] != [run.config_hash for run in written.values()]:
         raise UsageError(f"{sheets} holds sheets of other runs", "move that folder away, or choose the same --rows")
     judgements = judged(sheets)
     missing = f"not judged yet: llm4rec human score {sheets} SHEET.csv …"
     by_cell: dict[Cell, Results] = {}
     for cell, (runs, failure) in results.items():
-        systems = [run["system"] for run in key["runs"]]
+        systems = [run.system for run in key.runs]
         system = systems[list(written).index(cell)] if cell in written else REFERENCE
         if not runs and cell.row.label != REFERENCE:
             by_cell[cell] = runs, failure
