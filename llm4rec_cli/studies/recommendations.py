@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.registry import config_class, models_with
 from llm4rec_cli.config.schema import Candidates, Control, Question
 from llm4rec_cli.data.examples import Examples, IntArray, single_example
 from llm4rec_cli.data.lookup import SAMPLE_IDS, item_number, items_by_title, quoted, user_number
 from llm4rec_cli.data.new_items import read_new_items, titled_items, with_new_items
+from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, raise_first
 from llm4rec_cli.runs import rules, stages
@@ -25,13 +27,11 @@ from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import base
 from llm4rec_cli.training import trained
 from llm4rec_cli.training.checkpoints import load_best
+from llm4rec_cli.training.trained import TrainedRun
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from llm4rec_cli.config.compose import Composed
-    from llm4rec_cli.data.recdataset import RecDataset
-    from llm4rec_cli.training.trained import TrainedRun
 
 log = logging.getLogger(__name__)
 

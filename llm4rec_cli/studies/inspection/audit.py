@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.evaluation import crossed
+from llm4rec_cli.evaluation.crossed import Estimate
 from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.results.pairing import PROTOCOL_KEYS, PairedValues, pair_runs, problems_of_protocols, shared_metrics
 from llm4rec_cli.results.records import WITHOUT_RANKS
@@ -22,9 +22,6 @@ from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import Results, named_results
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.words import MIN_SEEDS, is_trained, is_tunable, shown_as, title, tuned_more, tuning_in_words
-
-if TYPE_CHECKING:
-    from llm4rec_cli.evaluation.crossed import Estimate
 
 ALL, ELSEWHERE = "all targets", "elsewhere"
 # Slices in which a gain may come from how the data was made rather than from taste.

@@ -14,17 +14,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.llm.requests import Completion, Request
 from llm4rec_cli.results.result import MemorisationScore
-
-if TYPE_CHECKING:
-    from llm4rec_cli.data.recdataset import RecDataset
 
 ENDS = 5  # possible ends of a record
 SHOWN = 3  # whole records before it

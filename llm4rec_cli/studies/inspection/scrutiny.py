@@ -5,20 +5,22 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.slices import DIAGNOSTIC, SHORT_HISTORY
+from llm4rec_cli.data.slices import DIAGNOSTIC, SHORT_HISTORY, target_slices
+from llm4rec_cli.data.split import Split
+from llm4rec_cli.evaluation.beyond_accuracy import by_group
 from llm4rec_cli.evaluation.crossed import Estimate, difference, means_by_user
 from llm4rec_cli.evaluation.proportions import Proportion
+from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.progress import track
 from llm4rec_cli.results.tables import Content
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.studies.inspection.dataset import Catalogue, ClickLog, Order, catalogue_of, click_log_of, order_of
-
-if TYPE_CHECKING:
-    from llm4rec_cli.data.split import Split
-    from llm4rec_cli.runs.spec import RunSpec
 
 # Rules without training: the name in tables -> the model and its settings. `last_item` recommends what most often
 # followed the last item in training.
@@ -120,11 +122,6 @@ def scrutinise(spec: RunSpec, split: Split) -> Scrutiny:
 
 def _scores_of_rules(spec: RunSpec, split: Split) -> Mapping[str, Any]:
     """Return `slices`, `scores`, `floors` and `over_floor` of Scrutiny."""
-    from llm4rec_cli.data.slices import target_slices
-    from llm4rec_cli.evaluation.beyond_accuracy import by_group
-    from llm4rec_cli.evaluation.ranking import ranking_metrics
-    from llm4rec_cli.progress import track
-    from llm4rec_cli.runs import stages
     from llm4rec_cli.tasks import ranking
 
     config = spec.config

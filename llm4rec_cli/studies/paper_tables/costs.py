@@ -10,15 +10,19 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.schema import Precision, SplitName
+from llm4rec_cli.data.controls import AnyExamples
+from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
+from llm4rec_cli.llm.completions import Usage
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.folder import peak_rss_mb
+from llm4rec_cli.runs.precision import resolve_precision
+from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import base as tasks
-
-if TYPE_CHECKING:
-    from llm4rec_cli.data.controls import AnyExamples
-    from llm4rec_cli.llm.completions import Usage
-    from llm4rec_cli.runs.spec import RunSpec
 
 N_STEPS = 4  # of which the first is not timed
 N_EXAMPLES = 2  # of the first measurement of an evaluation; each other one is of four times as many
@@ -66,23 +70,12 @@ def chat_usage(overrides: Sequence[str]) -> Usage:
     Raises:
         Llm4RecError: it cannot be run here.
     """
-    from llm4rec_cli.config.compose import compose
-    from llm4rec_cli.runs import stages
-    from llm4rec_cli.runs.spec import RunSpec
-
     spec = RunSpec.resolve(compose([*overrides, "llm.dry_run=true"]), "train")
     with contextlib.redirect_stdout(io.StringIO()):
         return stages.show_requests(spec, stages.split_dataset(spec, stages.load(spec)))
 
 
 def _measure(command: str, overrides: list[str]) -> Cost:
-    from llm4rec_cli.config.compose import compose
-    from llm4rec_cli.config.schema import SplitName
-    from llm4rec_cli.runs import stages
-    from llm4rec_cli.runs.folder import peak_rss_mb
-    from llm4rec_cli.runs.precision import resolve_precision
-    from llm4rec_cli.runs.spec import RunSpec
-
     spec = resolve_precision(RunSpec.resolve(compose(overrides), "train"))
     config, task = spec.config, tasks.module(spec.task)
     split = stages.split_dataset(spec, stages.load(spec))
@@ -102,9 +95,6 @@ def _measure(command: str, overrides: list[str]) -> Cost:
 def _training_seconds(spec: RunSpec, model: Any) -> float:
     """Return the seconds of all training steps."""
     import torch
-
-    from llm4rec_cli.config.schema import Precision
-    from llm4rec_cli.data.streams import stream
 
     trainer, rows = spec.config.trainer, model.training_rows()
     weights = [weight for weight in model.parameters() if weight.requires_grad]

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.results.contents import ranges
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.tables import Content
@@ -26,9 +27,6 @@ from llm4rec_cli.studies.paper_tables import costs, reproduction
 from llm4rec_cli.studies.paper_tables.definitions import REASONS, REFERENCE, Cell, Kind, Size, Table
 from llm4rec_cli.studies.paper_tables.reproduction import Line
 from llm4rec_cli.studies.paper_tables.steps import Runner, Step, cell_step, composed, distinct, in_order
-
-if TYPE_CHECKING:
-    from llm4rec_cli.llm.completions import Usage
 
 log = logging.getLogger(__name__)
 

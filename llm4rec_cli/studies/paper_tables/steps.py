@@ -19,12 +19,21 @@ from typing import Any
 from llm4rec_cli.config.compose import Composed, compose
 from llm4rec_cli.config.keys import is_of_one_task
 from llm4rec_cli.config.overrides import hydra_override, key_typed
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Question
+from llm4rec_cli.data import store
+from llm4rec_cli.data.prepare import missing_files, prepare
+from llm4rec_cli.data.statistics import comparison
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import Result, read_result
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.ensembles import ensemble_overrides
+from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.studies.paper_tables.definitions import REFERENCE, Cell, Kind, Size, Table, merged
+from llm4rec_cli.training import checkpoints, trained
+from llm4rec_cli.training.evaluate import evaluate_trained, train_and_evaluate
 
 log = logging.getLogger(__name__)
 
@@ -202,9 +211,6 @@ class Runner:
             return RunError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", "see the log above")
 
     def _run(self, step: Step) -> Result:
-        from llm4rec_cli.runs.ensembles import ensemble_overrides
-        from llm4rec_cli.training.evaluate import evaluate_trained, train_and_evaluate
-
         if step.command == "prepare":
             return self._statistics(step)
         members = [self.result(member) for member in step.after]
@@ -276,10 +282,6 @@ class Runner:
 
     def _statistics(self, step: Step) -> Result:
         """Return a prepared dataset's folder, and its statistics in the form of a result."""
-        from llm4rec_cli.data import store
-        from llm4rec_cli.data.prepare import prepare
-        from llm4rec_cli.data.statistics import comparison
-
         spec = RunSpec.resolve_unchecked(composed(self.overrides(step)), "prepare")
         manifest = prepare(spec.config.dataset, spec.cache).manifest
         metrics: dict[str, float] = {row.statistic: float(row.ours) for row in comparison(manifest, None)}
@@ -305,8 +307,6 @@ class Runner:
 
     def _state(self, step: Step) -> str:
         """Return the state of a step that needs nothing else, and keep its run if it is finished."""
-        from llm4rec_cli.data.prepare import missing_files
-
         if step.command == "ensemble":  # takes no time
             return "to run"
         try:
@@ -330,10 +330,6 @@ class Runner:
         Raises:
             Llm4RecError: weights are not on this machine, or the overrides are refused.
         """
-        from llm4rec_cli.runs import stages
-        from llm4rec_cli.runs.identity import address_of
-        from llm4rec_cli.training import checkpoints, trained
-
         if step.command == "eval":
             config = composed([*self.overrides(step), f"run={self.result(step.after[0]).folder}"])
             source = trained.find(RunSpec.resolve_unchecked(config, "eval"))
@@ -360,8 +356,6 @@ class Runner:
 
 
 def _init_setting(model: str) -> str:
-    from llm4rec_cli.config.registry import config_class
-
     setting = config_class(model).init_setting
     if setting is None:
         raise UsageError(f"model '{model}' starts from no other run's weights", "remove 'start' from the row")
