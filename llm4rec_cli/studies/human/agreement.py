@@ -44,17 +44,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SystemResult:
-    """The results of a system on one criterion.
+    """The results of a system on one criterion."""
 
-    Attributes:
-        mean_score: None where texts were ranked.
-        mean_rank: 1 is best; tied texts share the mean of their ranks.
-        first: share of examples in which its text is the best; each of k texts that tie for best counts 1 / k.
-    """
-
-    mean_score: Estimate | None
-    mean_rank: Estimate
-    first: Estimate
+    mean_score: Estimate | None  # None where texts were ranked
+    mean_rank: Estimate  # 1 is best; tied texts share the mean of their ranks
+    first: Estimate  # share of examples in which its text is the best; each of k texts that tie for best counts 1 / k
 
 
 def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) -> list[SystemResult]:

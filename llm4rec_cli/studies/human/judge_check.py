@@ -48,38 +48,23 @@ class OwnTexts(Gap):
 
 @dataclass(frozen=True)
 class Check:
-    """The check on one criterion.
+    """The check on one criterion."""
 
-    Attributes:
-        judgements: the number of examples in several orders.
-        alpha_between_orders: agreement of the judgements in different orders; None where it is undefined.
-        mean_by_place: the mean judgement of a text at each place.
-        variance_by_place: the share of the variance that places explain.
-        known_order: kind of damage -> how often the intact text is judged better, a tie counting half.
-        own_texts: of each system whose texts the judge wrote.
-    """
-
-    judgements: int
-    alpha_between_orders: float | None
-    mean_by_place: Sequence[float]
-    variance_by_place: float | None
-    known_order: Mapping[str, Gap]
-    own_texts: Mapping[str, OwnTexts]
+    judgements: int  # of examples in several orders
+    alpha_between_orders: float | None  # agreement of the judgements in different orders; None where it is undefined
+    mean_by_place: Sequence[float]  # the mean judgement of a text at each place
+    variance_by_place: float | None  # the share of the variance that places explain
+    known_order: Mapping[str, Gap]  # kind of damage -> how often the intact text is judged better, a tie counting half
+    own_texts: Mapping[str, OwnTexts]  # of each system whose texts the judge wrote
 
 
 @dataclass(frozen=True)
 class Probe:
-    """An example as the judge is shown it.
+    """An example as the judge is shown it."""
 
-    Attributes:
-        example: with letters in the order shown.
-        origin: what the text under each letter is: its letter on the sheet, or INTACT or a kind of damage.
-        order: which of up to ORDERS orders of the texts it is, 0 = the sheet's; None for damaged texts.
-    """
-
-    example: Example
-    origin: tuple[str, ...]
-    order: int | None
+    example: Example  # with letters in the order shown
+    origin: tuple[str, ...]  # of the text under each letter: its letter on the sheet, INTACT, or a kind of damage
+    order: int | None  # which of up to ORDERS orders of the texts it is, 0 = the sheet's; None for damaged texts
 
 
 def probe_of(example: Example, texts: Mapping[str, str], order: int | None = None) -> Probe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import msgspec
@@ -17,15 +17,13 @@ from llm4rec_cli.studies.human.agreement import (
     MIN_EXAMPLES,
     MIN_RATERS,
     FloatArray,
-    Scale,
     SystemResult,
     krippendorff_alpha,
     system_results,
 )
-from llm4rec_cli.studies.human.sheets import FilledSheet, Key, SheetRun, read_filled, read_key
+from llm4rec_cli.studies.human.sheets import FilledSheet, Key, SheetFacts, SheetRun, read_filled, read_key
 
 RESULT, JUDGE_RESULT = "human.json", "judge.json"  # of people, which claims read; of chat models
-KEY_FACTS = ("sheet", "dataset", "dataset_fingerprint", "task", "split", "protocol", "seed", "scale", "runs")
 
 
 class Rater(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,36 +36,20 @@ class Rater(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class CriterionResult:
-    """The results on one criterion.
-
-    Attributes:
-        raters, examples, judgements: their numbers.
-        enough: whether people judged enough for a conclusion.
-        alpha: Krippendorff's; None where it is undefined.
-        systems: by name.
-    """
+    """The results on one criterion, with the numbers of raters, examples and judgements."""
 
     raters: int
     examples: int
-    enough: bool
+    enough: bool  # whether people judged enough for a conclusion
     judgements: int
-    alpha: float | None
+    alpha: float | None  # Krippendorff's; None where it is undefined
     systems: Mapping[str, SystemResult]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SheetResult:
+class SheetResult(SheetFacts):
     """What scored sheets say: human.json, or judge.json if chat models filled them."""
 
-    schema: int = 1
-    sheet: str
-    dataset: str
-    dataset_fingerprint: str
-    task: str
-    split: str
-    protocol: str
-    seed: int
-    scale: Scale
     runs: Sequence[SheetRun]
     labels: Sequence[str]
     synthetic: bool
@@ -101,7 +83,8 @@ def score(folder: Path, paths: Sequence[Path]) -> tuple[SheetResult, Path]:
     sheets = _read_sheets(paths, key)
     by_judge = bool(sheets[0].judge)
     result = SheetResult(
-        **{name: getattr(key, name) for name in KEY_FACTS},
+        **{own.name: getattr(key, own.name) for own in fields(SheetFacts)},
+        runs=key.runs,
         labels=["llm-judge"] if by_judge else [],
         synthetic=any("synthetic" in run.labels for run in key.runs),
         examples=len(key.examples),

@@ -46,39 +46,24 @@ Judgements = Mapping[str, Mapping[str, Mapping[str, float]]]  # criterion -> exa
 
 @dataclass(frozen=True)
 class Example:
-    """One example of a sheet.
-
-    Attributes:
-        item: title.
-        stars: the user's rating; empty if there is none.
-        review: the user's own; empty where it is not shown.
-        texts: by system, or by label once the example is blinded.
-        name: empty until the example is blinded.
-    """
+    """One example of a sheet."""
 
     item: str
-    stars: str
-    review: str
-    texts: Mapping[str, str]
-    name: str = ""
+    stars: str  # the user's rating; empty if there is none
+    review: str  # the user's own; empty where it is not shown
+    texts: Mapping[str, str]  # by system, or by label once the example is blinded
+    name: str = ""  # empty until the example is blinded
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What raters see.
+    """What raters see."""
 
-    Attributes:
-        name: a hash of the content; example names begin with it.
-        column: the column of the dataset that the texts resemble, a key of INSTRUCTIONS.
-        scale, criteria: how the texts are judged.
-        examples: blinded, in the order shown.
-    """
-
-    name: str
-    column: str
+    name: str  # a hash of the content; example names begin with it
+    column: str  # the column of the dataset that the texts resemble, a key of INSTRUCTIONS
     scale: Scale
     criteria: Sequence[str]
-    examples: Sequence[Example]
+    examples: Sequence[Example]  # blinded, in the order shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +80,8 @@ class SheetRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Key:
-    """What raters do not see: key.json.
-
-    Attributes:
-        sheet: the name of the sheet.
-        systems: those of the runs, and the users' own texts if they are shown.
-        examples: which systems wrote each text.
-    """
+class SheetFacts:
+    """What key.json, human.json and judge.json say of a sheet."""
 
     schema: int = 1
     sheet: str
@@ -113,27 +92,26 @@ class Key:
     protocol: str
     seed: int
     scale: Scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key(SheetFacts):
+    """What raters do not see: key.json."""
+
     criteria: Sequence[str]
     runs: Sequence[SheetRun]
-    systems: Sequence[str]
-    examples: Systems
+    systems: Sequence[str]  # those of the runs, and the users' own texts if they are shown
+    examples: Systems  # which systems wrote each text
 
 
 @dataclass(frozen=True)
 class FilledSheet:
-    """A sheet filled by one rater.
+    """A sheet filled by one rater."""
 
-    Attributes:
-        rater: stem of the file's name.
-        values: judgements of the examples in which all texts are judged on the criterion.
-        unfilled: criterion -> number of the other examples.
-        judge: the chat model that filled the sheet; empty for a person.
-    """
-
-    rater: str
-    values: Judgements
-    unfilled: Mapping[str, int]
-    judge: str = ""
+    rater: str  # stem of the file's name
+    values: Judgements  # judgements of the examples in which all texts are judged on the criterion
+    unfilled: Mapping[str, int]  # criterion -> number of the other examples
+    judge: str = ""  # the chat model that filled the sheet; empty for a person
 
 
 # --- writing

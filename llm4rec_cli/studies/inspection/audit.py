@@ -41,61 +41,37 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Part:
-    """The part of a gain that lies in a slice.
+    """The part of a gain that lies in a slice."""
 
-    Attributes:
-        name: the slice; ALL; or ELSEWHERE for targets in none of ACCIDENTAL.
-        n: the number of targets in it.
-        a, b: the means there.
-        gain: its contribution to the mean difference B − A over all targets.
-        interval: of the contribution, at 95 %, over users and seeds.
-        share: of the whole difference; None if its interval holds 0, as a share of nothing means nothing.
-    """
-
-    name: str
-    n: int
+    name: str  # the slice; ALL; or ELSEWHERE for targets in none of ACCIDENTAL
+    n: int  # the number of targets in it
     a: float
-    b: float
-    gain: float
-    interval: tuple[float, float]
-    share: float | None
+    b: float  # the mean of B there
+    gain: float  # its contribution to the mean difference B − A over all targets
+    interval: tuple[float, float]  # of the contribution, at 95 %, over users and seeds
+    share: float | None  # of the whole difference; None if its interval holds 0, as a share of nothing means nothing
 
 
 @dataclass(frozen=True)
 class Check:
-    """A condition of the word "beats".
+    """A condition of the word "beats"."""
 
-    Attributes:
-        condition: what is required.
-        passed: whether it holds; None = not known.
-        reason: the numbers behind that, or the command that would show it.
-    """
-
-    condition: str
-    passed: bool | None
-    reason: str
+    condition: str  # what is required
+    passed: bool | None  # whether it holds; None = not known
+    reason: str  # the numbers behind that, or the command that would show it
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What `llm4rec inspect result` reports.
+    """What `llm4rec inspect result` reports."""
 
-    Attributes:
-        metric: the metric of the gain.
-        b, a: the runs of the result and of the model it is compared with, by seed.
-        parts: of the gain, first that of ALL.
-        checks: the conditions.
-        known: sentences on tuning and seeds.
-        has_times: whether the data has times, so that other protocols can be tried.
-    """
-
-    metric: str
+    metric: str  # the metric of the gain
     b: Mapping[int, Result]
-    a: Mapping[int, Result]
-    parts: Sequence[Part]
-    checks: Sequence[Check]
-    known: Sequence[str]
-    has_times: bool
+    a: Mapping[int, Result]  # the runs of the model that it is compared with, by seed
+    parts: Sequence[Part]  # of the gain, first that of ALL
+    checks: Sequence[Check]  # the conditions
+    known: Sequence[str]  # sentences on tuning and seeds
+    has_times: bool  # whether the data has times, so that other protocols can be tried
 
     @property
     def allowed(self) -> bool:

@@ -160,17 +160,11 @@ def score(hits: Hits, of_made_up: Hits | None = None) -> MemorisationScore:
 
 
 class Kind(NamedTuple):
-    """A kind of probe.
+    """A kind of probe."""
 
-    Attributes:
-        suffix: of its name.
-        posed: the requests as they are sent, of those with ends.
-        hits: of the requests with ends and their completions.
-    """
-
-    suffix: str
-    posed: Callable[[Sequence[Request]], list[Request]]
-    hits: Callable[[Sequence[Request], Sequence[Completion]], Hits]
+    suffix: str  # the end of its name
+    posed: Callable[[Sequence[Request]], list[Request]]  # returns the requests as they are sent
+    hits: Callable[[Sequence[Request], Sequence[Completion]], Hits]  # of the requests with ends and the completions
 
 
 LIKELIEST = Kind("", lambda requests: [*requests], likeliest)

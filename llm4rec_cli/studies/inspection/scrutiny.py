@@ -50,26 +50,18 @@ TOO_FEW = "too few targets to be sure"
 
 @dataclass(frozen=True)
 class Scrutiny:
-    """What `llm4rec inspect data` reports.
+    """What `llm4rec inspect data` reports. A click log has no slices and scores.
 
-    Attributes:
-        manifest: of the prepared dataset.
-        catalogue: facts about the items.
-        order: facts about the order of interactions; None for a click log, which has none of the next two either.
-        click_log: facts about the impressions of a click log; None for others.
-        slices: slice -> number of test targets in it, after that of ALL.
-        scores: CHANCE, or a rule -> metric -> mean on each of the slices that is not empty.
-        floors: the rules that `train` runs as floors.
-        over_floor: each other rule -> how much its HEADLINE is above that of the best of `floors`, over users.
+    `over_floor` is by how much each rule that is no floor exceeds the best floor in HEADLINE, over users.
     """
 
     manifest: Mapping[str, Any]
     catalogue: Catalogue
-    order: Order | None
-    click_log: ClickLog | None
-    slices: dict[str, int]
-    scores: dict[str, dict[str, dict[str, float]]]
-    floors: list[str] = field(default_factory=list)
+    order: Order | None  # None for a click log
+    click_log: ClickLog | None  # None for other data
+    slices: dict[str, int]  # slice -> number of test targets in it, after that of ALL
+    scores: dict[str, dict[str, dict[str, float]]]  # CHANCE, or a rule -> metric -> slice that is not empty -> mean
+    floors: list[str] = field(default_factory=list)  # the rules that `train` runs as floors
     over_floor: dict[str, Estimate] = field(default_factory=dict)
 
     def as_json(self) -> Mapping[str, object]:

@@ -30,17 +30,11 @@ TIMED_SECONDS = 1.0  # and the last one takes at least this long
 
 
 class Cost(NamedTuple):
-    """The cost of a run.
+    """The cost of a run."""
 
-    Attributes:
-        training: minutes of all epochs, each with its validation; training may end earlier.
-        evaluation: minutes of the evaluation, without those of floors.
-        memory_mb: peak memory of the process in MiB.
-    """
-
-    training: float
-    evaluation: float
-    memory_mb: int
+    training: float  # minutes of all epochs, each with its validation; training may end earlier
+    evaluation: float  # minutes of the evaluation, without those of floors
+    memory_mb: int  # peak memory of the process in MiB
 
 
 def measure(command: str, overrides: Sequence[str]) -> Cost:

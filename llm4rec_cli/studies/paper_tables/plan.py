@@ -35,19 +35,13 @@ Results = tuple[Sequence[Result], str | None]  # runs of a cell, and why one is 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps behind each cell of a table that is to be made.
-
-    Attributes:
-        cells: each with its steps, one for each seed.
-        runner: of the steps.
-        is_whole: whether the steps are as the table says, with its searches and no other settings.
-    """
+    """The steps behind each cell of a table that is to be made."""
 
     table: Table
     size: Size
-    cells: Mapping[Cell, Sequence[Step]]
+    cells: Mapping[Cell, Sequence[Step]]  # of each cell one step for each seed
     runner: Runner
-    is_whole: bool
+    is_whole: bool  # whether the steps are as the table says, with its searches and no other settings
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -143,18 +137,12 @@ def _without_repeated_columns(steps: Mapping[Cell, list[Step]]) -> dict[Cell, li
 
 @dataclass
 class Costs:
-    """What the runs cost that a plan is still to make.
-
-    Attributes:
-        trainings: their number.
-        unknown: the number of runs whose cost cannot be measured here.
-        runs, chats: of runs that differ only in the seed: their numbers, and what each costs, or is sent.
-    """
+    """What the runs cost that a plan is still to make; those that differ only in the seed are listed together."""
 
     trainings: int = 0
-    unknown: int = 0
-    runs: list[tuple[Sequence[int], costs.Cost]] = field(default_factory=list)
-    chats: list[tuple[Sequence[int], Usage]] = field(default_factory=list)
+    unknown: int = 0  # runs whose cost cannot be measured here
+    runs: list[tuple[Sequence[int], costs.Cost]] = field(default_factory=list)  # their numbers -> what each costs
+    chats: list[tuple[Sequence[int], Usage]] = field(default_factory=list)  # their numbers -> what each is sent
 
     @property
     def memory_mb(self) -> int:

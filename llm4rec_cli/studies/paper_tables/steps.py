@@ -42,20 +42,14 @@ TUNING_SEED = 0
 
 @dataclass(frozen=True)
 class Step:
-    """One command.
+    """One command."""
 
-    Attributes:
-        command: train, eval, prepare or ensemble.
-        overrides: as typed, without those that name other runs, and without folders.
-        after: of a training the run whose weights it starts from, of an evaluation the run that it evaluates, of an
-            ensemble its members.
-        search: of a training that is tuned: settings, and the run on validation that has them.
-    """
-
-    command: str
-    overrides: tuple[str, ...]
-    after: tuple[Step, ...] = ()
-    search: tuple[tuple[tuple[str, ...], Step], ...] = ()
+    command: str  # train, eval, prepare or ensemble
+    overrides: tuple[str, ...]  # as typed, without those that name other runs, and without folders
+    after: tuple[
+        Step, ...
+    ] = ()  # the run that a training starts from or an evaluation is of; an ensemble's members
+    search: tuple[tuple[tuple[str, ...], Step], ...] = ()  # settings, and the run on validation that has them
 
     @property
     def needed(self) -> tuple[Step, ...]:
