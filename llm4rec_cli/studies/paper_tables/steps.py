@@ -46,9 +46,7 @@ class Step:
 
     command: str  # train, eval, prepare or ensemble
     overrides: tuple[str, ...]  # as typed, without those that name other runs, and without folders
-    after: tuple[
-        Step, ...
-    ] = ()  # the run that a training starts from or an evaluation is of; an ensemble's members
+    after: tuple[Step, ...] = ()  # the run that a training starts from or an evaluation is of; an ensemble's members
     search: tuple[tuple[tuple[str, ...], Step], ...] = ()  # settings, and the run on validation that has them
 
     @property
