@@ -14,7 +14,7 @@ import importlib
 import io
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -177,7 +177,7 @@ def _keys(word: str, before: list[str]) -> Iterator[str]:
                 yield f"{key}."
 
 
-def _key_types(before: list[str]) -> dict[str, Any]:
+def _key_types(before: list[str]) -> Mapping[str, object]:
     """Return the type of every key; under `model.` the keys of the typed models, or of all if none is typed."""
     from llm4rec_cli.config.keys import declarations_with
     from llm4rec_cli.config.registry import config_class, model_names
@@ -185,7 +185,7 @@ def _key_types(before: list[str]) -> dict[str, Any]:
 
     typed = [word.partition("=")[2].split(",") for word in before if word.startswith("model=")]
     models = [name for name in (typed[-1] if typed else []) if name in model_names()]
-    types: dict[str, Any] = {"model": ModelConfig}
+    types: dict[str, object] = {"model": ModelConfig}
     config: Any
     for config in map(config_class, models or model_names()):
         for setting in declarations_with(config):

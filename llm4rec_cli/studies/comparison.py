@@ -32,38 +32,23 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class Pair:
-    """The comparison of A with another run B.
+    """The comparison of A with another run B."""
 
-    Attributes:
-        n: the number of examples.
-        metrics: metric -> both means and their difference.
-        by_seed: seed -> metric -> B − A; of seeds that both have, and of a side with one run that run in all.
-    """
-
-    n: int
-    metrics: dict[str, Difference]
-    by_seed: dict[int, dict[str, float]]
+    n: int  # number of examples
+    metrics: dict[str, Difference]  # metric -> both means and their difference
+    by_seed: dict[int, dict[str, float]]  # seed of both -> metric -> B − A; a single run of a side is paired with all
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is printed.
+    """Everything that is printed."""
 
-    Attributes:
-        runs: A, B, …, as named on the command line.
-        sides: of each the runs that are compared, by seed.
-        targets: the examples: `cold`, `warm`, or None for all.
-        margin: of equivalence; None if not tested.
-        pairs: A with each of the others.
-        ratio: whether tables have B / A in place of B − A.
-    """
-
-    runs: Sequence[Result]
-    sides: Sequence[Mapping[int, Result]]
-    targets: str | None
-    margin: Margin | None
-    pairs: Sequence[Pair]
-    ratio: bool = False
+    runs: Sequence[Result]  # A, B, …
+    sides: Sequence[Mapping[int, Result]]  # the runs of each that are compared, by seed
+    targets: str | None  # examples with `cold` or `warm` targets; None = all
+    margin: Margin | None  # equivalence is tested against it; None = not tested
+    pairs: Sequence[Pair]  # A with each of the others
+    ratio: bool = False  # whether tables have B / A in place of B − A
 
     @property
     def has_seeds(self) -> bool:
@@ -92,7 +77,6 @@ def compare(
         outputs: where their other seeds and draws are.
         metrics: None = those that all have.
         seeds, draws: whether to compare over all seeds of their variants, and over all draws of candidates.
-        targets: see `Comparison`, as `margin` and `ratio`.
 
     Raises:
         UsageError: they cannot be compared.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 import yaml
 from omegaconf import OmegaConf
@@ -51,16 +51,10 @@ Nodes = Mapping[str, Any]  # path in the config -> its dataclass, or `dict[str, 
 
 @dataclass(frozen=True, order=True)
 class ConfigProblem:
-    """One error in a config file.
-
-    Attributes:
-        file: the YAML file.
-        line: from 1; 0 if unknown.
-        problem, remedy: as in `Llm4RecError`.
-    """
+    """One error in a config file."""
 
     file: Path
-    line: int
+    line: int  # from 1; 0 if unknown
     problem: str
     remedy: str
 
@@ -70,18 +64,10 @@ class ConfigProblem:
         return f"{place}: {self.problem}\n  try: {self.remedy}"
 
 
-class Check(NamedTuple):
-    """The problems of some configs, in order, and how many of these have any."""
-
-    problems: Sequence[ConfigProblem]
-    n_invalid: int
-
-
-def check(names: Sequence[str], everything: bool) -> Check:
-    """Compose configs, and find all of their problems.
+def check(names: Sequence[str], everything: bool) -> tuple[list[ConfigProblem], int]:
+    """Return the problems of configs, in order, and how many of these have any.
 
     Args:
-        names: `group/option`.
         everything: whether these are all configs, so that any file that is never read is a problem.
     """
     register_types()
@@ -93,7 +79,7 @@ def check(names: Sequence[str], everything: bool) -> Check:
     }
     located = {problem.problem for problem in problems if problem.line}  # repeated by the configs that build on them
     problems = {problem for problem in problems if problem.line or problem.problem not in located}
-    return Check(sorted(problems), sum(map(bool, by_name.values())))
+    return sorted(problems), sum(map(bool, by_name.values()))
 
 
 def known_configs() -> list[str]:

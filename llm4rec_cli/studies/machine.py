@@ -27,19 +27,12 @@ LITTLE_DISK, NO_DISK = 5e9, 5e8  # bytes
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check.
-
-    Attributes:
-        name: of the check.
-        state: `ok`; `note`, something works but slowly or not for long; or `wrong`.
-        says: one line of text.
-        remedy: what to do about it; may be empty.
-    """
+    """The result of one check."""
 
     name: str
-    state: str
-    says: str
-    remedy: str = ""
+    state: str  # `ok`; `note`, something works but slowly or not for long; or `wrong`
+    says: str  # one line of text
+    remedy: str = ""  # what to do about it; may be empty
 
 
 def examine(outputs: Path, cache: str | None) -> Iterator[Finding]:

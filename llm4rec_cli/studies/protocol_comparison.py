@@ -35,18 +35,11 @@ ALL = "all"  # the slice of all examples
 
 @dataclass(frozen=True)
 class ProtocolRun:
-    """A finished run under one protocol.
+    """A finished run under one protocol."""
 
-    Attributes:
-        model: its name in tables.
-        protocol: leave_one_out, shuffle_ties or temporal.
-        draw: `dataset.seed`.
-        result: of the run.
-    """
-
-    model: str
-    protocol: str
-    draw: int
+    model: str  # its name in tables
+    protocol: str  # leave_one_out, shuffle_ties or temporal
+    draw: int  # `dataset.seed`
     result: Result
 
     def value(self, metric: str, part: str = ALL) -> float | None:
@@ -64,15 +57,10 @@ class ProtocolRun:
 
 @dataclass(frozen=True)
 class ProtocolComparison:
-    """The runs of the same models under several protocols.
+    """The runs of the same models under several protocols."""
 
-    Attributes:
-        runs: floors before the models that they belong to.
-        skipped: protocol -> why the data do not allow it.
-    """
-
-    runs: Sequence[ProtocolRun]
-    skipped: Mapping[str, str]
+    runs: Sequence[ProtocolRun]  # floors before the models that they belong to
+    skipped: Mapping[str, str]  # protocol -> why the data do not allow it
 
     @cached_property
     def models(self) -> list[str]:

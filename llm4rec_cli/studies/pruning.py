@@ -23,19 +23,12 @@ PARTS = ("datasets", "candidates", "features", "indexing", "tokenizers", "backbo
 
 @dataclass(frozen=True)
 class Deletion:
-    """Files to delete together, or to keep for a reason.
+    """Files to delete together, or to keep for a reason."""
 
-    Attributes:
-        paths: files or folders, all on one file system.
-        description: as the table shows them.
-        run: the run that they belong to; None for cached data.
-        kept: why they are kept; empty if they are to be deleted.
-    """
-
-    paths: list[Path]
-    description: str
-    run: catalog.Run | None = None
-    kept: str = ""
+    paths: list[Path]  # files or folders, all on one file system
+    description: str  # as the table shows them
+    run: catalog.Run | None = None  # the run that they belong to; None for cached data
+    kept: str = ""  # why they are kept; empty if they are to be deleted
 
     def size(self) -> int:
         """Return the size in bytes."""

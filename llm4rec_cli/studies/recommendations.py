@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.registry import config_class, models_with
 from llm4rec_cli.config.schema import Candidates, Control, Question
 from llm4rec_cli.data.examples import Examples, IntArray, single_example
 from llm4rec_cli.data.lookup import SAMPLE_IDS, item_number, items_by_title, quoted, user_number
 from llm4rec_cli.data.new_items import read_new_items, titled_items, with_new_items
+from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, raise_first
 from llm4rec_cli.run import rules, stages
@@ -28,8 +30,6 @@ from llm4rec_cli.tasks import base
 if TYPE_CHECKING:
     import pandas as pd
 
-    from llm4rec_cli.config.compose import Composed
-    from llm4rec_cli.data.recdataset import RecDataset
 
 log = logging.getLogger(__name__)
 
@@ -39,26 +39,16 @@ WIDTH = 70  # characters of a title on the terminal
 
 @dataclass(frozen=True)
 class Query:
-    """What is wanted: top items for a user or for titles, or a rating or text for a user and an item.
+    """What is wanted: top items for a user or for titles, or a rating or text for a user and an item."""
 
-    Attributes:
-        user, item: raw ids.
-        titles: of a history, oldest first; any texts if the model reads item text.
-        k: number of items.
-        again: whether items of the history may be recommended.
-        new_items: a file of items that are ranked with the catalogue.
-        only_new: whether these are ranked alone.
-        explain: whether to measure how much each item of the history adds to a score.
-    """
-
-    user: str | None = None
+    user: str | None = None  # a raw id, as of `item`
     item: str | None = None
-    titles: Sequence[str] | None = None
+    titles: Sequence[str] | None = None  # of a history, oldest first; any texts if the model reads item text
     k: int = 10
-    again: bool = False
-    new_items: str | None = None
-    only_new: bool = False
-    explain: bool = False
+    again: bool = False  # whether items of the history may be recommended
+    new_items: str | None = None  # a file of items that are ranked with the catalogue
+    only_new: bool = False  # whether these are ranked alone
+    explain: bool = False  # whether to measure how much each item of the history adds to a score
 
 
 class ItemFields(TypedDict):
@@ -75,37 +65,23 @@ class Effect(ItemFields):
 
 
 class ItemRow(ItemFields):
-    """A recommended item.
+    """A recommended item."""
 
-    Attributes:
-        rank: from 1.
-        in_history, is_new: whether it is in the history, and in the file of new items.
-        titles_as_text: the titles in the history that are no item's.
-        because: what the items of the history add to its score, most first.
-    """
-
-    rank: int
+    rank: int  # from 1
     score: float
-    in_history: bool
-    is_new: bool
-    titles_as_text: list[str]
-    because: NotRequired[list[Effect]]
+    in_history: bool  # whether it is in the history
+    is_new: bool  # whether it is in the file of new items
+    titles_as_text: list[str]  # the titles in the history that are no item's
+    because: NotRequired[list[Effect]]  # what the items of the history add to its score, most first
 
 
 class Answer(NamedTuple):
-    """What a model recommends.
+    """What a model recommends."""
 
-    Attributes:
-        rows: an `ItemRow` for each item, best first; or a user and an item, with the rating or text.
-        heading: sentences on it.
-        predicted: the column of a rating or text; None for items.
-        in_training: the user's interaction with the item is in the training split.
-    """
-
-    rows: Sequence[Any]
-    heading: list[str]
-    predicted: str | None = None
-    in_training: bool = False
+    rows: Sequence[Any]  # an `ItemRow` for each item, best first; or a user and an item, with the rating or text
+    heading: list[str]  # sentences on it
+    predicted: str | None = None  # the column of a rating or text; None for items
+    in_training: bool = False  # the user's interaction with the item is in the training split
 
 
 def answer(composed: Composed, query: Query) -> Answer:

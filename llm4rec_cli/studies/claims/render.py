@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from llm4rec_cli.evaluation.paired import Difference
 from llm4rec_cli.results.pairing import PairedValues
@@ -11,6 +10,7 @@ from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Variant
 from llm4rec_cli.results.words import count_in_words, shown_as
 from llm4rec_cli.studies.claims.spec import ClaimResult, ClaimTest, Rule, Side
+from llm4rec_cli.studies.human.agreement import Estimate
 
 COLUMNS = ("claim", "words", "source", "tested by", "rule", "data", "numbers", "verdict", "because", "to run")
 RULES_IN_WORDS = {
@@ -108,9 +108,9 @@ def variant_numbers(test: ClaimTest, variant: Variant, interval: tuple[float, fl
     )
 
 
-def rank_numbers(ranks: Mapping[str, Mapping[str, Any]]) -> str:
+def rank_numbers(ranks: Mapping[str, Estimate]) -> str:
     """Return the mean rank of each system with its interval."""
     return "; ".join(
-        f"{system} mean rank {rank['mean']:.2f} ({rank['interval'][0]:.2f} to {rank['interval'][1]:.2f})"
+        f"{system} mean rank {rank.mean:.2f} ({rank.interval[0]:.2f} to {rank.interval[1]:.2f})"
         for system, rank in ranks.items()
     )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,10 +19,10 @@ from llm4rec_cli.results.variants import Variant
 from llm4rec_cli.results.words import MIN_SEEDS, is_tunable, title, tuned_more, tuning_in_words
 from llm4rec_cli.studies.claims import render, select
 from llm4rec_cli.studies.claims.spec import Claim, ClaimResult, ClaimTest, Rule, Verdict, shipped_claims
+from llm4rec_cli.studies.human.export import REFERENCE
+from llm4rec_cli.studies.human.score import RESULT, SheetResult, read_scores
 
 MIN_EXAMPLES = 100  # of a metric without an interval
-HUMAN_SCORES = "human.json"  # written by `llm4rec human score`
-REFERENCE = "reference"  # the users' own texts in human.json, which are no system
 SYNTHETIC_ONLY = "only runs on synthetic data, which do not count"
 SIGNIFICANCE = 0.05  # of a family of comparisons
 CROSSES_MARGIN = "the interval crosses the margin"
@@ -238,35 +236,34 @@ def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResu
 
 def _judge_sheets(claim: Claim, test: ClaimTest, outputs: Path) -> list[ClaimResult]:
     """Return a result for each criterion of each set of scored sheets that includes B."""
-    scores = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(outputs.glob(f"*/{HUMAN_SCORES}"))]
-    scores = [s for s in scores if s["task"] == test.task and any(run["model"] == test.b.model for run in s["runs"])]
+    scores = [read_scores(path) for path in sorted(outputs.glob(f"*/{RESULT}"))]
+    scores = [s for s in scores if s.task == test.task and any(run.model == test.b.model for run in s.runs)]
     if not scores:
         return [ClaimResult(claim, test, Verdict.not_run, "no scored sheets")]
-    real = [sheets for sheets in scores if not sheets["synthetic"]]
-    results = [_judge_criterion(claim, test, sheets, name) for sheets in real or scores for name in sheets["criteria"]]
+    real = [sheets for sheets in scores if not sheets.synthetic]
+    results = [_judge_criterion(claim, test, sheets, name) for sheets in real or scores for name in sheets.criteria]
     return results if real else [_without_verdict(result) for result in results]
 
 
-def _judge_criterion(claim: Claim, test: ClaimTest, sheets: Mapping[str, Any], name: str) -> ClaimResult:
+def _judge_criterion(claim: Claim, test: ClaimTest, sheets: SheetResult, name: str) -> ClaimResult:
     """Compare the best system of B with the best other system by their mean ranks under one criterion."""
-    criterion = sheets["criteria"][name]
-    runs = sheets["runs"]
-    data = f"{sheets['dataset']} · {sheets['task']} · {name}"
-    result = partial(ClaimResult, claim, test, data=data, runs=[Path(run["run"]) for run in runs])
-    if not criterion["enough"]:
-        n_raters, n_examples = criterion["raters"], criterion["examples"]
-        return result(Verdict.inconclusive, f"{n_raters} raters and {n_examples} examples are too few")
-    ranks = {system: numbers["mean_rank"] for system, numbers in criterion["systems"].items()}
-    systems_b = {run["system"] for run in runs if run["model"] == test.b.model}
+    criterion, runs = sheets.criteria[name], sheets.runs
+    data = f"{sheets.dataset} · {sheets.task} · {name}"
+    result = partial(ClaimResult, claim, test, data=data, runs=[Path(run.run) for run in runs])
+    if not criterion.enough:
+        few = f"{criterion.raters} raters and {criterion.examples} examples are too few"
+        return result(Verdict.inconclusive, few)
+    ranks = {system: numbers.mean_rank for system, numbers in criterion.systems.items()}
+    systems_b = {run.system for run in runs if run.model == test.b.model}
     others = ranks.keys() - systems_b - {REFERENCE}
     if not others:
         return result(Verdict.not_run, "no other system was judged on the same sheets")
-    a, b = (min(systems, key=lambda system: ranks[system]["mean"]) for systems in (others, systems_b))
+    a, b = (min(systems, key=lambda system: ranks[system].mean) for systems in (others, systems_b))
     result = partial(result, numbers=render.rank_numbers({a: ranks[a], b: ranks[b]}))
-    marks = {mark for run in runs for mark in (*run["labels"], f"llm={run.get('chat_model')}")}
+    marks = {mark for run in runs for mark in (*run.labels, f"llm={run.chat_model}")}
     if reason := select.reason_of_marks(test, marks):
         return result(Verdict.not_testable, reason)
-    (low_a, high_a), (low_b, high_b) = ranks[a]["interval"], ranks[b]["interval"]
-    margin = test.margin.absolute(ranks[a]["mean"])
+    (low_a, high_a), (low_b, high_b) = ranks[a].interval, ranks[b].interval
+    margin = test.margin.absolute(ranks[a].mean)
     verdict = decide(Rule.superior, low_a - high_b, high_a - low_b, margin)  # lower ranks are better
     return result(verdict, "the intervals overlap" if verdict is Verdict.inconclusive else "")

@@ -6,6 +6,7 @@ once, with the mean over the raters who judged it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
+from llm4rec_cli.results.result import Interval
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -32,12 +34,25 @@ class Scale(Enum):
 BEST_SCORE = 5
 
 
-def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Return the results of each system: the `mean` over examples and its 95 % bootstrap `interval` of
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over examples, with its 95 % bootstrap interval."""
 
-    - `mean_rank`: 1 is best; tied texts share the mean of their ranks;
-    - `first`: share of examples in which its text is the best; each of k texts that tie for best counts 1 / k;
-    - `mean_score`: None where texts were ranked.
+    mean: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """The results of a system on one criterion."""
+
+    mean_score: Estimate | None  # None where texts were ranked
+    mean_rank: Estimate  # 1 is best; tied texts share the mean of their ranks
+    first: Estimate  # share of examples in which its text is the best; each of k texts that tie for best counts 1 / k
+
+
+def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) -> list[SystemResult]:
+    """Return the results of each system.
 
     Args:
         ratings: (raters, examples, systems) scores or ranks; NaN for all systems of an example that a rater skipped.
@@ -52,8 +67,11 @@ def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) 
     means = {name: _mean_over_raters(array) for name, array in values.items()}
     columns = {f"{name} {i}": array[:, i] for name, array in means.items() for i in systems}
     intervals = bootstrap_intervals(columns, rng)
-    estimates = {key: {"mean": float(column.mean()), "interval": intervals[key]} for key, column in columns.items()}
-    return [{"mean_score": None} | {name: estimates[f"{name} {i}"] for name in means} for i in systems]
+    estimates = {key: Estimate(float(column.mean()), intervals[key]) for key, column in columns.items()}
+    return [
+        SystemResult(estimates.get(f"mean_score {i}"), estimates[f"mean_rank {i}"], estimates[f"first {i}"])
+        for i in systems
+    ]
 
 
 def ranks(ratings: FloatArray, scale: Scale) -> FloatArray:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 
 from llm4rec_cli.config.schema import SplitName, Written
@@ -21,7 +22,7 @@ from llm4rec_cli.results.words import shown_as
 from llm4rec_cli.run.catalog import cache_folder
 from llm4rec_cli.studies.human import sheets
 from llm4rec_cli.studies.human.agreement import MIN_EXAMPLES, Scale
-from llm4rec_cli.studies.human.sheets import KEY, PAGE, TABLE, Example
+from llm4rec_cli.studies.human.sheets import KEY_FILE, PAGE, TABLE, Example, Key, SheetRun
 
 REFERENCE = "reference"  # the system name of the users' own texts
 MAX_TEXTS = 9  # per example: nobody keeps more apart, and the page enters values by one digit
@@ -58,7 +59,7 @@ def export(
         RunError: a run is not finished, or has no predictions.
         DataError: the dataset is not in the cache, or the texts never differ.
     """
-    if (out / KEY).exists():
+    if (out / KEY_FILE).exists():
         raise UsageError(f"{out} already holds sheets that raters may be filling", "choose another --out folder")
     raise_first(_problems_of_criteria(criteria))
     named = named_results(runs, outputs)
@@ -77,31 +78,30 @@ def export(
     sheet, systems_by_label = sheets.blind(chosen, first.protocol, Scale(scale), criteria, seed)
     write_text(out / TABLE, sheets.to_csv(sheet))
     write_text(out / PAGE, sheets.to_html(sheet))
-    key = {
-        "schema": 1,
-        "sheet": sheet.name,
+    key = Key(
+        sheet=sheet.name,
         **{name: getattr(first, name) for name in ("dataset", "dataset_fingerprint", *PROTOCOL)},
-        "seed": seed,
-        "scale": scale,
-        "criteria": criteria,
-        "runs": [
-            {
-                "system": system,
-                "run": str(run.folder),
+        seed=seed,
+        scale=sheet.scale,
+        criteria=criteria,
+        runs=[
+            SheetRun(
+                system=system,
+                run=str(run.folder),
                 **{name: getattr(run, name) for name in RUN_FACTS},
-                "chat_model": run.paper_method.get("chat model"),
-            }
+                chat_model=run.paper_method.get("chat model"),
+            )
             for system, run in zip(run_systems, named, strict=True)
         ],
-        "systems": systems,
-        "examples": systems_by_label,
-    }
-    write_json(out / KEY, key)
+        systems=systems,
+        examples=systems_by_label,
+    )
+    write_json(out / KEY_FILE, msgspec.to_builtins(key))
     counts = f"{len(chosen):,} of {len(shared):,} shared examples"
     print(f"exported {counts}; excluded because all texts are identical: {n_identical:,}")
     if len(chosen) < MIN_EXAMPLES:
         print(f"fewer than {MIN_EXAMPLES} examples: the results will not be conclusive")
-    print(f"give raters {out / PAGE} or {out / TABLE}; do not give them {out / KEY}")
+    print(f"give raters {out / PAGE} or {out / TABLE}; do not give them {out / KEY_FILE}")
     print(f"next: llm4rec human score {out} ann.csv ben.csv …")
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.llm import completions
@@ -58,8 +60,8 @@ def judge(spec: Job, folder: Path, check: bool = False) -> None:
         RunError: no answer could be parsed.
     """
     key = read_key(folder)
-    examples = read_page(folder / PAGE, key["examples"])
-    sheet = Sheet(key["sheet"], key["protocol"], Scale(key["scale"]), key["criteria"], examples)
+    examples = read_page(folder / PAGE, key.examples)
+    sheet = Sheet(key.sheet, key.protocol, key.scale, key.criteria, examples)
     llm, usage = spec.llm, completions.Usage()
     probes = judge_check.probes(examples, key) if check else list(map(judge_check.as_on_sheet, examples))
     requests = [
@@ -90,9 +92,11 @@ def judge(spec: Job, folder: Path, check: bool = False) -> None:
     print(f"{usage.requests:,} requests, {usage.prompt_tokens + usage.answer_tokens:,} tokens, cost {usage.cost:.4f}")
     print(f"written, marked as filled by a chat model: {file}")
     if check:
-        own = [run["system"] for run in key["runs"] if run.get("chat_model") == name]  # since sheets have it
+        own = [run.system for run in key.runs if run.chat_model == name]
         result = judge_check.measure(sheet, key, probes, parsed, own, judged(folder))
-        write_json(file.with_name(f"{file.stem}-check.json"), {"judge": llm.model, "criteria": result})
+        write_json(
+            file.with_name(f"{file.stem}-check.json"), {"judge": llm.model, "criteria": msgspec.to_builtins(result)}
+        )
         render.show_check(llm.model, result)
     print(f"next: llm4rec human score {folder} {file}")
 
@@ -124,7 +128,7 @@ def parse_answer(answer: str, sheet: Sheet, example: Example) -> dict[str, dict[
     return {name: by_label for name, by_label in values.items() if by_label}
 
 
-def _json_objects(text: str) -> Iterator[dict[str, Any]]:
+def _json_objects(text: str) -> Iterator[Mapping[str, Any]]:
     """Yield the outermost JSON objects in a text."""
     start = text.find("{")
     while start >= 0:

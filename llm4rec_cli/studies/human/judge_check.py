@@ -13,17 +13,16 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
-from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.result import Interval, Result
 from llm4rec_cli.studies.human.agreement import FloatArray, Scale, krippendorff_alpha, ranks
 from llm4rec_cli.studies.human.export import REFERENCE
-from llm4rec_cli.studies.human.sheets import Example, Sheet
+from llm4rec_cli.studies.human.sheets import Example, Key, Sheet
 
 ORDERS = 3  # in which each example is judged at most, the sheet's included
 SHUFFLED, FOREIGN = "its words shuffled", "the text of another example"  # kinds of damage
@@ -32,18 +31,40 @@ Parsed = Mapping[str, Mapping[str, int]]  # criterion -> label -> score or rank
 
 
 @dataclass(frozen=True)
+class Gap:
+    """A mean over examples, with its 95 % interval; None without examples."""
+
+    mean: float | None
+    interval: Interval | None
+    n: int
+
+
+@dataclass(frozen=True)
+class OwnTexts(Gap):
+    """By how many ranks a system's texts are above the mean of the others, by the judge and by people."""
+
+    people: float | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """The check on one criterion."""
+
+    judgements: int  # of examples in several orders
+    alpha_between_orders: float | None  # agreement of the judgements in different orders; None where it is undefined
+    mean_by_place: Sequence[float]  # the mean judgement of a text at each place
+    variance_by_place: float | None  # the share of the variance that places explain
+    known_order: Mapping[str, Gap]  # kind of damage -> how often the intact text is judged better, a tie counting half
+    own_texts: Mapping[str, OwnTexts]  # of each system whose texts the judge wrote
+
+
+@dataclass(frozen=True)
 class Probe:
-    """An example as the judge is shown it.
+    """An example as the judge is shown it."""
 
-    Attributes:
-        example: with letters in the order shown.
-        origin: what the text under each letter is: its letter on the sheet, or INTACT or a kind of damage.
-        order: which of up to ORDERS orders of the texts it is, 0 = the sheet's; None for damaged texts.
-    """
-
-    example: Example
-    origin: tuple[str, ...]
-    order: int | None
+    example: Example  # with letters in the order shown
+    origin: tuple[str, ...]  # of the text under each letter: its letter on the sheet, INTACT, or a kind of damage
+    order: int | None  # which of up to ORDERS orders of the texts it is, 0 = the sheet's; None for damaged texts
 
 
 def probe_of(example: Example, texts: Mapping[str, str], order: int | None = None) -> Probe:
@@ -70,15 +91,15 @@ def rotations(example: Example) -> list[Probe]:
     return [probe_of(example, {label: example.texts[label] for label in o}, k) for k, o in enumerate(orders)]
 
 
-def damaged(examples: Sequence[Example], key: Mapping[str, Any]) -> Iterator[Probe]:
+def damaged(examples: Sequence[Example], key: Key) -> Iterator[Probe]:
     """Yield each example with its intact text, that of the user or of the first system, and damaged ones."""
-    system = REFERENCE if REFERENCE in key["systems"] else key["systems"][0]
+    system = REFERENCE if REFERENCE in key.systems else key.systems[0]
     intact = {}
     for example in examples:
-        systems = key["examples"][example.name]
+        systems = key.examples[example.name]
         intact[example.name] = next(text for label, text in example.texts.items() if system in systems[label])
     for i, example in enumerate(examples):
-        text, rng = intact[example.name], stream(key["seed"], "human: damage", i)
+        text, rng = intact[example.name], stream(key.seed, "human: damage", i)
         words = text.split()
         others = sorted(set(intact.values()) - {text})
         kinds = {
@@ -91,19 +112,19 @@ def damaged(examples: Sequence[Example], key: Mapping[str, Any]) -> Iterator[Pro
             yield probe_of(example, {kind: kinds[kind] for kind in rng.permutation(shown).tolist()})
 
 
-def probes(examples: Sequence[Example], key: Mapping[str, Any]) -> list[Probe]:
+def probes(examples: Sequence[Example], key: Key) -> list[Probe]:
     """Return all that the judge is shown: each example in several orders, and damaged texts."""
     return [*(probe for example in examples for probe in rotations(example)), *damaged(examples, key)]
 
 
 def measure(
     sheet: Sheet,
-    key: Mapping[str, Any],
+    key: Key,
     shown: Sequence[Probe],
     parsed: Sequence[Parsed],
     own: Sequence[str],
     people: Mapping[str, Result],
-) -> dict[str, Any]:
+) -> dict[str, Check]:
     """Return the check of each criterion.
 
     Args:
@@ -120,16 +141,18 @@ def measure(
             if criterion in judgements
         ]
         of_sheet = [(probe, values) for probe, values in judged if probe.order == 0]
-        result[criterion] = {
-            **_order([(probe, values) for probe, values in judged if probe.order is not None]),
-            "known_order": _known_order([v for probe, v in judged if probe.order is None], sheet.scale, key["seed"]),
-            "own_texts": {system: _own_texts(system, of_sheet, sheet.scale, key, people, criterion) for system in own},
-        }
+        result[criterion] = _check(
+            [(probe, values) for probe, values in judged if probe.order is not None],
+            _known_order([v for probe, v in judged if probe.order is None], sheet.scale, key.seed),
+            {system: _own_texts(system, of_sheet, sheet.scale, key, people, criterion) for system in own},
+        )
     return result
 
 
-def _order(judged: Sequence[tuple[Probe, Mapping[str, int]]]) -> dict[str, Any]:
-    """Return the mean judgement by place, the share of the variance that places explain, and the agreement of orders.
+def _check(
+    judged: Sequence[tuple[Probe, Mapping[str, int]]], known_order: Mapping[str, Gap], own: Mapping[str, OwnTexts]
+) -> Check:
+    """Return the check of a criterion, with the mean judgement by place, what places explain, and the agreement.
 
     Places are compared within texts, those judged in several orders: other texts stand at the fourth place than at the
     first, and examples with many texts have more places.
@@ -151,15 +174,12 @@ def _order(judged: Sequence[tuple[Probe, Mapping[str, int]]]) -> dict[str, Any]:
     effect = (shown["value"] - of_text.transform("mean"))[several].groupby(shown["place"]).agg(["mean", "size"])
     values = shown["value"][several]
     total = float(((values - values.mean()) ** 2).sum())
-    return {
-        "judgements": len(judged),
-        "alpha_between_orders": krippendorff_alpha(ratings) if len(shown) else None,
-        "mean_by_place": (values.mean() + effect["mean"]).tolist(),
-        "variance_by_place": float((effect["size"] * effect["mean"] ** 2).sum()) / total if total else None,
-    }
+    explained = float((effect["size"] * effect["mean"] ** 2).sum()) / total if total else None
+    alpha = krippendorff_alpha(ratings) if len(shown) else None
+    return Check(len(judged), alpha, (values.mean() + effect["mean"]).tolist(), explained, known_order, own)
 
 
-def _known_order(judged: Sequence[Mapping[str, int]], scale: Scale, seed: int) -> dict[str, dict[str, Any]]:
+def _known_order(judged: Sequence[Mapping[str, int]], scale: Scale, seed: int) -> dict[str, Gap]:
     """Return for each kind of damage how often the intact text is judged better, a tie counting half."""
     sign = 1 if scale is Scale.score else -1
     result = {}
@@ -173,26 +193,27 @@ def _own_texts(
     system: str,
     judged: Sequence[tuple[Probe, Mapping[str, int]]],
     scale: Scale,
-    key: Mapping[str, Any],
+    key: Key,
     people: Mapping[str, Result],
     criterion: str,
-) -> dict[str, Any]:
+) -> OwnTexts:
     """Return by how many ranks the system's texts are above the mean of the others, by the judge and by people."""
     gains = []
     for probe, values in judged:
-        of_system = {n: values[label] for label, names in key["examples"][probe.example.name].items() for n in names}
+        of_system = {n: values[label] for label, names in key.examples[probe.example.name].items() for n in names}
         place = dict(zip(of_system, ranks(np.array(list(of_system.values()), dtype=float), scale), strict=True))
         gains.append(np.mean([rank for name, rank in place.items() if name != system]) - place[system])
     by_people = None
     if system in people and f"{criterion}/mean_rank" in people[system].metrics:
-        rank_of = {name: people[name].metrics[f"{criterion}/mean_rank"] for name in key["systems"]}
+        rank_of = {name: people[name].metrics[f"{criterion}/mean_rank"] for name in key.systems}
         by_people = float(np.mean([rank for name, rank in rank_of.items() if name != system]) - rank_of[system])
-    return {**_estimate(np.array(gains), key["seed"]), "people": by_people}
+    gap = _estimate(np.array(gains), key.seed)
+    return OwnTexts(gap.mean, gap.interval, gap.n, by_people)
 
 
-def _estimate(values: FloatArray, seed: int) -> dict[str, Any]:
+def _estimate(values: FloatArray, seed: int) -> Gap:
     """Return the mean over examples with its 95 % interval, and their number."""
     if not len(values):
-        return {"mean": None, "interval": None, "n": 0}
+        return Gap(None, None, 0)
     interval = bootstrap_intervals({"mean": values}, stream(seed, "human: check"))["mean"]
-    return {"mean": float(values.mean()), "interval": interval, "n": len(values)}
+    return Gap(float(values.mean()), interval, len(values))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from llm4rec_cli.results import tables
 from llm4rec_cli.results.tables import Content, comma_separated, json_text, say
 from llm4rec_cli.results.words import SYNTHETIC_NOTE
-from llm4rec_cli.studies.human import judge_check
-from llm4rec_cli.studies.human.agreement import MIN_EXAMPLES, MIN_RATERS
+from llm4rec_cli.studies.human.agreement import MIN_EXAMPLES, MIN_RATERS, Estimate, Scale
+from llm4rec_cli.studies.human.judge_check import FOREIGN, SHUFFLED, Check, Gap
+from llm4rec_cli.studies.human.score import CriterionResult, SheetResult
 
 ESTIMATES = ("mean_rank", "first", "mean_score")  # of a system on a criterion
 CSV_COLUMNS = (
@@ -21,56 +23,54 @@ CSV_COLUMNS = (
 )
 
 
-def show(result: Mapping[str, Any], file: Path, form: str) -> None:
+def show(result: SheetResult, file: Path, form: str) -> None:
     """Print a result as `table`, `csv` or `json`; `file` is where it was written."""
     if form == "json":
-        print(json_text(result, indent=2))
+        print(json_text(msgspec.to_builtins(result), indent=2))
     elif form == "csv":
         print(_csv(result), end="")
     else:
         _print_tables(result, file)
 
 
-def _csv(result: Mapping[str, Any]) -> str:
+def _csv(result: SheetResult) -> str:
     """Return one row per criterion and system; cells of scores are empty where texts were ranked."""
     rows = []
-    for name, criterion in result["criteria"].items():
-        counts = [criterion[key] for key in ("judgements", "raters", "examples", "alpha")]
-        for system, estimates in criterion["systems"].items():
-            cells = [[e["mean"], *e["interval"]] if (e := estimates[key]) else [""] * 3 for key in ESTIMATES]
-            rows.append([name, system, *itertools.chain(*cells), *counts, " ".join(_judges(result)) or "people"])
+    for name, criterion in result.criteria.items():
+        counts = [criterion.judgements, criterion.raters, criterion.examples, criterion.alpha]
+        for system, estimates in criterion.systems.items():
+            cells = [[e.mean, *e.interval] if (e := getattr(estimates, key)) else [""] * 3 for key in ESTIMATES]
+            rows.append([name, system, *itertools.chain(*cells), *counts, " ".join(result.judges) or "people"])
     return comma_separated(CSV_COLUMNS, rows)
 
 
-def _print_tables(result: Mapping[str, Any], file: Path) -> None:
-    shown = [name for name in ESTIMATES if name != "mean_score" or result["scale"] == "score"]
+def _print_tables(result: SheetResult, file: Path) -> None:
+    shown = [name for name in ESTIMATES if name != "mean_score" or result.scale is Scale.score]
     columns = ["system", *(heading for name in shown for heading in (name.replace("_", " "), "95 % CI")), "n"]
-    for name, criterion in result["criteria"].items():
+    for name, criterion in result.criteria.items():
         rows = [
             [
                 system,
-                *(cell for key in shown for cell in _mean_and_interval(estimates[key])),
-                f"{criterion['judgements']}",
+                *(cell for key in shown for cell in _mean_and_interval(getattr(estimates, key))),
+                f"{criterion.judgements}",
             ]
-            for system, estimates in criterion["systems"].items()
+            for system, estimates in criterion.systems.items()
         ]
-        title = f"{name} · {result['dataset']} · {result['task']} · {result['split']}"
-        tables.show(Content(title, columns, rows, [_evidence(criterion, _judges(result))]))
+        title = f"{name} · {result.dataset} · {result.task} · {result.split}"
+        tables.show(Content(title, columns, rows, [_evidence(criterion, result.judges)]))
         print()
     say(*_notes(result), f"written: {file}")
 
 
-def show_check(judge: str, result: Mapping[str, Mapping[str, Any]]) -> None:
+def show_check(judge: str, result: Mapping[str, Check]) -> None:
     """Print the check of a chat model that judges, as `judge_check.measure` returns it."""
     rows = []
     for name, check in result.items():
-        alpha, explained = check["alpha_between_orders"], check["variance_by_place"]
-        order = [
-            *("-" if value is None else f"{value:.2f}" for value in (alpha, explained)),
-            " ".join(f"{mean:.2f}" for mean in check["mean_by_place"]) or "-",
-        ]
-        known = [_share(check["known_order"][kind]) for kind in (judge_check.SHUFFLED, judge_check.FOREIGN)]
-        rows.append([name, f"{check['judgements']}", *order, *known])
+        shares = (check.alpha_between_orders, check.variance_by_place)
+        order = ["-" if value is None else f"{value:.2f}" for value in shares]
+        places = " ".join(f"{mean:.2f}" for mean in check.mean_by_place) or "-"
+        known = [_share(check.known_order[kind]) for kind in (SHUFFLED, FOREIGN)]
+        rows.append([name, f"{check.judgements}", *order, places, *known])
     columns = ["criterion", "judged", "alpha", "by place", "mean by place", "> shuffled", "> foreign"]
     notes = [
         "alpha: agreement of the judge with itself when the texts change places, 1 = perfect, 0 = chance",
@@ -79,60 +79,49 @@ def show_check(judge: str, result: Mapping[str, Mapping[str, Any]]) -> None:
         "and than the text of another example; ties half, chance 0.50",
     ]
     for name, check in result.items():
-        for system, own in check["own_texts"].items():
-            if own["n"]:
-                low, high = own["interval"]
-                people = "no person has judged" if own["people"] is None else f"by people {own['people']:+.2f}"
+        for system, own in check.own_texts.items():
+            if own.interval:
+                low, high = own.interval
+                people = "no person has judged" if own.people is None else f"by people {own.people:+.2f}"
                 notes.append(
-                    f"{name}: {system}, which the judge wrote, is {own['mean']:+.2f} ranks ({low:+.2f} to {high:+.2f}) "
+                    f"{name}: {system}, which the judge wrote, is {own.mean:+.2f} ranks ({low:+.2f} to {high:+.2f}) "
                     f"above the others; {people}"
                 )
     tables.show(Content(f"check of {judge} as a judge", columns, rows, notes))
 
 
-def _share(estimate: Mapping[str, Any]) -> str:
-    if not estimate["n"]:
-        return "-"
-    low, high = estimate["interval"]
-    return f"{estimate['mean']:.2f} ({low:.2f}–{high:.2f})"
+def _share(gap: Gap) -> str:
+    return f"{gap.mean:.2f} ({gap.interval[0]:.2f}–{gap.interval[1]:.2f})" if gap.interval else "-"
 
 
-def _judges(result: Mapping[str, Any]) -> list[str]:
-    """Return the chat models that judged; empty if people did."""
-    return [rater["judge"] for rater in result["raters"] if "judge" in rater]
+def _mean_and_interval(estimate: Estimate) -> tuple[str, str]:
+    low, high = estimate.interval
+    return f"{estimate.mean:.2f}", f"{low:.2f}–{high:.2f}"
 
 
-def _mean_and_interval(estimate: Mapping[str, Any]) -> tuple[str, str]:
-    low, high = estimate["interval"]
-    return f"{estimate['mean']:.2f}", f"{low:.2f}–{high:.2f}"
-
-
-def _evidence(criterion: Mapping[str, Any], judges: Sequence[str]) -> str:
+def _evidence(criterion: CriterionResult, judges: Sequence[str]) -> str:
     """Return a line on the number of raters and examples, the agreement, and why the result is not conclusive."""
-    counts = ((criterion["raters"], "chat model" if judges else "rater"), (criterion["examples"], "example"))
+    counts = ((criterion.raters, "chat model" if judges else "rater"), (criterion.examples, "example"))
     counted = " and ".join(f"{n:,} {noun}{'' if n == 1 else 's'}" for n, noun in counts)
-    alpha = "undefined" if criterion["alpha"] is None else f"{criterion['alpha']:.2f}"
+    alpha = "undefined" if criterion.alpha is None else f"{criterion.alpha:.2f}"
     line = f"{counted}; Krippendorff's alpha (ordinal): {alpha}"
     if judges:
         return f"{line}; not conclusive: judged by {', '.join(judges)} (llm-judge), not by people"
-    if not criterion["enough"]:
+    if not criterion.enough:
         return f"{line}; not conclusive: at least {MIN_EXAMPLES} examples with {MIN_RATERS} raters each are needed"
     return line
 
 
-def _notes(result: Mapping[str, Any]) -> list[str]:
+def _notes(result: SheetResult) -> list[str]:
     notes = [
         "mean rank: 1 is best, ties share the mean of their ranks; first: share of first places, split among ties",
         "alpha: 1 = perfect agreement, 0 = chance; the intervals are over examples, not over raters",
     ]
     unfilled = [
-        f"{rater['rater']} {n:,} on {criterion}"
-        for rater in result["raters"]
-        for criterion, n in rater["unfilled"].items()
-        if n
+        f"{rater.rater} {n:,} on {criterion}" for rater in result.raters for criterion, n in rater.unfilled.items() if n
     ]
     if unfilled:
         notes.append(f"examples left out because not all texts were judged: {', '.join(unfilled)}")
-    if result["synthetic"]:
+    if result.synthetic:
         notes.append(SYNTHETIC_NOTE)
     return notes

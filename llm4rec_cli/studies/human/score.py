@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from llm4rec_cli.data.streams import stream
@@ -18,21 +17,62 @@ from llm4rec_cli.studies.human.agreement import (
     MIN_EXAMPLES,
     MIN_RATERS,
     FloatArray,
-    Scale,
+    SystemResult,
     krippendorff_alpha,
     system_results,
 )
-from llm4rec_cli.studies.human.sheets import FilledSheet, read_filled, read_key
+from llm4rec_cli.studies.human.sheets import FilledSheet, Key, SheetFacts, SheetRun, read_filled, read_key
 
 RESULT, JUDGE_RESULT = "human.json", "judge.json"  # of people, which claims read; of chat models
-KEY_FACTS = ("sheet", "dataset", "dataset_fingerprint", "task", "split", "protocol", "seed", "scale", "runs")
 
 
-def score(folder: Path, paths: Sequence[Path]) -> tuple[dict[str, Any], Path]:
+class Rater(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A filled sheet: who filled it, the number of examples left out by criterion, and the chat model if it was one."""
+
+    rater: str
+    unfilled: Mapping[str, int]
+    judge: str = ""
+
+
+@dataclass(frozen=True)
+class CriterionResult:
+    """The results on one criterion, with the numbers of raters, examples and judgements."""
+
+    raters: int
+    examples: int
+    enough: bool  # whether people judged enough for a conclusion
+    judgements: int
+    alpha: float | None  # Krippendorff's; None where it is undefined
+    systems: Mapping[str, SystemResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SheetResult(SheetFacts):
+    """What scored sheets say: human.json, or judge.json if chat models filled them."""
+
+    runs: Sequence[SheetRun]
+    labels: Sequence[str]
+    synthetic: bool
+    examples: int
+    raters: Sequence[Rater]
+    criteria: Mapping[str, CriterionResult]
+
+    @property
+    def judges(self) -> list[str]:
+        """The chat models that judged; empty if people did."""
+        return [rater.judge for rater in self.raters if rater.judge]
+
+
+def read_scores(file: Path) -> SheetResult:
+    """Return human.json or judge.json."""
+    return msgspec.json.decode(file.read_bytes(), type=SheetResult)
+
+
+def score(folder: Path, paths: Sequence[Path]) -> tuple[SheetResult, Path]:
     """Score filled sheets and write the result to the exported folder.
 
     Returns:
-        The content of human.json, or of judge.json if chat models filled the sheets; and the path of that file.
+        The result, and the path of human.json or judge.json.
 
     Raises:
         UsageError: the folder has no key, a sheet is missing, two sheets have the same rater, or people filled some and
@@ -42,24 +82,21 @@ def score(folder: Path, paths: Sequence[Path]) -> tuple[dict[str, Any], Path]:
     key = read_key(folder)
     sheets = _read_sheets(paths, key)
     by_judge = bool(sheets[0].judge)
-    result = {
-        "schema": 1,
-        **{name: key[name] for name in KEY_FACTS},
-        "labels": ["llm-judge"] if by_judge else [],
-        "synthetic": any("synthetic" in run["labels"] for run in key["runs"]),
-        "examples": len(key["examples"]),
-        "raters": [
-            {"rater": sheet.rater, "unfilled": sheet.unfilled, **({"judge": sheet.judge} if sheet.judge else {})}
-            for sheet in sheets
-        ],
-        "criteria": {name: _criterion_result(key, name, sheets) for name in key["criteria"]},
-    }
+    result = SheetResult(
+        **{own.name: getattr(key, own.name) for own in fields(SheetFacts)},
+        runs=key.runs,
+        labels=["llm-judge"] if by_judge else [],
+        synthetic=any("synthetic" in run.labels for run in key.runs),
+        examples=len(key.examples),
+        raters=[Rater(sheet.rater, sheet.unfilled, sheet.judge) for sheet in sheets],
+        criteria={name: _criterion_result(key, name, sheets) for name in key.criteria},
+    )
     file = folder / (JUDGE_RESULT if by_judge else RESULT)
-    write_json(file, result)
+    write_json(file, msgspec.to_builtins(result))
     return result, file
 
 
-def _read_sheets(paths: Sequence[Path], key: Mapping[str, Any]) -> list[FilledSheet]:
+def _read_sheets(paths: Sequence[Path], key: Key) -> list[FilledSheet]:
     by_rater: dict[str, Path] = {}
     for path in paths:
         if not path.is_file():
@@ -67,8 +104,7 @@ def _read_sheets(paths: Sequence[Path], key: Mapping[str, Any]) -> list[FilledSh
         if path.stem in by_rater:
             raise UsageError(f"two sheets of rater '{path.stem}'", "name each file after its rater, and list it once")
         by_rater[path.stem] = path
-    scale = Scale(key["scale"])
-    sheets = [read_filled(path, key["examples"], scale, key["criteria"]) for path in by_rater.values()]
+    sheets = [read_filled(path, key.examples, key.scale, key.criteria) for path in by_rater.values()]
     by_judges = [sheet.rater for sheet in sheets if sheet.judge]
     if 0 < len(by_judges) < len(sheets):
         raise UsageError(
@@ -78,37 +114,32 @@ def _read_sheets(paths: Sequence[Path], key: Mapping[str, Any]) -> list[FilledSh
     return sheets
 
 
-def _criterion_result(key: Mapping[str, Any], criterion: str, sheets: Sequence[FilledSheet]) -> dict[str, Any]:
+def _criterion_result(key: Key, criterion: str, sheets: Sequence[FilledSheet]) -> CriterionResult:
     """Return the results on one criterion."""
     by_text, by_system = _ratings(key, criterion, sheets)
     judged = ~np.isnan(by_system[:, :, 0])
     raters, examples = (int(judged.any(axis=axis).sum()) for axis in (1, 0))
     results = {}
     if judged.any():
-        rng = stream(key["seed"], "human: bootstrap")
-        results = dict(zip(key["systems"], system_results(by_system, Scale(key["scale"]), rng), strict=True))
-    return {
-        "raters": raters,
-        "examples": examples,
-        "enough": int((judged.sum(axis=0) >= MIN_RATERS).sum()) >= MIN_EXAMPLES and not sheets[0].judge,
-        "judgements": int(judged.sum()),
-        "alpha": krippendorff_alpha(by_text),
-        "systems": results,
-    }
+        rng = stream(key.seed, "human: bootstrap")
+        results = dict(zip(key.systems, system_results(by_system, key.scale, rng), strict=True))
+    enough = int((judged.sum(axis=0) >= MIN_RATERS).sum()) >= MIN_EXAMPLES and not sheets[0].judge
+    alpha = krippendorff_alpha(by_text)
+    return CriterionResult(raters, examples, enough, int(judged.sum()), alpha, results)
 
 
-def _ratings(key: Mapping[str, Any], criterion: str, sheets: Sequence[FilledSheet]) -> tuple[FloatArray, FloatArray]:
+def _ratings(key: Key, criterion: str, sheets: Sequence[FilledSheet]) -> tuple[FloatArray, FloatArray]:
     """Return the judgements on one criterion, NaN where a rater skipped an example.
 
     Returns:
         (raters, texts), where a text that several systems wrote counts once, as it was judged; and
         (raters, examples, systems).
     """
-    texts = [(example, label) for example, labels in key["examples"].items() for label in labels]
+    texts = [(example, label) for example, labels in key.examples.items() for label in labels]
     by_rater = [sheet.values[criterion] for sheet in sheets]
     by_text = np.array([[values.get(e, {}).get(label, np.nan) for e, label in texts] for values in by_rater])
-    column = {(e, system): i for i, (e, label) in enumerate(texts) for system in key["examples"][e][label]}
-    return by_text, by_text[:, [[column[e, system] for system in key["systems"]] for e in key["examples"]]]
+    column = {(e, system): i for i, (e, label) in enumerate(texts) for system in key.examples[e][label]}
+    return by_text, by_text[:, [[column[e, system] for system in key.systems] for e in key.examples]]
 
 
 def judged(folder: Path) -> dict[str, Result]:
@@ -121,12 +152,11 @@ def judged(folder: Path) -> dict[str, Result]:
         return {}
     metrics: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, Interval]] = {}
-    for criterion, result in json.loads(file.read_text(encoding="utf-8"))["criteria"].items():
-        for system, estimates in result["systems"].items():
-            for name in ("mean_rank", "first"):
-                low, high = estimates[name]["interval"]
-                metrics.setdefault(system, {})[f"{criterion}/{name}"] = estimates[name]["mean"]
-                intervals.setdefault(system, {})[f"{criterion}/{name}"] = low, high
+    for criterion, result in read_scores(file).criteria.items():
+        for system, estimates in result.systems.items():
+            for name, estimate in (("mean_rank", estimates.mean_rank), ("first", estimates.first)):
+                metrics.setdefault(system, {})[f"{criterion}/{name}"] = estimate.mean
+                intervals.setdefault(system, {})[f"{criterion}/{name}"] = estimate.interval
     return {
         system: replace(Result.of_numbers(folder, "", of_system), intervals=intervals[system])
         for system, of_system in metrics.items()

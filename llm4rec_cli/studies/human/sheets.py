@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from llm4rec_cli.data import rawfiles
@@ -23,7 +23,7 @@ from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.results.tables import comma_separated
 from llm4rec_cli.studies.human.agreement import BEST_SCORE, Scale
 
-PAGE, TABLE, KEY = "sheet.html", "sheet.csv", "key.json"  # raters get one of the first two, and never the key
+PAGE, TABLE, KEY_FILE = "sheet.html", "sheet.csv", "key.json"  # raters get one of the first two, and never the key
 JUDGE_COLUMN = "llm-judge"  # names the chat model that filled a sheet
 COLUMNS = ("example", "item", "stars", "review", "label", "text", "scale")  # followed by one column per criterion
 # The texts below are also part of the prompts of `judge`: another wording would give other answers.
@@ -40,62 +40,78 @@ SCALES = {
     Scale.rank: "1 = best, each rank once",
 }
 
-Key = dict[str, dict[str, list[str]]]  # example -> label -> systems that wrote the text
+Systems = Mapping[str, Mapping[str, Sequence[str]]]  # example -> label -> systems that wrote the text
 Judgements = Mapping[str, Mapping[str, Mapping[str, float]]]  # criterion -> example -> label -> score or rank
 
 
 @dataclass(frozen=True)
 class Example:
-    """One example of a sheet.
-
-    Attributes:
-        item: title.
-        stars: the user's rating; empty if there is none.
-        review: the user's own; empty where it is not shown.
-        texts: by system, or by label once the example is blinded.
-        name: empty until the example is blinded.
-    """
+    """One example of a sheet."""
 
     item: str
-    stars: str
-    review: str
-    texts: Mapping[str, str]
-    name: str = ""
+    stars: str  # the user's rating; empty if there is none
+    review: str  # the user's own; empty where it is not shown
+    texts: Mapping[str, str]  # by system, or by label once the example is blinded
+    name: str = ""  # empty until the example is blinded
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What raters see.
+    """What raters see."""
 
-    Attributes:
-        name: a hash of the content; example names begin with it.
-        column: the column of the dataset that the texts resemble, a key of INSTRUCTIONS.
-        scale, criteria: how the texts are judged.
-        examples: blinded, in the order shown.
-    """
-
-    name: str
-    column: str
+    name: str  # a hash of the content; example names begin with it
+    column: str  # the column of the dataset that the texts resemble, a key of INSTRUCTIONS
     scale: Scale
     criteria: Sequence[str]
-    examples: Sequence[Example]
+    examples: Sequence[Example]  # blinded, in the order shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class SheetRun:
+    """A run whose texts are judged. Earlier versions recorded no chat model."""
+
+    system: str
+    run: str
+    model: str
+    seed: int
+    config_hash: str
+    labels: Sequence[str]
+    chat_model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SheetFacts:
+    """What key.json, human.json and judge.json say of a sheet."""
+
+    schema: int = 1
+    sheet: str
+    dataset: str
+    dataset_fingerprint: str
+    task: str
+    split: str
+    protocol: str
+    seed: int
+    scale: Scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key(SheetFacts):
+    """What raters do not see: key.json."""
+
+    criteria: Sequence[str]
+    runs: Sequence[SheetRun]
+    systems: Sequence[str]  # those of the runs, and the users' own texts if they are shown
+    examples: Systems  # which systems wrote each text
 
 
 @dataclass(frozen=True)
 class FilledSheet:
-    """A sheet filled by one rater.
+    """A sheet filled by one rater."""
 
-    Attributes:
-        rater: stem of the file's name.
-        values: judgements of the examples in which all texts are judged on the criterion.
-        unfilled: criterion -> number of the other examples.
-        judge: the chat model that filled the sheet; empty for a person.
-    """
-
-    rater: str
-    values: Judgements
-    unfilled: Mapping[str, int]
-    judge: str = ""
+    rater: str  # stem of the file's name
+    values: Judgements  # judgements of the examples in which all texts are judged on the criterion
+    unfilled: Mapping[str, int]  # criterion -> number of the other examples
+    judge: str = ""  # the chat model that filled the sheet; empty for a person
 
 
 # --- writing
@@ -103,7 +119,7 @@ class FilledSheet:
 
 def blind(
     examples: Sequence[Example], column: str, scale: Scale, criteria: Sequence[str], seed: int
-) -> tuple[Sheet, Key]:
+) -> tuple[Sheet, Systems]:
     """Return a sheet and its key; labels are shuffled in each example by the seed."""
     content, systems_by_label = [], []
     for i, example in enumerate(examples):
@@ -174,19 +190,19 @@ def _without_formula(text: str) -> str:
 # --- reading
 
 
-def read_key(folder: Path) -> dict[str, Any]:
+def read_key(folder: Path) -> Key:
     """Return key.json of an exported folder.
 
     Raises:
         UsageError: the folder has none.
     """
     try:
-        return dict(json.loads((folder / KEY).read_text(encoding="utf-8")))
+        return msgspec.json.decode((folder / KEY_FILE).read_bytes(), type=Key)
     except FileNotFoundError:
-        raise UsageError(f"{folder} has no {KEY}", "name a folder written by llm4rec human export") from None
+        raise UsageError(f"{folder} has no {KEY_FILE}", "name a folder written by llm4rec human export") from None
 
 
-def read_page(page: Path, key: Key) -> list[Example]:
+def read_page(page: Path, key: Systems) -> list[Example]:
     """Return the blinded examples that a page shows.
 
     Raises:
@@ -198,11 +214,11 @@ def read_page(page: Path, key: Key) -> list[Example]:
     script = re.search(r'<script type="application/json" id="shown">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
     examples = [Example(**example) for example in json.loads(script[1])["examples"]] if script else []
     if {example.name: example.texts.keys() for example in examples} != {name: key[name].keys() for name in key}:
-        raise DataError(f"the examples of {page} are not those of {KEY}", remedy)
+        raise DataError(f"the examples of {page} are not those of {KEY_FILE}", remedy)
     return examples
 
 
-def read_filled(path: Path, key: Key, scale: Scale, criteria: Sequence[str]) -> FilledSheet:
+def read_filled(path: Path, key: Systems, scale: Scale, criteria: Sequence[str]) -> FilledSheet:
     """Read a filled sheet: CSV with commas, semicolons or tabs; other columns are ignored.
 
     Raises:

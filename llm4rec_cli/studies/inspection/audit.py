@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.evaluation import crossed
+from llm4rec_cli.evaluation.crossed import Estimate
 from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.results.pairing import PROTOCOL_KEYS, PairedValues, pair_runs, problems_of_protocols, shared_metrics
 from llm4rec_cli.results.records import WITHOUT_RANKS
@@ -22,9 +22,6 @@ from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import Results, named_results
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.words import MIN_SEEDS, is_trained, is_tunable, shown_as, title, tuned_more, tuning_in_words
-
-if TYPE_CHECKING:
-    from llm4rec_cli.evaluation.crossed import Estimate
 
 ALL, ELSEWHERE = "all targets", "elsewhere"
 # Slices in which a gain may come from how the data was made rather than from taste.
@@ -44,61 +41,37 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Part:
-    """The part of a gain that lies in a slice.
+    """The part of a gain that lies in a slice."""
 
-    Attributes:
-        name: the slice; ALL; or ELSEWHERE for targets in none of ACCIDENTAL.
-        n: the number of targets in it.
-        a, b: the means there.
-        gain: its contribution to the mean difference B − A over all targets.
-        interval: of the contribution, at 95 %, over users and seeds.
-        share: of the whole difference; None if its interval holds 0, as a share of nothing means nothing.
-    """
-
-    name: str
-    n: int
+    name: str  # the slice; ALL; or ELSEWHERE for targets in none of ACCIDENTAL
+    n: int  # the number of targets in it
     a: float
-    b: float
-    gain: float
-    interval: tuple[float, float]
-    share: float | None
+    b: float  # the mean of B there
+    gain: float  # its contribution to the mean difference B − A over all targets
+    interval: tuple[float, float]  # of the contribution, at 95 %, over users and seeds
+    share: float | None  # of the whole difference; None if its interval holds 0, as a share of nothing means nothing
 
 
 @dataclass(frozen=True)
 class Check:
-    """A condition of the word "beats".
+    """A condition of the word "beats"."""
 
-    Attributes:
-        condition: what is required.
-        passed: whether it holds; None = not known.
-        reason: the numbers behind that, or the command that would show it.
-    """
-
-    condition: str
-    passed: bool | None
-    reason: str
+    condition: str  # what is required
+    passed: bool | None  # whether it holds; None = not known
+    reason: str  # the numbers behind that, or the command that would show it
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What `llm4rec inspect result` reports.
+    """What `llm4rec inspect result` reports."""
 
-    Attributes:
-        metric: the metric of the gain.
-        b, a: the runs of the result and of the model it is compared with, by seed.
-        parts: of the gain, first that of ALL.
-        checks: the conditions.
-        known: sentences on tuning and seeds.
-        has_times: whether the data has times, so that other protocols can be tried.
-    """
-
-    metric: str
+    metric: str  # the metric of the gain
     b: Mapping[int, Result]
-    a: Mapping[int, Result]
-    parts: Sequence[Part]
-    checks: Sequence[Check]
-    known: Sequence[str]
-    has_times: bool
+    a: Mapping[int, Result]  # the runs of the model that it is compared with, by seed
+    parts: Sequence[Part]  # of the gain, first that of ALL
+    checks: Sequence[Check]  # the conditions
+    known: Sequence[str]  # sentences on tuning and seeds
+    has_times: bool  # whether the data has times, so that other protocols can be tried
 
     @property
     def allowed(self) -> bool:

@@ -59,49 +59,29 @@ class Order:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The items.
+    """The items."""
 
-    Attributes:
-        items: their number.
-        unseen: the share that does not occur in training.
-        same_words: the share with the same words as another item in title, or text; None without either.
-        near_duplicates: the share for which another item has nearly the same words, as in `slices`.
-        repeated: the share of interactions, or clicks, with an item that the user's history has already.
-        gini: Gini coefficient of the items' training interactions: 0 if all have as many, 1 if one item has all.
-        head_interactions: the share of training interactions with the most frequent HEAD_SHARE of the items.
-        tail_items: the share of items in the long tail, as in `slices`.
-    """
-
-    items: int
-    unseen: float
-    same_words: float | None
-    near_duplicates: float | None
-    repeated: float
-    gini: float
-    head_interactions: float
-    tail_items: float
+    items: int  # number of items
+    unseen: float  # the share that does not occur in training
+    same_words: float | None  # the share with the same words as another item in title, or text; None without either
+    near_duplicates: float | None  # the share for which another item has nearly the same words, as in `slices`
+    repeated: float  # the share of interactions, or clicks, with an item that the user's history has already
+    gini: float  # Gini coefficient of the items' training interactions: 0 if all have as many, 1 if one item has all
+    head_interactions: float  # the share of training interactions with the most frequent HEAD_SHARE of the items
+    tail_items: float  # the share of items in the long tail, as in `slices`
 
 
 @dataclass(frozen=True)
 class ClickLog:
-    """The test impressions of a click log.
+    """The test impressions of a click log."""
 
-    Attributes:
-        impressions: their number.
-        without_history: the share with an empty history.
-        shown, clicks: mean numbers of items shown and clicked.
-        unseen_clicks: the share of clicks on items that training never shows.
-        click_place: the mean place of a click in its list, 0 first and 1 last; one half if order says nothing.
-        click_place_interval: its 95 % interval over users.
-    """
-
-    impressions: int
-    without_history: float
-    shown: float
-    clicks: float
-    unseen_clicks: float
-    click_place: float
-    click_place_interval: tuple[float, float]
+    impressions: int  # number of impressions
+    without_history: float  # the share with an empty history
+    shown: float  # mean number of items shown
+    clicks: float  # mean number of items clicked
+    unseen_clicks: float  # the share of clicks on items that training never shows
+    click_place: float  # the mean place of a click in its list, 0 first and 1 last; one half if order says nothing
+    click_place_interval: tuple[float, float]  # its 95 % interval over users
 
 
 def order_of(split: Split) -> Order:

@@ -12,19 +12,28 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.config.schema import Backend, PromptLogprobs
+from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.streams import stream
+from llm4rec_cli.errors import DryRun
+from llm4rec_cli.llm import completions
+from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.llm.requests import Completion, Request
+from llm4rec_cli.llm.store import Store
+from llm4rec_cli.results.chat import MEMORISATION_COLUMNS, MEMORISATION_NOTES, memorisation_cells
 from llm4rec_cli.results.result import MemorisationScore
-
-if TYPE_CHECKING:
-    from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.results.tables import Content, say
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.job import Job
 
 ENDS = 5  # possible ends of a record
 SHOWN = 3  # whole records before it
@@ -162,21 +171,60 @@ def score(hits: Hits, of_made_up: Hits | None = None) -> MemorisationScore:
 
 
 class Kind(NamedTuple):
-    """A kind of probe.
+    """A kind of probe."""
 
-    Attributes:
-        suffix: of its name.
-        posed: the requests as they are sent, of those with ends.
-        hits: of the requests with ends and their completions.
-    """
-
-    suffix: str
-    posed: Callable[[Sequence[Request]], list[Request]]
-    hits: Callable[[Sequence[Request], Sequence[Completion]], Hits]
+    suffix: str  # the end of its name
+    posed: Callable[[Sequence[Request]], list[Request]]  # returns the requests as they are sent
+    hits: Callable[[Sequence[Request], Sequence[Completion]], Hits]  # of the requests with ends and the completions
 
 
 LIKELIEST = Kind("", lambda requests: [*requests], likeliest)
 WRITTEN = Kind(VERBATIM, to_be_written, verbatim)
+
+
+def measure(spec: Job, probes: Mapping[str, Probe], usage: Usage) -> dict[str, MemorisationScore]:
+    """Return the score of each probe, by likelihood where the chat model has it and by written ends.
+
+    Args:
+        usage: counts the requests.
+
+    Raises:
+        DryRun: under `llm.dry_run`, once all probes are shown.
+    """
+    backend, chat_model = stages.chat_backend(spec, spec.config.dataset.seed), Path(spec.llm.model).name
+    scores = {}
+    with Store(completions.store_path(spec.llm, spec.cache)) as store:
+
+        def complete(requests: Sequence[Request], name: str) -> list[Completion]:
+            with suppress(DryRun):
+                return completions.complete(requests, backend, spec.llm, store, f"{chat_model}, {name}", usage)
+            return []
+
+        for probe_name, probe in probes.items():
+            for suffix, posed, hits in [LIKELIEST, WRITTEN] if _has_likelihoods(spec) else [WRITTEN]:
+                label = probe_name + suffix
+                copies = zip(probe, (label, f"{label}, made-up"), strict=True)
+                answered = [(requests, complete(posed(requests), name)) for requests, name in copies if requests]
+                if not spec.llm.dry_run:
+                    scores[label] = score(*(hits(*copy) for copy in answered))
+    if spec.llm.dry_run:
+        say(f"in all, as estimated: {usage.in_words()}")
+        raise DryRun("dry run: requests were printed, none was sent")
+    return scores
+
+
+def table(spec: Job, dataset: str, scores: Mapping[str, MemorisationScore]) -> Content:
+    """Return the scores of a chat model on the records of a dataset."""
+    title = f"{Path(spec.llm.model).name} on records of {dataset}: share with the true end"
+    likeliest = "the true end is the likeliest of several; " if _has_likelihoods(spec) else ""
+    probed = [f"{name}: {text}" for name, text in PROBES.items() if name + VERBATIM in scores]
+    rows = [memorisation_cells(probe, score) for probe, score in scores.items()]
+    notes = [f"{likeliest}verbatim: the true end is written", *probed, *MEMORISATION_NOTES]
+    return Content(title, MEMORISATION_COLUMNS, rows, notes)
+
+
+def _has_likelihoods(spec: Job) -> bool:
+    return spec.llm.backend is Backend.local or spec.llm.prompt_logprobs is not PromptLogprobs.none
 
 
 def _written(request: Request, text: str) -> str:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.slices import DIAGNOSTIC, SHORT_HISTORY
+from llm4rec_cli.data.slices import DIAGNOSTIC, SHORT_HISTORY, target_slices
+from llm4rec_cli.data.split import Split
+from llm4rec_cli.evaluation.beyond_accuracy import by_group
 from llm4rec_cli.evaluation.crossed import Estimate, difference, means_by_user
 from llm4rec_cli.evaluation.proportions import Proportion
+from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.progress import track
 from llm4rec_cli.results.tables import Content
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.inspection.dataset import Catalogue, ClickLog, Order, catalogue_of, click_log_of, order_of
-
-if TYPE_CHECKING:
-    from llm4rec_cli.data.split import Split
-    from llm4rec_cli.run.job import Job
 
 # Rules without training: the name in tables -> the model and its settings. `last_item` recommends what most often
 # followed the last item in training.
@@ -48,26 +50,18 @@ TOO_FEW = "too few targets to be sure"
 
 @dataclass(frozen=True)
 class Scrutiny:
-    """What `llm4rec inspect data` reports.
+    """What `llm4rec inspect data` reports. A click log has no slices and scores.
 
-    Attributes:
-        manifest: of the prepared dataset.
-        catalogue: facts about the items.
-        order: facts about the order of interactions; None for a click log, which has none of the next two either.
-        click_log: facts about the impressions of a click log; None for others.
-        slices: slice -> number of test targets in it, after that of ALL.
-        scores: CHANCE, or a rule -> metric -> mean on each of the slices that is not empty.
-        floors: the rules that `train` runs as floors.
-        over_floor: each other rule -> how much its HEADLINE is above that of the best of `floors`, over users.
+    `over_floor` is by how much each rule that is no floor exceeds the best floor in HEADLINE, over users.
     """
 
     manifest: Mapping[str, Any]
     catalogue: Catalogue
-    order: Order | None
-    click_log: ClickLog | None
-    slices: dict[str, int]
-    scores: dict[str, dict[str, dict[str, float]]]
-    floors: list[str] = field(default_factory=list)
+    order: Order | None  # None for a click log
+    click_log: ClickLog | None  # None for other data
+    slices: dict[str, int]  # slice -> number of test targets in it, after that of ALL
+    scores: dict[str, dict[str, dict[str, float]]]  # CHANCE, or a rule -> metric -> slice that is not empty -> mean
+    floors: list[str] = field(default_factory=list)  # the rules that `train` runs as floors
     over_floor: dict[str, Estimate] = field(default_factory=dict)
 
     def as_json(self) -> Mapping[str, object]:
@@ -120,11 +114,6 @@ def scrutinise(spec: Job, split: Split) -> Scrutiny:
 
 def _scores_of_rules(spec: Job, split: Split) -> Mapping[str, Any]:
     """Return `slices`, `scores`, `floors` and `over_floor` of Scrutiny."""
-    from llm4rec_cli.data.slices import target_slices
-    from llm4rec_cli.evaluation.beyond_accuracy import by_group
-    from llm4rec_cli.evaluation.ranking import ranking_metrics
-    from llm4rec_cli.progress import track
-    from llm4rec_cli.run import stages
     from llm4rec_cli.tasks import ranking
 
     config = spec.config

@@ -10,16 +10,20 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.schema import Precision, SplitName
+from llm4rec_cli.data.controls import AnyExamples
+from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
+from llm4rec_cli.llm.completions import Usage
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.folder import peak_rss_mb
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.precision import settled
 from llm4rec_cli.tasks import base as tasks
 from llm4rec_cli.tasks.modules import task_module
-
-if TYPE_CHECKING:
-    from llm4rec_cli.data.controls import AnyExamples
-    from llm4rec_cli.llm.completions import Usage
-    from llm4rec_cli.run.job import Job
 
 N_STEPS = 4  # of which the first is not timed
 N_EXAMPLES = 2  # of the first measurement of an evaluation; each other one is of four times as many
@@ -27,17 +31,11 @@ TIMED_SECONDS = 1.0  # and the last one takes at least this long
 
 
 class Cost(NamedTuple):
-    """The cost of a run.
+    """The cost of a run."""
 
-    Attributes:
-        training: minutes of all epochs, each with its validation; training may end earlier.
-        evaluation: minutes of the evaluation, without those of floors.
-        memory_mb: peak memory of the process in MiB.
-    """
-
-    training: float
-    evaluation: float
-    memory_mb: int
+    training: float  # minutes of all epochs, each with its validation; training may end earlier
+    evaluation: float  # minutes of the evaluation, without those of floors
+    memory_mb: int  # peak memory of the process in MiB
 
 
 def measure(command: str, overrides: Sequence[str]) -> Cost:
@@ -67,23 +65,12 @@ def chat_usage(overrides: Sequence[str]) -> Usage:
     Raises:
         Llm4RecError: it cannot be run here.
     """
-    from llm4rec_cli.config.compose import compose
-    from llm4rec_cli.run import stages
-    from llm4rec_cli.run.job import Job
-
     spec = Job.resolve(compose([*overrides, "llm.dry_run=true"]), "train")
     with contextlib.redirect_stdout(io.StringIO()):
         return stages.show_requests(spec, stages.split_dataset(spec, stages.load(spec)))
 
 
 def _measure(command: str, overrides: list[str]) -> Cost:
-    from llm4rec_cli.config.compose import compose
-    from llm4rec_cli.config.schema import SplitName
-    from llm4rec_cli.run import stages
-    from llm4rec_cli.run.folder import peak_rss_mb
-    from llm4rec_cli.run.job import Job
-    from llm4rec_cli.run.precision import settled
-
     spec = settled(Job.resolve(compose(overrides), "train"))
     config, task = spec.config, task_module(spec.task)
     split = stages.split_dataset(spec, stages.load(spec))
@@ -103,9 +90,6 @@ def _measure(command: str, overrides: list[str]) -> Cost:
 def _training_seconds(spec: Job, model: Any) -> float:
     """Return the seconds of all training steps."""
     import torch
-
-    from llm4rec_cli.config.schema import Precision
-    from llm4rec_cli.data.streams import stream
 
     trainer, rows = spec.config.trainer, model.training_rows()
     weights = [weight for weight in model.parameters() if weight.requires_grad]

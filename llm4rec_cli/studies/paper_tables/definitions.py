@@ -65,43 +65,27 @@ class Kind(Enum):
 class Entry:
     """A row, a column or a prompt of a table.
 
-    Attributes:
-        train: overrides of the training, by size; a size without an entry has those of `paper`, and one with None is
-            not made.
-        start: the same of the training whose weights it starts from; empty = from scratch.
-        eval: overrides of the evaluation; empty = that of `train`.
-        values: columns of the CSV files of printed numbers -> their value.
-        metrics: the paper's name of each metric -> ours; empty = those of the table.
-        reason: a key of REASONS and a sentence; None = its cells are run.
-        unsourced: a sentence that says why the paper's numbers are not known; None = they are.
-        prompts: those of a row come before those of its column, and these before those of the table.
-        prompted: of a row: whether there is a cell for each prompt.
-        ensemble: of a row: the labels of the rows whose runs are combined.
-        tuned: of a row: whether the table's search is run for it.
+    `train` and `start` are overrides by size: a size without an entry has those of `paper`, and one with None is not
+    made. A row may be `prompted`, `tuned` and an `ensemble`.
     """
 
     label: str
     train: Mapping[Size, tuple[str, ...] | None] = field(default_factory=dict)
-    start: Mapping[Size, tuple[str, ...] | None] = field(default_factory=dict)
-    eval: tuple[str, ...] = ()
-    values: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, str | None] = field(default_factory=dict)
-    reason: tuple[str, str] | None = None
-    unsourced: str | None = None
-    prompts: tuple[Entry, ...] = ()
-    prompted: bool = False
-    ensemble: tuple[str, ...] = ()
-    tuned: bool = True
+    start: Mapping[Size, tuple[str, ...] | None] = field(default_factory=dict)  # of the training it starts from, if any
+    eval: tuple[str, ...] = ()  # overrides of the evaluation; empty = that of `train`
+    values: Mapping[str, str] = field(default_factory=dict)  # column of the printed numbers -> value
+    metrics: Mapping[str, str | None] = field(default_factory=dict)  # the paper's name -> ours; empty = the table's
+    reason: tuple[str, str] | None = None  # a key of REASONS and a sentence; None = its cells are run
+    unsourced: str | None = None  # a sentence that says why the paper's numbers are not known; None = they are
+    prompts: tuple[Entry, ...] = ()  # a row's come before its column's, and these before the table's
+    prompted: bool = False  # whether there is a cell for each prompt
+    ensemble: tuple[str, ...] = ()  # the labels of the rows whose runs are combined
+    tuned: bool = True  # whether the table's search is run for it
 
 
 @dataclass(frozen=True)
 class Special:
-    """Cells whose reason or sourcing differs from that of their row and column.
-
-    Attributes:
-        row, column, prompt: patterns of labels.
-        reason, unsourced: as in `Entry`.
-    """
+    """Cells whose reason or sourcing differs from that of their row and column, by patterns of labels."""
 
     row: str
     column: str
@@ -112,15 +96,10 @@ class Special:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The search on validation before a row is trained: every combination of these values, with seed 0.
+    """The search on validation before a row is trained: every combination of these values, with seed 0."""
 
-    Attributes:
-        grid: setting -> its values.
-        source: where the grid is from.
-    """
-
-    grid: Mapping[str, tuple[Any, ...]]
-    source: str
+    grid: Mapping[str, tuple[Any, ...]]  # setting -> its values
+    source: str  # where the grid is from
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,34 +130,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table or figure of a paper.
+    """A table or figure of a paper."""
 
-    Attributes:
-        name: `unisrec/main`.
-        title: in a few words.
-        source: the paper and the number of the table.
-        kind: what its numbers are.
-        seeds: of the runs that are averaged.
-        metrics: the paper's name of each metric -> ours; None = as identities.yaml names it.
-        common: overrides, values and reasons of all cells.
-        tuning: None = the paper does not tune, or nothing is known of it.
-        unmade: metric of the paper -> why our runs do not have it.
-        notes: sentences below the table.
-    """
-
-    name: str
+    name: str  # `unisrec/main`
     title: str
-    source: str
+    source: str  # the paper and the number of the table
     kind: Kind
-    seeds: tuple[int, ...]
-    metrics: Mapping[str, str | None]
-    common: Entry
+    seeds: tuple[int, ...]  # the runs of these are averaged
+    metrics: Mapping[str, str | None]  # the paper's name of each metric -> ours; None = as identities.yaml names it
+    common: Entry  # overrides, values and reasons of all cells
     rows: tuple[Entry, ...]
     columns: tuple[Entry, ...]
     exceptions: tuple[Special, ...]
-    tuning: Tuning | None
-    unmade: Mapping[str, str]
-    notes: tuple[str, ...]
+    tuning: Tuning | None  # None = the paper does not tune, or nothing is known of it
+    unmade: Mapping[str, str]  # metric of the paper -> why our runs do not have it
+    notes: tuple[str, ...]  # sentences below the table
 
     def cells(self, rows: str = ALL, columns: str = ALL) -> list[Cell]:
         """Return the cells whose labels match these patterns: shell wildcards, case ignored, commas between several."""

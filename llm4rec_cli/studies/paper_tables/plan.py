@@ -11,24 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.results.contents import ranges
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.tables import Content
-from llm4rec_cli.studies.human.export import KEY, export
+from llm4rec_cli.studies.human.export import KEY_FILE, export
 from llm4rec_cli.studies.human.score import judged
 from llm4rec_cli.studies.human.sheets import read_key
 from llm4rec_cli.studies.paper_tables import costs, reproduction
 from llm4rec_cli.studies.paper_tables.definitions import REASONS, REFERENCE, Cell, Kind, Size, Table
 from llm4rec_cli.studies.paper_tables.reproduction import Line
 from llm4rec_cli.studies.paper_tables.steps import Runner, Step, cell_step, composed, distinct, in_order
-
-if TYPE_CHECKING:
-    from llm4rec_cli.llm.completions import Usage
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +35,13 @@ Results = tuple[Sequence[Result], str | None]  # runs of a cell, and why one is 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps behind each cell of a table that is to be made.
-
-    Attributes:
-        cells: each with its steps, one for each seed.
-        runner: of the steps.
-        is_whole: whether the steps are as the table says, with its searches and no other settings.
-    """
+    """The steps behind each cell of a table that is to be made."""
 
     table: Table
     size: Size
-    cells: Mapping[Cell, Sequence[Step]]
+    cells: Mapping[Cell, Sequence[Step]]  # of each cell one step for each seed
     runner: Runner
-    is_whole: bool
+    is_whole: bool  # whether the steps are as the table says, with its searches and no other settings
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -145,18 +137,12 @@ def _without_repeated_columns(steps: Mapping[Cell, list[Step]]) -> dict[Cell, li
 
 @dataclass
 class Costs:
-    """What the runs cost that a plan is still to make.
-
-    Attributes:
-        trainings: their number.
-        unknown: the number of runs whose cost cannot be measured here.
-        runs, chats: of runs that differ only in the seed: their numbers, and what each costs, or is sent.
-    """
+    """What the runs cost that a plan is still to make; those that differ only in the seed are listed together."""
 
     trainings: int = 0
-    unknown: int = 0
-    runs: list[tuple[Sequence[int], costs.Cost]] = field(default_factory=list)
-    chats: list[tuple[Sequence[int], Usage]] = field(default_factory=list)
+    unknown: int = 0  # runs whose cost cannot be measured here
+    runs: list[tuple[Sequence[int], costs.Cost]] = field(default_factory=list)  # their numbers -> what each costs
+    chats: list[tuple[Sequence[int], Usage]] = field(default_factory=list)  # their numbers -> what each is sent
 
     @property
     def memory_mb(self) -> int:
@@ -277,20 +263,20 @@ def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> di
     if not written:
         return dict(results)
     folders = [str(run.folder) for run in written.values()]
-    if not (sheets / KEY).exists():
+    if not (sheets / KEY_FILE).exists():
         with contextlib.redirect_stdout(sys.stderr):
             export(
                 folders, sheets, n_examples=50, seed=0, criteria=["clarity", "reasonableness"], scale="rank",
                 with_reference=True, outputs=runner.outputs, cache=runner.paths.cache,
             )  # fmt: skip
     key = read_key(sheets)
-    if [run["config_hash"] for run in key["runs"]] != [run.config_hash for run in written.values()]:
+    if [run.config_hash for run in key.runs] != [run.config_hash for run in written.values()]:
         raise UsageError(f"{sheets} holds sheets of other runs", "move that folder away, or choose the same --rows")
     judgements = judged(sheets)
     missing = f"not judged yet: llm4rec human score {sheets} SHEET.csv …"
     by_cell: dict[Cell, Results] = {}
     for cell, (runs, failure) in results.items():
-        systems = [run["system"] for run in key["runs"]]
+        systems = [run.system for run in key.runs]
         system = systems[list(written).index(cell)] if cell in written else REFERENCE
         if not runs and cell.row.label != REFERENCE:
             by_cell[cell] = runs, failure

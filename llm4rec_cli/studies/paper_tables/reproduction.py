@@ -54,26 +54,16 @@ class RecordedCell:
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of one cell.
-
-    Attributes:
-        metric: the paper's name; empty for a cell that is not in the paper's table, whose one mark says why.
-        value: the paper's number; None if it is not known.
-        ours: one number for each seed.
-        interval: 95 %; None without.
-        marks: labels of the runs, differences from the paper, and why there is no number of ours.
-        runs: the folders of the runs.
-        dataset: the name of the dataset that they were run on; empty without runs.
-    """
+    """One metric of one cell."""
 
     cell: Cell
-    metric: str
-    value: Value | None
-    ours: Sequence[float] = ()
-    interval: tuple[float, float] | None = None
-    marks: Sequence[str] = ()
-    runs: Sequence[Path] = ()
-    dataset: str = ""
+    metric: str  # the paper's name; empty for a cell that is not in the paper's table, whose one mark says why
+    value: Value | None  # the paper's number; None if it is not known
+    ours: Sequence[float] = ()  # one number for each seed
+    interval: tuple[float, float] | None = None  # at 95 %; None without
+    marks: Sequence[str] = ()  # labels of the runs, differences from the paper, and why there is no number of ours
+    runs: Sequence[Path] = ()  # the folders of the runs
+    dataset: str = ""  # the name of the dataset that they were run on; empty without runs
 
     def flat(self) -> list[Any]:
         """Return the values of the columns FLAT."""
@@ -309,19 +299,13 @@ def _recorded_cells(file: Path) -> dict[str, RecordedCell]:
 
 
 class State(NamedTuple):
-    """What a folder of runs holds of a table.
-
-    Attributes:
-        cells, made, quoted, lacking: numbers of cells: all, those that a command makes, those of baselines that are
-            quoted, and those that lack data, weights or a method.
-        words: whether and where it was reproduced.
-    """
+    """What a folder of runs holds of a table, in numbers of cells."""
 
     cells: int
-    made: int
-    quoted: int
-    lacking: int
-    words: str
+    made: int  # by a command
+    quoted: int  # of baselines that the project does not have
+    lacking: int  # without data, weights or a method
+    words: str  # whether and where it was reproduced
 
 
 def state(table: Table, outputs: Path) -> State:

@@ -19,10 +19,18 @@ from typing import Any
 from llm4rec_cli.config.compose import Composed, compose
 from llm4rec_cli.config.keys import is_of_one_task
 from llm4rec_cli.config.overrides import hydra_override, key_typed
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Question
+from llm4rec_cli.data import store
+from llm4rec_cli.data.prepare import missing_files, prepare
+from llm4rec_cli.data.statistics import comparison
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import Result, read_result
+from llm4rec_cli.run import stages
+from llm4rec_cli.run.choose import evaluation
+from llm4rec_cli.run.ensembles import ensemble_overrides
+from llm4rec_cli.run.execute import run, run_all
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.paper_tables.definitions import REFERENCE, Cell, Kind, Size, Table, merged
 
@@ -33,20 +41,12 @@ TUNING_SEED = 0
 
 @dataclass(frozen=True)
 class Step:
-    """One command.
+    """One command."""
 
-    Attributes:
-        command: train, eval, prepare or ensemble.
-        overrides: as typed, without those that name other runs, and without folders.
-        after: of a training the run whose weights it starts from, of an evaluation the run that it evaluates, of an
-            ensemble its members.
-        search: of a training that is tuned: settings, and the run on validation that has them.
-    """
-
-    command: str
-    overrides: tuple[str, ...]
-    after: tuple[Step, ...] = ()
-    search: tuple[tuple[tuple[str, ...], Step], ...] = ()
+    command: str  # train, eval, prepare or ensemble
+    overrides: tuple[str, ...]  # as typed, without those that name other runs, and without folders
+    after: tuple[Step, ...] = ()  # the run that a training starts from or an evaluation is of; an ensemble's members
+    search: tuple[tuple[tuple[str, ...], Step], ...] = ()  # settings, and the run on validation that has them
 
     @property
     def needed(self) -> tuple[Step, ...]:
@@ -202,10 +202,6 @@ class Runner:
             return RunError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", "see the log above")
 
     def _run(self, step: Step) -> Result:
-        from llm4rec_cli.run.choose import evaluation
-        from llm4rec_cli.run.ensembles import ensemble_overrides
-        from llm4rec_cli.run.execute import run, run_all
-
         if step.command == "prepare":
             return self._statistics(step)
         members = [self.result(member) for member in step.after]
@@ -276,10 +272,6 @@ class Runner:
 
     def _statistics(self, step: Step) -> Result:
         """Return a prepared dataset's folder, and its statistics in the form of a result."""
-        from llm4rec_cli.data import store
-        from llm4rec_cli.data.prepare import prepare
-        from llm4rec_cli.data.statistics import comparison
-
         spec = Job.unchecked(composed(self.overrides(step)), "prepare")
         manifest = prepare(spec.config.dataset, spec.cache).manifest
         metrics: dict[str, float] = {row.statistic: float(row.ours) for row in comparison(manifest, None)}
@@ -305,8 +297,6 @@ class Runner:
 
     def _state(self, step: Step) -> str:
         """Return the state of a step that needs nothing else, and keep its run if it is finished."""
-        from llm4rec_cli.data.prepare import missing_files
-
         if step.command == "ensemble":  # takes no time
             return "to run"
         try:
@@ -330,9 +320,6 @@ class Runner:
         Raises:
             Llm4RecError: weights are not on this machine, or the overrides are refused.
         """
-        from llm4rec_cli.run import stages
-        from llm4rec_cli.run.choose import evaluation
-
         if step.command == "eval":
             config = composed([*self.overrides(step), f"run={self.result(step.after[0]).folder}"])
             job = evaluation(Job.unchecked(config, "eval"))
@@ -357,8 +344,6 @@ class Runner:
 
 
 def _init_setting(model: str) -> str:
-    from llm4rec_cli.config.registry import config_class
-
     setting = config_class(model).init_setting
     if setting is None:
         raise UsageError(f"model '{model}' starts from no other run's weights", "remove 'start' from the row")

@@ -33,30 +33,18 @@ NOT_SAVED = {"dataset.raw_dir", "dataset.seed", "split", "seed", "device", "forc
 
 @dataclass(frozen=True)
 class Tuned:
-    """A search that has spent its budget.
+    """A search that has spent its budget."""
 
-    Attributes:
-        spec: the training with the settings before tuning.
-        typed: the overrides of the search.
-        name: of the search.
-        folder: its journal, the runs of its trials, and its record.
-        starts: the experiments whose settings were tried after trial 0.
-        budget, pruned: of the latest call.
-        space: the settings that were searched.
-        trials: of all calls.
-        floors: on the same validation part.
-    """
-
-    spec: Job
-    typed: Sequence[str]
+    spec: Job  # the training with the settings before tuning
+    typed: Sequence[str]  # the overrides of the search
     name: str
-    folder: Path
-    starts: Sequence[str]
-    budget: Budget
-    pruned: bool
-    space: Space
-    trials: Sequence[Trial]
-    floors: Sequence[Result] = ()
+    folder: Path  # its journal, the runs of its trials, and its record
+    starts: Sequence[str]  # the experiments whose settings were tried after trial 0
+    budget: Budget  # of the latest call
+    pruned: bool  # whether the latest call stopped trials early
+    space: Space  # the settings that were searched
+    trials: Sequence[Trial]  # of all calls
+    floors: Sequence[Result] = ()  # on the same validation part
 
     @property
     def metric(self) -> str:

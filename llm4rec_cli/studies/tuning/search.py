@@ -48,23 +48,14 @@ class Pruned(Exception):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial.
-
-    Attributes:
-        number: from 0.
-        state: `complete`, `pruned`, `failed`, or `running`.
-        settings: key -> value.
-        score: the best validation metric, higher is better; None if there is none.
-        minutes: its duration; of a killed trial, until its last epoch.
-        error: of a failed trial.
-    """
+    """One trial."""
 
     number: int
-    state: str
-    settings: Settings
-    score: float | None
-    minutes: float
-    error: str | None = None
+    state: str  # `complete`, `pruned`, `failed`, or `running`
+    settings: Settings  # key -> value
+    score: float | None  # the best validation metric, higher is better; None if there is none
+    minutes: float  # its duration; of a killed trial, until its last epoch
+    error: str | None = None  # why it failed
 
     @property
     def counts(self) -> bool:
@@ -74,28 +65,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Score:
-    """The result of a trial that was not pruned.
+    """The result of a trial that was not pruned."""
 
-    Attributes:
-        value: the validation metric, higher is better.
-        seconds: of a run that an earlier process finished; None if it ran now.
-    """
-
-    value: float
-    seconds: float | None = None
+    value: float  # the validation metric, higher is better
+    seconds: float | None = None  # of a run that an earlier process finished; None if it ran now
 
 
 @dataclass(frozen=True)
 class Budget:
-    """When a search ends, whichever is first.
+    """When a search ends, whichever is first."""
 
-    Attributes:
-        trials: their number, pruned and failed ones included.
-        minutes: of all trials together, in all processes; a trial that has begun is finished.
-    """
-
-    trials: int
-    minutes: float | None = None
+    trials: int  # their number, pruned and failed ones included
+    minutes: float | None = None  # of all trials together, in all processes; a trial that has begun is finished
 
 
 class Search:

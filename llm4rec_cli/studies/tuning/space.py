@@ -35,16 +35,12 @@ class Values:
 
 @dataclass(frozen=True)
 class Interval:
-    """A setting that takes any number in [low, high], uniformly or uniformly in its logarithm.
-
-    Attributes:
-        whole: only whole numbers, as of a setting that takes no others.
-    """
+    """A setting that takes any number in [low, high], uniformly or uniformly in its logarithm."""
 
     low: float
     high: float
     log: bool = False
-    whole: bool = False
+    whole: bool = False  # only whole numbers, as of a setting that takes no others
 
     def __str__(self) -> str:
         return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"

@@ -10,6 +10,11 @@ from llm4rec_cli.studies.claims.verdict import judge_claims
 from tests.results.finished_runs import metrics_json, rankings, write_run
 from tests.studies.claims.examples import claim
 
+SCORES = {
+    **{"schema": 1, "sheet": "ab", "dataset": "books", "dataset_fingerprint": "f", "task": "explanation"},
+    **{"split": "test", "protocol": "explanation", "seed": 0, "scale": "rank"},
+    **{"labels": [], "synthetic": False, "examples": 50, "raters": []},
+}
 UNTRAINED = ("popularity", "next_id", "chatgptrec")
 
 
@@ -53,17 +58,19 @@ def write_scores(tmp_path):
 
     def write_file(intervals, labels=(), enough=True, **facts):
         systems = {
-            name: {"mean_rank": {"mean": (low + high) / 2, "interval": [low, high]}}
+            name: {"mean_score": None, "mean_rank": estimate, "first": estimate}
             for name, (low, high) in intervals.items()
+            if (estimate := {"mean": (low + high) / 2, "interval": [low, high]})
         }
+        of_run = {"seed": 0, "config_hash": "ab", "labels": list(labels)}
         runs = [
-            {"system": name, "run": f"/{name}", "model": name.split()[0], "labels": list(labels)}
+            {"system": name, "run": f"/{name}", "model": name.split()[0], **of_run}
             for name in intervals
             if name != "reference"
         ]
-        clarity = {"raters": 3, "examples": 50, "enough": enough, "systems": systems}
-        scores = {"dataset": "books", "task": "explanation", "synthetic": False, "runs": runs}
-        write_json(tmp_path / "outputs/sheets/human.json", {**scores, "criteria": {"clarity": clarity}, **facts})
+        clarity = {"raters": 3, "examples": 50, "enough": enough, "judgements": 150, "alpha": 0.5, "systems": systems}
+        scores = {**SCORES, "runs": runs, "criteria": {"clarity": clarity}, **facts}
+        write_json(tmp_path / "outputs/sheets/human.json", scores)
 
     return write_file
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from llm4rec_cli.studies.human.agreement import Scale, first_places, krippendorff_alpha, ranks, system_results
+from llm4rec_cli.studies.human.agreement import Estimate, Scale, first_places, krippendorff_alpha, ranks, system_results
 
 SKIPPED = [np.nan] * 3
 # Two raters, two examples, three systems; the second rater skipped the second example.
@@ -38,9 +38,9 @@ def test_first_places_are_split_among_ties():
 def test_each_example_counts_once_with_the_mean_over_its_raters():
     first, second, third = results(SCORES)
     # Ranks of the first example: 1, 2.5, 2.5 and 1.5, 1.5, 3, so on average 1.25, 2, 2.75; of the second: 3, 1, 2.
-    assert [s["mean_rank"]["mean"] for s in (first, second, third)] == pytest.approx([2.125, 1.5, 2.375])
-    assert [s["first"]["mean"] for s in (first, second, third)] == pytest.approx([0.375, 0.625, 0])
-    assert [s["mean_score"]["mean"] for s in (first, second, third)] == pytest.approx([2.75, 3.75, 2])
+    assert [s.mean_rank.mean for s in (first, second, third)] == pytest.approx([2.125, 1.5, 2.375])
+    assert [s.first.mean for s in (first, second, third)] == pytest.approx([0.375, 0.625, 0])
+    assert [s.mean_score.mean for s in (first, second, third)] == pytest.approx([2.75, 3.75, 2])
 
 
 def test_an_example_that_nobody_judged_does_not_count():
@@ -49,14 +49,14 @@ def test_an_example_that_nobody_judged_does_not_count():
 
 
 def test_ranks_give_no_mean_score():
-    assert [s["mean_score"] for s in results([[[1, 2]]], Scale.rank)] == [None, None]
+    assert [s.mean_score for s in results([[[1, 2]]], Scale.rank)] == [None, None]
 
 
 def test_the_interval_is_over_examples():
     equal = results([[[5, 1]] * 10, [[4, 2]] * 10])  # raters differ, examples do not
-    assert equal[0]["mean_score"] == {"mean": 4.5, "interval": (4.5, 4.5)}
+    assert equal[0].mean_score == Estimate(4.5, (4.5, 4.5))
     (first, _) = results([[[5, 1], [1, 5]] * 25])
-    low, high = first["first"]["interval"]
+    low, high = first.first.interval
     assert (low, high) == pytest.approx((0.5 - 0.14, 0.5 + 0.14), abs=0.03)  # 1.96 · sqrt(0.25 / 50)
 
 
@@ -70,7 +70,7 @@ def test_ranks_sum_to_the_same_and_first_places_to_one(scores):
 def test_scores_and_the_ranks_made_of_them_give_the_same_results(scores):
     by_rank = results(ranks(scores, Scale.score), Scale.rank)
     for scored, ranked in zip(results(scores), by_rank, strict=True):
-        assert (scored["mean_rank"], scored["first"]) == (ranked["mean_rank"], ranked["first"])
+        assert (scored.mean_rank, scored.first) == (ranked.mean_rank, ranked.first)
 
 
 # ---- agreement

@@ -1,5 +1,6 @@
 """The check of a chat model that judges: hand-made judges with one habit each."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.studies.human import judge_check
 from llm4rec_cli.studies.human.agreement import Scale
-from llm4rec_cli.studies.human.judge_check import FOREIGN, INTACT, SHUFFLED
-from llm4rec_cli.studies.human.sheets import Example, Sheet
+from llm4rec_cli.studies.human.judge_check import FOREIGN, INTACT, SHUFFLED, Gap
+from llm4rec_cli.studies.human.sheets import Example, Key, Sheet
 
 TEXTS = [
     ("a warm light tent", "it is fine", "good"),
@@ -20,11 +21,20 @@ TEXTS = [
 EXAMPLES = [
     Example(f"item {i}", "4", "", dict(zip("ABC", texts, strict=True)), f"ab-{i}") for i, texts in enumerate(TEXTS)
 ]
-KEY = {
-    "seed": 0,
-    "systems": ["p5", "chatgptrec", "reference"],
-    "examples": {e.name: {"A": ["reference"], "B": ["p5"], "C": ["chatgptrec"]} for e in EXAMPLES},
-}
+KEY = Key(
+    sheet="ab",
+    dataset="demo",
+    dataset_fingerprint="f",
+    task="explanation",
+    split="test",
+    protocol="explanation",
+    seed=0,
+    scale=Scale.score,
+    criteria=["clarity"],
+    runs=[],
+    systems=["p5", "chatgptrec", "reference"],
+    examples={e.name: {"A": ["reference"], "B": ["p5"], "C": ["chatgptrec"]} for e in EXAMPLES},
+)
 SHEET = Sheet("ab", "explanation", Scale.score, ["clarity"], EXAMPLES)
 PROBES = judge_check.probes(EXAMPLES, KEY)
 
@@ -66,8 +76,8 @@ def test_a_judge_that_ignores_places_has_no_variance_by_place_whatever_the_numbe
     of_texts = [{"clarity": {label: "ABCDE".index(label) + 1 for label in probe.origin}} for probe in shown]
     sheet = Sheet("ab", "explanation", Scale.rank, ["clarity"], examples)
     measured = judge_check.measure(sheet, KEY, shown, of_texts, (), {})["clarity"]
-    assert measured["variance_by_place"] == pytest.approx(0)
-    assert np.ptp(measured["mean_by_place"]) == pytest.approx(0)
+    assert measured.variance_by_place == pytest.approx(0)
+    assert np.ptp(measured.mean_by_place) == pytest.approx(0)
 
 
 def test_two_texts_have_two_orders():
@@ -91,33 +101,33 @@ def test_damaged_texts_are_the_users_own_in_disorder_and_another_users():
 
 
 def test_a_text_of_one_word_is_not_shuffled_and_a_lone_one_has_no_foreign_text():
-    key = {**KEY, "examples": {"ab-9": {"A": ["reference"], "B": ["p5", "chatgptrec"]}}}
+    key = replace(KEY, examples={"ab-9": {"A": ["reference"], "B": ["p5", "chatgptrec"]}})
     lone = Example("item", "", "", {"A": "good", "B": "bad"}, "ab-9")
     assert list(judge_check.damaged([lone], key)) == []
 
 
 def test_a_judge_that_prefers_the_first_place_is_seen():
     measured = check(lambda texts: [5, 3, 1][: len(texts)])
-    assert measured["mean_by_place"] == [5, 3, 1]
-    assert measured["variance_by_place"] == pytest.approx(1)
-    assert measured["alpha_between_orders"] < 0
-    assert measured["judgements"] == 12
+    assert measured.mean_by_place == [5, 3, 1]
+    assert measured.variance_by_place == pytest.approx(1)
+    assert measured.alpha_between_orders < 0
+    assert measured.judgements == 12
 
 
 def test_a_judge_of_texts_alone_has_no_variance_by_place_and_agrees_with_itself():
     measured = check(longest)
-    assert measured["variance_by_place"] == pytest.approx(0)
-    assert measured["mean_by_place"] == [3, 3, 3]
-    assert measured["alpha_between_orders"] == pytest.approx(1)
+    assert measured.variance_by_place == pytest.approx(0)
+    assert measured.mean_by_place == [3, 3, 3]
+    assert measured.alpha_between_orders == pytest.approx(1)
 
 
 def test_the_intact_text_is_compared_with_each_damage_and_ties_count_half():
     originals = {text for texts in TEXTS for text in texts}
-    sees_disorder = check(lambda texts: [5 if text in originals else 1 for text in texts])["known_order"]
-    assert (sees_disorder[SHUFFLED]["mean"], sees_disorder[SHUFFLED]["n"]) == (1, 4)
-    assert sees_disorder[FOREIGN]["mean"] == 0.5, "the text of another example is as orderly"
-    by_rank = check(lambda texts: [1 + (text not in originals) for text in texts], Scale.rank)["known_order"]
-    assert by_rank[SHUFFLED]["mean"] == 1, "of ranks, the lower is the better"
+    sees_disorder = check(lambda texts: [5 if text in originals else 1 for text in texts]).known_order
+    assert (sees_disorder[SHUFFLED].mean, sees_disorder[SHUFFLED].n) == (1, 4)
+    assert sees_disorder[FOREIGN].mean == 0.5, "the text of another example is as orderly"
+    by_rank = check(lambda texts: [1 + (text not in originals) for text in texts], Scale.rank).known_order
+    assert by_rank[SHUFFLED].mean == 1, "of ranks, the lower is the better"
 
 
 def test_ranks_of_own_texts_are_compared_with_those_by_people():
@@ -126,21 +136,17 @@ def test_ranks_of_own_texts_are_compared_with_those_by_people():
         for system, rank in {"p5": 2.0, "chatgptrec": 2.5, "reference": 1.5}.items()
     }
     mine = {texts[2] for texts in TEXTS}
-    own = check(lambda texts: [5 if t in mine else 1 for t in texts], own=["chatgptrec"], people=people)["own_texts"]
-    assert own["chatgptrec"]["mean"] == pytest.approx((2.5 + 2.5) / 2 - 1)
-    assert own["chatgptrec"]["people"] == pytest.approx((2.0 + 1.5) / 2 - 2.5)
-    assert check(longest, own=["chatgptrec"])["own_texts"]["chatgptrec"]["people"] is None
+    own = check(lambda texts: [5 if t in mine else 1 for t in texts], own=["chatgptrec"], people=people).own_texts
+    assert own["chatgptrec"].mean == pytest.approx((2.5 + 2.5) / 2 - 1)
+    assert own["chatgptrec"].people == pytest.approx((2.0 + 1.5) / 2 - 2.5)
+    assert check(longest, own=["chatgptrec"]).own_texts["chatgptrec"].people is None
     others = {system: Result.of_numbers(Path(), "", {"reasonableness/mean_rank": 2.0}) for system in people}
-    assert check(longest, own=["chatgptrec"], people=others)["own_texts"]["chatgptrec"]["people"] is None
+    assert check(longest, own=["chatgptrec"], people=others).own_texts["chatgptrec"].people is None
 
 
 def test_a_judge_without_answers_has_no_numbers():
     measured = check(lambda texts: None, own=["p5"])
-    assert (measured["judgements"], measured["mean_by_place"], measured["variance_by_place"]) == (0, [], None)
-    assert measured["alpha_between_orders"] is None
-    assert (
-        measured["known_order"][SHUFFLED]
-        == measured["known_order"][FOREIGN]
-        == {"mean": None, "interval": None, "n": 0}
-    )
-    assert measured["own_texts"]["p5"]["n"] == 0
+    assert (measured.judgements, measured.mean_by_place, measured.variance_by_place) == (0, [], None)
+    assert measured.alpha_between_orders is None
+    assert measured.known_order[SHUFFLED] == measured.known_order[FOREIGN] == Gap(None, None, 0)
+    assert measured.own_texts["p5"].n == 0
