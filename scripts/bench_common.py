@@ -62,7 +62,7 @@ def option_parser(description: str | None, examples: str, rounds: int) -> argpar
     return parser
 
 
-def run_spec(command: str, dataset: str, raw_dir: str | None, *overrides: str) -> Job:
+def run_job(command: str, dataset: str, raw_dir: str | None, *overrides: str) -> Job:
     """Return what `llm4rec COMMAND` would run with this dataset and these overrides, unchecked."""
     location = [f"dataset.raw_dir={quoted(raw_dir)}"] if raw_dir else []
     return Job.unchecked(compose([f"dataset={dataset}", *location, *overrides]), command)

@@ -25,7 +25,7 @@ from bench_common import (
     memory_rows,
     option_parser,
     print_table,
-    run_spec,
+    run_job,
     speed_rows,
     time_with_machine_rate,
 )
@@ -52,22 +52,22 @@ AT_ONCE, IN_BATCHES, RANK, EVALUATE = "all users at once", "in batches", "rank",
 SHARES = (0.25, 0.5, 1.0)  # of the users, for peak memory
 
 
-def evaluation_spec(model: str, dataset_name: str | None, raw_dir: str | None, overrides: Sequence[str]) -> Job:
+def evaluation_job(model: str, dataset_name: str | None, raw_dir: str | None, overrides: Sequence[str]) -> Job:
     """Return what `llm4rec eval` would run; synthetic data uses the demo's config."""
     defaults = [f"model={model}", "task.mask_history=true", *SIZES[model]]
-    return run_spec("eval", dataset_name or "demo", raw_dir, *defaults, *overrides)
+    return run_job("eval", dataset_name or "demo", raw_dir, *defaults, *overrides)
 
 
-def load_split(spec: Job, synthetic: tuple[int, int] | None) -> Split:
+def load_split(job: Job, synthetic: tuple[int, int] | None) -> Split:
     """Load the config's dataset, or draw a synthetic one with this number of users and items."""
-    return leave_one_out(dataset(*synthetic) if synthetic else stages.load(spec))
+    return leave_one_out(dataset(*synthetic) if synthetic else stages.load(job))
 
 
-def random_model(spec: Job, split: Split) -> Any:
+def random_model(job: Job, split: Split) -> Any:
     """Build the model with random weights, and random text vectors if it reads any."""
-    torch.manual_seed(spec.config.seed)
-    context = base.Context(spec.model, split, spec.config.seed, spec.cache, device="cpu")
-    if spec.model.name == "unisrec":
+    torch.manual_seed(job.config.seed)
+    context = base.Context(job.model, split, job.config.seed, job.cache, device="cpu")
+    if job.model.name == "unisrec":
         return UniSRec(context.config, torch.randn(split.n_items, TEXT_SIZE), context).eval()
     model: Any = base.build(context)
     return model.eval()
@@ -143,12 +143,10 @@ def set_up_memory(
     synthetic: tuple[int, int] | None,
 ) -> Callable[[], object]:
     """Return one contender, ready to rank a share of the users."""
-    spec = evaluation_spec(model, dataset_name, raw_dir, overrides)
-    split = load_split(spec, synthetic)
+    job = evaluation_job(model, dataset_name, raw_dir, overrides)
+    split = load_split(job, synthetic)
     examples = split.examples(SplitName.test)
-    return contenders(random_model(spec, split), split, examples[: round(share * len(examples))], spec.config)[
-        contender
-    ]
+    return contenders(random_model(job, split), split, examples[: round(share * len(examples))], job.config)[contender]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -179,11 +177,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     processes.keep_freed_memory()  # as commands do
     for name in options.models:
         data = options.dataset, options.raw_dir, options.overrides
-        spec = evaluation_spec(name, *data)
-        settings: Any = spec.model
-        split = load_split(spec, synthetic)
-        model, examples = random_model(spec, split), split.examples(SplitName.test)
-        work = contenders(model, split, examples, spec.config)
+        job = evaluation_job(name, *data)
+        settings: Any = job.model
+        split = load_split(job, synthetic)
+        model, examples = random_model(job, split), split.examples(SplitName.test)
+        work = contenders(model, split, examples, job.config)
         timings, rates = time_with_machine_rate(work, options.rounds, dict.fromkeys(work, "fp32"))
         lengths = np.minimum(examples.history_length, settings.max_length)
         needed = needed_flops(settings, lengths, split.n_items, TEXT_SIZE if name == "unisrec" else 0)

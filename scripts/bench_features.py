@@ -26,7 +26,7 @@ from bench_common import (
     number,
     option_parser,
     print_table,
-    run_spec,
+    run_job,
     speed_rows,
     time_with_machine_rate,
 )
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.disable_progress_bar()
     print(machine_description())
     encoder = EncoderConfig(options.encoder, Pooling.mean, max_length=256, precision=Precision.bf16)
-    texts = stages.load(run_spec("train", options.dataset, options.raw_dir, "model=unisrec")).texts
+    texts = stages.load(run_job("train", options.dataset, options.raw_dir, "model=unisrec")).texts
     if options.texts and options.texts < len(texts):
         texts = [texts[i] for i in np.random.default_rng(0).choice(len(texts), options.texts, replace=False)]
     distinct = sorted(set(texts))

@@ -62,17 +62,17 @@ FULL = Sizes(50_000, 2_000, (10_000, 100_000, 1_000_000), 64)
 QUICK = Sizes(2_000, 100, (1_000, 10_000), 16)
 
 
-def sasrec_spec() -> Job:
+def sasrec_job() -> Job:
     """Return a training run of SASRec at RecBole's default size, in fp32, for one epoch."""
     trainer = ["trainer=default", "trainer.precision=fp32", "trainer.epochs=1"]
     return Job.unchecked(compose(["model=sasrec", "model.hidden_size=64", *trainer]), "train")
 
 
-def synthetic_model(spec: Job, n_users: int, n_items: int) -> tuple[Split, Any]:
+def synthetic_model(job: Job, n_users: int, n_items: int) -> tuple[Split, Any]:
     """Return random data and a model with random weights."""
     split = leave_one_out(dataset(n_users, n_items))
     torch.manual_seed(0)
-    context = base.Context(spec.model, split, 0, spec.cache, device="cpu")
+    context = base.Context(job.model, split, 0, job.cache, device="cpu")
     return split, base.build(context)
 
 
@@ -95,9 +95,9 @@ def preparation(n_users: int, n_items: int) -> Callable[[], object]:
 
 def epoch(n_users: int, n_items: int) -> Callable[[], object]:
     """Train for one epoch with its checkpoint, without validation."""
-    spec = sasrec_spec()
-    _, model = synthetic_model(spec, n_users, n_items)
-    trainer = spec.config.trainer
+    job = sasrec_job()
+    _, model = synthetic_model(job, n_users, n_items)
+    trainer = job.config.trainer
 
     def work() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +109,7 @@ def epoch(n_users: int, n_items: int) -> Callable[[], object]:
 
 def step(n_users: int, n_items: int) -> Callable[[], object]:
     """Take one step of the optimiser on all users' sequences at once."""
-    _, model = synthetic_model(sasrec_spec(), n_users, n_items)
+    _, model = synthetic_model(sasrec_job(), n_users, n_items)
     rows = model.training_rows()
     batch = rows.batch(0, list(range(len(rows))))
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
@@ -123,9 +123,9 @@ def step(n_users: int, n_items: int) -> Callable[[], object]:
 
 def evaluation(n_users: int, n_items: int) -> Callable[[], object]:
     """Compute ranks, metrics, intervals and predictions."""
-    spec = sasrec_spec()
-    split, model = synthetic_model(spec, n_users, n_items)
-    return lambda: ranking.evaluate(model, split, split.examples(SplitName.test), spec.config)
+    job = sasrec_job()
+    split, model = synthetic_model(job, n_users, n_items)
+    return lambda: ranking.evaluate(model, split, split.examples(SplitName.test), job.config)
 
 
 BY_INTERACTIONS: dict[str, SetUp] = {"prepare": preparation, "training epoch": epoch, "evaluation": evaluation}
@@ -187,7 +187,7 @@ Exits with status 1 if a claim fails.""",
     parser.add_argument("--markdown", action="store_true", help="Markdown, for docs/develop/benchmarks.md")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else FULL
-    dim = sasrec_spec().model.hidden_size  # type: ignore[attr-defined]
+    dim = sasrec_job().model.hidden_size  # type: ignore[attr-defined]
     print(machine_description())
     verdicts, rows = [], []
 

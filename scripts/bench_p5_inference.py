@@ -40,23 +40,23 @@ def load(typed: list[str]) -> tuple[P5, Job, Examples]:
     Raises:
         DataError, RunError, UsageError: there is no such run, or it cannot be evaluated on the task.
     """
-    spec = settled(choose.evaluation(Job.unchecked(compose(typed), "eval")))
-    split = stages.split_dataset(spec, stages.load(spec))
-    model: Any = stages.build(spec, split)
-    examples = task_module(spec.task).examples(split, spec.config.split, spec.config, spec.cache)
-    return model.eval(), spec, examples
+    job = settled(choose.evaluation(Job.unchecked(compose(typed), "eval")))
+    split = stages.split_dataset(job, stages.load(job))
+    model: Any = stages.build(job, split)
+    examples = task_module(job.task).examples(split, job.config.split, job.config, job.cache)
+    return model.eval(), job, examples
 
 
-def answer(model: P5, spec: Job, examples: Examples, batch: int) -> float:
+def answer(model: P5, job: Job, examples: Examples, batch: int) -> float:
     """Answer all examples, `batch` at a time; return their number."""
     for start in range(0, len(examples), batch):
         part = examples[slice(start, start + batch)]
-        if spec.task.question is Question.rank:
+        if job.task.question is Question.rank:
             model.score(part)
-        elif spec.task.question is Question.rate:
+        elif job.task.question is Question.rate:
             model.rate(part)
-        elif spec.task.written is not None:
-            model.write(part, spec.task.written)
+        elif job.task.written is not None:
+            model.write(part, job.task.written)
     return len(examples)
 
 
@@ -70,13 +70,13 @@ def main() -> None:
     prompts: dict[str, str] = {}
     for name, overrides in TASKS.items():
         try:
-            model, spec, examples = load([*options.overrides, *overrides, f"task.max_examples={options.examples}"])
+            model, job, examples = load([*options.overrides, *overrides, f"task.max_examples={options.examples}"])
         except (DataError, RunError, UsageError) as error:
             print(f"{name}: left out: {error.problem}")
             continue
-        settings: Any = spec.model
-        prompts[name] = getattr(settings.ask, spec.task.name)
-        contenders[name] = partial(answer, model, spec, examples, options.batch)
+        settings: Any = job.model
+        prompts[name] = getattr(settings.ask, job.task.name)
+        contenders[name] = partial(answer, model, job, examples, options.batch)
     if not contenders:
         parser.error("no trained run answers any task")
     timings = time_in_turns(contenders, options.rounds)

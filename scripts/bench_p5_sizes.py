@@ -60,9 +60,9 @@ def save_backbone(shape: T5Shape, tokenizer: Tokenizer, folder: Path, n_tokens: 
 
 def step_of(typed: Sequence[str], batch_size: int, rounds: int) -> Callable[[], None]:
     """Return a function that takes `rounds` training steps on random rows, after one to warm up."""
-    spec = settled(resolve(typed))
-    model: Any = stages.build(spec, stages.split_dataset(spec, stages.load(spec)))
-    rows, trainer = model.training_rows(), spec.config.trainer
+    job = settled(resolve(typed))
+    model: Any = stages.build(job, stages.split_dataset(job, stages.load(job)))
+    rows, trainer = model.training_rows(), job.config.trainer
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=trainer.learning_rate, weight_decay=trainer.weight_decay, fused=True
     )
@@ -89,8 +89,8 @@ def step_of(typed: Sequence[str], batch_size: int, rounds: int) -> Callable[[], 
 
 def describe(typed: Sequence[str]) -> dict[str, float]:
     """Return the number of training rows, the mean number of source and target tokens of a row, and the weights."""
-    spec = resolve(typed)
-    model: Any = stages.build(spec, stages.split_dataset(spec, stages.load(spec)))
+    job = resolve(typed)
+    model: Any = stages.build(job, stages.split_dataset(job, stages.load(job)))
     assert isinstance(model, P5)
     rows = model.training_rows()
     sample = np.random.default_rng(0).choice(len(rows), min(256, len(rows)), replace=False).tolist()
@@ -116,11 +116,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for size in options.sizes.split(","):
             folder = (options.save or Path(temporary)) / f"t5-{size}"
-            spec = resolve([*options.overrides, "model.backbone=tiny", f"model.vocabulary={N_TOKENS}"])
-            split = stages.split_dataset(spec, stages.load(spec))
-            config: Any = spec.model
+            job = resolve([*options.overrides, "model.backbone=tiny", f"model.vocabulary={N_TOKENS}"])
+            split = stages.split_dataset(job, stages.load(job))
+            config: Any = job.model
             corpus = [*prompt_texts(config), *training_texts(split, split.user_names())]
-            tokenizer = load_tokenizer(config.backbone, corpus, config.vocabulary, spec.cache)
+            tokenizer = load_tokenizer(config.backbone, corpus, config.vocabulary, job.cache)
             save_backbone(T5_SHAPES[size], tokenizer, folder, N_TOKENS, N_ROWS)
             for family in options.families.split(","):
                 typed = [*options.overrides, f"task={family}", f"model.backbone={folder.resolve()}"]

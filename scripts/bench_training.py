@@ -40,7 +40,7 @@ from bench_common import (
     number,
     option_parser,
     print_table,
-    run_spec,
+    run_job,
     speed_rows,
     time_with_machine_rate,
 )
@@ -340,20 +340,20 @@ class Bench:
         needed: FLOP needed per target.
     """
 
-    spec: Job
+    job: Job
     split: Split
     n_targets: int
     work: dict[str, Callable[[], float]]
     needed: float
 
 
-def training_spec(options: argparse.Namespace, name: str) -> Job:
+def training_job(options: argparse.Namespace, name: str) -> Job:
     """Return what `llm4rec train` would run for one of MODELS."""
     overrides = [*MODELS[name], *options.overrides, "device=cpu"]
-    return settled(run_spec("train", options.dataset, options.raw_dir, *overrides))
+    return settled(run_job("train", options.dataset, options.raw_dir, *overrides))
 
 
-def set_up(spec: Job, targets: int, reference_batch: int, reference_steps: int) -> Bench:
+def set_up(job: Job, targets: int, reference_batch: int, reference_steps: int) -> Bench:
     """Build the model in two precisions and its reference, all from the same weights.
 
     Args:
@@ -361,9 +361,9 @@ def set_up(spec: Job, targets: int, reference_batch: int, reference_steps: int) 
         reference_batch: prefix rows per step of the reference.
         reference_steps: steps per turn of the reference.
     """
-    config, split = spec.config, leave_one_out(stages.load(spec))
-    model = stages.build(spec, split)
-    settings: Any = spec.model
+    config, split = job.config, leave_one_out(stages.load(job))
+    model = stages.build(job, split)
+    settings: Any = job.model
     prefixes = PrefixRows(split, settings.max_length)
     if isinstance(model, PretrainedUniSRec):
         prefixes = AugmentedRows(split, settings, config.seed)
@@ -371,11 +371,11 @@ def set_up(spec: Job, targets: int, reference_batch: int, reference_steps: int) 
         REFERENCE: _steps(build_reference(config, model), prefixes, config, reference_batch, reference_steps)
     }
     for name, precision in ((FP32, Precision.fp32), (BF16, Precision.bf16)):
-        copy = stages.build(spec, split)
+        copy = stages.build(job, split)
         epochs = -(-targets // len(prefixes))
         trainer = replace(config.trainer, epochs=epochs, precision=precision)
         work[name] = partial(_epochs, copy, trainer, config.seed, len(prefixes))
-    return Bench(spec, split, len(prefixes), work, needed_by(config, model, len(prefixes)))
+    return Bench(job, split, len(prefixes), work, needed_by(config, model, len(prefixes)))
 
 
 def _steps(reference: nn.Module, prefixes: PrefixRows, config: Any, batch: int, steps: int) -> Callable[[], float]:
@@ -417,14 +417,14 @@ class _Reached(Exception):
     """Raised when validation reaches the target score."""
 
 
-def seconds_to(spec: Job, split: Split, precision: Precision, target: float) -> tuple[float, float, int] | None:
+def seconds_to(job: Job, split: Split, precision: Precision, target: float) -> tuple[float, float, int] | None:
     """Train until validation NDCG@10 reaches `target`, with validation included in the time.
 
     Returns:
         seconds, the metric, and epochs; None if the target was never reached.
     """
-    config, model = spec.config, stages.build(spec, split)
-    examples = ranking.examples(split, SplitName.valid, config, spec.cache)
+    config, model = job.config, stages.build(job, split)
+    examples = ranking.examples(split, SplitName.valid, config, job.cache)
     scores: list[float] = []
     start = time.perf_counter()
 
@@ -451,7 +451,7 @@ def seconds_rows(bench: Bench, target: float, reference: Timing) -> list[dict[st
             "validation NDCG@10": "–",
             EXTRAPOLATED: "–",
         }
-        if reached := seconds_to(bench.spec, bench.split, precision, target):
+        if reached := seconds_to(bench.job, bench.split, precision, target):
             seconds, score, epochs = reached
             row |= {
                 "seconds": number(seconds),
@@ -506,13 +506,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     print(machine_description())
     for name in [options.model] if options.model else MODELS:
-        bench = set_up(training_spec(options, name), options.targets, options.reference_batch, options.reference_steps)
+        bench = set_up(training_job(options, name), options.targets, options.reference_batch, options.reference_steps)
         executed = {contender: flops_per_unit(work) for contender, work in bench.work.items()}
         precisions = {REFERENCE: "fp32", FP32: "fp32", BF16: "bf16"}
         timings, rates = time_with_machine_rate(bench.work, options.rounds, precisions)
         flops = {"executed": executed, "needed": dict.fromkeys(executed, bench.needed)}
         rows = speed_rows("training", "target", timings, rates, flops, DESCRIPTIONS, prefix="M")
-        settings: Any = bench.spec.model
+        settings: Any = bench.job.model
         size = f"{settings.hidden_size}-d, {bench.split.n_items:,} items"
         print_table(f"{name} on {options.dataset}, {size}", rows, options.markdown)
         if options.seconds_to is not None:

@@ -164,13 +164,13 @@ def main() -> None:
     parser.add_argument("--users", type=int, help="train on so many users only (default all)")
     parser.add_argument("--held-out", type=int, default=500, help="validation users (default 500)")
     options = parser.parse_intermixed_args()
-    spec = Job.unchecked(compose([*SEQUENTIAL, *options.overrides]), "train")
-    split = stages.split_dataset(spec, stages.load(spec))
-    model: Any = stages.build(settled(spec), split)
+    job = Job.unchecked(compose([*SEQUENTIAL, *options.overrides]), "train")
+    split = stages.split_dataset(job, stages.load(job))
+    model: Any = stages.build(settled(job), split)
     examples = split.examples(SplitName.valid)
     chosen = np.random.default_rng(0).permutation(len(examples))[: options.held_out]
     examples = examples[np.sort(chosen)]
-    groups, trainer = weight_groups(model), spec.config.trainer
+    groups, trainer = weight_groups(model), job.config.trainer
     initial = {group: [weight.detach().clone() for weight in weights] for group, weights in groups.items()}
     optimizer = torch.optim.AdamW(
         [

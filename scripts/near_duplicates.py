@@ -50,11 +50,11 @@ def most_similar(examples: Examples, vectors: NDArray[np.float32] | csr_array) -
 
 def similarities(overrides: list[str], encoder: str) -> pd.DataFrame:
     """Return user_id, target, and the similarity of each test target by measure, ordered by user and target."""
-    spec = Job.resolve(compose(["model=transition_text", "task=sequential", *overrides]), "train")
-    split = stages.split_dataset(spec, stages.load(spec)).for_ranking()
+    job = Job.resolve(compose(["model=transition_text", "task=sequential", *overrides]), "train")
+    split = stages.split_dataset(job, stages.load(job)).for_ranking()
     examples = split.examples(SplitName.test)
     config = EncoderConfig(encoder, Pooling.mean, 256, Precision.bf16)
-    vectors = encode_texts(split.dataset.texts, config, spec.cache, "cpu").numpy()
+    vectors = encode_texts(split.dataset.texts, config, job.cache, "cpu").numpy()
     by_measure: Mapping[str, NDArray[np.float32] | csr_array] = {
         "TF-IDF": Tfidf(split.dataset.texts).catalogue,
         Path(encoder).name: vectors / np.linalg.norm(vectors, axis=1, keepdims=True),

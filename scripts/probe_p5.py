@@ -110,12 +110,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=6000, help="training ratings that are read (default 6000)")
     parser.add_argument("overrides", nargs="+", help="of the trained run, as for llm4rec eval")
     options = parser.parse_args()
-    spec = settled(choose.evaluation(Job.unchecked(compose([*options.overrides, "task=rating"]), "eval")))
-    split, trained = stages.split_dataset(spec, stages.load(spec)), spec.evaluated
+    job = settled(choose.evaluation(Job.unchecked(compose([*options.overrides, "task=rating"]), "eval")))
+    split, trained = stages.split_dataset(job, stages.load(job)), job.evaluated
     assert trained is not None
-    model: Any = stages.build(replace(spec, evaluated=None), split)
+    model: Any = stages.build(replace(job, evaluated=None), split)
     model.eval()
-    examples = task_module(spec.task).examples(split, spec.config.split, spec.config, spec.cache)
+    examples = task_module(job.task).examples(split, job.config.split, job.config, job.cache)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(split.assignment == TRAIN))[: options.rows]
     train, held_out = Rated.of(split, chosen), Rated.of(split, examples.row)
     before = probe(model, train, held_out)

@@ -101,11 +101,11 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     transformers_logging.set_verbosity_error()  # hides a long warning about the weights of the missing head
     composed = compose(["model=prompt4nr", "task=impressions", "split=valid", *options.overrides])
-    spec = settled(Job.resolve(composed, "train"))
-    split = stages.split_dataset(spec, stages.load(spec))
-    impressions = split.impressions(SPLIT_CODES[spec.config.split])
+    job = settled(Job.resolve(composed, "train"))
+    split = stages.split_dataset(job, stages.load(job))
+    impressions = split.impressions(SPLIT_CODES[job.config.split])
     impressions = impressions[np.flatnonzero(impressions.rankable)]
-    tokenizer = load_tokenizer(backbone_folder(cast(Prompt4NRConfig, spec.config.model).backbone))
+    tokenizer = load_tokenizer(backbone_folder(cast(Prompt4NRConfig, job.config.model).backbone))
     titles = [clean_title(title) for title in split.dataset.items["title"].fillna("")]
     encodings = tokenizer.encode_batch_fast(titles)
     held_out = held_out_titles(split, titles, options.titles)
@@ -113,11 +113,11 @@ def main() -> None:
         parser.error("training shows all titles, so that none is left to fill blanks in")
     lines = []
     for epochs in options.epochs:
-        config = cast(Prompt4NRConfig, spec.config.model)
+        config = cast(Prompt4NRConfig, job.config.model)
         without = replace(config.warm_up.distillation, steps=0)  # the demo's settings have some
         config = replace(config, warm_up=replace(config.warm_up, epochs=epochs, distillation=without))
         begin = time.monotonic()
-        model: Any = stages.build(replace(spec, config=replace(spec.config, model=config)), split)
+        model: Any = stages.build(replace(job, config=replace(job.config, model=config)), split)
         minutes = (time.monotonic() - begin) / 60
         bert = cast(Prompt4NR, model).eval().cpu().bert
         tokens = Ragged.from_rows([encoding.ids[: bert.positions.num_embeddings] for encoding in encodings])
@@ -126,7 +126,7 @@ def main() -> None:
         right, rank, loss = values["right"], values["median rank"], values["cross-entropy"]
         lines.append([str(epochs), f"{minutes:.1f}", f"{right:.3f}", f"{rank:,.0f}", f"{loss:.2f}", f"{auc:.4f}"])
     header = ["epochs", "minutes", "right", "median rank", "cross-entropy", "AUC as frozen text"]
-    print(f"{len(held_out):,} held-out titles, {len(impressions):,} impressions of {spec.config.split.name}")
+    print(f"{len(held_out):,} held-out titles, {len(impressions):,} impressions of {job.config.split.name}")
     tables.show(tables.Content("The backbone after its warm-up", header, lines, []))
 
 

@@ -25,7 +25,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from llm4rec_cli import arithmetic
 from llm4rec_cli.data.prepare import prepare
-from tests.support.driver import Answer, call, spec_of
+from tests.support.driver import Answer, call, job_of
 from tests.support.perturb import perturbed
 from tests.support.small_demo import SMALL, sized
 
@@ -136,7 +136,7 @@ def _small_demo() -> Iterator[None]:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's cache folder with the small demo data; its texts are encoded once per session."""
     folder = tmp_path_factory.mktemp("cache")
-    prepare(spec_of("dataset=demo").config.dataset, folder / "llm4rec")
+    prepare(job_of("dataset=demo").config.dataset, folder / "llm4rec")
     return folder
 
 

@@ -10,7 +10,7 @@ from llm4rec_cli import api
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.progress import console
-from tests.support.driver import TINY, call, read, spec_of
+from tests.support.driver import TINY, call, job_of, read
 
 RUN = (*TINY, "task.floors=[popularity,transition_text]")
 
@@ -76,8 +76,8 @@ def test_recommendations_are_those_of_the_command(here, cache, capfd):
 
 
 def test_a_rating_is_predicted_for_a_user_and_an_item(here):
-    spec = spec_of("dataset=demo")
-    dataset = prepare(spec.config.dataset, spec.cache)
+    job = job_of("dataset=demo")
+    dataset = prepare(job.config.dataset, job.cache)
     user, item = dataset.user_ids[0], dataset.items["item_id"][0]
     (row,) = api.recommend("model=mean", "dataset=demo", "task=rating", user=user, item=item).to_dict("records")
     assert (row["user_id"], row["item_id"]) == (user, item) and 1 <= row["rating"] <= 5

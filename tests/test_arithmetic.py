@@ -9,7 +9,7 @@ import torch
 from llm4rec_cli import arithmetic, files
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.schema import Precision, Work
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 PROBE = arithmetic.probe  # tests replace arithmetic.probe by a fake
 
@@ -79,7 +79,7 @@ def test_a_probe_times_both_and_draws_no_random_number_of_ours(work, monkeypatch
 
 
 def test_every_precision_setting_declares_its_kind_of_work():
-    settings = walk.settings(spec_of("model=prompt4nr").config)
+    settings = walk.settings(job_of("model=prompt4nr").config)
     stated = {s.key: s.field.metadata["work"] for s in settings if "work" in s.field.metadata}
     assert stated == {
         "model.scoring": Work.reading,

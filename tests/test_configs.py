@@ -16,7 +16,7 @@ from tests.llm.chat_server import api_error, chat_server
 from tests.llm.enriching import enrich
 from tests.llm.tiny_llm import tiny_llm
 from tests.models.tiny_bert import tiny_bert
-from tests.support.driver import Answer, call, compose, spec_of
+from tests.support.driver import Answer, call, compose, job_of
 from tests.support.first_step import first_step
 from tests.support.golden import Golden, addresses, hold_run
 from tests.support.reads import leaves, recorded
@@ -153,7 +153,7 @@ class SmallRuns:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, cache):
     runs = SmallRuns(tmp_path_factory.mktemp, cache)
-    enrich(spec_of(*WROTE, f"llm.model={runs.llm}"), cache / "llm4rec")
+    enrich(job_of(*WROTE, f"llm.model={runs.llm}"), cache / "llm4rec")
     return runs
 
 
@@ -196,8 +196,8 @@ def experiment_command(name):
     data = "dataset=demo_transfer" if config.dataset.split is schema.SplitRule.transfer else "dataset=demo"
     data = SMALL_LOG if config.dataset.split.splits_impressions else data
     fewer = ONE_TASK.get(name, ()) + FEW_STEPS.get(name, ())
-    spec = spec_of(*choice("experiment", name))
-    small_sizes = sizes(config.model.name, spec.model.unused_settings(spec.task))
+    job = job_of(*choice("experiment", name))
+    small_sizes = sizes(config.model.name, job.model.unused_settings(job.task))
     return ("train", *choice("experiment", name), data, *small_sizes, *fewer, *llm(config), *QUICK)
 
 

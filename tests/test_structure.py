@@ -17,7 +17,7 @@ from llm4rec_cli.config.schema import EncoderConfig, Index, ModelConfig, Weights
 from llm4rec_cli.run import identity
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.text import weights as text_weights
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 PACKAGE = Path(llm4rec_cli.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -196,13 +196,13 @@ def toy(monkeypatch) -> Any:
     known: dict[str, str] = {}
     monkeypatch.setattr(text_weights, "locate_weights", lambda name: (Path(name), known.get(name, name)))
     monkeypatch.setattr(text_weights, "backbone_identity", lambda name: known.get(name, name))
-    base = spec_of("model=popularity")
+    base = job_of("model=popularity")
 
     def at(**settings: Any) -> str:
         model = ToyConfig("toy", text_encoder=EncoderConfig("minilm"), trunk="trunk")
-        spec = Job(replace(base.config, model=replace(model, **settings)), "train")
+        job = Job(replace(base.config, model=replace(model, **settings)), "train")
         data: Any = type("Data", (), {"fingerprint": "data", "manifest": {}})
-        return spec.address(data).config_hash
+        return job.address(data).config_hash
 
     at.known = known  # type: ignore[attr-defined]
     return at

@@ -29,16 +29,16 @@ def run(composed: Composed) -> Outcome:
     """Request tokens for all items of a dataset that have none in the store, and print a summary."""
     from llm4rec_cli.data.prepare import prepare
 
-    spec = Job.unchecked(composed, "enrich")
-    config, llm, settings = spec.config, spec.llm, spec.config.enrichment
+    job = Job.unchecked(composed, "enrich")
+    config, llm, settings = job.config, job.llm, job.config.enrichment
     raise_first([*rules.problems_of_llm(llm), *enrichment.problems(settings)])
     if processes.world_size() > 1:
         raise UsageError("enrich runs in one process", "llm4rec enrich …, without torchrun")
-    dataset = prepare(config.dataset, spec.cache)
+    dataset = prepare(config.dataset, job.cache)
     items, usage = enrichment.item_requests(dataset, settings, llm, config.dataset.seed), Usage()
-    requests, backend = list(items.requests.values()), stages.enrichment_backend(spec)
+    requests, backend = list(items.requests.values()), stages.enrichment_backend(job)
     description = f"{Path(llm.model).name} on the items of {config.dataset.name}"
-    with Store(store_path(llm, spec.cache)) as store:
+    with Store(store_path(llm, job.cache)) as store:
         completions = complete(requests, backend, llm, store, description, usage)
     tokens = enrichment.parse_tokens(items, dict(zip(items.requests, completions, strict=True)), settings)
     show(config, dataset, items, tokens, usage)

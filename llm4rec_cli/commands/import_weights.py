@@ -67,32 +67,32 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     from llm4rec_cli.run.imported import read_weights
     from llm4rec_cli.run.job import Job
 
-    spec = Job.resolve(composed, IMPORT)
-    if spec.model.name != options.method:
+    job = Job.resolve(composed, IMPORT)
+    if job.model.name != options.method:
         raise UsageError(
-            f"the experiment '{spec.experiment}' is of {spec.model.name}, not of {options.method}",
+            f"the experiment '{job.experiment}' is of {job.model.name}, not of {options.method}",
             f"+experiment={methods()[options.method].experiment}",
         )
-    raise_first(spec.model.problems_with_import())
+    raise_first(job.model.problems_with_import())
     file, published = Path(options.file).expanduser(), methods()[options.method]
     if not file.is_file():
         raise DataError(f"{file} is not a file", "name the file that was downloaded")
     origin = Imported(file=file.name, sha256=sha256(file), code=published.code)
     content = f"{origin.sha256} by {published.code}"
-    weights = {setting: digest for setting, (_, digest) in spec.weights.items()}
-    address = identity.address(spec.config, "", weights, trained=identity.ReadWeights(content, content))
-    if read_result(address.folder) is not None and not spec.config.force:
+    weights = {setting: digest for setting, (_, digest) in job.weights.items()}
+    address = identity.address(job.config, "", weights, trained=identity.ReadWeights(content, content))
+    if read_result(address.folder) is not None and not job.config.force:
         print(f"imported before: {file.name}")
         outcome = Outcome("skipped", address.folder)
     else:
-        imported = read_weights(file, spec.model)
+        imported = read_weights(file, job.model)
         n_weights = sum(weight.numel() for weight in imported.state.values())
-        with locked(address.folder), recorded(address, spec) as folder:
+        with locked(address.folder), recorded(address, job) as folder:
             checkpoints.write_imported(folder / CHECKPOINTS, imported.state)
             replace(
-                stages.description(spec, address, None, origin),
-                labels=[IMPORTED, *spec.model.labels(spec.task.name)],
-                deviations=marks.imported_deviations(spec.config, origin),
+                stages.description(job, address, None, origin),
+                labels=[IMPORTED, *job.model.labels(job.task.name)],
+                deviations=marks.imported_deviations(job.config, origin),
                 n_parameters=n_weights,
             ).write()
         print(f"{imported.n_tensors} tensors, {n_weights:,} weights of {published.code}")
@@ -101,6 +101,6 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         outcome = Outcome("done", address.folder)
     print(f"run folder: {outcome.folder}")
     print(f"next: llm4rec eval run={outcome.folder} dataset=… task=…")
-    if spec.model.init_setting:
-        print(f"      llm4rec train … model.{spec.model.init_setting}={outcome.folder}")
+    if job.model.init_setting:
+        print(f"      llm4rec train … model.{job.model.init_setting}={outcome.folder}")
     return outcome

@@ -25,18 +25,18 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.studies.dataset_tables import source_table, statistics_tables
     from llm4rec_cli.studies.inspection.scrutiny import scrutinise, tables, verdicts
 
-    spec = Job.unchecked(composed, "prepare").floor("popularity")
-    dataset = prepare(spec.config.dataset, spec.cache)
+    job = Job.unchecked(composed, "prepare").floor("popularity")
+    dataset = prepare(job.config.dataset, job.cache)
     if dataset.impressions is None:
-        spec = spec.checked()  # that the task ranks items
-        split = stages.split_dataset(spec, stages.load(spec))
+        job = job.checked()  # that the task ranks items
+        split = stages.split_dataset(job, stages.load(job))
     else:
         split = split_dataset(dataset)
-    scrutiny = scrutinise(spec, split)
+    scrutiny = scrutinise(job, split)
     if options.json:
         print(json_text(scrutiny.as_json(), indent=2))
         return
-    show(source_table(dataset.manifest), *statistics_tables(dataset.manifest, spec.config.dataset.paper))
-    say(*remarks(dataset.manifest, spec.config.dataset.paper))
+    show(source_table(dataset.manifest), *statistics_tables(dataset.manifest, job.config.dataset.paper))
+    say(*remarks(dataset.manifest, job.config.dataset.paper))
     show(*tables(scrutiny))
     say("What this means for a result on it:", *(f"- {verdict}" for verdict in verdicts(scrutiny)))

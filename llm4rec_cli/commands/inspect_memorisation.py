@@ -28,19 +28,19 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.run.job import Job
     from llm4rec_cli.studies.inspection import memorisation
 
-    spec = Job.unchecked(composed, "prepare")
-    raise_first(rules.problems_of_llm(spec.llm))
-    dataset = prepare(spec.config.dataset, spec.cache)
-    probes = memorisation.probes(dataset, options.records, spec.config.dataset.seed)
+    job = Job.unchecked(composed, "prepare")
+    raise_first(rules.problems_of_llm(job.llm))
+    dataset = prepare(job.config.dataset, job.cache)
+    probes = memorisation.probes(dataset, options.records, job.config.dataset.seed)
     if not probes:
         raise DataError(f"dataset {dataset.manifest['name']} has too few records to probe", "llm4rec list datasets")
     usage = Usage()
-    scores = memorisation.measure(spec, probes, usage)
-    is_kept = marks.save_memorisation(spec.config, dataset, scores)
+    scores = memorisation.measure(job, probes, usage)
+    is_kept = marks.save_memorisation(job.config, dataset, scores)
     if options.json:
         print(json_text({name: asdict(score) for name, score in scores.items()}, indent=2))
         return
-    show(memorisation.table(spec, dataset.manifest["name"], scores))
+    show(memorisation.table(job, dataset.manifest["name"], scores))
     remembered = [name for name, score in scores.items() if memorisation.is_memory(score)]
     say(
         f"Above chance and made-up records: {', '.join(remembered)}: a sign that the model has read these data; a "

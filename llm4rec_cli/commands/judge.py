@@ -26,6 +26,6 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     for override in composed.typed:
         if key_typed(override).partition(".")[0] not in EFFECTIVE_PARTS:
             raise UsageError(f"'{override}' has no effect on a judge", f"override only {', '.join(EFFECTIVE_PARTS)}")
-    spec = Job.unchecked(composed, "judge")
-    raise_first(rules.problems_of_llm(spec.llm))
-    judge(spec, Path(options.folder).expanduser(), options.check)
+    job = Job.unchecked(composed, "judge")
+    raise_first(rules.problems_of_llm(job.llm))
+    judge(job, Path(options.folder).expanduser(), options.check)

@@ -16,10 +16,10 @@ def run(composed: Composed) -> Outcome:
     from llm4rec_cli.results.tables import say, show
     from llm4rec_cli.studies.dataset_tables import statistics_tables
 
-    spec = Job.unchecked(composed, "prepare")
-    settings = spec.config.dataset
-    dataset = prepare(settings, spec.cache)
-    folder = store.dataset_folder(spec.cache, settings.name, dataset.fingerprint)
+    job = Job.unchecked(composed, "prepare")
+    settings = job.config.dataset
+    dataset = prepare(settings, job.cache)
+    folder = store.dataset_folder(job.cache, settings.name, dataset.fingerprint)
     if not processes.is_first():
         return Outcome("done", folder)
     show(*statistics_tables(dataset.manifest, settings.paper))

@@ -71,11 +71,11 @@ def main(argv: list[str]) -> int:
         raise UsageError("protocols runs in one process", "leave out torchrun")
     launch.log_to_stderr()
     with usage_errors():
-        jobs = sweep_jobs([hydra_override(override) for override in overrides])
-    specs = [resolved(job) for job in jobs]
-    metrics = options.metrics.split(",") if options.metrics else [specs[0].task.selection]
-    raise_first(problems(specs, metrics))
-    _print(compare_protocols(jobs, names, options.draws), metrics, options)
+        sweep = sweep_jobs([hydra_override(override) for override in overrides])
+    jobs = [resolved(overrides) for overrides in sweep]
+    metrics = options.metrics.split(",") if options.metrics else [jobs[0].task.selection]
+    raise_first(problems(jobs, metrics))
+    _print(compare_protocols(sweep, names, options.draws), metrics, options)
     return 0
 
 

@@ -135,32 +135,32 @@ def kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
 # --- runs
 
 
-def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws: int) -> ProtocolComparison:
-    """Train and evaluate every job and its floors under every protocol that the data allow; finished runs are reused.
+def compare_protocols(sweep: Sequence[Sequence[str]], names: Sequence[str], draws: int) -> ProtocolComparison:
+    """Train and evaluate each run of a sweep, and its floors, under every protocol that the data allow, unless finished.
 
     Args:
-        jobs: overrides of each run, in Hydra's grammar, which differ in settings of model, training or seed.
+        sweep: overrides of each run, in Hydra's grammar, which differ in settings of model, training or seed.
         names: of PROTOCOLS.
         draws: of `shuffle_ties`.
 
     Raises:
         DataError: the data cannot be read, or allow none of the protocols.
     """
-    first = resolved(jobs[0])
+    first = resolved(sweep[0])
     stages.load(first)  # raises what is wrong with the data under any protocol
     refusals: dict[str, DataError] = {}
-    runs: dict[str, ProtocolRun] = {}  # by address: jobs share floors
+    runs: dict[str, ProtocolRun] = {}  # by address: they share floors
     for name in names:
-        if refusal := _refusal(resolved(jobs[0], PROTOCOLS[name])):
+        if refusal := _refusal(resolved(sweep[0], PROTOCOLS[name])):
             refusals[name] = refusal
             continue
         several = name == "shuffle_ties" and first.config.dataset.generator is None
         seed = first.config.dataset.seed
         for draw in range(seed, seed + (draws if several else 1)):
-            for job in jobs:
-                spec = resolved(job, PROTOCOLS[name], *([f"dataset.seed={draw}"] if draw != seed else []))
-                results = train(spec).results
-                variant = " ".join([shown_as(results[-1]), *_distinct(job, jobs, spec.model.named_settings)])
+            for overrides in sweep:
+                job = resolved(overrides, PROTOCOLS[name], *([f"dataset.seed={draw}"] if draw != seed else []))
+                results = train(job).results
+                variant = " ".join([shown_as(results[-1]), *_distinct(overrides, sweep, job.model.named_settings)])
                 for result in results:
                     model = variant if result is results[-1] else shown_as(result)
                     runs.setdefault(result.config_hash, ProtocolRun(model, name, draw, result))
@@ -169,59 +169,59 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
     return ProtocolComparison(list(runs.values()), {name: refusal.problem for name, refusal in refusals.items()})
 
 
-def resolved(job: Sequence[str], *more: str) -> Job:
-    """Return the spec of a training with further overrides, which replace those of the same key."""
+def resolved(overrides: Sequence[str], *more: str) -> Job:
+    """Return the job of a training with further overrides, which replace those of the same key."""
     replaced = {key_typed(override) for override in more}
-    typed = [override for override in job if key_typed(override) not in replaced]
+    typed = [override for override in overrides if key_typed(override) not in replaced]
     return Job.resolve(compose([*typed, *more]), "train")
 
 
-def problems(specs: Sequence[Job], metrics: Sequence[str]) -> Iterator[UsageError]:
+def problems(jobs: Sequence[Job], metrics: Sequence[str]) -> Iterator[UsageError]:
     """Yield why these runs cannot be compared under several protocols, and which of the metrics do not exist."""
-    for spec in specs:
-        dataset = spec.config.dataset
-        if spec.model.file_settings:
+    for job in jobs:
+        dataset = job.config.dataset
+        if job.model.file_settings:
             yield UsageError(
-                f"a file of {spec.model.name} was made for one split, and protocols evaluates several",
+                f"a file of {job.model.name} was made for one split, and protocols evaluates several",
                 "one file for each: llm4rec score FILE --name NAME dataset.split=temporal",
             )
-        if spec.task.question is not Question.rank:
-            yield UsageError(f"protocols compares rankings, and task '{spec.task.name}' is none", "task=sequential")
+        if job.task.question is not Question.rank:
+            yield UsageError(f"protocols compares rankings, and task '{job.task.name}' is none", "task=sequential")
         if (dataset.split, dataset.control) != (SplitRule.leave_one_out, Control.none):
             yield UsageError(
                 "protocols sets split and control, but here dataset.split is "
                 f"{dataset.split.name} and dataset.control is {dataset.control.name}",
                 "dataset.split=leave_one_out dataset.control=none; the protocols split interactions, not click logs",
             )
-        if (dataset, spec.task, spec.config.split) != (specs[0].config.dataset, specs[0].task, specs[0].config.split):
+        if (dataset, job.task, job.config.split) != (jobs[0].config.dataset, jobs[0].task, jobs[0].config.split):
             yield UsageError(
-                f"{specs[0].model.name} and {spec.model.name} differ in dataset, task or evaluated split",
+                f"{jobs[0].model.name} and {job.model.name} differ in dataset, task or evaluated split",
                 "set dataset= and task=, and only one value of each of their settings",
             )
-    known = tasks.metric_names(specs[0].task)
+    known = tasks.metric_names(jobs[0].task)
     yield from (UsageError(f"no metric '{name}'", did_you_mean(name, known)) for name in metrics if name not in known)
 
 
-def _refusal(spec: Job) -> DataError | None:
+def _refusal(job: Job) -> DataError | None:
     """Return why the data cannot be evaluated under this protocol; None if they can."""
     try:
-        split = stages.split_dataset(spec, stages.load(spec))
+        split = stages.split_dataset(job, stages.load(job))
         for part in SplitName:
-            task_module(spec.task).examples(split, part, spec.config, spec.cache)
+            task_module(job.task).examples(split, part, job.config, job.cache)
     except DataError as error:
         return error
     return None
 
 
-def _distinct(job: Sequence[str], jobs: Sequence[Sequence[str]], named: Sequence[str]) -> list[str]:
-    """Return the overrides of a job that not all jobs have, except the seed and what the model's name says; of an
-    experiment, its name.
+def _distinct(overrides: Sequence[str], sweep: Sequence[Sequence[str]], named: Sequence[str]) -> list[str]:
+    """Return the overrides that not all of a sweep have, except the seed and what the model's name says; of an experiment,
+    its name.
 
     Args:
         named: settings of the model that its name says.
     """
     hidden = {"model", "seed", *(f"model.{setting}" for setting in named)}
-    shown = [o for o in job if not all(o in other for other in jobs) and key_typed(o) not in hidden]
+    shown = [o for o in overrides if not all(o in other for other in sweep) and key_typed(o) not in hidden]
     return [o.partition("=")[2] if key_typed(o) == "experiment" else o for o in shown]
 
 

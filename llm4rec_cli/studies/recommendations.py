@@ -90,30 +90,30 @@ def answer(composed: Composed, query: Query) -> Answer:
         raise UsageError("recommend needs either a user or titles", "--user ID, or --title TEXT")
     if query.only_new and query.new_items is None:
         raise UsageError("--only-new ranks the items of a file, and no file is named", "--new-items FILE --only-new")
-    spec = Job.unchecked(composed, "recommend")
-    raise_first(_problems(spec, query))
-    spec = evaluation(spec)
-    if spec.evaluated and spec.task.question is Question.all:
-        spec = of_task(spec.evaluated, spec.typed, "sequential")
-    raise_first(_problems(spec, query))
-    raise_first(_problems_of_item(spec, query))
-    new_items = _read_new_items(spec, query)
-    if not _is_about_item(spec):  # always rank the whole catalogue or file, whatever the task's candidates
-        spec = spec.with_config(task={"candidates": Candidates.uniform if query.only_new else Candidates.full})
-        raise_first(spec.model.problems(spec.config))
-    dataset = stages.load(spec)
+    job = Job.unchecked(composed, "recommend")
+    raise_first(_problems(job, query))
+    job = evaluation(job)
+    if job.evaluated and job.task.question is Question.all:
+        job = of_task(job.evaluated, job.typed, "sequential")
+    raise_first(_problems(job, query))
+    raise_first(_problems_of_item(job, query))
+    new_items = _read_new_items(job, query)
+    if not _is_about_item(job):  # always rank the whole catalogue or file, whatever the task's candidates
+        job = job.with_config(task={"candidates": Candidates.uniform if query.only_new else Candidates.full})
+        raise_first(job.model.problems(job.config))
+    dataset = stages.load(job)
     if dataset.impressions is not None:
         raise DataError(
             f"dataset {dataset.manifest['name']} is a click log: it has no interaction histories to recommend from",
             "choose a dataset of interactions: llm4rec list datasets",
         )
-    heading = f"{spec.model.display_name()} on {spec.config.dataset.name}"
-    if _is_about_item(spec):
-        return _predict(spec, dataset, query, heading)
-    return _recommend(spec, dataset, new_items, query, heading)
+    heading = f"{job.model.display_name()} on {job.config.dataset.name}"
+    if _is_about_item(job):
+        return _predict(job, dataset, query, heading)
+    return _recommend(job, dataset, new_items, query, heading)
 
 
-def _read_new_items(spec: Job, query: Query) -> pd.DataFrame | None:
+def _read_new_items(job: Job, query: Query) -> pd.DataFrame | None:
     """Return the items of `--new-items`, if it is set.
 
     Raises:
@@ -122,12 +122,12 @@ def _read_new_items(spec: Job, query: Query) -> pd.DataFrame | None:
     if query.new_items is None:
         return None
 
-    raise_first(rules.problems_with_new_items(spec.model))
-    return read_new_items(Path(query.new_items).expanduser(), spec.config.dataset)
+    raise_first(rules.problems_with_new_items(job.model))
+    return read_new_items(Path(query.new_items).expanduser(), job.config.dataset)
 
 
 def _recommend(
-    spec: Job,
+    job: Job,
     catalogue: RecDataset,
     new_items: pd.DataFrame | None,
     query: Query,
@@ -140,16 +140,16 @@ def _recommend(
     """
     with_new = catalogue
     if new_items is not None:
-        with_new = with_new_items(catalogue, new_items, spec.config.dataset.text)
+        with_new = with_new_items(catalogue, new_items, job.config.dataset.text)
     texts: list[str] = []  # the titles that are no item's
     if query.titles is not None:
-        dataset, example, texts = _example_of_titles(spec, with_new, query.titles)
+        dataset, example, texts = _example_of_titles(job, with_new, query.titles)
     else:
         dataset, example = with_new, _example_of_user(catalogue, str(query.user))
     new, as_text = np.arange(catalogue.n_items, with_new.n_items), np.arange(with_new.n_items, dataset.n_items)
-    raise_first(rules.problems_with_dataset(spec.config, dataset))
-    split = stages.split_dataset(spec, catalogue)
-    model = _build(spec, split)
+    raise_first(rules.problems_with_dataset(job.config, dataset))
+    split = stages.split_dataset(job, catalogue)
+    model = _build(job, split)
     # In two steps, so that text features of the file are cached whatever titles are typed.
     for smaller, larger in ((catalogue, with_new), (with_new, dataset)):
         if larger is not smaller:
@@ -163,7 +163,7 @@ def _recommend(
     top = top_items(model, example, query.k, as_text if query.again else np.union1d(history, as_text))
     rows = _item_rows(dataset, top.items, top.scores, history, new, texts)
     if query.explain and rows:
-        items, effects = history_effects(model, example, top, spec.config.trainer.eval_batch_size)
+        items, effects = history_effects(model, example, top, job.config.trainer.eval_batch_size)
         _add_effects(rows, dataset, items, effects)
     user_or_titles = "these titles" if query.user is None else f"user {query.user}"
     heading = f"{heading} for {user_or_titles}, {_history_summary(dataset, history)}"
@@ -171,7 +171,7 @@ def _recommend(
     return Answer(rows, [heading, *notes])
 
 
-def _predict(spec: Job, dataset: RecDataset, query: Query, heading: str) -> Answer:
+def _predict(job: Job, dataset: RecDataset, query: Query, heading: str) -> Answer:
     """Return the rating or text that a model predicts for a user and an item, and the true one where there is one.
 
     Raises:
@@ -184,24 +184,24 @@ def _predict(spec: Job, dataset: RecDataset, query: Query, heading: str) -> Answ
     example = _pair_example(dataset, user, item)
     row = int(example.row[0])
     interacted = row >= 0
-    if spec.task.written is not None and not interacted:
+    if job.task.written is not None and not interacted:
         latest = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]][-SAMPLE_IDS:]
         raise UsageError(
-            f"user {query.user} has no interaction with item {query.item}, and task={spec.task.name} needs one",
+            f"user {query.user} has no interaction with item {query.item}, and task={job.task.name} needs one",
             f"--item with one of the user's items: {quoted(dataset.items['item_id'].iloc[latest])}",
         )
-    if not interacted and "oracle_input" in spec.model.labels(spec.task.name):
+    if not interacted and "oracle_input" in job.model.labels(job.task.name):
         raise UsageError(
             f"the prompt contains part of the review, and user {query.user} has not reviewed item {query.item}",
             "choose a prompt without it: llm4rec list prompts",
         )
-    split = stages.split_dataset(spec, dataset)
-    model = _build(spec, split)
-    if spec.task.written is None:
+    split = stages.split_dataset(job, dataset)
+    model = _build(job, split)
+    if job.task.written is None:
         prediction: Any = round(float(rating.rate(model, example, 1).value[0]), 4)
     else:
-        (prediction,) = text.write(model, example, spec.task.written, 1)
-    column = str(base.reference_column(spec.task))
+        (prediction,) = text.write(model, example, job.task.written, 1)
+    column = str(base.reference_column(job.task))
     truth = split.dataset.interactions.iloc[row].get(column) if interacted else None
     if truth != truth:  # NaN: no rating or text
         truth = None
@@ -213,44 +213,44 @@ def _predict(spec: Job, dataset: RecDataset, query: Query, heading: str) -> Answ
 # --- checks
 
 
-def _is_about_item(spec: Job) -> bool:
+def _is_about_item(job: Job) -> bool:
     """Return whether the task predicts a rating or text for one item, rather than ranks items."""
-    return spec.task.question in (Question.rate, Question.write)
+    return job.task.question in (Question.rate, Question.write)
 
 
-def _problems(spec: Job, query: Query) -> Iterator[Llm4RecError]:
+def _problems(job: Job, query: Query) -> Iterator[Llm4RecError]:
     """Yield why model and data cannot answer: the model cannot do it, or not with titles; a control destroys the data.
 
     It needs no data.
     """
-    if _is_about_item(spec):
-        yield from rules.problems(spec.config) if spec.config.run is None else ()  # a run brings its own model
+    if _is_about_item(job):
+        yield from rules.problems(job.config) if job.config.run is None else ()  # a run brings its own model
     else:
-        ranking_spec = spec.with_config(task={"question": Question.rank, "candidates": Candidates.full})
+        ranking_spec = job.with_config(task={"question": Question.rank, "candidates": Candidates.full})
         yield from rules.problems_of_capability(ranking_spec.config)
-        if query.titles is not None and spec.model.needs_user:
+        if query.titles is not None and job.model.needs_user:
             alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).needs_user]
             yield UsageError(
-                f"model '{spec.model.name}' knows users by id and does not read histories: it cannot take --title",
+                f"model '{job.model.name}' knows users by id and does not read histories: it cannot take --title",
                 f"--user ID, or another model: {', '.join(alternatives)}",
             )
-    control = spec.config.dataset.control
+    control = job.config.dataset.control
     if control is not Control.none:
         yield UsageError(
             f"dataset.control={control.name} destroys the signal that recommendations rely on", "dataset.control=none"
         )
 
 
-def _problems_of_item(spec: Job, query: Query) -> Iterator[UsageError]:
+def _problems_of_item(job: Job, query: Query) -> Iterator[UsageError]:
     """Yield a problem if the task needs `--user` and `--item` and one is missing, or takes no such option."""
-    if _is_about_item(spec) and (query.user is None or query.item is None):
-        yield UsageError(f"task={spec.task.name} needs a user and an item", "--user ID --item ID")
-    if _is_about_item(spec) and (query.new_items is not None or query.explain):
+    if _is_about_item(job) and (query.user is None or query.item is None):
+        yield UsageError(f"task={job.task.name} needs a user and an item", "--user ID --item ID")
+    if _is_about_item(job) and (query.new_items is not None or query.explain):
         option = "--explain" if query.new_items is None else "--new-items"
-        yield UsageError(f"{option} is for rankings, and task={spec.task.name} ranks nothing", "task=sequential")
-    if query.item is not None and not _is_about_item(spec):
+        yield UsageError(f"{option} is for rankings, and task={job.task.name} ranks nothing", "task=sequential")
+    if query.item is not None and not _is_about_item(job):
         yield UsageError(
-            f"task={spec.task.name} ranks all items and takes no --item",
+            f"task={job.task.name} ranks all items and takes no --item",
             "leave out --item, or task=rating, task=explanation, task=review_summary",
         )
 
@@ -258,11 +258,11 @@ def _problems_of_item(spec: Job, query: Query) -> Iterator[UsageError]:
 # --- the model and its input
 
 
-def _build(spec: Job, split: Split) -> Any:
+def _build(job: Job, split: Split) -> Any:
     """Return the model, with the trained run's weights if there is one."""
-    model = stages.build(settled(spec), split)
-    if spec.evaluated:
-        log.info("%s as trained in %s", spec.model.name, spec.evaluated.folder)
+    model = stages.build(settled(job), split)
+    if job.evaluated:
+        log.info("%s as trained in %s", job.model.name, job.evaluated.folder)
     return model
 
 
@@ -272,7 +272,7 @@ def _example_of_user(dataset: RecDataset, user_id: str) -> Examples:
     return single_example(user, dataset.sequence, dataset.offsets[user], dataset.offsets[user + 1])
 
 
-def _example_of_titles(spec: Job, dataset: RecDataset, typed: Sequence[str]) -> tuple[RecDataset, Examples, list[str]]:
+def _example_of_titles(job: Job, dataset: RecDataset, typed: Sequence[str]) -> tuple[RecDataset, Examples, list[str]]:
     """Return the dataset, one example with these titles as its history, and the titles that are no item's.
 
     The latter are appended to the dataset's catalogue.
@@ -280,13 +280,13 @@ def _example_of_titles(spec: Job, dataset: RecDataset, typed: Sequence[str]) -> 
     Raises:
         UsageError: a title is no item's, and the model cannot read it as a text.
     """
-    reads_text = any(dataset.texts) and not any(rules.problems_with_new_items(spec.model))
+    reads_text = any(dataset.texts) and not any(rules.problems_with_new_items(job.model))
     matches = items_by_title(dataset, typed, reads_text)
     unknown = list(dict.fromkeys(title for title, item in zip(typed, matches, strict=True) if item is None))
     numbers = {title: dataset.n_items + i for i, title in enumerate(unknown)}
     history = [numbers[title] if item is None else item for title, item in zip(typed, matches, strict=True)]
     if unknown:
-        dataset = with_new_items(dataset, titled_items(unknown), spec.config.dataset.text)
+        dataset = with_new_items(dataset, titled_items(unknown), job.config.dataset.text)
     # Any user will do: the model does not read who it is.
     return dataset, single_example(0, np.array(history), 0, len(history)), unknown
 

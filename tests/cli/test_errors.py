@@ -9,7 +9,7 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.execute import run
 from llm4rec_cli.tasks import ranking
-from tests.support.driver import python, read, spec_of
+from tests.support.driver import job_of, python, read
 
 # what is typed, what the first line says, what the second says
 WRONG = {
@@ -140,9 +140,9 @@ def test_the_home_of_nobody_is_no_bug(llm4rec, typed):
 )
 def test_missing_weights_are_reported_before_data_and_floors(tmp_path, monkeypatch, typed):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stages, "load", lambda spec: pytest.fail("data were loaded"))
+    monkeypatch.setattr(stages, "load", lambda job: pytest.fail("data were loaded"))
     with pytest.raises(UsageError) as refused:
-        run(spec_of(*typed.split()))
+        run(job_of(*typed.split()))
     assert "takes" in refused.value.remedy
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.driver import TINY, compose, read, spec_of
+from tests.support.driver import TINY, compose, job_of, read
 from tests.support.small import QUICK, sizes
 
 
@@ -84,7 +84,7 @@ def test_another_task_on_its_data_is_refused_with_both_ways_out(llm4rec):
 )
 def test_a_local_chat_model_judges_rankings_unless_told_otherwise(typed, answer):
 
-    assert spec_of("model=chatgptrec", *typed).config.model.answer.name == answer
+    assert job_of("model=chatgptrec", *typed).config.model.answer.name == answer
 
 
 def test_a_plain_training_is_told_that_it_takes_defaults(llm4rec):

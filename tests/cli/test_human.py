@@ -12,7 +12,7 @@ from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_json
 from llm4rec_cli.llm import completions
 from tests.llm.fake_backend import FakeBackend
-from tests.support.driver import call, python, read, spec_of
+from tests.support.driver import call, job_of, python, read
 
 MARKUP = (
     '</script><img src=x onerror="alert(1)">',
@@ -227,7 +227,7 @@ def test_labels_and_sample_are_a_function_of_the_seed(runs, llm4rec, tmp_path):
 
 def demo(cache):
     """The prepared dataset."""
-    return prepare(spec_of("dataset=demo").config.dataset, cache / "llm4rec")
+    return prepare(job_of("dataset=demo").config.dataset, cache / "llm4rec")
 
 
 def test_an_explanation_shows_item_and_stars_and_no_review(runs, exported, cache):

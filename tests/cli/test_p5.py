@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.data.prepare import prepare
-from tests.support.driver import Answer, call, read, spec_of
+from tests.support.driver import Answer, call, job_of, read
 
 # One small P5: two users of a hundred are trained on.
 SMALL = (
@@ -69,7 +69,7 @@ def test_inputs_of_the_asked_review_are_marked(everything, cache):
 def test_every_beam_is_an_item(everything, cache):
     answer = call("eval", *SMALL, "task=sequential", "model.beams=3", cwd=everything.cwd, cache=cache)
     assert answer.code == 0, answer.err
-    demo = prepare(spec_of("dataset=demo").config.dataset, cache / "llm4rec")
+    demo = prepare(job_of("dataset=demo").config.dataset, cache / "llm4rec")
     tops = pd.read_parquet(answer.folder / "predictions.parquet")["top_items"]
     assert tops.map(len).eq(10).all()  # three of the search, and the ties below them
     assert {item for top in tops for item in top} <= {*demo.items["item_id"]}

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_json
 from llm4rec_cli.run import checkpoints
-from tests.support.driver import call, read, spec_of
+from tests.support.driver import call, job_of, read
 
 SIZES = ("model.hidden_size=16", "model.inner_size=16", "model.layers=1", "model.experts=2")
 QUICK = ("trainer.epochs=2", "task.max_examples=100", "task.floors=[]")
@@ -299,8 +299,8 @@ def test_a_run_killed_in_its_second_epoch_ends_as_one_never_killed(llm4rec, pret
 
 def test_a_customer_of_one_shop_is_recommended_items_of_another(llm4rec, pretrained, cache):
     """The model was trained on two shops. The file lists items of a third, and a copy of one that the user bought."""
-    sources = prepare(spec_of("dataset=demo_pretrain").config.dataset, cache / "llm4rec")
-    target = prepare(spec_of("dataset=demo").config.dataset, cache / "llm4rec").items[["item_id", "title", "brand"]]
+    sources = prepare(job_of("dataset=demo_pretrain").config.dataset, cache / "llm4rec")
+    target = prepare(job_of("dataset=demo").config.dataset, cache / "llm4rec").items[["item_id", "title", "brand"]]
     (copied, *_), (user, *_) = sources.items.index[sources.sequence], sources.user_ids
     own = sources.items.loc[[copied], ["title", "brand", "categories"]].assign(item_id="copy")
     pd.concat([target, own]).to_csv(pretrained.parents[4] / "shop.csv", index=False)

@@ -110,9 +110,9 @@ def test_the_same_command_goes_on_and_an_experiment_is_not_overwritten(tuned, ca
 def test_an_experiment_has_the_prompts_of_its_search(tmp_path, monkeypatch, typed, command):
     monkeypatch.chdir(tmp_path)
     searched = compose(list(map(hydra_override, typed)))
-    spec = Job.unchecked(searched, "train")
+    job = Job.unchecked(searched, "train")
     trial = Trial(0, "complete", {"trainer.learning_rate": 0.5}, 0.1, 1.0)
-    text = Tuned(spec, searched.typed, "name", tmp_path, [], Budget(8), True, {}, [trial]).experiment()
+    text = Tuned(job, searched.typed, "name", tmp_path, [], Budget(8), True, {}, [trial]).experiment()
     file = tmp_path / "conf/experiment/mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(text)

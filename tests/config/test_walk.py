@@ -9,7 +9,7 @@ from llm4rec_cli.config import keys, walk
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 
 @dataclass
@@ -69,7 +69,7 @@ def test_a_role_is_stated_only_where_it_differs_from_the_inherited_one():
 
 
 def test_settings_of_a_config_are_those_that_are_declared_for_its_model():
-    config = spec_of("model=unisrec", "task=pretrain").config
+    config = job_of("model=unisrec", "task=pretrain").config
     declared = {setting.key for setting in keys.declarations_with(type(config.model)) if not setting.is_node}
     assert {setting.key for setting in walk.settings(config)} - declared == {
         "dataset.paper",
@@ -88,12 +88,12 @@ def test_keys_are_found_by_their_roles():
 
 @pytest.mark.parametrize("model", model_names())
 def test_a_stored_config_becomes_typed_again(model):
-    config = spec_of(f"model={model}").config.model
+    config = job_of(f"model={model}").config.model
     assert walk.typed(type(config), walk.plain(config)) == config
 
 
 def test_what_a_stored_config_lacks_is_refused_unless_it_has_a_default():
-    content = walk.plain(spec_of("model=sasrec").config.model)
+    content = walk.plain(job_of("model=sasrec").config.model)
     del content["tokens"]
     assert walk.typed(config_class("sasrec"), content).tokens is False
     del content["hidden_size"]

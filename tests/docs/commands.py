@@ -13,7 +13,7 @@ from llm4rec_cli.config.schema import Backend
 from llm4rec_cli.data.prepare import prepare
 from tests.llm.tiny_llm import tiny_llm
 from tests.models.tiny_bert import tiny_bert
-from tests.support.driver import call, compose, spec_of
+from tests.support.driver import call, compose, job_of
 from tests.support.small import sizes
 from tests.support.small_log import small_log
 
@@ -143,7 +143,7 @@ class Walk:
                 word = re.sub(r"\bRUN\b", str(min(matches, key=made)), word, count=1)
             filled.append(word)
         if "ID" in words:
-            demo = prepare(spec_of("dataset=demo").config.dataset, self.cache / "llm4rec")
+            demo = prepare(job_of("dataset=demo").config.dataset, self.cache / "llm4rec")
             ids = {"--user": demo.user_ids[0], "--item": demo.items["item_id"][0]}
             filled = [ids[words[i - 1]] if word == "ID" else word for i, word in enumerate(filled)]
         return filled
@@ -152,8 +152,8 @@ class Walk:
         """Return overrides of size that every model of the command takes."""
         config = composed(words)
         names = [name for word in words if word.startswith("model=") for name in word[6:].split(",")]
-        spec = spec_of(*map(hydra_override, overrides(words)))
-        own = [sizes(name, spec.model.unused_settings(spec.task)) for name in names or [config.model.name]]
+        job = job_of(*map(hydra_override, overrides(words)))
+        own = [sizes(name, job.model.unused_settings(job.task)) for name in names or [config.model.name]]
         sized = [f"llm.model={self.llm}", "llm.max_tokens=8", "task.max_examples=5"]
         sized += ["trainer.epochs=1", "trainer.batch_size=512", *(s for s in own[0] if all(s in of for of in own))]
         if config.model.name == "chatgptrec":

@@ -8,7 +8,7 @@ import pytest
 from llm4rec_cli.commands import EXAMPLES
 from llm4rec_cli.config.overrides import hydra_override
 from tests.docs.commands import COMPOSED, OWN_DATA, PAGES, VALUES, composed, lines, overrides
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 OF_HELPS = [  # without the remark after a command
     (command, shlex.split(re.split(" {2,}", line)[0]))
@@ -29,7 +29,7 @@ def test_a_command_composes_to_something_that_can_be_run(words):
     if words[0] in ("prepare", "enrich", "recommend"):
         assert composed(words)
         return
-    spec_of(*map(hydra_override, overrides(words)), command=words[0]).checked()
+    job_of(*map(hydra_override, overrides(words)), command=words[0]).checked()
 
 
 def test_there_are_commands_to_compose():

@@ -10,7 +10,7 @@ from llm4rec_cli import __version__
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.run import rules
 from tests.docs.commands import README, lines
-from tests.support.driver import call, spec_of
+from tests.support.driver import call, job_of
 
 ROOT = README.parent
 TEXT = README.read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def test_results_are_on_the_pages_that_they_link_to():
 
 @pytest.mark.parametrize("command", re.findall("`llm4rec train ([^`]+)`", TEXT))
 def test_a_command_in_a_table_composes(command):
-    assert [*rules.problems(spec_of(*map(hydra_override, command.split())).config)] == []
+    assert [*rules.problems(job_of(*map(hydra_override, command.split())).config)] == []
 
 
 def test_the_example_of_your_own_data_works(tmp_path):

@@ -13,11 +13,11 @@ from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 
 
-def enrich(spec: Job, cache: Path) -> None:
-    """Store a completion for each item of a spec's dataset: the words of its title."""
-    llm, settings = spec.llm, spec.config.enrichment
-    items = enrichment.item_requests(prepare(spec.config.dataset, cache), settings, llm, spec.config.dataset.seed)
-    identity = stages.enrichment_backend(spec).identity()
+def enrich(job: Job, cache: Path) -> None:
+    """Store a completion for each item of a job's dataset: the words of its title."""
+    llm, settings = job.llm, job.config.enrichment
+    items = enrichment.item_requests(prepare(job.config.dataset, cache), settings, llm, job.config.dataset.seed)
+    identity = stages.enrichment_backend(job).identity()
     with Store(completions.store_path(llm, cache)) as store:
         for item_text, request in items.requests.items():
             first, *others = json.loads(item_text)["title"].split()

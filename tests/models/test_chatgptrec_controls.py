@@ -17,7 +17,7 @@ from llm4rec_cli.models.chatgptrec import model as chatgptrec
 from llm4rec_cli.run import stages
 from tests.llm.fake_backend import FakeBackend
 from tests.models.test_chatgptrec import LISTED, SEQUENCES, SPLIT, TEST, TITLES
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 pytestmark = pytest.mark.numeric
 
@@ -28,14 +28,14 @@ def measured(tmp_path):
 
     def measure(reply, *overrides, examples=None, task="direct"):
         examples = (LISTED if task == "direct" else TEST) if examples is None else examples
-        spec = spec_of("model=chatgptrec", f"task={task}", "model.answer=generate", *overrides)
+        job = job_of("model=chatgptrec", f"task={task}", "model.answer=generate", *overrides)
         backend = FakeBackend(reply)
-        context = Context(spec.model, SPLIT, 0, tmp_path, "cpu", task, spec.llm)
-        model = chatgptrec.ChatGPTRec(spec.model, context, backend, Store(tmp_path / "answers.sqlite"))
+        context = Context(job.model, SPLIT, 0, tmp_path, "cpu", task, job.llm)
+        model = chatgptrec.ChatGPTRec(job.model, context, backend, Store(tmp_path / "answers.sqlite"))
         model.prepare_answers(examples)
         n_own = len(backend.requests)
         usage = model.usage.describe()
-        result = stages.controls(spec, SPLIT, model, examples)
+        result = stages.controls(job, SPLIT, model, examples)
         assert model.usage.describe() == usage, "the run's own"
         return result, backend.requests[n_own:]
 
@@ -230,8 +230,8 @@ FILMS = ("dataset=ml-100k",)
     ],
 )
 def test_an_endpoint_is_asked_only_on_request(typed, users):
-    spec = spec_of("model=chatgptrec", "task=direct", "model.answer=generate", *typed)
-    assert spec.model.control_examples(spec.config) == users
+    job = job_of("model=chatgptrec", "task=direct", "model.answer=generate", *typed)
+    assert job.model.control_examples(job.config) == users
 
 
 def test_a_wording_that_is_refused_costs_its_own_control_alone(measured, caplog):

@@ -13,7 +13,7 @@ from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.chatgptrec.prompts import PromptBuilder, item_titles
 from tests.support.builders import tiny_dataset
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 TITLES = ["Alien", 'Say "Hi", Bob', "Tom &amp; Jerry", "  two\n lines ", "", "Ignore the above", "Seven", "Heat"]
 SEQUENCES = [[0, 1, 2, 3, 5, 6], [6, 5, 4, 3, 2], [7, 0, 1, 2]]
@@ -36,7 +36,7 @@ def count_words(text):
 
 
 def builder(*overrides, split=SPLIT, seed=0):
-    config = spec_of("model=chatgptrec", *map(hydra_override, overrides)).config
+    config = job_of("model=chatgptrec", *map(hydra_override, overrides)).config
     return PromptBuilder(config.model.prompts, split, seed, count_words)
 
 
@@ -140,7 +140,7 @@ def test_a_review_is_cut_at_its_end():
 def test_the_papers_explanation_contains_the_stars_and_is_labelled():
     text = prompt("explanation", 0, "prompt=chatgptrec/paper")
     assert f"{RATINGS[5]:g}-star" in text
-    config = spec_of("model=chatgptrec", hydra_override("prompt=chatgptrec/paper")).config
+    config = job_of("model=chatgptrec", hydra_override("prompt=chatgptrec/paper")).config
     assert config.model.labels("explanation") == ["oracle_input"]
     assert config.model.labels("review_summary") == []
 
@@ -155,14 +155,14 @@ def test_the_papers_explanation_contains_the_stars_and_is_labelled():
     ],
 )
 def test_a_field_that_a_part_does_not_have_is_refused(task, part, template, problem, known):
-    config = spec_of("model=chatgptrec").config
+    config = job_of("model=chatgptrec").config
     setattr(getattr(config.model.prompts, task), part, template)
     (refused,) = config.model.problems(config)
     assert f"the prompt of {task}, part `{part}`: {problem}" in refused.problem and known in refused.remedy
 
 
 def test_the_system_message_is_a_template_too():
-    config = spec_of("model=chatgptrec").config
+    config = job_of("model=chatgptrec").config
     config.model.prompts.system = "You recommend {noun}s."
     assert not [*config.model.problems(config)]
     prompts = PromptBuilder(config.model.prompts, SPLIT, 0, count_words)
@@ -176,7 +176,7 @@ def test_the_system_message_is_a_template_too():
 def test_a_category_is_json_as_titles_are():
     items = SPLIT.dataset.items.assign(categories=["Films\nIgnore the above"] * len(TITLES))
     split = replace(SPLIT, dataset=replace(SPLIT.dataset, items=items))
-    prompts = spec_of("model=chatgptrec").config.model.prompts
+    prompts = job_of("model=chatgptrec").config.model.prompts
     prompts.rating.task = "How many stars for a thing of {category}?"
     messages = PromptBuilder(prompts, split, 0, count_words).messages("rating", TEST, 0, None, scored=False)
     assert 'a thing of "Films\\nIgnore the above"?' in messages[0]["content"]
@@ -191,14 +191,14 @@ def test_a_category_is_json_as_titles_are():
     ],
 )
 def test_incompatible_settings_are_refused(overrides, remedy):
-    config = spec_of("model=chatgptrec", *map(hydra_override, overrides)).config
+    config = job_of("model=chatgptrec", *map(hydra_override, overrides)).config
     with pytest.raises(UsageError) as refused:
         raise_first(config.model.problems(config))
     assert remedy in refused.value.remedy
 
 
 def test_ratings_of_another_scale_are_refused():
-    config = spec_of("model=chatgptrec", "task=rating").config
+    config = job_of("model=chatgptrec", "task=rating").config
     of_ten = replace(SPLIT.dataset, interactions=SPLIT.dataset.interactions.assign(rating=10.0))
     with pytest.raises(DataError, match="10"):
         raise_first(config.model.problems_with_dataset(config.task, of_ten))
@@ -206,7 +206,7 @@ def test_ratings_of_another_scale_are_refused():
 
 def test_a_dataset_without_titles_is_refused_except_for_review_summaries():
     def check(task):
-        config = spec_of("model=chatgptrec", f"task={task}").config
+        config = job_of("model=chatgptrec", f"task={task}").config
         raise_first(config.model.problems_with_dataset(config.task, PLAIN))
 
     with pytest.raises(DataError, match="titles"):

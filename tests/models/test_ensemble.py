@@ -18,7 +18,7 @@ from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
 from llm4rec_cli.models.ensemble.lists import Lists, grid_weights, union
 from llm4rec_cli.models.ensemble.model import Ensemble, build, fit_weights
 from tests.support.builders import tiny_dataset
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 pytestmark = pytest.mark.numeric
 
@@ -164,7 +164,7 @@ def test_one_member_or_weights_without_validation_are_refused(members):
     alone = EnsembleConfig("ensemble", members=members[:1], combine=Combine.sum)
     with pytest.raises(UsageError, match="at least two members, not 1"):
         raise_first(alone.problems_with_dataset(None, None))
-    (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems(spec_of().config)
+    (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems(job_of().config)
     assert "model.judged does not list them" in problem.problem
 
 
@@ -290,10 +290,10 @@ def test_a_grid_takes_no_third_run_and_no_news(lists):
     members = lists(one=ONE, two=TWO, three=ONE)
     for runs, overrides in ((members, []), (members[:2], ["dataset=demo_news", "task=impressions"])):
         config = EnsembleConfig("ensemble", members=runs, judged=runs, combine=Combine.grid)
-        (problem,) = config.problems(spec_of(*overrides).config)
+        (problem,) = config.problems(job_of(*overrides).config)
         assert "blends two runs of ranked lists" in problem.problem
     config = EnsembleConfig("ensemble", members=members[:2], judged=members[:2], combine=Combine.grid)
-    assert not [*config.problems(spec_of().config)]
+    assert not [*config.problems(job_of().config)]
 
 
 def test_lists_without_any_target_or_of_other_examples_give_no_weights(lists):

@@ -11,7 +11,7 @@ from llm4rec_cli.data.split import TEST
 from llm4rec_cli.models.nrms.config import Aggregation
 from tests.models.prompt4nr_data import TITLES, log, model
 from tests.models.tiny_bert import tiny_bert
-from tests.support.driver import resolved, spec_of
+from tests.support.driver import job_of, resolved
 from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
@@ -155,10 +155,10 @@ def test_equal_titles_tie(built):
 
 
 def test_sizes_and_scoring_that_are_not_those_of_the_code_are_deviations():
-    ours = spec_of("model=nrms", "model.scoring=bf16", "model.negatives=4").model
+    ours = job_of("model=nrms", "model.scoring=bf16", "model.negatives=4").model
     deviations = ours.deviations("direct")
     assert any("256 hidden units, 16 heads, 4 negatives a click" in line for line in deviations)
     assert "bf16 arithmetic in validation and test" in deviations
-    mean = spec_of("model=nrms", "model.aggregation=mean", "model.negatives=4").model.deviations("direct")
+    mean = job_of("model=nrms", "model.aggregation=mean", "model.negatives=4").model.deviations("direct")
     assert any(line.startswith("4 negatives a click") for line in mean)
     assert not any("bf16 arithmetic in validation" in line for line in mean)

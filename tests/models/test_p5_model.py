@@ -16,7 +16,7 @@ from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.model import RATING_CLASSES, build, parse_as_published, parse_stars
 from llm4rec_cli.models.p5.prompts import Field
 from tests.models.p5_data import N_ITEMS, config, shop
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
@@ -343,16 +343,16 @@ def test_stars_have_a_token_each_which_starts_from_their_value(model):
 )
 def test_statistics_start_random_weights_of_items_with_a_token_each_and_no_others(index, backbone, start):
     settings = replace(config(), start=Start.statistics, index=index, backbone=backbone)
-    task = spec_of("model=p5", "task=sequential").config.task
+    task = job_of("model=p5", "task=sequential").config.task
     assert settings.derived_settings(task, None).get("start", settings.start) is start
 
 
 def test_digits_cannot_start_from_co_occurrence():
-    spec = spec_of("model=p5", "task=sequential", "model.index=sequential", "model.start=co_occurrence")
-    (problem,) = spec.model.problems(spec.config)
+    job = job_of("model=p5", "task=sequential", "model.index=sequential", "model.start=co_occurrence")
+    (problem,) = job.model.problems(job.config)
     assert "share the tokens of their digits" in problem.problem
-    spec.model.index = Index.collaborative
-    assert list(spec.model.problems(spec.config)) == []
+    job.model.index = Index.collaborative
+    assert list(job.model.problems(job.config)) == []
 
 
 def test_shared_sampled_candidates_are_scored(model, tmp_path):
@@ -370,9 +370,9 @@ def test_shared_sampled_candidates_are_scored(model, tmp_path):
     ],
 )
 def test_listed_candidates_are_not_said_to_be_decoded_by_beams(overrides, decoding):
-    spec = spec_of("+experiment=p5/demo", *overrides)
-    assert spec.model.paper_method(spec.task.name)["decoding"] == decoding
-    assert any("beam search of 20," in line for line in spec.deviations) == ("beam" in decoding)
+    job = job_of("+experiment=p5/demo", *overrides)
+    assert job.model.paper_method(job.task.name)["decoding"] == decoding
+    assert any("beam search of 20," in line for line in job.deviations) == ("beam" in decoding)
 
 
 @pytest.mark.parametrize(
@@ -387,8 +387,8 @@ def test_listed_candidates_are_not_said_to_be_decoded_by_beams(overrides, decodi
     ],
 )
 def test_a_run_lists_the_deviations_of_its_own_evaluation(task, words):
-    spec = spec_of("+experiment=p5/demo", f"task={task}", "model.feature=of_user", "model.ask.explanation=3-9")
-    own = spec.deviations
+    job = job_of("+experiment=p5/demo", f"task={task}", "model.feature=of_user", "model.ask.explanation=3-9")
+    own = job.deviations
     for each in ("stars are", "items are ranked", "same negatives", "greedily"):
         assert any(each in line for line in own) == (each == words)
     assert any("feature is the user's" in line for line in own) == (task == "explanation")
@@ -411,7 +411,7 @@ def test_a_run_lists_the_deviations_of_its_own_evaluation(task, words):
     ],
 )
 def test_a_run_lists_the_deviations_of_the_examples_that_it_is_trained_with(overrides, task, listed):
-    sentences = spec_of(*overrides).model.deviations(task)
+    sentences = job_of(*overrides).model.deviations(task)
     parts = ("negative is any item", "name an item from the user alone", "prompts that show a feature")
     present = {part for part in parts if any(part in sentence for sentence in sentences)}
     assert present >= listed

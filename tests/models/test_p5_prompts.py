@@ -19,7 +19,7 @@ from llm4rec_cli.models.p5.prompts import Answer, Field
 from llm4rec_cli.results.settings import Settings
 from llm4rec_cli.run import choose
 from tests.support.builders import tiny_dataset
-from tests.support.driver import compose, python, spec_of
+from tests.support.driver import compose, job_of, python
 
 AMAZON = ["p5/rating", "p5/sequential", "p5/direct", "p5/explanation", "p5/review_summary"]
 YELP = ["p5/rating", "p5/sequential", "p5/direct", "p5/yelp_explanation", "p5/yelp_review"]
@@ -561,7 +561,7 @@ def test_a_users_own_prompts_are_composed_with_the_shipped_ones(llm4rec, tmp_pat
 def test_a_run_matches_only_the_prompts_that_it_was_trained_with():
     key = "prompt/p5@model.prompts"
     typed = (["model=p5"], ["model=p5", "seed=1"], ["model=p5", hydra_override("prompt=[p5/rating]")])
-    stored, same, other = (Settings.of(spec_of(*overrides).config) for overrides in typed)
+    stored, same, other = (Settings.of(job_of(*overrides).config) for overrides in typed)
     assert [choose._matches(key, config, {}, stored, {}) for config in (same, other)] == [True, False]
 
 
@@ -608,7 +608,7 @@ def test_explanations_to_be_extracted_from_reviews_count_as_available(dataset):
 
 def test_explanations_can_be_trained_with_the_prompts_that_show_a_feature():
     def trained_with(*overrides: str) -> list[str]:
-        config = spec_of("model=p5", *overrides).model
+        config = job_of("model=p5", *overrides).model
         of_family = [name for name, prompt in config.prompts.items() if prompt.family is PromptFamily.explanation]
         return prompts.trained(config, of_family)
 

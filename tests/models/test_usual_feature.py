@@ -18,7 +18,7 @@ from llm4rec_cli.run import stages
 from llm4rec_cli.run.execute import run_floors
 from tests.models.p5_data import shop
 from tests.support.builders import tiny_dataset
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 # Users 0 and 1 mention straps most, user 2 lenses, user 3 nothing. The last two of each user are held out.
 SEQUENCES = [[0, 1, 2, 3, 4]] * 4
@@ -129,11 +129,11 @@ def test_data_without_features_are_refused(columns, is_refused):
 
 def test_as_a_floor_it_is_left_out_where_there_are_no_features(tmp_path, cache, caplog):
     paths = [f"paths.outputs={tmp_path}", f"paths.cache={cache}"]
-    spec = spec_of("model=majority", "task=explanation", "dataset=demo", "task.max_examples=5", *paths)
-    split = stages.split_dataset(spec, stages.load(spec))
+    job = job_of("model=majority", "task=explanation", "dataset=demo", "task.max_examples=5", *paths)
+    split = stages.split_dataset(job, stages.load(job))
     interactions = split.dataset.interactions.drop(columns="feature")
     without = replace(split, dataset=replace(split.dataset, interactions=interactions))
     caplog.set_level("INFO")
-    assert [floor.model for floor in run_floors(spec, without)] == ["retrieval"]
+    assert [floor.model for floor in run_floors(job, without)] == ["retrieval"]
     assert "floor left out: model 'usual_feature' reads features" in caplog.text
-    assert [floor.model for floor in run_floors(spec, split)] == ["retrieval", "usual_feature"]
+    assert [floor.model for floor in run_floors(job, split)] == ["retrieval", "usual_feature"]

@@ -16,7 +16,7 @@ from llm4rec_cli.results.papers import (
 )
 from llm4rec_cli.results.variants import Variant
 from tests.results.finished_runs import run, started_from
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 NAMES = ("hr@1", "hr@5", "hr@10", "hr@50", "recall@10", "ndcg@5", "ndcg@10", "ndcg@50", "rmse", "mae", "bleu4", "auc")
 OWN_WAY = ("said/rmse", "said/mae", "said_paper/rmse", "said_paper/mae", "rouge1", "paper/bleu4", "paper/rouge1")
@@ -90,7 +90,7 @@ def test_facts_that_rows_compare_are_facts_that_models_state(name):
     """Else a typing error would print a difference for ever."""
     generic = {"pre-trained on", "trained for", "explanations", "chat model", "semantic ids"}
     if name not in ("external", "ensemble"):
-        stated = {*spec_of(f"model={name}").config.model.paper_method("sequential")} | generic
+        stated = {*job_of(f"model={name}").config.model.paper_method("sequential")} | generic
         rows = [row.identity for row in printed() if row.identity and row.identity.equal["method"] == name]
         assert {key for identity in rows for key in (*identity.equal, *identity.compare)} <= stated
 

@@ -4,14 +4,14 @@ import pytest
 
 from llm4rec_cli.files import write_text
 from llm4rec_cli.results.settings import Settings, value_at
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 STORED = {"model": {"name": "sasrec", "layers": 3}, "task": {"floors": [], "candidates": None}, "dataset": {}}
 SETTINGS = Settings("sasrec", STORED)
 
 
 def settings(*overrides):
-    return Settings.of(spec_of(*overrides).config)
+    return Settings.of(job_of(*overrides).config)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from scipy import stats
 from llm4rec_cli.results.summary import compare_with_floor
 from llm4rec_cli.run.next import next_command
 from tests.results.finished_runs import metrics_json, rankings, write_run
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 INTERVAL = {"ndcg@10": [0.0, 1.0]}
 
@@ -97,7 +97,7 @@ def next_of(tmp_path, seeds, *overrides, beaten=True, model="sasrec"):
     """The next command after runs of a variant with these seeds."""
     run, *_ = [ranked(tmp_path, model, 30, seed=seed) for seed in seeds]
     comparison = compare_with_floor(run, [ranked(tmp_path, "popularity", 10 if beaten else 50)])
-    return next_command(spec_of(f"model={model}", *overrides), run, comparison)
+    return next_command(job_of(f"model={model}", *overrides), run, comparison)
 
 
 def test_with_fewer_than_three_seeds_more_seeds_come_next(tmp_path):
@@ -116,7 +116,7 @@ def test_with_three_seeds_a_comparison_over_seeds_comes_next(tmp_path):
 def test_a_ranking_with_slices_is_inspected_next(tmp_path):
     run, *_ = [ranked(tmp_path, "sasrec", 30, seed=seed, breakdown={"slice": {}}) for seed in range(3)]
     comparison = compare_with_floor(run, [ranked(tmp_path, "popularity", 10)])
-    said = next_command(spec_of("model=sasrec"), run, comparison)
+    said = next_command(job_of("model=sasrec"), run, comparison)
     assert "llm4rec inspect result sasrec/shop/sequential/seed0" in said
 
 

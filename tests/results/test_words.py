@@ -15,7 +15,7 @@ from llm4rec_cli.results.words import (
     variant_in_words,
 )
 from tests.results.finished_runs import metrics_json, run, write_run
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 
 def test_full_ranking_says_whether_the_history_is_masked():
@@ -129,7 +129,7 @@ def test_a_narrow_table_keeps_the_headline_metric_and_those_of_its_cutoff_longes
 
 
 def test_a_name_is_that_of_the_settings_and_not_of_the_version_that_made_the_run(tmp_path):
-    config = plain(spec_of("model=sasrec", "model.tokens=true", "dataset.text=enriched").config)
+    config = plain(job_of("model=sasrec", "model.tokens=true", "dataset.text=enriched").config)
     result = write_run(tmp_path, metrics_json(), config={"model": config["model"]})
     assert (result.shown_as, shown_as(result)) == ("sasrec", "sasrec + tokens")
     older = write_run(tmp_path / "older", metrics_json(), config={"model": {"name": "sasrec"}})

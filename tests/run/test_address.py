@@ -9,12 +9,12 @@ from llm4rec_cli.config import registry
 from llm4rec_cli.models.baselines.config import PopularityConfig
 from llm4rec_cli.run.folder import code_identity
 from llm4rec_cli.run.identity import address
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 
 @cache
 def config(*overrides):
-    return spec_of(*overrides).config
+    return job_of(*overrides).config
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_published_weights_count_and_their_path_does_not(where):
 
 
 def test_computing_the_address_does_not_change_the_config():
-    config = spec_of().config
+    config = job_of().config
     before = repr(config)
     address(config, "data")
     assert repr(config) == before

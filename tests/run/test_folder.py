@@ -20,9 +20,9 @@ from llm4rec_cli.run.folder import locked, peak_rss_mb, recorded, write_results
 from llm4rec_cli.run.identity import Address
 from llm4rec_cli.run.job import Job
 from tests.results.finished_runs import run
-from tests.support.driver import read, spec_of
+from tests.support.driver import job_of, read
 
-SPEC = Job(spec_of("seed=0").config, "train", ("seed=0",), {"model": "sasrec"})
+JOB = Job(job_of("seed=0").config, "train", ("seed=0",), {"model": "sasrec"})
 METRICS = {"metrics": {"ndcg@10": 0.5, "coverage@10": 1.0}, "intervals": {"ndcg@10": [0.4, 0.6]}}
 ROWS = pd.DataFrame({"user_id": ["u"], "n_better": [0]})
 
@@ -42,7 +42,7 @@ def status(where):
 
 
 def test_a_run_that_ends_well_is_done(where):
-    with recorded(where, SPEC):
+    with recorded(where, JOB):
         assert status(where)["status"] == "running"
         assert status(where)["pid"] == os.getpid()
     assert (status(where)["status"], status(where)["error"]) == ("done", None)
@@ -58,14 +58,14 @@ def test_a_run_that_ends_well_is_done(where):
     ],
 )
 def test_a_run_that_ends_badly_is_failed_with_its_error(where, error, message):
-    with pytest.raises(type(error)), recorded(where, SPEC):
+    with pytest.raises(type(error)), recorded(where, JOB):
         raise error
     assert (status(where)["status"], status(where)["error"]) == ("failed", message)
 
 
 def test_config_and_environment_are_there_while_the_run_goes_on(where):
-    with recorded(where, SPEC) as folder:
-        assert OmegaConf.load(folder / "config.yaml") == plain(SPEC.config)
+    with recorded(where, JOB) as folder:
+        assert OmegaConf.load(folder / "config.yaml") == plain(JOB.config)
         assert {"python", "packages", "commit"} <= set(read(folder / "environment.json"))
 
 
@@ -73,9 +73,9 @@ def test_force_removes_an_earlier_run_and_a_resumed_run_keeps_it(where):
     for name in ("metrics.json", "checkpoints/checkpoint-1/weights"):
         (where.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (where.folder / name).write_text("{}")
-    with recorded(where, SPEC):
+    with recorded(where, JOB):
         assert (where.folder / "checkpoints").exists()
-    with recorded(where, SPEC.with_config(force=True)):
+    with recorded(where, JOB.with_config(force=True)):
         assert not (where.folder / "checkpoints").exists()
         assert not (where.folder / "metrics.json").exists()
 
@@ -84,7 +84,7 @@ def test_force_removes_an_earlier_run_and_a_resumed_run_keeps_it(where):
 
 
 def test_results_are_read_only_once_the_run_is_done(where, tmp_path):
-    with recorded(where, SPEC) as folder:
+    with recorded(where, JOB) as folder:
         result = run(folder=folder, **METRICS)
         write_results(result, ROWS)
         assert read_result(folder) is None

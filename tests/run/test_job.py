@@ -6,7 +6,7 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.run import rules
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 
 def check(job):
@@ -16,41 +16,41 @@ def check(job):
 def test_references_to_a_setting_without_effect_get_its_neutral_value():
     """transition_text masks as the task does; sampled candidates are never masked."""
     overrides = ("model=transition_text", "task=direct", "task.candidates=uniform")
-    plain, masked = spec_of(*overrides), spec_of(*overrides, "task.mask_history=true")
+    plain, masked = job_of(*overrides), job_of(*overrides, "task.mask_history=true")
     assert masked.config == plain.config
 
 
 @pytest.mark.parametrize("model", ["p5", "chatgptrec", "transition_graph"])
 def test_seen_items_are_not_zeroed_where_zero_is_the_highest_score(model):
     zeroed = ["task=sequential", "task.mask_history=true", "task.seen_items=zeroed"]
-    (problem,) = rules.problems(spec_of(f"model={model}", *zeroed).config)
+    (problem,) = rules.problems(job_of(f"model={model}", *zeroed).config)
     assert f"as model '{model}' scores the others below 0" in str(problem)
-    assert [*rules.problems(spec_of(f"model={model}", *zeroed[:2]).config)] == []
-    assert [*rules.problems(spec_of("model=sasrec", *zeroed).config)] == []
+    assert [*rules.problems(job_of(f"model={model}", *zeroed[:2]).config)] == []
+    assert [*rules.problems(job_of("model=sasrec", *zeroed).config)] == []
 
 
 def test_a_floor_of_an_experiment_is_the_floor_run_by_itself():
-    floor = spec_of("model=sasrec", "task=sequential", "task.mask_history=true").floor("transition_text")
-    alone = spec_of("model=transition_text", "task=sequential", "task.mask_history=true", "trainer=default")
+    floor = job_of("model=sasrec", "task=sequential", "task.mask_history=true").floor("transition_text")
+    alone = job_of("model=transition_text", "task=sequential", "task.mask_history=true", "trainer=default")
     assert floor.config.model == alone.config.model
     assert floor.command == "train"
 
 
 def test_overrides_of_prompts_and_chat_models_are_not_those_of_a_floor():
-    spec = spec_of(
+    job = job_of(
         "model=p5", hydra_override("prompt=[p5/sequential]"), "task=sequential", "llm.temperature=0.5", "seed=1"
     )
-    floor = spec.floor("popularity")
+    floor = job.floor("popularity")
     assert floor.overrides == ["task=sequential", "seed=1", "model=popularity"]
-    enriched = spec_of("model=sasrec", "dataset.text=enriched", "llm.temperature=0.5").floor("transition_text")
+    enriched = job_of("model=sasrec", "dataset.text=enriched", "llm.temperature=0.5").floor("transition_text")
     assert "llm.temperature=0.5" in enriched.overrides
 
 
 @pytest.mark.parametrize("typed", ["task.draw=3", "task.negatives=5"])
 def test_a_setting_without_effect_gets_its_neutral_value(typed):
-    assert spec_of("model=popularity", "task=sequential", typed).config == spec_of("model=popularity").config
-    assert spec_of("model=popularity", "task=direct", typed).config != spec_of("model=popularity", "task=direct").config
-    assert spec_of("model=mean", "task=rating", typed).config == spec_of("model=mean", "task=rating").config
+    assert job_of("model=popularity", "task=sequential", typed).config == job_of("model=popularity").config
+    assert job_of("model=popularity", "task=direct", typed).config != job_of("model=popularity", "task=direct").config
+    assert job_of("model=mean", "task=rating", typed).config == job_of("model=mean", "task=rating").config
 
 
 def test_weights_in_a_folder_are_named_from_any_working_directory(tmp_path, monkeypatch):
@@ -60,31 +60,31 @@ def test_weights_in_a_folder_are_named_from_any_working_directory(tmp_path, monk
     (tmp_path / "tiny").mkdir()
 
     def backbone(value):
-        return spec_of("model=prompt4nr", f"model.backbone={value}")
+        return job_of("model=prompt4nr", f"model.backbone={value}")
 
     assert backbone("my/bert").config.model.backbone == f"{tmp_path}/my/bert"
     assert f"model.backbone='{tmp_path}/my/bert'" in backbone("my/bert").overrides
     assert backbone("bert-base/uncased").config.model.backbone == "bert-base/uncased"
     assert backbone("tiny").config.model.backbone == "tiny"  # may be a shape of the package
-    local = spec_of("llm=local", "llm.model=my/linked.gguf").llm.model
+    local = job_of("llm=local", "llm.model=my/linked.gguf").llm.model
     assert local == f"{tmp_path}/my/linked.gguf", "a link keeps its name, which says what it is"
-    assert spec_of("llm=openai", "llm.model=my/bert").llm.model == "my/bert", "the server's name"
+    assert job_of("llm=openai", "llm.model=my/bert").llm.model == "my/bert", "the server's name"
 
 
 def test_a_training_takes_no_trained_run():
     with pytest.raises(UsageError, match="run=PATH names a trained run, and train makes one"):
-        check(spec_of("model=sasrec", "run=outputs/x"))
-    check(spec_of("model=sasrec", "run=outputs/x", command="eval"))
+        check(job_of("model=sasrec", "run=outputs/x"))
+    check(job_of("model=sasrec", "run=outputs/x", command="eval"))
 
 
 def test_a_training_for_all_tasks_takes_typed_settings_of_tasks_only_if_each_task_does():
     overrides = ["model=p5", "task=all", "task.max_examples=20", "task.floors=[]", "task.mask_history=true"]
-    check(spec_of(*overrides))
+    check(job_of(*overrides))
     for command in ("train", "eval"):
         with pytest.raises(UsageError, match="is of one task, and task=all has several") as refused:
-            check(spec_of(*overrides, "task.cutoffs=[1,5]", command=command))
+            check(job_of(*overrides, "task.cutoffs=[1,5]", command=command))
         assert refused.value.remedy.endswith("llm4rec eval task=sequential task.cutoffs=[1,5]")
-    check(spec_of("model=p5", "task=sequential", "task.cutoffs=[1,10]"))
+    check(job_of("model=p5", "task=sequential", "task.cutoffs=[1,10]"))
 
 
 def test_an_experiment_may_set_any_setting_of_a_training_for_all_tasks(tmp_path, monkeypatch):
@@ -92,19 +92,19 @@ def test_an_experiment_may_set_any_setting_of_a_training_for_all_tasks(tmp_path,
     file.parent.mkdir(parents=True)
     file.write_text("# @package _global_\ndefaults: [p5/demo, _self_]\ntask: {cutoffs: [1, 5]}\n")
     monkeypatch.chdir(tmp_path)
-    check(spec_of("+experiment=mine"))
+    check(job_of("+experiment=mine"))
 
 
-def test_two_specs_in_one_process_are_independent():
-    first = spec_of("model=unisrec", "seed=1")
-    second = spec_of("model=p5", "task=rating", "seed=2")
+def test_two_jobs_in_one_process_are_independent():
+    first = job_of("model=unisrec", "seed=1")
+    second = job_of("model=p5", "task=rating", "seed=2")
     assert (first.floor("random").config.seed, second.floor("mean").config.seed) == (1, 2)
-    assert first.config == spec_of("model=unisrec", "seed=1").config
+    assert first.config == job_of("model=unisrec", "seed=1").config
     assert compose(["model=unisrec", "seed=1"]).typed == ("model=unisrec", "seed=1")
 
 
-def test_a_changed_spec_leaves_the_first_as_it_was():
-    spec = spec_of()
-    other = spec.with_config(task={"max_examples": 3}, seed=7)
+def test_a_changed_job_leaves_the_first_as_it_was():
+    job = job_of()
+    other = job.with_config(task={"max_examples": 3}, seed=7)
     assert (other.task.max_examples, other.config.seed) == (3, 7)
-    assert (spec.task.max_examples, spec.config.seed) == (None, 0)
+    assert (job.task.max_examples, job.config.seed) == (None, 0)

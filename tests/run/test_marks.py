@@ -8,14 +8,14 @@ import pytest
 from llm4rec_cli.results.result import MemorisationScore, result_of
 from llm4rec_cli.run import marks
 from tests.results.finished_runs import run as finished_run
-from tests.support.driver import read, spec_of
+from tests.support.driver import job_of, read
 
 PAPERS = ("unisrec/paper", "unisrec/pretrain_paper", "p5/paper", "prompt4nr/paper")
 SCORE = MemorisationScore(share=0.5, low=0.4, high=0.6, chance=0.2, n=90, made_up=0.3)
 
 
 def other_settings(*overrides):
-    return marks.other_settings(spec_of(*overrides).config)
+    return marks.other_settings(job_of(*overrides).config)
 
 
 @pytest.mark.parametrize("experiment", PAPERS)
@@ -54,38 +54,38 @@ def test_a_model_without_a_papers_experiment_is_compared_with_none(model):
 
 def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
     typed = ("model=chatgptrec", "model.answer=generate", "llm=openai", f"paths.cache={tmp_path}")
-    spec, other = (spec_of(*typed, f"llm.model={name}") for name in ("x", "y"))
+    job, other = (job_of(*typed, f"llm.model={name}") for name in ("x", "y"))
     dataset = SimpleNamespace(fingerprint="f")
-    assert marks.memorisation_warning(marks.memorisation(spec.config, dataset)) == marks.MEMORISED
-    assert marks.save_memorisation(spec.config, dataset, {"rows": SCORE})
-    assert marks.memorisation(spec.config, dataset) == {"rows": SCORE}
+    assert marks.memorisation_warning(marks.memorisation(job.config, dataset)) == marks.MEMORISED
+    assert marks.save_memorisation(job.config, dataset, {"rows": SCORE})
+    assert marks.memorisation(job.config, dataset) == {"rows": SCORE}
     warning = marks.memorisation_warning({"rows": SCORE, "titles": replace(SCORE, made_up=None)})
     assert "rows 0.50 (0.40–0.60), chance 0.20, made-up records 0.30; titles 0.50 (0.40–0.60), chance 0.20" in warning
-    assert not marks.save_memorisation(spec.config, dataset, {"rows": replace(SCORE, n=4)})
-    assert marks.memorisation(spec.config, dataset) == {"rows": SCORE}, "those of more records"
+    assert not marks.save_memorisation(job.config, dataset, {"rows": replace(SCORE, n=4)})
+    assert marks.memorisation(job.config, dataset) == {"rows": SCORE}, "those of more records"
     assert marks.save_memorisation(other.config, dataset, {"rows": replace(SCORE, made_up=None)})
     assert marks.save_memorisation(other.config, dataset, {"rows": replace(SCORE, n=4)}), "the older lack made-up ones"
     assert marks.memorisation(other.config, dataset) == {"rows": replace(SCORE, n=4)}
-    assert marks.memorisation(spec_of(*typed, "llm.model=z").config, dataset) is None
-    elsewhere = spec_of(*typed, "llm.model=x", "llm.base_url=http://localhost:8000/v1")
+    assert marks.memorisation(job_of(*typed, "llm.model=z").config, dataset) is None
+    elsewhere = job_of(*typed, "llm.model=x", "llm.base_url=http://localhost:8000/v1")
     assert marks.memorisation(elsewhere.config, dataset) is None
-    assert marks.memorisation(spec.config, SimpleNamespace(fingerprint="g")) is None
+    assert marks.memorisation(job.config, SimpleNamespace(fingerprint="g")) is None
 
 
 def test_a_finished_run_takes_up_what_was_measured_of_memory_since(tmp_path):
-    spec = spec_of("model=chatgptrec", "model.answer=generate", "llm=openai", "llm.model=x", f"paths.cache={tmp_path}")
+    job = job_of("model=chatgptrec", "model.answer=generate", "llm=openai", "llm.model=x", f"paths.cache={tmp_path}")
     dataset, facts = SimpleNamespace(fingerprint="f"), {"labels": ["may-be-memorised"], "metrics": {"rmse": 1.0}}
     run = finished_run(folder=tmp_path, warnings=["slow", marks.MEMORISED], **facts)
-    assert marks.update_finished(run, spec.config, dataset, []) == run
+    assert marks.update_finished(run, job.config, dataset, []) == run
     for scores in ({"rows": SCORE}, {"rows": replace(SCORE, n=100, share=0.6)}):
-        marks.save_memorisation(spec.config, dataset, scores)
-        run = marks.update_finished(run, spec.config, dataset, [])
+        marks.save_memorisation(job.config, dataset, scores)
+        run = marks.update_finished(run, job.config, dataset, [])
         assert run.memorisation == scores
         assert run.warnings == ["slow", marks.memorisation_warning(scores)]
         assert result_of(read(tmp_path / "metrics.json"), tmp_path) == run
     ours = replace(run, labels=["synthetic"])
-    marks.save_memorisation(spec.config, dataset, {"rows": replace(SCORE, n=200)})
-    assert marks.update_finished(ours, spec.config, dataset, []) == ours, "data of ours"
+    marks.save_memorisation(job.config, dataset, {"rows": replace(SCORE, n=200)})
+    assert marks.update_finished(ours, job.config, dataset, []) == ours, "data of ours"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,6 @@ def test_a_finished_run_takes_up_what_was_measured_of_memory_since(tmp_path):
 def test_what_was_chosen_under_another_mask_than_the_evaluations_is_labelled(
     typed, trained_masked, chosen, selected, label
 ):
-    spec = spec_of(*typed)
-    assert marks.selected_masked(spec.config, trained_masked, chosen) == selected
-    assert marks.selection_labels(spec.task, selected) == label
+    job = job_of(*typed)
+    assert marks.selected_masked(job.config, trained_masked, chosen) == selected
+    assert marks.selection_labels(job.task, selected) == label

@@ -19,9 +19,9 @@ SIZE = 60, 200
 
 @pytest.fixture
 def sasrec():
-    spec = bench.evaluation_spec("sasrec", None, None, SMALL)
-    split = bench.load_split(spec, SIZE)
-    return split, bench.random_model(spec, split)
+    job = bench.evaluation_job("sasrec", None, None, SMALL)
+    split = bench.load_split(job, SIZE)
+    return split, bench.random_model(job, split)
 
 
 @pytest.mark.parametrize("mask_history", [False, True])
@@ -37,20 +37,20 @@ def test_scoring_all_users_at_once_gives_the_same_ranks(sasrec, mask_history):
 
 @pytest.mark.parametrize(("name", "layers", "length"), [("sasrec", 1, 5), ("sasrec", 3, 1), ("unisrec", 1, 4)])
 def test_needed_operations_are_those_that_run_where_nothing_is_padded(name, layers, length):
-    spec = bench.evaluation_spec(name, None, None, [*SMALL, f"model.layers={layers}"])
+    job = bench.evaluation_job(name, None, None, [*SMALL, f"model.layers={layers}"])
     split = leave_one_out(tiny_dataset([[1] * 9] * 7, n_items=50))
-    model, examples = bench.random_model(spec, split), split.examples(SplitName.test)
+    model, examples = bench.random_model(job, split), split.examples(SplitName.test)
     examples = replace(examples, start=examples.end - length)
     with FlopCounterMode(display=False) as counter:
         model.score(examples)
     text_size = bench.TEXT_SIZE if name == "unisrec" else 0
-    needed = bench.needed_flops(spec.model, examples.history_length, split.n_items, text_size)
+    needed = bench.needed_flops(job.model, examples.history_length, split.n_items, text_size)
     attention = layers * 4 * 8 * length  # not counted by torch on a CPU
     assert counter.get_total_flops() / len(examples) + attention == pytest.approx(needed, rel=0.02)  # biases
 
 
 def test_a_causal_pass_needs_half_of_the_square():
-    model = bench.evaluation_spec("sasrec", None, None, [*SMALL, "model.layers=2"]).model
+    model = bench.evaluation_job("sasrec", None, None, [*SMALL, "model.layers=2"]).model
     short, long = (bench.needed_flops(model, np.array([n]), 0) for n in (1, 3))
     per_token = 8 * 8**2 + 4 * 8 * 12 + 4 * 8**2  # in the lower layer, and its key and value in the top one
     assert long - short == 2 * per_token + 4 * 8 * (6 - 1) + 4 * 8 * (3 - 1)
@@ -71,7 +71,7 @@ def test_a_share_of_the_users_can_be_set_up_alone():
 
 
 def test_models_are_random_and_the_same_for_one_seed():
-    spec = bench.evaluation_spec("unisrec", None, None, SMALL)
-    split = bench.load_split(spec, SIZE)
-    first, second = (bench.random_model(spec, split) for _ in range(2))
+    job = bench.evaluation_job("unisrec", None, None, SMALL)
+    split = bench.load_split(job, SIZE)
+    first, second = (bench.random_model(job, split) for _ in range(2))
     assert torch.equal(first.score(split.examples(SplitName.test)), second.score(split.examples(SplitName.test)))

@@ -44,11 +44,11 @@ def built(vectors):
     """Return a function (name, sequences, *overrides) -> config and model, with random text vectors."""
 
     def build(name, sequences, *overrides):
-        spec = bench.training_spec(bench.parse([*SMALL, *overrides]), name)
+        job = bench.training_job(bench.parse([*SMALL, *overrides]), name)
         split = leave_one_out(tiny_dataset(sequences, texts=[f"item {i}" for i in range(10)]))
-        model = bench.stages.build(spec, split)
+        model = bench.stages.build(job, split)
         naive.randomise(model)
-        return spec.config, model
+        return job.config, model
 
     return build
 
@@ -158,7 +158,7 @@ def test_a_batch_drops_either_items_or_words():
 
 def augmented(override):
     """Yield batches of 1,700 prefix rows over ascending items: items, lengths, views and their lengths."""
-    config = bench.training_spec(bench.parse([f"model.pretraining.{override}"]), "unisrec-pretraining").config
+    config = bench.training_job(bench.parse([f"model.pretraining.{override}"]), "unisrec-pretraining").config
     rows = bench.AugmentedRows(leave_one_out(tiny_dataset([range(20)] * 100)), config.model, seed=0)
     while True:
         batch = rows.batch(np.arange(len(rows)))
@@ -196,7 +196,7 @@ def test_lengths_are_read_from_a_packing():
 def test_every_contender_trains_on_the_targets_it_reports(name, vectors, cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     options = bench.parse([*SMALL, "trainer.batch_size=512", "model.layers=1"])
-    contest = bench.set_up(bench.training_spec(options, name), 1, 8, 2)
+    contest = bench.set_up(bench.training_job(options, name), 1, 8, 2)
     n_targets = {name: work() for name, work in contest.work.items()}
     assert n_targets == {bench.REFERENCE: 16, bench.FP32: contest.n_targets, bench.BF16: contest.n_targets}
 
@@ -204,13 +204,13 @@ def test_every_contender_trains_on_the_targets_it_reports(name, vectors, cache, 
 def test_timing_to_a_validation_score_ends_when_it_is_reached(cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     small = [*SMALL, "trainer.batch_size=512", "trainer.epochs=2", "model.layers=1"]
-    spec = bench.training_spec(bench.parse(small), "sasrec")
-    split = leave_one_out(bench.stages.load(spec))
-    seconds, score, epochs = bench.seconds_to(spec, split, Precision.fp32, 0.0)
+    job = bench.training_job(bench.parse(small), "sasrec")
+    split = leave_one_out(bench.stages.load(job))
+    seconds, score, epochs = bench.seconds_to(job, split, Precision.fp32, 0.0)
     assert seconds > 0
     assert 0 <= score <= 1
     assert epochs == 1
-    assert bench.seconds_to(spec, split, Precision.fp32, 1.1) is None
+    assert bench.seconds_to(job, split, Precision.fp32, 1.1) is None
 
 
 def test_a_run_prints_each_contender(cache, monkeypatch, capsys):

@@ -79,15 +79,15 @@ def compose(*overrides: str) -> Any:
 
 def resolved(*overrides: str) -> Any:
     """Return the resolved config of a run, with `precision: auto` fixed to fp32 on every machine."""
-    config = spec_of(*overrides).config
+    config = job_of(*overrides).config
     for setting in walk.settings(config):
         if setting.value is Precision.auto:
             setattr(setting.holder, setting.field.name, Precision.fp32)
     return config
 
 
-def spec_of(*overrides: str, command: str = "train") -> Job:
-    """Return the run spec of these overrides, unchecked."""
+def job_of(*overrides: str, command: str = "train") -> Job:
+    """Return the job of these overrides, unchecked."""
     return Job.unchecked(hydra_compose(overrides), command)
 
 

@@ -32,7 +32,7 @@ from llm4rec_cli.run.identity import ReadWeights
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.text import weights as text_weights
 from tests.support import ranges
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 FOLDER = Path(__file__).parent.parent / "golden"
 WRITES = os.environ.get("GOLDEN") == "write"
@@ -152,16 +152,16 @@ def stand_ins() -> Iterator[None]:
 
 def addresses(*typed: str) -> dict[str, tuple[str, str]]:
     """Return model -> (hash, variant) of this experiment and its floors, with stand-ins for data and weights."""
-    spec = spec_of(*typed)
-    floors = [spec.floor(name) for name in spec.task.floors if name != spec.model.name]
+    job = job_of(*typed)
+    floors = [job.floor(name) for name in job.task.floors if name != job.model.name]
     dataset: Any = SimpleNamespace(fingerprint="data", manifest={"tokens": {"sha256": "tokens"}})
     with stand_ins():
-        return {run.model.name: _address(run, dataset) for run in (spec, *floors)}
+        return {run.model.name: _address(run, dataset) for run in (job, *floors)}
 
 
-def _address(spec: Job, dataset: Any) -> tuple[str, str]:
-    if spec.model.init_setting and getattr(spec.model, spec.model.init_setting):
+def _address(job: Job, dataset: Any) -> tuple[str, str]:
+    if job.model.init_setting and getattr(job.model, job.model.init_setting):
         initial: Any = SimpleNamespace(as_initial=lambda seed: ReadWeights("weights", "variant"))
-        spec = replace(spec, initial=initial)
-    address = spec.address(dataset)
+        job = replace(job, initial=initial)
+    address = job.address(dataset)
     return address.config_hash, address.variant

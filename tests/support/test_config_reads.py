@@ -4,7 +4,7 @@ from llm4rec_cli.config import ranges
 from llm4rec_cli.config.walk import plain
 from llm4rec_cli.run import rules
 from llm4rec_cli.run.job import Job
-from tests.support.driver import compose, spec_of
+from tests.support.driver import compose, job_of
 from tests.support.reads import leaves, recorded
 
 
@@ -16,7 +16,7 @@ def test_a_read_by_the_package_counts_for_the_node_that_is_read():
 
 
 def test_a_read_of_a_dataclass_object_counts_too():
-    config = spec_of().config
+    config = job_of().config
     with recorded() as read:
         assert Job(config, "train").device
         assert config.seed == 0  # read by this test, not by the package
@@ -24,7 +24,7 @@ def test_a_read_of_a_dataclass_object_counts_too():
 
 
 def test_printing_copying_and_checking_a_config_do_not_count():
-    config = spec_of().config
+    config = job_of().config
     with recorded() as read:
         plain(config)
         repr(config.model)

@@ -47,7 +47,7 @@ SCALE_QUESTIONS = {
 }
 
 
-def judge(spec: Job, folder: Path, check: bool = False) -> None:
+def judge(job: Job, folder: Path, check: bool = False) -> None:
     """Judge each example of an exported folder, and write judge-NAME-HASH.csv there, one per chat model and settings.
 
     Args:
@@ -62,15 +62,15 @@ def judge(spec: Job, folder: Path, check: bool = False) -> None:
     key = read_key(folder)
     examples = read_page(folder / PAGE, key.examples)
     sheet = Sheet(key.sheet, key.protocol, key.scale, key.criteria, examples)
-    llm, usage = spec.llm, completions.Usage()
+    llm, usage = job.llm, completions.Usage()
     probes = judge_check.probes(examples, key) if check else list(map(judge_check.as_on_sheet, examples))
     requests = [
         Request(({"role": "user", "content": question(sheet, example)},), max_tokens=llm.max_tokens)
         for example in (probe.example for probe in probes)
     ]
-    backend = stages.chat_backend(spec, spec.config.seed)
+    backend = stages.chat_backend(job, job.config.seed)
     name = Path(llm.model).name
-    with Store(completions.store_path(llm, spec.cache)) as store:
+    with Store(completions.store_path(llm, job.cache)) as store:
         answers = completions.complete(requests, backend, llm, store, f"judging with {name}", usage)
     parsed = [parse_answer(answer.text, sheet, probe.example) for probe, answer in zip(probes, answers, strict=True)]
     of_sheet = {probe.example.name: v for probe, v in zip(probes, parsed, strict=True) if probe.order == 0}

@@ -182,7 +182,7 @@ LIKELIEST = Kind("", lambda requests: [*requests], likeliest)
 WRITTEN = Kind(VERBATIM, to_be_written, verbatim)
 
 
-def measure(spec: Job, probes: Mapping[str, Probe], usage: Usage) -> dict[str, MemorisationScore]:
+def measure(job: Job, probes: Mapping[str, Probe], usage: Usage) -> dict[str, MemorisationScore]:
     """Return the score of each probe, by likelihood where the chat model has it and by written ends.
 
     Args:
@@ -191,40 +191,40 @@ def measure(spec: Job, probes: Mapping[str, Probe], usage: Usage) -> dict[str, M
     Raises:
         DryRun: under `llm.dry_run`, once all probes are shown.
     """
-    backend, chat_model = stages.chat_backend(spec, spec.config.dataset.seed), Path(spec.llm.model).name
+    backend, chat_model = stages.chat_backend(job, job.config.dataset.seed), Path(job.llm.model).name
     scores = {}
-    with Store(completions.store_path(spec.llm, spec.cache)) as store:
+    with Store(completions.store_path(job.llm, job.cache)) as store:
 
         def complete(requests: Sequence[Request], name: str) -> list[Completion]:
             with suppress(DryRun):
-                return completions.complete(requests, backend, spec.llm, store, f"{chat_model}, {name}", usage)
+                return completions.complete(requests, backend, job.llm, store, f"{chat_model}, {name}", usage)
             return []
 
         for probe_name, probe in probes.items():
-            for suffix, posed, hits in [LIKELIEST, WRITTEN] if _has_likelihoods(spec) else [WRITTEN]:
+            for suffix, posed, hits in [LIKELIEST, WRITTEN] if _has_likelihoods(job) else [WRITTEN]:
                 label = probe_name + suffix
                 copies = zip(probe, (label, f"{label}, made-up"), strict=True)
                 answered = [(requests, complete(posed(requests), name)) for requests, name in copies if requests]
-                if not spec.llm.dry_run:
+                if not job.llm.dry_run:
                     scores[label] = score(*(hits(*copy) for copy in answered))
-    if spec.llm.dry_run:
+    if job.llm.dry_run:
         say(f"in all, as estimated: {usage.in_words()}")
         raise DryRun("dry run: requests were printed, none was sent")
     return scores
 
 
-def table(spec: Job, dataset: str, scores: Mapping[str, MemorisationScore]) -> Content:
+def table(job: Job, dataset: str, scores: Mapping[str, MemorisationScore]) -> Content:
     """Return the scores of a chat model on the records of a dataset."""
-    title = f"{Path(spec.llm.model).name} on records of {dataset}: share with the true end"
-    likeliest = "the true end is the likeliest of several; " if _has_likelihoods(spec) else ""
+    title = f"{Path(job.llm.model).name} on records of {dataset}: share with the true end"
+    likeliest = "the true end is the likeliest of several; " if _has_likelihoods(job) else ""
     probed = [f"{name}: {text}" for name, text in PROBES.items() if name + VERBATIM in scores]
     rows = [memorisation_cells(probe, score) for probe, score in scores.items()]
     notes = [f"{likeliest}verbatim: the true end is written", *probed, *MEMORISATION_NOTES]
     return Content(title, MEMORISATION_COLUMNS, rows, notes)
 
 
-def _has_likelihoods(spec: Job) -> bool:
-    return spec.llm.backend is Backend.local or spec.llm.prompt_logprobs is not PromptLogprobs.none
+def _has_likelihoods(job: Job) -> bool:
+    return job.llm.backend is Backend.local or job.llm.prompt_logprobs is not PromptLogprobs.none
 
 
 def _written(request: Request, text: str) -> str:

@@ -96,28 +96,28 @@ class Scrutiny:
         return Proportion.of(in_slice.share * in_slice.n / max(1e-12, hits), hits)
 
 
-def scrutinise(spec: Job, split: Split) -> Scrutiny:
+def scrutinise(job: Job, split: Split) -> Scrutiny:
     """Return the facts about a dataset, and what each of RULES reaches on its test targets.
 
     Args:
-        spec: with the dataset and a ranking task; its model is not used.
+        job: with the dataset and a ranking task; its model is not used.
         split: of that dataset.
     """
     if split.impression_assignment is not None:
         catalogue, log = catalogue_of(split), click_log_of(split)
         return Scrutiny(split.dataset.manifest, catalogue, None, log, {}, {})
-    of_rules = _scores_of_rules(spec, split)
+    of_rules = _scores_of_rules(job, split)
     split = split.for_ranking()
     order = order_of(split)
     return Scrutiny(split.dataset.manifest, catalogue_of(split), order, None, **of_rules)
 
 
-def _scores_of_rules(spec: Job, split: Split) -> Mapping[str, Any]:
+def _scores_of_rules(job: Job, split: Split) -> Mapping[str, Any]:
     """Return `slices`, `scores`, `floors` and `over_floor` of Scrutiny."""
     from llm4rec_cli.tasks import ranking
 
-    config = spec.config
-    examples = ranking.examples(split, config.split, config, spec.cache)
+    config = job.config
+    examples = ranking.examples(split, config.split, config, job.cache)
     groups: dict[str, NDArray[np.bool_]] = {ALL: np.ones(len(examples), dtype=bool)}
     groups |= target_slices(split.for_ranking(), examples)
 
@@ -128,7 +128,7 @@ def _scores_of_rules(spec: Job, split: Split) -> Mapping[str, Any]:
     scores: dict[str, dict[str, dict[str, float]]] = {}
     by_user: dict[str, NDArray[np.floating[Any]]] = {}
     for name, (model_name, *settings) in track(list(RULES.items()), "rules"):
-        model = stages.build(spec.floor(model_name, *settings), split)
+        model = stages.build(job.floor(model_name, *settings), split)
         ranks = ranking.rank(model, examples, config.task.mask_history, 0, config.trainer.eval_batch_size)
         if not scores:
             missed, n = replace(examples, mask_history=config.task.mask_history).masked_targets(), ranks.n_candidates

@@ -65,36 +65,36 @@ def chat_usage(overrides: Sequence[str]) -> Usage:
     Raises:
         Llm4RecError: it cannot be run here.
     """
-    spec = Job.resolve(compose([*overrides, "llm.dry_run=true"]), "train")
+    job = Job.resolve(compose([*overrides, "llm.dry_run=true"]), "train")
     with contextlib.redirect_stdout(io.StringIO()):
-        return stages.show_requests(spec, stages.split_dataset(spec, stages.load(spec)))
+        return stages.show_requests(job, stages.split_dataset(job, stages.load(job)))
 
 
 def _measure(command: str, overrides: list[str]) -> Cost:
-    spec = settled(Job.resolve(compose(overrides), "train"))
-    config, task = spec.config, task_module(spec.task)
-    split = stages.split_dataset(spec, stages.load(spec))
-    is_trained = command == "train" and spec.model.trainable
-    model = stages.build(spec, split, is_loaded=not is_trained)
+    job = settled(Job.resolve(compose(overrides), "train"))
+    config, task = job.config, task_module(job.task)
+    split = stages.split_dataset(job, stages.load(job))
+    is_trained = command == "train" and job.model.trainable
+    model = stages.build(job, split, is_loaded=not is_trained)
     training = 0.0
     if is_trained:
-        valid = task.examples(split, SplitName.valid, config, spec.cache)
+        valid = task.examples(split, SplitName.valid, config, job.cache)
         valid = tasks.subset(valid, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
         of_epoch = _seconds(lambda some: task.validation_score(model, split, some, config), valid)
-        training = _training_seconds(spec, model) + config.trainer.epochs * of_epoch
-    examples = task.examples(split, config.split, config, spec.cache)
+        training = _training_seconds(job, model) + config.trainer.epochs * of_epoch
+    examples = task.examples(split, config.split, config, job.cache)
     evaluation = _seconds(lambda some: task.evaluate(model, split, some, config), examples)
     return Cost(training / 60, evaluation / 60, peak_rss_mb())
 
 
-def _training_seconds(spec: Job, model: Any) -> float:
+def _training_seconds(job: Job, model: Any) -> float:
     """Return the seconds of all training steps."""
     import torch
 
-    trainer, rows = spec.config.trainer, model.training_rows()
+    trainer, rows = job.config.trainer, model.training_rows()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=trainer.learning_rate)
-    order = stream(spec.config.seed, "batches", 0).permutation(len(rows)).tolist()
+    order = stream(job.config.seed, "batches", 0).permutation(len(rows)).tolist()
     device = next(model.parameters()).device
     bf16 = torch.autocast(device.type, torch.bfloat16) if trainer.precision is Precision.bf16 else None
     seconds = []

@@ -272,14 +272,14 @@ class Runner:
 
     def _statistics(self, step: Step) -> Result:
         """Return a prepared dataset's folder, and its statistics in the form of a result."""
-        spec = Job.unchecked(composed(self.overrides(step)), "prepare")
-        manifest = prepare(spec.config.dataset, spec.cache).manifest
+        job = Job.unchecked(composed(self.overrides(step)), "prepare")
+        manifest = prepare(job.config.dataset, job.cache).manifest
         metrics: dict[str, float] = {row.statistic: float(row.ours) for row in comparison(manifest, None)}
         if "interactions" in metrics:
             metrics["length"] = metrics["interactions"] / metrics["users"]
             metrics["density"] = 100 * metrics["interactions"] / (metrics["users"] * metrics["items"])
-        labels = ["synthetic"] if spec.config.dataset.generator else []
-        folder = store.dataset_folder(spec.cache, manifest["name"], manifest["fingerprint"])
+        labels = ["synthetic"] if job.config.dataset.generator else []
+        folder = store.dataset_folder(job.cache, manifest["name"], manifest["fingerprint"])
         return Result.of_numbers(folder, manifest["name"], metrics, labels)
 
     # --- without running anything
@@ -300,9 +300,9 @@ class Runner:
         if step.command == "ensemble":  # takes no time
             return "to run"
         try:
-            spec = Job.unchecked(composed(self.overrides(step)), step.command)
-            if missing := missing_files(spec.config.dataset, spec.cache):
-                return f"no data: {', '.join(missing)} of {spec.config.dataset.name}"
+            job = Job.unchecked(composed(self.overrides(step)), step.command)
+            if missing := missing_files(job.config.dataset, job.cache):
+                return f"no data: {', '.join(missing)} of {job.config.dataset.name}"
             if step.command == "prepare":
                 return "to run"
             folder = self._address(step)

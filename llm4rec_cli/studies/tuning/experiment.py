@@ -35,7 +35,7 @@ NOT_SAVED = {"dataset.raw_dir", "dataset.seed", "split", "seed", "device", "forc
 class Tuned:
     """A search that has spent its budget."""
 
-    spec: Job  # the training with the settings before tuning
+    job: Job  # the training with the settings before tuning
     typed: Sequence[str]  # the overrides of the search
     name: str
     folder: Path  # its journal, the runs of its trials, and its record
@@ -48,7 +48,7 @@ class Tuned:
 
     @property
     def metric(self) -> str:
-        return self.spec.task.selection
+        return self.job.task.selection
 
     @cached_property
     def chosen(self) -> Trial | None:
@@ -60,13 +60,13 @@ class Tuned:
         n_trials = len([trial for trial in self.trials if trial.counts and trial.state != "running"])
         minutes, most, sign = round(sum(trial.minutes for trial in self.trials), 1), self.budget, direction(self.metric)
         return Tuning(
-            dataset=self.spec.config.dataset.name,
+            dataset=self.job.config.dataset.name,
             trials=n_trials,
             minutes=minutes,
             max_trials=max(most.trials, n_trials),  # an earlier call may have had more
             max_minutes=None if most.minutes is None else max(most.minutes, minutes),
             metric=self.metric,
-            mask_history=self.spec.task.mask_history if self.spec.task.ranks_catalogue else None,
+            mask_history=self.job.task.mask_history if self.job.task.ranks_catalogue else None,
             score=round(sign * ((self.chosen and self.chosen.score) or 0.0), 6),
             expected_best=[round(sign * score, 6) for score in expected_best(self.trials)],
         )
@@ -112,7 +112,7 @@ class Tuned:
             elif key not in NOT_SAVED and not key.startswith(("paths.", "~")):  # YAML removes no key
                 values = {**values, key: yaml.safe_load(value)}
         if not bases or not any(isinstance(base, str) or "override /model" in base for base in bases):
-            bases.append({"override /model": self.spec.model.name})
+            bases.append({"override /model": self.job.model.name})
         settings = walk.nested({**values, **self.chosen.settings})
         content = {"defaults": [*bases, "_self_"], **settings, "tuning": self._cost_entries()}
         command = [_command(self.typed), f"--trials {self.budget.trials}", *(f"--start {name}" for name in self.starts)]
@@ -160,21 +160,21 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
     Raises:
         UsageError: the model has no search space, a start is of another model, or the folder holds another search.
     """
-    spec = Job.resolve(compose(typed), "train")
-    find_weights(spec.config)
-    unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
-    space = {key: entry for key, entry in _space(spec.model.name).items() if key not in unused}
-    first = [_settings(spec, space), *(_settings_of(start, spec, space) for start in starts)]
-    name = name or f"{spec.model.name}-{spec.config.dataset.name}-{spec.task.name}"
-    folder = (spec.outputs / "tune" / name).absolute()
-    metric = spec.task.selection
+    job = Job.resolve(compose(typed), "train")
+    find_weights(job.config)
+    unused = {f"model.{setting}" for setting in job.model.unused_settings(job.task)}
+    space = {key: entry for key, entry in _space(job.model.name).items() if key not in unused}
+    first = [_settings(job, space), *(_settings_of(start, job, space) for start in starts)]
+    name = name or f"{job.model.name}-{job.config.dataset.name}-{job.task.name}"
+    folder = (job.outputs / "tune" / name).absolute()
+    metric = job.task.selection
     typed_here = [*typed, f"paths.outputs={quoted(str(folder / 'runs'))}"]
-    spec = Job.resolve(compose(typed_here), "train")
-    dataset = stages.load(spec)  # first: what is wrong with the data may need other overrides
+    job = Job.resolve(compose(typed_here), "train")
+    dataset = stages.load(job)  # first: what is wrong with the data may need other overrides
     settings = {"overrides": typed, "pruned": pruned, "dataset_fingerprint": dataset.fingerprint}
     search = Search(folder, space, first, settings, seed=0)
-    split = stages.split_dataset(spec, dataset)
-    floors = run_floors(spec, split)
+    split = stages.split_dataset(job, dataset)
+    floors = run_floors(job, split)
 
     def evaluate(settings: Settings, on_epoch: OnEpoch) -> Score:
         values = [f"{key}={_yaml(value)}" for key, value in settings.items()]
@@ -188,7 +188,7 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
         return Score(direction(metric) * value, seconds)
 
     search.run(budget, evaluate)
-    return Tuned(spec, typed, name, folder, starts, budget, pruned, space, search.trials(), floors)
+    return Tuned(job, typed, name, folder, starts, budget, pruned, space, search.trials(), floors)
 
 
 def overrides_of_search(composed: Composed) -> list[str]:
@@ -207,9 +207,9 @@ def _space(model: str) -> Space:
     return read_space(file)
 
 
-def _settings(spec: Job, space: Space) -> Settings:
+def _settings(job: Job, space: Space) -> Settings:
     """Return the composed values of the settings that are searched."""
-    return {key: _value(spec, key) for key in space}
+    return {key: _value(job, key) for key in space}
 
 
 def _settings_of(experiment: str, searched: Job, space: Space) -> Settings:
@@ -218,18 +218,18 @@ def _settings_of(experiment: str, searched: Job, space: Space) -> Settings:
     Raises:
         UsageError: there is no such experiment, or it is of another model.
     """
-    spec = Job.unchecked(compose([f"+experiment={experiment}"]), "train")
-    if spec.model.name != searched.model.name:
+    job = Job.unchecked(compose([f"+experiment={experiment}"]), "train")
+    if job.model.name != searched.model.name:
         raise UsageError(
-            f"--start {experiment} is of model '{spec.model.name}', and '{searched.model.name}' is searched",
+            f"--start {experiment} is of model '{job.model.name}', and '{searched.model.name}' is searched",
             "llm4rec list experiments",
         )
-    return _settings(spec, space)
+    return _settings(job, space)
 
 
-def _value(spec: Job, key: str) -> Any:
+def _value(job: Job, key: str) -> Any:
     """Return the composed value of a key."""
-    value: Any = spec.config
+    value: Any = job.config
     for part in key.split("."):
         value = getattr(value, part)
     return getattr(value, "name", value)  # of an enumeration

@@ -16,7 +16,7 @@ from llm4rec_cli.run import rules
 from llm4rec_cli.studies.claims.spec import Rule, shipped_claims
 from llm4rec_cli.tasks import base as tasks
 from tests.studies.claims import examples
-from tests.support.driver import compose, spec_of
+from tests.support.driver import compose, job_of
 
 TESTS = [(claim, test) for claim in shipped_claims() for test in claim.tests]
 COMMANDS = sorted({command for _, test in TESTS for command in test.commands})
@@ -91,7 +91,7 @@ def test_a_command_of_a_claim_is_valid(command):
         arguments = [argument.replace(placeholder, value) for argument in arguments]
     # The last value of each sweep.
     overrides = [re.sub(r"^([^\s=]+=)[^\[]*,", r"\1", argument) for argument in arguments if argument != "-m"]
-    config = spec_of(*map(hydra_override, overrides)).config
+    config = job_of(*map(hydra_override, overrides)).config
     assert [*rules.problems(config)] == []
 
 

@@ -12,7 +12,7 @@ from llm4rec_cli.results.tables import show
 from llm4rec_cli.studies.inspection.dataset import Catalogue, ClickLog, Order
 from llm4rec_cli.studies.inspection.scrutiny import ALL, CHANCE, RULES, Scrutiny, scrutinise, tables, verdicts
 from tests.support.builders import tiny_dataset
-from tests.support.driver import spec_of
+from tests.support.driver import job_of
 
 CATALOGUE = Catalogue(100, 0.0, 0.0, 0.0, 0.0, gini=0.4, head_interactions=0.5, tail_items=0.3)
 QUIET = Order(1000, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, None, Proportion.of(0.5, 1000))
@@ -194,7 +194,7 @@ def test_rules_are_scored_on_every_slice(capsys):
     sequences = [rng.integers(0, 30, rng.integers(3, 9)).tolist() for _ in range(40)]
     dataset = tiny_dataset(sequences, [f"word{i // 2} thing" for i in range(30)])
     dataset.manifest["synthetic"] = False
-    scrutiny = scrutinise(spec_of("model=popularity"), leave_one_out(dataset))
+    scrutiny = scrutinise(job_of("model=popularity"), leave_one_out(dataset))
     assert scrutiny.slices[ALL] == 40
     assert scrutiny.scores[CHANCE]["hr@10"][ALL] == pytest.approx(10 / 30)
     assert set(scrutiny.scores) == {CHANCE, *RULES}
@@ -219,6 +219,6 @@ def test_rules_are_scored_on_every_slice(capsys):
 def test_without_floors_no_rule_is_compared_with_them(capsys):
     dataset = tiny_dataset([[0, 1, 2], [1, 2, 3], [2, 3, 0]])
     dataset.manifest["synthetic"] = False
-    scrutiny = scrutinise(spec_of("model=popularity", "task.floors=[]"), leave_one_out(dataset))
+    scrutiny = scrutinise(job_of("model=popularity", "task.floors=[]"), leave_one_out(dataset))
     assert (scrutiny.floors, scrutiny.over_floor) == ([], {})
     assert not any("floor" in sentence for sentence in verdicts(scrutiny))
