@@ -146,12 +146,12 @@ def _warn_of_refused_jobs(command: str, typed: list[str]) -> None:
     """
     from llm4rec_cli.run.job import Job
 
-    check = Job.resolve if command == "train" else Job.unchecked
     jobs = [compose(overrides) for overrides in sweep_jobs(typed)]
     refused = defaultdict[str, list[str]](list)
     for job in jobs:
         try:
-            check(job, command)
+            resolved = Job.unchecked(job, command)
+            raise_first(resolved.problems() if command == "train" else ())
         except Llm4RecError as error:
             refused[f"{error.problem} ({error.remedy})"].append(" ".join(job.typed))
         except Exception:

@@ -141,15 +141,15 @@ def compose_prompt(model: str, name: str) -> Any:
         return hydra.compose(overrides=[*searchpath(), f"+prompt/{model}@prompt={name}"]).prompt
 
 
-def model_node(name: str, settings: Sequence[str], of_run: Mapping[str, Any]) -> Any:
+def model_node(name: str, settings: Sequence[str], root: DictConfig) -> Any:
     """Return the node of a model, as `compose` would with `model=NAME` and these overrides, without Hydra's tenth of a
     second: of a floor, whose file chooses no option that its settings depend on.
 
     Args:
-        of_run: the nodes that its settings may refer to.
+        root: the nodes that its settings may refer to; the model is added to it, in place of an earlier one.
     """
     register_types()
-    root = OmegaConf.create({"model": _read_model(name), **of_run}, flags={"allow_objects": True})
+    root.model = _read_model(name)
     for override in OverridesParser.create().parse_overrides(list(settings)):
         OmegaConf.update(root, override.key_or_group, override.value(), merge=True)
     return root.model

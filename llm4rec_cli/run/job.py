@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from llm4rec_cli.arithmetic import resolve_device
 from llm4rec_cli.config import walk
@@ -17,7 +17,7 @@ from llm4rec_cli.config.compose import Composed, model_node, options, problems_o
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.schema import Config, LLMConfig, ModelConfig, TaskConfig, TextRecipe, Weights
-from llm4rec_cli.errors import UsageError, raise_first
+from llm4rec_cli.errors import Llm4RecError, UsageError, raise_first
 from llm4rec_cli.results.result import InitFrom
 from llm4rec_cli.run import identity, marks, rules
 from llm4rec_cli.run.catalog import cache_folder
@@ -77,9 +77,13 @@ class Job:
             config = resolved_config(composed)
         return cls(config, command, composed.typed, composed.choices)
 
+    def problems(self) -> Iterator[Llm4RecError]:
+        """Yield what the rules have against the run."""
+        yield from rules.problems_of_job(self.config, self.typed, self.command)
+
     def checked(self) -> Job:
         """Return the job with its floors and the run that it starts from, if no rule refuses it."""
-        raise_first(rules.problems_of_job(self.config, self.typed, self.command))
+        raise_first(self.problems())
         floors = tuple(self.floor(name) for name in self.task.floors if name != self.model.name)
         return replace(self, floors=floors, initial=None if self.evaluated else initial_source(self.config))
 
@@ -91,9 +95,8 @@ class Job:
         Args:
             settings: overrides of the floor's own settings, such as `model.recent=1`.
         """
-        of_run = {key: getattr(self.config, key) for key in ("dataset", "task", "trainer", "seed")}
-        with usage_errors():  # a floor's settings may refer to those of the run
-            model = cast(ModelConfig, OmegaConf.to_object(model_node(name, settings, of_run)))
+        with usage_errors():
+            model = cast(ModelConfig, OmegaConf.to_object(model_node(name, settings, self._nodes)))
         model = replace(model, **model.copied_settings(self.model))
         of_model = ["model", "prompt", "trainer", "experiment"]
         if self.config.dataset.text is not TextRecipe.enriched:
@@ -115,6 +118,12 @@ class Job:
             for name, value in nodes.items()
         }
         return replace(self, config=replace(self.config, **changed))
+
+    @cached_property
+    def _nodes(self) -> DictConfig:
+        """Return the nodes that the settings of a floor may refer to."""
+        nodes = {key: getattr(self.config, key) for key in ("dataset", "task", "trainer", "seed")}
+        return OmegaConf.create(nodes, flags={"allow_objects": True})
 
     @property
     def model(self) -> ModelConfig:

@@ -136,7 +136,7 @@ def kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 
 def compare_protocols(sweep: Sequence[Sequence[str]], names: Sequence[str], draws: int) -> ProtocolComparison:
-    """Train and evaluate each run of a sweep, and its floors, under every protocol that the data allow, unless finished.
+    """Train and evaluate each run of a sweep, and its floors, under every protocol that the data allow.
 
     Args:
         sweep: overrides of each run, in Hydra's grammar, which differ in settings of model, training or seed.
@@ -214,8 +214,8 @@ def _refusal(job: Job) -> DataError | None:
 
 
 def _distinct(overrides: Sequence[str], sweep: Sequence[Sequence[str]], named: Sequence[str]) -> list[str]:
-    """Return the overrides that not all of a sweep have, except the seed and what the model's name says; of an experiment,
-    its name.
+    """Return the overrides of a run that not all of a sweep have, except the seed and what the model's name says; of an
+    experiment its name.
 
     Args:
         named: settings of the model that its name says.

@@ -116,20 +116,19 @@ def test_an_experiment_without_its_first_line_is_named_with_that_line(tmp_path, 
 @pytest.mark.parametrize("name", [name for name in model_names() if config_class(name).floor])
 def test_a_floor_that_is_read_without_hydra_is_what_hydra_composes(name):
     composed = compose([f"model={name}"]).config
-    of_run = {key: composed[key] for key in ("dataset", "task", "trainer")}
-    assert OmegaConf.to_object(model_node(name, [], of_run)) == OmegaConf.to_object(composed.model)
+    root = OmegaConf.create({key: composed[key] for key in ("dataset", "task", "trainer")})
+    assert OmegaConf.to_object(model_node(name, [], root)) == OmegaConf.to_object(composed.model)
 
 
 def test_a_users_floor_may_extend_another_and_typed_settings_replace_those_of_its_file(tmp_path):
     file = tmp_path / "conf/model/mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text("defaults: [transition_text, _self_]\nname: transition_text\nrecent: 9\nsteps: 8\n")
-    of_run = {"task": {"mask_history": True}}
+    root = OmegaConf.create({"task": {"mask_history": True}})
     with contextlib.chdir(tmp_path):
-        node = model_node("mine", ["model.steps=2"], of_run)
+        node = model_node("mine", ["model.steps=2"], root)
         assert (node.recent, node.steps, node.mask_history) == (9, 2, True)
         composed = compose(["model=mine", "model.steps=2", "task.mask_history=true"]).config.model
-        of_run["dataset"] = {}
         assert OmegaConf.to_object(node) == OmegaConf.to_object(composed)
     with pytest.raises(UsageError, match="unknown model 'popularty'"):
-        model_node("popularty", [], {})
+        model_node("popularty", [], root)
