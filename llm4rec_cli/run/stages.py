@@ -27,7 +27,7 @@ from llm4rec_cli.labels import IMPORTED, MAY_BE_MEMORISED
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models import base as models
-from llm4rec_cli.results.result import AnswerCosts, Controls, Imported, Result, Tuning
+from llm4rec_cli.results.result import AnswerCosts, Controls, Imported, Result
 from llm4rec_cli.run import checkpoints, marks, rules
 from llm4rec_cli.run.folder import peak_rss_mb, write_results
 from llm4rec_cli.run.identity import RESULTS_VERSION, Address
@@ -272,7 +272,7 @@ def description(job: Job, address: Address, dataset: RecDataset | None, imported
         text_encoder=job.text_encoder,
         tokens=dataset.manifest.get("tokens") if dataset else None,
         enrichment=AnswerCosts(**enrichment) if enrichment else None,
-        tuning=Tuning(**vars(config.tuning)) if config.tuning else None,
+        tuning=marks.tuning_of(config.tuning),
         arithmetic=job.arithmetic,
         overrides=evaluated.overrides if evaluated else job.overrides,
         dataset_fingerprint=dataset.fingerprint if dataset else "",

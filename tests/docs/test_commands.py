@@ -7,6 +7,7 @@ import pytest
 
 from llm4rec_cli.commands import EXAMPLES
 from llm4rec_cli.config.overrides import hydra_override
+from llm4rec_cli.errors import raise_first
 from tests.docs.commands import COMPOSED, OWN_DATA, PAGES, VALUES, composed, lines, overrides
 from tests.support.driver import job_of
 
@@ -29,7 +30,7 @@ def test_a_command_composes_to_something_that_can_be_run(words):
     if words[0] in ("prepare", "enrich", "recommend"):
         assert composed(words)
         return
-    job_of(*map(hydra_override, overrides(words)), command=words[0]).checked()
+    raise_first(job_of(*map(hydra_override, overrides(words)), command=words[0]).problems())
 
 
 def test_there_are_commands_to_compose():

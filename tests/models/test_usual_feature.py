@@ -129,7 +129,7 @@ def test_data_without_features_are_refused(columns, is_refused):
 
 def test_as_a_floor_it_is_left_out_where_there_are_no_features(tmp_path, cache, caplog):
     paths = [f"paths.outputs={tmp_path}", f"paths.cache={cache}"]
-    job = job_of("model=majority", "task=explanation", "dataset=demo", "task.max_examples=5", *paths)
+    job = job_of("model=majority", "task=explanation", "dataset=demo", "task.max_examples=5", *paths).checked()
     split = stages.split_dataset(job, stages.load(job))
     interactions = split.dataset.interactions.drop(columns="feature")
     without = replace(split, dataset=replace(split.dataset, interactions=interactions))
