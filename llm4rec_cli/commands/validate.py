@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from llm4rec_cli.commands import command_parser
-from llm4rec_cli.config import paper, ranges, search
+from llm4rec_cli.config import deviations, paper, ranges, search
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
@@ -50,9 +50,10 @@ from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.spec import resolved_config
 from llm4rec_cli.tasks.base import ranks_impressions
 
-READ = (*FOLDERS, search.GROUP, paper.GROUP)  # the folders of conf/ that are read
-DATA = (search.GROUP, paper.GROUP)  # of which a user's file comes before a shipped one
-NOUNS = {search.GROUP: "search space", paper.GROUP: "paper table"}  # of a config, where its folder's name is none
+DATA = (search.GROUP, paper.GROUP, deviations.GROUP)  # folders of which a user's file comes before a shipped one
+READ = (*FOLDERS, *DATA)  # all folders of conf/ that are read
+# Of a config, where its folder's name is none.
+NOUNS = {search.GROUP: "search space", paper.GROUP: "paper table", deviations.GROUP: "deviation list"}
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 
@@ -137,6 +138,8 @@ def problems_in(name: str) -> list[ConfigProblem]:
         return [locate(problem) for problem in _problems_of_space(_file(name), option)]
     if group == paper.GROUP:
         return [locate(problem) for problem in _problems_of_table(_file(name), option)]
+    if group == deviations.GROUP:
+        return [locate(problem) for problem in _problems_of_deviations(_file(name), option)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
     overrides = [f"model={option.partition('/')[0]}"] if group == "prompt" else []  # which `_overrides_for` may compose
@@ -178,6 +181,14 @@ def _problems_of_space(file: Path, model: str) -> list[UsageError]:
             else:
                 problems += ranges.problems(cast(Config, OmegaConf.to_object(config)))
     return problems
+
+
+def _problems_of_deviations(file: Path, name: str) -> list[UsageError]:
+    """Return the problems of the sentences on a model, or of those that models share."""
+    if name not in (*model_names(), deviations.SHARED):
+        return [UsageError(f"there is no model '{name}'", did_you_mean(name, model_names()))]
+    config = OmegaConf.to_object(_config(["task=sequential", *([f"model={name}"] if name in model_names() else [])]))
+    return list(deviations.problems(file, cast(Config, config)))
 
 
 # --- tables of papers

@@ -333,6 +333,10 @@ class PromptTable(NamedTuple):
     rows: list[list[str]]
 
 
+# Id of a sentence -> whether it applies, or values for it; a list has the values of each time that it applies.
+Deviations = Mapping[str, bool | Mapping[str, object] | list[Mapping[str, object]]]
+
+
 def as_dataclass(kind: type[T], node: Any) -> T:
     """Return a composed config node as an instance of its dataclass.
 
@@ -465,13 +469,14 @@ class ModelConfig:
                 "choose a dataset with titles: llm4rec list datasets",
             )
 
-    def deviations(self, trained_task: str) -> list[str]:
-        """Return sentences that say how these settings deviate from the paper, for weights trained on a task."""
-        return []
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        """Return how these settings deviate from the paper, by id of a sentence in conf/deviations.
 
-    def task_deviations(self, task: TaskConfig) -> list[str]:
-        """Return sentences that say how the evaluation of one task deviates from the paper, of any weights."""
-        return []
+        Args:
+            task: the one that is evaluated.
+            trained_on: the task that the weights were trained on; None for imported weights.
+        """
+        return {}
 
     def labels(self, task: str) -> list[str]:
         """Return the labels of this task's numbers."""
@@ -484,10 +489,6 @@ class ModelConfig:
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterable[Llm4RecError]:
         """Yield problems with these settings for a task and dataset, without importing torch."""
         return ()
-
-    def imported_deviations(self) -> list[str]:
-        """Return sentences that say how evaluating imported weights with these settings deviates from the paper."""
-        return []
 
     def problems_with_import(self) -> Iterable[Llm4RecError]:
         """Yield why published weights do not fit these settings, without importing torch."""

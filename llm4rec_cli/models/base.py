@@ -21,20 +21,6 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
 
 
-NO_PADDING_ITEM = "the padding item takes no part in the training softmax (the published code has it there)"
-WINDOWS = "sequences over max_length are covered by half-overlapping windows, each target once"
-# How training on `sequences.SequenceRows` differs from RecBole's prefix rows.
-ONE_PASS_DEVIATIONS = (
-    "a step takes `trainer.batch_size` whole sequences and trains on each of their targets, where the published code "
-    "shuffles prefix rows of one target and takes 2,048 of them",
-    WINDOWS,
-    NO_PADDING_ITEM,
-)
-# How it differs from code that takes whole sequences and pads them at the left: S3-Rec, RecTools, gSASRec.
-WHOLE_SEQUENCE_DEVIATIONS = (f"{WINDOWS} (the published code trains on the latest)",)
-POSITIONS = "positions are counted from the {} item (the published code counts from the {})"
-
-
 @dataclass(frozen=True)
 class Context:
     """Everything a model may use when it is built.

@@ -14,6 +14,7 @@ import msgspec
 from llm4rec_cli import processes
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.deviations import SHARED, in_words, texts
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import (
@@ -34,7 +35,6 @@ from llm4rec_cli.files import write_json
 from llm4rec_cli.labels import (
     CONTROL,
     FLOOR_NOT_BEATEN,
-    FROM_SCRATCH,
     MAY_BE_MEMORISED,
     NOT_INHERITED,
     SELECTED_MASKED,
@@ -173,7 +173,7 @@ def deviations(spec: RunSpec, trained_task: str) -> list[str]:
     Args:
         trained_task: the task that the weights were trained on.
     """
-    sentences = [*spec.model.deviations(trained_task), *spec.model.task_deviations(spec.task)]
+    sentences = in_words(spec.model, spec.task, trained_task)
     if spec.model.trainable and spec.config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
     if spec.config.dataset.text is TextRecipe.enriched and spec.model.needs_text:
@@ -184,7 +184,7 @@ def deviations(spec: RunSpec, trained_task: str) -> list[str]:
 def imported_deviations(spec: RunSpec, imported: Imported) -> list[str]:
     """Return the deviations of weights that were not trained here: where they come from, and those of the model."""
     source = f"{imported.file} (sha256 {imported.sha256[:12]}), which {imported.code} writes"
-    of_model = [*spec.model.imported_deviations(), *spec.model.task_deviations(spec.task)]
+    of_model = in_words(spec.model, spec.task, None)
     return [f"weights imported, not trained here: {source}", *of_model]
 
 
@@ -236,7 +236,7 @@ def init_from(run: Result) -> InitFrom:
         overrides=run.overrides,
         seed=run.seed,
         config_hash=run.config_hash,
-        deviations=[deviation for deviation in run.deviations if deviation != FROM_SCRATCH],
+        deviations=[deviation for deviation in run.deviations if deviation != texts(SHARED)["from_scratch"]],
         labels=[label for label in run.labels if label not in NOT_INHERITED],
     )
 

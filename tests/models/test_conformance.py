@@ -23,6 +23,7 @@ from torch import nn
 from transformers import set_seed
 
 from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker, RanksNewItems
+from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.registry import config_class, model_module, model_names
 from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data.examples import single_example
@@ -220,8 +221,9 @@ def test_the_shipped_yaml_gives_every_setting(name):
 @pytest.mark.parametrize("name", model_names())
 def test_deviations_and_labels_are_words(name):
     config = composed(name)
-    of_tasks = [line for task in ("rating", "direct") for line in config.task_deviations(resolved(f"task={task}").task)]
-    lines = [*config.deviations("sequential"), *of_tasks, *config.labels("sequential")]
+    tasks = [resolved(f"task={task}").task for task in ("rating", "direct")]
+    deviations = [line for task in tasks for line in in_words(config, task, task.name)]
+    lines = [*deviations, *config.labels("sequential")]
     assert all(isinstance(text, str) and text for text in lines)
 
 

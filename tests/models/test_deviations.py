@@ -1,4 +1,4 @@
-"""What models say of the settings of recorded runs, in tests/golden/deviations.json.
+"""The deviations of models from their papers, and what they say of recorded runs, in tests/golden/deviations.json.
 
 GOLDEN=write python -m pytest tests/models/test_deviations.py -n 0
 """
@@ -9,10 +9,15 @@ import hashlib
 import json
 from collections import defaultdict
 
-from llm4rec_cli.config.registry import MODELS
+import pytest
+
+from llm4rec_cli.config import deviations
+from llm4rec_cli.config.deviations import SHARED, in_words, texts
+from llm4rec_cli.config.registry import MODELS, model_names
 from llm4rec_cli.config.schema import TaskConfig
 from llm4rec_cli.config.walk import typed
 from llm4rec_cli.results.records import read_records
+from tests.support.driver import resolved
 from tests.support.golden import FOLDER, WRITES
 
 FILE = FOLDER / "deviations.json"
@@ -25,9 +30,9 @@ def test_recorded_settings_have_the_deviations_names_and_labels_that_they_had():
         model, task = run.settings.model_config, typed(TaskConfig, {"floors": [], **run.config["task"]})
         if run.model == "ensemble":
             continue  # which reads its members' folders
-        trained = [*model.deviations(task.name), *model.task_deviations(task)]
+        trained = in_words(model, task, task.name)
         is_published = (MODELS / run.model / "published.py").exists()
-        imported = [*model.imported_deviations(), *model.task_deviations(task)] if is_published else []
+        imported = in_words(model, task, None) if is_published else []
         words = [model.display_name(), model.labels(task.name), dict(model.paper_method(task.name))]
         facts[run.model].append([trained, imported, words, sorted(model.unused_settings(task))])
         sentences |= {*trained, *imported}
@@ -36,3 +41,26 @@ def test_recorded_settings_have_the_deviations_names_and_labels_that_they_had():
     if WRITES:
         FILE.write_text(json.dumps(observed, indent=1, ensure_ascii=False) + "\n")
     assert observed == json.loads(FILE.read_text())
+
+
+def ids_of(name):
+    config = resolved("task=sequential", f"model={name}")
+    return {*config.model.deviations(config.task, "sequential")}
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_each_deviation_of_a_model_has_a_sentence_and_each_sentence_a_model(name):
+    assert texts(name).keys() == ids_of(name) - texts(SHARED).keys()
+
+
+def test_shared_sentences_are_of_several_models():
+    used = [deviation for name in model_names() for deviation in ids_of(name)]
+    assert {name for name in texts(SHARED) if used.count(name) < 2} == {"from_scratch"}  # which generic code reads
+
+
+def test_fields_are_settings_or_values_and_a_list_repeats_a_sentence(monkeypatch):
+    config = resolved("model=sasrec").model
+    monkeypatch.setattr(deviations, "texts", lambda name: {"one": "{layers} layers of {kind}", "two": "no {name}"})
+    applying = {"one": [{"kind": "ids"}, {"kind": "text"}], "two": True, "three": False}
+    monkeypatch.setattr(type(config), "deviations", lambda *arguments: applying)
+    assert in_words(config, None, "all") == ["2 layers of ids", "2 layers of text", "no sasrec"]

@@ -10,20 +10,15 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, TaskConfig, added
+from llm4rec_cli.config.schema import Config, Deviations, EncoderConfig, Index, ModelConfig, TaskConfig, added
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.models.base import (
-    NO_PADDING_ITEM,
-    WHOLE_SEQUENCE_DEVIATIONS,
-    WINDOWS,
-)
 from llm4rec_cli.models.shared.config import (
     Loss,
     NextItemConfig,
     PositionedConfig,
     Positions,
     TransformerConfig,
-    encoder_deviations,
+    encodes_as_unisrec,
 )
 
 RANKS = frozenset({"rank_catalogue", "rank_candidates"})
@@ -241,11 +236,8 @@ class SimpleXConfig(ModelConfig):
     negative_weight: float = ranges.number(at_least=0)  # w, of the mean over the negatives
     dropout: float = ranges.number(at_least=0, below=1)  # of the mixed vector
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return [
-            "no L2 penalty on embeddings beyond trainer.weight_decay",
-            "a history is the user's latest items (RecBole: the first of its file, in any order)",
-        ]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {"penalty": True, "latest_items": True}
 
 
 @dataclass
@@ -273,13 +265,9 @@ class TransitionGraphConfig(FloorConfig):
     def labels(self, task: str) -> list[str]:
         return ["substitute-encoder"] if Path(self.encoder.name).name != "flan-t5-xl" else []
 
-    def deviations(self, trained_task: str) -> list[str]:
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         name = Path(self.encoder.name).name
-        return [
-            "an item is in no ring of its own (the published code: in its first ring, if it followed itself)",
-            "all items in no ring tie (the published code draws from those that are in some pair)",
-            *([] if name == "flan-t5-xl" else [f"text encoder {name} in place of flan-t5-xl"]),
-        ]
+        return {"own_ring": True, "no_ring": True, "encoder": name != "flan-t5-xl" and {"weights": name}}
 
 
 @dataclass
@@ -303,9 +291,8 @@ class SASRecConfig(TransformerConfig):
     def display_name(self) -> str:
         return f"{self.name} + tokens" if self.tokens else self.name
 
-    def deviations(self, trained_task: str) -> list[str]:
-        tokens = "the mean of its tokens' vectors is added to an item's, in input and output alike"
-        return [*super().deviations(trained_task), *([tokens] if self.tokens else [])]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {**super().deviations(task, trained_on), "tokens": self.tokens}
 
 
 @dataclass
@@ -333,16 +320,13 @@ class Bert4RecConfig(TransformerConfig):
         last_alone = f"in {self.mask_last:.0%} of sequences" if self.mask_last else "never"
         return {**super().paper_method(task), "last item alone masked": last_alone, "dropout": f"{self.dropout:g}"}
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return [
-            "a row is a user's sequence, masked once an epoch (the published code masks prefix rows, or ten copies)",
-            "any item may be masked, and any number of them (RecBole masks neither a user's latest item nor more than "
-            "ten, and ignores a mask of the first)",
-            "states are compared with item vectors directly, without the paper's projection and item biases",
-            *self.position_deviations(Positions.from_first),
-            WINDOWS,
-            *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
-        ]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {
+            **dict.fromkeys(("rows", "masks", "no_projection"), True),
+            **self.position_deviation(Positions.from_first),
+            "windows": True,
+            "no_padding_item": self.loss is Loss.cross_entropy,
+        }
 
 
 @dataclass
@@ -358,16 +342,14 @@ class FdsaConfig(TransformerConfig):
         return {**super().paper_method(task), "items": "ids + text", "text encoder": encoder}
 
     def labels(self, task: str) -> list[str]:
-        return ["substitute-encoder"] if encoder_deviations(self.encoder) else []
+        return [] if encodes_as_unisrec(self.encoder) else ["substitute-encoder"]
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return [
-            "an item has one feature, its text vector, so that the paper's attention over features is the identity",
-            "each stream has its own positions and LayerNorm, and so has the output (the published code shares them)",
-            "text vectors are those of the encoder (UniSRec's code draws them anew when it initialises the weights)",
-            *super().deviations(trained_task),
-            *encoder_deviations(self.encoder),
-        ]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {
+            **dict.fromkeys(("one_feature", "own_layers", "encoder_vectors"), True),
+            **super().deviations(task, trained_on),
+            "text_encoder": not encodes_as_unisrec(self.encoder),
+        }
 
 
 @dataclass
@@ -382,17 +364,13 @@ class ESASRecConfig(PositionedConfig):
     heads: int = ranges.number(at_least=1)
     dropout: float = ranges.number(at_least=0, below=1)  # of item vectors, hidden states and attention
 
-    def deviations(self, trained_task: str) -> list[str]:
-        deviations = [
-            *WHOLE_SEQUENCE_DEVIATIONS,
-            *self.position_deviations(Positions.from_last),
-            "Adam's second beta is 0.999 (the published code: 0.98)",
-        ]
-        if self.loss is Loss.sampled_softmax:
-            deviations.append(
-                "negatives that are the target are left out of the softmax (the published code keeps them)"
-            )
-        return deviations
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {
+            "windows_not_latest": True,
+            **self.position_deviation(Positions.from_last),
+            "beta": True,
+            "target_as_negative": self.loss is Loss.sampled_softmax,
+        }
 
 
 @dataclass
@@ -402,11 +380,9 @@ class BSARecConfig(TransformerConfig):
     components: int = ranges.number(at_least=1)  # c: lowest frequency components that pass the filter unscaled
     filter_weight: float = ranges.number(at_least=0, at_most=1)  # α, of the filter; 1 - α of self-attention
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return [
-            *self.position_deviations(Positions.from_last),
-            "places before the first item are zero in the filter (the published code has states of the padding item)",
-            "every prefix of a sequence is a training row (the published code: of its latest max_length items)",
-            "the empty history is no training row (the published code has one for each user's first item)",
-            *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
-        ]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {
+            **self.position_deviation(Positions.from_last),
+            **dict.fromkeys(("filter_padding", "prefixes", "empty_history"), True),
+            "no_padding_item": self.loss is Loss.cross_entropy,
+        }

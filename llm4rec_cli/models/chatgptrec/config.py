@@ -17,6 +17,7 @@ from llm4rec_cli.config.schema import (
     Backend,
     Candidates,
     Config,
+    Deviations,
     LLMConfig,
     ModelConfig,
     PromptLogprobs,
@@ -180,28 +181,18 @@ class ChatGPTRecConfig(ModelConfig):
         uses_oracle = prompt is not None and template_fields(prompt.task) & ORACLE_FIELDS.get(task, set())
         return ["oracle_input"] if uses_oracle else []
 
-    def deviations(self, trained_task: str) -> list[str]:
-        sentences = ["prompts have the paper's parts in our wording; titles and lists are written as JSON"]
-        if self.answer is AnswerMethod.constrained:
-            sentences.append("lists are decoded among the candidates' titles; the paper's model writes freely")
-        elif self.answer is not AnswerMethod.generate:
-            sentences.append(f"answers are judged by {self.answer.name}, not written; the paper's model writes")
-        if self.prompts.shuffles > 1:
-            sentences.append(f"every example is asked in {self.prompts.shuffles} orders of its candidates")
-        return sentences
-
-    def task_deviations(self, task: TaskConfig) -> list[str]:
-        sentences = []
-        if self.answer is AnswerMethod.generate:
-            counts = f"an answer that cannot be read counts as {UNREADABLE[task.question]}"
-            sentences.append(f"{counts}; the paper's evaluation seems to drop it")
-        if task.name == "rating" and "category" not in template_fields(self.prompts.rating.task):
-            sentences.append("the prompt does not show the item's category, which the paper's figure shows")
-        if task.name == "explanation" and "stars" not in template_fields(self.prompts.explanation.task):
-            sentences.append(
-                "the prompt does not show the stars of the explained review, which the paper's figure shows"
-            )
-        return sentences
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        shows = {name: template_fields(getattr(self.prompts, name).task) for name in ("rating", "explanation")}
+        is_generated = self.answer is AnswerMethod.generate
+        return {
+            "wording": True,
+            "constrained": self.answer is AnswerMethod.constrained,
+            "judged": not is_generated and self.answer is not AnswerMethod.constrained,
+            "shuffles": self.prompts.shuffles > 1,
+            "unreadable": is_generated and {"counted": UNREADABLE[task.question]},
+            "no_category": task.name == "rating" and "category" not in shows["rating"],
+            "no_stars": task.name == "explanation" and "stars" not in shows["explanation"],
+        }
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         llm, is_endpoint = config.llm, config.llm.backend is Backend.openai

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from llm4rec_cli.config.schema import Config, ModelConfig, TaskConfig
+from llm4rec_cli.config.schema import Config, Deviations, ModelConfig, TaskConfig
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.labels import FLOOR_NOT_BEATEN
 
@@ -63,8 +63,9 @@ class EnsembleConfig(ModelConfig):
         labels = [label for folder in self.members for label in _metrics(folder)["labels"]]
         return [label for label in dict.fromkeys(labels) if label != FLOOR_NOT_BEATEN]
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return list(dict.fromkeys(d for folder in self.members for d in _metrics(folder)["deviations"]))
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        sentences = dict.fromkeys(sentence for folder in self.members for sentence in _metrics(folder)["deviations"])
+        return {"of_member": [{"sentence": sentence} for sentence in sentences]}
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[UsageError]:
         if len(self.members) < 2:

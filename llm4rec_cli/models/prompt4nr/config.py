@@ -13,6 +13,7 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import (
     Config,
+    Deviations,
     ModelConfig,
     Precision,
     PromptTable,
@@ -26,9 +27,8 @@ from llm4rec_cli.config.schema import (
     weights,
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
-from llm4rec_cli.models.shared.config import backbone_deviations
+from llm4rec_cli.models.shared.config import backbone_deviation
 
-CUT_OFF = "what does not fit is cut off the oldest titles; in the code off the end, the blank with it"  # a deviation
 VIRTUAL = "PQM"  # groups of virtual tokens in the published code: before the user, the candidate and the mask
 
 
@@ -176,7 +176,7 @@ class Prompt4NRConfig(ModelConfig):
     def labels(self, task: str) -> list[str]:
         from llm4rec_cli.models.prompt4nr import templates
 
-        labels = ["substitute-encoder"] if backbone_deviations(self.backbone) else []
+        labels = ["substitute-encoder"] if any(backbone_deviation(self.backbone).values()) else []
         return labels if templates.has_head(self.backbone) else [*labels, "untrained-head"]
 
     def problems_with_import(self) -> Iterator[Llm4RecError]:
@@ -197,48 +197,27 @@ class Prompt4NRConfig(ModelConfig):
                 "the template that the weights were trained with: prompt=prompt4nr/NAME",
             )
 
-    def imported_deviations(self) -> list[str]:
-        return [*self._deviations_of_reading(), CUT_OFF]
-
-    def _deviations_of_reading(self) -> Iterator[str]:
-        """Yield how histories are read and scored, if not as in the paper."""
-        if (self.titles, self.title_words, self.history_tokens) != (50, 10, 450):
-            yield (
-                f"histories of {self.titles} titles of {self.title_words} words, {self.history_tokens} tokens at most; "
-                "the paper's: 50, 10, 450"
-            )
-        if self.scoring is Precision.bf16:
-            yield "bf16 arithmetic in validation and test"
-
-    def deviations(self, trained_task: str) -> list[str]:
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         from llm4rec_cli.models.prompt4nr import templates
 
-        deviations = backbone_deviations(self.backbone)
-        if not templates.has_head(self.backbone):
-            deviations.append("the head that fills the blank is new, where the paper's point is that nothing is")
-        if self.warm_up.epochs:
-            texts = self.warm_up.texts.name.replace("_", " ")
-            deviations.append(f"a masked-language-model warm-up on the {texts} of the training part, one for all seeds")
-        if self.warm_up.distillation.steps:
-            deviations.append(
-                f"{self.warm_up.distillation.steps:,} steps of training to order candidates as frozen text does come "
-                "before the clicks, the same for all seeds"
-            )
-        if self.loss is Loss.listwise:
-            deviations.append("a click and its negatives compete in one softmax; in the paper each stands alone")
-        if self.shares_histories:
-            deviations.append(
-                "tokens of a history attend to their side of the template alone, so that all candidates share their "
-                "states; in the paper every token attends to every other"
-            )
-            deviations.append("a candidate has two tokens a word at most")
-            if not templates.history_comes_first(self.prompts.text):
-                deviations.append("a history is at the positions after the longest candidate, whatever precedes it")
-        if self.draw is Draw.fresh:
-            deviations.append("negatives are drawn anew each epoch; in the code once")
-        if self.prompt_only:
-            deviations.append("the virtual tokens alone are trained; in the paper everything is")
-        return [*deviations, *self._deviations_of_reading(), CUT_OFF]
+        warm_up, shares = self.warm_up, self.shares_histories
+        of_training: Deviations = {
+            **backbone_deviation(self.backbone),
+            "new_head": not templates.has_head(self.backbone),
+            "warm_up": warm_up.epochs > 0 and {"texts": warm_up.texts.name.replace("_", " ")},
+            "distillation": warm_up.distillation.steps > 0,
+            "listwise": self.loss is Loss.listwise,
+            **dict.fromkeys(("shared_states", "short_candidates"), shares),
+            "history_position": shares and not templates.history_comes_first(self.prompts.text),
+            "fresh_negatives": self.draw is Draw.fresh,
+            "prompt_only": self.prompt_only,
+        }
+        return {
+            **(of_training if trained_on else {}),
+            "history_size": (self.titles, self.title_words, self.history_tokens) != (50, 10, 450),
+            "bf16_scoring": self.scoring is Precision.bf16,
+            "cut_off": True,
+        }
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
         from llm4rec_cli.models.prompt4nr import templates

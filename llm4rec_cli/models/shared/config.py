@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import EncoderConfig, ModelConfig, Pooling, TaskConfig, added
-from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS, POSITIONS, WHOLE_SEQUENCE_DEVIATIONS
+from llm4rec_cli.config.schema import Deviations, EncoderConfig, ModelConfig, Pooling, TaskConfig, added
 
 BERT = "bert-base-uncased"
 
@@ -42,17 +41,15 @@ class Positions(Enum):
     from_last = "from_last"  # padded at the left: S3-Rec, RecTools, BSARec
 
 
-def encoder_deviations(encoder: EncoderConfig) -> list[str]:
-    """Return how a text encoder deviates from UniSRec's, which is BERT with [CLS]."""
-    if Path(encoder.name).name == BERT and encoder.pooling is Pooling.cls:
-        return []
-    return [f"text encoder {encoder.name} in place of {BERT} with [CLS]"]
+def encodes_as_unisrec(encoder: EncoderConfig) -> bool:
+    """Return whether a text encoder is UniSRec's: BERT with [CLS]."""
+    return Path(encoder.name).name == BERT and encoder.pooling is Pooling.cls
 
 
-def backbone_deviations(backbone: str) -> list[str]:
+def backbone_deviation(backbone: str) -> Deviations:
     """Return how a trained language model deviates from that of Prompt4NR and its baselines, which is BERT."""
     name = Path(backbone).name
-    return [] if name == BERT else [f"backbone {name} in place of {BERT}"]
+    return {"backbone": name != BERT and {"weights": name}}
 
 
 @dataclass
@@ -112,9 +109,11 @@ class NextItemConfig(ModelConfig):
     def paper_method(self, task: str) -> Mapping[str, str]:
         return {"method": self.name, "items": "ids", "loss": self.loss_in_words()}
 
-    def deviations(self, trained_task: str) -> list[str]:
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         """Return how training differs from RecBole's cross-entropy, or from the published code of the other losses."""
-        return [*(ONE_PASS_DEVIATIONS if self.loss is Loss.cross_entropy else WHOLE_SEQUENCE_DEVIATIONS)]
+        is_recbole = self.loss is Loss.cross_entropy
+        shared = dict.fromkeys(("whole_sequences", "windows", "no_padding_item"), is_recbole)
+        return {**shared, "windows_not_latest": not is_recbole}
 
 
 @dataclass
@@ -123,16 +122,16 @@ class PositionedConfig(NextItemConfig):
 
     positions: Positions = added(Positions.from_first)
 
-    def position_deviations(self, published: Positions) -> list[str]:
+    def position_deviation(self, published: Positions) -> Deviations:
         """Return how positions are counted, if not as in the published code."""
-        ends = [positions.name.removeprefix("from_") for positions in (self.positions, published)]
-        return [POSITIONS.format(*ends)] if self.positions is not published else []
+        here, there = (positions.name.removeprefix("from_") for positions in (self.positions, published))
+        return {"positions": here != there and {"here": here, "published": there}}
 
 
 @dataclass
 class TransformerConfig(EncoderSizes, PositionedConfig):
     """Base of the configs of models of item ids with SASRec's encoder or a variant of it."""
 
-    def deviations(self, trained_task: str) -> list[str]:
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         published = Positions.from_first if self.loss is Loss.cross_entropy else Positions.from_last
-        return [*super().deviations(trained_task), *self.position_deviations(published)]
+        return {**super().deviations(task, trained_on), **self.position_deviation(published)}

@@ -13,6 +13,7 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import (
     Config,
+    Deviations,
     EncoderConfig,
     Precision,
     PublishedWeights,
@@ -22,9 +23,7 @@ from llm4rec_cli.config.schema import (
     added,
 )
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.labels import FROM_SCRATCH
-from llm4rec_cli.models.base import NO_PADDING_ITEM, ONE_PASS_DEVIATIONS
-from llm4rec_cli.models.shared.config import EncoderSizes, encoder_deviations
+from llm4rec_cli.models.shared.config import EncoderSizes, encodes_as_unisrec
 
 
 class Adaptor(Enum):
@@ -204,48 +203,31 @@ class UniSRecConfig(EncoderSizes):
             "frozen": self.freeze.name,
         }
 
-    def deviations(self, trained_task: str) -> list[str]:
-        deviations = [*ONE_PASS_DEVIATIONS, *self._precision_deviations()]
-        if self.pretraining is not None:
-            deviations.remove(NO_PADDING_ITEM)  # negatives are those of the batch
-            deviations += [
-                "in-batch negatives of the same user are left out, as a step takes whole sequences of users",
-                "prefixes of one sequence share its augmentation",
-            ]
-            if self.pretraining.item_weight == 0:
-                deviations.append("without the sequence-item loss")
-            if self.pretraining.drop == 0:
-                deviations.append("without augmentation: the second view differs by dropout alone")
-            if self.pretraining.loss == Loss.paper_code:
-                deviations.append(
-                    "prefixes that end within a run of dropped items are not in the sequence-sequence loss"
-                )
-            else:
-                deviations += [
-                    "records of the same target are no negatives of one another (the published code leaves exp(0))",
-                    "dropped items are packed away, in a way chosen a sequence (the published code: a batch)",
-                ]
-        elif self.init_from is None:
-            deviations.append(FROM_SCRATCH)
-        elif not self.is_zesrec and self.freeze != Freeze.encoder:
-            deviations.append(f"fine-tuned with freeze={self.freeze.name} (the paper freezes the encoder)")
-        if self.draw == Draw.catalogue:
-            shared = "inputs and targets" if self.pretraining is None else "inputs, augmented inputs and targets"
-            deviations.append(f"one draw of adaptor dropout and gate noise an item and step, shared by {shared}")
-        if self.is_zesrec:
-            deviations.append("the size between the two linear layers is that of the item vectors")
-        if self.adaptor == Adaptor.linear:
-            deviations.append("a linear layer in place of parametric whitening and mixture of experts")
-        return [*deviations, *encoder_deviations(self.encoder)]
-
-    def imported_deviations(self) -> list[str]:
-        return [*self._precision_deviations(), *encoder_deviations(self.encoder)]
-
-    def _precision_deviations(self) -> list[str]:
-        return ["the text encoder runs in bf16"] if self.encoder.precision is Precision.bf16 else []
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        here, fits = trained_on is not None, self.pretraining is None
+        pre = self.pretraining if here else None
+        has_bugs = pre is not None and pre.loss is Loss.paper_code
+        freezes = Freeze if self.is_zesrec else (Freeze.encoder,)  # UniSRec's paper freezes the encoder
+        sharing = "inputs and targets" if fits else "inputs, augmented inputs and targets"
+        return {
+            **dict.fromkeys(("whole_sequences", "windows"), here),
+            "no_padding_item": here and fits,  # pre-training has the negatives of the batch
+            "bf16_encoder": self.encoder.precision is Precision.bf16,
+            **dict.fromkeys(("same_user", "shared_augmentation"), pre is not None),
+            "no_item_loss": pre is not None and pre.item_weight == 0,
+            "no_augmentation": pre is not None and pre.drop == 0,
+            "dropped_run": has_bugs,
+            **dict.fromkeys(("same_target", "dropped_items"), pre is not None and not has_bugs),
+            "from_scratch": here and fits and self.init_from is None,
+            "freeze": here and fits and self.init_from is not None and self.freeze not in freezes,
+            "catalogue_draw": here and self.draw is Draw.catalogue and {"sharing": sharing},
+            "zesrec": here and self.is_zesrec,
+            "linear": here and self.adaptor is Adaptor.linear,
+            "text_encoder": not encodes_as_unisrec(self.encoder),
+        }
 
     def labels(self, task: str) -> list[str]:
-        labels = ["substitute-encoder"] if encoder_deviations(self.encoder) else []
+        labels = [] if encodes_as_unisrec(self.encoder) else ["substitute-encoder"]
         if self.pretraining is not None and self.pretraining.loss == Loss.paper_code:
             labels.append("paper-code-loss")
         return labels
