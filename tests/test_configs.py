@@ -112,7 +112,7 @@ def test_a_dataset_with_files_says_where_they_come_from(name):
 
 @pytest.mark.parametrize("task", GROUPS["task"])
 def test_a_task_names_floors_that_are_floors(task):
-    assert all(config_class(name).floor for name in compose(f"task={task}").task.floors)
+    assert all(config_class(name).traits.is_floor for name in compose(f"task={task}").task.floors)
 
 
 class SmallRuns:

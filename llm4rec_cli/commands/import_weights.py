@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llm4rec_cli.commands import command_parser
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class, model_names
@@ -31,7 +32,7 @@ from llm4rec_cli.runs.folder import Outcome
 
 def methods() -> dict[str, PublishedWeights]:
     """Return the methods whose published weights can be imported."""
-    published = {name: config_class(name).published for name in model_names()}
+    published = {name: config_class(name).traits.published for name in model_names()}
     return {name: weights for name, weights in published.items() if weights is not None}
 
 
@@ -60,6 +61,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         DataError: the file cannot be read safely, or does not hold the weights.
     """
     from llm4rec_cli.files import sha256
+    from llm4rec_cli.models.base import published_mapping
     from llm4rec_cli.results.result import CHECKPOINTS, Imported, read_result
     from llm4rec_cli.results.results import IMPORT
     from llm4rec_cli.runs import identity, marks, stages
@@ -74,7 +76,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
             f"the experiment '{spec.experiment}' is of {spec.model.name}, not of {options.method}",
             f"+experiment={methods()[options.method].experiment}",
         )
-    raise_first(spec.model.problems_with_import())
+    raise_first(published_mapping(spec.model.name).problems(spec.model))
     file, published = Path(options.file).expanduser(), methods()[options.method]
     if not file.is_file():
         raise DataError(f"{file} is not a file", "name the file that was downloaded")
@@ -103,6 +105,6 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         outcome = Outcome("done", address.folder)
     print(f"run folder: {outcome.folder}")
     print(f"next: llm4rec eval run={outcome.folder} dataset=… task=…")
-    if spec.model.init_setting:
-        print(f"      llm4rec train … model.{spec.model.init_setting}={outcome.folder}")
+    if setting := walk.setting_with(spec.model, "agrees_in"):
+        print(f"      llm4rec train … model.{setting}={outcome.folder}")
     return outcome

@@ -29,6 +29,7 @@ from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskCon
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation.metrics import headline_metrics
 from llm4rec_cli.labels import UNUSUAL
+from llm4rec_cli.models.base import prompt_table_of
 from llm4rec_cli.results.results import IMPORT
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage, outputs_folder
@@ -209,7 +210,7 @@ def _models_table() -> Content:
     options = _sorted_by_use("model")
     tasks = []
     for option in options:
-        can = config_class(option).capabilities if option in model_names() else ()
+        can = config_class(option).traits.capabilities if option in model_names() else ()
         tasks.append(", ".join(task for task, capability in needed.items() if capability in can))
     return _described("model", {"model": options, "kind": [_model_kind(o) for o in options], "tasks": tasks})
 
@@ -243,7 +244,7 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
             )
     by_file = descriptions("prompt")
     for file in files:
-        table = _prompts_in(file, config_class(file.partition("/")[0]).prompt_table)
+        table = _prompts_in(file, prompt_table_of(file.partition("/")[0]))
         yield Content(f"{file}: {by_file[file]}", table.columns, table.rows)
 
 

@@ -34,6 +34,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.commands import at_least, command_parser
+from llm4rec_cli.config import walk
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
             for job in jobs:
                 spec = _spec(job, PROTOCOLS[name], *([f"dataset.seed={draw}"] if draw != seed else []))
                 _, results = run(spec, trained.find_init_run(spec))
-                variant = " ".join([shown_as(results[-1]), *_distinct(job, jobs, spec.model.named_settings)])
+                variant = " ".join(
+                    [shown_as(results[-1]), *_distinct(job, jobs, [*walk.settings_with(spec.model, "named")])]
+                )
                 for result in results:
                     model = variant if result is results[-1] else shown_as(result)
                     runs.setdefault(result.config_hash, ProtocolRun(model, name, draw, result))
@@ -143,7 +146,7 @@ def _problems(specs: Sequence[RunSpec]) -> Iterator[UsageError]:
 
     for spec in specs:
         dataset = spec.config.dataset
-        if spec.model.file_settings:
+        if walk.settings_with(spec.model, "input_file"):
             yield UsageError(
                 f"a file of {spec.model.name} was made for one split, and protocols evaluates several",
                 "one file for each: llm4rec score FILE --name NAME dataset.split=temporal",

@@ -116,7 +116,7 @@ def answer(composed: Composed, options: argparse.Namespace) -> Answer:
 
     spec, source = RunSpec.resolve_unchecked(composed, "recommend"), None
     raise_first(_problems(spec, options))
-    if spec.model.trainable:
+    if spec.model.traits.trainable:
         source = trained.find(spec)
         if source.spec.task.question is Question.all:
             source = trained.with_task(source, "sequential")
@@ -275,8 +275,8 @@ def _problems(spec: RunSpec, options: argparse.Namespace) -> Iterator[Llm4RecErr
     else:
         ranking_spec = spec.with_config(task={"question": Question.rank, "candidates": Candidates.full})
         yield from rules.problems_of_capability(ranking_spec.config)
-        if options.title is not None and spec.model.needs_user:
-            alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).needs_user]
+        if options.title is not None and spec.model.traits.needs_user:
+            alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).traits.needs_user]
             yield UsageError(
                 f"model '{spec.model.name}' knows users by id and does not read histories: it cannot take --title",
                 f"--user ID, or another model: {', '.join(alternatives)}",

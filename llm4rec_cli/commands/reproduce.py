@@ -152,7 +152,7 @@ def _seeds(text: str | None) -> tuple[int, ...]:
 def _seeds_of(table: Table, cell: Cell, size: Size, seeds: Sequence[int]) -> Sequence[int]:
     """Return the seeds that a cell is run with: the first alone if its numbers depend on none."""
     models = [o.removeprefix("model=") for o in table.train_overrides(cell, size) or () if o.startswith("model=")]
-    seeded = table.kind is not Kind.data and all(config_class(name).seeded for name in models)
+    seeded = table.kind is not Kind.data and all(config_class(name).traits.seeded for name in models)
     return seeds if seeded else seeds[:1]
 
 
@@ -235,12 +235,12 @@ def _show_cost(
     for first, group in distinct(steps, ("train", "eval")):
         to_run = [step for step in group if states[step] != "done"]
         model = config_class(composed(runner.overrides(first)).config.model.name)
-        if first.command == "train" and model.trainable:
+        if first.command == "train" and model.traits.trainable:
             trainings += len(to_run)
         if not probed or not to_run:
             continue
         which, n_runs = ranges([numbers[step] for step in to_run]), len(to_run)
-        cost = _cost(to_run[0], states, runner, model.uses_llm)
+        cost = _cost(to_run[0], states, runner, model.traits.uses_llm)
         if cost is None:
             unknown += n_runs
         elif isinstance(cost, Cost):

@@ -7,12 +7,14 @@ A model is a package `models/<name>/`: `config.py` (its dataclass, without torch
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from llm4rec_cli.config.registry import model_module
+from llm4rec_cli.config.schema import PromptTable
+from llm4rec_cli.errors import Llm4RecError
 
 if TYPE_CHECKING:
     import torch
@@ -121,13 +123,17 @@ class HasArtifacts(Protocol):
 
 
 class PublishedMapping(Protocol):
-    """The module `models/NAME/published.py` of a method whose config class sets `published`.
+    """The module `models/NAME/published.py` of a method whose traits have `published`.
 
     Attributes:
         LEFT_OUT: names of tensors of the published code that our model computes or does not need.
     """
 
     LEFT_OUT: frozenset[str]
+
+    def problems(self, config: Any) -> Iterable[Llm4RecError]:
+        """Yield why the published weights do not fit these settings."""
+        ...
 
     def shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of each tensor that the published code writes with these settings."""
@@ -149,6 +155,13 @@ def published_mapping(name: str) -> PublishedMapping:
     """Return how the weights of a method's published code become ours."""
     mapping: Any = importlib.import_module(f"llm4rec_cli.models.{name}.published")
     return mapping
+
+
+def prompt_table_of(name: str) -> Callable[[Any], PromptTable]:
+    """Return how a composed file of this model's prompts becomes a table; UsageError if a prompt is invalid."""
+    module = importlib.import_module(f"llm4rec_cli.models.{name}.prompts")
+    table: Callable[[Any], PromptTable] = module.prompt_table
+    return table
 
 
 def build(context: Context) -> Ranker:

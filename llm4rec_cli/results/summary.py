@@ -54,7 +54,7 @@ class FloorComparison:
         run = self.run
         trained = run.training is not None or run.trained_run is not None
         size = f"{abs(self.gain):.4f} {self.metric.upper()}"
-        other = "other " if config_class(run.model).floor else ""
+        other = "other " if config_class(run.model).traits.is_floor else ""
         floor = f"{shown_as(self.floor)}, the strongest {other}floor,"
         if self.interval is None:
             relation = f"is {'better' if self.gain > 0 else 'worse'} than {floor} by {size}"
@@ -159,7 +159,7 @@ def next_command(spec: RunSpec, folder: Path, comparison: FloorComparison | None
     not trained, it is the control that its item texts explain.
     """
     seeds = _seeds(folder)
-    if spec.command == "train" and spec.model.trainable and len(seeds) < MIN_SEEDS:
+    if spec.command == "train" and spec.model.traits.trainable and len(seeds) < MIN_SEEDS:
         typed = [o for o in spec.typed if key_typed(o) not in ("seed", "force", "run")]
         wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
         return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
@@ -167,12 +167,12 @@ def next_command(spec: RunSpec, folder: Path, comparison: FloorComparison | None
     if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
         run = comparison.run.name
         return f"next, on all seeds and slices, does it beat the floor? {_command('inspect', 'result', run, *outputs)}"
-    is_seeded = spec.model.seeded or (comparison and config_class(comparison.floor.model).seeded)
+    is_seeded = spec.model.traits.seeded or (comparison and config_class(comparison.floor.model).traits.seeded)
     if len(seeds) > 1 and comparison and is_seeded:
         names = [run.name for run in (comparison.floor, comparison.run)]
         return f"next, for an interval over users and seeds: {_command('compare', *names, '--seeds', *outputs)}"
-    reads_text = spec.model.uses_item_text() and not spec.model.uses_llm  # whose answers may cost money
-    if comparison and comparison.beaten and reads_text and not spec.model.trainable:
+    reads_text = spec.model.uses_item_text() and not spec.model.traits.uses_llm  # whose answers may cost money
+    if comparison and comparison.beaten and reads_text and not spec.model.traits.trainable:
         control = f"dataset.control={Control.shuffle_text.name}"
         return f"next, does the gain come from the texts? {_command(spec.command, *spec.typed, control)}"
     filters = [f"dataset={spec.config.dataset.name}", f"task={spec.task.name}"]

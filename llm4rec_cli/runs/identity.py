@@ -90,7 +90,7 @@ def address(
         _subtree(of_model, parents)[leaf] = identity
 
     def digest(of_run: Mapping[str, Any], file: str | None, initial: str | None, trained: str | None) -> str:
-        initial_run = {config.model.init_setting: initial} if config.model.init_setting else {}
+        initial_run = dict.fromkeys(walk.settings_with(config.model, "agrees_in"), initial)
         version = {} if config.model.results_version == 1 else {"results": config.model.results_version}
         model = {**of_model, **({} if file is None else {"file": file}), **initial_run, **version}
         facts = {"config": {**content, **of_run, "model": model}, "dataset": fingerprint, "results": RESULTS_VERSION}
@@ -111,8 +111,8 @@ def _settings_with_effect(config: Config) -> dict[str, Any]:
     left_out = [declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED]
     settings = (setting for setting in walk.settings(config) if setting.field.metadata.get("added"))
     added = [setting.key for setting in settings if setting.value == setting.field.default]
-    left_out += [f"model.{key}" for key in config.model.file_settings]
-    left_out += [] if config.model.trainable else ["trainer"]
+    left_out += [f"model.{key}" for key in walk.settings_with(config.model, "input_file")]
+    left_out += [] if config.model.traits.trainable else ["trainer"]
     left_out += [] if config.dataset.text is TextRecipe.enriched else ["enrichment"]
     for key in left_out + added:
         *parents, leaf = key.split(".")
@@ -178,7 +178,7 @@ def text_encoder_identity(model: ModelConfig) -> str | None:
 def depends_on_chat_model(config: Config) -> bool:
     """Return whether the model prompts a chat model, or reads item texts that one has enriched."""
     enriched = config.dataset.text is TextRecipe.enriched and config.model.uses_item_text()
-    return enriched or config.model.uses_llm
+    return enriched or config.model.traits.uses_llm
 
 
 def chat_model_identity(config: Config, dataset: RecDataset) -> str | None:
@@ -216,4 +216,8 @@ def code_identity(model: str) -> str:
 
 def model_files_identity(model: ModelConfig) -> str | None:
     """Return the identity of the files that the model is read from; None if there are none."""
-    return " ".join(sha256(Path(file)) for file in model.input_files()) or None
+    files = []
+    for setting, name in walk.settings_with(model, "input_file").items():
+        value = getattr(model, setting)
+        files += [Path(path) / name for path in (value if isinstance(value, list) else filter(None, [value]))]
+    return " ".join(map(sha256, files)) or None

@@ -81,8 +81,8 @@ def _chat_model_labels(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
 
     The papers' chat model of 2023 is no longer available, so every model is a substitute."""
     return {
-        "substitute-llm": spec.model.uses_llm,
-        "llm-tokens": not spec.model.uses_llm,
+        "substitute-llm": spec.model.traits.uses_llm,
+        "llm-tokens": not spec.model.traits.uses_llm,
         MAY_BE_MEMORISED: not dataset.manifest["synthetic"],
     }
 
@@ -101,7 +101,7 @@ def selected_masked(spec: RunSpec, trained_masked: bool | None, chosen: Mapping[
     result = {}
     if config.tuning is not None and config.tuning.mask_history is not None:
         result["settings"] = config.tuning.mask_history
-    if spec.model.trainable and config.trainer.keep is Keep.best and trained_masked is not None:
+    if spec.model.traits.trainable and config.trainer.keep is Keep.best and trained_masked is not None:
         result["epoch"] = trained_masked
     if config.task.ranks_catalogue:
         result |= dict.fromkeys(chosen or (), config.task.mask_history)
@@ -163,7 +163,7 @@ def _memorisation_file(spec: RunSpec, dataset: RecDataset) -> Path:
 
 def paper_method(spec: RunSpec) -> dict[str, str]:
     """Return the facts that match a run with published results: `ModelConfig.paper_method`, and the chat model."""
-    chat = {"chat model": Path(spec.llm.model).name} if spec.model.uses_llm else {}
+    chat = {"chat model": Path(spec.llm.model).name} if spec.model.traits.uses_llm else {}
     return {**spec.model.paper_method(spec.task.name), **chat}
 
 
@@ -174,9 +174,9 @@ def deviations(spec: RunSpec, trained_task: str) -> list[str]:
         trained_task: the task that the weights were trained on.
     """
     sentences = in_words(spec.model, spec.task, trained_task)
-    if spec.model.trainable and spec.config.trainer.precision is Precision.bf16:
+    if spec.model.traits.trainable and spec.config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
-    if spec.config.dataset.text is TextRecipe.enriched and spec.model.needs_text:
+    if spec.config.dataset.text is TextRecipe.enriched and spec.model.traits.needs_text:
         sentences.append(f"item texts end with tokens that {Path(spec.llm.model).name} wrote")
     return [*sentences, *other_settings(spec), *spec.config.deviations]
 
@@ -219,7 +219,7 @@ def _fitted_settings(config: Config) -> dict[str, Any]:
         for setting in walk.settings(config)
         if roles[setting.key] in (Role.model, Role.training) and not setting.key.startswith("model.prompts")
     }
-    provenance = {"seed", "model.name", *(f"model.{key}" for key in config.model.provenance_settings)}
+    provenance = {"seed", "model.name", *(f"model.{key}" for key in walk.settings_with(config.model, "provenance"))}
     return {key: walk.plain(value) for key, value in values.items() if key not in provenance}
 
 
@@ -243,7 +243,7 @@ def init_from(run: Result) -> InitFrom:
 
 def floor_labels(spec: RunSpec, metrics: Mapping[str, float], floors: Sequence[Result]) -> list[str]:
     """Return `floor-not-beaten` for a model that is not a floor if some floor is at least as good."""
-    if spec.model.floor:
+    if spec.model.traits.is_floor:
         return []
     metric = spec.task.selection
     sign = direction(metric)

@@ -75,7 +75,7 @@ def _precisions_read(config: object, spec: RunSpec) -> Iterator[Setting]:
     for setting in walk.settings(config):
         if "work" not in setting.field.metadata or setting.key in unused:
             continue
-        if setting.key == "trainer.precision" and not spec.model.trainable:
+        if setting.key == "trainer.precision" and not spec.model.traits.trainable:
             continue
         if setting.key == "llm.precision" and (
             spec.llm.backend is Backend.openai or not depends_on_chat_model(spec.config)
@@ -88,5 +88,7 @@ def _resolve(spec: RunSpec, precision: Precision, work: Work) -> Precision:
     """Return `precision`, with `auto` resolved to the faster one on the device."""
     if precision is not Precision.auto:
         return precision
-    work = spec.model.llm_workload() if work is Work.answering else work
+    if work is Work.answering:
+        for setting, work_under in walk.settings_with(spec.model, "chat_work").items():
+            work = work_under(getattr(spec.model, setting))
     return arithmetic.fastest(work, spec.device, spec.cache)

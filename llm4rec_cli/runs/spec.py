@@ -150,7 +150,12 @@ class RunSpec:
         for key in ("dataset", "task", "trainer", "seed"):  # a floor's settings may refer to these
             node[key] = getattr(self.config, key)
         floor = cast(ModelConfig, OmegaConf.to_object(node.model))
-        model = replace(floor, **floor.copied_settings(self.model))
+        copied = {
+            name: value
+            for name, is_copied in walk.settings_with(floor, "copied_if").items()
+            if (value := getattr(self.model, name, None)) is not None and is_copied(value)
+        }
+        model = replace(floor, **copied)
         config = replace(self.config, model=model, deviations=[], tuning=None)
         of_model = ["model", "prompt", "trainer", "experiment"]
         if self.config.dataset.text is not TextRecipe.enriched:

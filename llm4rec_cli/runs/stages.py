@@ -15,6 +15,7 @@ import numpy as np
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import BatchAnswering, HasControls, Incomplete
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import Role
@@ -154,7 +155,7 @@ def split_dataset(spec: RunSpec, dataset: RecDataset) -> Split:
     result = split.hold_out(split.split_dataset(dataset), config.cold_items, config.train_users, config.seed)
     if config.train_impressions < 1:
         result = split.keep_impressions(result, config.train_impressions, config.seed)
-    needs_explanations = spec.task.written is Written.explanation or spec.model.task_bound
+    needs_explanations = spec.task.written is Written.explanation or spec.model.traits.task_bound
     if needs_explanations and "review_text" in dataset.interactions and "explanation" not in dataset.interactions:
         return with_explanations(result, spec.cache)
     return result
@@ -177,7 +178,7 @@ def build(spec: RunSpec, split: Split, is_loaded: bool = False) -> Any:
     np.random.seed(spec.config.seed)  # noqa: NPY002
     torch.manual_seed(spec.config.seed)
     torch.backends.cudnn.allow_tf32 = False  # else a GRU's fp32 has ten bits of mantissa on a GPU
-    if spec.task.question is Question.rank and not spec.model.task_bound:
+    if spec.task.question is Question.rank and not spec.model.traits.task_bound:
         split = split.for_ranking()  # a model trained for several tasks does this itself
     context = models.Context(
         spec.model, split, spec.config.seed, spec.cache, spec.device, spec.task.name, spec.llm, is_loaded
@@ -345,7 +346,8 @@ def evaluate(
         memorisation=memorisation,
         seconds=clock.seconds,
         peak_rss_mb=peak_rss_mb(),
-        members=config.model.member_folders(),
+        members=[run for key in walk.settings_with(config.model, "members") for run in getattr(config.model, key)]
+        or None,
         warnings=[
             *evaluation.warnings,
             *gaps.values(),
@@ -399,8 +401,8 @@ def controls(spec: RunSpec, split: Split, model: Any, examples: Examples) -> Con
 
 def _control_sample(spec: RunSpec, model: Any, examples: Examples) -> Examples | None:
     """Return the examples that are answered again; None where there are no controls."""
-    n = spec.model.control_examples(spec.config)
+    n = model.control_examples(spec.config) if isinstance(model, HasControls) else 0
     is_control = spec.config.dataset.control is not Control.none
-    if not n or is_control or not isinstance(model, HasControls):
+    if not n or is_control:
         return None
     return tasks.subset(examples, n, spec.config.dataset.seed, "controls")

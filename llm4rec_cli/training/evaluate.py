@@ -58,7 +58,7 @@ def evaluate_trained(spec: RunSpec) -> Iterator[Evaluation]:
     Args:
         spec: unchecked.
     """
-    if not spec.model.trainable:
+    if not spec.model.traits.trainable:
         if spec.config.run is not None:
             raise UsageError(f"run=PATH names a trained run, and {spec.model.name} is not trained", "leave run= out")
         spec = replace(spec, command="train")

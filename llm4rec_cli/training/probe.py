@@ -86,7 +86,7 @@ def _probe(command: str, overrides: list[str]) -> Cost:
     spec = resolve_precision(RunSpec.resolve(compose(overrides), "train"))
     config, task = spec.config, tasks.module(spec.task)
     split = stages.split_dataset(spec, stages.load(spec))
-    is_trained = command == "train" and spec.model.trainable
+    is_trained = command == "train" and spec.model.traits.trainable
     model = stages.build(spec, split, is_loaded=not is_trained)
     training = 0.0
     if is_trained:

@@ -70,7 +70,7 @@ def run_floors(spec: RunSpec, split: Split) -> list[Result]:
 
 
 def _is_dry_run(spec: RunSpec) -> bool:
-    return spec.llm.dry_run and spec.model.uses_llm
+    return spec.llm.dry_run and spec.model.traits.uses_llm
 
 
 def run_unless_finished(
@@ -109,8 +109,10 @@ def run_unless_finished(
                 model.initialise_from(checkpoints.weights(init_run.weights))
             stages.save_artifacts(model, folder)
             clock.lap("build")
-            with trackers.opened(spec.config.trainer.report_to if spec.model.trainable else (), folder) as report:
-                training = _fit(spec, model, split, folder, clock, on_epoch) if spec.model.trainable else None
+            with trackers.opened(
+                spec.config.trainer.report_to if spec.model.traits.trainable else (), folder
+            ) as report:
+                training = _fit(spec, model, split, folder, clock, on_epoch) if spec.model.traits.trainable else None
                 clock.lap("train")
                 result = stages.evaluate(
                     spec,

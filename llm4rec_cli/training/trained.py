@@ -100,7 +100,7 @@ class TrainedRun:
         at least have the name that they were imported for.
         """
         if self.result.imported:
-            if self.spec.model.needs_user and dataset.manifest["name"] != self.result.dataset:
+            if self.spec.model.traits.needs_user and dataset.manifest["name"] != self.result.dataset:
                 yield RunError(
                     f"the weights of {self.folder} are for the users of {self.result.dataset}",
                     f"dataset={self.result.dataset}",
@@ -158,7 +158,7 @@ def _compose_run(run: FinishedTraining, overrides: list[str], requested: RunSpec
     spec = RunSpec(resolved_config(composed), "eval", requested.typed, composed.choices)
     rules.check(spec)
     folder, stored = run.result.folder, run.result.settings
-    if spec.model.task_bound and not _trained_for(stored, spec.config):
+    if spec.model.traits.task_bound and not _trained_for(stored, spec.config):
         raise UsageError(
             f"{folder} was trained for task '{stored.get('task.name')}' and can only be evaluated on it",
             f"train for this task: llm4rec train model={spec.model.name} task={spec.task.name}, or task=all",
@@ -212,7 +212,7 @@ def _named_run(requested: RunSpec) -> FinishedTraining:
     named, status = read_result(folder), read_status(folder)
     if named is None or status.command not in ("train", IMPORT):
         raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
-    if not config_class(named.model).trainable:
+    if not config_class(named.model).traits.trainable:
         overrides = _overrides(status.overrides, [o for o in requested.typed if key_typed(o) != "run"])
         problem = f"{folder} is a run of {named.model}, which has no weights to evaluate"
         raise UsageError(problem, shlex.join(["llm4rec", "train", *overrides]))
@@ -229,12 +229,12 @@ def _matching_runs(requested: RunSpec) -> Iterator[FinishedTraining]:
     task_typed = {"task", "experiment"} & requested.typed_keys
     for result in Results.under(requested.outputs):
         status, stored = read_status(result.folder), result.settings
-        if status.command != "train" or not config_class(result.model).trainable:
+        if status.command != "train" or not config_class(result.model).traits.trainable:
             continue
         asked_for = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
         if stored.get("task.question") == Question.pretrain.name and not asked_for:
             continue  # pre-training runs match only if requested explicitly
-        if task_typed and config_class(result.model).task_bound and not _trained_for(stored, requested.config):
+        if task_typed and config_class(result.model).traits.task_bound and not _trained_for(stored, requested.config):
             continue
         if all(_matches(key, config, requested.choices, stored, status.choices) for key in keys):
             yield FinishedTraining(result, status)
@@ -332,7 +332,9 @@ def _problems_with_settings(config: Config, stored: Settings, folder: Path) -> I
     own = walk.declarations(type(config.model))
     of_evaluation = {setting.key for setting in own if setting.role in EVALUATION_ROLES}
     without_effect = config.model.unused_settings(config.task)  # an earlier version may have stored values
-    left_out = {f"model.{key}" for key in (*config.model.provenance_settings, *of_evaluation, *without_effect)}
+    left_out = {
+        f"model.{key}" for key in (*walk.settings_with(config.model, "provenance"), *of_evaluation, *without_effect)
+    }
     now = Settings.of(config).flat
     newer = {key: default for key, default in added_defaults(config.model.name).items() if key in now}
     then = {**newer, **stored.flat}
@@ -386,7 +388,7 @@ def find_init_run(spec: RunSpec) -> InitRun | None:
     Raises:
         UsageError: there is no such run or several, it was trained on data held out now, or its weights do not fit.
     """
-    setting = spec.model.init_setting
+    setting = walk.setting_with(spec.model, "agrees_in")
     path = getattr(spec.model, setting) if setting else None
     if path is None:
         return None
@@ -419,7 +421,8 @@ def _problems_of_init_run(spec: RunSpec, run: Result) -> Iterator[UsageError]:
                 f"{key}={theirs}, or start from a run on other data",
             )
     without_effect = spec.model.unused_settings(spec.task)  # an earlier version may have stored values
-    for key in ("name", *(setting for setting in spec.model.init_shared_settings if setting not in without_effect)):
+    (shared,) = walk.settings_with(spec.model, "agrees_in").values()
+    for key in ("name", *(setting for setting in shared if setting not in without_effect)):
         theirs, ours = (config.in_effect(f"model.{key}") for config in (stored, now))
         if theirs != ours:
             yield UsageError(

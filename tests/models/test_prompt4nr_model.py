@@ -13,6 +13,7 @@ from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import Precision, SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST, leave_one_out
+from llm4rec_cli.models.prompt4nr import published
 from llm4rec_cli.models.prompt4nr.config import Attention, Loss
 from tests.models.prompt4nr_data import TEMPLATES, TITLED, TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
@@ -360,7 +361,7 @@ def test_shared_histories_are_another_method_with_a_deviation(tmp_path):
     assert shared.paper_method("direct")["method"] == "prompt4nr, shared histories"
     assert any("all candidates share their states" in line for line in in_words(shared, None, "direct"))
     assert not any("share their states" in line for line in in_words(config(), None, "direct"))
-    assert any("is another model" in problem.problem for problem in shared.problems_with_import())
+    assert any("is another model" in problem.problem for problem in published.problems(shared))
     for template, moved in (("discrete_utility", True), ("hybrid_utility", False)):
         of_template = in_words(replace(config(template), attention=Attention.shared), None, "direct")
         assert any("positions after the longest candidate" in line for line in of_template) == moved

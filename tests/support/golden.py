@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import torch
 
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.llm import weights as llm_weights
 from llm4rec_cli.runs.identity import address_of
@@ -159,6 +160,7 @@ def addresses(*typed: str) -> dict[str, tuple[str, str]]:
 
 
 def _address(spec: RunSpec, dataset: Any) -> tuple[str, str]:
-    initial_run = spec.model.init_setting and getattr(spec.model, spec.model.init_setting)
+    setting = walk.setting_with(spec.model, "agrees_in")
+    initial_run = setting and getattr(spec.model, setting)
     address = address_of(spec, dataset, initial=("weights", "variant") if initial_run else None)
     return address.config_hash, address.variant

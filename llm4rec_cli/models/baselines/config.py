@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, Deviations, EncoderConfig, Index, ModelConfig, TaskConfig, added
+from llm4rec_cli.config.schema import (
+    Config,
+    Deviations,
+    EncoderConfig,
+    Index,
+    ModelConfig,
+    ModelKind,
+    TaskConfig,
+    Traits,
+    added,
+    noted,
+)
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.shared.config import (
     Loss,
@@ -22,68 +34,54 @@ from llm4rec_cli.models.shared.config import (
 )
 
 RANKS = frozenset({"rank_catalogue", "rank_candidates"})
+_floor = partial(Traits, kind=ModelKind.floor, seeded=False)  # a simple rule, which draws nothing
 
 
 @dataclass
-class FloorConfig(ModelConfig):
-    """Base of the configs of floors: simple rules that any model should exceed, and that depend on no seed."""
-
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
-
-
-@dataclass
-class RandomConfig(FloorConfig):
+class RandomConfig(ModelConfig):
     """Uniformly random scores: the level of chance."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_impressions"}
-    seeded: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = _floor(RANKS | {"rank_impressions"}, seeded=True, needs_user=True)
 
 
 @dataclass
-class PopularityConfig(FloorConfig):
+class PopularityConfig(ModelConfig):
     """Items by their number of interactions (in a click log: clicks) in the training part, the same for all users."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_impressions"}
+    traits: ClassVar[Traits] = _floor(RANKS | {"rank_impressions"})
 
 
 @dataclass
-class CausalPopularityConfig(FloorConfig):
+class CausalPopularityConfig(ModelConfig):
     """For click logs: items by their number of clicks before the impression."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions"})
+    traits: ClassVar[Traits] = _floor(frozenset({"rank_impressions"}))
 
 
 @dataclass
-class MajorityConfig(FloorConfig):
+class MajorityConfig(ModelConfig):
     """The most common training rating or text, for all users and items."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rate", "write"})
+    traits: ClassVar[Traits] = _floor(frozenset({"rate", "write"}))
 
 
 @dataclass
-class MeanConfig(FloorConfig):
+class MeanConfig(ModelConfig):
     """The mean rating plus the mean deviations of the item and the user."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = _floor(frozenset({"rate"}), needs_user=True)
 
     damping: list[float] = ranges.number(at_least=0)  # pseudo-ratings equal to the mean; chosen on validation
 
 
 @dataclass
-class NextIdConfig(FloorConfig):
+class NextIdConfig(ModelConfig):
     """The item numbered after the highest in the history: tests whether item numbers leak the order of interactions."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
+    traits: ClassVar[Traits] = _floor(RANKS)
 
-    index: Index | None = None  # an item index of P5; null = the dataset's own numbers
-
-    def copied_settings(self, model: ModelConfig) -> dict[str, Any]:
-        """Return the index of the evaluated model, if it is one of item numbers."""
-        index = getattr(model, "index", None)
-        return {"index": index} if index is not None and index.is_number else {}
+    # an item index of P5, by default that of the evaluated model if it is one of item numbers; null = the dataset's own
+    index: Index | None = noted(None, copied_if=lambda index: index.is_number)
 
     def display_name(self) -> str:
         """`next_id`, with the index if it is not the dataset's own numbers."""
@@ -103,27 +101,26 @@ class NextIdConfig(FloorConfig):
 
 
 @dataclass
-class NextRawIdConfig(FloorConfig):
+class NextRawIdConfig(ModelConfig):
     """The items after the history's last one in the order of raw ids: tests whether that order predicts targets."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
+    traits: ClassVar[Traits] = _floor(RANKS)
 
 
 @dataclass
-class RetrievalConfig(FloorConfig):
+class RetrievalConfig(ModelConfig):
     """Copied texts: an explanation of another user, or the review's own first or last words as its title."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"write"})
+    traits: ClassVar[Traits] = _floor(frozenset({"write"}))
 
     words: list[int] = ranges.number(at_least=1)  # words of a review's first or last sentence that form its title
 
 
 @dataclass
-class UsualFeatureConfig(FloorConfig):
+class UsualFeatureConfig(ModelConfig):
     """The most typical training text about the feature that the user's training reviews mention most."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"write"})
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = _floor(frozenset({"write"}), needs_user=True)
 
     compared: int = ranges.number(at_least=2)  # maximum number of a feature's texts among which one is chosen
 
@@ -139,18 +136,17 @@ class UsualFeatureConfig(FloorConfig):
 
 
 @dataclass
-class TransitionTextConfig(FloorConfig):
+class TransitionTextConfig(ModelConfig):
     """Item-to-item transitions plus TF-IDF similarity to the latest items: the strongest ranking floor."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_new_items"}
+    traits: ClassVar[Traits] = _floor(RANKS | {"rank_new_items"})
 
     recent: int = ranges.number(at_least=1)  # number of latest history items used
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
     text_weights: list[float] = ranges.number(at_least=0)  # candidates for the text weight w, chosen on validation
     mask_history: bool = MISSING  # when choosing w; the task's value
-    symmetric: bool = added(False)  # count transitions in both directions: the order of two interactions is ignored
-
-    named_settings: ClassVar[tuple[str, ...]] = ("symmetric",)
+    # count transitions in both directions: the order of two interactions is ignored
+    symmetric: bool = noted(added(False), named=True)
 
     def uses_item_text(self) -> bool:
         return True
@@ -160,11 +156,10 @@ class TransitionTextConfig(FloorConfig):
 
 
 @dataclass
-class FrozenTextConfig(FloorConfig):
+class FrozenTextConfig(ModelConfig):
     """Similarity of an item's text to the texts of the history under a frozen encoder, without training."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_new_items", "rank_impressions"}
-    needs_text: ClassVar[bool] = True
+    traits: ClassVar[Traits] = _floor(RANKS | {"rank_new_items", "rank_impressions"}, needs_text=True)
 
     encoder: EncoderConfig = MISSING
     centred: bool = added(False)  # subtract the mean of the training items' vectors
@@ -185,9 +180,7 @@ class FrozenTextConfig(FloorConfig):
 class MfConfig(ModelConfig):
     """Biased matrix factorisation under squared error (Koren et al., Computer 2009)."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
-    trainable: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(frozenset({"rate"}), trainable=True, needs_user=True)
 
     embedding_size: int = ranges.number(at_least=1)
     initial_std: float = ranges.number(above=0)  # of the embeddings
@@ -198,9 +191,7 @@ class MfConfig(ModelConfig):
 class MlpConfig(ModelConfig):
     """A multilayer perceptron over user and item embeddings, under squared error: P5's baseline MLP."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
-    trainable: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(frozenset({"rate"}), trainable=True, needs_user=True)
 
     embedding_size: int = ranges.number(at_least=1)
     hidden_sizes: list[int] = ranges.number(at_least=1)  # of the layers, first to last
@@ -212,9 +203,7 @@ class MlpConfig(ModelConfig):
 class BprMfConfig(ModelConfig):
     """Matrix factorisation under Bayesian personalised ranking (Rendle et al., UAI 2009); ignores order."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
-    trainable: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(RANKS, trainable=True, needs_user=True)
 
     embedding_size: int = ranges.number(at_least=1)
     initial_std: float = ranges.number(above=0)  # of the embeddings
@@ -224,9 +213,7 @@ class BprMfConfig(ModelConfig):
 class SimpleXConfig(ModelConfig):
     """Cosine of an item with a mix of the user's vector and the history's mean, against many negatives (CIKM 2021)."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
-    trainable: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(RANKS, trainable=True, needs_user=True)
 
     embedding_size: int = ranges.number(at_least=1)
     max_length: int = ranges.number(at_least=1)  # latest items of a history
@@ -241,22 +228,20 @@ class SimpleXConfig(ModelConfig):
 
 
 @dataclass
-class ItemKnnConfig(FloorConfig):
+class ItemKnnConfig(ModelConfig):
     """Items that users had together with those of the history: cosine similarity, shrunk, of the nearest items."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
+    traits: ClassVar[Traits] = _floor(RANKS)
 
     neighbours: int = ranges.number(at_least=1)  # per item; more where similarities tie
     shrinkage: float = ranges.number(at_least=0)  # added to the denominator of the cosine
 
 
 @dataclass
-class TransitionGraphConfig(FloorConfig):
+class TransitionGraphConfig(ModelConfig):
     """Items a few steps from the last one in the graph of transitions, by similarity of their texts."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
-    needs_text: ClassVar[bool] = True
-    zero_ranks_high: ClassVar[bool] = True
+    traits: ClassVar[Traits] = _floor(RANKS, needs_text=True, zero_ranks_high=True)
 
     encoder: EncoderConfig = MISSING
     budgets: list[int] = ranges.number(at_least=0)  # items taken from the rings at one, two, … steps
@@ -274,9 +259,7 @@ class TransitionGraphConfig(FloorConfig):
 class SASRecConfig(TransformerConfig):
     """Self-attentive sequential recommendation over item ids (ICDM 2018)."""
 
-    named_settings: ClassVar[tuple[str, ...]] = ("tokens",)
-
-    tokens: bool = False  # add the mean of an item's token vectors to its id vector
+    tokens: bool = noted(False, named=True)  # add the mean of an item's token vectors to its id vector
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if self.tokens:
@@ -333,7 +316,7 @@ class Bert4RecConfig(TransformerConfig):
 class FdsaConfig(TransformerConfig):
     """Two self-attention streams, over item ids and over item texts (IJCAI 2019), as in UniSRec's table."""
 
-    needs_text: ClassVar[bool] = True
+    traits: ClassVar[Traits] = replace(TransformerConfig.traits, needs_text=True)
 
     encoder: EncoderConfig = MISSING
 

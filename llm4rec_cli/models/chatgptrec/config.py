@@ -20,15 +20,17 @@ from llm4rec_cli.config.schema import (
     Deviations,
     LLMConfig,
     ModelConfig,
+    ModelKind,
     PromptLogprobs,
-    PromptTable,
     Question,
     Structured,
     TaskConfig,
+    Traits,
     Work,
-    as_dataclass,
+    noted,
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.models.shared.config import problems_of_stars
 
 TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")
 
@@ -121,14 +123,17 @@ MOST_SCORED, MOST_LISTED = 5_000, 20_000
 class ChatGPTRecConfig(ModelConfig):
     """ChatGPTRec (arXiv 2304.10149): a prompted chat model, without training."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"rank_catalogue", "rank_candidates", "rank_new_items", "rate", "write"}
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates", "rank_new_items", "rate", "write"}),
+        ModelKind.paper,
+        uses_llm=True,
+        zero_ranks_high=True,
     )
-    paper: ClassVar[str | None] = "arXiv 2304.10149"
-    uses_llm: ClassVar[bool] = True
-    zero_ranks_high: ClassVar[bool] = True
 
-    answer: AnswerMethod = MISSING
+    answer: AnswerMethod = noted(
+        MISSING,
+        chat_work=lambda answer: Work.answering if answer is AnswerMethod.generate else Work.reading,
+    )
     threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case
     # examples answered again under controls; null = 50 for a local model (10 on the demo), none for an endpoint
     controls: int | None = ranges.number(None, at_least=0, role=Role.citation)
@@ -160,9 +165,6 @@ class ChatGPTRecConfig(ModelConfig):
     def scores_choices(self) -> bool:
         """Whether all possible answers get a likelihood; otherwise the model writes one."""
         return self.answer in (AnswerMethod.likelihood, AnswerMethod.pmi)
-
-    def llm_workload(self) -> Work:
-        return Work.answering if self.answer is AnswerMethod.generate else Work.reading
 
     def display_name(self) -> str:
         """Return `chatgptrec` with the answer method and the number of few-shot examples."""
@@ -262,7 +264,7 @@ class ChatGPTRecConfig(ModelConfig):
                 "set task.candidates=uniform to choose among 100, or model.answer=generate to have a list generated",
             )
         if task.question is Question.rate:
-            yield from self.problems_with_rating_scale(dataset, 1.0, math.nextafter(5.0, 6.0))
+            yield from problems_of_stars(self.name, dataset, 1.0, math.nextafter(5.0, 6.0))
         fields = template_fields(getattr(self.prompts, task.name).task)
         name = dataset.manifest["name"]
         if task.name != "review_summary" and not _has_values(dataset.items, "title"):
@@ -278,13 +280,6 @@ class ChatGPTRecConfig(ModelConfig):
                     f"the prompt of {task.name} needs {{{field_name}}}, and dataset '{name}' has no '{column}'",
                     "choose another dataset, or another prompt: llm4rec list prompts",
                 )
-
-    @classmethod
-    def prompt_table(cls, node: Any) -> PromptTable:
-        values = vars(as_dataclass(Prompts, node))
-        settings = [["", name, str(value)] for name, value in values.items() if name not in TASKS]
-        parts = [[task, part, str(text)] for task in TASKS for part, text in vars(values[task]).items() if text]
-        return PromptTable(["task", "part", "text"], [*settings, *parts])
 
 
 def _has_values(table: Any, column: str) -> bool:

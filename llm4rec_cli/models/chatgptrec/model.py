@@ -15,7 +15,7 @@ from torch import Tensor
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import AnswerDetails, MetricValues, Ratings
-from llm4rec_cli.config.schema import Written
+from llm4rec_cli.config.schema import Config, Written
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import UsageError
@@ -269,6 +269,9 @@ class ChatGPTRec:
 
     def controls(self, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
         return controls.measure(self, examples, seed, values)
+
+    def control_examples(self, config: Config) -> int:
+        return self.config.control_examples(config)
 
     def controls_usage(self, examples: Examples, seed: int) -> dict[str, Any] | None:
         return controls.usage(self, examples, seed)

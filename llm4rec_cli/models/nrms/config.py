@@ -11,9 +11,20 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Deviations, ModelConfig, Precision, TaskConfig, Weights, Work, precision, weights
+from llm4rec_cli.config.schema import (
+    Deviations,
+    ModelConfig,
+    Precision,
+    TaskConfig,
+    Traits,
+    Weights,
+    Work,
+    noted,
+    precision,
+    weights,
+)
 from llm4rec_cli.errors import Llm4RecError
-from llm4rec_cli.models.shared.config import backbone_deviation
+from llm4rec_cli.models.shared.config import backbone_deviation, problems_without_titles
 
 
 class Aggregation(Enum):
@@ -27,13 +38,12 @@ class Aggregation(Enum):
 class NRMSConfig(ModelConfig):
     """News recommendation with multi-head self-attention (EMNLP 2019); a fine-tuned BERT encodes the titles."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
-    trainable: ClassVar[bool] = True
-    needs_text: ClassVar[bool] = True
-    named_settings: ClassVar[tuple[str, ...]] = ("aggregation",)
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"}), trainable=True, needs_text=True
+    )
 
     backbone: str = weights(Weights.backbone)  # `minilm` (packaged), a hub id, or a folder
-    aggregation: Aggregation = MISSING
+    aggregation: Aggregation = noted(MISSING, named=True)
     hidden_size: int | None = ranges.number(at_least=1, multiple_of="heads")  # of the vectors of titles and users
     heads: int | None = ranges.number(at_least=1)  # of the self-attention over titles
     query_size: int | None = ranges.number(at_least=1)  # of both additive attentions
@@ -61,7 +71,7 @@ class NRMSConfig(ModelConfig):
         """Yield missing titles, and a backbone that cannot read them."""
         from llm4rec_cli.text.backbone import problems_of_bert
 
-        yield from self.problems_without_titles(dataset)
+        yield from problems_without_titles(self.name, dataset)
         yield from problems_of_bert(self.backbone, self.max_length, self.name)
 
     def labels(self, task: str) -> list[str]:

@@ -21,19 +21,20 @@ from llm4rec_cli.config.schema import (
     Index,
     LLMConfig,
     ModelConfig,
-    PromptTable,
+    ModelKind,
     PublishedWeights,
     Question,
     TaskConfig,
+    Traits,
     Weights,
     added,
-    as_dataclass,
     weights,
 )
 from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.families import Explained, PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt
+from llm4rec_cli.models.shared.config import problems_of_stars
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
 
 if TYPE_CHECKING:
@@ -154,13 +155,15 @@ class SamplesConfig:
 class P5Config(ModelConfig):
     """P5 (RecSys 2022): every task as text, one T5, one loss."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write", "all"})
-    paper: ClassVar[str | None] = "RecSys 2022"
-    trainable: ClassVar[bool] = True
-    published: ClassVar[PublishedWeights | None] = PublishedWeights("jeykigung/P5 @1fa28ba", "p5/paper")
-    needs_user: ClassVar[bool] = True
-    zero_ranks_high: ClassVar[bool] = True
-    task_bound: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates", "rate", "write", "all"}),
+        ModelKind.paper,
+        trainable=True,
+        needs_user=True,
+        zero_ranks_high=True,
+        task_bound=True,
+        published=PublishedWeights("jeykigung/P5 @1fa28ba", "p5/paper"),
+    )
 
     backbone: str = weights(Weights.backbone, random=T5_SHAPES)  # a T5, or one of T5_SHAPES with random weights
     vocabulary: int = ranges.number(at_least=300)  # size of the tokenizer trained for T5_SHAPES; a T5 has its own
@@ -194,7 +197,7 @@ class P5Config(ModelConfig):
         """Yield prompts too long for the dataset's numbers, ratings that are not stars, and columns that the evaluation
         prompt lacks."""
         yield from prompts.problems_with_dataset(self, task, dataset)
-        yield from self.problems_with_rating_scale(dataset, 0.5, 5.5)
+        yield from problems_of_stars(self.name, dataset, 0.5, 5.5)
         if task.name in PromptFamily.__members__:
             yield from problems_raised_by(partial(prompts.evaluation_prompts, self, PromptFamily[task.name], dataset))
 
@@ -333,28 +336,6 @@ class P5Config(ModelConfig):
             "decoding": ranks and decoding != YES_NO and {"decoding": decoding},
             "shared_negatives": ranks and task.candidates is not Candidates.full,
         }
-
-    def problems_with_import(self) -> Iterator[UsageError]:
-        if self.backbone in T5_SHAPES:
-            yield UsageError("published weights are of a T5 with its tokenizer", "model.backbone=t5-small, or t5-base")
-        if self.digits != 1 or not self.index.is_number or self.user_tokens:
-            yield UsageError(
-                "published weights have no tokens besides T5's, so numbers are written digit by digit",
-                "model.digits=1 model.index=leaky_p5 model.user_tokens=false",
-            )
-        if self.whole_word is WholeWord.never:
-            yield UsageError("published weights have whole-word embeddings", "model.whole_word=training, or always")
-
-    @classmethod
-    def prompt_table(cls, node: Any) -> PromptTable:
-        rows = []
-        for name, entry in node.items():
-            config = as_dataclass(PromptConfig, entry)
-            prompt = prompts.parse(name, config)
-            fields = ", ".join(f"{f.value}*" if f in prompt.oracle_input else f.value for f in prompt.fields)
-            labels = ["held out"] * (not config.trained) + ["oracle_input"] * bool(prompt.oracle_input)
-            rows.append([name, prompt.family.name, ", ".join(labels), fields, config.target, config.source])
-        return PromptTable(["prompt", "family", "", "fields", "target", "source"], rows)
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
         if self.start is Start.co_occurrence and self.index.is_number:

@@ -15,21 +15,20 @@ from llm4rec_cli.config.schema import (
     Config,
     Deviations,
     ModelConfig,
+    ModelKind,
     Precision,
-    PromptTable,
     PublishedWeights,
     TaskConfig,
+    Traits,
     Weights,
     Work,
     added,
-    as_dataclass,
+    noted,
     precision,
     weights,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
-from llm4rec_cli.models.shared.config import backbone_deviation
-
-VIRTUAL = "PQM"  # groups of virtual tokens in the published code: before the user, the candidate and the mask
+from llm4rec_cli.errors import DataError, Llm4RecError
+from llm4rec_cli.models.shared.config import backbone_deviation, problems_without_titles
 
 
 @dataclass
@@ -102,16 +101,17 @@ class WarmUpConfig:
 class Prompt4NRConfig(ModelConfig):
     """Prompt4NR (SIGIR 2023): a masked language model fills in the answer word of a template."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_candidates"})
-    paper: ClassVar[str | None] = "SIGIR 2023"
-    trainable: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_impressions", "rank_candidates"}),
+        ModelKind.paper,
+        trainable=True,
+        needs_text=True,
+        published=PublishedWeights("resistzzz/Prompt4NR @1db7199", "prompt4nr/paper"),
+    )
     results_version: ClassVar[int] = 3
-    published: ClassVar[PublishedWeights | None] = PublishedWeights("resistzzz/Prompt4NR @1db7199", "prompt4nr/paper")
-    named_settings: ClassVar[tuple[str, ...]] = ("prompts",)
-    needs_text: ClassVar[bool] = True
 
     backbone: str = weights(Weights.backbone)  # `minilm` (packaged), a hub id, or a folder
-    prompts: TemplateConfig = field(default_factory=TemplateConfig)
+    prompts: TemplateConfig = noted(field(default_factory=TemplateConfig), named=True, names_member=True)
     prompt_only: bool = False  # train the virtual tokens only; the backbone is frozen
     attention: Attention = added(Attention.full)
     loss: Loss = MISSING
@@ -165,7 +165,7 @@ class Prompt4NRConfig(ModelConfig):
         """Yield missing titles or abstracts, unknown answer words, and templates that leave no room for a history."""
         from llm4rec_cli.models.prompt4nr import templates
 
-        yield from self.problems_without_titles(dataset)
+        yield from problems_without_titles(self.name, dataset)
         if self.warm_up.texts is Texts.titles_and_abstracts and "description" not in dataset.items:
             yield DataError(
                 f"model.warm_up.texts=titles_and_abstracts, and dataset '{dataset.manifest['name']}' has no abstracts",
@@ -178,24 +178,6 @@ class Prompt4NRConfig(ModelConfig):
 
         labels = ["substitute-encoder"] if any(backbone_deviation(self.backbone).values()) else []
         return labels if templates.has_head(self.backbone) else [*labels, "untrained-head"]
-
-    def problems_with_import(self) -> Iterator[Llm4RecError]:
-        from llm4rec_cli.models.prompt4nr import templates
-
-        yield from templates.problems_of_backbone(self)
-        if self.shares_histories:
-            yield UsageError(
-                "published weights were trained with histories that attend to candidates, and model.attention=shared "
-                "is another model",
-                "model.attention=full",
-            )
-        groups = [segment.field for segment in templates.segments(self.prompts.text) if segment.is_virtual]
-        if unknown := [group for group in groups if group not in VIRTUAL]:
-            yield UsageError(
-                f"template '{self.prompts.name}' has virtual tokens {unknown[0]}, and published weights have "
-                f"{', '.join(VIRTUAL)}",
-                "the template that the weights were trained with: prompt=prompt4nr/NAME",
-            )
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         from llm4rec_cli.models.prompt4nr import templates
@@ -223,13 +205,3 @@ class Prompt4NRConfig(ModelConfig):
         from llm4rec_cli.models.prompt4nr import templates
 
         yield from templates.problems(self)
-
-    @classmethod
-    def name_in_ensemble(cls, shown_as: str) -> str:
-        return shown_as.removeprefix("prompt4nr ")
-
-    @classmethod
-    def prompt_table(cls, node: Any) -> PromptTable:
-        from llm4rec_cli.models.prompt4nr import templates
-
-        return templates.table(as_dataclass(TemplateConfig, node))

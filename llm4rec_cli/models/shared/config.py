@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Deviations, EncoderConfig, ModelConfig, Pooling, TaskConfig, added
+from llm4rec_cli.config.schema import Deviations, EncoderConfig, ModelConfig, Pooling, TaskConfig, Traits, added
+from llm4rec_cli.errors import DataError
 
 BERT = "bert-base-uncased"
 
@@ -52,6 +53,26 @@ def backbone_deviation(backbone: str) -> Deviations:
     return {"backbone": name != BERT and {"weights": name}}
 
 
+def problems_of_stars(model: str, dataset: Any, least: float, below: float) -> Iterator[DataError]:
+    """Yield a problem, for a model that uses 1 to 5 stars, if ratings are not in [least, below)."""
+    ratings = dataset.interactions.get("rating")
+    if ratings is not None and not ratings.dropna().between(least, below, inclusive="left").all():
+        yield DataError(
+            f"model '{model}' uses 1 to 5 stars, but dataset '{dataset.manifest['name']}' has ratings "
+            f"from {ratings.min():g} to {ratings.max():g}",
+            "convert them to that scale in your table",
+        )
+
+
+def problems_without_titles(model: str, dataset: Any) -> Iterator[DataError]:
+    """Yield a problem, for a model that reads titles, if no item has one."""
+    if "title" not in dataset.items or not (dataset.items["title"].fillna("").str.strip() != "").any():
+        yield DataError(
+            f"model '{model}' needs item titles, and dataset '{dataset.manifest['name']}' has none",
+            "choose a dataset with titles: llm4rec list datasets",
+        )
+
+
 @dataclass
 class EncoderSizes(ModelConfig):
     """The sizes of SASRec's encoder, for the configs of models that have it."""
@@ -69,8 +90,7 @@ class EncoderSizes(ModelConfig):
 class NextItemConfig(ModelConfig):
     """Base of the configs of these models: the loss, its negatives, and how much of a history is read."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
-    trainable: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(frozenset({"rank_catalogue", "rank_candidates"}), trainable=True)
 
     max_length: int = ranges.number(at_least=1)  # latest items of a history
     loss: Loss = Loss.cross_entropy

@@ -15,15 +15,24 @@ from llm4rec_cli.config.schema import (
     Config,
     Deviations,
     EncoderConfig,
+    ModelKind,
     Precision,
     PublishedWeights,
     Question,
     SplitRule,
     TaskConfig,
+    Traits,
     added,
+    noted,
 )
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.shared.config import EncoderSizes, encodes_as_unisrec
+
+# Settings that weights fit.
+SHAPES = (
+    *("encoder.pooling", "encoder.max_length", "adaptor", "experts"),
+    *("hidden_size", "inner_size", "layers", "heads", "max_length"),
+)
 
 
 class Adaptor(Enum):
@@ -79,22 +88,12 @@ class PretrainingConfig:
 class UniSRecConfig(EncoderSizes):
     """Universal sequence representation learning (KDD 2022)."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"rank_catalogue", "rank_candidates", "rank_new_items", "pretrain"}
-    )
-    paper: ClassVar[str | None] = "KDD 2022"
-    trainable: ClassVar[bool] = True
-    needs_text: ClassVar[bool] = True
-
-    published: ClassVar[PublishedWeights | None] = PublishedWeights(
-        "RUCAIBox/UniSRec @05aa5cb", "unisrec/pretrain_paper"
-    )
-    init_setting: ClassVar[str | None] = "init_from"
-    named_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "use_ids")
-    provenance_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "pretraining")
-    init_shared_settings: ClassVar[tuple[str, ...]] = (
-        *("encoder.pooling", "encoder.max_length", "adaptor", "experts"),
-        *("hidden_size", "inner_size", "layers", "heads", "max_length"),
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates", "rank_new_items", "pretrain"}),
+        ModelKind.paper,
+        trainable=True,
+        needs_text=True,
+        published=PublishedWeights("RUCAIBox/UniSRec @05aa5cb", "unisrec/pretrain_paper"),
     )
 
     encoder: EncoderConfig = MISSING
@@ -102,12 +101,14 @@ class UniSRecConfig(EncoderSizes):
     experts: int = ranges.number(at_least=1)  # of adaptor=moe, as the next two
     adaptor_dropout: float = ranges.number(at_least=0, below=1)
     draw: Draw = MISSING
-    use_ids: bool = MISSING  # false = inductive (UniSRec_t), true = transductive (UniSRec_t+ID)
+    use_ids: bool = noted(MISSING, named=True)  # false = inductive (UniSRec_t), true = transductive (UniSRec_t+ID)
     temperature: float = ranges.number(above=0)  # that divides cosines
     similarity: Similarity = added(Similarity.cosine)
-    init_from: str | None = ranges.path(None)  # run that provides the initial weights
-    freeze: Freeze = MISSING
-    pretraining: PretrainingConfig | None = None  # null unless task=pretrain
+    # run that provides the initial weights
+    init_from: str | None = noted(ranges.path(None), named=True, provenance=True, agrees_in=SHAPES)
+    freeze: Freeze = noted(MISSING, named=True, provenance=True)
+    # null unless task=pretrain
+    pretraining: PretrainingConfig | None = noted(None, provenance=True)
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         unused = {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
@@ -153,15 +154,6 @@ class UniSRecConfig(EncoderSizes):
                 "model.use_ids=true learns a vector for each item, and a new item has none",
                 "use or train a model of text alone: model.use_ids=false",
             )
-
-    def problems_with_import(self) -> Iterator[UsageError]:
-        if self.use_ids:
-            yield UsageError(
-                "published item ids are numbers of their authors' files, which ours do not follow",
-                "model.use_ids=false, with weights of text alone",
-            )
-        if self.adaptor is not Adaptor.moe:
-            yield UsageError("published weights have a mixture of experts", "model.adaptor=moe")
 
     def display_name(self) -> str:
         """`unisrec`, with its differences from the plain model: text alone, all weights trained from scratch.
