@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
@@ -50,8 +50,7 @@ from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.spec import resolved_config
 from llm4rec_cli.tasks.base import ranks_impressions
 
-DATA = (search.GROUP, paper.GROUP, deviations.GROUP)  # folders of which a user's file comes before a shipped one
-READ = (*FOLDERS, *DATA)  # all folders of conf/ that are read
+READ = (*FOLDERS, search.GROUP, paper.GROUP, deviations.GROUP)  # the folders of conf/ that are read
 # Of a config, where its folder's name is none.
 NOUNS = {search.GROUP: "search space", paper.GROUP: "paper table", deviations.GROUP: "deviation list"}
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
@@ -134,12 +133,8 @@ def problems_in(name: str) -> list[ConfigProblem]:
     """Return the problems of `group/option`; those in a file that it builds on are reported in that file."""
     group, _, option = name.partition("/")
     locate = partial(_located, _file(name))
-    if group == search.GROUP:
-        return [locate(problem) for problem in _problems_of_space(_file(name), option)]
-    if group == paper.GROUP:
-        return [locate(problem) for problem in _problems_of_table(_file(name), option)]
-    if group == deviations.GROUP:
-        return [locate(problem) for problem in _problems_of_deviations(_file(name), option)]
+    if group in DATA:
+        return [locate(problem) for problem in DATA[group](_file(name), option)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
     overrides = [f"model={option.partition('/')[0]}"] if group == "prompt" else []  # which `_overrides_for` may compose
@@ -187,8 +182,11 @@ def _problems_of_deviations(file: Path, name: str) -> list[UsageError]:
     """Return the problems of the sentences on a model, or of those that models share."""
     if name not in (*model_names(), deviations.SHARED):
         return [UsageError(f"there is no model '{name}'", did_you_mean(name, model_names()))]
-    config = OmegaConf.to_object(_config(["task=sequential", *([f"model={name}"] if name in model_names() else [])]))
-    return list(deviations.problems(file, cast(Config, config)))
+    config = _config(["task=sequential"] if name == deviations.SHARED else ["task=sequential", f"model={name}"])
+    try:
+        return list(deviations.problems(file, cast(Config, OmegaConf.to_object(config))))
+    except UsageError as error:
+        return [error]
 
 
 # --- tables of papers
@@ -344,6 +342,14 @@ def _located(file: Path, error: Llm4RecError) -> ConfigProblem:
     pattern = rf"(?<![\w-]){re.escape(word)}(?![\w-])"
     line = next((i for i, text in lines if word and re.search(pattern, text.partition("#")[0])), 0)
     return ConfigProblem(file, line, error.problem, error.remedy)
+
+
+# Folders of conf/ that are no part of a config, and of which a user's file comes before a shipped one.
+DATA: Mapping[str, Callable[[Path, str], Sequence[Llm4RecError]]] = {
+    search.GROUP: _problems_of_space,
+    paper.GROUP: _problems_of_table,
+    deviations.GROUP: _problems_of_deviations,
+}
 
 
 # --- a config that does not compose: its files one by one, each key against its type

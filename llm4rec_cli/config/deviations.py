@@ -43,16 +43,12 @@ def _read(file: Path, changed: int) -> Mapping[str, str]:
 
 
 def problems(file: Path, config: Config) -> Iterator[UsageError]:
-    """Yield the problems of a file: sentences that are none, and ids that the model lacks or that the file does.
+    """Yield sentences that are none, ids that the model of this config lacks, and ids that the file lacks.
 
-    Args:
-        config: of its model, at any settings; of any model for those that are shared.
+    Raises:
+        UsageError: it is no valid YAML.
     """
-    try:
-        content = read_yaml(file)
-    except UsageError as error:
-        yield error
-        return
+    content = read_yaml(file)
     if not isinstance(content, dict) or not content:
         yield UsageError("the file has no sentences", "write ID: SENTENCE")
         return

@@ -217,7 +217,7 @@ def noted(
     members: bool = False,
     names_member: bool = False,
     copied_if: Callable[[Any], bool] | None = None,
-    chat_work: Callable[[Any], Work] | None = None,
+    generates: Enum | None = None,
 ) -> Any:
     """Return a field of a model's config with facts for generic code, which `walk.settings_with` reads.
 
@@ -228,9 +228,9 @@ def noted(
         agrees_in: it names the run with the initial weights, which must agree in these settings.
         input_file: it names input files, or folders with files of this name; addresses hash their content, not paths.
         members: it lists the run folders of a combination's members.
-        names_member: its name stands for the model's in the name of an ensemble.
+        names_member: in an ensemble's name its own name replaces the model's.
         copied_if: a floor copies it from the model that it is compared with, if this is true of the value.
-        chat_work: returns how the chat model is used under a value, which decides `llm.precision=auto`.
+        generates: the value under which a chat model generates text; under others it only reads.
     """
     facts = {name: fact for name, fact in locals().items() if name != "setting" and fact not in (None, False)}
     own: Any = setting

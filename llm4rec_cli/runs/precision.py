@@ -89,6 +89,6 @@ def _resolve(spec: RunSpec, precision: Precision, work: Work) -> Precision:
     if precision is not Precision.auto:
         return precision
     if work is Work.answering:
-        for setting, work_under in walk.settings_with(spec.model, "chat_work").items():
-            work = work_under(getattr(spec.model, setting))
+        for setting, value in walk.settings_with(spec.model, "generates").items():
+            work = work if getattr(spec.model, setting) is value else Work.reading
     return arithmetic.fastest(work, spec.device, spec.cache)

@@ -1,4 +1,4 @@
-"""Settings and prompt schema of ChatGPTRec."""
+"""Settings of ChatGPTRec."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from string import Formatter
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
@@ -26,13 +25,17 @@ from llm4rec_cli.config.schema import (
     Structured,
     TaskConfig,
     Traits,
-    Work,
     noted,
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.models.chatgptrec.prompt_schema import (
+    ORACLE_FIELDS,
+    TASKS,
+    Prompts,
+    problems_of_prompts,
+    template_fields,
+)
 from llm4rec_cli.models.shared.config import problems_of_stars
-
-TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")
 
 
 class AnswerMethod(Enum):
@@ -40,9 +43,7 @@ class AnswerMethod(Enum):
 
     auto = "auto"  # pmi for rankings where the chat model returns likelihoods; otherwise generate
     generate = "generate"  # parse a generated text (paper)
-    constrained = (
-        "constrained"  # as generate, but only candidates' titles, each once, and only 1 to 5 stars are possible
-    )
+    constrained = "constrained"  # as generate, but only candidates' titles, each once, and 1 to 5 stars are possible
     likelihood = "likelihood"  # the log-likelihood of each possible answer
     pmi = "pmi"  # that minus the log-likelihood without the user's history
 
@@ -50,68 +51,6 @@ class AnswerMethod(Enum):
 ANSWERS_IN_WORDS = {AnswerMethod.generate: "generated", AnswerMethod.constrained: "decoded among the candidates"}
 
 
-@dataclass
-class TaskPrompt:
-    """The parts of one task's prompt, in order: templates with fields in braces. A part whose fields are all empty is
-    omitted."""
-
-    task: str = MISSING  # the question
-    behaviour: str = MISSING  # what the user did
-    candidates: str = MISSING  # the candidates to choose from
-    shots: str = MISSING  # the text around few-shot examples from the user's own past
-    shot: str = MISSING  # one few-shot example
-    answer: str = MISSING  # the format of a generated answer
-    max_tokens: int = ranges.number(at_least=1)  # of a generated answer; llm.max_tokens may lower it
-    judged: str = MISSING  # replaces `answer` where likelihoods are computed
-
-
-@dataclass
-class Prompts:
-    """The prompts of all tasks."""
-
-    system: str | None = None  # the system message; null = none
-    noun: str = MISSING  # what an item is called
-    shots: int = ranges.number(at_least=0)  # few-shot examples of the user's training part; 0 = zero-shot
-    shot_candidates: int = ranges.number(at_least=2)  # candidates of a few-shot example
-    shuffles: int = ranges.number(at_least=1)  # orders of the candidates; each example is evaluated in all of them
-    history_tokens: int = ranges.number(
-        at_least=1
-    )  # of histories, also in few-shot examples: the latest items that fit
-    review_tokens: int = ranges.number(at_least=1)  # of a review: its beginning
-    listed: int = ranges.number(at_least=1)  # items of a generated list
-    rating: TaskPrompt = field(default_factory=TaskPrompt)
-    sequential: TaskPrompt = field(default_factory=TaskPrompt)
-    direct: TaskPrompt = field(default_factory=TaskPrompt)
-    explanation: TaskPrompt = field(default_factory=TaskPrompt)
-    review_summary: TaskPrompt = field(default_factory=TaskPrompt)
-
-
-# Fields of the target interaction that a task's question may use: none in rankings, where the target is the answer.
-TARGET_FIELDS = {
-    "rating": {"title", "category"},
-    "sequential": set[str](),
-    "direct": set[str](),
-    "explanation": {"title", "category", "stars", "review"},
-    "review_summary": {"title", "category", "stars", "review"},
-}
-# Of these, what is unknown until the user has written the answer.
-ORACLE_FIELDS = {"explanation": {"stars", "review"}, "review_summary": {"stars"}}
-PART_FIELDS = {
-    "behaviour": {"history"},
-    "candidates": {"candidates"},
-    "shots": {"examples"},
-    "answer": set(),
-    "judged": set(),
-}
-# Of a few-shot example: an earlier choice, or an interaction, whose rating is its answer.
-CHOICE, INTERACTION = {"number", "history", "candidates", "answer"}, {"number", "title", "category", "stars", "review"}
-SHOT_FIELDS = {
-    "rating": INTERACTION,
-    "sequential": CHOICE,
-    "direct": CHOICE,
-    "explanation": {*INTERACTION, "answer"},
-    "review_summary": {*INTERACTION, "answer"},
-}
 CONTROL_EXAMPLES, CONTROL_EXAMPLES_OF_DEMO = 50, 10
 UNREADABLE = {Question.rank: "a miss", Question.rate: "the training mean", Question.write: "an empty text"}
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
@@ -130,10 +69,7 @@ class ChatGPTRecConfig(ModelConfig):
         zero_ranks_high=True,
     )
 
-    answer: AnswerMethod = noted(
-        MISSING,
-        chat_work=lambda answer: Work.answering if answer is AnswerMethod.generate else Work.reading,
-    )
+    answer: AnswerMethod = noted(MISSING, generates=AnswerMethod.generate)
     threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case
     # examples answered again under controls; null = 50 for a local model (10 on the demo), none for an endpoint
     controls: int | None = ranges.number(None, at_least=0, role=Role.citation)
@@ -219,21 +155,15 @@ class ChatGPTRecConfig(ModelConfig):
         # Of rankings alone: in a sweep over tasks the others may need no likelihoods.
         requests = llm.prompt_logprobs is not PromptLogprobs.none and config.task.question is Question.rank
         if requests and not (is_endpoint and self.scores_choices):
-            other = (
-                f"model.answer={self.answer.name} needs none" if is_endpoint else "llm.backend=local computes its own"
-            )
+            other = "llm.backend=local computes its own"
+            other = f"model.answer={self.answer.name} needs none" if is_endpoint else other
             yield UsageError(
                 f"llm.prompt_logprobs={llm.prompt_logprobs.name} requests likelihoods from an endpoint, and {other}",
                 "model.answer=likelihood or pmi with llm=openai; or leave llm.prompt_logprobs out",
             )
         if self.answer is AnswerMethod.constrained and not is_endpoint and llm.temperature:
             yield UsageError("model.answer=constrained decodes greedily", "llm.temperature=0")
-        yield from _problems_of_template("the system message", self.prompts.system, set())
-        for task in TASKS:
-            part_fields = {"task": TARGET_FIELDS[task], "shot": SHOT_FIELDS[task], **PART_FIELDS}
-            for part, fields in part_fields.items():
-                template = getattr(getattr(self.prompts, task), part)
-                yield from _problems_of_template(f"the prompt of {task}, part `{part}`", template, fields)
+        yield from problems_of_prompts(self.prompts)
         if self.prompts.shuffles > 1 and self.scores_choices:
             yield UsageError(
                 "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"
@@ -285,24 +215,3 @@ class ChatGPTRecConfig(ModelConfig):
 def _has_values(table: Any, column: str) -> bool:
     """Return whether some row has a value: a number, or text that is not blank."""
     return column in table and bool((table[column].fillna("").astype(str).str.strip() != "").any())
-
-
-def _problems_of_template(where: str, template: str | None, fields: set[str]) -> Iterator[UsageError]:
-    """Yield what is wrong with a template that may contain these fields, and those that are the same in all prompts."""
-    allowed = fields | {"noun", "listed"}
-    try:
-        unknown = template_fields(template) - allowed
-    except ValueError:
-        yield UsageError(f"{where}: unmatched brace", "write a literal brace as {{ or }}")
-        return
-    for name in sorted(unknown):
-        yield UsageError(f"{where}: no field {{{name}}}", f"choose from {', '.join(sorted(allowed))}")
-
-
-def template_fields(template: str | None) -> set[str]:
-    """Return the names of a template's fields; that of `{}` is empty.
-
-    Raises:
-        ValueError: a brace is unmatched.
-    """
-    return {name for _, name, _, _ in Formatter().parse(template or "") if name is not None}

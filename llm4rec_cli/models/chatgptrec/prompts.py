@@ -22,7 +22,7 @@ from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.requests import Message
-from llm4rec_cli.models.chatgptrec.config import TASKS, Prompts, TaskPrompt, template_fields
+from llm4rec_cli.models.chatgptrec.prompt_schema import TASKS, Prompts, TaskPrompt, template_fields
 
 RANKING_TASKS = ("sequential", "direct")
 WRITING_TASKS = {"explanation": "explanation", "review_summary": "review_title"}  # with the column of few-shot answers

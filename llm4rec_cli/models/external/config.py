@@ -27,9 +27,8 @@ class ExternalConfig(ModelConfig):
 
     file: str | None = noted(ranges.path(None), named=True, input_file="")
     alias: str = noted(MISSING, named=True)  # name in tables
-    max_missing: float = ranges.number(
-        role=Role.machine, at_least=0, at_most=1
-    )  # maximum share of evaluated users without a row
+    # maximum share of evaluated users without a row
+    max_missing: float = ranges.number(role=Role.machine, at_least=0, at_most=1)
 
     def display_name(self) -> str:
         return self.alias

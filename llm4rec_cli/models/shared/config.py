@@ -100,19 +100,13 @@ class NextItemConfig(ModelConfig):
     calibration: float = ranges.number(0.75, at_least=0, at_most=1)  # t of gBCE; 0 = binary
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        used = {
-            Loss.cross_entropy: (),
-            Loss.binary: ("negatives",),
-            Loss.sampled_softmax: ("negatives", "distribution", "logq"),
-            Loss.gbce: ("negatives", "calibration"),
-        }[self.loss]
         readers = {
-            "negatives": "model.loss=binary|sampled_softmax|gbce",
-            "distribution": "model.loss=sampled_softmax",
-            "logq": "model.loss=sampled_softmax",
-            "calibration": "model.loss=gbce",
+            "negatives": (Loss.binary, Loss.sampled_softmax, Loss.gbce),
+            **dict.fromkeys(("distribution", "logq"), (Loss.sampled_softmax,)),
+            "calibration": (Loss.gbce,),
         }
-        return {setting: reader for setting, reader in readers.items() if setting not in used}
+        unused = {setting: losses for setting, losses in readers.items() if self.loss not in losses}
+        return {setting: f"model.loss={'|'.join(loss.name for loss in losses)}" for setting, losses in unused.items()}
 
     def loss_in_words(self) -> str:
         """Return the loss as `paper_method` and deviations name it."""

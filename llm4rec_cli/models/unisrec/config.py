@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,61 +26,13 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.shared.config import EncoderSizes, encodes_as_unisrec
+from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Freeze, PretrainingConfig, Similarity
 
 # Settings that weights fit.
 SHAPES = (
     *("encoder.pooling", "encoder.max_length", "adaptor", "experts"),
     *("hidden_size", "inner_size", "layers", "heads", "max_length"),
 )
-
-
-class Adaptor(Enum):
-    """How text vectors become item vectors."""
-
-    moe = "moe"  # parametric whitening, mixture of experts: the paper
-    linear = "linear"  # one linear layer: a control
-    two_linear = "two_linear"  # two linear layers with nothing between: ZESRec's in UniSRec's table
-
-
-class Similarity(Enum):
-    """How a sequence's state and an item vector are compared."""
-
-    cosine = "cosine"  # over a temperature: the paper
-    dot = "dot"  # inner product: SASRec, and so ZESRec in UniSRec's table
-
-
-class Draw(Enum):
-    """How often the adaptor's dropout and gate noise are drawn in training."""
-
-    catalogue = "catalogue"  # once per item and step, shared by inputs and targets
-    position = "position"  # for each input position, as in the published code
-
-
-class Freeze(Enum):
-    """Weights that training leaves unchanged. Text vectors are always frozen."""
-
-    none = "none"
-    encoder = "encoder"  # positions and Transformer layers: the paper's fine-tuning
-    adaptor = "adaptor"
-
-
-class Loss(Enum):
-    """How pre-training contrasts a batch."""
-
-    exact = "exact"  # records with the same target are not negatives of each other
-    paper_code = "paper_code"  # the published code, including its bugs
-
-
-@dataclass
-class PretrainingConfig:
-    """Settings used only by `task=pretrain`."""
-
-    loss: Loss = MISSING
-    item_weight: float = ranges.number(1.0, at_least=0, added=True)  # of the sequence-item loss; 0 = an ablation
-    sequence_weight: float = ranges.number(at_least=0)  # λ, weight of the sequence-sequence loss
-    item_drop: float = ranges.number(at_least=0, at_most=1)  # probability of dropping items rather than words
-    drop: float = ranges.number(at_least=0, below=1)  # probability that a position is augmented
-    word_drop: float = ranges.number(at_least=0, below=1)  # probability of dropping a word of an item text
 
 
 @dataclass
@@ -188,17 +139,12 @@ class UniSRecConfig(EncoderSizes):
         items = "text + ids" if self.use_ids else "text"
         if self.adaptor is not Adaptor.moe or self.experts == 1 or self.similarity is not Similarity.cosine:
             items += ", an ablation of the adaptor"
-        return {
-            "method": "unisrec",
-            "items": items,
-            "text encoder": text_encoder,
-            "frozen": self.freeze.name,
-        }
+        return {"method": "unisrec", "items": items, "text encoder": text_encoder, "frozen": self.freeze.name}
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         here, fits = trained_on is not None, self.pretraining is None
         pre = self.pretraining if here else None
-        has_bugs = pre is not None and pre.loss is Loss.paper_code
+        has_bugs = pre is not None and pre.has_bugs
         freezes = Freeze if self.is_zesrec else (Freeze.encoder,)  # UniSRec's paper freezes the encoder
         sharing = "inputs and targets" if fits else "inputs, augmented inputs and targets"
         return {
@@ -220,6 +166,4 @@ class UniSRecConfig(EncoderSizes):
 
     def labels(self, task: str) -> list[str]:
         labels = [] if encodes_as_unisrec(self.encoder) else ["substitute-encoder"]
-        if self.pretraining is not None and self.pretraining.loss == Loss.paper_code:
-            labels.append("paper-code-loss")
-        return labels
+        return [*labels, "paper-code-loss"] if self.pretraining and self.pretraining.has_bugs else labels

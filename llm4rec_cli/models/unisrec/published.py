@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.models.unisrec.config import Adaptor, UniSRecConfig
+from llm4rec_cli.models.unisrec.config import UniSRecConfig
+from llm4rec_cli.models.unisrec.settings import Adaptor
 from llm4rec_cli.text.weights import vector_size
 
 LEFT_OUT = frozenset({"plm_embedding.weight"})  # the text vectors of a target dataset, which we compute
