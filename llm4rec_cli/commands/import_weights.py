@@ -32,8 +32,7 @@ from llm4rec_cli.runs.folder import Outcome
 
 def methods() -> dict[str, PublishedWeights]:
     """Return the methods whose published weights can be imported."""
-    published = {name: config_class(name).traits.published for name in model_names()}
-    return {name: weights for name, weights in published.items() if weights is not None}
+    return {name: weights for name in model_names() if (weights := config_class(name).traits.published)}
 
 
 def main(argv: list[str]) -> int:
@@ -105,6 +104,6 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         outcome = Outcome("done", address.folder)
     print(f"run folder: {outcome.folder}")
     print(f"next: llm4rec eval run={outcome.folder} dataset=… task=…")
-    if setting := walk.setting_with(spec.model, "agrees_in"):
+    for setting in walk.settings_with(spec.model, "agrees_in"):
         print(f"      llm4rec train … model.{setting}={outcome.folder}")
     return outcome

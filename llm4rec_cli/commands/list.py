@@ -15,8 +15,9 @@ papers before the project's own, baselines and floors.
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,6 @@ from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskCon
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation.metrics import headline_metrics
 from llm4rec_cli.labels import UNUSUAL
-from llm4rec_cli.models.base import prompt_table_of
 from llm4rec_cli.results.results import IMPORT
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage, outputs_folder
@@ -138,12 +138,12 @@ def _sorted_by_use(group: str) -> list[str]:
 def _use(group: str, option: str) -> int:
     """Return the place of an option's kind in its group; -1 for a user's own option."""
     from llm4rec_cli.config.compose import conf_dir
-    from llm4rec_cli.config.registry import MODEL_KINDS
+    from llm4rec_cli.config.schema import ModelKind
 
     if not (conf_dir() / group / f"{option}.yaml").exists():
         return -1
     if group == "model":
-        return MODEL_KINDS.index(_model_kind(option))
+        return [*ModelKind.__members__].index(_model_kind(option))
     if group == "dataset":
         return RAW_FILES.index(_raw_files(option))
     if group == "task":
@@ -152,11 +152,11 @@ def _use(group: str, option: str) -> int:
 
 
 def _model_kind(option: str) -> str:
-    from llm4rec_cli.config.registry import model_kind, model_names
+    from llm4rec_cli.config.registry import config_class, model_names
 
     if option not in model_names():  # a user's own YAML of a shipped model
         option = str(_content("model", option).get("name", option))
-    return model_kind(option)
+    return config_class(option).traits.kind.name
 
 
 def _raw_files(dataset: str) -> str:
@@ -244,11 +244,11 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
             )
     by_file = descriptions("prompt")
     for file in files:
-        table = _prompts_in(file, prompt_table_of(file.partition("/")[0]))
+        table = _prompts_in(file)
         yield Content(f"{file}: {by_file[file]}", table.columns, table.rows)
 
 
-def _prompts_in(file: str, read: Callable[[Any], PromptTable]) -> PromptTable:
+def _prompts_in(file: str) -> PromptTable:
     """Return the prompts of a file and of those that it builds on.
 
     Raises:
@@ -257,8 +257,10 @@ def _prompts_in(file: str, read: Callable[[Any], PromptTable]) -> PromptTable:
     from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt
 
     model, _, name = file.partition("/")
+    prompts: Any = importlib.import_module(f"llm4rec_cli.models.{model}.prompts")
     try:
-        return read(compose_prompt(model, name))
+        table: PromptTable = prompts.prompt_table(compose_prompt(model, name))
+        return table
     except COMPOSE_ERRORS as error:
         raise UsageError(
             f"prompts '{file}': {str(error).splitlines()[0]}", f"llm4rec validate prompt/{file}"

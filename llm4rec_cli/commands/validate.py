@@ -134,7 +134,10 @@ def problems_in(name: str) -> list[ConfigProblem]:
     group, _, option = name.partition("/")
     locate = partial(_located, _file(name))
     if group in DATA:
-        return [locate(problem) for problem in DATA[group](_file(name), option)]
+        try:
+            return [locate(problem) for problem in DATA[group](_file(name), option)]
+        except UsageError as error:
+            return [locate(error)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
     overrides = [f"model={option.partition('/')[0]}"] if group == "prompt" else []  # which `_overrides_for` may compose
@@ -182,11 +185,7 @@ def _problems_of_deviations(file: Path, name: str) -> list[UsageError]:
     """Return the problems of the sentences on a model, or of those that models share."""
     if name not in (*model_names(), deviations.SHARED):
         return [UsageError(f"there is no model '{name}'", did_you_mean(name, model_names()))]
-    config = _config(["task=sequential"] if name == deviations.SHARED else ["task=sequential", f"model={name}"])
-    try:
-        return list(deviations.problems(file, cast(Config, OmegaConf.to_object(config))))
-    except UsageError as error:
-        return [error]
+    return list(deviations.problems(file))
 
 
 # --- tables of papers

@@ -12,17 +12,20 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from string import Formatter
+from typing import Any
 
-from llm4rec_cli.config.compose import data_file
+from omegaconf import OmegaConf
+
+from llm4rec_cli.config.compose import compose, data_file
 from llm4rec_cli.config.reading import read_yaml
-from llm4rec_cli.config.schema import Config, ModelConfig, TaskConfig
+from llm4rec_cli.config.schema import ModelConfig, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 
 GROUP, SHARED = "deviations", "shared"
 
 
 def in_words(model: ModelConfig, task: TaskConfig, trained_on: str | None) -> list[str]:
-    """Return the deviations of a model in words; arguments are those of `ModelConfig.deviations`."""
+    """Return the deviations of a model in words; for the arguments see `ModelConfig.deviations`."""
     by_id = {**texts(SHARED), **texts(model.name)}
     return [
         by_id[name].format(**{**vars(model), **(values if isinstance(values, Mapping) else {})})
@@ -42,8 +45,8 @@ def _read(file: Path, changed: int) -> Mapping[str, str]:
     return dict(read_yaml(file))
 
 
-def problems(file: Path, config: Config) -> Iterator[UsageError]:
-    """Yield sentences that are none, ids that the model of this config lacks, and ids that the file lacks.
+def problems(file: Path) -> Iterator[UsageError]:
+    """Yield sentences that are none, ids that the model lacks, and ids that the file lacks.
 
     Raises:
         UsageError: it is no valid YAML.
@@ -52,7 +55,11 @@ def problems(file: Path, config: Config) -> Iterator[UsageError]:
     if not isinstance(content, dict) or not content:
         yield UsageError("the file has no sentences", "write ID: SENTENCE")
         return
-    ids = [*content] if file.stem == SHARED else [*config.model.deviations(config.task, config.task.name)]
+    if file.stem == SHARED:
+        ids = [*content]
+    else:
+        config: Any = OmegaConf.to_object(compose([f"model={file.stem}", "task=sequential"]).config)
+        ids = [*config.model.deviations(config.task, config.task.name)]
     for name in (name for name in ids if name not in {**content, **texts(SHARED)}):
         yield UsageError(f"there is no sentence for '{name}'", f"{name}: SENTENCE")
     for name, sentence in content.items():

@@ -13,11 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from llm4rec_cli.config.schema import ModelConfig, ModelKind
+from llm4rec_cli.config.schema import ModelConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 
 MODELS = Path(__file__).parents[1] / "models"
-MODEL_KINDS = tuple(kind.name for kind in ModelKind)
 NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules in that folder that are not models
 
 
@@ -65,11 +64,6 @@ def config_class(name: str) -> type[ModelConfig]:
             f"name it {name.title().replace('_', '')}Config",
         )
     return cast(type[ModelConfig], classes[0])
-
-
-def model_kind(name: str) -> str:
-    """Return which of MODEL_KINDS a model is."""
-    return config_class(name).traits.kind.name
 
 
 def models_with(capability: str) -> list[str]:

@@ -365,31 +365,19 @@ class PublishedWeights(NamedTuple):
 
 @dataclass(frozen=True)
 class Traits:
-    """What a model is, can do and needs, whatever its settings.
+    """What a model is, can do and needs, whatever its settings."""
 
-    Attributes:
-        capabilities: rank_catalogue, rank_candidates, rank_impressions, rank_new_items, rate, write, pretrain, all.
-        kind: what it is to the project.
-        trainable: it has weights that the trainer fits.
-        seeded: its numbers depend on `seed`.
-        needs_text: it refuses data without item texts.
-        needs_user: its scores depend on the user id, not only on the history.
-        uses_llm: it uses the chat model of the group `llm`.
-        zero_ranks_high: among its scores of items, as of log-likelihoods and negated places.
-        task_bound: its weights serve only the task they were trained for, or all tasks after training on task=all.
-        published: weights of its published code that can be imported.
-    """
-
-    capabilities: frozenset[str] = frozenset()
+    capabilities: frozenset[str] = frozenset()  # rank_catalogue, rank_candidates, rank_impressions, rate, write, …
     kind: ModelKind = ModelKind.baseline
-    trainable: bool = False
-    seeded: bool = True
-    needs_text: bool = False
-    needs_user: bool = False
-    uses_llm: bool = False
-    zero_ranks_high: bool = False
+    trainable: bool = False  # has weights that the trainer fits
+    seeded: bool = True  # numbers depend on `seed`
+    needs_text: bool = False  # refuses data without item texts
+    needs_user: bool = False  # scores depend on the user id, not only on the history
+    uses_llm: bool = False  # uses the chat model of the group `llm`
+    zero_ranks_high: bool = False  # among scores of items: log-likelihoods, negated places
+    # weights serve only the task they were trained for, or all tasks after training on task=all
     task_bound: bool = False
-    published: PublishedWeights | None = None
+    published: PublishedWeights | None = None  # weights that can be imported
 
     @property
     def is_floor(self) -> bool:

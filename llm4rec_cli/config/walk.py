@@ -50,11 +50,6 @@ def settings_with(holder: Any, fact: str) -> dict[str, Any]:
     return {own.name: own.metadata[fact] for own in fields(holder) if fact in own.metadata}
 
 
-def setting_with(holder: Any, fact: str) -> str | None:
-    """Return the name of the first setting with a fact; None without one."""
-    return next(iter(settings_with(holder, fact)), None)
-
-
 class Declaration(NamedTuple):
     """A setting as the schema declares it.
 

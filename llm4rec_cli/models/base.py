@@ -7,13 +7,12 @@ A model is a package `models/<name>/`: `config.py` (its dataclass, without torch
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from llm4rec_cli.config.registry import model_module
-from llm4rec_cli.config.schema import PromptTable
 from llm4rec_cli.errors import Llm4RecError
 
 if TYPE_CHECKING:
@@ -155,13 +154,6 @@ def published_mapping(name: str) -> PublishedMapping:
     """Return how the weights of a method's published code become ours."""
     mapping: Any = importlib.import_module(f"llm4rec_cli.models.{name}.published")
     return mapping
-
-
-def prompt_table_of(name: str) -> Callable[[Any], PromptTable]:
-    """Return how a composed file of this model's prompts becomes a table; UsageError if a prompt is invalid."""
-    module = importlib.import_module(f"llm4rec_cli.models.{name}.prompts")
-    table: Callable[[Any], PromptTable] = module.prompt_table
-    return table
 
 
 def build(context: Context) -> Ranker:

@@ -69,11 +69,8 @@ class Settings:
         model = config_class(self.model)
         free |= {f"model.{key}" for key in settings_with(model, "input_file")}
         enriched = self.get("dataset.text") == TextRecipe.enriched.name
-        with_effect = {
-            "trainer": model.traits.trainable,
-            "enrichment": enriched,
-            "llm": enriched or model.traits.uses_llm,
-        }
+        with_effect = {"trainer": model.traits.trainable, "enrichment": enriched}
+        with_effect["llm"] = enriched or model.traits.uses_llm
         return {
             key: self.get(key, default)
             for key, default in _numbers_depend_on(self.model).items()

@@ -217,7 +217,7 @@ def code_identity(model: str) -> str:
 def model_files_identity(model: ModelConfig) -> str | None:
     """Return the identity of the files that the model is read from; None if there are none."""
     files = []
-    for setting, name in walk.settings_with(model, "input_file").items():
-        value = getattr(model, setting)
+    for key, name in walk.settings_with(model, "input_file").items():
+        value = getattr(model, key)
         files += [Path(path) / name for path in (value if isinstance(value, list) else filter(None, [value]))]
     return " ".join(map(sha256, files)) or None

@@ -184,8 +184,7 @@ def deviations(spec: RunSpec, trained_task: str) -> list[str]:
 def imported_deviations(spec: RunSpec, imported: Imported) -> list[str]:
     """Return the deviations of weights that were not trained here: where they come from, and those of the model."""
     source = f"{imported.file} (sha256 {imported.sha256[:12]}), which {imported.code} writes"
-    of_model = in_words(spec.model, spec.task, None)
-    return [f"weights imported, not trained here: {source}", *of_model]
+    return [f"weights imported, not trained here: {source}", *in_words(spec.model, spec.task, None)]
 
 
 def other_settings(spec: RunSpec) -> list[str]:

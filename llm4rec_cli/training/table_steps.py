@@ -363,7 +363,7 @@ class Runner:
 def _init_setting(model: str) -> str:
     from llm4rec_cli.config.registry import config_class
 
-    setting = walk.setting_with(config_class(model), "agrees_in")
+    setting = next(iter(walk.settings_with(config_class(model), "agrees_in")), None)
     if setting is None:
         raise UsageError(f"model '{model}' starts from no other run's weights", "remove 'start' from the row")
     return setting

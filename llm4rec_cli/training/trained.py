@@ -388,7 +388,7 @@ def find_init_run(spec: RunSpec) -> InitRun | None:
     Raises:
         UsageError: there is no such run or several, it was trained on data held out now, or its weights do not fit.
     """
-    setting = walk.setting_with(spec.model, "agrees_in")
+    setting = next(iter(walk.settings_with(spec.model, "agrees_in")), None)
     path = getattr(spec.model, setting) if setting else None
     if path is None:
         return None

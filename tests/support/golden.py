@@ -160,7 +160,6 @@ def addresses(*typed: str) -> dict[str, tuple[str, str]]:
 
 
 def _address(spec: RunSpec, dataset: Any) -> tuple[str, str]:
-    setting = walk.setting_with(spec.model, "agrees_in")
-    initial_run = setting and getattr(spec.model, setting)
+    initial_run = [run for name in walk.settings_with(spec.model, "agrees_in") if (run := getattr(spec.model, name))]
     address = address_of(spec, dataset, initial=("weights", "variant") if initial_run else None)
     return address.config_hash, address.variant

@@ -168,10 +168,7 @@ class ChatGPTRecConfig(ModelConfig):
             yield UsageError(
                 "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"
             )
-        yield from self._problems_of_task(config.task)
-
-    def _problems_of_task(self, task: TaskConfig) -> Iterator[UsageError]:
-        """Yield why the task cannot be answered with these settings."""
+        task = config.task
         if task.name not in TASKS:
             yield UsageError(f"chatgptrec has no prompt for task '{task.name}'", f"choose one of {', '.join(TASKS)}")
         if task.question is Question.write and self.scores_choices:

@@ -51,10 +51,8 @@ class Prompts:
 # Fields of the target interaction that a task's question may use: none in rankings, where the target is the answer.
 TARGET_FIELDS = {
     "rating": {"title", "category"},
-    "sequential": set[str](),
-    "direct": set[str](),
-    "explanation": {"title", "category", "stars", "review"},
-    "review_summary": {"title", "category", "stars", "review"},
+    **{task: set[str]() for task in ("sequential", "direct")},
+    **{task: {"title", "category", "stars", "review"} for task in ("explanation", "review_summary")},
 }
 # Of these, what is unknown until the user has written the answer.
 ORACLE_FIELDS = {"explanation": {"stars", "review"}, "review_summary": {"stars"}}
@@ -66,10 +64,8 @@ PART_FIELDS: dict[str, set[str]] = {
 CHOICE, INTERACTION = {"number", "history", "candidates", "answer"}, {"number", "title", "category", "stars", "review"}
 SHOT_FIELDS = {
     "rating": INTERACTION,
-    "sequential": CHOICE,
-    "direct": CHOICE,
-    "explanation": {*INTERACTION, "answer"},
-    "review_summary": {*INTERACTION, "answer"},
+    **dict.fromkeys(("sequential", "direct"), CHOICE),
+    **{task: {*INTERACTION, "answer"} for task in ("explanation", "review_summary")},
 }
 
 

@@ -41,13 +41,10 @@ class EvidenceMixConfig(EncoderSizes):
 
     encoder: EncoderConfig = MISSING
     parts: list[Part] = noted(MISSING, named=True)
-    # items of the history have a term for it; false = popularity and the encoder only
-    repetition: bool = noted(added(True), named=True)
+    repetition: bool = noted(added(True), named=True)  # a term for items of the history; false = for others only
     popularity: bool = noted(added(True), named=True)  # false = all items are equally popular
-    # items that occur late in training sequences score higher; false = they do not
-    recency: bool = noted(added(False), named=True)
-    # gates depend on the history; false = they are constants that are learned
-    gated: bool = noted(added(True), named=True)
+    recency: bool = noted(added(False), named=True)  # items that occur late in training sequences score higher
+    gated: bool = noted(added(True), named=True)  # gates depend on the history; false = they are learned constants
     folds: int = ranges.number(at_least=2)  # of users, for cross-fitting
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
     neighbours: int = ranges.number(at_least=1)  # lexical neighbours of an item; up to twice as many where they tie

@@ -277,14 +277,7 @@ class P5Config(ModelConfig):
         return labels
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {
-            **self._deviations_of_texts(trained_on is not None),
-            **(self._deviations_of_examples(trained_on) if trained_on else {}),
-            **(self._deviations_of_evaluation(task) if task.name in PromptFamily.__members__ else {}),
-        }
-
-    def _deviations_of_texts(self, trained_here: bool) -> Deviations:
-        users = " and users" if self.user_tokens else ""
+        trained_here = trained_on is not None
         return {
             "own_numbers": not trained_here,
             "digits": not self.user_tokens or self.index.is_number,
@@ -292,7 +285,8 @@ class P5Config(ModelConfig):
             "new_backbone": self.backbone in T5_SHAPES,
             "newest_first": self.history is HistoryOrder.newest_first,
             "co_occurrence": trained_here and self.start is Start.co_occurrence,
-            "statistics": trained_here and self.start.is_statistics and {"owners": f"items{users}"},
+            "statistics": trained_here and self.start.is_statistics and not self.user_tokens,
+            "statistics_of_users": trained_here and self.start.is_statistics and self.user_tokens,
             "stars": trained_here and self.start is Start.statistics_and_stars,
             "rates": trained_here and self.rates is Rates.scaled,
             "item_tokens": self.index is Index.independent,
@@ -302,6 +296,8 @@ class P5Config(ModelConfig):
             "wording": True,
             "long_sources": True,
             "optimizer": trained_here,
+            **(self._deviations_of_examples(trained_on) if trained_on else {}),
+            **(self._deviations_of_evaluation(task) if task.name in PromptFamily.__members__ else {}),
         }
 
     def _deviations_of_examples(self, task: str) -> Deviations:
@@ -322,7 +318,7 @@ class P5Config(ModelConfig):
     def _deviations_of_evaluation(self, task: TaskConfig) -> Deviations:
         family, ranks = PromptFamily[task.name], task.question is Question.rank
         names = prompts.evaluation_names(self, family) if ranks else []
-        others = {self.prompts[name].family for name in names if name in self.prompts} - {family}
+        others = sorted({self.prompts[name].family.name for name in names if name in self.prompts} - {family.name})
         decoding, owner = self._decoding(family.name), self.shown_feature_owner(family)
         history = "with" if family is PromptFamily.direct else "without"
         return {
@@ -330,8 +326,7 @@ class P5Config(ModelConfig):
             "mean_stars": task.question is Question.rate,
             "greedy_texts": task.question is Question.write,
             "several_prompts": len(names) > 1 and {"task": family.name, "number": len(names)},
-            "other_family": bool(others)
-            and {"task": family.name, "family": min(others, key=lambda other: other.name).name, "history": history},
+            "other_family": [{"task": family.name, "family": other, "history": history} for other in others[:1]],
             "yes_no": ranks and decoding == YES_NO,
             "decoding": ranks and decoding != YES_NO and {"decoding": decoding},
             "shared_negatives": ranks and task.candidates is not Candidates.full,

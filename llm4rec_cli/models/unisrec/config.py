@@ -26,7 +26,7 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.shared.config import EncoderSizes, encodes_as_unisrec
-from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Freeze, PretrainingConfig, Similarity
+from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Freeze, Loss, PretrainingConfig, Similarity
 
 # Settings that weights fit.
 SHAPES = (
@@ -55,11 +55,9 @@ class UniSRecConfig(EncoderSizes):
     use_ids: bool = noted(MISSING, named=True)  # false = inductive (UniSRec_t), true = transductive (UniSRec_t+ID)
     temperature: float = ranges.number(above=0)  # that divides cosines
     similarity: Similarity = added(Similarity.cosine)
-    # run that provides the initial weights
-    init_from: str | None = noted(ranges.path(None), named=True, provenance=True, agrees_in=SHAPES)
+    init_from: str | None = noted(ranges.path(None), named=True, provenance=True, agrees_in=SHAPES)  # of the weights
     freeze: Freeze = noted(MISSING, named=True, provenance=True)
-    # null unless task=pretrain
-    pretraining: PretrainingConfig | None = noted(None, provenance=True)
+    pretraining: PretrainingConfig | None = noted(None, provenance=True)  # null unless task=pretrain
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         unused = {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
@@ -144,7 +142,7 @@ class UniSRecConfig(EncoderSizes):
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         here, fits = trained_on is not None, self.pretraining is None
         pre = self.pretraining if here else None
-        has_bugs = pre is not None and pre.has_bugs
+        has_bugs = pre is not None and pre.loss is Loss.paper_code
         freezes = Freeze if self.is_zesrec else (Freeze.encoder,)  # UniSRec's paper freezes the encoder
         sharing = "inputs and targets" if fits else "inputs, augmented inputs and targets"
         return {
@@ -166,4 +164,4 @@ class UniSRecConfig(EncoderSizes):
 
     def labels(self, task: str) -> list[str]:
         labels = [] if encodes_as_unisrec(self.encoder) else ["substitute-encoder"]
-        return [*labels, "paper-code-loss"] if self.pretraining and self.pretraining.has_bugs else labels
+        return [*labels, "paper-code-loss"] if self.pretraining and self.pretraining.loss is Loss.paper_code else labels

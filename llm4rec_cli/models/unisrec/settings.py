@@ -57,7 +57,3 @@ class PretrainingConfig:
     item_drop: float = ranges.number(at_least=0, at_most=1)  # probability of dropping items rather than words
     drop: float = ranges.number(at_least=0, below=1)  # probability that a position is augmented
     word_drop: float = ranges.number(at_least=0, below=1)  # probability of dropping a word of an item text
-
-    @property
-    def has_bugs(self) -> bool:
-        return self.loss is Loss.paper_code
