@@ -118,9 +118,8 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
             for job in jobs:
                 spec = _spec(job, PROTOCOLS[name], *([f"dataset.seed={draw}"] if draw != seed else []))
                 _, results = run(spec, trained.find_init_run(spec))
-                variant = " ".join(
-                    [shown_as(results[-1]), *_distinct(job, jobs, [*walk.settings_with(spec.model, "named")])]
-                )
+                named = [*walk.settings_with(spec.model, "named")]
+                variant = " ".join([shown_as(results[-1]), *_distinct(job, jobs, named)])
                 for result in results:
                     model = variant if result is results[-1] else shown_as(result)
                     runs.setdefault(result.config_hash, ProtocolRun(model, name, draw, result))

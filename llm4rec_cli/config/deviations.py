@@ -25,11 +25,17 @@ GROUP, SHARED = "deviations", "shared"
 
 
 def in_words(model: ModelConfig, task: TaskConfig, trained_on: str | None) -> list[str]:
-    """Return the deviations of a model in words; for the arguments see `ModelConfig.deviations`."""
-    by_id = {**texts(SHARED), **texts(model.name)}
+    """Return the deviations of a model in words; for the arguments see `ModelConfig.deviations`.
+
+    Raises:
+        UsageError: a file of the user lacks a sentence.
+    """
+    by_id, deviations = {**texts(SHARED), **texts(model.name)}, model.deviations(task, trained_on)
+    if missing := sorted(deviations.keys() - by_id):
+        raise UsageError(f"conf/{GROUP}/{model.name}.yaml has no '{missing[0]}'", f"llm4rec validate {GROUP}")
     return [
         by_id[name].format(**{**vars(model), **(values if isinstance(values, Mapping) else {})})
-        for name, applies in model.deviations(task, trained_on).items()
+        for name, applies in deviations.items()
         for values in (applies if isinstance(applies, list) else [applies] if applies else [])
     ]
 

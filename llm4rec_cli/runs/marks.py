@@ -235,7 +235,7 @@ def init_from(run: Result) -> InitFrom:
         overrides=run.overrides,
         seed=run.seed,
         config_hash=run.config_hash,
-        deviations=[deviation for deviation in run.deviations if deviation != texts(SHARED)["from_scratch"]],
+        deviations=[deviation for deviation in run.deviations if deviation != texts(SHARED).get("from_scratch")],
         labels=[label for label in run.labels if label not in NOT_INHERITED],
     )
 

@@ -109,10 +109,9 @@ def run_unless_finished(
                 model.initialise_from(checkpoints.weights(init_run.weights))
             stages.save_artifacts(model, folder)
             clock.lap("build")
-            with trackers.opened(
-                spec.config.trainer.report_to if spec.model.traits.trainable else (), folder
-            ) as report:
-                training = _fit(spec, model, split, folder, clock, on_epoch) if spec.model.traits.trainable else None
+            trains = spec.model.traits.trainable
+            with trackers.opened(spec.config.trainer.report_to if trains else (), folder) as report:
+                training = _fit(spec, model, split, folder, clock, on_epoch) if trains else None
                 clock.lap("train")
                 result = stages.evaluate(
                     spec,

@@ -16,6 +16,7 @@ from llm4rec_cli.config.deviations import SHARED, in_words, texts
 from llm4rec_cli.config.registry import MODELS, model_names
 from llm4rec_cli.config.schema import TaskConfig
 from llm4rec_cli.config.walk import typed
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.results.records import read_records
 from tests.support.driver import resolved
 from tests.support.golden import FOLDER, WRITES
@@ -61,6 +62,8 @@ def test_shared_sentences_are_of_several_models():
 def test_fields_are_settings_or_values_and_a_list_repeats_a_sentence(monkeypatch):
     config = resolved("model=sasrec").model
     monkeypatch.setattr(deviations, "texts", lambda name: {"one": "{layers} layers of {kind}", "two": "no {name}"})
-    applying = {"one": [{"kind": "ids"}, {"kind": "text"}], "two": True, "three": False}
+    with pytest.raises(UsageError, match=r"conf/deviations/sasrec\.yaml has no 'no_padding_item'"):
+        in_words(config, None, "all")
+    applying = {"one": [{"kind": "ids"}, {"kind": "text"}], "two": True}
     monkeypatch.setattr(type(config), "deviations", lambda *arguments: applying)
     assert in_words(config, None, "all") == ["2 layers of ids", "2 layers of text", "no sasrec"]

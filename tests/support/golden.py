@@ -113,7 +113,7 @@ def hold_run(key: str, run: Mapping[str, Any], settings: Mapping[str, Any], step
         assert run["metrics"] == pytest.approx(golden_run["metrics"], rel=EXACT, abs=EXACT, nan_ok=True), key
     else:
         assert ranges.always_there(run["metrics"]) == ranges.always_there(golden_run["metrics"]), key
-    if config_class(run["model"]).trainable:
+    if config_class(run["model"]).traits.trainable:
         golden_step = steps.recorded(key, step)
         if same_kernels or settings.get("start", DRAWN) == DRAWN:
             hold_step(step, golden_step, key)

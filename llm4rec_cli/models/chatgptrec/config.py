@@ -28,13 +28,7 @@ from llm4rec_cli.config.schema import (
     noted,
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
-from llm4rec_cli.models.chatgptrec.prompt_schema import (
-    ORACLE_FIELDS,
-    TASKS,
-    Prompts,
-    problems_of_prompts,
-    template_fields,
-)
+from llm4rec_cli.models.chatgptrec.prompt_schema import ORACLE_FIELDS, TASKS, Prompts, problems_in, template_fields
 from llm4rec_cli.models.shared.config import problems_of_stars
 
 
@@ -49,8 +43,6 @@ class AnswerMethod(Enum):
 
 
 ANSWERS_IN_WORDS = {AnswerMethod.generate: "generated", AnswerMethod.constrained: "decoded among the candidates"}
-
-
 CONTROL_EXAMPLES, CONTROL_EXAMPLES_OF_DEMO = 50, 10
 UNREADABLE = {Question.rank: "a miss", Question.rate: "the training mean", Question.write: "an empty text"}
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
@@ -163,7 +155,7 @@ class ChatGPTRecConfig(ModelConfig):
             )
         if self.answer is AnswerMethod.constrained and not is_endpoint and llm.temperature:
             yield UsageError("model.answer=constrained decodes greedily", "llm.temperature=0")
-        yield from problems_of_prompts(self.prompts)
+        yield from problems_in(self.prompts)
         if self.prompts.shuffles > 1 and self.scores_choices:
             yield UsageError(
                 "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"

@@ -69,7 +69,7 @@ SHOT_FIELDS = {
 }
 
 
-def problems_of_prompts(prompts: Prompts) -> Iterator[UsageError]:
+def problems_in(prompts: Prompts) -> Iterator[UsageError]:
     """Yield the templates with an unmatched brace, or with a field that they may not have."""
     yield from _problems_of_template("the system message", prompts.system, set())
     for task in TASKS:
