@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from llm4rec_cli.config.schema import Config
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -171,6 +173,10 @@ class HasControls(Protocol):
             seed: of what is drawn.
             values: the metric.
         """
+        ...
+
+    def control_examples(self, config: Config) -> int:
+        """Return how many examples are answered again; 0 for none."""
         ...
 
     def controls_usage(self, examples: Examples, seed: int) -> dict[str, Any] | None:

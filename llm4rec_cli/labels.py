@@ -113,8 +113,6 @@ LABELS = {
     )
 }
 
-# The deviation of a run without `init_from`; a training that starts from its weights does not take it over.
-FROM_SCRATCH = "from scratch: the paper's numbers are pre-trained on five other domains"
 NOT_INHERITED = frozenset(name for name, label in LABELS.items() if not label.inherited)
 UNUSUAL = frozenset(name for name, label in LABELS.items() if label.unusual)
 NO_PAPER = frozenset(name for name, label in LABELS.items() if not label.paper)

@@ -250,7 +250,7 @@ def _case(*row: str) -> list[str]:
     return [*map(str, facts), f"`{case}`" if "=" in case else case.replace("_", " "), f"`{expected}`"]
 
 
-FLOORS = ",".join(name for name in model_names() if config_class(name).floor)
+FLOORS = ",".join(name for name in model_names() if config_class(name).traits.is_floor)
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "config keys": docs_config.config_keys,

@@ -25,7 +25,7 @@ from tests.support.small_log import small_log
 
 GROUPS = {group: composing.options(group) for group in overrides.FOLDERS}
 SHIPPED = [(group, name) for group, names in GROUPS.items() for name in names]
-SPACES = [(group, name) for group in ("search", "paper") for name in composing.options(group)]
+SPACES = [(group, name) for group in ("search", "paper", "deviations") for name in composing.options(group)]
 GENERATED = [name for name in GROUPS["dataset"] if name.startswith("demo")]
 FILES = sorted(composing.conf_dir().rglob("*.yaml"))
 WROTE = ("llm=openai",)  # for enriched items: the name identifies the chat model that wrote the tokens
@@ -112,7 +112,7 @@ def test_a_dataset_with_files_says_where_they_come_from(name):
 
 @pytest.mark.parametrize("task", GROUPS["task"])
 def test_a_task_names_floors_that_are_floors(task):
-    assert all(config_class(name).floor for name in compose(f"task={task}").task.floors)
+    assert all(config_class(name).traits.is_floor for name in compose(f"task={task}").task.floors)
 
 
 class SmallRuns:

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llm4rec_cli.commands import command_parser
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class, model_names
@@ -31,8 +32,7 @@ from llm4rec_cli.run.folder import Outcome
 
 def methods() -> dict[str, PublishedWeights]:
     """Return the methods whose published weights can be imported."""
-    published = {name: config_class(name).published for name in model_names()}
-    return {name: weights for name, weights in published.items() if weights is not None}
+    return {name: weights for name in model_names() if (weights := config_class(name).traits.published)}
 
 
 def main(argv: list[str]) -> int:
@@ -60,6 +60,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         DataError: the file cannot be read safely, or does not hold the weights.
     """
     from llm4rec_cli.files import sha256
+    from llm4rec_cli.models.base import published_mapping
     from llm4rec_cli.results.result import CHECKPOINTS, Imported, read_result
     from llm4rec_cli.results.results import IMPORT
     from llm4rec_cli.run import checkpoints, identity, marks, stages
@@ -73,7 +74,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
             f"the experiment '{job.experiment}' is of {job.model.name}, not of {options.method}",
             f"+experiment={methods()[options.method].experiment}",
         )
-    raise_first(job.model.problems_with_import())
+    raise_first(published_mapping(job.model.name).problems(job.model))
     file, published = Path(options.file).expanduser(), methods()[options.method]
     if not file.is_file():
         raise DataError(f"{file} is not a file", "name the file that was downloaded")
@@ -101,6 +102,6 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         outcome = Outcome("done", address.folder)
     print(f"run folder: {outcome.folder}")
     print(f"next: llm4rec eval run={outcome.folder} dataset=… task=…")
-    if job.model.init_setting:
-        print(f"      llm4rec train … model.{job.model.init_setting}={outcome.folder}")
+    for setting in walk.settings_with(job.model, "agrees_in"):
+        print(f"      llm4rec train … model.{setting}={outcome.folder}")
     return outcome

@@ -17,7 +17,6 @@ from llm4rec_cli.config.schema import ModelConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 
 MODELS = Path(__file__).parents[1] / "models"
-MODEL_KINDS = ("paper", "ours", "baseline", "floor")  # in the order of tables
 NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules in that folder that are not models
 
 
@@ -67,14 +66,6 @@ def config_class(name: str) -> type[ModelConfig]:
     return cast(type[ModelConfig], classes[0])
 
 
-def model_kind(name: str) -> str:
-    """Return which of MODEL_KINDS a model is: a method of a reproduced paper, our own, a baseline or a floor."""
-    model = config_class(name)
-    if model.floor or model.ours:
-        return "floor" if model.floor else "ours"
-    return "baseline" if model.paper is None else "paper"
-
-
 def models_with(capability: str) -> list[str]:
     """Return the models that have a capability, sorted."""
-    return [name for name in model_names() if capability in config_class(name).capabilities]
+    return [name for name in model_names() if capability in config_class(name).traits.capabilities]

@@ -6,16 +6,17 @@ adds its own dataclass in `models/<name>/config.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from omegaconf import MISSING, OmegaConf
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.errors import Llm4RecError, UsageError
 
 T = TypeVar("T")
 
@@ -207,6 +208,38 @@ class Weights(Enum):
     chat = "chat"  # a chat model, or a server's name for one
 
 
+def noted(
+    setting: Any,
+    named: bool = False,
+    provenance: bool = False,
+    agrees_in: Sequence[str] | None = None,
+    input_file: str | None = None,
+    members: bool = False,
+    names_member: bool = False,
+    copied_if: Callable[[Any], bool] | None = None,
+    generates: Enum | None = None,
+) -> Any:
+    """Return a field of a model's config with facts for generic code, which `walk.settings_with` reads.
+
+    Args:
+        setting: the field, or its default.
+        named: `display_name` says its value, or it is of one run only: tables do not repeat it.
+        provenance: it says how weights were obtained, not what they are.
+        agrees_in: it names the run with the initial weights, which must agree in these settings.
+        input_file: it names input files, or folders with files of this name; addresses hash their content, not paths.
+        members: it lists the run folders of a combination's members.
+        names_member: in an ensemble's name its own name replaces the model's.
+        copied_if: a floor copies it from the model that it is compared with, if this is true of the value.
+        generates: the value under which a chat model generates text; under others it only reads.
+    """
+    facts = {name: fact for name, fact in locals().items() if name != "setting" and fact not in (None, False)}
+    own: Any = setting
+    if not isinstance(setting, Field):
+        own = field(default_factory=setting.copy) if isinstance(setting, list) else field(default=setting)
+    own.metadata = MappingProxyType({**own.metadata, **facts})
+    return own
+
+
 class WeightsField(NamedTuple):
     """Metadata of a setting that names weights.
 
@@ -309,6 +342,15 @@ class DatasetConfig:
             )
 
 
+class ModelKind(Enum):
+    """What a model is to the project, in the order of tables."""
+
+    paper = "paper"  # a method of a paper whose results are reproduced
+    ours = "ours"  # the project's own method, of no paper
+    baseline = "baseline"
+    floor = "floor"  # a simple rule that any model should beat
+
+
 class PublishedWeights(NamedTuple):
     """Weights that a method's published code writes, for `import-weights`; `models/NAME/published.py` maps them.
 
@@ -321,6 +363,27 @@ class PublishedWeights(NamedTuple):
     experiment: str
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What a model is, can do and needs, whatever its settings."""
+
+    capabilities: frozenset[str] = frozenset()  # rank_catalogue, rank_candidates, rank_impressions, rate, write, …
+    kind: ModelKind = ModelKind.baseline
+    trainable: bool = False  # has weights that the trainer fits
+    seeded: bool = True  # numbers depend on `seed`
+    needs_text: bool = False  # refuses data without item texts
+    needs_user: bool = False  # scores depend on the user id, not only on the history
+    uses_llm: bool = False  # uses the chat model of the group `llm`
+    zero_ranks_high: bool = False  # among scores of items: log-likelihoods, negated places
+    # weights serve only the task they were trained for, or all tasks after training on task=all
+    task_bound: bool = False
+    published: PublishedWeights | None = None  # weights that can be imported
+
+    @property
+    def is_floor(self) -> bool:
+        return self.kind is ModelKind.floor
+
+
 class PromptTable(NamedTuple):
     """Prompts as a table.
 
@@ -331,6 +394,10 @@ class PromptTable(NamedTuple):
 
     columns: list[str]
     rows: list[list[str]]
+
+
+# Id of a sentence -> whether it applies, or values for it; a list has the values of each time that it applies.
+Deviations = Mapping[str, bool | Mapping[str, object] | list[Mapping[str, object]]]
 
 
 def as_dataclass(kind: type[T], node: Any) -> T:
@@ -350,63 +417,20 @@ class ModelConfig:
 
     name: str = MISSING  # a package in models/
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()  # rank_catalogue, rank_candidates, rank_impressions, rate, …
-    trainable: ClassVar[bool] = False  # has weights that the trainer fits
-    floor: ClassVar[bool] = False  # a simple rule that any model should beat
-    ours: ClassVar[bool] = False  # the project's own method, of no paper
-    seeded: ClassVar[bool] = True  # numbers depend on `seed`
-    paper: ClassVar[str | None] = None  # the paper whose results with this method the project reproduces
-    needs_text: ClassVar[bool] = False
-    # The setting that names the run with the initial weights, for models with `initialise_from`.
-    init_setting: ClassVar[str | None] = None
-    init_shared_settings: ClassVar[tuple[str, ...]] = ()  # settings in which that run must agree
-    named_settings: ClassVar[tuple[str, ...]] = ()  # that `display_name` already says, or that are this one run's
-    provenance_settings: ClassVar[tuple[str, ...]] = ()  # how the weights were obtained, not what they are
-    uses_llm: ClassVar[bool] = False  # uses the chat model of the group `llm`
-    needs_user: ClassVar[bool] = False  # scores depend on the user id, not only on the history
-    zero_ranks_high: ClassVar[bool] = False  # among scores of items: log-likelihoods, negated places
-    # Weights serve only the task they were trained for, or all tasks after training on task=all.
-    task_bound: ClassVar[bool] = False
-    file_settings: ClassVar[tuple[str, ...]] = ()  # input files; addresses hash their content instead of paths
-    published: ClassVar[PublishedWeights | None] = None  # weights that can be imported
-
-    @classmethod
-    def prompt_table(cls, node: Any) -> PromptTable:
-        """Return what `llm4rec list prompts` shows of a file of this model's prompts.
-
-        Args:
-            node: its content, composed.
-
-        Raises:
-            UsageError: a prompt is invalid.
-        """
-        raise NotImplementedError
+    traits: ClassVar[Traits] = Traits()
 
     def display_name(self) -> str:
         """Return the model's name in tables."""
         return self.name
-
-    @classmethod
-    def name_in_ensemble(cls, shown_as: str) -> str:
-        """Return the name of a member of an ensemble.
-
-        Args:
-            shown_as: its name in tables.
-        """
-        return shown_as
 
     @property
     def results_version(self) -> int:
         """A number that is raised when a change moves the numbers of this model alone; RESULTS_VERSION is of all."""
         return 1
 
-    def input_files(self) -> list[str]:
-        """Return the paths of the model's input files."""
-        return []
-
     def uses_item_text(self) -> bool:
         """Return whether the model's numbers depend on item texts."""
-        return self.needs_text
+        return self.traits.needs_text
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         """Return the settings without effect here, each with the override under which it would have one.
@@ -417,10 +441,6 @@ class ModelConfig:
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """Return the values of settings that follow from the task or the chat model, such as `auto`, by name."""
-        return {}
-
-    def copied_settings(self, model: ModelConfig) -> Mapping[str, Any]:
-        """Return the settings that a floor copies from the model it is compared with."""
         return {}
 
     def paper_experiment(self, task: TaskConfig) -> str | None:
@@ -435,43 +455,14 @@ class ModelConfig:
         """
         return {"method": self.name}
 
-    def member_folders(self) -> Sequence[str] | None:
-        """Return the run folders of a combination's members; None for other models."""
-        return None
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        """Return how these settings deviate from the paper, by id of a sentence in conf/deviations.
 
-    def llm_workload(self) -> Work:
-        """Return how this model uses the chat model, which decides `llm.precision=auto`."""
-        return Work.answering
-
-    def control_examples(self, config: Config) -> int:
-        """Return how many examples are answered again under controls, for a model with `controls`."""
-        return 0
-
-    def problems_with_rating_scale(self, dataset: Any, least: float, below: float) -> Iterator[DataError]:
-        """Yield a problem, for a model that uses 1 to 5 stars, if ratings are not in [least, below)."""
-        ratings = dataset.interactions.get("rating")
-        if ratings is not None and not ratings.dropna().between(least, below, inclusive="left").all():
-            yield DataError(
-                f"model '{self.name}' uses 1 to 5 stars, but dataset '{dataset.manifest['name']}' has ratings "
-                f"from {ratings.min():g} to {ratings.max():g}",
-                "convert them to that scale in your table",
-            )
-
-    def problems_without_titles(self, dataset: Any) -> Iterator[DataError]:
-        """Yield a problem, for a model that reads titles, if no item has one."""
-        if "title" not in dataset.items or not (dataset.items["title"].fillna("").str.strip() != "").any():
-            yield DataError(
-                f"model '{self.name}' needs item titles, and dataset '{dataset.manifest['name']}' has none",
-                "choose a dataset with titles: llm4rec list datasets",
-            )
-
-    def deviations(self, trained_task: str) -> list[str]:
-        """Return sentences that say how these settings deviate from the paper, for weights trained on a task."""
-        return []
-
-    def task_deviations(self, task: TaskConfig) -> list[str]:
-        """Return sentences that say how the evaluation of one task deviates from the paper, of any weights."""
-        return []
+        Args:
+            task: the one that is evaluated.
+            trained_on: the task that the weights were trained on; None for imported weights.
+        """
+        return {}
 
     def labels(self, task: str) -> list[str]:
         """Return the labels of this task's numbers."""
@@ -483,14 +474,6 @@ class ModelConfig:
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterable[Llm4RecError]:
         """Yield problems with these settings for a task and dataset, without importing torch."""
-        return ()
-
-    def imported_deviations(self) -> list[str]:
-        """Return sentences that say how evaluating imported weights with these settings deviates from the paper."""
-        return []
-
-    def problems_with_import(self) -> Iterable[Llm4RecError]:
-        """Yield why published weights do not fit these settings, without importing torch."""
         return ()
 
     def problems_with_new_items(self) -> Iterable[UsageError]:
@@ -663,4 +646,4 @@ class Config:
     def depends_on_chat_model(self) -> bool:
         """Whether the model prompts a chat model, or reads item texts that one has enriched."""
         enriched = self.dataset.text is TextRecipe.enriched and self.model.uses_item_text()
-        return enriched or self.model.uses_llm
+        return enriched or self.model.traits.uses_llm

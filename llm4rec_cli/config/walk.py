@@ -45,6 +45,11 @@ def settings(node: Any, key: str = "") -> Iterator[Setting]:
             yield Setting(name, node, field, value)
 
 
+def settings_with(holder: Any, fact: str) -> dict[str, Any]:
+    """Return name -> fact of the settings of a dataclass whose metadata have this fact."""
+    return {own.name: own.metadata[fact] for own in fields(holder) if fact in own.metadata}
+
+
 class Declaration(NamedTuple):
     """A setting as the schema declares it.
 

@@ -7,32 +7,19 @@ A model is a package `models/<name>/`: `config.py` (its dataclass, without torch
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from llm4rec_cli.config.registry import model_module
+from llm4rec_cli.errors import Llm4RecError
 
 if TYPE_CHECKING:
     import torch
 
     from llm4rec_cli.capabilities import Ranker
     from llm4rec_cli.data.split import Split
-
-
-NO_PADDING_ITEM = "the padding item takes no part in the training softmax (the published code has it there)"
-WINDOWS = "sequences over max_length are covered by half-overlapping windows, each target once"
-# How training on `sequences.SequenceRows` differs from RecBole's prefix rows.
-ONE_PASS_DEVIATIONS = (
-    "a step takes `trainer.batch_size` whole sequences and trains on each of their targets, where the published code "
-    "shuffles prefix rows of one target and takes 2,048 of them",
-    WINDOWS,
-    NO_PADDING_ITEM,
-)
-# How it differs from code that takes whole sequences and pads them at the left: S3-Rec, RecTools, gSASRec.
-WHOLE_SEQUENCE_DEVIATIONS = (f"{WINDOWS} (the published code trains on the latest)",)
-POSITIONS = "positions are counted from the {} item (the published code counts from the {})"
 
 
 @dataclass(frozen=True)
@@ -135,13 +122,17 @@ class HasArtifacts(Protocol):
 
 
 class PublishedMapping(Protocol):
-    """The module `models/NAME/published.py` of a method whose config class sets `published`.
+    """The module `models/NAME/published.py` of a method whose traits have `published`.
 
     Attributes:
         LEFT_OUT: names of tensors of the published code that our model computes or does not need.
     """
 
     LEFT_OUT: frozenset[str]
+
+    def problems(self, config: Any) -> Iterable[Llm4RecError]:
+        """Yield why the published weights do not fit these settings."""
+        ...
 
     def shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of each tensor that the published code writes with these settings."""

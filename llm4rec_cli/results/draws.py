@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import SAMPLED
+from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.results.result import Breakdown, Number, Result
 
 # Entries of metrics.json that settings do not decide, besides the protocol and the weights.
@@ -52,7 +53,7 @@ def protocol_without_draw(protocol: str) -> str:
 def _can_be_averaged(run: Result) -> bool:
     """Return whether a run ranks sampled candidates, and its settings say by which model."""
     is_sampled = run.protocol.partition("-")[0] in {kind.name for kind in SAMPLED}
-    is_known = run.model in model_names() and not config_class(run.model).file_settings
+    is_known = run.model in model_names() and not settings_with(config_class(run.model), "input_file")
     return is_sampled and is_known and bool(run.settings.content)
 
 
@@ -62,7 +63,7 @@ def _draw(run: Result) -> int:
 
 def _without_draw(run: Result) -> str:
     """Return what runs share that differ only in `task.draw`."""
-    is_training = run.trained_run is None and config_class(run.model).trainable
+    is_training = run.trained_run is None and config_class(run.model).traits.trainable
     facts = {
         "protocol": protocol_without_draw(run.protocol),
         "facts": [getattr(run, name) for name in FACTS],

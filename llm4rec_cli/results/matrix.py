@@ -14,7 +14,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llm4rec_cli.config.registry import MODEL_KINDS, config_class, model_kind
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.schema import ModelKind
+from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Group, Variant
@@ -135,7 +137,8 @@ def matrices(groups: Iterable[Group]) -> list[Matrix]:
 def _place(name: str, cell: Cell) -> tuple[int, str, str]:
     """Return the place of a row: by the kind of its model; a matched control comes after what it is a control of."""
     _, matched, method = name.partition(MATCHED.format("", ""))
-    return MODEL_KINDS.index(model_kind(cell.variant.first_run.model)), method or name, name if matched else ""
+    kind = config_class(cell.variant.first_run.model).traits.kind
+    return [*ModelKind].index(kind), method or name, name if matched else ""
 
 
 def _columns(groups: Sequence[Group]) -> list[Column]:
@@ -202,7 +205,7 @@ def _adds_to(variant: Variant, other: Variant) -> bool:
     run, plain = variant.first_run, other.first_run
     if run.model != plain.model or not variant.name[0].startswith(other.name[0]):
         return False
-    named = {f"model.{setting}" for setting in config_class(run.model).named_settings}
+    named = {f"model.{setting}" for setting in settings_with(config_class(run.model), "named")}
     ours, theirs = (one.settings.with_effect(free=frozenset({"seed", "dataset.text", *named})) for one in (run, plain))
     return all(ours[key] == theirs[key] for key in ours.keys() & theirs.keys())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import overload
 
 from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 from llm4rec_cli.results.records import read_records, recorded
 from llm4rec_cli.results.result import STATUS, Result, read_result, read_status
@@ -96,7 +97,7 @@ def depends_on_seed(result: Result) -> bool:
     known = [member for member in members if member is not None]
     if members and len(known) == len(members):
         return any(map(depends_on_seed, known))
-    return config_class(result.model).seeded
+    return config_class(result.model).traits.seeded
 
 
 def _member_folder(result: Result, folder: str) -> Path:
@@ -112,7 +113,7 @@ def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
     """
     kept: dict[int, Result] = {}
     for seed, result in sorted(by_seed.items()):
-        reads_files = result.model in model_names() and config_class(result.model).file_settings
+        reads_files = result.model in model_names() and settings_with(config_class(result.model), "input_file")
         if reads_files and any(_same_numbers(result.metrics, other.metrics) for other in kept.values()):
             log.warning(
                 "%s is left out: it has the numbers of a lower seed, so that its files are the same", result.folder

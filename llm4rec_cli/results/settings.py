@@ -14,7 +14,7 @@ from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import Config, ModelConfig, TextRecipe
-from llm4rec_cli.config.walk import plain, typed
+from llm4rec_cli.config.walk import plain, settings_with, typed
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,10 @@ class Settings:
         A setting that is newer than the run has its default.
         """
         model = config_class(self.model)
-        free |= {f"model.{key}" for key in model.file_settings}
+        free |= {f"model.{key}" for key in settings_with(model, "input_file")}
         enriched = self.get("dataset.text") == TextRecipe.enriched.name
-        with_effect = {"trainer": model.trainable, "enrichment": enriched, "llm": enriched or model.uses_llm}
+        with_effect = {"trainer": model.traits.trainable, "enrichment": enriched}
+        with_effect["llm"] = enriched or model.traits.uses_llm
         return {
             key: self.get(key, default)
             for key, default in _numbers_depend_on(self.model).items()

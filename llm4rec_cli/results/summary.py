@@ -48,7 +48,7 @@ class FloorComparison:
         run = self.run
         trained = run.training is not None or run.trained_run is not None
         size = f"{abs(self.gain):.4f} {self.metric.upper()}"
-        other = "other " if config_class(run.model).floor else ""
+        other = "other " if config_class(run.model).traits.is_floor else ""
         floor = f"{shown_as(self.floor)}, the strongest {other}floor,"
         if self.interval is None:
             relation = f"is {'better' if self.gain > 0 else 'worse'} than {floor} by {size}"

@@ -66,7 +66,7 @@ class Variant:
     @property
     def is_floor(self) -> bool:
         """Whether it is a simple rule that any model should beat."""
-        return config_class(self.first_run.model).floor
+        return config_class(self.first_run.model).traits.is_floor
 
     @property
     def is_seeded(self) -> bool:

@@ -11,6 +11,7 @@ from llm4rec_cli.config.overrides import SEARCH_SPACES, as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import SeenItems, Written
+from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.evaluation.metrics import headline_metrics, lower_is_better, table_metrics
 from llm4rec_cli.labels import IMPORTED
 from llm4rec_cli.results.result import Result
@@ -27,7 +28,7 @@ COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
 def is_trained(run: Result) -> bool:
     """Return whether a run's numbers rest on a training, here or in another system."""
     model = config_class(run.model)
-    return model.trainable or bool(model.file_settings)
+    return model.traits.trainable or bool(settings_with(model, "input_file"))
 
 
 def tuning_in_words(run: Result) -> str:
@@ -57,7 +58,7 @@ def tuned_more(run: Result, other: Result) -> bool:
 
 def is_tunable(model: str) -> bool:
     """Return whether a model has settings that a search could choose."""
-    return config_class(model).trainable or model in options(SEARCH_SPACES)
+    return config_class(model).traits.trainable or model in options(SEARCH_SPACES)
 
 
 def results_table(runs: Sequence[Result]) -> Content:
@@ -179,7 +180,7 @@ def _names_variant(key: str) -> bool:
 
 def variant_in_words(run: Result) -> list[str]:
     """Return the experiment's name, the source of the initial weights, and the overrides that name a variant."""
-    named = {f"model.{setting}" for setting in config_class(run.model).named_settings}
+    named = {f"model.{setting}" for setting in settings_with(config_class(run.model), "named")}
     typed = [as_typed(o) for o in run.overrides if _names_variant(key := key_typed(o)) and key not in named]
     source = run.init_from
     initial = None

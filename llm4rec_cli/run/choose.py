@@ -47,7 +47,7 @@ def evaluation(requested: Job) -> Job:
         RunError: there is no such run (the remedy is the command that makes one), or its settings have changed since.
         UsageError: the typed overrides do not fit it.
     """
-    if not requested.model.trainable:
+    if not requested.model.traits.trainable:
         if requested.config.run is not None:
             raise UsageError(
                 f"run=PATH names a trained run, and {requested.model.name} is not trained", "leave run= out"
@@ -66,7 +66,7 @@ def _evaluating(run: Source, requested: Job) -> Job:
     source = replace(run, overrides=_overrides(run.status.overrides, requested.typed))
     job = of_source(source, requested.typed)
     stored = run.result.settings
-    if job.model.task_bound and not _trained_for(stored, job.config):
+    if job.model.traits.task_bound and not _trained_for(stored, job.config):
         raise UsageError(
             f"{run.folder} was trained for task '{stored.get('task.name')}' and can only be evaluated on it",
             f"train for this task: llm4rec train model={job.model.name} task={job.task.name}, or task=all",
@@ -126,7 +126,7 @@ def _named_run(requested: Job) -> Source:
     named, status = read_result(folder), read_status(folder)
     if named is None or status.command not in ("train", IMPORT):
         raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
-    if not config_class(named.model).trainable:
+    if not config_class(named.model).traits.trainable:
         overrides = _overrides(status.overrides, [o for o in requested.typed if key_typed(o) != "run"])
         problem = f"{folder} is a run of {named.model}, which has no weights to evaluate"
         raise UsageError(problem, shlex.join(["llm4rec", "train", *overrides]))
@@ -143,12 +143,12 @@ def _matching_runs(requested: Job) -> Iterator[Source]:
     task_typed = {"task", "experiment"} & requested.typed_keys
     for result in Results.under(requested.outputs):
         status, stored = read_status(result.folder), result.settings
-        if status.command != "train" or not config_class(result.model).trainable:
+        if status.command != "train" or not config_class(result.model).traits.trainable:
             continue
         asked_for = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
         if stored.get("task.question") == Question.pretrain.name and not asked_for:
             continue  # pre-training runs match only if requested explicitly
-        if task_typed and config_class(result.model).task_bound and not _trained_for(stored, requested.config):
+        if task_typed and config_class(result.model).traits.task_bound and not _trained_for(stored, requested.config):
             continue
         if all(_matches(key, config, requested.choices, stored, status.choices) for key in keys):
             yield Source(result, status)
@@ -242,7 +242,8 @@ def _problems_with_settings(config: Config, stored: Settings, folder: Path) -> I
     own = walk.declarations(type(config.model))
     of_evaluation = {setting.key for setting in own if setting.role in EVALUATION_ROLES}
     without_effect = config.model.unused_settings(config.task)  # an earlier version may have stored values
-    left_out = {f"model.{key}" for key in (*config.model.provenance_settings, *of_evaluation, *without_effect)}
+    provenance = walk.settings_with(config.model, "provenance")
+    left_out = {f"model.{key}" for key in (*provenance, *of_evaluation, *without_effect)}
     now = Settings.of(config).flat
     newer = {key: default for key, default in added_defaults(config.model.name).items() if key in now}
     then = {**newer, **stored.flat}

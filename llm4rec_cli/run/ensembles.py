@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed, quoted
@@ -55,7 +56,8 @@ def ensemble_overrides(members: Sequence[Result], outputs: Path, combine: str) -
 
 
 def _name(run: Result) -> str:
-    return config_class(run.model).name_in_ensemble(run.shown_as)
+    named_otherwise = walk.settings_with(config_class(run.model), "names_member")
+    return run.shown_as.removeprefix(f"{run.model} ") if named_otherwise else run.shown_as
 
 
 def _problems_of_members(members: Sequence[Result]) -> Iterator[UsageError]:

@@ -123,7 +123,7 @@ def execute(
                 log.info("%s on %s: %s", job.model.name, job.config.dataset.name, folder)
             job = settled(job, folder)
             model = stages.build(job, split, folder)
-            fits = job.model.trainable and job.evaluated is None
+            fits = job.model.traits.trainable and job.evaluated is None
             clock.lap("build")
             with trackers.opened(job.config.trainer.report_to if fits else (), folder) as report:
                 run = stages.description(job, address, split.dataset)

@@ -76,7 +76,7 @@ def address(
 
     def digest(of_run: Mapping[str, object], file: str | None, initial: str | None, trained: str | None) -> str:
         of_model: dict[str, object] = {"file": file} if file else {}
-        of_model |= {config.model.init_setting: initial} if config.model.init_setting else {}
+        of_model |= dict.fromkeys(walk.settings_with(config.model, "agrees_in"), initial)
         of_model |= {"results": config.model.results_version} if config.model.results_version > 1 else {}
         content = walk.nested({**settings, **of_run, **{f"model.{key}": value for key, value in of_model.items()}})
         facts = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION, "trained": trained}
@@ -97,8 +97,8 @@ def _settings_with_effect(config: Config, without: Sequence[str]) -> dict[str, o
     """
     model: Any = type(config.model)
     left_out = {declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED}
-    left_out |= {*without, *(f"model.{key}" for key in config.model.file_settings)}
-    left_out |= set() if config.model.trainable else {"trainer"}
+    left_out |= {*without, *(f"model.{key}" for key in walk.settings_with(config.model, "input_file"))}
+    left_out |= set() if config.model.traits.trainable else {"trainer"}
     left_out |= set() if config.dataset.text is TextRecipe.enriched else {"enrichment"}
 
     def counts(setting: walk.Setting) -> bool:
@@ -177,4 +177,8 @@ def identity_of(llm: LLMConfig) -> str:
 
 def model_files_identity(model: ModelConfig) -> str | None:
     """Return the identity of the files that the model is read from; None if there are none."""
-    return " ".join(sha256(Path(file)) for file in model.input_files()) or None
+    files = []
+    for key, name in walk.settings_with(model, "input_file").items():
+        value = getattr(model, key)
+        files += [Path(path) / name for path in (value if isinstance(value, list) else filter(None, [value]))]
+    return " ".join(map(sha256, files)) or None

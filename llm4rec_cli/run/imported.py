@@ -59,8 +59,9 @@ def _problems_of_tensors(
         ("has other shapes than the settings say:", [f"{n} {shapes[n]}, not {expected[n]}" for n in wrong]),
     ]
     if sentences := [f"it {verb} {listed(names, SHOWN)}" for verb, names in differences if names]:
-        assert config.published is not None
+        published = config.traits.published
+        assert published is not None
         yield DataError(
-            f"{path} does not hold weights of {config.published.code} with these settings: {'; '.join(sentences)}",
+            f"{path} does not hold weights of {published.code} with these settings: {'; '.join(sentences)}",
             "name a file of this code, and type the settings that it was trained with",
         )

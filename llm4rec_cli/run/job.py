@@ -97,14 +97,18 @@ class Job:
         """
         with usage_errors():
             model = cast(ModelConfig, OmegaConf.to_object(model_node(name, settings, self._nodes)))
-        model = replace(model, **model.copied_settings(self.model))
+        copied = {
+            setting: value
+            for setting, is_copied in walk.settings_with(model, "copied_if").items()
+            if (value := getattr(self.model, setting, None)) is not None and is_copied(value)
+        }
         of_model = ["model", "prompt", "trainer", "experiment"]
         if self.config.dataset.text is not TextRecipe.enriched:
             of_model += ["llm", "enrichment"]
         typed = (o for o in self.overrides if not o.lstrip("+").startswith(tuple(of_model)))
         choices = {group: option for group, option in self.choices.items() if group in ("dataset", "task")}
         return Job(
-            replace(self.config, model=model, deviations=[], tuning=None),
+            replace(self.config, model=replace(model, **copied), deviations=[], tuning=None),
             "train",
             (*typed, f"model={name}", *settings),
             choices | {"model": name},
@@ -190,7 +194,7 @@ class Job:
     @property
     def is_dry(self) -> bool:
         """Return whether requests to a chat model are only shown."""
-        return self.llm.dry_run and self.model.uses_llm
+        return self.llm.dry_run and self.model.traits.uses_llm
 
     @property
     def introduction(self) -> str:

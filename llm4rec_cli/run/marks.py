@@ -14,6 +14,7 @@ import msgspec
 from llm4rec_cli import processes
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.deviations import SHARED, in_words, texts
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.roles import Role
@@ -35,7 +36,6 @@ from llm4rec_cli.files import write_json
 from llm4rec_cli.labels import (
     CONTROL,
     FLOOR_NOT_BEATEN,
-    FROM_SCRATCH,
     MAY_BE_MEMORISED,
     NOT_INHERITED,
     SELECTED_MASKED,
@@ -80,8 +80,8 @@ def _chat_model_labels(config: Config, dataset: RecDataset) -> dict[str, bool]:
 
     The papers' chat model of 2023 is no longer available, so every model is a substitute."""
     return {
-        "substitute-llm": config.model.uses_llm,
-        "llm-tokens": not config.model.uses_llm,
+        "substitute-llm": config.model.traits.uses_llm,
+        "llm-tokens": not config.model.traits.uses_llm,
         MAY_BE_MEMORISED: not dataset.manifest["synthetic"],
     }
 
@@ -99,7 +99,7 @@ def selected_masked(config: Config, trained_masked: bool | None, chosen: Mapping
     result = {}
     if config.tuning is not None and config.tuning.mask_history is not None:
         result["settings"] = config.tuning.mask_history
-    if config.model.trainable and config.trainer.keep is Keep.best and trained_masked is not None:
+    if config.model.traits.trainable and config.trainer.keep is Keep.best and trained_masked is not None:
         result["epoch"] = trained_masked
     if config.task.ranks_catalogue:
         result |= dict.fromkeys(chosen or (), config.task.mask_history)
@@ -161,7 +161,7 @@ def _memorisation_file(config: Config, dataset: RecDataset) -> Path:
 
 def paper_method(config: Config) -> dict[str, str]:
     """Return the facts that match a run with published results: `ModelConfig.paper_method`, and the chat model."""
-    chat = {"chat model": Path(config.llm.model).name} if config.model.uses_llm else {}
+    chat = {"chat model": Path(config.llm.model).name} if config.model.traits.uses_llm else {}
     return {**config.model.paper_method(config.task.name), **chat}
 
 
@@ -171,10 +171,10 @@ def deviations(config: Config, trained_task: str) -> list[str]:
     Args:
         trained_task: the task that the weights were trained on.
     """
-    sentences = [*config.model.deviations(trained_task), *config.model.task_deviations(config.task)]
-    if config.model.trainable and config.trainer.precision is Precision.bf16:
+    sentences = in_words(config.model, config.task, trained_task)
+    if config.model.traits.trainable and config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
-    if config.dataset.text is TextRecipe.enriched and config.model.needs_text:
+    if config.dataset.text is TextRecipe.enriched and config.model.traits.needs_text:
         sentences.append(f"item texts end with tokens that {Path(config.llm.model).name} wrote")
     return [*sentences, *other_settings(config), *config.deviations]
 
@@ -182,8 +182,7 @@ def deviations(config: Config, trained_task: str) -> list[str]:
 def imported_deviations(config: Config, imported: Imported) -> list[str]:
     """Return the deviations of weights that were not trained here: where they come from, and those of the model."""
     source = f"{imported.file} (sha256 {imported.sha256[:12]}), which {imported.code} writes"
-    of_model = [*config.model.imported_deviations(), *config.model.task_deviations(config.task)]
-    return [f"weights imported, not trained here: {source}", *of_model]
+    return [f"weights imported, not trained here: {source}", *in_words(config.model, config.task, None)]
 
 
 def other_settings(config: Config) -> list[str]:
@@ -217,7 +216,7 @@ def _fitted_settings(config: Config) -> Mapping[str, object]:
         for setting in walk.settings(config)
         if roles[setting.key] in (Role.model, Role.training) and not setting.key.startswith("model.prompts")
     }
-    provenance = {"seed", "model.name", *(f"model.{key}" for key in config.model.provenance_settings)}
+    provenance = {"seed", "model.name", *(f"model.{key}" for key in walk.settings_with(config.model, "provenance"))}
     return {key: walk.plain(value) for key, value in values.items() if key not in provenance}
 
 
@@ -234,14 +233,14 @@ def init_from(run: Result) -> InitFrom:
         overrides=run.overrides,
         seed=run.seed,
         config_hash=run.config_hash,
-        deviations=[deviation for deviation in run.deviations if deviation != FROM_SCRATCH],
+        deviations=[deviation for deviation in run.deviations if deviation != texts(SHARED).get("from_scratch")],
         labels=[label for label in run.labels if label not in NOT_INHERITED],
     )
 
 
 def floor_labels(config: Config, metrics: Mapping[str, float], floors: Sequence[Result]) -> list[str]:
     """Return `floor-not-beaten` for a model that is not a floor if some floor is at least as good."""
-    if config.model.floor:
+    if config.model.traits.is_floor:
         return []
     metric = config.task.selection
     sign = direction(metric)

@@ -33,7 +33,7 @@ def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> s
     not trained, it is the control that its item texts explain.
     """
     seeds, folder = _seeds(run), run.folder
-    if job.command == "train" and job.model.trainable and len(seeds) < MIN_SEEDS:
+    if job.command == "train" and job.model.traits.trainable and len(seeds) < MIN_SEEDS:
         typed = [o for o in job.typed if key_typed(o) not in ("seed", "force", "run")]
         wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
         return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
@@ -41,12 +41,12 @@ def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> s
     if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
         inspect = _command("inspect", "result", run.name, *outputs)
         return f"next, on all seeds and slices, does it beat the floor? {inspect}"
-    is_seeded = job.model.seeded or (comparison and config_class(comparison.floor.model).seeded)
+    is_seeded = job.model.traits.seeded or (comparison and config_class(comparison.floor.model).traits.seeded)
     if len(seeds) > 1 and comparison and is_seeded:
         compare = _command("compare", comparison.floor.name, run.name, "--seeds", *outputs)
         return f"next, for an interval over users and seeds: {compare}"
-    reads_text = job.model.uses_item_text() and not job.model.uses_llm  # whose answers may cost money
-    if comparison and comparison.beaten and reads_text and not job.model.trainable:
+    reads_text = job.model.uses_item_text() and not job.model.traits.uses_llm  # whose answers may cost money
+    if comparison and comparison.beaten and reads_text and not job.model.traits.trainable:
         control = f"dataset.control={Control.shuffle_text.name}"
         return f"next, does the gain come from the texts? {_command(job.command, *job.typed, control)}"
     filters = [f"dataset={job.config.dataset.name}", f"task={run.task}"]

@@ -65,7 +65,7 @@ def _precisions_read(config: Config) -> Iterator[Setting]:
     for setting in walk.settings(config):
         if "work" not in setting.field.metadata or setting.key in unused:
             continue
-        if setting.key == "trainer.precision" and not config.model.trainable:
+        if setting.key == "trainer.precision" and not config.model.traits.trainable:
             continue
         if setting.key == "llm.precision" and (
             config.llm.backend is Backend.openai or not config.depends_on_chat_model
@@ -78,5 +78,7 @@ def _resolve(job: Job, precision: Precision, work: Work) -> Precision:
     """Return `precision`, with `auto` resolved to the faster one on the device."""
     if precision is not Precision.auto:
         return precision
-    work = job.model.llm_workload() if work is Work.answering else work
+    if work is Work.answering:
+        for setting, value in walk.settings_with(job.model, "generates").items():
+            work = work if getattr(job.model, setting) is value else Work.reading
     return arithmetic.fastest(work, job.device, job.cache)

@@ -75,7 +75,7 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
         )
     if config.task.question == Question.all and config.task.candidates != Candidates.full:
         yield UsageError("task=all uses the candidates of each of its tasks", "leave task.candidates out")
-    if tasks.is_zeroed(config.task) and config.model.zero_ranks_high:
+    if tasks.is_zeroed(config.task) and config.model.traits.zero_ranks_high:
         yield UsageError(
             f"task.seen_items=zeroed would rank items of the history first, as model '{config.model.name}' scores the "
             "others below 0",
@@ -107,7 +107,7 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
 
 def _problems_of_floors(names: Sequence[str]) -> Iterator[UsageError]:
     """Yield the names that are no models, and the models that are no floors."""
-    floors = [name for name in model_names() if config_class(name).floor]
+    floors = [name for name in model_names() if config_class(name).traits.is_floor]
     for name in names:
         if name not in model_names():
             yield UsageError(f"task.floors: unknown floor '{name}'", did_you_mean(name, floors))
@@ -118,18 +118,18 @@ def _problems_of_floors(names: Sequence[str]) -> Iterator[UsageError]:
 def problems_of_capability(config: Config) -> Iterator[UsageError]:
     """Yield the problem of a model that cannot do the task."""
     needed = needed_capability(config.task)
-    if needed not in config.model.capabilities:
+    if needed not in config.model.traits.capabilities:
         fitting = models_with(needed)
         yield UsageError(
             f"model '{config.model.name}' cannot do task '{config.task.name}', which needs the capability {needed}",
             f"models that can: {', '.join(fitting) or 'none yet'}; {config.model.name} can "
-            f"{', '.join(sorted(config.model.capabilities))}",
+            f"{', '.join(sorted(config.model.traits.capabilities))}",
         )
 
 
 def problems_with_new_items(model: ModelConfig) -> Iterator[UsageError]:
     """Yield why a model cannot rank items that are not in the catalogue."""
-    if "rank_new_items" in model.capabilities:
+    if "rank_new_items" in model.traits.capabilities:
         yield from model.problems_with_new_items()
         return
     yield UsageError(
@@ -150,7 +150,7 @@ def _problems_of_trackers(names: Sequence[str]) -> Iterator[UsageError]:
 
 def problems_with_dataset(config: Config, dataset: RecDataset) -> Iterator[Llm4RecError]:
     """Yield the problems of a model and task with the prepared dataset."""
-    if config.model.needs_text and not any(dataset.texts):
+    if config.model.traits.needs_text and not any(dataset.texts):
         yield DataError(
             f"model '{config.model.name}' needs item text, and dataset '{config.dataset.name}' has none",
             "choose a dataset with titles, or a model that uses ids: llm4rec list models",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli import processes
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.keys import key_role, keys_with_role
 from llm4rec_cli.config.overrides import as_typed, key_typed
 from llm4rec_cli.config.roles import NOT_HASHED, Role
@@ -88,7 +89,7 @@ class Source:
         """
         name = dataset.manifest["name"]
         if self.result.imported:
-            if model.needs_user and name != self.result.dataset:
+            if model.traits.needs_user and name != self.result.dataset:
                 yield RunError(
                     f"the weights of {self.folder} are for the users of {self.result.dataset}",
                     f"dataset={self.result.dataset}",
@@ -128,8 +129,8 @@ def initial_source(config: Config) -> Source | None:
     Raises:
         UsageError: there is no such run or several, it was trained on data held out now, or its weights do not fit.
     """
-    setting = config.model.init_setting
-    path = getattr(config.model, setting) if setting else None
+    setting = next(iter(walk.settings_with(config.model, "agrees_in")), "")
+    path = getattr(config.model, setting, None)
     if path is None:
         return None
     folders = [Path(path)] if (Path(path) / STATUS).exists() else sorted(Path(path).glob(f"seed{config.seed}-*"))
@@ -161,7 +162,8 @@ def _problems_of_initial(config: Config, run: Result) -> Iterator[UsageError]:
                 f"{key}={theirs}, or start from a run on other data",
             )
     without_effect = config.model.unused_settings(config.task)  # an earlier version may have stored values
-    for key in ("name", *(own for own in config.model.init_shared_settings if own not in without_effect)):
+    (shared,) = walk.settings_with(config.model, "agrees_in").values()
+    for key in ("name", *(own for own in shared if own not in without_effect)):
         theirs, ours = (settings.in_effect(f"model.{key}") for settings in (stored, now))
         if theirs != ours:
             yield UsageError(

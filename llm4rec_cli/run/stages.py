@@ -16,6 +16,7 @@ import numpy as np
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import BatchAnswering, HasControls, Incomplete
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import Role
@@ -160,7 +161,7 @@ def split_dataset(job: Job, dataset: RecDataset) -> Split:
     result = split.hold_out(split.split_dataset(dataset), config.cold_items, config.train_users, config.seed)
     if config.train_impressions < 1:
         result = split.keep_impressions(result, config.train_impressions, config.seed)
-    needs_explanations = job.task.written is Written.explanation or job.model.task_bound
+    needs_explanations = job.task.written is Written.explanation or job.model.traits.task_bound
     if needs_explanations and "review_text" in dataset.interactions and "explanation" not in dataset.interactions:
         return with_explanations(result, job.cache)
     return result
@@ -188,7 +189,7 @@ def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = 
     np.random.seed(job.config.seed)  # noqa: NPY002
     torch.manual_seed(job.config.seed)
     torch.backends.cudnn.allow_tf32 = False  # else a GRU's fp32 has ten bits of mantissa on a GPU
-    if job.task.question is Question.rank and not job.model.task_bound:
+    if job.task.question is Question.rank and not job.model.traits.task_bound:
         split = split.for_ranking()  # a model trained for several tasks does this itself
     is_loaded = is_loaded or job.evaluated is not None
     context = models.Context(
@@ -321,7 +322,8 @@ def evaluate(job: Job, split: Split, model: Any, run: Result, clock: Clock, floo
         memorisation=memorisation,
         seconds=clock.seconds,
         peak_rss_mb=peak_rss_mb(),
-        members=config.model.member_folders(),
+        members=[run for key in walk.settings_with(config.model, "members") for run in getattr(config.model, key)]
+        or None,
         warnings=[
             *evaluation.warnings,
             *gaps.values(),
@@ -374,8 +376,8 @@ def controls(job: Job, split: Split, model: Any, examples: Examples) -> Controls
 
 def _control_sample(job: Job, model: Any, examples: Examples) -> Examples | None:
     """Return the examples that are answered again; None where there are no controls."""
-    n = job.model.control_examples(job.config)
+    n = model.control_examples(job.config) if isinstance(model, HasControls) else 0
     is_control = job.config.dataset.control is not Control.none
-    if not n or is_control or not isinstance(model, HasControls):
+    if not n or is_control:
         return None
     return tasks.subset(examples, n, job.config.dataset.seed, "controls")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from llm4rec_cli.config import ranges
+from llm4rec_cli.config import deviations, ranges
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
@@ -41,9 +41,9 @@ from llm4rec_cli.studies.paper_tables.definitions import Kind, Size, Table, merg
 from llm4rec_cli.studies.tuning.space import Values, problems_of_space, read_space
 from llm4rec_cli.tasks.base import ranks_impressions
 
-READ = (*FOLDERS, SEARCH_SPACES, PAPER_TABLES)  # the folders of conf/ that are read
-DATA = (SEARCH_SPACES, PAPER_TABLES)  # of which a user's file comes before a shipped one
-NOUNS = {SEARCH_SPACES: "search space", PAPER_TABLES: "paper table"}  # of a config, where its folder's name is none
+READ = (*FOLDERS, SEARCH_SPACES, PAPER_TABLES, deviations.GROUP)  # the folders of conf/ that are read
+# Of a config, where its folder's name is none.
+NOUNS = {SEARCH_SPACES: "search space", PAPER_TABLES: "paper table", deviations.GROUP: "deviation list"}
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 Nodes = Mapping[str, Any]  # path in the config -> its dataclass, or `dict[str, dataclass]` of user-named entries
@@ -94,10 +94,11 @@ def problems_in(name: str) -> list[ConfigProblem]:
     """Return the problems of `group/option`; those in a file that it builds on are reported in that file."""
     group, _, option = name.partition("/")
     locate = partial(_located, file_of(name))
-    if group == SEARCH_SPACES:
-        return [locate(problem) for problem in _problems_of_space(file_of(name), option)]
-    if group == PAPER_TABLES:
-        return [locate(problem) for problem in _problems_of_table(file_of(name), option)]
+    if group in DATA:
+        try:
+            return [locate(problem) for problem in DATA[group](file_of(name), option)]
+        except UsageError as error:
+            return [locate(error)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
     overrides = [f"model={option.partition('/')[0]}"] if group == "prompt" else []  # which `_overrides_for` may compose
@@ -139,6 +140,13 @@ def _problems_of_space(file: Path, model: str) -> list[UsageError]:
             else:
                 problems += ranges.problems(cast(Config, OmegaConf.to_object(config)))
     return problems
+
+
+def _problems_of_deviations(file: Path, name: str) -> list[UsageError]:
+    """Return the problems of the sentences on a model, or of those that models share."""
+    if name not in (*model_names(), deviations.SHARED):
+        return [UsageError(f"there is no model '{name}'", did_you_mean(name, model_names()))]
+    return list(deviations.problems(file))
 
 
 # --- tables of papers
@@ -290,6 +298,14 @@ def _located(file: Path, error: Llm4RecError) -> ConfigProblem:
     pattern = rf"(?<![\w-]){re.escape(word)}(?![\w-])"
     line = next((i for i, text in lines if word and re.search(pattern, text.partition("#")[0])), 0)
     return ConfigProblem(file, line, error.problem, error.remedy)
+
+
+# Folders of conf/ that are no part of a config, and of which a user's file comes before a shipped one.
+DATA: Mapping[str, Callable[[Path, str], Sequence[Llm4RecError]]] = {
+    SEARCH_SPACES: _problems_of_space,
+    PAPER_TABLES: _problems_of_table,
+    deviations.GROUP: _problems_of_deviations,
+}
 
 
 # --- a config that does not compose: its files one by one, each key against its type

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt, conf_dir, options, user_conf_dir
-from llm4rec_cli.config.registry import MODEL_KINDS, config_class, model_kind, model_names
-from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskConfig
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.schema import Candidates, ModelKind, PromptTable, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.results.tables import Content, is_wide
 from llm4rec_cli.run.rules import needed_capability
@@ -31,7 +32,7 @@ def _use(group: str, option: str) -> int:
     if not (conf_dir() / group / f"{option}.yaml").exists():
         return -1
     if group == "model":
-        return MODEL_KINDS.index(_model_kind(option))
+        return [*ModelKind.__members__].index(_model_kind(option))
     if group == "dataset":
         return RAW_FILES.index(_raw_files(option))
     if group == "task":
@@ -40,10 +41,10 @@ def _use(group: str, option: str) -> int:
 
 
 def _model_kind(option: str) -> str:
-    """Return one of MODEL_KINDS."""
+    """Return the name of a ModelKind."""
     if option not in model_names():  # a user's own YAML of a shipped model
         option = str(_content("model", option).get("name", option))
-    return model_kind(option)
+    return config_class(option).traits.kind.name
 
 
 def _raw_files(dataset: str) -> str:
@@ -85,15 +86,17 @@ def descriptions(group: str) -> dict[str, str]:
     return by_option
 
 
-def _prompts_in(file: str, read: Callable[[Any], PromptTable]) -> PromptTable:
+def _prompts_in(file: str) -> PromptTable:
     """Return the prompts of a file and of those that it builds on.
 
     Raises:
         UsageError: it cannot be composed, has unknown keys or wrong types, or a prompt is invalid.
     """
     model, _, name = file.partition("/")
+    prompts: Any = importlib.import_module(f"llm4rec_cli.models.{model}.prompts")
     try:
-        return read(compose_prompt(model, name))
+        table: PromptTable = prompts.prompt_table(compose_prompt(model, name))
+        return table
     except COMPOSE_ERRORS as error:
         raise UsageError(
             f"prompts '{file}': {str(error).splitlines()[0]}", f"llm4rec validate prompt/{file}"
@@ -122,7 +125,7 @@ def tables(group: str, names: Sequence[str] = ()) -> list[Content]:
 def _tasks_of_models(options: Sequence[str]) -> list[str]:
     """Return the tasks that each model supports."""
     needed = {task: needed_capability(_task(task)) for task in sorted_by_use("task")}
-    can = [config_class(option).capabilities if option in model_names() else () for option in options]
+    can = [config_class(option).traits.capabilities if option in model_names() else () for option in options]
     return [", ".join(task for task, capability in needed.items() if capability in of_model) for of_model in can]
 
 
@@ -166,5 +169,5 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
             )
     by_file = descriptions("prompt")
     for file in files:
-        table = _prompts_in(file, config_class(file.partition("/")[0]).prompt_table)
+        table = _prompts_in(file)
         yield Content(f"{file}: {by_file[file]}", table.columns, table.rows)

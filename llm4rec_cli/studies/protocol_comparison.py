@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.schema import Control, Question, SplitName, SplitRule
@@ -160,7 +161,8 @@ def compare_protocols(sweep: Sequence[Sequence[str]], names: Sequence[str], draw
             for overrides in sweep:
                 job = resolved(overrides, PROTOCOLS[name], *([f"dataset.seed={draw}"] if draw != seed else []))
                 results = train(job).results
-                variant = " ".join([shown_as(results[-1]), *_distinct(overrides, sweep, job.model.named_settings)])
+                named = [*walk.settings_with(job.model, "named")]
+                variant = " ".join([shown_as(results[-1]), *_distinct(overrides, sweep, named)])
                 for result in results:
                     model = variant if result is results[-1] else shown_as(result)
                     runs.setdefault(result.config_hash, ProtocolRun(model, name, draw, result))
@@ -180,7 +182,7 @@ def problems(jobs: Sequence[Job], metrics: Sequence[str]) -> Iterator[UsageError
     """Yield why these runs cannot be compared under several protocols, and which of the metrics do not exist."""
     for job in jobs:
         dataset = job.config.dataset
-        if job.model.file_settings:
+        if walk.settings_with(job.model, "input_file"):
             yield UsageError(
                 f"a file of {job.model.name} was made for one split, and protocols evaluates several",
                 "one file for each: llm4rec score FILE --name NAME dataset.split=temporal",

@@ -228,8 +228,8 @@ def _problems(job: Job, query: Query) -> Iterator[Llm4RecError]:
     else:
         ranking_spec = job.with_config(task={"question": Question.rank, "candidates": Candidates.full})
         yield from rules.problems_of_capability(ranking_spec.config)
-        if query.titles is not None and job.model.needs_user:
-            alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).needs_user]
+        if query.titles is not None and job.model.traits.needs_user:
+            alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).traits.needs_user]
             yield UsageError(
                 f"model '{job.model.name}' knows users by id and does not read histories: it cannot take --title",
                 f"--user ID, or another model: {', '.join(alternatives)}",

@@ -23,7 +23,7 @@ DEMO = ("task=sequential", "dataset=demo")
 FITTED = [  # those that rank, but for two that read stored scores
     name
     for name in model_names()
-    if name not in ("external", "ensemble") and "rank_catalogue" in config_class(name).capabilities
+    if name not in ("external", "ensemble") and "rank_catalogue" in config_class(name).traits.capabilities
 ]
 
 

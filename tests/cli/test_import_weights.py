@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from llm4rec_cli.commands.completion import completions
+from llm4rec_cli.config.schema import Traits
 from llm4rec_cli.results.result import Status
 from llm4rec_cli.results.results import Results
 from llm4rec_cli.run import checkpoints
@@ -97,7 +98,7 @@ def test_completion_offers_methods_and_overrides():
 
 def test_weights_of_user_embeddings_are_evaluated_on_their_dataset_alone(tmp_path):
     def run(needs_user):
-        model = SimpleNamespace(needs_user=needs_user)
+        model = SimpleNamespace(traits=Traits(needs_user=needs_user))
         origin = {"imported": {"file": "w.pth", "sha256": "s", "code": "RUCAIBox/UniSRec"}}
         result = finished_run(folder=tmp_path, dataset="amazon2014-beauty", **origin)
         return Source(result, Status()).problems_with_data(model, toys)

@@ -56,7 +56,7 @@ def test_models_show_their_tasks_methods_of_papers_first_and_floors_last(llm4rec
     assert models.keys() == set(model_names())
     assert list(models.values()) == sorted(models.values(), key=["paper", "ours", "baseline", "floor"].index)
     assert [name for name, kind in models.items() if kind == "ours"] == ["evidence_mix"]
-    assert all((models[name] == "floor") == config_class(name).floor for name in models)
+    assert all((models[name] == "floor") == config_class(name).traits.is_floor for name in models)
     assert any(line.startswith("p5 ") and "sequential, direct, rating, explanation" in line for line in lines)
     assert any(line.startswith("mf ") and " rating " in line and "direct" not in line for line in lines)
 

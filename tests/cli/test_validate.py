@@ -373,6 +373,21 @@ def test_ones_own_search_space_comes_before_the_shipped_one_and_is_checked(tmp_p
     assert "conf/search/sasrec.yaml:1: model.dropout=2.0 is out of range" in answer.out
 
 
+def test_sentences_that_no_model_needs_or_that_are_none_are_reported_with_their_lines(tmp_path, llm4rec):
+    content = "penalty: no {penalty\nlatest_items: in order\nlatest_item: in order\n"
+    write_text(tmp_path / "conf/deviations/simplex.yaml", content)
+    write_text(tmp_path / "conf/deviations/simplexx.yaml", "penalty: none\n")
+    write_text(tmp_path / "conf/deviations/sasrec.yaml", "{}\n")
+    write_text(tmp_path / "conf/deviations/peter.yaml", "words: as written\n")
+    answer = llm4rec("validate", "deviations")
+    assert answer.code == 2
+    assert "simplex.yaml:1: 'penalty' is no sentence" in answer.out
+    assert "simplex.yaml:3: the model has no deviation 'latest_item'\n  try: did you mean 'latest_items'?" in answer.out
+    assert "there is no model 'simplexx'\n  try: did you mean 'simplex'?" in answer.out
+    assert "sasrec.yaml: the file has no sentences" in answer.out
+    assert "there is no sentence for 'optimizer'\n  try: optimizer: SENTENCE" in answer.out
+
+
 def test_a_task_without_a_question_is_a_problem_of_its_file(llm4rec, tmp_path):
     write_text(tmp_path / "conf/task/mine.yaml", "# Mine.\ndefaults: [_task, _self_]\nname: mine\n")
     answer = llm4rec("validate", "task/mine")

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data.examples import single_example
@@ -287,4 +288,7 @@ def test_rating_errors_count_every_example_and_coverage_is_the_share_parsed(buil
 @pytest.mark.parametrize(("prompt", "is_shown"), [("default", False), ("paper", True)])
 def test_a_rating_prompt_without_the_category_deviates_from_the_figure(prompt, is_shown):
     config = resolved("model=chatgptrec", "task=rating", hydra_override(f"prompt=chatgptrec/{prompt}"))
-    assert any("category" in sentence for sentence in config.model.task_deviations(config.task)) is not is_shown
+    assert (
+        any("category" in sentence for sentence in in_words(config.model, config.task, config.task.name))
+        is not is_shown
+    )

@@ -23,6 +23,7 @@ from torch import nn
 from transformers import set_seed
 
 from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker, RanksNewItems
+from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.registry import config_class, model_module, model_names
 from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data.examples import single_example
@@ -103,7 +104,7 @@ SHOWN = LOG.impressions(TEST)
 
 def able(capability: str) -> list[str]:
     """Return the models with a capability, except ensembles, which test_ensemble.py tests."""
-    return [n for n in model_names() if capability in config_class(n).capabilities and n != "ensemble"]
+    return [n for n in model_names() if capability in config_class(n).traits.capabilities and n != "ensemble"]
 
 
 def model_of(name: str) -> str:
@@ -119,7 +120,7 @@ each_text = pytest.mark.parametrize("written", list(Written))
 candidate_rankers = pytest.mark.parametrize("name", [n for n in able("rank_catalogue") if n in able("rank_candidates")])
 trainable = pytest.mark.parametrize(
     "name",
-    [name for name in model_names() if config_class(name).trainable]
+    [name for name in model_names() if config_class(name).traits.trainable]
     + [n + PRETRAINED for n in able("pretrain")]
     + ["sasrec" + WITH_TOKENS, "nrms" + MEAN_OF_TITLES]
     + ["sasrec, binary", "bert4rec, sampled_softmax", "bsarec, gbce"],
@@ -206,8 +207,8 @@ def test_the_config_is_free_of_torch(name, imported_without_torch):
 
 @pytest.mark.parametrize("name", model_names())
 def test_capabilities_are_known_words(name):
-    assert config_class(name).capabilities
-    assert config_class(name).capabilities <= CAPABILITIES
+    assert config_class(name).traits.capabilities
+    assert config_class(name).traits.capabilities <= CAPABILITIES
 
 
 @pytest.mark.parametrize("name", model_names())
@@ -220,8 +221,9 @@ def test_the_shipped_yaml_gives_every_setting(name):
 @pytest.mark.parametrize("name", model_names())
 def test_deviations_and_labels_are_words(name):
     config = composed(name)
-    of_tasks = [line for task in ("rating", "direct") for line in config.task_deviations(resolved(f"task={task}").task)]
-    lines = [*config.deviations("sequential"), *of_tasks, *config.labels("sequential")]
+    tasks = [resolved(f"task={task}").task for task in ("rating", "direct")]
+    deviations = [line for task in tasks for line in in_words(config, task, task.name)]
+    lines = [*deviations, *config.labels("sequential")]
     assert all(isinstance(text, str) and text for text in lines)
 
 
@@ -253,7 +255,7 @@ def test_the_catalogue_is_scored_in_finite_float32(name, built):
 
 @rankers
 def test_a_model_whose_scores_are_never_above_zero_declares_it(name, built):
-    assert config_class(model_of(name)).zero_ranks_high or built(name).score(EXAMPLES).max() > 0
+    assert config_class(model_of(name)).traits.zero_ranks_high or built(name).score(EXAMPLES).max() > 0
 
 
 @rankers
@@ -330,7 +332,7 @@ def test_test_items_are_not_trained_on(name, built):
 def test_a_model_reads_the_user_id_only_if_it_declares_so(name, built):
     model = built(name)
     same = torch.equal(model.score(replace(EXAMPLES, user=EXAMPLES.user[::-1].copy())), model.score(EXAMPLES))
-    assert same != config_class(model_of(name)).needs_user
+    assert same != config_class(model_of(name)).traits.needs_user
 
 
 @rankers
@@ -478,7 +480,7 @@ def test_neither_own_clicks_nor_later_ones_are_read(name, built):
 def test_an_impression_ranker_reads_the_user_id_only_if_it_declares_so(name, built):
     model = built(name, split=LOG)
     same = torch.equal(model.score_shown(replace(SHOWN, user=SHOWN.user[::-1].copy())), model.score_shown(SHOWN))
-    assert same != config_class(model_of(name)).needs_user
+    assert same != config_class(model_of(name)).traits.needs_user
 
 
 @impression_rankers

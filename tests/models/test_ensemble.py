@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Impressions
 from llm4rec_cli.data.split import leave_one_out
@@ -156,7 +157,7 @@ def test_a_member_evaluated_on_other_impressions_or_items_is_refused(members):
 def test_labels_and_deviations_are_those_of_its_members(members):
     config = EnsembleConfig("ensemble", members=members, names=["one", "two"], combine=Combine.sum)
     assert config.labels("direct") == ["synthetic", "one", "two"]
-    assert config.deviations("sequential") == ["as one", "as two"]
+    assert in_words(config, None, "sequential") == ["as one", "as two"]
     assert config.display_name() == "ensemble by sum: one + two"
 
 

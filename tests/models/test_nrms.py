@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertModel
 
+from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.data.split import TEST
 from llm4rec_cli.models.nrms.config import Aggregation
 from tests.models.prompt4nr_data import TITLES, log, model
@@ -156,9 +157,9 @@ def test_equal_titles_tie(built):
 
 def test_sizes_and_scoring_that_are_not_those_of_the_code_are_deviations():
     ours = job_of("model=nrms", "model.scoring=bf16", "model.negatives=4").model
-    deviations = ours.deviations("direct")
+    deviations = in_words(ours, None, "direct")
     assert any("256 hidden units, 16 heads, 4 negatives a click" in line for line in deviations)
     assert "bf16 arithmetic in validation and test" in deviations
-    mean = job_of("model=nrms", "model.aggregation=mean", "model.negatives=4").model.deviations("direct")
+    mean = in_words(job_of("model=nrms", "model.aggregation=mean", "model.negatives=4").model, None, "direct")
     assert any(line.startswith("4 negatives a click") for line in mean)
     assert not any("bf16 arithmetic in validation" in line for line in mean)

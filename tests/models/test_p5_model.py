@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import Candidates, Index, SplitName, Written
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
@@ -313,7 +314,8 @@ def test_statistics_start_items_users_and_attention(model):
     assert not changed.any()
     for block in started.packed.t5.decoder.block:
         assert not block.layer[1].EncDecAttention.o.weight[:half].any()
-    assert any("mean stars" in deviation for deviation in started.config.deviations(started.task))
+    sentences = in_words(started.config, job_of("task=sequential").task, started.task)
+    assert any("mean stars" in sentence for sentence in sentences)
 
 
 def test_stars_have_a_token_each_which_starts_from_their_value(model):
@@ -327,9 +329,8 @@ def test_stars_have_a_token_each_which_starts_from_their_value(model):
     items = torch.tensor([code[0] for code in started.filler.item_codes])
     stars_of_items = table[items, table.shape[1] // 2 - 1]
     assert stars_of_items.square().mean().sqrt() == pytest.approx(5, rel=1e-3), "attention carries them to that place"
-    assert any(
-        "digits that begin an answer in stars" in deviation for deviation in started.config.deviations(started.task)
-    )
+    sentences = in_words(started.config, job_of("task=rating").task, started.task)
+    assert any("digits that begin an answer in stars" in sentence for sentence in sentences)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +412,8 @@ def test_a_run_lists_the_deviations_of_its_own_evaluation(task, words):
     ],
 )
 def test_a_run_lists_the_deviations_of_the_examples_that_it_is_trained_with(overrides, task, listed):
-    sentences = job_of(*overrides).model.deviations(task)
+    job = job_of(*overrides)
+    sentences = in_words(job.model, job.task, task)
     parts = ("negative is any item", "name an item from the user alone", "prompts that show a feature")
     present = {part for part in parts if any(part in sentence for sentence in sentences)}
     assert present >= listed

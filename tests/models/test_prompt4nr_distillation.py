@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.prompt4nr import distillation, templates
@@ -151,5 +152,7 @@ def test_the_name_and_the_method_say_so():
 
 
 def test_it_is_a_deviation():
-    assert any("2 steps of training to order candidates" in line for line in settings("minilm").deviations("direct"))
-    assert not any("frozen text" in line for line in config().deviations("direct"))
+    assert any(
+        "2 steps of training to order candidates" in line for line in in_words(settings("minilm"), None, "direct")
+    )
+    assert not any("frozen text" in line for line in in_words(config(), None, "direct"))

@@ -9,9 +9,11 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 from transformers import BertForMaskedLM
 
+from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import Precision, SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST, leave_one_out
+from llm4rec_cli.models.prompt4nr import published
 from llm4rec_cli.models.prompt4nr.config import Attention, Loss
 from tests.models.prompt4nr_data import TEMPLATES, TITLED, TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
@@ -357,32 +359,32 @@ def test_shared_histories_are_another_method_with_a_deviation(tmp_path):
     shared = replace(config(), attention=Attention.shared)
     assert shared.display_name() == "prompt4nr discrete_utility, shared histories"
     assert shared.paper_method("direct")["method"] == "prompt4nr, shared histories"
-    assert any("all candidates share their states" in line for line in shared.deviations("direct"))
-    assert not any("share their states" in line for line in config().deviations("direct"))
-    assert any("is another model" in problem.problem for problem in shared.problems_with_import())
+    assert any("all candidates share their states" in line for line in in_words(shared, None, "direct"))
+    assert not any("share their states" in line for line in in_words(config(), None, "direct"))
+    assert any("is another model" in problem.problem for problem in published.problems(shared))
     for template, moved in (("discrete_utility", True), ("hybrid_utility", False)):
-        of_template = replace(config(template), attention=Attention.shared).deviations("direct")
+        of_template = in_words(replace(config(template), attention=Attention.shared), None, "direct")
         assert any("positions after the longest candidate" in line for line in of_template) == moved
 
 
 def test_deviations_of_the_papers_settings_are_few(monkeypatch):
     ours, paper = config(), config("discrete_utility", "+experiment=prompt4nr/paper")
     monkeypatch.setattr("llm4rec_cli.models.prompt4nr.templates.has_head", lambda name: name != "minilm")
-    deviations = ours.deviations("direct")
+    deviations = in_words(ours, None, "direct")
     assert any("backbone minilm" in line for line in deviations)
     assert any("compete in one softmax" in line for line in deviations)
     assert any("drawn anew each epoch" in line for line in deviations)
     assert any("a masked-language-model warm-up" in line for line in deviations)
-    assert any("histories of 6 titles" in line for line in replace(ours, titles=6).deviations("direct"))
+    assert any("histories of 6 titles" in line for line in in_words(replace(ours, titles=6), None, "direct"))
     assert paper.backbone == "bert-base-uncased"
     assert paper.loss is Loss.pointwise
-    assert len(paper.deviations("direct")) <= 2 < len(deviations)
+    assert len(in_words(paper, None, "direct")) <= 2 < len(deviations)
     on_the_demo = config("discrete_utility", "+experiment=prompt4nr/paper", "dataset=demo_news")
-    assert on_the_demo.deviations("direct") == paper.deviations("direct")
+    assert in_words(on_the_demo, None, "direct") == in_words(paper, None, "direct")
 
 
 def test_imported_weights_list_how_histories_are_read():
-    settings = replace(config(), titles=6, scoring=Precision.bf16).imported_deviations()
+    settings = in_words(replace(config(), titles=6, scoring=Precision.bf16), None, None)
     assert any("histories of 6 titles" in line for line in settings)
     assert "bf16 arithmetic in validation and test" in settings
-    assert len(replace(config(), titles=50, scoring=Precision.fp32).imported_deviations()) == 1
+    assert len(in_words(replace(config(), titles=50, scoring=Precision.fp32), None, None)) == 1

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from tokenizers import Tokenizer
 
+from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.prompt4nr import templates
@@ -222,7 +223,8 @@ def test_a_backbone_without_a_head_is_labelled(tmp_path, head, labels):
     assert templates.has_head(settings.backbone) == head
     assert settings.labels("direct") == labels
     assert (
-        any("the head that fills the blank is new" in deviation for deviation in settings.deviations("direct")) != head
+        any("the head that fills the blank is new" in deviation for deviation in in_words(settings, None, "direct"))
+        != head
     )
 
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
-from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze, Similarity
 from llm4rec_cli.models.unisrec.network import MoEAdaptor
+from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Freeze, Similarity
 from tests.models import naive
 from tests.support.builders import tiny_dataset
 from tests.support.driver import resolved

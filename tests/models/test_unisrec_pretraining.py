@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import pretraining
-from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Loss, PretrainingConfig
 from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, drop_words, in_batch_cross_entropy
+from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Loss, PretrainingConfig
 from tests.models import naive
 from tests.models.test_unisrec import SETTINGS, TEXT_SIZE, adapted
 from tests.support.builders import tiny_dataset

@@ -36,7 +36,7 @@ CONFIG = config_class("unisrec")(name="unisrec", **SETTINGS)
 
 
 def test_every_method_that_declares_published_weights_maps_them():
-    declared = [name for name in model_names() if config_class(name).published]
+    declared = [name for name in model_names() if config_class(name).traits.published]
     assert declared == ["p5", "prompt4nr", "unisrec"]
     for name in declared:
         mapping = published_mapping(name)

@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 import torch
 
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.llm import weights as llm_weights
 from llm4rec_cli.run.identity import ReadWeights
@@ -113,7 +114,7 @@ def hold_run(key: str, run: Mapping[str, Any], settings: Mapping[str, Any], step
         assert run["metrics"] == pytest.approx(golden_run["metrics"], rel=EXACT, abs=EXACT, nan_ok=True), key
     else:
         assert ranges.always_there(run["metrics"]) == ranges.always_there(golden_run["metrics"]), key
-    if config_class(run["model"]).trainable:
+    if config_class(run["model"]).traits.trainable:
         golden_step = steps.recorded(key, step)
         if same_kernels or settings.get("start", DRAWN) == DRAWN:
             hold_step(step, golden_step, key)
@@ -160,7 +161,7 @@ def addresses(*typed: str) -> dict[str, tuple[str, str]]:
 
 
 def _address(job: Job, dataset: Any) -> tuple[str, str]:
-    if job.model.init_setting and getattr(job.model, job.model.init_setting):
+    if any(getattr(job.model, name) for name in walk.settings_with(job.model, "agrees_in")):
         initial: Any = SimpleNamespace(as_initial=lambda seed: ReadWeights("weights", "variant"))
         job = replace(job, initial=initial)
     address = job.address(dataset)

@@ -3,92 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, TaskConfig, added
-from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.models.base import (
-    NO_PADDING_ITEM,
-    WHOLE_SEQUENCE_DEVIATIONS,
-    WINDOWS,
+from llm4rec_cli.config.schema import (
+    Config,
+    Deviations,
+    EncoderConfig,
+    Index,
+    ModelConfig,
+    ModelKind,
+    TaskConfig,
+    Traits,
+    added,
+    noted,
 )
+from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.shared.config import (
     Loss,
     NextItemConfig,
     PositionedConfig,
     Positions,
     TransformerConfig,
-    encoder_deviations,
+    encodes_as_unisrec,
 )
 
 RANKS = frozenset({"rank_catalogue", "rank_candidates"})
+_floor = partial(Traits, kind=ModelKind.floor, seeded=False)  # a simple rule, which draws nothing
 
 
 @dataclass
-class FloorConfig(ModelConfig):
-    """Base of the configs of floors: simple rules that any model should exceed, and that depend on no seed."""
-
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
-
-
-@dataclass
-class RandomConfig(FloorConfig):
+class RandomConfig(ModelConfig):
     """Uniformly random scores: the level of chance."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_impressions"}
-    seeded: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = _floor(RANKS | {"rank_impressions"}, seeded=True, needs_user=True)
 
 
 @dataclass
-class PopularityConfig(FloorConfig):
+class PopularityConfig(ModelConfig):
     """Items by their number of interactions (in a click log: clicks) in the training part, the same for all users."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_impressions"}
+    traits: ClassVar[Traits] = _floor(RANKS | {"rank_impressions"})
 
 
 @dataclass
-class CausalPopularityConfig(FloorConfig):
+class CausalPopularityConfig(ModelConfig):
     """For click logs: items by their number of clicks before the impression."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions"})
+    traits: ClassVar[Traits] = _floor(frozenset({"rank_impressions"}))
 
 
 @dataclass
-class MajorityConfig(FloorConfig):
+class MajorityConfig(ModelConfig):
     """The most common training rating or text, for all users and items."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rate", "write"})
+    traits: ClassVar[Traits] = _floor(frozenset({"rate", "write"}))
 
 
 @dataclass
-class MeanConfig(FloorConfig):
+class MeanConfig(ModelConfig):
     """The mean rating plus the mean deviations of the item and the user."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = _floor(frozenset({"rate"}), needs_user=True)
 
     damping: list[float] = ranges.number(at_least=0)  # pseudo-ratings equal to the mean; chosen on validation
 
 
 @dataclass
-class NextIdConfig(FloorConfig):
+class NextIdConfig(ModelConfig):
     """The item numbered after the highest in the history: tests whether item numbers leak the order of interactions."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
+    traits: ClassVar[Traits] = _floor(RANKS)
 
-    index: Index | None = None  # an item index of P5; null = the dataset's own numbers
-
-    def copied_settings(self, model: ModelConfig) -> dict[str, Any]:
-        """Return the index of the evaluated model, if it is one of item numbers."""
-        index = getattr(model, "index", None)
-        return {"index": index} if index is not None and index.is_number else {}
+    # an item index of P5, by default that of the evaluated model if it is one of item numbers; null = the dataset's own
+    index: Index | None = noted(None, copied_if=lambda index: index.is_number)
 
     def display_name(self) -> str:
         """`next_id`, with the index if it is not the dataset's own numbers."""
@@ -108,27 +101,26 @@ class NextIdConfig(FloorConfig):
 
 
 @dataclass
-class NextRawIdConfig(FloorConfig):
+class NextRawIdConfig(ModelConfig):
     """The items after the history's last one in the order of raw ids: tests whether that order predicts targets."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
+    traits: ClassVar[Traits] = _floor(RANKS)
 
 
 @dataclass
-class RetrievalConfig(FloorConfig):
+class RetrievalConfig(ModelConfig):
     """Copied texts: an explanation of another user, or the review's own first or last words as its title."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"write"})
+    traits: ClassVar[Traits] = _floor(frozenset({"write"}))
 
     words: list[int] = ranges.number(at_least=1)  # words of a review's first or last sentence that form its title
 
 
 @dataclass
-class UsualFeatureConfig(FloorConfig):
+class UsualFeatureConfig(ModelConfig):
     """The most typical training text about the feature that the user's training reviews mention most."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"write"})
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = _floor(frozenset({"write"}), needs_user=True)
 
     compared: int = ranges.number(at_least=2)  # maximum number of a feature's texts among which one is chosen
 
@@ -144,18 +136,17 @@ class UsualFeatureConfig(FloorConfig):
 
 
 @dataclass
-class TransitionTextConfig(FloorConfig):
+class TransitionTextConfig(ModelConfig):
     """Item-to-item transitions plus TF-IDF similarity to the latest items: the strongest ranking floor."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_new_items"}
+    traits: ClassVar[Traits] = _floor(RANKS | {"rank_new_items"})
 
     recent: int = ranges.number(at_least=1)  # number of latest history items used
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
     text_weights: list[float] = ranges.number(at_least=0)  # candidates for the text weight w, chosen on validation
     mask_history: bool = MISSING  # when choosing w; the task's value
-    symmetric: bool = added(False)  # count transitions in both directions: the order of two interactions is ignored
-
-    named_settings: ClassVar[tuple[str, ...]] = ("symmetric",)
+    # count transitions in both directions: the order of two interactions is ignored
+    symmetric: bool = noted(added(False), named=True)
 
     def uses_item_text(self) -> bool:
         return True
@@ -165,11 +156,10 @@ class TransitionTextConfig(FloorConfig):
 
 
 @dataclass
-class FrozenTextConfig(FloorConfig):
+class FrozenTextConfig(ModelConfig):
     """Similarity of an item's text to the texts of the history under a frozen encoder, without training."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_new_items", "rank_impressions"}
-    needs_text: ClassVar[bool] = True
+    traits: ClassVar[Traits] = _floor(RANKS | {"rank_new_items", "rank_impressions"}, needs_text=True)
 
     encoder: EncoderConfig = MISSING
     centred: bool = added(False)  # subtract the mean of the training items' vectors
@@ -190,9 +180,7 @@ class FrozenTextConfig(FloorConfig):
 class MfConfig(ModelConfig):
     """Biased matrix factorisation under squared error (Koren et al., Computer 2009)."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
-    trainable: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(frozenset({"rate"}), trainable=True, needs_user=True)
 
     embedding_size: int = ranges.number(at_least=1)
     initial_std: float = ranges.number(above=0)  # of the embeddings
@@ -203,9 +191,7 @@ class MfConfig(ModelConfig):
 class MlpConfig(ModelConfig):
     """A multilayer perceptron over user and item embeddings, under squared error: P5's baseline MLP."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
-    trainable: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(frozenset({"rate"}), trainable=True, needs_user=True)
 
     embedding_size: int = ranges.number(at_least=1)
     hidden_sizes: list[int] = ranges.number(at_least=1)  # of the layers, first to last
@@ -217,9 +203,7 @@ class MlpConfig(ModelConfig):
 class BprMfConfig(ModelConfig):
     """Matrix factorisation under Bayesian personalised ranking (Rendle et al., UAI 2009); ignores order."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
-    trainable: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(RANKS, trainable=True, needs_user=True)
 
     embedding_size: int = ranges.number(at_least=1)
     initial_std: float = ranges.number(above=0)  # of the embeddings
@@ -229,9 +213,7 @@ class BprMfConfig(ModelConfig):
 class SimpleXConfig(ModelConfig):
     """Cosine of an item with a mix of the user's vector and the history's mean, against many negatives (CIKM 2021)."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
-    trainable: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(RANKS, trainable=True, needs_user=True)
 
     embedding_size: int = ranges.number(at_least=1)
     max_length: int = ranges.number(at_least=1)  # latest items of a history
@@ -241,30 +223,25 @@ class SimpleXConfig(ModelConfig):
     negative_weight: float = ranges.number(at_least=0)  # w, of the mean over the negatives
     dropout: float = ranges.number(at_least=0, below=1)  # of the mixed vector
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return [
-            "no L2 penalty on embeddings beyond trainer.weight_decay",
-            "a history is the user's latest items (RecBole: the first of its file, in any order)",
-        ]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {"penalty": True, "latest_items": True}
 
 
 @dataclass
-class ItemKnnConfig(FloorConfig):
+class ItemKnnConfig(ModelConfig):
     """Items that users had together with those of the history: cosine similarity, shrunk, of the nearest items."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
+    traits: ClassVar[Traits] = _floor(RANKS)
 
     neighbours: int = ranges.number(at_least=1)  # per item; more where similarities tie
     shrinkage: float = ranges.number(at_least=0)  # added to the denominator of the cosine
 
 
 @dataclass
-class TransitionGraphConfig(FloorConfig):
+class TransitionGraphConfig(ModelConfig):
     """Items a few steps from the last one in the graph of transitions, by similarity of their texts."""
 
-    capabilities: ClassVar[frozenset[str]] = RANKS
-    needs_text: ClassVar[bool] = True
-    zero_ranks_high: ClassVar[bool] = True
+    traits: ClassVar[Traits] = _floor(RANKS, needs_text=True, zero_ranks_high=True)
 
     encoder: EncoderConfig = MISSING
     budgets: list[int] = ranges.number(at_least=0)  # items taken from the rings at one, two, … steps
@@ -273,22 +250,16 @@ class TransitionGraphConfig(FloorConfig):
     def labels(self, task: str) -> list[str]:
         return ["substitute-encoder"] if Path(self.encoder.name).name != "flan-t5-xl" else []
 
-    def deviations(self, trained_task: str) -> list[str]:
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         name = Path(self.encoder.name).name
-        return [
-            "an item is in no ring of its own (the published code: in its first ring, if it followed itself)",
-            "all items in no ring tie (the published code draws from those that are in some pair)",
-            *([] if name == "flan-t5-xl" else [f"text encoder {name} in place of flan-t5-xl"]),
-        ]
+        return {"own_ring": True, "no_ring": True, "encoder": name != "flan-t5-xl" and {"weights": name}}
 
 
 @dataclass
 class SASRecConfig(TransformerConfig):
     """Self-attentive sequential recommendation over item ids (ICDM 2018)."""
 
-    named_settings: ClassVar[tuple[str, ...]] = ("tokens",)
-
-    tokens: bool = False  # add the mean of an item's token vectors to its id vector
+    tokens: bool = noted(False, named=True)  # add the mean of an item's token vectors to its id vector
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if self.tokens:
@@ -303,9 +274,8 @@ class SASRecConfig(TransformerConfig):
     def display_name(self) -> str:
         return f"{self.name} + tokens" if self.tokens else self.name
 
-    def deviations(self, trained_task: str) -> list[str]:
-        tokens = "the mean of its tokens' vectors is added to an item's, in input and output alike"
-        return [*super().deviations(trained_task), *([tokens] if self.tokens else [])]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {**super().deviations(task, trained_on), "tokens": self.tokens}
 
 
 @dataclass
@@ -333,23 +303,20 @@ class Bert4RecConfig(TransformerConfig):
         last_alone = f"in {self.mask_last:.0%} of sequences" if self.mask_last else "never"
         return {**super().paper_method(task), "last item alone masked": last_alone, "dropout": f"{self.dropout:g}"}
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return [
-            "a row is a user's sequence, masked once an epoch (the published code masks prefix rows, or ten copies)",
-            "any item may be masked, and any number of them (RecBole masks neither a user's latest item nor more than "
-            "ten, and ignores a mask of the first)",
-            "states are compared with item vectors directly, without the paper's projection and item biases",
-            *self.position_deviations(Positions.from_first),
-            WINDOWS,
-            *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
-        ]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {
+            **dict.fromkeys(("rows", "masks", "no_projection"), True),
+            **self.position_deviation(Positions.from_first),
+            "windows": True,
+            "no_padding_item": self.loss is Loss.cross_entropy,
+        }
 
 
 @dataclass
 class FdsaConfig(TransformerConfig):
     """Two self-attention streams, over item ids and over item texts (IJCAI 2019), as in UniSRec's table."""
 
-    needs_text: ClassVar[bool] = True
+    traits: ClassVar[Traits] = replace(TransformerConfig.traits, needs_text=True)
 
     encoder: EncoderConfig = MISSING
 
@@ -358,16 +325,14 @@ class FdsaConfig(TransformerConfig):
         return {**super().paper_method(task), "items": "ids + text", "text encoder": encoder}
 
     def labels(self, task: str) -> list[str]:
-        return ["substitute-encoder"] if encoder_deviations(self.encoder) else []
+        return [] if encodes_as_unisrec(self.encoder) else ["substitute-encoder"]
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return [
-            "an item has one feature, its text vector, so that the paper's attention over features is the identity",
-            "each stream has its own positions and LayerNorm, and so has the output (the published code shares them)",
-            "text vectors are those of the encoder (UniSRec's code draws them anew when it initialises the weights)",
-            *super().deviations(trained_task),
-            *encoder_deviations(self.encoder),
-        ]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {
+            **dict.fromkeys(("one_feature", "own_layers", "encoder_vectors"), True),
+            **super().deviations(task, trained_on),
+            "text_encoder": not encodes_as_unisrec(self.encoder),
+        }
 
 
 @dataclass
@@ -382,17 +347,13 @@ class ESASRecConfig(PositionedConfig):
     heads: int = ranges.number(at_least=1)
     dropout: float = ranges.number(at_least=0, below=1)  # of item vectors, hidden states and attention
 
-    def deviations(self, trained_task: str) -> list[str]:
-        deviations = [
-            *WHOLE_SEQUENCE_DEVIATIONS,
-            *self.position_deviations(Positions.from_last),
-            "Adam's second beta is 0.999 (the published code: 0.98)",
-        ]
-        if self.loss is Loss.sampled_softmax:
-            deviations.append(
-                "negatives that are the target are left out of the softmax (the published code keeps them)"
-            )
-        return deviations
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {
+            "windows_not_latest": True,
+            **self.position_deviation(Positions.from_last),
+            "beta": True,
+            "target_as_negative": self.loss is Loss.sampled_softmax,
+        }
 
 
 @dataclass
@@ -402,11 +363,9 @@ class BSARecConfig(TransformerConfig):
     components: int = ranges.number(at_least=1)  # c: lowest frequency components that pass the filter unscaled
     filter_weight: float = ranges.number(at_least=0, at_most=1)  # α, of the filter; 1 - α of self-attention
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return [
-            *self.position_deviations(Positions.from_last),
-            "places before the first item are zero in the filter (the published code has states of the padding item)",
-            "every prefix of a sequence is a training row (the published code: of its latest max_length items)",
-            "the empty history is no training row (the published code has one for each user's first item)",
-            *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
-        ]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {
+            **self.position_deviation(Positions.from_last),
+            **dict.fromkeys(("filter_padding", "prefixes", "empty_history"), True),
+            "no_padding_item": self.loss is Loss.cross_entropy,
+        }

@@ -1,4 +1,4 @@
-"""Settings and prompt schema of ChatGPTRec."""
+"""Settings of ChatGPTRec."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from string import Formatter
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
@@ -17,19 +16,20 @@ from llm4rec_cli.config.schema import (
     Backend,
     Candidates,
     Config,
+    Deviations,
     LLMConfig,
     ModelConfig,
+    ModelKind,
     PromptLogprobs,
-    PromptTable,
     Question,
     Structured,
     TaskConfig,
-    Work,
-    as_dataclass,
+    Traits,
+    noted,
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
-
-TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")
+from llm4rec_cli.models.chatgptrec.prompt_schema import ORACLE_FIELDS, TASKS, Prompts, problems_in, template_fields
+from llm4rec_cli.models.shared.config import problems_of_stars
 
 
 class AnswerMethod(Enum):
@@ -37,78 +37,12 @@ class AnswerMethod(Enum):
 
     auto = "auto"  # pmi for rankings where the chat model returns likelihoods; otherwise generate
     generate = "generate"  # parse a generated text (paper)
-    constrained = (
-        "constrained"  # as generate, but only candidates' titles, each once, and only 1 to 5 stars are possible
-    )
+    constrained = "constrained"  # as generate, but only candidates' titles, each once, and 1 to 5 stars are possible
     likelihood = "likelihood"  # the log-likelihood of each possible answer
     pmi = "pmi"  # that minus the log-likelihood without the user's history
 
 
 ANSWERS_IN_WORDS = {AnswerMethod.generate: "generated", AnswerMethod.constrained: "decoded among the candidates"}
-
-
-@dataclass
-class TaskPrompt:
-    """The parts of one task's prompt, in order: templates with fields in braces. A part whose fields are all empty is
-    omitted."""
-
-    task: str = MISSING  # the question
-    behaviour: str = MISSING  # what the user did
-    candidates: str = MISSING  # the candidates to choose from
-    shots: str = MISSING  # the text around few-shot examples from the user's own past
-    shot: str = MISSING  # one few-shot example
-    answer: str = MISSING  # the format of a generated answer
-    max_tokens: int = ranges.number(at_least=1)  # of a generated answer; llm.max_tokens may lower it
-    judged: str = MISSING  # replaces `answer` where likelihoods are computed
-
-
-@dataclass
-class Prompts:
-    """The prompts of all tasks."""
-
-    system: str | None = None  # the system message; null = none
-    noun: str = MISSING  # what an item is called
-    shots: int = ranges.number(at_least=0)  # few-shot examples of the user's training part; 0 = zero-shot
-    shot_candidates: int = ranges.number(at_least=2)  # candidates of a few-shot example
-    shuffles: int = ranges.number(at_least=1)  # orders of the candidates; each example is evaluated in all of them
-    history_tokens: int = ranges.number(
-        at_least=1
-    )  # of histories, also in few-shot examples: the latest items that fit
-    review_tokens: int = ranges.number(at_least=1)  # of a review: its beginning
-    listed: int = ranges.number(at_least=1)  # items of a generated list
-    rating: TaskPrompt = field(default_factory=TaskPrompt)
-    sequential: TaskPrompt = field(default_factory=TaskPrompt)
-    direct: TaskPrompt = field(default_factory=TaskPrompt)
-    explanation: TaskPrompt = field(default_factory=TaskPrompt)
-    review_summary: TaskPrompt = field(default_factory=TaskPrompt)
-
-
-# Fields of the target interaction that a task's question may use: none in rankings, where the target is the answer.
-TARGET_FIELDS = {
-    "rating": {"title", "category"},
-    "sequential": set[str](),
-    "direct": set[str](),
-    "explanation": {"title", "category", "stars", "review"},
-    "review_summary": {"title", "category", "stars", "review"},
-}
-# Of these, what is unknown until the user has written the answer.
-ORACLE_FIELDS = {"explanation": {"stars", "review"}, "review_summary": {"stars"}}
-PART_FIELDS = {
-    "behaviour": {"history"},
-    "candidates": {"candidates"},
-    "shots": {"examples"},
-    "answer": set(),
-    "judged": set(),
-}
-# Of a few-shot example: an earlier choice, or an interaction, whose rating is its answer.
-CHOICE, INTERACTION = {"number", "history", "candidates", "answer"}, {"number", "title", "category", "stars", "review"}
-SHOT_FIELDS = {
-    "rating": INTERACTION,
-    "sequential": CHOICE,
-    "direct": CHOICE,
-    "explanation": {*INTERACTION, "answer"},
-    "review_summary": {*INTERACTION, "answer"},
-}
 CONTROL_EXAMPLES, CONTROL_EXAMPLES_OF_DEMO = 50, 10
 UNREADABLE = {Question.rank: "a miss", Question.rate: "the training mean", Question.write: "an empty text"}
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
@@ -120,14 +54,14 @@ MOST_SCORED, MOST_LISTED = 5_000, 20_000
 class ChatGPTRecConfig(ModelConfig):
     """ChatGPTRec (arXiv 2304.10149): a prompted chat model, without training."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"rank_catalogue", "rank_candidates", "rank_new_items", "rate", "write"}
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates", "rank_new_items", "rate", "write"}),
+        ModelKind.paper,
+        uses_llm=True,
+        zero_ranks_high=True,
     )
-    paper: ClassVar[str | None] = "arXiv 2304.10149"
-    uses_llm: ClassVar[bool] = True
-    zero_ranks_high: ClassVar[bool] = True
 
-    answer: AnswerMethod = MISSING
+    answer: AnswerMethod = noted(MISSING, generates=AnswerMethod.generate)
     threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case
     # examples answered again under controls; null = 50 for a local model (10 on the demo), none for an endpoint
     controls: int | None = ranges.number(None, at_least=0, role=Role.citation)
@@ -160,9 +94,6 @@ class ChatGPTRecConfig(ModelConfig):
         """Whether all possible answers get a likelihood; otherwise the model writes one."""
         return self.answer in (AnswerMethod.likelihood, AnswerMethod.pmi)
 
-    def llm_workload(self) -> Work:
-        return Work.answering if self.answer is AnswerMethod.generate else Work.reading
-
     def display_name(self) -> str:
         """Return `chatgptrec` with the answer method and the number of few-shot examples."""
         shots = f"{self.prompts.shots}-shot" if self.prompts.shots else "zero-shot"
@@ -180,28 +111,18 @@ class ChatGPTRecConfig(ModelConfig):
         uses_oracle = prompt is not None and template_fields(prompt.task) & ORACLE_FIELDS.get(task, set())
         return ["oracle_input"] if uses_oracle else []
 
-    def deviations(self, trained_task: str) -> list[str]:
-        sentences = ["prompts have the paper's parts in our wording; titles and lists are written as JSON"]
-        if self.answer is AnswerMethod.constrained:
-            sentences.append("lists are decoded among the candidates' titles; the paper's model writes freely")
-        elif self.answer is not AnswerMethod.generate:
-            sentences.append(f"answers are judged by {self.answer.name}, not written; the paper's model writes")
-        if self.prompts.shuffles > 1:
-            sentences.append(f"every example is asked in {self.prompts.shuffles} orders of its candidates")
-        return sentences
-
-    def task_deviations(self, task: TaskConfig) -> list[str]:
-        sentences = []
-        if self.answer is AnswerMethod.generate:
-            counts = f"an answer that cannot be read counts as {UNREADABLE[task.question]}"
-            sentences.append(f"{counts}; the paper's evaluation seems to drop it")
-        if task.name == "rating" and "category" not in template_fields(self.prompts.rating.task):
-            sentences.append("the prompt does not show the item's category, which the paper's figure shows")
-        if task.name == "explanation" and "stars" not in template_fields(self.prompts.explanation.task):
-            sentences.append(
-                "the prompt does not show the stars of the explained review, which the paper's figure shows"
-            )
-        return sentences
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        shows = {name: template_fields(getattr(self.prompts, name).task) for name in ("rating", "explanation")}
+        is_generated = self.answer is AnswerMethod.generate
+        return {
+            "wording": True,
+            "constrained": self.answer is AnswerMethod.constrained,
+            "judged": not is_generated and self.answer is not AnswerMethod.constrained,
+            "shuffles": self.prompts.shuffles > 1,
+            "unreadable": is_generated and {"counted": UNREADABLE[task.question]},
+            "no_category": task.name == "rating" and "category" not in shows["rating"],
+            "no_stars": task.name == "explanation" and "stars" not in shows["explanation"],
+        }
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         llm, is_endpoint = config.llm, config.llm.backend is Backend.openai
@@ -226,29 +147,20 @@ class ChatGPTRecConfig(ModelConfig):
         # Of rankings alone: in a sweep over tasks the others may need no likelihoods.
         requests = llm.prompt_logprobs is not PromptLogprobs.none and config.task.question is Question.rank
         if requests and not (is_endpoint and self.scores_choices):
-            other = (
-                f"model.answer={self.answer.name} needs none" if is_endpoint else "llm.backend=local computes its own"
-            )
+            other = "llm.backend=local computes its own"
+            other = f"model.answer={self.answer.name} needs none" if is_endpoint else other
             yield UsageError(
                 f"llm.prompt_logprobs={llm.prompt_logprobs.name} requests likelihoods from an endpoint, and {other}",
                 "model.answer=likelihood or pmi with llm=openai; or leave llm.prompt_logprobs out",
             )
         if self.answer is AnswerMethod.constrained and not is_endpoint and llm.temperature:
             yield UsageError("model.answer=constrained decodes greedily", "llm.temperature=0")
-        yield from _problems_of_template("the system message", self.prompts.system, set())
-        for task in TASKS:
-            part_fields = {"task": TARGET_FIELDS[task], "shot": SHOT_FIELDS[task], **PART_FIELDS}
-            for part, fields in part_fields.items():
-                template = getattr(getattr(self.prompts, task), part)
-                yield from _problems_of_template(f"the prompt of {task}, part `{part}`", template, fields)
+        yield from problems_in(self.prompts)
         if self.prompts.shuffles > 1 and self.scores_choices:
             yield UsageError(
                 "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"
             )
-        yield from self._problems_of_task(config.task)
-
-    def _problems_of_task(self, task: TaskConfig) -> Iterator[UsageError]:
-        """Yield why the task cannot be answered with these settings."""
+        task = config.task
         if task.name not in TASKS:
             yield UsageError(f"chatgptrec has no prompt for task '{task.name}'", f"choose one of {', '.join(TASKS)}")
         if task.question is Question.write and self.scores_choices:
@@ -271,7 +183,7 @@ class ChatGPTRecConfig(ModelConfig):
                 "set task.candidates=uniform to choose among 100, or model.answer=generate to have a list generated",
             )
         if task.question is Question.rate:
-            yield from self.problems_with_rating_scale(dataset, 1.0, math.nextafter(5.0, 6.0))
+            yield from problems_of_stars(self.name, dataset, 1.0, math.nextafter(5.0, 6.0))
         fields = template_fields(getattr(self.prompts, task.name).task)
         name = dataset.manifest["name"]
         if task.name != "review_summary" and not _has_values(dataset.items, "title"):
@@ -288,35 +200,7 @@ class ChatGPTRecConfig(ModelConfig):
                     "choose another dataset, or another prompt: llm4rec list prompts",
                 )
 
-    @classmethod
-    def prompt_table(cls, node: Any) -> PromptTable:
-        values = vars(as_dataclass(Prompts, node))
-        settings = [["", name, str(value)] for name, value in values.items() if name not in TASKS]
-        parts = [[task, part, str(text)] for task in TASKS for part, text in vars(values[task]).items() if text]
-        return PromptTable(["task", "part", "text"], [*settings, *parts])
-
 
 def _has_values(table: Any, column: str) -> bool:
     """Return whether some row has a value: a number, or text that is not blank."""
     return column in table and bool((table[column].fillna("").astype(str).str.strip() != "").any())
-
-
-def _problems_of_template(where: str, template: str | None, fields: set[str]) -> Iterator[UsageError]:
-    """Yield what is wrong with a template that may contain these fields, and those that are the same in all prompts."""
-    allowed = fields | {"noun", "listed"}
-    try:
-        unknown = template_fields(template) - allowed
-    except ValueError:
-        yield UsageError(f"{where}: unmatched brace", "write a literal brace as {{ or }}")
-        return
-    for name in sorted(unknown):
-        yield UsageError(f"{where}: no field {{{name}}}", f"choose from {', '.join(sorted(allowed))}")
-
-
-def template_fields(template: str | None) -> set[str]:
-    """Return the names of a template's fields; that of `{}` is empty.
-
-    Raises:
-        ValueError: a brace is unmatched.
-    """
-    return {name for _, name, _, _ in Formatter().parse(template or "") if name is not None}

@@ -29,8 +29,8 @@ from llm4rec_cli.errors import DryRun, RunError, UsageError
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models.chatgptrec.answering import PromptedModel
-from llm4rec_cli.models.chatgptrec.config import Prompts, TaskPrompt, template_fields
 from llm4rec_cli.models.chatgptrec.matching import TitleMatcher
+from llm4rec_cli.models.chatgptrec.prompt_schema import Prompts, TaskPrompt, template_fields
 from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, PromptBuilder
 
 if TYPE_CHECKING:

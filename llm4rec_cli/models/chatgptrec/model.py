@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm4rec_cli.capabilities import MetricValues
+from llm4rec_cli.config.schema import Config
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.store import Store
@@ -18,6 +19,9 @@ class ChatGPTRec(PromptedModel):
 
     def controls(self, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
         return controls.measure(self, examples, seed, values)
+
+    def control_examples(self, config: Config) -> int:
+        return self.config.control_examples(config)
 
     def controls_usage(self, examples: Examples, seed: int) -> dict[str, Any] | None:
         return controls.usage(self, examples, seed)

@@ -11,16 +11,18 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from llm4rec_cli.config.schema import PromptTable, as_dataclass
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.requests import Message
-from llm4rec_cli.models.chatgptrec.config import Prompts, TaskPrompt, template_fields
+from llm4rec_cli.models.chatgptrec.prompt_schema import TASKS, Prompts, TaskPrompt, template_fields
 
 RANKING_TASKS = ("sequential", "direct")
 WRITING_TASKS = {"explanation": "explanation", "review_summary": "review_title"}  # with the column of few-shot answers
@@ -213,3 +215,11 @@ def _text(column: pd.Series, row: int) -> str:
 def to_json(text: str) -> str:
     """Return a text as a JSON string, with letters of all languages as they are."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def prompt_table(node: Any) -> PromptTable:
+    """Return what `llm4rec list prompts` shows of a composed file of prompts."""
+    values = vars(as_dataclass(Prompts, node))
+    settings = [["", name, str(value)] for name, value in values.items() if name not in TASKS]
+    parts = [[task, part, str(text)] for task in TASKS for part, text in vars(values[task]).items() if text]
+    return PromptTable(["task", "part", "text"], [*settings, *parts])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from llm4rec_cli.config.schema import Config, ModelConfig, TaskConfig
+from llm4rec_cli.config.schema import Config, Deviations, ModelConfig, TaskConfig, Traits, noted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.labels import FLOOR_NOT_BEATEN
 
@@ -27,6 +27,7 @@ class Combine(Enum):
     grid = "grid"  # of two lists, the weights among nine with the best NDCG@10 on validation
 
 
+PREDICTIONS = "predictions.parquet"
 FITTED = (Combine.weights, Combine.grid)
 
 
@@ -34,16 +35,18 @@ FITTED = (Combine.weights, Combine.grid)
 class EnsembleConfig(ModelConfig):
     """Several finished runs, evaluated on the same examples."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_catalogue", "rank_candidates"})
-    needs_user: ClassVar[bool] = True  # lists are looked up by user
-    file_settings: ClassVar[tuple[str, ...]] = ("members", "judged")
-    named_settings: ClassVar[tuple[str, ...]] = ("members", "judged", "names", "variants", "combine")
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_impressions", "rank_catalogue", "rank_candidates"}),
+        needs_user=True,  # lists are looked up by user
+    )
 
-    members: list[str] = field(default_factory=list)  # run folders with the predictions to combine
-    judged: list[str] = field(default_factory=list)  # combine=weights and grid: the same for the validation split
-    names: list[str] = field(default_factory=list)  # the members' names in tables
-    variants: list[str] = field(default_factory=list)  # the members' variants: their hashes without the seed
-    combine: Combine = MISSING
+    # run folders with the predictions to combine
+    members: list[str] = noted([], named=True, input_file=PREDICTIONS, members=True)
+    # combine=weights and grid: the same for the validation split
+    judged: list[str] = noted([], named=True, input_file=PREDICTIONS)
+    names: list[str] = noted([], named=True)  # the members' names in tables
+    variants: list[str] = noted([], named=True)  # the members' variants: their hashes without the seed
+    combine: Combine = noted(MISSING, named=True)
 
     def display_name(self) -> str:
         """`ensemble by sum: A + B + C`."""
@@ -53,18 +56,13 @@ class EnsembleConfig(ModelConfig):
     def results_version(self) -> int:
         return 2 if self.combine in (Combine.sum, Combine.mean, Combine.rank) else 1
 
-    def member_folders(self) -> Sequence[str] | None:
-        return self.members or None
-
-    def input_files(self) -> list[str]:
-        return [str(Path(folder) / "predictions.parquet") for folder in (*self.members, *self.judged)]
-
     def labels(self, task: str) -> list[str]:
         labels = [label for folder in self.members for label in _metrics(folder)["labels"]]
         return [label for label in dict.fromkeys(labels) if label != FLOOR_NOT_BEATEN]
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return list(dict.fromkeys(d for folder in self.members for d in _metrics(folder)["deviations"]))
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        sentences = dict.fromkeys(sentence for folder in self.members for sentence in _metrics(folder)["deviations"])
+        return {"of_member": [{"sentence": sentence} for sentence in sentences]}
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[UsageError]:
         if len(self.members) < 2:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig, TaskConfig, added
+from llm4rec_cli.config.schema import Config, EncoderConfig, ModelKind, TaskConfig, Traits, added, noted
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.shared.config import EncoderSizes
 
@@ -31,20 +31,20 @@ class Part(Enum):
 class EvidenceMixConfig(EncoderSizes):
     """Counts, lexical neighbours and popularity, mixed by learned gates, times a sequence encoder and recency."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
-    trainable: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"}),
+        ModelKind.ours,
+        trainable=True,
+        zero_ranks_high=True,
+    )
     results_version: ClassVar[int] = 2
-    zero_ranks_high: ClassVar[bool] = True
-    ours: ClassVar[bool] = True
-
-    named_settings: ClassVar[tuple[str, ...]] = ("parts", "repetition", "popularity", "recency", "gated")
 
     encoder: EncoderConfig = MISSING
-    parts: list[Part] = MISSING
-    repetition: bool = added(True)  # items of the history have a term for it; false = popularity and the encoder only
-    popularity: bool = added(True)  # false = all items are equally popular
-    recency: bool = added(False)  # items that occur late in training sequences score higher; false = they do not
-    gated: bool = added(True)  # gates depend on the history; false = they are constants that are learned
+    parts: list[Part] = noted(MISSING, named=True)
+    repetition: bool = noted(added(True), named=True)  # a term for items of the history; false = for others only
+    popularity: bool = noted(added(True), named=True)  # false = all items are equally popular
+    recency: bool = noted(added(False), named=True)  # items that occur late in training sequences score higher
+    gated: bool = noted(added(True), named=True)  # gates depend on the history; false = they are learned constants
     folds: int = ranges.number(at_least=2)  # of users, for cross-fitting
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
     neighbours: int = ranges.number(at_least=1)  # lexical neighbours of an item; up to twice as many where they tie

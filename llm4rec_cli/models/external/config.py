@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import ModelConfig, TaskConfig
+from llm4rec_cli.config.schema import ModelConfig, TaskConfig, Traits, noted
 from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 
 if TYPE_CHECKING:
@@ -23,22 +23,15 @@ if TYPE_CHECKING:
 class ExternalConfig(ModelConfig):
     """Scores or ranked lists of another system; what it was trained on is not known here."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
-    needs_user: ClassVar[bool] = True
-    file_settings: ClassVar[tuple[str, ...]] = ("file",)
-    named_settings: ClassVar[tuple[str, ...]] = ("file", "alias")
+    traits: ClassVar[Traits] = Traits(frozenset({"rank_catalogue", "rank_candidates"}), needs_user=True)
 
-    file: str | None = ranges.path(None)
-    alias: str = MISSING  # name in tables
-    max_missing: float = ranges.number(
-        role=Role.machine, at_least=0, at_most=1
-    )  # maximum share of evaluated users without a row
+    file: str | None = noted(ranges.path(None), named=True, input_file="")
+    alias: str = noted(MISSING, named=True)  # name in tables
+    # maximum share of evaluated users without a row
+    max_missing: float = ranges.number(role=Role.machine, at_least=0, at_most=1)
 
     def display_name(self) -> str:
         return self.alias
-
-    def input_files(self) -> list[str]:
-        return [] if self.file is None else [self.file]
 
     def labels(self, task: str) -> list[str]:
         return ["external"]

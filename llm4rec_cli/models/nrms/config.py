@@ -11,9 +11,20 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import ModelConfig, Precision, TaskConfig, Weights, Work, precision, weights
+from llm4rec_cli.config.schema import (
+    Deviations,
+    ModelConfig,
+    Precision,
+    TaskConfig,
+    Traits,
+    Weights,
+    Work,
+    noted,
+    precision,
+    weights,
+)
 from llm4rec_cli.errors import Llm4RecError
-from llm4rec_cli.models.shared.config import backbone_deviations
+from llm4rec_cli.models.shared.config import backbone_deviation, problems_without_titles
 
 
 class Aggregation(Enum):
@@ -27,13 +38,12 @@ class Aggregation(Enum):
 class NRMSConfig(ModelConfig):
     """News recommendation with multi-head self-attention (EMNLP 2019); a fine-tuned BERT encodes the titles."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
-    trainable: ClassVar[bool] = True
-    needs_text: ClassVar[bool] = True
-    named_settings: ClassVar[tuple[str, ...]] = ("aggregation",)
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"}), trainable=True, needs_text=True
+    )
 
     backbone: str = weights(Weights.backbone)  # `minilm` (packaged), a hub id, or a folder
-    aggregation: Aggregation = MISSING
+    aggregation: Aggregation = noted(MISSING, named=True)
     hidden_size: int | None = ranges.number(at_least=1, multiple_of="heads")  # of the vectors of titles and users
     heads: int | None = ranges.number(at_least=1)  # of the self-attention over titles
     query_size: int | None = ranges.number(at_least=1)  # of both additive attentions
@@ -61,24 +71,20 @@ class NRMSConfig(ModelConfig):
         """Yield missing titles, and a backbone that cannot read them."""
         from llm4rec_cli.text.backbone import problems_of_bert
 
-        yield from self.problems_without_titles(dataset)
+        yield from problems_without_titles(self.name, dataset)
         yield from problems_of_bert(self.backbone, self.max_length, self.name)
 
     def labels(self, task: str) -> list[str]:
-        return ["substitute-encoder"] if backbone_deviations(self.backbone) else []
+        return ["substitute-encoder"] if any(backbone_deviation(self.backbone).values()) else []
 
-    def deviations(self, trained_task: str) -> list[str]:
-        if self.aggregation is Aggregation.mean:
-            encoder = "titles and histories are means, where NRMS attends over them"
-        else:
-            encoder = "a fine-tuned BERT takes the place of NRMS's word vectors and self-attention over words"
-        here, code = [f"{self.negatives} negatives a click", f"titles of {self.max_length} tokens"], ["1", "24 words"]
-        if self.aggregation is Aggregation.attention:
-            here, code = [f"{self.hidden_size} hidden units", f"{self.heads} heads", *here], ["64", "20", *code]
-        return [
-            encoder,
-            *backbone_deviations(self.backbone),
-            f"{', '.join(here)}; in the code of NRMS with a BERT {', '.join(code)}",
-            "an empty history has one trained vector",
-            *(["bf16 arithmetic in validation and test"] if self.scoring is Precision.bf16 else []),
-        ]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        is_mean = self.aggregation is Aggregation.mean
+        return {
+            "means": is_mean,
+            "bert": not is_mean,
+            **backbone_deviation(self.backbone),
+            "sizes_of_means": is_mean,
+            "sizes": not is_mean,
+            "empty_history": True,
+            "bf16_scoring": self.scoring is Precision.bf16,
+        }

@@ -16,27 +16,31 @@ from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import (
     Candidates,
     Config,
+    Deviations,
     EncoderConfig,
     Index,
     LLMConfig,
     ModelConfig,
-    PromptTable,
+    ModelKind,
     PublishedWeights,
     Question,
     TaskConfig,
+    Traits,
     Weights,
     added,
-    as_dataclass,
     weights,
 )
 from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.families import Explained, PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt
+from llm4rec_cli.models.shared.config import problems_of_stars
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
 
 if TYPE_CHECKING:
     from llm4rec_cli.models.shared.usual_features import FeatureOwner
+
+YES_NO = "likelihood of yes and no"
 
 
 @dataclass
@@ -151,13 +155,15 @@ class SamplesConfig:
 class P5Config(ModelConfig):
     """P5 (RecSys 2022): every task as text, one T5, one loss."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write", "all"})
-    paper: ClassVar[str | None] = "RecSys 2022"
-    trainable: ClassVar[bool] = True
-    published: ClassVar[PublishedWeights | None] = PublishedWeights("jeykigung/P5 @1fa28ba", "p5/paper")
-    needs_user: ClassVar[bool] = True
-    zero_ranks_high: ClassVar[bool] = True
-    task_bound: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates", "rate", "write", "all"}),
+        ModelKind.paper,
+        trainable=True,
+        needs_user=True,
+        zero_ranks_high=True,
+        task_bound=True,
+        published=PublishedWeights("jeykigung/P5 @1fa28ba", "p5/paper"),
+    )
 
     backbone: str = weights(Weights.backbone, random=T5_SHAPES)  # a T5, or one of T5_SHAPES with random weights
     vocabulary: int = ranges.number(at_least=300)  # size of the tokenizer trained for T5_SHAPES; a T5 has its own
@@ -191,7 +197,7 @@ class P5Config(ModelConfig):
         """Yield prompts too long for the dataset's numbers, ratings that are not stars, and columns that the evaluation
         prompt lacks."""
         yield from prompts.problems_with_dataset(self, task, dataset)
-        yield from self.problems_with_rating_scale(dataset, 0.5, 5.5)
+        yield from problems_of_stars(self.name, dataset, 0.5, 5.5)
         if task.name in PromptFamily.__members__:
             yield from problems_raised_by(partial(prompts.evaluation_prompts, self, PromptFamily[task.name], dataset))
 
@@ -250,7 +256,7 @@ class P5Config(ModelConfig):
             return f"beam search of {self.beams}, item names"
         prompt = self._evaluated(task)
         yes_no = prompt is not None and prompt.answer is Answer.yes_no
-        return "likelihood of yes and no" if yes_no else "likelihood of every item name"
+        return YES_NO if yes_no else "likelihood of every item name"
 
     def _evaluated(self, task: str) -> Prompt | None:
         """Return the prompt that a task is evaluated with; None for several, and where the task has none."""
@@ -270,131 +276,61 @@ class P5Config(ModelConfig):
             labels.append("like-only")  # its error in stars is meaningless
         return labels
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return [*self._deviations(trained_here=True), *self._deviations_of_examples(trained_task)]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        trained_here = trained_on is not None
+        return {
+            "own_numbers": not trained_here,
+            "digits": not self.user_tokens or self.index.is_number,
+            "user_tokens": self.user_tokens,
+            "new_backbone": self.backbone in T5_SHAPES,
+            "newest_first": self.history is HistoryOrder.newest_first,
+            "co_occurrence": trained_here and self.start is Start.co_occurrence,
+            "statistics": trained_here and self.start.is_statistics and not self.user_tokens,
+            "statistics_of_users": trained_here and self.start.is_statistics and self.user_tokens,
+            "stars": trained_here and self.start is Start.statistics_and_stars,
+            "rates": trained_here and self.rates is Rates.scaled,
+            "item_tokens": self.index is Index.independent,
+            "item_numbers": self.index not in (Index.independent, Index.leaky_p5),
+            "whole_words": self.whole_word is WholeWord.always,
+            "answer_loss": trained_here and self.loss is Loss.by_length,
+            "wording": True,
+            "long_sources": True,
+            "optimizer": trained_here,
+            **(self._deviations_of_examples(trained_on) if trained_on else {}),
+            **(self._deviations_of_evaluation(task) if task.name in PromptFamily.__members__ else {}),
+        }
 
-    def imported_deviations(self) -> list[str]:
-        numbers = "users and items have the numbers of our reading of the data, not those of the authors' files"
-        return [numbers, *self._deviations(trained_here=False)]
-
-    def _deviations(self, trained_here: bool) -> list[str]:
-        """Return the deviations of all tasks, and those of training if it was done here."""
-        deviations = []
-        if not self.user_tokens or self.index.is_number:
-            deviations.append(
-                "numbers are read by their digits, padded with zeros to one length; T5's tokenizer splits them as it "
-                "likes"
-            )
-        if self.user_tokens:
-            deviations.append("each user is one token of its own, as in the paper's ablation P5-I")
-        if self.backbone in T5_SHAPES:
-            deviations.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
-        if self.history is HistoryOrder.newest_first:
-            deviations.append("histories are shown newest first; the paper's oldest first, as prompt 2-3 still says")
-        if trained_here and self.start is Start.co_occurrence:
-            deviations.append("embeddings of item codes start from which items follow each other in training")
-        if trained_here and self.start.is_statistics:
-            users = " and users" if self.user_tokens else ""
-            deviations.append(
-                f"tokens of items{users}, and the decoder's attention to the source, start from counted transitions "
-                "and mean stars of the training part"
-            )
-        if trained_here and self.start is Start.statistics_and_stars:
-            deviations.append("digits that begin an answer in stars have one token each, which starts from their value")
-        if trained_here and self.rates is Rates.scaled:
-            deviations.append("learning rates in proportion to the initial scale of weights; the code has one for all")
-        if self.index is Index.independent:
-            deviations.append("each item is one token of its own, as in the paper's ablation P5-I")
-        elif self.index is not Index.leaky_p5:
-            deviations.append(f"items are numbered by index={self.index.name}; the paper's numbers leak the test items")
-        if self.whole_word is WholeWord.always:
-            deviations.append("whole-word embeddings at evaluation too; the published evaluation leaves them out")
-        if trained_here and self.loss is Loss.by_length:
-            deviations.append("the loss of an answer is its tokens' mean; the code divides it by their number again")
-        deviations += [
-            "prompts have the paper's fields in our wording",
-            f"a source beyond {self.max_source} tokens loses its oldest history; the code's, beyond 512, its end",
-        ]
-        if trained_here:
-            deviations.append(
-                "norms are not decayed, and Adam's epsilon is 1e-8; in the code all is decayed, and it is 1e-6"
-            )
-        return deviations
-
-    def _deviations_of_examples(self, task: str) -> Iterator[str]:
-        """Yield the deviations of the examples that a task is trained with."""
+    def _deviations_of_examples(self, task: str) -> Deviations:
+        """Return the deviations of the examples that a task is trained with."""
         kinds, samples = prompts.trained_kinds(self, task), self.samples
         sequential, direct = (any(kind.startswith(family) for kind in kinds) for family in ("sequential", "direct"))
-        if samples.negatives is Negatives.known and any(kind.endswith(("_candidates", "_yes_no")) for kind in kinds):
-            yield "a negative is any item unseen in training; the code never draws the user's test item"
-        if samples.targets is Targets.every and sequential:
-            yield "any training item is a target; the code asks for the last three alone"
-        if self.explained is Explained.by_feature and "explanation" in kinds:
-            yield "explanations are trained with the prompts that show a feature, if there are any"
-        if self.train_prompts is not None:
-            yield f"trained with {len(self.train_prompts)} prompts; the paper's ablation P5-PS has 18"
-        if samples.sequential_per is PerUnit.interaction and sequential:
-            yield "each possible target of a user is the next item equally often; the code draws targets"
-        if samples.direct_per is PerUnit.interaction and direct:
-            yield "direct examples are counted by interaction, as in the paper's appendix; the code's by user"
-        if "direct_item" in kinds:
-            yield "also trained to name an item from the user alone, OpenP5's task"
+        has_negatives = any(kind.endswith(("_candidates", "_yes_no")) for kind in kinds)
+        return {
+            "negatives": has_negatives and samples.negatives is Negatives.known,
+            "every_target": sequential and samples.targets is Targets.every,
+            "by_feature": "explanation" in kinds and self.explained is Explained.by_feature,
+            "fewer_prompts": self.train_prompts is not None and {"number": len(self.train_prompts)},
+            "sequential_per": sequential and samples.sequential_per is PerUnit.interaction,
+            "direct_per": direct and samples.direct_per is PerUnit.interaction,
+            "direct_item": "direct_item" in kinds,
+        }
 
-    def task_deviations(self, task: TaskConfig) -> list[str]:
-        if task.name not in PromptFamily.__members__:
-            return []
-        family, deviations = PromptFamily[task.name], []
-        if owner := self.shown_feature_owner(family):
-            deviations.append(
-                f"a prompt's feature is the {owner}'s most frequent one in training, not the review's own"
-            )
-        if task.question is Question.rate:
-            deviations.append("stars are the mean of their classes by likelihood; the code's are the number it writes")
-        if task.question is Question.write:
-            deviations.append(
-                "texts are decoded greedily; the code has minimum lengths and, for some prompts, diverse beams"
-            )
-        if task.question is Question.rank:
-            deviations += self._ranking_deviations(family)
-        if task.question is Question.rank and task.candidates is not Candidates.full:
-            deviations.append("all prompts share the same negatives; the code draws some of them again")
-        return deviations
-
-    def _ranking_deviations(self, family: PromptFamily) -> Iterator[str]:
-        """Yield how a ranking's prompts and their decoding deviate from the paper."""
-        names = prompts.evaluation_names(self, family)
-        if len(names) > 1:
-            yield f"{family.name} is evaluated by the mean score of {len(names)} prompts"
-        if others := {self.prompts[name].family for name in names if name in self.prompts} - {family}:
-            history = "with the history" if family is PromptFamily.direct else "without the history"
-            yield f"{family.name} is evaluated by prompts of family {others.pop().name}, {history}"
-        decoding = self._decoding(family.name)
-        if "yes and no" in decoding:
-            yield "a candidate's score is log p(yes) - log p(no) at the first token; the code reads the second"
-        else:
-            yield f"items are ranked by {decoding}; the code's beam search of 20 writes anything"
-
-    def problems_with_import(self) -> Iterator[UsageError]:
-        if self.backbone in T5_SHAPES:
-            yield UsageError("published weights are of a T5 with its tokenizer", "model.backbone=t5-small, or t5-base")
-        if self.digits != 1 or not self.index.is_number or self.user_tokens:
-            yield UsageError(
-                "published weights have no tokens besides T5's, so numbers are written digit by digit",
-                "model.digits=1 model.index=leaky_p5 model.user_tokens=false",
-            )
-        if self.whole_word is WholeWord.never:
-            yield UsageError("published weights have whole-word embeddings", "model.whole_word=training, or always")
-
-    @classmethod
-    def prompt_table(cls, node: Any) -> PromptTable:
-        rows = []
-        for name, entry in node.items():
-            config = as_dataclass(PromptConfig, entry)
-            prompt = prompts.parse(name, config)
-            fields = ", ".join(f"{f.value}*" if f in prompt.oracle_input else f.value for f in prompt.fields)
-            labels = ["held out"] * (not config.trained) + ["oracle_input"] * bool(prompt.oracle_input)
-            rows.append([name, prompt.family.name, ", ".join(labels), fields, config.target, config.source])
-        return PromptTable(["prompt", "family", "", "fields", "target", "source"], rows)
+    def _deviations_of_evaluation(self, task: TaskConfig) -> Deviations:
+        family, ranks = PromptFamily[task.name], task.question is Question.rank
+        names = prompts.evaluation_names(self, family) if ranks else []
+        others = sorted({self.prompts[name].family.name for name in names if name in self.prompts} - {family.name})
+        decoding, owner = self._decoding(family.name), self.shown_feature_owner(family)
+        history = "with" if family is PromptFamily.direct else "without"
+        return {
+            "usual_feature": owner is not None and {"owner": owner},
+            "mean_stars": task.question is Question.rate,
+            "greedy_texts": task.question is Question.write,
+            "several_prompts": len(names) > 1 and {"task": family.name, "number": len(names)},
+            "other_family": [{"task": family.name, "family": other, "history": history} for other in others[:1]],
+            "yes_no": ranks and decoding == YES_NO,
+            "decoding": ranks and decoding != YES_NO and {"decoding": decoding},
+            "shared_negatives": ranks and task.candidates is not Candidates.full,
+        }
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
         if self.start is Start.co_occurrence and self.index.is_number:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.config.schema import Candidates, Question
+from llm4rec_cli.config.schema import Candidates, PromptTable, Question, as_dataclass
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
 from llm4rec_cli.models.p5.families import Explained, PromptConfig, PromptFamily
 
@@ -520,3 +520,19 @@ def _columns(dataset: RecDataset) -> set[str]:
 def _number_length(n: int, digits: int) -> int:
     """Return the tokens of each of the numbers 1..n, zero-padded to the same length."""
     return -(-len(str(n)) // digits)
+
+
+def prompt_table(node: Any) -> PromptTable:
+    """Return what `llm4rec list prompts` shows of a composed file of prompts.
+
+    Raises:
+        UsageError: a prompt is invalid.
+    """
+    rows = []
+    for name, entry in node.items():
+        config = as_dataclass(PromptConfig, entry)
+        prompt = parse(name, config)
+        fields = ", ".join(f"{f.value}*" if f in prompt.oracle_input else f.value for f in prompt.fields)
+        labels = ["held out"] * (not config.trained) + ["oracle_input"] * bool(prompt.oracle_input)
+        rows.append([name, prompt.family.name, ", ".join(labels), fields, config.target, config.source])
+    return PromptTable(["prompt", "family", "", "fields", "target", "source"], rows)

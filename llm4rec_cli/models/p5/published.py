@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
-from llm4rec_cli.errors import DataError
-from llm4rec_cli.models.p5.config import P5Config
+from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.models.p5.config import P5Config, WholeWord
 from llm4rec_cli.models.p5.vocabulary import Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared.seq2seq import MAX_WORDS, PackedT5, load_t5
+from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
 from llm4rec_cli.text.weights import BACKBONE, locate_weights
 
 # A table that T5's published weights have and no version of T5 reads.
 LEFT_OUT = frozenset({"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"})
 WORDS = "encoder.whole_word_embeddings.weight"
+
+
+def problems(config: P5Config) -> Iterator[UsageError]:
+    if config.backbone in T5_SHAPES:
+        yield UsageError("published weights are of a T5 with its tokenizer", "model.backbone=t5-small, or t5-base")
+    if config.digits != 1 or not config.index.is_number or config.user_tokens:
+        yield UsageError(
+            "published weights have no tokens besides T5's, so numbers are written digit by digit",
+            "model.digits=1 model.index=leaky_p5 model.user_tokens=false",
+        )
+    if config.whole_word is WholeWord.never:
+        yield UsageError("published weights have whole-word embeddings", "model.whole_word=training, or always")
 
 
 def shapes(config: P5Config) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import ModelConfig, TaskConfig, Written
+from llm4rec_cli.config.schema import Deviations, ModelConfig, TaskConfig, Traits, Written
 from llm4rec_cli.errors import DataError
 
 
@@ -20,10 +20,7 @@ def text_to_learn(task: str) -> Written:
 class PeterConfig(ModelConfig):
     """A small Transformer that reads a user and an item, writes a text, and rates (ACL 2021): P5's baseline PETER."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"write", "rate"})
-    trainable: ClassVar[bool] = True
-    needs_user: ClassVar[bool] = True
-    task_bound: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(frozenset({"write", "rate"}), trainable=True, needs_user=True, task_bound=True)
     results_version: ClassVar[int] = 2
 
     words: int = ranges.number(at_least=1)  # of a text: the first
@@ -49,11 +46,5 @@ class PeterConfig(ModelConfig):
                 "llm4rec list datasets; for ratings alone, model=mf",
             )
 
-    def deviations(self, trained_task: str) -> list[str]:
-        return [
-            "Adam with early stopping on task.selection (the published code: SGD from 1.0, a quarter after each epoch "
-            "without a lower validation loss)",
-            "a row's loss is the mean over its words (the published code averages over the words of a batch)",
-            "the rating starts at the mean of the training ratings",
-            "words keep their case, and an unknown word is never written",
-        ]
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return dict.fromkeys(("optimizer", "row_loss", "mean_rating", "words"), True)

@@ -13,23 +13,22 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import (
     Config,
+    Deviations,
     ModelConfig,
+    ModelKind,
     Precision,
-    PromptTable,
     PublishedWeights,
     TaskConfig,
+    Traits,
     Weights,
     Work,
     added,
-    as_dataclass,
+    noted,
     precision,
     weights,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
-from llm4rec_cli.models.shared.config import backbone_deviations
-
-CUT_OFF = "what does not fit is cut off the oldest titles; in the code off the end, the blank with it"  # a deviation
-VIRTUAL = "PQM"  # groups of virtual tokens in the published code: before the user, the candidate and the mask
+from llm4rec_cli.errors import DataError, Llm4RecError
+from llm4rec_cli.models.shared.config import backbone_deviation, problems_without_titles
 
 
 @dataclass
@@ -102,16 +101,17 @@ class WarmUpConfig:
 class Prompt4NRConfig(ModelConfig):
     """Prompt4NR (SIGIR 2023): a masked language model fills in the answer word of a template."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_candidates"})
-    paper: ClassVar[str | None] = "SIGIR 2023"
-    trainable: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_impressions", "rank_candidates"}),
+        ModelKind.paper,
+        trainable=True,
+        needs_text=True,
+        published=PublishedWeights("resistzzz/Prompt4NR @1db7199", "prompt4nr/paper"),
+    )
     results_version: ClassVar[int] = 3
-    published: ClassVar[PublishedWeights | None] = PublishedWeights("resistzzz/Prompt4NR @1db7199", "prompt4nr/paper")
-    named_settings: ClassVar[tuple[str, ...]] = ("prompts",)
-    needs_text: ClassVar[bool] = True
 
     backbone: str = weights(Weights.backbone)  # `minilm` (packaged), a hub id, or a folder
-    prompts: TemplateConfig = field(default_factory=TemplateConfig)
+    prompts: TemplateConfig = noted(field(default_factory=TemplateConfig), named=True, names_member=True)
     prompt_only: bool = False  # train the virtual tokens only; the backbone is frozen
     attention: Attention = added(Attention.full)
     loss: Loss = MISSING
@@ -165,7 +165,7 @@ class Prompt4NRConfig(ModelConfig):
         """Yield missing titles or abstracts, unknown answer words, and templates that leave no room for a history."""
         from llm4rec_cli.models.prompt4nr import templates
 
-        yield from self.problems_without_titles(dataset)
+        yield from problems_without_titles(self.name, dataset)
         if self.warm_up.texts is Texts.titles_and_abstracts and "description" not in dataset.items:
             yield DataError(
                 f"model.warm_up.texts=titles_and_abstracts, and dataset '{dataset.manifest['name']}' has no abstracts",
@@ -176,81 +176,32 @@ class Prompt4NRConfig(ModelConfig):
     def labels(self, task: str) -> list[str]:
         from llm4rec_cli.models.prompt4nr import templates
 
-        labels = ["substitute-encoder"] if backbone_deviations(self.backbone) else []
+        labels = ["substitute-encoder"] if any(backbone_deviation(self.backbone).values()) else []
         return labels if templates.has_head(self.backbone) else [*labels, "untrained-head"]
 
-    def problems_with_import(self) -> Iterator[Llm4RecError]:
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         from llm4rec_cli.models.prompt4nr import templates
 
-        yield from templates.problems_of_backbone(self)
-        if self.shares_histories:
-            yield UsageError(
-                "published weights were trained with histories that attend to candidates, and model.attention=shared "
-                "is another model",
-                "model.attention=full",
-            )
-        groups = [segment.field for segment in templates.segments(self.prompts.text) if segment.is_virtual]
-        if unknown := [group for group in groups if group not in VIRTUAL]:
-            yield UsageError(
-                f"template '{self.prompts.name}' has virtual tokens {unknown[0]}, and published weights have "
-                f"{', '.join(VIRTUAL)}",
-                "the template that the weights were trained with: prompt=prompt4nr/NAME",
-            )
-
-    def imported_deviations(self) -> list[str]:
-        return [*self._deviations_of_reading(), CUT_OFF]
-
-    def _deviations_of_reading(self) -> Iterator[str]:
-        """Yield how histories are read and scored, if not as in the paper."""
-        if (self.titles, self.title_words, self.history_tokens) != (50, 10, 450):
-            yield (
-                f"histories of {self.titles} titles of {self.title_words} words, {self.history_tokens} tokens at most; "
-                "the paper's: 50, 10, 450"
-            )
-        if self.scoring is Precision.bf16:
-            yield "bf16 arithmetic in validation and test"
-
-    def deviations(self, trained_task: str) -> list[str]:
-        from llm4rec_cli.models.prompt4nr import templates
-
-        deviations = backbone_deviations(self.backbone)
-        if not templates.has_head(self.backbone):
-            deviations.append("the head that fills the blank is new, where the paper's point is that nothing is")
-        if self.warm_up.epochs:
-            texts = self.warm_up.texts.name.replace("_", " ")
-            deviations.append(f"a masked-language-model warm-up on the {texts} of the training part, one for all seeds")
-        if self.warm_up.distillation.steps:
-            deviations.append(
-                f"{self.warm_up.distillation.steps:,} steps of training to order candidates as frozen text does come "
-                "before the clicks, the same for all seeds"
-            )
-        if self.loss is Loss.listwise:
-            deviations.append("a click and its negatives compete in one softmax; in the paper each stands alone")
-        if self.shares_histories:
-            deviations.append(
-                "tokens of a history attend to their side of the template alone, so that all candidates share their "
-                "states; in the paper every token attends to every other"
-            )
-            deviations.append("a candidate has two tokens a word at most")
-            if not templates.history_comes_first(self.prompts.text):
-                deviations.append("a history is at the positions after the longest candidate, whatever precedes it")
-        if self.draw is Draw.fresh:
-            deviations.append("negatives are drawn anew each epoch; in the code once")
-        if self.prompt_only:
-            deviations.append("the virtual tokens alone are trained; in the paper everything is")
-        return [*deviations, *self._deviations_of_reading(), CUT_OFF]
+        warm_up, shares = self.warm_up, self.shares_histories
+        of_training: Deviations = {
+            **backbone_deviation(self.backbone),
+            "new_head": not templates.has_head(self.backbone),
+            "warm_up": warm_up.epochs > 0 and {"texts": warm_up.texts.name.replace("_", " ")},
+            "distillation": warm_up.distillation.steps > 0,
+            "listwise": self.loss is Loss.listwise,
+            **dict.fromkeys(("shared_states", "short_candidates"), shares),
+            "history_position": shares and not templates.history_comes_first(self.prompts.text),
+            "fresh_negatives": self.draw is Draw.fresh,
+            "prompt_only": self.prompt_only,
+        }
+        return {
+            **(of_training if trained_on else {}),
+            "history_size": (self.titles, self.title_words, self.history_tokens) != (50, 10, 450),
+            "bf16_scoring": self.scoring is Precision.bf16,
+            "cut_off": True,
+        }
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
         from llm4rec_cli.models.prompt4nr import templates
 
         yield from templates.problems(self)
-
-    @classmethod
-    def name_in_ensemble(cls, shown_as: str) -> str:
-        return shown_as.removeprefix("prompt4nr ")
-
-    @classmethod
-    def prompt_table(cls, node: Any) -> PromptTable:
-        from llm4rec_cli.models.prompt4nr import templates
-
-        return templates.table(as_dataclass(TemplateConfig, node))

@@ -6,21 +6,39 @@ with virtual tokens in the order of the template.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
-from llm4rec_cli.errors import DataError
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
-from llm4rec_cli.models.prompt4nr.config import VIRTUAL, Prompt4NRConfig
+from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 
+VIRTUAL = "PQM"  # groups of virtual tokens: before the user, the candidate and the mask
 MODEL = "BERT."  # prefix of the published names
 LEFT_OUT = frozenset({f"{MODEL}bert.embeddings.position_ids"})  # 0, 1, 2, …, which older transformers store
 WORDS = "bert.embeddings.word_embeddings.weight"
 COPIES = {"cls.predictions.decoder.weight": WORDS, "cls.predictions.decoder.bias": "cls.predictions.bias"}
+
+
+def problems(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
+    yield from templates.problems_of_backbone(config)
+    if config.shares_histories:
+        yield UsageError(
+            "published weights were trained with histories that attend to candidates, and model.attention=shared "
+            "is another model",
+            "model.attention=full",
+        )
+    groups = [segment.field for segment in templates.segments(config.prompts.text) if segment.is_virtual]
+    if unknown := [group for group in groups if group not in VIRTUAL]:
+        yield UsageError(
+            f"template '{config.prompts.name}' has virtual tokens {unknown[0]}, and published weights have "
+            f"{', '.join(VIRTUAL)}",
+            "the template that the weights were trained with: prompt=prompt4nr/NAME",
+        )
 
 
 def shapes(config: Prompt4NRConfig) -> dict[str, tuple[int, ...]]:

@@ -8,8 +8,7 @@ from functools import partial
 from string import Formatter
 from typing import TYPE_CHECKING
 
-from llm4rec_cli.config.schema import PromptTable
-from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by, raise_first
+from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 from llm4rec_cli.text.backbone import TOKENIZER, backbone_folder, load_tokenizer, problems_of_bert
 from llm4rec_cli.text.weights import find_local_folder
 
@@ -254,16 +253,3 @@ def has_head(backbone: str) -> bool:
             if any(name.startswith("cls.predictions.transform") for name in weights.keys()):  # noqa: SIM118
                 return True
     return False
-
-
-def table(template: TemplateConfig) -> PromptTable:
-    """Return the template as a row of `llm4rec list prompts`.
-
-    Raises:
-        UsageError: the template is invalid.
-    """
-    raise_first(problems_of_template(template))
-    virtual = [f"{s.field} {s.n_virtual}" for s in segments(template.text) if s.is_virtual]
-    answers = f"{template.positive} / {template.negative}"
-    row = [template.name, ", ".join(virtual), answers, str(template.epochs), template.text]
-    return PromptTable(["template", "virtual tokens", "clicked / not", "epochs", "text"], [row])

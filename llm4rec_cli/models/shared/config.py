@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import EncoderConfig, ModelConfig, Pooling, TaskConfig, added
-from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS, POSITIONS, WHOLE_SEQUENCE_DEVIATIONS
+from llm4rec_cli.config.schema import Deviations, EncoderConfig, ModelConfig, Pooling, TaskConfig, Traits, added
+from llm4rec_cli.errors import DataError
 
 BERT = "bert-base-uncased"
 
@@ -42,17 +42,35 @@ class Positions(Enum):
     from_last = "from_last"  # padded at the left: S3-Rec, RecTools, BSARec
 
 
-def encoder_deviations(encoder: EncoderConfig) -> list[str]:
-    """Return how a text encoder deviates from UniSRec's, which is BERT with [CLS]."""
-    if Path(encoder.name).name == BERT and encoder.pooling is Pooling.cls:
-        return []
-    return [f"text encoder {encoder.name} in place of {BERT} with [CLS]"]
+def encodes_as_unisrec(encoder: EncoderConfig) -> bool:
+    """Return whether a text encoder is UniSRec's: BERT with [CLS]."""
+    return Path(encoder.name).name == BERT and encoder.pooling is Pooling.cls
 
 
-def backbone_deviations(backbone: str) -> list[str]:
+def backbone_deviation(backbone: str) -> Deviations:
     """Return how a trained language model deviates from that of Prompt4NR and its baselines, which is BERT."""
     name = Path(backbone).name
-    return [] if name == BERT else [f"backbone {name} in place of {BERT}"]
+    return {"backbone": name != BERT and {"weights": name}}
+
+
+def problems_of_stars(model: str, dataset: Any, least: float, below: float) -> Iterator[DataError]:
+    """Yield a problem, for a model that uses 1 to 5 stars, if ratings are not in [least, below)."""
+    ratings = dataset.interactions.get("rating")
+    if ratings is not None and not ratings.dropna().between(least, below, inclusive="left").all():
+        yield DataError(
+            f"model '{model}' uses 1 to 5 stars, but dataset '{dataset.manifest['name']}' has ratings "
+            f"from {ratings.min():g} to {ratings.max():g}",
+            "convert them to that scale in your table",
+        )
+
+
+def problems_without_titles(model: str, dataset: Any) -> Iterator[DataError]:
+    """Yield a problem, for a model that reads titles, if no item has one."""
+    if "title" not in dataset.items or not (dataset.items["title"].fillna("").str.strip() != "").any():
+        yield DataError(
+            f"model '{model}' needs item titles, and dataset '{dataset.manifest['name']}' has none",
+            "choose a dataset with titles: llm4rec list datasets",
+        )
 
 
 @dataclass
@@ -72,8 +90,7 @@ class EncoderSizes(ModelConfig):
 class NextItemConfig(ModelConfig):
     """Base of the configs of these models: the loss, its negatives, and how much of a history is read."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
-    trainable: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(frozenset({"rank_catalogue", "rank_candidates"}), trainable=True)
 
     max_length: int = ranges.number(at_least=1)  # latest items of a history
     loss: Loss = Loss.cross_entropy
@@ -83,19 +100,13 @@ class NextItemConfig(ModelConfig):
     calibration: float = ranges.number(0.75, at_least=0, at_most=1)  # t of gBCE; 0 = binary
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        used = {
-            Loss.cross_entropy: (),
-            Loss.binary: ("negatives",),
-            Loss.sampled_softmax: ("negatives", "distribution", "logq"),
-            Loss.gbce: ("negatives", "calibration"),
-        }[self.loss]
         readers = {
-            "negatives": "model.loss=binary|sampled_softmax|gbce",
-            "distribution": "model.loss=sampled_softmax",
-            "logq": "model.loss=sampled_softmax",
-            "calibration": "model.loss=gbce",
+            "negatives": (Loss.binary, Loss.sampled_softmax, Loss.gbce),
+            **dict.fromkeys(("distribution", "logq"), (Loss.sampled_softmax,)),
+            "calibration": (Loss.gbce,),
         }
-        return {setting: reader for setting, reader in readers.items() if setting not in used}
+        unused = {setting: losses for setting, losses in readers.items() if self.loss not in losses}
+        return {setting: f"model.loss={'|'.join(loss.name for loss in losses)}" for setting, losses in unused.items()}
 
     def loss_in_words(self) -> str:
         """Return the loss as `paper_method` and deviations name it."""
@@ -112,9 +123,11 @@ class NextItemConfig(ModelConfig):
     def paper_method(self, task: str) -> Mapping[str, str]:
         return {"method": self.name, "items": "ids", "loss": self.loss_in_words()}
 
-    def deviations(self, trained_task: str) -> list[str]:
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         """Return how training differs from RecBole's cross-entropy, or from the published code of the other losses."""
-        return [*(ONE_PASS_DEVIATIONS if self.loss is Loss.cross_entropy else WHOLE_SEQUENCE_DEVIATIONS)]
+        is_recbole = self.loss is Loss.cross_entropy
+        shared = dict.fromkeys(("whole_sequences", "windows", "no_padding_item"), is_recbole)
+        return {**shared, "windows_not_latest": not is_recbole}
 
 
 @dataclass
@@ -123,16 +136,16 @@ class PositionedConfig(NextItemConfig):
 
     positions: Positions = added(Positions.from_first)
 
-    def position_deviations(self, published: Positions) -> list[str]:
+    def position_deviation(self, published: Positions) -> Deviations:
         """Return how positions are counted, if not as in the published code."""
-        ends = [positions.name.removeprefix("from_") for positions in (self.positions, published)]
-        return [POSITIONS.format(*ends)] if self.positions is not published else []
+        here, there = (positions.name.removeprefix("from_") for positions in (self.positions, published))
+        return {"positions": here != there and {"here": here, "published": there}}
 
 
 @dataclass
 class TransformerConfig(EncoderSizes, PositionedConfig):
     """Base of the configs of models of item ids with SASRec's encoder or a variant of it."""
 
-    def deviations(self, trained_task: str) -> list[str]:
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         published = Positions.from_first if self.loss is Loss.cross_entropy else Positions.from_last
-        return [*super().deviations(trained_task), *self.position_deviations(published)]
+        return {**super().deviations(task, trained_on), **self.position_deviation(published)}

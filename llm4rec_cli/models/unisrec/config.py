@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,89 +12,39 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import (
     Config,
+    Deviations,
     EncoderConfig,
+    ModelKind,
     Precision,
     PublishedWeights,
     Question,
     SplitRule,
     TaskConfig,
+    Traits,
     added,
+    noted,
 )
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.labels import FROM_SCRATCH
-from llm4rec_cli.models.base import NO_PADDING_ITEM, ONE_PASS_DEVIATIONS
-from llm4rec_cli.models.shared.config import EncoderSizes, encoder_deviations
+from llm4rec_cli.models.shared.config import EncoderSizes, encodes_as_unisrec
+from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Freeze, Loss, PretrainingConfig, Similarity
 
-
-class Adaptor(Enum):
-    """How text vectors become item vectors."""
-
-    moe = "moe"  # parametric whitening, mixture of experts: the paper
-    linear = "linear"  # one linear layer: a control
-    two_linear = "two_linear"  # two linear layers with nothing between: ZESRec's in UniSRec's table
-
-
-class Similarity(Enum):
-    """How a sequence's state and an item vector are compared."""
-
-    cosine = "cosine"  # over a temperature: the paper
-    dot = "dot"  # inner product: SASRec, and so ZESRec in UniSRec's table
-
-
-class Draw(Enum):
-    """How often the adaptor's dropout and gate noise are drawn in training."""
-
-    catalogue = "catalogue"  # once per item and step, shared by inputs and targets
-    position = "position"  # for each input position, as in the published code
-
-
-class Freeze(Enum):
-    """Weights that training leaves unchanged. Text vectors are always frozen."""
-
-    none = "none"
-    encoder = "encoder"  # positions and Transformer layers: the paper's fine-tuning
-    adaptor = "adaptor"
-
-
-class Loss(Enum):
-    """How pre-training contrasts a batch."""
-
-    exact = "exact"  # records with the same target are not negatives of each other
-    paper_code = "paper_code"  # the published code, including its bugs
-
-
-@dataclass
-class PretrainingConfig:
-    """Settings used only by `task=pretrain`."""
-
-    loss: Loss = MISSING
-    item_weight: float = ranges.number(1.0, at_least=0, added=True)  # of the sequence-item loss; 0 = an ablation
-    sequence_weight: float = ranges.number(at_least=0)  # λ, weight of the sequence-sequence loss
-    item_drop: float = ranges.number(at_least=0, at_most=1)  # probability of dropping items rather than words
-    drop: float = ranges.number(at_least=0, below=1)  # probability that a position is augmented
-    word_drop: float = ranges.number(at_least=0, below=1)  # probability of dropping a word of an item text
+# Settings that weights fit.
+SHAPES = (
+    *("encoder.pooling", "encoder.max_length", "adaptor", "experts"),
+    *("hidden_size", "inner_size", "layers", "heads", "max_length"),
+)
 
 
 @dataclass
 class UniSRecConfig(EncoderSizes):
     """Universal sequence representation learning (KDD 2022)."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"rank_catalogue", "rank_candidates", "rank_new_items", "pretrain"}
-    )
-    paper: ClassVar[str | None] = "KDD 2022"
-    trainable: ClassVar[bool] = True
-    needs_text: ClassVar[bool] = True
-
-    published: ClassVar[PublishedWeights | None] = PublishedWeights(
-        "RUCAIBox/UniSRec @05aa5cb", "unisrec/pretrain_paper"
-    )
-    init_setting: ClassVar[str | None] = "init_from"
-    named_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "use_ids")
-    provenance_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "pretraining")
-    init_shared_settings: ClassVar[tuple[str, ...]] = (
-        *("encoder.pooling", "encoder.max_length", "adaptor", "experts"),
-        *("hidden_size", "inner_size", "layers", "heads", "max_length"),
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates", "rank_new_items", "pretrain"}),
+        ModelKind.paper,
+        trainable=True,
+        needs_text=True,
+        published=PublishedWeights("RUCAIBox/UniSRec @05aa5cb", "unisrec/pretrain_paper"),
     )
 
     encoder: EncoderConfig = MISSING
@@ -103,12 +52,12 @@ class UniSRecConfig(EncoderSizes):
     experts: int = ranges.number(at_least=1)  # of adaptor=moe, as the next two
     adaptor_dropout: float = ranges.number(at_least=0, below=1)
     draw: Draw = MISSING
-    use_ids: bool = MISSING  # false = inductive (UniSRec_t), true = transductive (UniSRec_t+ID)
+    use_ids: bool = noted(MISSING, named=True)  # false = inductive (UniSRec_t), true = transductive (UniSRec_t+ID)
     temperature: float = ranges.number(above=0)  # that divides cosines
     similarity: Similarity = added(Similarity.cosine)
-    init_from: str | None = ranges.path(None)  # run that provides the initial weights
-    freeze: Freeze = MISSING
-    pretraining: PretrainingConfig | None = None  # null unless task=pretrain
+    init_from: str | None = noted(ranges.path(None), named=True, provenance=True, agrees_in=SHAPES)  # of the weights
+    freeze: Freeze = noted(MISSING, named=True, provenance=True)
+    pretraining: PretrainingConfig | None = noted(None, provenance=True)  # null unless task=pretrain
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         unused = {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
@@ -155,15 +104,6 @@ class UniSRecConfig(EncoderSizes):
                 "use or train a model of text alone: model.use_ids=false",
             )
 
-    def problems_with_import(self) -> Iterator[UsageError]:
-        if self.use_ids:
-            yield UsageError(
-                "published item ids are numbers of their authors' files, which ours do not follow",
-                "model.use_ids=false, with weights of text alone",
-            )
-        if self.adaptor is not Adaptor.moe:
-            yield UsageError("published weights have a mixture of experts", "model.adaptor=moe")
-
     def display_name(self) -> str:
         """`unisrec`, with its differences from the plain model: text alone, all weights trained from scratch.
 
@@ -197,55 +137,31 @@ class UniSRecConfig(EncoderSizes):
         items = "text + ids" if self.use_ids else "text"
         if self.adaptor is not Adaptor.moe or self.experts == 1 or self.similarity is not Similarity.cosine:
             items += ", an ablation of the adaptor"
+        return {"method": "unisrec", "items": items, "text encoder": text_encoder, "frozen": self.freeze.name}
+
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        here, fits = trained_on is not None, self.pretraining is None
+        pre = self.pretraining if here else None
+        has_bugs = pre is not None and pre.loss is Loss.paper_code
+        freezes = Freeze if self.is_zesrec else (Freeze.encoder,)  # UniSRec's paper freezes the encoder
+        sharing = "inputs and targets" if fits else "inputs, augmented inputs and targets"
         return {
-            "method": "unisrec",
-            "items": items,
-            "text encoder": text_encoder,
-            "frozen": self.freeze.name,
+            **dict.fromkeys(("whole_sequences", "windows"), here),
+            "no_padding_item": here and fits,  # pre-training has the negatives of the batch
+            "bf16_encoder": self.encoder.precision is Precision.bf16,
+            **dict.fromkeys(("same_user", "shared_augmentation"), pre is not None),
+            "no_item_loss": pre is not None and pre.item_weight == 0,
+            "no_augmentation": pre is not None and pre.drop == 0,
+            "dropped_run": has_bugs,
+            **dict.fromkeys(("same_target", "dropped_items"), pre is not None and not has_bugs),
+            "from_scratch": here and fits and self.init_from is None,
+            "freeze": here and fits and self.init_from is not None and self.freeze not in freezes,
+            "catalogue_draw": here and self.draw is Draw.catalogue and {"sharing": sharing},
+            "zesrec": here and self.is_zesrec,
+            "linear": here and self.adaptor is Adaptor.linear,
+            "text_encoder": not encodes_as_unisrec(self.encoder),
         }
 
-    def deviations(self, trained_task: str) -> list[str]:
-        deviations = [*ONE_PASS_DEVIATIONS, *self._precision_deviations()]
-        if self.pretraining is not None:
-            deviations.remove(NO_PADDING_ITEM)  # negatives are those of the batch
-            deviations += [
-                "in-batch negatives of the same user are left out, as a step takes whole sequences of users",
-                "prefixes of one sequence share its augmentation",
-            ]
-            if self.pretraining.item_weight == 0:
-                deviations.append("without the sequence-item loss")
-            if self.pretraining.drop == 0:
-                deviations.append("without augmentation: the second view differs by dropout alone")
-            if self.pretraining.loss == Loss.paper_code:
-                deviations.append(
-                    "prefixes that end within a run of dropped items are not in the sequence-sequence loss"
-                )
-            else:
-                deviations += [
-                    "records of the same target are no negatives of one another (the published code leaves exp(0))",
-                    "dropped items are packed away, in a way chosen a sequence (the published code: a batch)",
-                ]
-        elif self.init_from is None:
-            deviations.append(FROM_SCRATCH)
-        elif not self.is_zesrec and self.freeze != Freeze.encoder:
-            deviations.append(f"fine-tuned with freeze={self.freeze.name} (the paper freezes the encoder)")
-        if self.draw == Draw.catalogue:
-            shared = "inputs and targets" if self.pretraining is None else "inputs, augmented inputs and targets"
-            deviations.append(f"one draw of adaptor dropout and gate noise an item and step, shared by {shared}")
-        if self.is_zesrec:
-            deviations.append("the size between the two linear layers is that of the item vectors")
-        if self.adaptor == Adaptor.linear:
-            deviations.append("a linear layer in place of parametric whitening and mixture of experts")
-        return [*deviations, *encoder_deviations(self.encoder)]
-
-    def imported_deviations(self) -> list[str]:
-        return [*self._precision_deviations(), *encoder_deviations(self.encoder)]
-
-    def _precision_deviations(self) -> list[str]:
-        return ["the text encoder runs in bf16"] if self.encoder.precision is Precision.bf16 else []
-
     def labels(self, task: str) -> list[str]:
-        labels = ["substitute-encoder"] if encoder_deviations(self.encoder) else []
-        if self.pretraining is not None and self.pretraining.loss == Loss.paper_code:
-            labels.append("paper-code-loss")
-        return labels
+        labels = [] if encodes_as_unisrec(self.encoder) else ["substitute-encoder"]
+        return [*labels, "paper-code-loss"] if self.pretraining and self.pretraining.loss is Loss.paper_code else labels

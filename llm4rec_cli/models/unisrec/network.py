@@ -18,7 +18,8 @@ from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, initialise, s
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.next_item import inner_products
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
-from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze, Similarity, UniSRecConfig
+from llm4rec_cli.models.unisrec.config import UniSRecConfig
+from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Freeze, Similarity
 from llm4rec_cli.text.features import encode_texts
 
 NOISE_FLOOR = 0.01  # added to the gate noise's scale (published code)

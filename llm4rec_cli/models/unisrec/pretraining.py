@@ -33,8 +33,9 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.shared.losses import gather_rows
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack
-from llm4rec_cli.models.unisrec.config import Draw, Loss, PretrainingConfig, UniSRecConfig
+from llm4rec_cli.models.unisrec.config import UniSRecConfig
 from llm4rec_cli.models.unisrec.network import MoEAdaptor, UniSRec
+from llm4rec_cli.models.unisrec.settings import Draw, Loss, PretrainingConfig
 
 BoolArray = NDArray[np.bool_]
 

@@ -6,12 +6,14 @@ and one tensor for all experts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.unisrec.config import UniSRecConfig
+from llm4rec_cli.models.unisrec.settings import Adaptor
 from llm4rec_cli.text.weights import vector_size
 
 LEFT_OUT = frozenset({"plm_embedding.weight"})  # the text vectors of a target dataset, which we compute
@@ -24,6 +26,16 @@ LAYER = {
     "down": "feed_forward.dense_2",
     "norm_feedforward": "feed_forward.LayerNorm",
 }
+
+
+def problems(config: UniSRecConfig) -> Iterator[UsageError]:
+    if config.use_ids:
+        yield UsageError(
+            "published item ids are numbers of their authors' files, which ours do not follow",
+            "model.use_ids=false, with weights of text alone",
+        )
+    if config.adaptor is not Adaptor.moe:
+        yield UsageError("published weights have a mixture of experts", "model.adaptor=moe")
 
 
 def shapes(config: UniSRecConfig) -> dict[str, tuple[int, ...]]:

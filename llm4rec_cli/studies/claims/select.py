@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.keys import all_declarations
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
@@ -122,7 +123,8 @@ def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:
     ignored = [*test.may_differ, *test.a.settings, *test.b.settings, "seed", "enrichment"]
     ignored += [setting.key for setting in all_declarations() if setting.role in {*NOT_HASHED, Role.chat}]
     if test.a.pretrained != test.b.pretrained:
-        ignored += [f"model.{config_class(side.model).init_setting}" for side in (test.a, test.b)]
+        starting = [walk.settings_with(config_class(side.model), "agrees_in") for side in (test.a, test.b)]
+        ignored += [f"model.{setting}" for settings in starting for setting in settings]
 
     def compared(variant: Variant) -> Mapping[str, Any]:
         return {

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.crossed import Estimate
@@ -160,7 +161,7 @@ def _scored_file(path: Path, runs: Iterable[Result]) -> Result | None:
     if not path.is_file():
         return None
     for run in runs:
-        files = [run.settings.get(f"model.{key}") for key in config_class(run.model).file_settings]
+        files = [run.settings.get(f"model.{key}") for key in settings_with(config_class(run.model), "input_file")]
         if str(path.resolve()) in files:
             return run
     raise RunError(f"no finished run has judged {path}", f"llm4rec score {path} dataset=…")
@@ -209,7 +210,7 @@ def _strongest_floor(others: Iterable[Result], metric: str, with_answers: bool =
     Args:
         with_answers: only floors whose answers are stored, where there are any.
     """
-    floors = [other for other in others if config_class(other.model).floor and metric in other.intervals]
+    floors = [other for other in others if config_class(other.model).traits.is_floor and metric in other.intervals]
     floors = ([floor for floor in floors if floor.columns] or floors) if with_answers else floors
     return max(floors, key=lambda floor: floor.metrics[metric], default=None)
 
@@ -324,7 +325,7 @@ def _protocol_checks(run: Result, runs: Sequence[Result], opponent: Result | Non
         ]
         if not draws:
             command = _protocols_command(run, runs)
-            if config_class(run.model).file_settings:
+            if settings_with(config_class(run.model), "input_file"):
                 command = f"llm4rec score FILE {key}={value}, with a file that was made for these data"
             yield Check(condition, None, f"not known under {name}: {command}")
             continue
@@ -381,9 +382,9 @@ def _known(
     for side in (b, a):
         one = _any(side)
         model, name = config_class(one.model), shown_as(one)
-        if model.file_settings:
+        if settings_with(model, "input_file"):
             yield f"{name}: its file says nothing of how it was tuned, or on which part"
-        elif model.trainable:
+        elif model.traits.trainable:
             variants = {other.variant for other in others if other.model == one.model}
             if training := one.training:
                 epochs = ", ".join(

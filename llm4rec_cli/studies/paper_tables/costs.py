@@ -74,7 +74,7 @@ def _measure(command: str, overrides: list[str]) -> Cost:
     job = settled(Job.resolve(compose(overrides), "train"))
     config, task = job.config, task_module(job.task)
     split = stages.split_dataset(job, stages.load(job))
-    is_trained = command == "train" and job.model.trainable
+    is_trained = command == "train" and job.model.traits.trainable
     model = stages.build(job, split, is_loaded=not is_trained)
     training = 0.0
     if is_trained:

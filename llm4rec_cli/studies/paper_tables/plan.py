@@ -111,7 +111,7 @@ def _seeds(table: Table, size: Size) -> Sequence[int]:
 def _seeds_of(table: Table, cell: Cell, size: Size, seeds: Sequence[int]) -> Sequence[int]:
     """Return the seeds that a cell is run with: the first alone if its numbers depend on none."""
     models = [o.removeprefix("model=") for o in table.train_overrides(cell, size) or () if o.startswith("model=")]
-    seeded = table.kind is not Kind.data and all(config_class(name).seeded for name in models)
+    seeded = table.kind is not Kind.data and all(config_class(name).traits.seeded for name in models)
     return seeds if seeded else seeds[:1]
 
 
@@ -184,11 +184,11 @@ def costs_of(plan: Plan, probed: bool) -> Costs:
     for first, group in distinct(plan.steps, ("train", "eval")):
         to_run = [step for step in group if plan.states[step] != "done"]
         model = config_class(composed(plan.runner.overrides(first)).config.model.name)
-        if first.command == "train" and model.trainable:
+        if first.command == "train" and model.traits.trainable:
             result.trainings += len(to_run)
         if not probed or not to_run:
             continue
-        cost = _cost(to_run[0], plan, model.uses_llm)
+        cost = _cost(to_run[0], plan, model.traits.uses_llm)
         if cost is None:
             result.unknown += len(to_run)
             continue

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import Composed, compose
 from llm4rec_cli.config.keys import is_of_one_task
 from llm4rec_cli.config.overrides import hydra_override, key_typed
@@ -344,7 +345,7 @@ class Runner:
 
 
 def _init_setting(model: str) -> str:
-    setting = config_class(model).init_setting
+    setting = next(iter(walk.settings_with(config_class(model), "agrees_in")), None)
     if setting is None:
         raise UsageError(f"model '{model}' starts from no other run's weights", "remove 'start' from the row")
     return setting

@@ -73,7 +73,7 @@ def test_a_shipped_test_names_what_exists(claim, test):
     assert test.protocol in (None, "impression")
     for side in filter(None, (test.a, test.b)):
         capability = "rank_impressions" if test.protocol else rules.needed_capability(task)
-        assert capability in config_class(side.model).capabilities
+        assert capability in config_class(side.model).traits.capabilities
         config = composed(f"task={test.task}", f"model={side.model}").copy()
         for key, value in side.settings.items():
             for alternative in value if isinstance(value, list) else [value]:

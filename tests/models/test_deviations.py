@@ -1,0 +1,69 @@
+"""The deviations of models from their papers, and what they say of recorded runs, in tests/golden/deviations.json.
+
+GOLDEN=write python -m pytest tests/models/test_deviations.py -n 0
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+
+import pytest
+
+from llm4rec_cli.config import deviations
+from llm4rec_cli.config.deviations import SHARED, in_words, texts
+from llm4rec_cli.config.registry import MODELS, model_names
+from llm4rec_cli.config.schema import TaskConfig
+from llm4rec_cli.config.walk import typed
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.results.records import read_records
+from tests.support.driver import resolved
+from tests.support.golden import FOLDER, WRITES
+
+FILE = FOLDER / "deviations.json"
+RECORDED = FOLDER.parents[1] / "docs/recorded"
+
+
+def test_recorded_settings_have_the_deviations_names_and_labels_that_they_had():
+    facts, sentences = defaultdict(list), set()
+    for run in read_records(RECORDED):
+        model, task = run.settings.model_config, typed(TaskConfig, {"floors": [], **run.config["task"]})
+        if run.model == "ensemble":
+            continue  # which reads its members' folders
+        trained = in_words(model, task, task.name)
+        is_published = (MODELS / run.model / "published.py").exists()
+        imported = in_words(model, task, None) if is_published else []
+        words = [model.display_name(), model.labels(task.name), dict(model.paper_method(task.name))]
+        facts[run.model].append([trained, imported, words, sorted(model.unused_settings(task))])
+        sentences |= {*trained, *imported}
+    hashes = {name: hashlib.sha256(json.dumps(facts[name]).encode()).hexdigest()[:12] for name in sorted(facts)}
+    observed = {"models": hashes, "sentences": sorted(sentences)}
+    if WRITES:
+        FILE.write_text(json.dumps(observed, indent=1, ensure_ascii=False) + "\n")
+    assert observed == json.loads(FILE.read_text())
+
+
+def ids_of(name):
+    config = resolved("task=sequential", f"model={name}")
+    return {*config.model.deviations(config.task, "sequential")}
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_each_deviation_of_a_model_has_a_sentence_and_each_sentence_a_model(name):
+    assert texts(name).keys() == ids_of(name) - texts(SHARED).keys()
+
+
+def test_shared_sentences_are_of_several_models():
+    used = [deviation for name in model_names() for deviation in ids_of(name)]
+    assert {name for name in texts(SHARED) if used.count(name) < 2} == {"from_scratch"}  # which generic code reads
+
+
+def test_fields_are_settings_or_values_and_a_list_repeats_a_sentence(monkeypatch):
+    config = resolved("model=sasrec").model
+    monkeypatch.setattr(deviations, "texts", lambda name: {"one": "{layers} layers of {kind}", "two": "no {name}"})
+    with pytest.raises(UsageError, match=r"conf/deviations/sasrec\.yaml has no 'no_padding_item'"):
+        in_words(config, None, "all")
+    applying = {"one": [{"kind": "ids"}, {"kind": "text"}], "two": True}
+    monkeypatch.setattr(type(config), "deviations", lambda *arguments: applying)
+    assert in_words(config, None, "all") == ["2 layers of ids", "2 layers of text", "no sasrec"]
