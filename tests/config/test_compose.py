@@ -113,7 +113,7 @@ def test_an_experiment_without_its_first_line_is_named_with_that_line(tmp_path, 
     assert compose(["+experiment=mine/first"]).config.seed == 3
 
 
-@pytest.mark.parametrize("name", [name for name in model_names() if config_class(name).floor])
+@pytest.mark.parametrize("name", [name for name in model_names() if config_class(name).traits.is_floor])
 def test_a_floor_that_is_read_without_hydra_is_what_hydra_composes(name):
     composed = compose([f"model={name}"]).config
     root = OmegaConf.create({key: composed[key] for key in ("dataset", "task", "trainer")})

@@ -12,10 +12,9 @@ from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import Candidates, Index, SplitName, Written
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
-from llm4rec_cli.models.p5.config import Feature, Loss, Rates, Start, WholeWord
-from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.model import RATING_CLASSES, build, parse_as_published, parse_stars
 from llm4rec_cli.models.p5.prompts import Field
+from llm4rec_cli.models.p5.settings import Feature, Loss, PromptFamily, Rates, Start, WholeWord
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import job_of
 from tests.support.numeric import assert_close

@@ -13,9 +13,8 @@ from llm4rec_cli.config.schema import Candidates, Index, Question, TaskConfig
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import EvaluationPrompts
-from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.prompts import Answer, Field
+from llm4rec_cli.models.p5.settings import EvaluationPrompts, PromptConfig, PromptFamily
 from llm4rec_cli.results.settings import Settings
 from llm4rec_cli.run import choose
 from tests.support.builders import tiny_dataset

@@ -10,9 +10,9 @@ import pytest
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import Negatives, PerUnit, Targets
 from llm4rec_cli.models.p5.filler import FieldValues
 from llm4rec_cli.models.p5.prompts import example_kind
+from llm4rec_cli.models.p5.settings import Negatives, PerUnit, Targets
 from llm4rec_cli.models.p5.training_examples import KINDS, N_CANDIDATES, TrainingExamples
 from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.models.p5_data import config, prompt_filler, shop

@@ -10,7 +10,7 @@ import torch
 from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
 from llm4rec_cli.data.examples import Examples
-from llm4rec_cli.models.prompt4nr import distillation, templates
+from llm4rec_cli.models.prompt4nr import distillation
 from llm4rec_cli.models.prompt4nr.config import Attention, DistillationConfig, WarmUpConfig
 from llm4rec_cli.models.shared.clicks import training_clicks
 from llm4rec_cli.models.shared.frozen_text import FrozenText
@@ -143,7 +143,7 @@ def test_after_it_all_weights_learn_at_the_usual_rate(headless, tmp_path):
 
 def test_virtual_tokens_alone_cannot_be_distilled(headless):
     chosen = settings(headless, prompt_only=True)
-    assert any("trains the backbone, too" in error.problem for error in templates.problems(chosen))
+    assert any("trains the backbone, too" in error.problem for error in chosen.problems(None))
 
 
 def test_the_name_and_the_method_say_so():

@@ -10,7 +10,8 @@ from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.prompt4nr import templates
-from llm4rec_cli.models.prompt4nr.config import Attention, TemplateConfig
+from llm4rec_cli.models.prompt4nr.config import Attention
+from llm4rec_cli.models.prompt4nr.templates import TemplateConfig
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from tests.models.prompt4nr_data import TEMPLATES, config, log
 from tests.models.tiny_bert import CONTEXT, tiny_bert
@@ -44,8 +45,12 @@ def with_template(**changes):
     return replace(config(), prompts=replace(GOOD, **changes))
 
 
+def of_backbone(settings):
+    return settings.problems_of_backbone()
+
+
 def problems(settings):
-    return [error.problem for error in templates.problems(settings)]
+    return [error.problem for error in settings.problems(None)]
 
 
 def test_there_are_three_types_of_four_views():
@@ -67,7 +72,7 @@ def test_a_shipped_template_has_the_published_overhead_answers_and_virtual_token
 def test_shipped_templates_have_no_problems_and_are_named_as_their_files(name):
     assert problems(config(name)) == []
     assert config(name).prompts.name == name
-    raise_first(templates.problems_of_backbone(config(name)))
+    raise_first(of_backbone(config(name)))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -179,30 +184,30 @@ def altered(tmp_path):
 
 def test_a_backbone_that_is_no_bert_is_refused(altered):
     with pytest.raises(UsageError, match="is a roberta, and model 'prompt4nr' needs a BERT"):
-        raise_first(templates.problems_of_backbone(replace(config(), backbone=altered(model_type="roberta"))))
+        raise_first(of_backbone(replace(config(), backbone=altered(model_type="roberta"))))
 
 
 def test_more_tokens_than_the_backbone_has_positions_for_are_refused(tiny):
-    raise_first(templates.problems_of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT)))
+    raise_first(of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT)))
     with pytest.raises(UsageError, match=f"max_length={CONTEXT + 1} exceeds the {CONTEXT} tokens"):
-        raise_first(templates.problems_of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT + 1)))
+        raise_first(of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT + 1)))
 
 
 def test_a_backbone_with_more_embeddings_than_tokens_is_refused(altered):
     with pytest.raises(UsageError, match="has 1,000 embeddings for"):
-        raise_first(templates.problems_of_backbone(replace(config(), backbone=altered(vocab_size=1000))))
+        raise_first(of_backbone(replace(config(), backbone=altered(vocab_size=1000))))
 
 
 def test_an_answer_word_that_the_backbone_lacks_is_refused(tiny):
     with pytest.raises(UsageError, match="answer word 'splendid'"):
-        raise_first(templates.problems_of_backbone(replace(with_template(positive="splendid"), backbone=str(tiny))))
+        raise_first(of_backbone(replace(with_template(positive="splendid"), backbone=str(tiny))))
 
 
 def test_a_template_that_leaves_no_room_for_a_history_is_refused():
     long = {"text": "{P:60} {user} {Q:60} {candidate} {mask}"}
     with pytest.raises(UsageError, match="leave no room"):
-        raise_first(templates.problems_of_backbone(replace(with_template(**long), max_length=128)))
-    raise_first(templates.problems_of_backbone(with_template(**long)))
+        raise_first(of_backbone(replace(with_template(**long), max_length=128)))
+    raise_first(of_backbone(with_template(**long)))
 
 
 @pytest.mark.parametrize("titles", [None, ["", " ", None]])

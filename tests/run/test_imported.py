@@ -15,9 +15,9 @@ from llm4rec_cli.data.split import TEST
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context, build, published_mapping
 from llm4rec_cli.models.p5 import published as published_p5
-from llm4rec_cli.models.p5.config import WholeWord
 from llm4rec_cli.models.p5.model import build as build_p5
 from llm4rec_cli.models.p5.model import prompt_texts
+from llm4rec_cli.models.p5.settings import WholeWord
 from llm4rec_cli.models.p5.vocabulary import load_tokenizer
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import published as published_unisrec

@@ -11,8 +11,9 @@ from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.indexing import Code, ItemIndex, digit_length, digit_pieces
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.models.p5.config import HistoryOrder, P5Config
+from llm4rec_cli.models.p5.config import P5Config
 from llm4rec_cli.models.p5.prompts import FIELD_COLUMNS, Answer, Field, parse_all
+from llm4rec_cli.models.p5.settings import HistoryOrder
 from llm4rec_cli.models.p5.vocabulary import END, Tokens, Vocabulary
 
 Chunk = tuple[IntArray, NDArray[np.bool_]]  # tokens, and whether each begins a word

@@ -25,8 +25,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, raise_first
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import Feature, Loss, P5Config, Rates, Start, WholeWord
-from llm4rec_cli.models.p5.families import PromptFamily
+from llm4rec_cli.models.p5.config import P5Config
 from llm4rec_cli.models.p5.filler import (
     MIN_LIKED_STARS,
     FieldValues,
@@ -35,6 +34,7 @@ from llm4rec_cli.models.p5.filler import (
     user_codes,
 )
 from llm4rec_cli.models.p5.prompts import Answer
+from llm4rec_cli.models.p5.settings import Feature, Loss, PromptFamily, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.start import (
     STAR_SCALE,
     carry_over,

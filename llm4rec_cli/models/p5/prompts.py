@@ -11,16 +11,31 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from llm4rec_cli.config.schema import Candidates, PromptTable, Question, as_dataclass
+from llm4rec_cli.config.schema import Candidates, Index, PromptTable, Question, as_dataclass
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
-from llm4rec_cli.models.p5.families import Explained, PromptConfig, PromptFamily
+from llm4rec_cli.models.p5.settings import EvaluationPrompts, Explained, PromptConfig, PromptFamily, SamplesConfig
 
 if TYPE_CHECKING:
     from llm4rec_cli.config.schema import TaskConfig
     from llm4rec_cli.data.recdataset import RecDataset
-    from llm4rec_cli.models.p5.config import P5Config
+
+
+class Prompted(Protocol):
+    """What prompts read of P5's config."""
+
+    prompts: dict[str, PromptConfig]
+    train_prompts: list[str] | None
+    explained: Explained
+    samples: SamplesConfig
+    ask: EvaluationPrompts
+    index: Index
+    digits: int
+    user_tokens: bool
+    beams: int | None
+    max_source: int
+    max_target: int
 
 
 class Field(Enum):
@@ -239,7 +254,7 @@ def _problems_of_template(name: str, prompt: PromptConfig) -> Iterator[UsageErro
 # --- problems with them
 
 
-def problems(config: P5Config) -> Iterator[Llm4RecError]:
+def problems(config: Prompted) -> Iterator[Llm4RecError]:
     """Yield all problems with a config's prompts that do not depend on the dataset.
 
     Checked are: templates that cannot be parsed; fields and answers that the family does not have; sources that reveal
@@ -302,7 +317,7 @@ def _problems_of_length(
         )
 
 
-def evaluation_names(config: P5Config, task: PromptFamily) -> list[str]:
+def evaluation_names(config: Prompted, task: PromptFamily) -> list[str]:
     """Return the names of the prompts that a task is evaluated with: one, or for a ranking several joined by +."""
     names: list[str] = getattr(config.ask, task.name).split("+")
     return names
@@ -354,7 +369,7 @@ def describe_unusable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) 
     return [f"the dataset has no {missing}: prompts left out: {', '.join(n)}" for missing, n in by_missing.items()]
 
 
-def problems_with_dataset(config: P5Config, task: TaskConfig, dataset: RecDataset) -> Iterator[Llm4RecError]:
+def problems_with_dataset(config: Prompted, task: TaskConfig, dataset: RecDataset) -> Iterator[Llm4RecError]:
     """Yield sources and names of items that are too long for the numbers of the dataset or the candidates of a task."""
     item_length = 1  # the minimum, for a path of clusters
     if config.index.is_number:
@@ -366,7 +381,7 @@ def problems_with_dataset(config: P5Config, task: TaskConfig, dataset: RecDatase
             yield from _problems_of_length(prompt, config.max_source, item_length, user_length, task.negatives + 1)
 
 
-def problems_of_lengths(config: P5Config, task: str, item_length: int, user_length: int) -> Iterator[UsageError]:
+def problems_of_lengths(config: Prompted, task: str, item_length: int, user_length: int) -> Iterator[UsageError]:
     """Yield prompts whose sources do not fit `max_source`, and items' names that do not fit `max_target`.
 
     Args:
@@ -383,7 +398,7 @@ def problems_of_lengths(config: P5Config, task: str, item_length: int, user_leng
         )
 
 
-def trained(config: P5Config, names: Iterable[str]) -> list[str]:
+def trained(config: Prompted, names: Iterable[str]) -> list[str]:
     """Return the prompts to train with among some: neither held out nor left out by `train_prompts` or `explained`."""
     prompts = config.prompts
     kept = [n for n in names if prompts[n].trained and (config.train_prompts is None or n in config.train_prompts)]
@@ -393,7 +408,7 @@ def trained(config: P5Config, names: Iterable[str]) -> list[str]:
     return [name for name in kept if name in by_feature or prompts[name].family is not PromptFamily.explanation]
 
 
-def trained_families(config: P5Config, task: str) -> list[PromptFamily]:
+def trained_families(config: Prompted, task: str) -> list[PromptFamily]:
     """Return the families that a task is trained with: its own, and those of its evaluation prompts, which may differ,
     as a rating may be predicted from a review."""
     if task not in PromptFamily.__members__:
@@ -403,7 +418,7 @@ def trained_families(config: P5Config, task: str) -> list[PromptFamily]:
     return list(dict.fromkeys([family, *evaluated]))
 
 
-def trained_kinds(config: P5Config, task: str) -> set[str]:
+def trained_kinds(config: Prompted, task: str) -> set[str]:
     """Return the kinds of examples that a task is trained with, on data that can fill them."""
     families = trained_families(config, task)
     prompts = {name: prompt for name, prompt in parse_all(config).items() if prompt.family in families}
@@ -421,7 +436,7 @@ def example_kind(prompt: Prompt) -> str:
     return f"{family}_yes_no" if prompt.answer is Answer.yes_no else f"{family}_item"
 
 
-def training_prompts(config: P5Config, family: PromptFamily, dataset: RecDataset) -> list[str]:
+def training_prompts(config: Prompted, family: PromptFamily, dataset: RecDataset) -> list[str]:
     """Return the names of the prompts that a family is trained with.
 
     Raises:
@@ -437,7 +452,7 @@ def training_prompts(config: P5Config, family: PromptFamily, dataset: RecDataset
     return names
 
 
-def evaluation_prompts(config: P5Config, task: PromptFamily, dataset: RecDataset) -> list[Prompt]:
+def evaluation_prompts(config: Prompted, task: PromptFamily, dataset: RecDataset) -> list[Prompt]:
     """Return the prompts that a task is evaluated with.
 
     Raises:
@@ -459,7 +474,7 @@ def evaluation_prompts(config: P5Config, task: PromptFamily, dataset: RecDataset
     return evaluated
 
 
-def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecError]:
+def problems_of_task(config: Prompted, task: TaskConfig) -> Iterator[Llm4RecError]:
     """Yield why a task cannot be trained or evaluated: its evaluation prompt is missing, answers something else or
     needs candidates where there are none; or all prompts of the task are held out."""
     if task.question is Question.all:
@@ -496,13 +511,13 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
         )
 
 
-def shows_feature(config: P5Config, task: PromptFamily) -> bool:
+def shows_feature(config: Prompted, task: PromptFamily) -> bool:
     """Return whether a task is evaluated by a prompt with a feature."""
     evaluated = [config.prompts[name] for name in evaluation_names(config, task) if name in config.prompts]
     return any(Field.feature in parse("", prompt).fields for prompt in evaluated)
 
 
-def parse_all(config: P5Config) -> dict[str, Prompt]:
+def parse_all(config: Prompted) -> dict[str, Prompt]:
     """Return the prompts of a config by name.
 
     Raises:

@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.models.p5.config import P5Config, WholeWord
+from llm4rec_cli.models.p5.config import P5Config
+from llm4rec_cli.models.p5.settings import WholeWord
 from llm4rec_cli.models.p5.vocabulary import Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared.seq2seq import MAX_WORDS, PackedT5, load_t5
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES

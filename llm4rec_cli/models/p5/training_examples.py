@@ -12,10 +12,10 @@ from torch import Tensor
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.models.p5.config import Negatives, P5Config, PerUnit, SamplesConfig, Targets
-from llm4rec_cli.models.p5.families import PromptFamily
+from llm4rec_cli.models.p5.config import P5Config
 from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, jitter_stars, round_stars
 from llm4rec_cli.models.p5.prompts import N_CANDIDATES, Answer, Prompt, example_kind
+from llm4rec_cli.models.p5.settings import Negatives, PerUnit, PromptFamily, SamplesConfig, Targets
 from llm4rec_cli.models.shared.seq2seq import pack_batch
 
 KINDS = tuple(f.name for f in fields(SamplesConfig) if f.type == "int")

@@ -1,4 +1,4 @@
-"""Prompt4NR's settings, and the config of a template."""
+"""Prompt4NR's settings."""
 
 from __future__ import annotations
 
@@ -27,20 +27,10 @@ from llm4rec_cli.config.schema import (
     precision,
     weights,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.models.prompt4nr import templates
+from llm4rec_cli.models.prompt4nr.templates import TemplateConfig
 from llm4rec_cli.models.shared.config import backbone_deviation, problems_without_titles
-
-
-@dataclass
-class TemplateConfig:
-    """One template: a text with {user}, {candidate} and one {mask}, and the two answer words that may fill the mask.
-    {sep} separates segments, {P:3} are three virtual tokens named P."""
-
-    name: str = MISSING  # in tables
-    text: str = MISSING  # with its fields in braces
-    positive: str = MISSING  # the answer word for clicked
-    negative: str = MISSING  # the answer word for not clicked
-    epochs: int = ranges.number(at_least=1)  # as published
 
 
 class Loss(Enum):
@@ -163,25 +153,19 @@ class Prompt4NRConfig(ModelConfig):
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Yield missing titles or abstracts, unknown answer words, and templates that leave no room for a history."""
-        from llm4rec_cli.models.prompt4nr import templates
-
         yield from problems_without_titles(self.name, dataset)
         if self.warm_up.texts is Texts.titles_and_abstracts and "description" not in dataset.items:
             yield DataError(
                 f"model.warm_up.texts=titles_and_abstracts, and dataset '{dataset.manifest['name']}' has no abstracts",
                 "model.warm_up.texts=titles",
             )
-        yield from templates.problems_of_backbone(self)
+        yield from self.problems_of_backbone()
 
     def labels(self, task: str) -> list[str]:
-        from llm4rec_cli.models.prompt4nr import templates
-
         labels = ["substitute-encoder"] if any(backbone_deviation(self.backbone).values()) else []
         return labels if templates.has_head(self.backbone) else [*labels, "untrained-head"]
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        from llm4rec_cli.models.prompt4nr import templates
-
         warm_up, shares = self.warm_up, self.shares_histories
         of_training: Deviations = {
             **backbone_deviation(self.backbone),
@@ -202,6 +186,14 @@ class Prompt4NRConfig(ModelConfig):
         }
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
-        from llm4rec_cli.models.prompt4nr import templates
+        yield from templates.problems(self.prompts, self.backbone, self.shares_histories, self.prompt_only)
+        if self.prompt_only and self.warm_up.distillation.steps:
+            yield UsageError(
+                "model.prompt_only=true trains virtual tokens alone, and model.warm_up.distillation.steps="
+                f"{self.warm_up.distillation.steps} trains the backbone, too",
+                "model.warm_up.distillation.steps=0",
+            )
 
-        yield from templates.problems(self)
+    def problems_of_backbone(self) -> Iterator[Llm4RecError]:
+        """Yield what does not fit the backbone."""
+        yield from templates.problems_of_backbone(self.prompts, self.backbone, self.max_length, self.candidate_words)

@@ -6,8 +6,7 @@ from typing import Any
 
 from llm4rec_cli.config.schema import PromptTable, as_dataclass
 from llm4rec_cli.errors import raise_first
-from llm4rec_cli.models.prompt4nr.config import TemplateConfig
-from llm4rec_cli.models.prompt4nr.templates import problems_of_template, segments
+from llm4rec_cli.models.prompt4nr.templates import TemplateConfig, problems_of_template, segments
 
 
 def prompt_table(node: Any) -> PromptTable:

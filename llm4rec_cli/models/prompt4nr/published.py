@@ -25,7 +25,7 @@ COPIES = {"cls.predictions.decoder.weight": WORDS, "cls.predictions.decoder.bias
 
 
 def problems(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
-    yield from templates.problems_of_backbone(config)
+    yield from config.problems_of_backbone()
     if config.shares_histories:
         yield UsageError(
             "published weights were trained with histories that attend to candidates, and model.attention=shared "

@@ -8,6 +8,9 @@ from functools import partial
 from string import Formatter
 from typing import TYPE_CHECKING
 
+from omegaconf import MISSING
+
+from llm4rec_cli.config import ranges
 from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 from llm4rec_cli.text.backbone import TOKENIZER, backbone_folder, load_tokenizer, problems_of_bert
 from llm4rec_cli.text.weights import find_local_folder
@@ -15,13 +18,23 @@ from llm4rec_cli.text.weights import find_local_folder
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig, TemplateConfig
-
 USER, CANDIDATE, MASK, SEP = "user", "candidate", "mask", "sep"  # fields of a template
 CLS, SEPARATOR, MASK_TOKEN, UNKNOWN = "[CLS]", "[SEP]", "[MASK]", "[UNK]"  # BERT's
 NEWS_SEPARATOR = "[NSEP]"  # precedes every title of a history (code); a new token
 MAX_VIRTUAL = 100
 FIELDS = "fields are {user}, {candidate}, {mask}, {sep}, and virtual tokens with names in capitals, as {P:3}"
+
+
+@dataclass
+class TemplateConfig:
+    """One template: a text with {user}, {candidate} and one {mask}, and the two answer words that may fill the mask.
+    {sep} separates segments, {P:3} are three virtual tokens named P."""
+
+    name: str = MISSING  # in tables
+    text: str = MISSING  # with its fields in braces
+    positive: str = MISSING  # the answer word for clicked
+    negative: str = MISSING  # the answer word for not clicked
+    epochs: int = ranges.number(at_least=1)  # as published
 
 
 @dataclass(frozen=True)
@@ -97,12 +110,18 @@ def history_comes_first(text: str) -> bool:
     return fields.index(USER) < fields.index(CANDIDATE)
 
 
-def problems(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
-    """Yield problems with the template and how it is used; with its answer words only where the backbone is present."""
-    template = config.prompts
+def problems(
+    template: TemplateConfig, backbone: str, shares_histories: bool, prompt_only: bool
+) -> Iterator[Llm4RecError]:
+    """Yield problems with a template and how it is used; with its answer words only where the backbone is present.
+
+    Args:
+        shares_histories: whether a history does not see the candidate.
+        prompt_only: whether virtual tokens alone are trained.
+    """
     of_template = list(problems_of_template(template))
     yield from of_template
-    if config.shares_histories and not of_template:
+    if shares_histories and not of_template:
         fields = [segment.field for segment in segments(template.text)]
         user, candidate, mask = (fields.index(field) for field in (USER, CANDIDATE, MASK))
         if (user < candidate) == (mask < user):
@@ -111,18 +130,12 @@ def problems(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
                 "with model.attention=shared",
                 "model.attention=full, or {mask} on the candidate's side of {user}",
             )
-    backbone = find_local_folder(config.backbone)
-    if backbone and (backbone / TOKENIZER).exists() and template.negative != template.positive:
-        tokenizer, words = load_tokenizer(backbone), (template.negative, template.positive)
+    folder = find_local_folder(backbone)
+    if folder and (folder / TOKENIZER).exists() and template.negative != template.positive:
+        tokenizer, words = load_tokenizer(folder), (template.negative, template.positive)
         unknown = [p for word in words for p in problems_raised_by(partial(_answer_token, word, template, tokenizer))]
         yield from unknown or problems_raised_by(partial(answer_tokens, template, tokenizer))
-    if config.prompt_only and config.warm_up.distillation.steps:
-        yield UsageError(
-            "model.prompt_only=true trains virtual tokens alone, and model.warm_up.distillation.steps="
-            f"{config.warm_up.distillation.steps} trains the backbone, too",
-            "model.warm_up.distillation.steps=0",
-        )
-    if config.prompt_only and not of_template and not any(segment.is_virtual for segment in segments(template.text)):
+    if prompt_only and not of_template and not any(segment.is_virtual for segment in segments(template.text)):
         yield UsageError(
             f"model.prompt_only=true trains virtual tokens, and template '{template.name}' has none",
             "prompt=prompt4nr/continuous_utility, or another continuous or hybrid one",
@@ -169,28 +182,29 @@ def problems_of_template(template: TemplateConfig) -> Iterator[UsageError]:
             )
 
 
-def problems_of_backbone(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
+def problems_of_backbone(
+    template: TemplateConfig, backbone: str, max_length: int, candidate_words: int
+) -> Iterator[Llm4RecError]:
     """Yield what does not fit the backbone: it is not a BERT, an answer word is not one of its tokens, or a template
     leaves no room for a history.
 
     Raises:
         UsageError: there is no such backbone.
     """
-    of_bert = list(problems_of_bert(config.backbone, config.max_length, "prompt4nr"))
+    of_bert = list(problems_of_bert(backbone, max_length, "prompt4nr"))
     yield from of_bert
     if of_bert:
         return
-    tokenizer = load_tokenizer(backbone_folder(config.backbone))
-    tokenize = partial(tokenize_template, config.prompts, tokenizer)
+    tokenize = partial(tokenize_template, template, load_tokenizer(backbone_folder(backbone)))
     unknown_words = list(problems_raised_by(tokenize))
     yield from unknown_words
     if unknown_words:
         return
-    longest = tokenize().overhead + 3 * config.candidate_words  # a word of a title seldom has more than three tokens
-    if longest >= config.max_length:
+    longest = tokenize().overhead + 3 * candidate_words  # a word of a title seldom has more than three tokens
+    if longest >= max_length:
         yield UsageError(
-            f"template '{config.prompts.name}' and a candidate of {config.candidate_words} words leave no room for a "
-            f"history in model.max_length={config.max_length}",
+            f"template '{template.name}' and a candidate of {candidate_words} words leave no room for a history in "
+            f"model.max_length={max_length}",
             f"model.max_length={longest + 100}, or fewer model.candidate_words",
         )
 
