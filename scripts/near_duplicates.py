@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("over", help="the run that it is compared with")
     parser.add_argument("overrides", nargs="*", help="of the dataset, as in the runs")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     by_variant = Results.under(arguments.outputs).by_variant()
     named = named_results([arguments.run, arguments.over], arguments.outputs)
     b, a = ([*by_variant[run.variant].values()] for run in named)
