@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from llm4rec_cli.arithmetic import product
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import quoted
-from llm4rec_cli.results import tables
+from llm4rec_cli.results.tables import markdown
 from llm4rec_cli.run.job import Job
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # these decide the rate of matrix products
@@ -58,7 +58,6 @@ def option_parser(description: str | None, examples: str, rounds: int) -> argpar
     parser.add_argument(
         "--rounds", type=int, default=rounds, help=f"timed turns of each, after one to warm up (default {rounds})"
     )
-    parser.add_argument("--markdown", action="store_true", help="Markdown, for docs/develop/benchmarks.md")
     return parser
 
 
@@ -70,18 +69,13 @@ def run_job(command: str, dataset: str, raw_dir: str | None, *overrides: str) ->
 
 def machine_description() -> str:
     """Name the CPU, its instructions for matrix products, memory, and torch with its threads."""
-    fields = dict(line.split(":", 1) for line in _lines("/proc/cpuinfo") if ":" in line)
-    cpu = {name.strip(): value.strip() for name, value in fields.items()}
-    memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
-    flags = cpu.get("flags", "").split()
-    parts = [
-        cpu.get("model name", "unknown CPU"),
-        f"threads: {torch.get_num_threads()}",
-        " ".join(flag for flag in CPU_FLAGS if flag in flags),
-        f"{memory / 2**20:.0f} GiB",
-        f"torch {torch.__version__.split('+')[0]}",
-    ]
-    return ", ".join(part for part in parts if part)
+    lines = [line for file in ("/proc/cpuinfo", "/proc/meminfo") if Path(file).exists() for line in _lines(file)]
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    memory = int(facts.get("MemTotal", "0").split()[0]) / 2**20
+    flags = " ".join(flag for flag in CPU_FLAGS if flag in facts.get("flags", "").split())
+    torch_version = torch.__version__.split("+")[0]
+    cpu = facts.get("model name", "unknown CPU")
+    return f"{cpu} ({flags}), {torch.get_num_threads()} threads, {memory:.0f} GiB, torch {torch_version}"
 
 
 def machine_rate(precision: str, size: int = 2048, repeats: int = 5) -> float:
@@ -144,10 +138,8 @@ def speed_rows(
     unit: str,
     timings: Mapping[str, Timing],
     rates: Mapping[str, float],
-    flops: Mapping[str, Mapping[str, float]],
+    flops: Mapping[str, float],
     descriptions: Mapping[str, str] | None = None,
-    extra: Mapping[str, Mapping[str, str]] | None = None,
-    prefix: str = "G",
 ) -> list[dict[str, str]]:
     """Return one row per contender: speed, speed-up over the first contender, FLOP, and share of the machine's rate.
 
@@ -155,22 +147,24 @@ def speed_rows(
         label: heading of the first column.
         unit: one unit of work, e.g. `text`.
         rates: contender -> the machine's GFLOP/s in its precision.
-        flops: kind (`executed`, `needed`) -> contender -> FLOP per unit; GFLOP/s are of the first kind.
+        flops: contender -> FLOP per unit.
         descriptions: contender -> text of the second column.
-        extra: heading -> contender -> cell, after the speed-up.
-        prefix: M or G, of FLOP per unit.
     """
     baseline = next(iter(timings.values())).median
-    counted = next(iter(flops.values()))
     rows = []
     for name, timing in timings.items():
-        reached = timing.median * counted[name] / 1e9
-        row = {label: name} | ({"description": descriptions[name]} if descriptions else {})
-        row |= {f"{unit}s/s: median (min–max)": str(timing), "speed-up": number(timing.median / baseline)}
-        row |= {heading: cells[name] for heading, cells in (extra or {}).items()}
-        for kind, values in flops.items():
-            row[f"{prefix}FLOP/{unit}: {kind}"] = number(values[name] / {"M": 1e6, "G": 1e9}[prefix])
-        rows.append(row | {"GFLOP/s": number(reached), "of machine rate": f"{100 * reached / rates[name]:.0f} %"})
+        reached = timing.median * flops[name] / 1e9
+        rows.append(
+            {
+                label: name,
+                **({"description": descriptions[name]} if descriptions else {}),
+                f"{unit}s/s: median (min–max)": str(timing),
+                "speed-up": number(timing.median / baseline),
+                f"GFLOP/{unit}": number(flops[name] / 1e9),
+                "GFLOP/s": number(reached),
+                "of machine rate": f"{100 * reached / rates[name]:.0f} %",
+            }
+        )
     return rows
 
 
@@ -186,14 +180,9 @@ def memory_rows(peaks: Mapping[tuple[str, str], Measurement]) -> list[dict[str, 
     return list(rows.values())
 
 
-def print_table(title: str, rows: Sequence[Mapping[str, str]], markdown: bool = False) -> None:
-    """Print rows with equal keys as a table, in Markdown or formatted by Rich."""
-    columns = list(rows[0])
-    cells = [[row[column] for column in columns] for row in rows]
-    if markdown:
-        print(f"### {title}\n\n{tables.markdown(columns, cells)}\n")
-    else:
-        tables.show(tables.Content(title, columns, cells))
+def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Print rows with equal keys as a Markdown section, as in docs/develop/benchmarks.md."""
+    print(f"### {title}\n\n{markdown(list(rows[0]), [list(row.values()) for row in rows])}\n")
 
 
 def number(value: float) -> str:
@@ -211,4 +200,4 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
+    return Path(path).read_text().splitlines()

@@ -8,13 +8,12 @@
 
 All use the same model with random weights, which do not affect speed. Contenders take turns in one run.
 
-FLOP are those that matrix products need without padding; shares are of this machine's measured rate. Peak memory is
-measured in a fresh process for each number of users.
+FLOP are those that matrix products need without padding, as torch does not count those of `rank`'s threads. Shares are
+of this machine's measured rate. Peak memory is measured in a fresh process for each number of users.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -149,33 +148,23 @@ def set_up_memory(
     return contenders(random_model(job, split), split, examples[: round(share * len(examples))], job.config)[contender]
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = option_parser(
         __doc__,
         """\
   python scripts/bench_evaluation.py                                  random data of Beauty's size, needs no file
-  python scripts/bench_evaluation.py --dataset amazon2014-beauty --raw-dir PATH --models sasrec --markdown""",
+  python scripts/bench_evaluation.py --dataset amazon2014-beauty --raw-dir PATH""",
         rounds=5,
     )
-    parser.add_argument(
-        "overrides", nargs="*", help="config overrides, as for llm4rec eval, e.g. task.mask_history=false"
-    )
+    parser.add_argument("overrides", nargs="*", help="as for llm4rec eval, e.g. task.mask_history=false")
     parser.add_argument("--dataset", help="a dataset of conf/dataset (default: a synthetic one)")
     parser.add_argument("--raw-dir", help="folder with the dataset's raw files")
-    parser.add_argument(
-        "--synthetic", nargs=2, type=int, default=BEAUTY, metavar=("USERS", "ITEMS"), help="size of the synthetic data"
-    )
-    parser.add_argument("--models", nargs="+", choices=sorted(SIZES), default=list(SIZES), help="default: both")
-    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+    parser.add_argument("--synthetic", nargs=2, type=int, default=BEAUTY, help="users and items of the synthetic data")
+    options = parser.parse_args(arguments)
     synthetic = None if options.dataset else tuple(options.synthetic)
     print(machine_description())
     processes.keep_freed_memory()  # as commands do
-    for name in options.models:
+    for name in SIZES:
         data = options.dataset, options.raw_dir, options.overrides
         job = evaluation_job(name, *data)
         settings: Any = job.model
@@ -186,17 +175,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lengths = np.minimum(examples.history_length, settings.max_length)
         needed = needed_flops(settings, lengths, split.n_items, TEXT_SIZE if name == "unisrec" else 0)
         data_size = f"{options.dataset or 'synthetic data'}: {len(examples):,} users, {split.n_items:,} items"
-        rows = speed_rows("ranking", "user", timings, rates, {"needed": dict.fromkeys(work, needed)}, prefix="M")
-        print_table(f"{name}, {settings.hidden_size}-d, on {data_size}", rows, options.markdown)
-        if not options.no_memory:
-            peaks = {
-                (contender, f"{round(share * len(examples)):,} users"): measure_in_fresh_process(
-                    set_up_memory, contender, share, name, *data, synthetic
-                )
-                for contender in (AT_ONCE, RANK)
-                for share in SHARES
-            }
-            print_table(f"{name}: memory", memory_rows(peaks), options.markdown)
+        rows = speed_rows("ranking", "user", timings, rates, dict.fromkeys(work, needed))
+        print_table(f"{name}, {settings.hidden_size}-d, on {data_size}", rows)
+        peaks = {
+            (contender, f"{round(share * len(examples)):,} users"): measure_in_fresh_process(
+                set_up_memory, contender, share, name, *data, synthetic
+            )
+            for contender in (AT_ONCE, RANK)
+            for share in SHARES
+        }
+        print_table(f"{name}: memory", memory_rows(peaks))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ groups of similar length, as P5 calls it. Transformers takes the same sources in
 little, in the same precision. Contenders take turns in one run. Weights are random, which affects neither speed nor
 agreement.
 
-FLOP are those of matrix products, counted by torch as they run; needed FLOP are counted without padding, and for the
-reference are those of our beam. Shares are of this machine's measured rate in the same precision. Peak memory is
-measured in a fresh process for each number of beams and length of sources.
+FLOP are those of matrix products, counted by torch as they run. Shares are of this machine's measured rate in the same
+precision. Peak memory is measured in a fresh process for each number of beams and length of sources.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import argparse
 import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,9 @@ REFERENCE, BEAM, EXACT = "transformers", "beam", "exact"
 DESCRIPTIONS = {REFERENCE: "generate, prefix function", BEAM: "ours", EXACT: "ours, all items"}
 TIE = {"fp32": 1e-3, "bf16": 0.1}  # scores closer than this are not resolved in this precision and count as tied
 VOCABULARY = 32_128  # of the public T5
-FIRST_PIECE = 100  # token id of piece 0
+FIRST_DIGIT = 100  # token id of digit 0
+BEAMS = 20  # items generated for a source
+BATCH = 8  # sources per batch of the reference; ours takes groups of similar length
 PROMPT, ITEM = 10, 6  # tokens of a source: around its history, and per item in it
 MEMORY_BEAMS, MEMORY_LENGTHS, MEMORY_SOURCES = (10, 40), (64, 256), 8
 PEAK = Path("/proc/self/clear_refs")  # Linux: writing 5 to it resets the process's peak memory
@@ -67,32 +68,27 @@ class Bench:
     Attributes:
         t5: the model.
         codes: of each item.
-        beams: number of items generated per source.
         sources: token ids of each.
-        batch: sources per batch of the reference; ours takes groups of similar length.
+        beams: number of items generated per source.
     """
 
     t5: Any
     codes: list[list[int]]
-    beams: int
     sources: Sources
-    batch: int
+    beams: int
 
 
-def codes_of(n_items: int, digits: int) -> list[list[int]]:
-    """Return the item numbers 0..n_items-1 in pieces of `digits` digits, padded with zeros to equal length."""
-    n_pieces = -(-len(str(n_items - 1)) // digits)
-    return [
-        [FIRST_PIECE + item // 10 ** (digits * place) % 10**digits for place in reversed(range(n_pieces))]
-        for item in range(n_items)
-    ]
+def codes_of(n_items: int) -> list[list[int]]:
+    """Return the item numbers 0..n_items-1 as digits, padded with zeros to equal length."""
+    width = len(str(n_items - 1))
+    return [[FIRST_DIGIT + int(digit) for digit in f"{item:0{width}}"] for item in range(n_items)]
 
 
 def random_sources(n: int, seed: int = 0) -> Sources:
     """Draw random tokens, as many as in prompts about the histories of `synthetic.interactions`."""
     rng = np.random.default_rng(seed)
     history = SHORTEST - 2 + rng.geometric(1 / (MEAN - SHORTEST + 1), n)
-    return [rng.integers(FIRST_PIECE, VOCABULARY, PROMPT + ITEM * items) for items in history]
+    return [rng.integers(FIRST_DIGIT, VOCABULARY, PROMPT + ITEM * items) for items in history]
 
 
 def random_t5(size: str, precision: str) -> Any:
@@ -123,7 +119,7 @@ def reference(bench: Bench) -> TopItems:
     item_of = {tuple(code): item for item, code in enumerate(bench.codes)}
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
-    for indices, tokens, is_token in batches_of(bench.sources, bench.batch):
+    for indices, tokens, is_token in batches_of(bench.sources, BATCH):
         output = bench.t5.generate(
             input_ids=tokens,
             attention_mask=is_token.long(),
@@ -206,46 +202,11 @@ def agreement_rows(top_items: dict[str, TopItems], scores: Tensor, tie: float) -
     return [{"generation": name, **agreement(items, theirs, scores, tie)} for name, (items, _) in top_items.items()]
 
 
-def needed_flops(config: Any, lengths: NDArray[np.int64], nodes: int, shared: int, depth: float, tokens: int) -> float:
-    """Return the mean FLOP in matrix products that a source needs, without padding.
-
-    Args:
-        config: of the T5, from transformers.
-        lengths: (n,) tokens of each source.
-        nodes: decoded per source.
-        shared: how many of them all sources share; the first layer's work before it reads the source is done once.
-        depth: mean number of nodes that a node attends to, itself included.
-        tokens: distinct pieces, each with a likelihood at every node.
-    """
-    d, inner = config.d_model, config.num_heads * config.d_kv
-    n = lengths.astype(np.float64)
-    within, across, feed_forward = 8 * d * inner, 4 * d * inner, 4 * d * config.d_ff  # projections of a token
-    encoder = config.num_layers * (n * (within + feed_forward) + 4 * inner * n**2)
-    memory = config.num_decoder_layers * across * n
-    node = config.num_decoder_layers * (within + across + feed_forward + 4 * inner * (n + depth)) + 2 * d * tokens
-    once = within + across / 2 + 4 * inner * depth
-    return float((encoder + memory + nodes * node - shared * once).mean())
-
-
-def needed_by(bench: Bench) -> dict[str, float]:
-    """Return contender -> FLOP needed per source."""
-    trie, lengths = Trie.from_codes(bench.codes), np.array([len(source) for source in bench.sources])
-
-    def needed(beams: int) -> float:
-        level, kept = trie.n_narrow_levels(beams), np.minimum(trie.n_inner, beams)
-        depth = float(np.average(np.arange(1, len(kept) + 1), weights=kept))
-        nodes, shared = decoding.n_decoded(trie, beams), sum(trie.n_inner[:level])
-        return needed_flops(bench.t5.config, lengths, nodes, shared, depth, len(trie.tokens))
-
-    beam_search = needed(bench.beams)
-    return {REFERENCE: beam_search, BEAM: beam_search, EXACT: needed(max(trie.n_inner))}
-
-
 def set_up_memory(contender: str, beams: int, length: int, size: str, codes: list[list[int]]) -> Callable[[], object]:
     """Return one contender, ready to run on sources of one length."""
     rng = np.random.default_rng(0)
-    sources = list(rng.integers(FIRST_PIECE, VOCABULARY, (MEMORY_SOURCES, length)))
-    bench = Bench(random_t5(size, "fp32"), codes, beams, sources, MEMORY_SOURCES)
+    sources = list(rng.integers(FIRST_DIGIT, VOCABULARY, (MEMORY_SOURCES, length)))
+    bench = Bench(random_t5(size, "fp32"), codes, sources, beams)
     if PEAK.exists():
         PEAK.write_text("5")  # without this, drawing the weights would set the peak
     return lambda: CONTENDERS[contender](bench)
@@ -266,66 +227,42 @@ def beam_memory_verdict(peaks: Peaks, config: Any) -> Verdict:
     return Verdict(product_mb <= FLAT * copied_mb, f"{details} {aim}")
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = option_parser(
-        __doc__,
-        """\
-  python scripts/bench_generation.py                                   needs no file; ten minutes on two cores
-  python scripts/bench_generation.py --digits 2 --precisions bf16 --no-memory --markdown
-  python scripts/bench_generation.py --size tiny --items 500 --sequences 8 --rounds 1       a quick check""",
-        rounds=3,
-    )
-    parser.add_argument("--size", choices=sorted(T5_SHAPES), default="small", help="of the T5 (default: t5-small's)")
-    parser.add_argument("--items", type=int, default=12_101, help="items in the catalogue (default: Beauty's)")
-    parser.add_argument(
-        "--digits",
-        nargs="+",
-        type=int,
-        choices=(1, 2, 3),
-        default=[1, 2],
-        help="digits per piece of a code (default: 1 2)",
-    )
-    parser.add_argument("--beams", type=int, default=20, help="items generated per source (default 20)")
-    parser.add_argument("--sequences", type=int, default=64, help="sources per turn (default 64)")
-    parser.add_argument("--batch", type=int, default=8, help="sources per batch of transformers (default 8)")
-    parser.add_argument("--precisions", nargs="+", choices=sorted(DTYPES), default=list(DTYPES), help="default: both")
-    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
-    return parser.parse_args(arguments)
-
-
-def compare(options: argparse.Namespace, digits: int, precision: str) -> None:
-    """Print speed and agreement for one piece length in one precision."""
-    sources = random_sources(options.sequences)
-    t5, codes = random_t5(options.size, precision), codes_of(options.items, digits)
-    bench = Bench(t5, codes, options.beams, sources, options.batch)
+def compare(options: argparse.Namespace, precision: str) -> None:
+    """Print speed and agreement in one precision."""
+    t5, codes, sources = random_t5(options.size, precision), codes_of(options.items), random_sources(options.sequences)
+    bench = Bench(t5, codes, sources, BEAMS)
     top_items = {name: generate(bench) for name, generate in CONTENDERS.items()}
-    scores = all_scores(Bench(copy.deepcopy(t5).float(), codes, options.beams, sources, options.batch))
+    scores = all_scores(replace(bench, t5=copy.deepcopy(t5).float()))
 
     def counting_sources(generate: Callable[[Bench], TopItems]) -> Callable[[], float]:
         return lambda: len(generate(bench)[0])
 
     work = {name: counting_sources(generate) for name, generate in CONTENDERS.items()}
-    flops = {"executed": {name: flops_per_unit(run) for name, run in work.items()}, "needed": needed_by(bench)}
+    flops = {name: flops_per_unit(run) for name, run in work.items()}
     timings, rates = time_with_machine_rate(work, options.rounds, dict.fromkeys(work, precision))
     mean = number(float(np.mean([len(source) for source in sources])))
-    title = f"{options.size}, {precision}, {options.items:,} items in {len(codes[0])} pieces of {digits} digits"
-    print_table(
-        f"{title}, beam {options.beams}, sources of {mean} tokens on average",
-        speed_rows("generation", "sequence", timings, rates, flops, DESCRIPTIONS),
-        options.markdown,
-    )
-    print_table(f"{title}: agreement", agreement_rows(top_items, scores, TIE[precision]), options.markdown)
+    title = f"{options.size}, {precision}, {options.items:,} items in {len(codes[0])} digits"
+    rows = speed_rows("generation", "sequence", timings, rates, flops, DESCRIPTIONS)
+    print_table(f"{title}, beam {BEAMS}, sources of {mean} tokens on average", rows)
+    print_table(f"{title}: agreement", agreement_rows(top_items, scores, TIE[precision]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
+    parser = option_parser(
+        __doc__,
+        """\
+  python scripts/bench_generation.py                                   needs no file; ten minutes on two cores
+  python scripts/bench_generation.py --size tiny --items 500 --sequences 8 --rounds 1       a quick check""",
+        rounds=2,
+    )
+    parser.add_argument("--size", choices=sorted(T5_SHAPES), default="small", help="of the T5 (default: t5-small's)")
+    parser.add_argument("--items", type=int, default=12_101, help="items in the catalogue (default: Beauty's)")
+    parser.add_argument("--sequences", type=int, default=32, help="sources per turn (default 32)")
+    options = parser.parse_args(arguments)
     print(machine_description())
-    for digits in options.digits:
-        for precision in options.precisions:
-            compare(options, digits, precision)
-    if options.no_memory:
-        return 0
-    codes = codes_of(options.items, options.digits[0])
+    for precision in DTYPES:
+        compare(options, precision)
+    codes = codes_of(options.items)
     peaks = {
         (contender, beams, length): measure_in_fresh_process(
             set_up_memory, contender, beams, length, options.size, codes
@@ -335,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for length in MEMORY_LENGTHS
     }
     by_heading = {(contender, f"{beams} beams, {n} tokens"): m for (contender, beams, n), m in peaks.items()}
-    print_table(f"{options.size}: memory, {MEMORY_SOURCES} sources", memory_rows(by_heading), options.markdown)
+    print_table(f"{options.size}: memory, {MEMORY_SOURCES} sources", memory_rows(by_heading))
     verdict = beam_memory_verdict(peaks, random_t5(options.size, "fp32").config)
     print(verdict)
     return 0 if verdict.passed else 1

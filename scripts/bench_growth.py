@@ -184,7 +184,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 Exits with status 1 if a claim fails.""",
     )
     parser.add_argument("--quick", action="store_true", help="tiny data")
-    parser.add_argument("--markdown", action="store_true", help="Markdown, for docs/develop/benchmarks.md")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else FULL
     dim = sasrec_job().model.hidden_size  # type: ignore[attr-defined]
@@ -196,7 +195,7 @@ Exits with status 1 if a claim fails.""",
         series = {n: measure(name, set_up, users[n], sizes.items) for n in users}
         rows += [row(name, f"{n:,} interactions", users[n], m) for n, m in series.items()]
         verdicts.append(linear(name, "interactions", series))
-    print_table(f"interactions grow, {sizes.items:,} items", rows, options.markdown)
+    print_table(f"interactions grow, {sizes.items:,} items", rows)
 
     rows = []
     for name, set_up in BY_ITEMS.items():
@@ -210,7 +209,7 @@ Exits with status 1 if a claim fails.""",
             items_by_dim(name, series, dim),
             flat_in_batch(name, series[largest], wide, sizes.users, largest),
         ]
-    print_table(f"items grow, {dim}-d", rows, options.markdown)
+    print_table(f"items grow, {dim}-d", rows)
 
     print(*verdicts, sep="\n")
     return 0 if all(verdict.passed for verdict in verdicts) else 1

@@ -12,19 +12,15 @@ trainer.batch_size of them, not --reference-batch records, and records of one us
 
 Ours is `training.fit`, as `llm4rec train` calls it, with the Trainer's start, batches, optimiser and one checkpoint per
 epoch, but without validation. Contenders take turns in one run. FLOP are those of matrix products, counted by torch as
-they run; shares are of this machine's measured rate in the same precision. The FLOP a target needs are one causal pass
-without padding, and UniSRec's adaptor once per step over the catalogue (in pre-training: over the step's distinct
-texts).
+they run; shares are of this machine's measured rate in the same precision.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,10 +30,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from bench_common import (
-    Timing,
     flops_per_unit,
     machine_description,
-    number,
     option_parser,
     print_table,
     run_job,
@@ -46,19 +40,16 @@ from bench_common import (
 )
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
-from llm4rec_cli.config.schema import Precision, SplitName
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models.baselines.sasrec import SASRec
-from llm4rec_cli.models.shared.sequences import IGNORED
 from llm4rec_cli.models.unisrec.network import NOISE_FLOOR, UniSRec
 from llm4rec_cli.models.unisrec.pretraining import PretrainedUniSRec
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.fit import fit
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
-from llm4rec_cli.tasks import ranking
 
 MODELS = {  # name -> overrides for llm4rec train
     "unisrec": ["model=unisrec"],  # as shipped: 300-d, 8 experts over the 384-d vectors of MiniLM
@@ -66,7 +57,7 @@ MODELS = {  # name -> overrides for llm4rec train
     "sasrec": ["model=sasrec", "model.hidden_size=64"],  # RecBole's default
 }
 REFERENCE, FP32, BF16 = "reference, fp32", "ours, fp32", "ours, bf16"
-EXTRAPOLATED = "reference's seconds for as many epochs (extrapolated)"
+TARGETS = 50_000  # the least that a turn of ours trains on, in whole epochs
 DESCRIPTIONS = {REFERENCE: "one padded row per prefix", FP32: "algorithm", BF16: "algorithm + precision"}
 
 
@@ -245,91 +236,6 @@ def build_reference(config: Any, model: nn.Module) -> nn.Module:
     return reference
 
 
-def needed_flops(
-    model: Any, n_items: int, lengths: NDArray[np.int64], n_targets: int, n_steps: int, text_size: int = 0
-) -> float:
-    """Return the FLOP in matrix products needed to train on one target: one causal pass without padding.
-
-    Args:
-        model: its config.
-        lengths: (n,) inputs of each training sequence, at most `max_length`.
-        n_targets: per epoch.
-        n_steps: per epoch; each applies UniSRec's adaptor to the catalogue once.
-        text_size: of a text vector; 0 = no adaptor.
-    """
-    adaptor = adaptor_flops(model, n_items, text_size) * n_steps if text_size else 0
-    logits = 2 * model.hidden_size * n_items * n_targets
-    # Backward: gradients of inputs and weights, in the adaptor only of weights, since text vectors are frozen.
-    return float((3 * (encoder_flops(model, lengths) + logits) + 2 * adaptor) / n_targets)
-
-
-def needed_flops_of_pretraining(model: Any, batches: Iterable[Mapping[str, Tensor]], text_size: int) -> float:
-    """Return the FLOP in matrix products needed to pre-train on one record.
-
-    A step of B records, forward:
-        the adaptor, once over each distinct text among its items, views and targets;
-        the encoder, over each row as it is and augmented, without padding;
-        the logits of both losses, B × B each: 2 · 2 B² hidden.
-    Backward takes twice that for encoder and logits (inputs and weights), and once for the adaptor (only weights).
-
-    Args:
-        model: its config.
-        batches: of an epoch, as returned by `PretrainingRows.batch`.
-        text_size: of a text vector.
-    """
-    total, n_records = 0.0, 0
-    for batch in batches:
-        predicting = np.flatnonzero(batch["targets"].numpy() != IGNORED)
-        passes = [("groups", predicting), ("view_groups", batch["seen_at"].numpy())]
-        lengths = np.concatenate([packed_lengths(batch[groups].numpy(), seen) for groups, seen in passes])
-        texts = torch.cat([batch["items"], batch["views"], batch["records"][:, 1]]).unique()
-        logits = 2 * 2 * len(predicting) ** 2 * model.hidden_size
-        total += 3 * (encoder_flops(model, lengths) + logits) + 2 * adaptor_flops(model, len(texts), text_size)
-        n_records += len(predicting)
-    return total / n_records
-
-
-def needed_by(config: Any, model: Any, n_targets: int) -> float:
-    """Return the FLOP needed per target of any of the models, in steps of the config's batch size."""
-    rows, size = model.training_rows(), config.trainer.batch_size
-    text_size = model.features.shape[1] if isinstance(model, UniSRec) else 0
-    if not isinstance(model, PretrainedUniSRec):
-        return needed_flops(
-            config.model, model.split.n_items, rows.lengths, n_targets, -(-len(rows) // size), text_size
-        )
-    order = np.random.default_rng(config.seed).permutation(len(rows))
-    batches = (rows.batch(0, order[start : start + size].tolist()) for start in range(0, len(rows), size))
-    return needed_flops_of_pretraining(config.model, batches, text_size)
-
-
-def encoder_flops(model: Any, lengths: NDArray[np.int64]) -> float:
-    """Return the forward FLOP over causal sequences of these lengths."""
-    h = model.hidden_size
-    projections = (8 * h**2 + 4 * h * model.inner_size) * lengths.sum()
-    attention = 4 * h * (lengths * (lengths + 1) // 2).sum()
-    return float(model.layers * (projections + attention))
-
-
-def adaptor_flops(model: Any, n_texts: int, text_size: int) -> float:
-    """Return the forward FLOP: each expert's whitening, and the two products of the gate."""
-    return float(2 * n_texts * text_size * model.experts * (model.hidden_size + 2))
-
-
-def packed_lengths(groups: NDArray[np.int64], seen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the (rows,) lengths of the packed sequences, without padding.
-
-    Args:
-        groups: (n_groups, 2) of the packing.
-        seen: positions in it, including each sequence's last.
-    """
-    widths = np.repeat(groups[:, 1], groups[:, 0])
-    ends = np.cumsum(widths)
-    lengths = np.zeros_like(widths)
-    row = np.searchsorted(ends, seen, side="right")
-    np.maximum.at(lengths, row, seen + 1 - (ends - widths)[row])
-    return lengths
-
-
 @dataclass(frozen=True)
 class Bench:
     """The contenders for one model on one dataset.
@@ -337,14 +243,12 @@ class Bench:
     Attributes:
         n_targets: per epoch.
         work: contender -> function that trains for one turn and returns the number of targets.
-        needed: FLOP needed per target.
     """
 
     job: Job
     split: Split
     n_targets: int
     work: dict[str, Callable[[], float]]
-    needed: float
 
 
 def training_job(options: argparse.Namespace, name: str) -> Job:
@@ -353,14 +257,8 @@ def training_job(options: argparse.Namespace, name: str) -> Job:
     return settled(run_job("train", options.dataset, options.raw_dir, *overrides))
 
 
-def set_up(job: Job, targets: int, reference_batch: int, reference_steps: int) -> Bench:
-    """Build the model in two precisions and its reference, all from the same weights.
-
-    Args:
-        targets: the least that a turn of ours trains on, in whole epochs.
-        reference_batch: prefix rows per step of the reference.
-        reference_steps: steps per turn of the reference.
-    """
+def set_up(job: Job, reference_batch: int) -> Bench:
+    """Build the model in two precisions and its reference, which takes a step of so many prefix rows in a turn."""
     config, split = job.config, leave_one_out(stages.load(job))
     model = stages.build(job, split)
     settings: Any = job.model
@@ -368,34 +266,29 @@ def set_up(job: Job, targets: int, reference_batch: int, reference_steps: int) -
     if isinstance(model, PretrainedUniSRec):
         prefixes = AugmentedRows(split, settings, config.seed)
     work: dict[str, Callable[[], float]] = {
-        REFERENCE: _steps(build_reference(config, model), prefixes, config, reference_batch, reference_steps)
+        REFERENCE: _step(build_reference(config, model), prefixes, config, min(reference_batch, len(prefixes)))
     }
     for name, precision in ((FP32, Precision.fp32), (BF16, Precision.bf16)):
         copy = stages.build(job, split)
-        epochs = -(-targets // len(prefixes))
+        epochs = -(-TARGETS // len(prefixes))
         trainer = replace(config.trainer, epochs=epochs, precision=precision)
         work[name] = partial(_epochs, copy, trainer, config.seed, len(prefixes))
-    return Bench(job, split, len(prefixes), work, needed_by(config, model, len(prefixes)))
+    return Bench(job, split, len(prefixes), work)
 
 
-def _steps(reference: nn.Module, prefixes: PrefixRows, config: Any, batch: int, steps: int) -> Callable[[], float]:
-    """Return a function that takes `steps` optimiser steps on batches of random prefixes."""
-    optimiser = torch.optim.AdamW(
-        reference.parameters(),
-        lr=config.trainer.learning_rate,
-        weight_decay=config.trainer.weight_decay,
-        fused=True,
-    )
+def _step(reference: nn.Module, prefixes: PrefixRows, config: Any, batch: int) -> Callable[[], float]:
+    """Return a function that takes an optimiser step on a batch of random prefixes."""
+    rate, decay = config.trainer.learning_rate, config.trainer.weight_decay
+    optimiser = torch.optim.AdamW(reference.parameters(), lr=rate, weight_decay=decay, fused=True)
     generator = np.random.default_rng(config.seed)
     reference.train()
 
     def work() -> float:
-        for _ in range(steps):
-            indices = generator.choice(len(prefixes), min(batch, len(prefixes)), replace=False)
-            reference(**prefixes.batch(indices)).backward()
-            optimiser.step()
-            optimiser.zero_grad()
-        return steps * min(batch, len(prefixes))
+        indices = generator.choice(len(prefixes), batch, replace=False)
+        reference(**prefixes.batch(indices)).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        return batch
 
     return work
 
@@ -413,91 +306,25 @@ def _epochs(model: Any, trainer: Any, seed: int, n_targets: int) -> float:
     return float(trainer.epochs * n_targets)
 
 
-class _Reached(Exception):
-    """Raised when validation reaches the target score."""
-
-
-def seconds_to(job: Job, split: Split, precision: Precision, target: float) -> tuple[float, float, int] | None:
-    """Train until validation NDCG@10 reaches `target`, with validation included in the time.
-
-    Returns:
-        seconds, the metric, and epochs; None if the target was never reached.
-    """
-    config, model = job.config, stages.build(job, split)
-    examples = ranking.examples(split, SplitName.valid, config, job.cache)
-    scores: list[float] = []
-    start = time.perf_counter()
-
-    def validate() -> float:
-        scores.append(ranking.validation_score(model, split, examples, config))
-        if scores[-1] >= target:
-            raise _Reached
-        return scores[-1]
-
-    trainer = replace(config.trainer, precision=precision)
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Reached):
-        fit(model, model.training_rows(), validate, trainer, Path(folder), Path(folder) / "log", config.seed)
-    return (time.perf_counter() - start, scores[-1], len(scores)) if scores[-1] >= target else None
-
-
-def seconds_rows(bench: Bench, target: float, reference: Timing) -> list[dict[str, str]]:
-    """Return one row per precision of ours; the reference's seconds are extrapolated from its rate."""
-    rows = []
-    for name, precision in ((FP32, Precision.fp32), (BF16, Precision.bf16)):
-        row = {
-            "training": name,
-            "seconds": "not reached",
-            "epochs": "–",
-            "validation NDCG@10": "–",
-            EXTRAPOLATED: "–",
-        }
-        if reached := seconds_to(bench.job, bench.split, precision, target):
-            seconds, score, epochs = reached
-            row |= {
-                "seconds": number(seconds),
-                "epochs": str(epochs),
-                "validation NDCG@10": f"{score:.4f}",
-                EXTRAPOLATED: number(epochs * bench.n_targets / reference.median),
-            }
-        rows.append(row)
-    return rows
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = option_parser(
         __doc__,
         """\
   python scripts/bench_training.py                                    all three on the demo: takes about 16 GB
-  python scripts/bench_training.py --model unisrec                    a few minutes on two cores
-  python scripts/bench_training.py --dataset amazon2018-scientific --raw-dir PATH --model unisrec --seconds-to 0.06
-  python scripts/bench_training.py --dataset amazon2014-beauty --raw-dir PATH --model sasrec --markdown
+  python scripts/bench_training.py --dataset amazon2018-scientific --raw-dir PATH --model unisrec
   python scripts/bench_training.py --dataset demo_pretrain --model unisrec-pretraining""",
         rounds=5,
     )
-    parser.add_argument(
-        "overrides", nargs="*", help="config overrides, as for llm4rec train, e.g. trainer.batch_size=256"
-    )
-    parser.add_argument(
-        "--dataset", default="demo", help="a dataset of conf/dataset (default: demo, which needs no file)"
-    )
+    parser.add_argument("overrides", nargs="*", help="as for llm4rec train, e.g. trainer.batch_size=256")
+    parser.add_argument("--dataset", default="demo", help="a dataset of conf/dataset (default: demo)")
     parser.add_argument("--raw-dir", help="folder with the dataset's raw files")
     parser.add_argument("--model", choices=sorted(MODELS), help="default: all")
-    parser.add_argument(
-        "--targets", type=int, default=50_000, help="fewest per turn of ours, in whole epochs (default 50000)"
-    )
     parser.add_argument(
         "--reference-batch",
         type=int,
         default=2048,
         help="prefix rows per step of the reference (default: the published 2048; UniSRec then takes about 7 GB, its "
         "pre-training about 16 GB)",
-    )
-    parser.add_argument("--reference-steps", type=int, default=1, help="steps per turn of the reference (default 1)")
-    parser.add_argument(
-        "--seconds-to", type=float, metavar="NDCG", help="also time training to this validation NDCG@10"
-    )
-    parser.add_argument(
-        "--profile", type=int, metavar="N", help="also list the N costliest operators of each contender"
     )
     return parser.parse_args(arguments)
 
@@ -506,26 +333,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     print(machine_description())
     for name in [options.model] if options.model else MODELS:
-        bench = set_up(training_job(options, name), options.targets, options.reference_batch, options.reference_steps)
-        executed = {contender: flops_per_unit(work) for contender, work in bench.work.items()}
+        bench = set_up(training_job(options, name), options.reference_batch)
+        flops = {contender: flops_per_unit(work) for contender, work in bench.work.items()}
         precisions = {REFERENCE: "fp32", FP32: "fp32", BF16: "bf16"}
         timings, rates = time_with_machine_rate(bench.work, options.rounds, precisions)
-        flops = {"executed": executed, "needed": dict.fromkeys(executed, bench.needed)}
-        rows = speed_rows("training", "target", timings, rates, flops, DESCRIPTIONS, prefix="M")
         settings: Any = bench.job.model
         size = f"{settings.hidden_size}-d, {bench.split.n_items:,} items"
-        print_table(f"{name} on {options.dataset}, {size}", rows, options.markdown)
-        if options.seconds_to is not None:
-            print_table(
-                f"{name}: seconds to validation NDCG@10 of {options.seconds_to}",
-                seconds_rows(bench, options.seconds_to, timings[REFERENCE]),
-                options.markdown,
-            )
-        for contender, work in bench.work.items() if options.profile else ():
-            with profile(activities=[ProfilerActivity.CPU]) as profiled:
-                work()
-            print(f"{name}: {contender}")
-            print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=options.profile))
+        rows = speed_rows("training", "target", timings, rates, flops, DESCRIPTIONS)
+        print_table(f"{name} on {options.dataset}, {size}", rows)
 
 
 if __name__ == "__main__":

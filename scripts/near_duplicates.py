@@ -9,7 +9,6 @@ targets, with its 95 % interval over users and seeds.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,9 +29,10 @@ from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.inspection.audit import parts_of_gain
 from llm4rec_cli.text.features import encode_texts
 
-EXAMPLES = """example:
+EXAMPLE = """example:
   python scripts/near_duplicates.py UNISREC_RUN RULE_RUN dataset=amazon2018-scientific dataset.raw_dir=PATH"""
-WORDS = "near_duplicate"
+WORDS, METRIC = "near_duplicate", "ndcg@10"
+ENCODER = EncoderConfig("minilm", Pooling.mean, 256, Precision.bf16)
 
 
 def most_similar(examples: Examples, vectors: NDArray[np.float32] | csr_array) -> NDArray[np.float32]:
@@ -48,61 +48,49 @@ def most_similar(examples: Examples, vectors: NDArray[np.float32] | csr_array) -
     return result
 
 
-def similarities(overrides: list[str], encoder: str) -> pd.DataFrame:
+def similarities(overrides: list[str]) -> pd.DataFrame:
     """Return user_id, target, and the similarity of each test target by measure, ordered by user and target."""
     job = Job.resolve(compose(["model=transition_text", "task=sequential", *overrides]), "train")
     split = stages.split_dataset(job, stages.load(job)).for_ranking()
     examples = split.examples(SplitName.test)
-    config = EncoderConfig(encoder, Pooling.mean, 256, Precision.bf16)
-    vectors = encode_texts(split.dataset.texts, config, job.cache, "cpu").numpy()
-    by_measure: Mapping[str, NDArray[np.float32] | csr_array] = {
-        "TF-IDF": Tfidf(split.dataset.texts).catalogue,
-        Path(encoder).name: vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+    vectors = encode_texts(split.dataset.texts, ENCODER, job.cache, "cpu").numpy()
+    columns = {
+        "TF-IDF": most_similar(examples, Tfidf(split.dataset.texts).catalogue),
+        ENCODER.name: most_similar(examples, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)),
     }
-    columns = {name: most_similar(examples, vectors) for name, vectors in by_measure.items()}
     users, items = split.dataset.user_ids[examples.user], split.dataset.items["item_id"].to_numpy()[examples.target]
     return pd.DataFrame({"user_id": users, "target": items, **columns}).sort_values(["user_id", "target"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", help="a finished run; all seeds of its variant count")
     parser.add_argument("over", help="the run that it is compared with")
     parser.add_argument("overrides", nargs="*", help="of the dataset, as in the runs")
-    parser.add_argument("--metric", default="ndcg@10")
-    parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     by_variant = Results.under(arguments.outputs).by_variant()
     named = named_results([arguments.run, arguments.over], arguments.outputs)
     b, a = ([*by_variant[run.variant].values()] for run in named)
-    paired = pair_runs(a, b, [arguments.metric])
-    measured = similarities(arguments.overrides, arguments.encoder)
+    paired = pair_runs(a, b, [METRIC])
+    measured = similarities(arguments.overrides)
     if not np.array_equal(measured["user_id"].to_numpy(), paired.user):
         raise SystemExit("the runs are not of these data: type the dataset overrides of the runs")
-    n = int(paired.slices[WORDS].sum())
-    slices = dict(paired.slices)
+    n, slices = int(paired.slices[WORDS].sum()), dict(paired.slices)
     for measure in measured.columns[2:]:
         inside = np.zeros(len(measured), dtype=bool)
         inside[np.argsort(-measured[measure].to_numpy(), kind="stable")[:n]] = True
         slices[f"{WORDS}, {measure}"] = inside
     slices |= {f"not {name}": ~inside for name, inside in slices.items() if name.startswith(WORDS)}
-    parts = parts_of_gain(replace(paired, slices=slices), arguments.metric)
-    rows = [
-        [
-            part.name,
-            f"{part.n:,}",
-            f"{part.b:.4f}",
-            f"{part.a:.4f}",
-            f"{part.gain:+.4f}",
-            f"{part.interval[0]:+.4f} to {part.interval[1]:+.4f}",
-        ]
-        for part in parts
-    ]
-    title = f"{arguments.metric} of {b[0].shown_as} ({len(b)}) and {a[0].shown_as} ({len(a)})"
-    tables.show(tables.Content(title, ["slice", "n", "run", "over", "contribution", "95 % CI"], rows, []))
+    rows = []
+    for part in parts_of_gain(replace(paired, slices=slices), METRIC):
+        low, high = part.interval
+        contribution = f"{part.gain:+.4f} ({low:+.4f} to {high:+.4f})"
+        rows.append([part.name, f"{part.n:,}", f"{part.b:.4f}", f"{part.a:.4f}", contribution])
+    title = f"{METRIC} of {b[0].shown_as} ({len(b)}) and {a[0].shown_as} ({len(a)})"
+    tables.show(tables.Content(title, ["slice", "n", "run", "over", "contribution (95 % CI)"], rows, []))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ means, over U and S, each hold the last term once, so that it is taken off once:
 The interval is that of t with the harmonic mean of the degrees of freedom of users and seeds, weighted by their
 variances: df = ΣV / Σ(V/ν), where the seeds of two models have Welch's. Satterthwaite's (Biometrics 1946) over all
 parts, (ΣV)² / Σ(V²/ν), is never smaller, and too large where seeds are few and matter most: three seeds whose variance
-is ten times that over users give 92 % coverage by his, 94 % by ours (`scripts/simulate_intervals.py`).
+is ten times that over users give 92 % coverage by his, 94 % by ours (simulated: docs/results/index.md).
 """
 
 from __future__ import annotations

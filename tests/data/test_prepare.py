@@ -323,12 +323,6 @@ def test_a_column_map_goes_to_the_domains_whose_reader_takes_one(tmp_path):
         prepare(replace(config, reader="s3rec", domains={"log": {"sequences": "log.csv"}}), tmp_path)
 
 
-@pytest.mark.parametrize("reader, role", [("nonsense", "interactions"), ("recbole", "reviews")])
-def test_a_domain_s_own_reader_is_checked_like_the_dataset_s(reader, role):
-    with pytest.raises(UsageError, match=f"reader '{reader}'"):
-        raise_first(problems(replace(MIXED, domains=MIXED.domains | {"films": {"reader": reader, role: "x"}})))
-
-
 @pytest.mark.parametrize("name", ["../log.inter", "a/../../log.inter", "/log.inter"])
 def test_a_file_outside_the_folder_of_raw_files_is_refused(name, tmp_path):
     config = written(tmp_path / "raw", [("u", "i", 1.0)])

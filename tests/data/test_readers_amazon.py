@@ -91,19 +91,10 @@ def test_ids_that_look_like_neither_are_read_in_the_order_of_their_role(tmp_path
     assert amazon.read({"ratings_2018": path}).interactions["user_id"].tolist() == ["u1"]
 
 
-@pytest.mark.parametrize(
-    "old, new, message",
-    [
-        (",2.0,", ",two,", "ratings.csv:2: rating is not a number: 'two'"),
-        (",2.0,", ",", "ratings.csv:2: expected 4 fields, got 3"),
-        ("A1SECONDUSER0,2.0", ",2.0", "ratings.csv:2: user_id is empty"),
-        ("B000000002", "", "ratings.csv:2: item_id is empty"),
-    ],
-)
-def test_a_malformed_rating_is_reported_with_file_and_line(old, new, message, tmp_path):
+def test_a_rating_without_an_item_is_reported_with_file_and_line(tmp_path):
     path = tmp_path / "ratings.csv"
-    path.write_text(RATINGS_2018["ratings_2018"].read_text().replace(old, new))
-    with pytest.raises(DataError, match=message):
+    path.write_text(RATINGS_2018["ratings_2018"].read_text().replace("B000000002", ""))
+    with pytest.raises(DataError, match=r"ratings\.csv:2: item_id is empty"):
         amazon.read({"ratings_2018": path})
 
 

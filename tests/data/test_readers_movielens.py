@@ -78,29 +78,13 @@ def test_without_movies_items_have_no_titles():
 @pytest.mark.parametrize(
     "files, role, old, new, message",
     [
-        (MOVIELENS_100K, "ratings", b"\t4\t", b"\tfour\t", "u.data:2: rating is not a number: 'four'"),
-        (MOVIELENS_100K, "ratings", b"22\t242\t1", b"22\t242", "u.data:4: expected 4 fields, got 3"),
-        (MOVIELENS_100K, "ratings", b"186\t", b"\t", "u.data:2: user_id is empty"),
-        (MOVIELENS_100K, "ratings", b"\t", b" ", "u.data:1: fields are not separated by"),
-        (MOVIELENS_100K, "movies", b"|0|1\n9", b"|1\n9", "u.item:1: expected 24 fields, got 23"),
-        (MOVIELENS_100K, "movies", b"|1\n9", b"|yes\n9", "u.item:1: genre flags must be 0 or 1, got .*yes"),
-        (MOVIELENS_1M, "ratings", b"::661::3", b"::661:3", "ratings.dat:2: expected 4 fields, got 3"),
         (MOVIELENS_1M, "ratings", b"978298413", b"", "ratings.dat:3: timestamp is not a number: ''"),
-        (
-            MOVIELENS_1M,
-            "movies",
-            b"::Drama",
-            b":Drama",
-            r"movies.dat:2: expected 3 fields, got 2 \(columns: MovieID, Title",
-        ),
-        (MOVIELENS_LATEST, "ratings", b"userId,movieId", b"user,movie", "ratings.csv:1: expected the header"),
-        (MOVIELENS_LATEST, "ratings", b",5.0,", b",five,", "ratings.csv:4: rating is not a number: 'five'"),
         (MOVIELENS_LATEST, "ratings", b"7,1029", b"7,", "ratings.csv:3: item_id is empty"),
-        (MOVIELENS_LATEST, "movies", b'""Noir""', b'"Noir"', "movies.csv:3: unbalanced quotes"),
         (MOVIELENS_LATEST, "movies", b"movieId", b"id", "movies.csv:1: expected the header movieId,title,genres"),
     ],
 )
 def test_a_malformed_line_is_reported_with_file_and_line(files, role, old, new, message, tmp_path):
+    """In addition to the cases of test_bad_input.py."""
     with pytest.raises(DataError, match=message) as error:
         movielens.read(replaced(files, role, old, new, tmp_path))
     assert error.value.remedy

@@ -93,28 +93,6 @@ def test_a_copy_in_utf8_reads_like_the_latin1_original(tmp_path):
     pd.testing.assert_frame_equal(original.interactions, again.interactions)
 
 
-@pytest.mark.parametrize(
-    "old, new, message",
-    [
-        ("InvoiceNo,", "Invoice,", "data.csv:1: expected the header InvoiceNo,StockCode,"),
-        ("LANTERN £1,6,", "LANTERN, £1,6,", r"data.csv:4: expected 8 fields, got 9 \(columns: InvoiceNo, "),
-        ("C536379", "", "data.csv:7: InvoiceNo is empty"),
-        ("85123a", "", "data.csv:9: StockCode is empty"),
-        (",-1,", ",one,", "data.csv:7: Quantity is not a number: 'one'"),
-        (
-            "12/10/2010",
-            "13/10/2010",
-            "data.csv:7: InvoiceDate is not month/day/year hour:minute: '13/10/2010 19:41'",
-        ),
-        ('""LARGE""', '"LARGE"', "data.csv:3: unbalanced quotes"),
-    ],
-)
-def test_a_malformed_line_is_reported_with_file_and_line(old, new, message, tmp_path):
-    with pytest.raises(DataError, match=message) as error:
-        online_retail.read(replaced(tmp_path, (old, new)))
-    assert str(tmp_path) in error.value.remedy
-
-
 def test_line_breaks_within_a_description_do_not_shift_line_numbers(tmp_path):
     with pytest.raises(DataError, match=":8: InvoiceDate"):
         online_retail.read(replaced(tmp_path, ("MONOCHROME, ", "MONOCHROME,\n"), ("12/10/2010", "13/10/2010")))

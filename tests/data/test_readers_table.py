@@ -191,16 +191,12 @@ def test_an_optional_column_must_be_there_if_the_map_names_it(tmp_path):
 @pytest.mark.parametrize(
     "row, message",
     [
-        (",T1,5,4", "uid is empty"),
         ("1,,5,4", "track is empty"),
-        ("1,T1,,4", "when is empty"),
-        ("1,T1,5,", "stars is empty"),
         ("1,T1,5,NaN", "stars is not a number: 'NaN'"),
         ("1,T1,soon,4", "when is not a number: 'soon'"),
         ("1,T1,2020-01-01,4", "when is not a number: '2020-01-01'"),
         ("1,T1,5,1e999", "stars is not a number: '1e999'"),
         ("1,T1,5", "expected 4 fields, got 3 (columns: uid, track, when, stars)"),
-        ('"1,T1,5,4', "unbalanced quotes (unexpected end of data)"),
         ('"1,\n\nT2,5,4\n2,"T3",5,4', "unbalanced quotes"),
     ],
 )
@@ -221,7 +217,6 @@ def test_rows_that_a_stray_quote_would_swallow_are_refused(tmp_path):
     [
         ({"user_id": None}, "user_id is empty"),
         ({"item_id": float("nan")}, "item_id is empty"),
-        ({"item_id": True}, "item_id is neither text nor a whole number: True"),
         ({"rating": {"stars": 5}}, "rating is neither text nor a number: {'stars': 5}"),
         ({"rating": None}, "rating is empty"),
         ({"timestamp": "soon"}, "timestamp is not a number: 'soon'"),
@@ -252,10 +247,6 @@ def test_a_malformed_parquet_row_is_reported_with_its_number(change, message, tm
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.csv", "", "a.csv is empty"),
-        ("a.csv", "user_id,item_id\n", "a.csv: no rows after the header"),
-        ("a.csv", b"user_id,item_id\n\xff,1\n", "a.csv:2: not UTF-8 (invalid start byte)"),
-        ("a.csv", "user_id,item_id,item_id\n1,2,3\n", "a.csv: two columns are called 'item_id'"),
         ("a.csv", "1,2,5\n1,3,4\n", "a.csv: no column 'user_id' for user_id"),
         ("a.json", '[{"user_id": 1, "item_id": 2}]', "a.json:1: expected a JSON object, got list"),
         ("a.jsonl", '{"user_id": 1, ', "a.jsonl:1: not valid JSON"),
@@ -330,24 +321,10 @@ def test_a_user_s_own_table_is_prepared_and_trained_on(own_table, llm4rec):
     assert answer.folder.parts[-3] == "mine"
 
 
-def test_a_user_s_own_table_without_its_column_is_refused_in_two_lines(own_table, llm4rec):
-    answer = llm4rec("prepare", "dataset=mine")
-    first, second = answer.err.splitlines()
-    assert answer.code == 1
-    assert "plays.csv: no column 'user_id' for user_id" in first
-    assert "+dataset.columns.user_id=COLUMN" in second
-
-
 def test_a_map_without_its_plus_is_answered_with_it(own_table, llm4rec):
     answer = llm4rec("prepare", "dataset=mine", "dataset.columns.user_id=uid")
     assert answer.code == 2
     assert "+dataset.columns.user_id=" in answer.err.splitlines()[1]
-
-
-def test_a_column_map_for_another_reader_is_refused(llm4rec):
-    answer = llm4rec("prepare", "dataset=demo", "+dataset.columns.user_id=uid")
-    assert answer.code == 2
-    assert "does not take dataset.columns" in answer.err
 
 
 def test_columns_that_are_not_used_are_named(tmp_path, caplog):

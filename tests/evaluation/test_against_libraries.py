@@ -85,11 +85,3 @@ def test_auc_is_that_of_scikit_learn(protocol):
         for user, items in enumerate(rankable(protocol))
     ]
     np.testing.assert_allclose(ours(protocol)["auc"], expected, atol=1e-9, rtol=0)
-
-
-def test_auc_counts_ties_as_scikit_learn_does():
-    scores = rng.integers(0, 4, (40, 25))  # the target is item 0
-    better, tied = (scores > scores[:, :1]).sum(1), (scores == scores[:, :1]).sum(1)
-    expected = [roc_auc_score(np.arange(25) == 0, row) for row in scores]
-    metrics = ranking_metrics(better, tied, np.full(40, 25), [1])["auc"]
-    np.testing.assert_allclose(metrics, expected, atol=1e-9, rtol=0)

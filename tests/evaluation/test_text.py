@@ -18,6 +18,7 @@ from llm4rec_cli.evaluation.text import (
 
 GENERATED = ["the strap is very soft", "I love the color of it", "a good buy", "The lens is sharp and light"]
 REFERENCES = ["The strap is soft and long", "I love the colour of it", "a good buy", "the lens is sharp and clear"]
+BRIEF = [["a", "b c"], ["x y z", "x"], ["the strap is", "soft"]]
 
 
 def columns(generated, references, features=None):
@@ -48,19 +49,13 @@ def test_a_text_without_words_scores_nothing():
 
 
 @pytest.mark.parametrize("order", [2, 4])
-def test_bleu_is_that_of_sacrebleu_over_the_corpus(order):
-    bleu = sacrebleu.BLEU(max_ngram_order=order)
-    assert metrics(GENERATED, REFERENCES)[f"bleu{order}"] == pytest.approx(
-        bleu.corpus_score(GENERATED, [REFERENCES]).score / 100
-    )
-
-
-@pytest.mark.parametrize("generated", [["a", "b c"], ["x y z", "x"], ["the strap is", "soft"]])
-def test_smoothing_and_brevity_are_those_of_sacrebleu(generated):
-    references = ["a b c d e", "b x"]
-    assert metrics(generated, references)["bleu4"] == pytest.approx(
-        sacrebleu.BLEU().corpus_score(generated, [references]).score / 100
-    )
+@pytest.mark.parametrize(
+    ("generated", "references"),
+    [(GENERATED, REFERENCES), *((texts, ["a b c d e", "b x"]) for texts in BRIEF)],
+)
+def test_bleu_is_that_of_sacrebleu_over_the_corpus_with_its_smoothing_and_brevity(order, generated, references):
+    expected = sacrebleu.BLEU(max_ngram_order=order).corpus_score(generated, [references]).score / 100
+    assert metrics(generated, references)[f"bleu{order}"] == pytest.approx(expected)
 
 
 def test_a_copy_scores_one():

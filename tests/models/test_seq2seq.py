@@ -116,12 +116,20 @@ def test_dropout_applies_in_training_only():
     assert torch.equal(torch.cat(logits(model.eval(), random_rows())), torch.cat(logits(model, random_rows())))
 
 
-def test_a_published_checkpoint_is_read_and_its_vocabulary_grows(tmp_path):
+@pytest.mark.parametrize("n_tokens", [95, 85])
+def test_a_published_checkpoint_is_read_with_a_row_for_each_token(tmp_path, n_tokens):
     random_t5().save_pretrained(tmp_path)
-    t5 = load_t5(str(tmp_path), n_tokens=95, dropout=0.2)
-    assert t5.shared.weight.shape[0] == t5.lm_head.weight.shape[0] == 95
+    t5 = load_t5(str(tmp_path), n_tokens, dropout=0.2)
+    assert t5.shared.weight.shape[0] == t5.lm_head.weight.shape[0] == n_tokens
     assert t5.config.dropout_rate == 0.2
-    assert torch.equal(t5.shared.weight[:90], random_t5().shared.weight)
+    assert torch.equal(t5.shared.weight[:85], random_t5().shared.weight[:85])
+
+
+@pytest.mark.parametrize(("size", "published"), [("small", 60_506_624), ("base", 222_903_552)])
+def test_the_shapes_of_the_paper_have_its_numbers_of_weights(size, published):
+    with torch.device("meta"):
+        t5 = load_t5(size, n_tokens=32_128, dropout=0.1)
+    assert sum(weight.numel() for weight in t5.parameters()) == published
 
 
 def test_an_unknown_backbone_is_refused(tmp_path):

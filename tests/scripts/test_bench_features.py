@@ -1,22 +1,15 @@
-"""All contenders encode texts to the same vectors, and FLOP are counted correctly."""
+"""All contenders encode texts to the same vectors."""
 
+import bench_common
 import bench_features as bench
 import numpy as np
 import pytest
-import torch
-from bench_common import Timing, flops_per_unit
-from transformers import BertConfig, BertModel
-
-from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
 
 TEXTS = ["red nail polish", "a soft hair brush", "soap", "shampoo for dry hair, with oil of almonds, 250 ml", ""]
 
 
 def test_all_contenders_give_each_text_the_same_vector():
-    vectors = {
-        name: encode()
-        for name, encode in bench.contenders(TEXTS, EncoderConfig("minilm", Pooling.mean, 256, Precision.bf16)).items()
-    }
+    vectors = {name: encode() for name, encode in bench.contenders(TEXTS).items()}
     default = vectors[bench.DEFAULT]
     assert default.shape == (len(TEXTS), 384)
     assert bench.worst_cosine(vectors[bench.FP32], default) > 0.99999
@@ -29,19 +22,11 @@ def test_the_worst_cosine_does_not_depend_on_lengths():
     assert bench.worst_cosine(vectors, others) == pytest.approx(24 / 25)
 
 
-def test_needed_operations_are_those_that_run_where_nothing_is_padded():
-    config = BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24)
-    model = BertModel(config, add_pooling_layer=False).eval()
-
-    def encode():
-        with torch.no_grad():
-            return len(model(input_ids=torch.ones(3, 7, dtype=torch.long)).last_hidden_state)
-
-    assert flops_per_unit(encode) == bench.needed_flops(config, np.array([7, 7, 7]))
-
-
-def test_equal_texts_have_a_row_of_their_own():
-    timings = {bench.DEFAULT: Timing(10, 9, 11), bench.BF16: Timing(40, 30, 50)}
-    row = bench.equal_texts_row([{"encoding": bench.DEFAULT, "worst cosine": "1"}], timings, 1.5)
-    assert (row["encoding"], row["speed-up"], row["worst cosine"]) == (bench.ONCE, "6.00", "")
-    assert row["texts/s: median (min–max)"] == "60.0"
+def test_a_run_prints_each_contender_and_exits_with_its_verdict(cache, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(bench_common, "machine_rate", lambda precision: 50.0)
+    status = bench.main(["--texts", "8", "--rounds", "1"])
+    printed = capsys.readouterr().out
+    for words in ("### 8 distinct texts of demo", *bench.DESCRIPTIONS):
+        assert words in printed
+    assert status == ("FAIL: " in printed)
