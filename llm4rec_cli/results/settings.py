@@ -16,6 +16,12 @@ from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import Config, ModelConfig, TextRecipe
 from llm4rec_cli.config.walk import plain, settings_with, typed
 
+# Model -> setting that this version lacks -> the value whose effect it has kept.
+REMOVED: Mapping[str, Mapping[str, Any]] = {
+    "p5": {"model.rates": "uniform"},
+    "prompt4nr": {"model.warm_up.texts": "titles"},
+}
+
 
 @dataclass(frozen=True)
 class Settings:

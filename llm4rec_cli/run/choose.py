@@ -27,7 +27,7 @@ from llm4rec_cli.config.schema import Config, Question
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.results.result import read_result, read_status
 from llm4rec_cli.results.results import IMPORT, Results, named_results
-from llm4rec_cli.results.settings import Settings, added_defaults
+from llm4rec_cli.results.settings import REMOVED, Settings, added_defaults
 from llm4rec_cli.run.catalog import read_json
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import ARITHMETIC
@@ -246,12 +246,15 @@ def _problems_with_settings(config: Config, stored: Settings, folder: Path) -> I
     left_out = {f"model.{key}" for key in (*provenance, *of_evaluation, *without_effect)}
     now = Settings.of(config).flat
     newer = {key: default for key, default in added_defaults(config.model.name).items() if key in now}
-    then = {**newer, **stored.flat}
+    removed = REMOVED.get(config.model.name, {})
+    then = newer | {key: value for key, value in stored.flat.items() if removed.get(key, ...) != value}
     for key in dict.fromkeys([*now, *then]):
         paths = list(itertools.accumulate(key.split("."), "{}.{}".format))
         if not left_out.isdisjoint(paths) or {"model", "dataset.text", *_intervention_keys()}.isdisjoint(paths):
             continue
-        if (key in now) != (key in then):
+        if key in removed:
+            yield RunError(f"{folder} was trained with {key}={then[key]}, which was removed", "train again without it")
+        elif (key in now) != (key in then):
             yield RunError(f"{folder} was trained by another version, with other settings than {key}", "train again")
         elif now.get(key) != then.get(key):
             yield RunError(

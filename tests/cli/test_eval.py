@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from llm4rec_cli.run import choose
 from llm4rec_cli.run import choose as trained_runs
 from tests.support.driver import TINY, read
 
@@ -279,3 +280,14 @@ def test_a_run_of_a_version_with_another_setting_cannot_be_evaluated(llm4rec, tr
     (trained / "config.yaml").write_text(yaml.safe_dump(stored))
     answer = llm4rec("eval", f"run={trained}", NO_FLOORS)
     assert "was trained by another version, with other settings than model.gone\n  try: train again" in answer.err
+
+
+@pytest.mark.parametrize(("value", "is_refused"), [(3, False), (4, True)])
+def test_a_removed_setting_matters_where_its_effect_was_another(llm4rec, trained, monkeypatch, value, is_refused):
+    monkeypatch.setitem(choose.REMOVED, "sasrec", {"model.gone": 3})
+    stored = yaml.safe_load((trained / "config.yaml").read_text())
+    stored["model"]["gone"] = value
+    (trained / "config.yaml").write_text(yaml.safe_dump(stored))
+    answer = llm4rec("eval", f"run={trained}", NO_FLOORS)
+    assert (answer.code != 0) is is_refused
+    assert ("was trained with model.gone=4, which was removed" in answer.err) is is_refused

@@ -14,7 +14,7 @@ from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
 from llm4rec_cli.models.p5.model import RATING_CLASSES, build, parse_as_published, parse_stars
 from llm4rec_cli.models.p5.prompts import Field
-from llm4rec_cli.models.p5.settings import Feature, Loss, PromptFamily, Rates, Start, WholeWord
+from llm4rec_cli.models.p5.settings import Feature, Loss, PromptFamily, Start, WholeWord
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import job_of
 from tests.support.numeric import assert_close
@@ -277,27 +277,6 @@ def test_tied_weights_are_saved_once_and_restored(model):
     torch.testing.assert_close(second.score(EXAMPLES), first.score(EXAMPLES))
 
 
-def test_scaled_learning_rates_are_in_proportion_to_the_initial_weights(model):
-    p5 = model("sequential", rates=Rates.scaled)
-    width = p5.packed.config.d_model
-    matrices = {name: weight for name, weight in p5.named_parameters() if weight.dim() > 1}
-    for name, weight in matrices.items():
-        scale = float(weight.detach().square().mean().sqrt()) * width**0.5
-        assert p5.learning_rate_of(name, 1.0) == pytest.approx(scale, rel=0.25), name
-    uniform = model("sequential")
-    assert {uniform.learning_rate_of(name, 0.5) for name in matrices} == {0.5}
-
-
-def test_item_tokens_start_from_co_occurrence_and_all_others_as_before(model):
-    random = model("sequential", index=Index.independent)
-    started = model("sequential", index=Index.independent, start=Start.co_occurrence)
-    tokens = torch.tensor([code[0] for code in started.filler.item_codes])
-    changed = (random.packed.t5.shared.weight != started.packed.t5.shared.weight).any(1)
-    assert changed[tokens].float().mean() > 0.5  # items without neighbours stay
-    changed[tokens] = False
-    assert not changed.any()
-
-
 def test_statistics_start_items_users_and_attention(model):
     settings = {"index": Index.independent, "user_tokens": True}
     random, started = (model("sequential", start=start, **settings) for start in (Start.random, Start.statistics))
@@ -345,14 +324,6 @@ def test_statistics_start_random_weights_of_items_with_a_token_each_and_no_other
     settings = replace(config(), start=Start.statistics, index=index, backbone=backbone)
     task = job_of("model=p5", "task=sequential").config.task
     assert settings.derived_settings(task, None).get("start", settings.start) is start
-
-
-def test_digits_cannot_start_from_co_occurrence():
-    job = job_of("model=p5", "task=sequential", "model.index=sequential", "model.start=co_occurrence")
-    (problem,) = job.model.problems(job.config)
-    assert "share the tokens of their digits" in problem.problem
-    job.model.index = Index.collaborative
-    assert list(job.model.problems(job.config)) == []
 
 
 def test_shared_sampled_candidates_are_scored(model, tmp_path):

@@ -12,9 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.split import leave_one_out, split_dataset
-from llm4rec_cli.errors import DataError, raise_first
 from llm4rec_cli.models.prompt4nr import warm_up
-from llm4rec_cli.models.prompt4nr.config import Texts, WarmUpConfig
+from llm4rec_cli.models.prompt4nr.config import WarmUpConfig
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.text.backbone import load_tokenizer
 from tests.models.prompt4nr_data import TITLES, config, model
@@ -94,35 +93,6 @@ def test_it_reads_only_titles_that_training_shows_or_has_in_a_history(headless, 
     split = split_dataset(tiny_log([*shown, ("dev", 0, 9.0, [6, 0], "7-1 1-0")], titles))
     model(tmp_path, settings(headless), split)
     assert trainings == [[f"make{i}" for i in (0, 1, 4, 5)]]
-
-
-def test_it_also_reads_abstracts_in_batches_of_as_many_tokens(headless, tmp_path, trainings, monkeypatch):
-    """20 titles of 5 tokens and 20 abstracts of 11 are 13 batches of about 25 tokens, as many as five titles have."""
-    titles = [f"news {i:02}" for i in range(20)]
-    shown = [("train", 0, 0.0, [*range(4, 20)], "0-1 1-0 2-0 3-0")] * 20
-    dataset = tiny_log([*shown, ("dev", 0, 9.0, [6, 0], "7-1 1-0")], [*titles, "unseen"])
-    dataset.items["description"] = [
-        *(f"a choice, this {i:02}: interesting yes no yes" for i in range(20)),
-        "unseen, too",
-    ]
-    sizes = []
-    pack = pack_rows
-    monkeypatch.setattr(warm_up, "pack_rows", lambda rows: (sizes.append(rows.offsets[-1]), pack(rows))[1])
-    chosen = settings(headless)
-    chosen.warm_up.texts, chosen.warm_up.batch_size = Texts.titles_and_abstracts, 5
-    model(tmp_path, chosen, split_dataset(dataset))
-    abstracts = [f"achoicethis{i:02}interestingyesnoyes" for i in range(20)]
-    assert trainings == [[title.replace(" ", "") for title in titles] + abstracts]
-    assert (len(sizes), sum(sizes)) == (13, 20 * (5 + 11))
-
-
-def test_data_without_abstracts_are_refused(headless):
-    chosen = settings(headless)
-    chosen.warm_up.texts = Texts.titles_and_abstracts
-    dataset = tiny_log([("train", 0, 0.0, [0], "0-1 1-0")], ["a", "b"])
-    assert "description" not in dataset.items
-    with pytest.raises(DataError, match="has no abstracts"):
-        raise_first(chosen.problems_with_dataset(None, dataset))
 
 
 def test_for_interactions_it_reads_titles_of_the_training_part(headless, tmp_path, trainings):

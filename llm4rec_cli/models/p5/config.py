@@ -29,7 +29,7 @@ from llm4rec_cli.config.schema import (
     added,
     weights,
 )
-from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
+from llm4rec_cli.errors import Llm4RecError, problems_raised_by
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt
 from llm4rec_cli.models.p5.settings import (
@@ -42,7 +42,6 @@ from llm4rec_cli.models.p5.settings import (
     PerUnit,
     PromptConfig,
     PromptFamily,
-    Rates,
     SamplesConfig,
     Start,
     Targets,
@@ -78,8 +77,7 @@ class P5Config(ModelConfig):
     whole_word: WholeWord = MISSING
     dropout: float = ranges.number(at_least=0, below=1)
     history: HistoryOrder = added(HistoryOrder.oldest_first)
-    start: Start = added(Start.random)  # co_occurrence: no digits; statistics: no effect unless index=independent
-    rates: Rates = added(Rates.uniform)  # for T5_SHAPES only
+    start: Start = added(Start.random)  # statistics: no effect unless index=independent
     loss: Loss = added(Loss.by_length)
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
@@ -108,14 +106,12 @@ class P5Config(ModelConfig):
             yield from problems_raised_by(partial(prompts.evaluation_prompts, self, PromptFamily[task.name], dataset))
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """Drop the encoder unless index=semantic, rates for published weights, start=statistics for these and for
-        items without a token of their own, and beams for candidates, which are scored exactly; they may be set with any
-        index, backbone and task, so that sweeps over these work."""
+        """Drop the encoder unless index=semantic, start=statistics for published weights and for items without a token
+        of their own, and beams for candidates, which are scored exactly; they may be set with any index, backbone and
+        task, so that sweeps over these work."""
         settings: dict[str, Any] = {} if self.index is Index.semantic else {"encoder": None}
         if task.question is Question.rank and task.candidates is not Candidates.full:
             settings["beams"] = None
-        if self.backbone not in T5_SHAPES:
-            settings["rates"] = Rates.uniform
         own_token = self.backbone in T5_SHAPES and self.index is Index.independent
         return settings if own_token or not self.start.is_statistics else settings | {"start": Start.random}
 
@@ -190,11 +186,9 @@ class P5Config(ModelConfig):
             "user_tokens": self.user_tokens,
             "new_backbone": self.backbone in T5_SHAPES,
             "newest_first": self.history is HistoryOrder.newest_first,
-            "co_occurrence": trained_here and self.start is Start.co_occurrence,
             "statistics": trained_here and self.start.is_statistics and not self.user_tokens,
             "statistics_of_users": trained_here and self.start.is_statistics and self.user_tokens,
             "stars": trained_here and self.start is Start.statistics_and_stars,
-            "rates": trained_here and self.rates is Rates.scaled,
             "item_tokens": self.index is Index.independent,
             "item_numbers": self.index not in (Index.independent, Index.leaky_p5),
             "whole_words": self.whole_word is WholeWord.always,
@@ -239,10 +233,5 @@ class P5Config(ModelConfig):
         }
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
-        if self.start is Start.co_occurrence and self.index.is_number:
-            yield UsageError(
-                f"model.start=co_occurrence: items of model.index={self.index.name} share the tokens of their digits",
-                "model.index=independent, collaborative or semantic",
-            )
         yield from prompts.problems(self)
         yield from prompts.problems_of_task(self, config.task)

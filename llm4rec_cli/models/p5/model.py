@@ -34,14 +34,11 @@ from llm4rec_cli.models.p5.filler import (
     user_codes,
 )
 from llm4rec_cli.models.p5.prompts import Answer
-from llm4rec_cli.models.p5.settings import Feature, Loss, PromptFamily, Rates, Start, WholeWord
+from llm4rec_cli.models.p5.settings import Feature, Loss, PromptFamily, Start, WholeWord
 from llm4rec_cli.models.p5.start import (
     STAR_SCALE,
     carry_over,
-    item_factors,
     mean_stars,
-    neighbours,
-    token_vectors,
     transition_factors,
     transitions,
     user_factors,
@@ -77,11 +74,6 @@ class P5(nn.Module):
         self.vocabulary, self.index = vocabulary, index
         self.filler = PromptFiller(config, context.split, names, index, vocabulary)
         t5 = load_t5(config.backbone, len(vocabulary), config.dropout)
-        if config.start is Start.co_occurrence and not context.is_loaded:
-            factors = item_factors(neighbours(context.split.for_ranking()), t5.config.d_model)
-            tokens, vectors = token_vectors(self.filler.item_codes, factors)
-            with torch.no_grad():
-                t5.shared.weight[torch.from_numpy(tokens)] = torch.from_numpy(vectors).float()
         if config.start.is_statistics and not context.is_loaded:
             self._start_from_statistics(t5)
         self.packed = PackedT5(t5, config.whole_word is not WholeWord.never)
@@ -185,28 +177,6 @@ class P5(nn.Module):
                 before = totals.get(name, [0, 0])
                 totals[name] = [before[0] + total.item(), before[1] + n.item()]
         return processes.means(totals)
-
-    @property
-    def epsilon(self) -> float:
-        return 1e-8
-
-    def learning_rate_of(self, name: str, usual: float) -> float:
-        """Return the rate of a weight; with `rates=scaled`, `usual` times the scale at which T5 draws it, over that of
-        most of its matrices, width ** -0.5.
-
-        Adam moves every weight by about the rate, whatever its scale. T5 draws embeddings at 1, and queries, which
-        replace the division of attention scores, at (width * head size) ** -0.5: with one rate for both, embeddings
-        hardly move while attention saturates.
-        """
-        shape = self.packed.config
-        scales = {
-            "shared.weight": shape.d_model**0.5,
-            "words.weight": shape.d_model**0.5,
-            "q.weight": shape.d_kv**-0.5,
-            "wo.weight": (shape.d_model / shape.d_ff) ** 0.5,
-        }
-        scale = next((scales[end] for end in scales if name.endswith(f".{end}")), 1.0)
-        return usual * scale if self.config.rates is Rates.scaled else usual
 
     @property
     def device(self) -> torch.device:

@@ -81,18 +81,10 @@ class Loss(Enum):
     by_length_twice = "by_length_twice"  # code: divided by it again, so that a long answer counts less
 
 
-class Rates(Enum):
-    """The learning rates of the weights."""
-
-    uniform = "uniform"  # code: `trainer.learning_rate` for all
-    scaled = "scaled"  # in proportion to the scale at which a weight is drawn, as of T5's own optimiser, Adafactor
-
-
 class Start(Enum):
     """What the embeddings of item codes start from."""
 
     random = "random"  # as T5 draws its embeddings
-    co_occurrence = "co_occurrence"  # factors of which items are neighbours in training
     statistics = "statistics"  # factors of which item follows which, mean stars; attention carries them to the output
     # the same, and the digits that begin an answer in stars start from their value
     statistics_and_stars = "statistics_and_stars"

@@ -1,10 +1,9 @@
 """Initial weights of a T5 from scratch, from the items that follow each other in training.
 
-With `co_occurrence`, items with similar neighbours have similar tokens. With `statistics`, the token of an item is a
-pair of vectors [u, v], such that u of one item and v of another have a large inner product where the second often
-follows the first. The decoder's attention to the source starts as a map that moves u to the place of v. So the item
-that it attends to makes those likely that follow it, as output embeddings are the tokens, too. A last coordinate of u
-says how far the item's stars are above average.
+The token of an item is a pair of vectors [u, v], such that u of one item and v of another have a large inner product
+where the second often follows the first. The decoder's attention to the source starts as a map that moves u to the
+place of v. So the item that it attends to makes those likely that follow it, because tokens are also the output
+embeddings. A last coordinate of u says how far the item's stars are above average.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import eigh, svd
+from scipy.linalg import svd
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import eigsh, svds
+from scipy.sparse.linalg import svds
 from torch import nn
 
 from llm4rec_cli.data.examples import IntArray
@@ -24,7 +23,7 @@ from llm4rec_cli.data.indexing import DENSE
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.models.shared.transitions import training_pairs
 
-WINDOW = 3  # interactions between two items that count as neighbours, at most
+WINDOW = 3  # interactions between two items that are counted, at most
 CARRIED = 4.0  # scale of what attention carries over at the start
 STAR_SCALE = 5.0  # root mean square of the coordinate of stars, of items and of users
 SHRINKAGE = 20  # ratings at the average that are added to each mean of stars
@@ -32,63 +31,12 @@ SHRINKAGE = 20  # ratings at the average that are added to each mean of stars
 Floats = NDArray[np.floating[Any]]
 
 
-def neighbours(split: Split) -> csr_array:
-    """Return (n_items, n_items) how often two items are at most WINDOW interactions apart in a training sequence."""
-    counts = _following(split, np.ones(WINDOW))
-    return csr_array(counts + counts.T)
-
-
 def transitions(split: Split) -> csr_array:
     """Return (n_items, n_items) how often the second item follows the first in a training sequence, directly or within
     WINDOW interactions; k interactions later counts 1 / k."""
-    return _following(split, 1 / np.arange(1, WINDOW + 1))
-
-
-def _following(split: Split, weights: Floats) -> csr_array:
-    """Return (n_items, n_items) the sum over k of weights[k - 1] times how often the second item comes k interactions
-    after the first."""
-    pairs = [(np.full(len(a), weights[k - 1]), a, b) for k, a, b, _ in training_pairs(split, WINDOW)]
+    pairs = [(np.full(len(a), 1 / k), a, b) for k, a, b, _ in training_pairs(split, WINDOW)]
     values, first, second = map(np.concatenate, zip(*pairs, strict=True))
     return csr_array((values, (first, second)), shape=(split.n_items, split.n_items))
-
-
-def item_factors(counts: csr_array, width: int) -> Floats:
-    """Return (n_items, width) the leading factors of a symmetric matrix of counts, normalised by its degrees.
-
-    Items with similar neighbours have similar vectors. A vector has the root mean square 1, as T5 draws its
-    embeddings; that of an item without neighbours is 0.
-    """
-    n = counts.shape[0]
-    scale = 1 / np.sqrt(counts.sum(axis=1) + 1)
-    normalised = csr_array(counts * scale[:, None] * scale)
-    k = min(width, n - 1)
-    if n <= DENSE:
-        values, vectors = eigh(normalised.toarray())
-    else:
-        values, vectors = eigsh(normalised, k=k, which="LM", v0=np.ones(n))
-    leading = np.argsort(-np.abs(values))[:k]
-    values, vectors = values[leading], vectors[:, leading]
-    vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(k)])  # an eigenvector's sign is arbitrary
-    factors = np.zeros((n, width))
-    factors[:, :k] = vectors * np.sqrt(np.abs(values))
-    return _unit_scale(factors)
-
-
-def token_vectors(codes: list[IntArray], factors: Floats) -> tuple[IntArray, Floats]:
-    """Return the tokens of all codes, and of each the mean of the factors of the items whose code has it.
-
-    Tokens whose mean is 0 are left out.
-
-    Args:
-        codes: tokens of each item's code.
-        factors: (n_items, width).
-    """
-    tokens, token = np.unique(np.concatenate(codes), return_inverse=True)
-    item = np.repeat(np.arange(len(codes)), [len(code) for code in codes])
-    sums = csr_array((np.ones(len(item)), (token, item)), shape=(len(tokens), len(codes))) @ factors
-    vectors = _unit_scale(sums)
-    known = vectors.any(axis=1)
-    return tokens[known], vectors[known]
 
 
 def transition_factors(counts: csr_array, width: int) -> tuple[Floats, Floats]:

@@ -27,7 +27,7 @@ from llm4rec_cli.config.schema import (
     precision,
     weights,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.errors import Llm4RecError, UsageError
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.templates import TemplateConfig
 from llm4rec_cli.models.shared.config import backbone_deviation, problems_without_titles
@@ -54,13 +54,6 @@ class Attention(Enum):
     shared = "shared"  # their own side of the template, so that all candidates of a history share its states
 
 
-class Texts(Enum):
-    """What a warm-up reads of the items that the training part shows or has in a history."""
-
-    titles = "titles"
-    titles_and_abstracts = "titles_and_abstracts"  # each a text of its own; abstracts are items' descriptions
-
-
 @dataclass
 class DistillationConfig:
     """Training to order candidates as frozen text does, before the clicks; for a head that is new."""
@@ -80,11 +73,10 @@ class WarmUpConfig:
     """Masked-language-model training on the titles of the training part, for backbones without a trained head."""
 
     epochs: int = ranges.number(at_least=0)  # passes over the texts; 0 = none
-    batch_size: int = ranges.number(at_least=1)  # titles, or as many tokens of abstracts
+    batch_size: int = ranges.number(at_least=1)  # titles
     learning_rate: float = ranges.number(above=0)  # of the backbone; a new head: model.new_learning_rate
     precision: Precision = precision(Work.training)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
-    texts: Texts = added(Texts.titles)
 
 
 @dataclass
@@ -127,7 +119,7 @@ class Prompt4NRConfig(ModelConfig):
         if not (self.warm_up.epochs or self.warm_up.distillation.steps):
             unused["warm_up.precision"] = "model.warm_up.epochs=1 or model.warm_up.distillation.steps=600"
         if not self.warm_up.epochs:
-            names = ["warm_up.batch_size", "warm_up.learning_rate", "warm_up.texts"]
+            names = ["warm_up.batch_size", "warm_up.learning_rate"]
             unused |= dict.fromkeys(names, "model.warm_up.epochs=1")
         if not self.warm_up.distillation.steps:
             names = [setting.name for setting in fields(DistillationConfig) if setting.name != "steps"]
@@ -152,13 +144,8 @@ class Prompt4NRConfig(ModelConfig):
         return {"method": method, "weights": Path(self.backbone).name, "template": self.prompts.name}
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        """Yield missing titles or abstracts, unknown answer words, and templates that leave no room for a history."""
+        """Yield missing titles, unknown answer words, and templates that leave no room for a history."""
         yield from problems_without_titles(self.name, dataset)
-        if self.warm_up.texts is Texts.titles_and_abstracts and "description" not in dataset.items:
-            yield DataError(
-                f"model.warm_up.texts=titles_and_abstracts, and dataset '{dataset.manifest['name']}' has no abstracts",
-                "model.warm_up.texts=titles",
-            )
         yield from self.problems_of_backbone()
 
     def labels(self, task: str) -> list[str]:
@@ -170,7 +157,7 @@ class Prompt4NRConfig(ModelConfig):
         of_training: Deviations = {
             **backbone_deviation(self.backbone),
             "new_head": not templates.has_head(self.backbone),
-            "warm_up": warm_up.epochs > 0 and {"texts": warm_up.texts.name.replace("_", " ")},
+            "warm_up": warm_up.epochs > 0,
             "distillation": warm_up.distillation.steps > 0,
             "listwise": self.loss is Loss.listwise,
             **dict.fromkeys(("shared_states", "short_candidates"), shares),

@@ -28,7 +28,7 @@ from llm4rec_cli.files import write_once
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
-from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig, Texts
+from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import clean_title
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.progress import track
@@ -57,12 +57,11 @@ def load_backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenize
     titles = _distinct(items["title"])
     if not titles:
         return bert
-    abstracts = _distinct(items["description"]) if config.warm_up.texts is Texts.titles_and_abstracts else []
     from safetensors.torch import load_file, save_file
 
     settings = [config.warm_up.epochs, config.warm_up.batch_size, config.warm_up.learning_rate]
     inputs = [VERSION, backbone_identity(config.backbone), settings, config.warm_up.precision.name]
-    inputs += [config.new_learning_rate, titles, abstracts]
+    inputs += [config.new_learning_rate, titles]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
     path = context.cache / "backbones" / f"{key[:24]}.safetensors"
 
@@ -71,12 +70,9 @@ def load_backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenize
             torch.manual_seed(SEED)
             model = PackedBert(_load_published(config.backbone), 0).to(context.device)
             longest = model.positions.num_embeddings
-            rows = [encoding.ids[:longest] for encoding in tokenizer.encode_batch_fast([*titles, *abstracts])]
-            texts = Ragged.from_rows(rows)
-            # Abstracts are longer: a batch has as many tokens as `batch_size` titles.
-            per_titles = texts.offsets[-1] / texts.offsets[len(titles)]
-            n_batches = min(len(texts), math.ceil(len(titles) / config.warm_up.batch_size * per_titles))
-            _train(model, texts, n_batches, tokenizer, config)
+            rows = [encoding.ids[:longest] for encoding in tokenizer.encode_batch_fast(titles)]
+            n_batches = min(len(titles), math.ceil(len(titles) / config.warm_up.batch_size))
+            _train(model, Ragged.from_rows(rows), n_batches, tokenizer, config)
         save_file({name: weight.contiguous().cpu() for name, weight in model.state_dict().items()}, part)
 
     write_once(path, train)
