@@ -49,7 +49,7 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.prompt4nr.config import Attention, Loss, Prompt4NRConfig
+from llm4rec_cli.models.prompt4nr.config import Attention, ClickLoss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.model import Prompt4NR
 from llm4rec_cli.models.prompt4nr.sequences import clean_title
 from llm4rec_cli.text.backbone import backbone_folder
@@ -108,7 +108,7 @@ def model_config(titles: int, backbone: str) -> Prompt4NRConfig:
     overrides = ["model=prompt4nr", "task=impressions", "dataset=demo_news"]
     config = cast(Prompt4NRConfig, OmegaConf.to_object(compose(overrides).config.model))
     config.warm_up.epochs = config.warm_up.distillation.steps = 0
-    config = replace(config, attention=Attention.full, loss=Loss.pointwise, scoring=Precision.fp32)
+    config = replace(config, attention=Attention.full, loss=ClickLoss.pointwise, scoring=Precision.fp32)
     return replace(config, backbone=backbone, titles=titles)
 
 

@@ -99,7 +99,7 @@ def test_what_a_stored_config_lacks_is_refused_unless_it_has_a_default():
     del content["hidden_size"]
     with pytest.raises(ValueError, match="hidden_size"):
         walk.typed(config_class("sasrec"), content)
-    with pytest.raises(ValueError, match="Loss has no other"):
+    with pytest.raises(ValueError, match="NextItemLoss has no other"):
         walk.typed(config_class("sasrec"), content | {"hidden_size": 8, "loss": "other"})
 
 

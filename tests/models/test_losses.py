@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from llm4rec_cli.models.shared import losses
-from llm4rec_cli.models.shared.config import Distribution, Loss, NextItemConfig
+from llm4rec_cli.models.shared.config import Distribution, NextItemConfig, NextItemLoss
 from llm4rec_cli.models.shared.losses import (
     ROWS_AT_ONCE,
     catalogue_cross_entropy,
@@ -117,10 +117,14 @@ def test_the_subset_of_all_items_changes_nothing():
 
 POPULARITY = torch.tensor([4.0, 2, 1, 1, 0]) / 8
 SAMPLED = {
-    "binary": NextItemConfig(loss=Loss.binary, negatives=2),
-    "gbce": NextItemConfig(loss=Loss.gbce, negatives=2, calibration=0.75),
-    "softmax": NextItemConfig(loss=Loss.sampled_softmax, negatives=2, distribution=Distribution.uniform, logq=False),
-    "logq": NextItemConfig(loss=Loss.sampled_softmax, negatives=2, distribution=Distribution.popularity, logq=True),
+    "binary": NextItemConfig(loss=NextItemLoss.binary, negatives=2),
+    "gbce": NextItemConfig(loss=NextItemLoss.gbce, negatives=2, calibration=0.75),
+    "softmax": NextItemConfig(
+        loss=NextItemLoss.sampled_softmax, negatives=2, distribution=Distribution.uniform, logq=False
+    ),
+    "logq": NextItemConfig(
+        loss=NextItemLoss.sampled_softmax, negatives=2, distribution=Distribution.popularity, logq=True
+    ),
 }
 
 

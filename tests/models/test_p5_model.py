@@ -14,7 +14,7 @@ from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
 from llm4rec_cli.models.p5.model import RATING_CLASSES, build, parse_as_published, parse_stars
 from llm4rec_cli.models.p5.prompts import Field
-from llm4rec_cli.models.p5.settings import Feature, Loss, PromptFamily, Start, WholeWord
+from llm4rec_cli.models.p5.settings import AnswerLoss, Feature, PromptFamily, Start, WholeWord
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import job_of
 from tests.support.numeric import assert_close
@@ -248,7 +248,7 @@ def test_the_loss_is_the_mean_over_examples_of_the_mean_over_tokens(model):
 @torch.no_grad()
 def test_the_codes_loss_divides_each_answer_by_its_length_twice(model):
     """Sums by kind, and so the logged losses, stay means over tokens."""
-    once, twice = model("all"), model("all", loss=Loss.by_length_twice)
+    once, twice = model("all"), model("all", loss=AnswerLoss.by_length_twice)
     rows, indices = once.training_rows(), [*range(0, 400, 40)]
     alone = [rows.batch(0, [i]) for i in indices]
     lengths = [int(batch["lengths"][0, 1]) for batch in alone]

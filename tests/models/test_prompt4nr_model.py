@@ -14,7 +14,7 @@ from llm4rec_cli.config.schema import Precision, SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST, leave_one_out
 from llm4rec_cli.models.prompt4nr import published
-from llm4rec_cli.models.prompt4nr.config import Attention, Loss
+from llm4rec_cli.models.prompt4nr.config import Attention, ClickLoss
 from tests.models.prompt4nr_data import TEMPLATES, TITLED, TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
 from tests.support.builders import tiny_dataset
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.numeric
 
 SHOWN = log().impressions(TEST)
 KINDS = ("discrete_utility", "continuous_emotion", "hybrid_action")
-each_loss = pytest.mark.parametrize("loss", Loss)
+each_loss = pytest.mark.parametrize("loss", ClickLoss)
 each_attention = pytest.mark.parametrize("attention", Attention)
 
 
@@ -116,7 +116,7 @@ def pairs(impressions):
 
 @pytest.mark.parametrize("template", KINDS)
 def test_pointwise_a_score_is_the_probability_of_the_positive_word(built, backbone, template):
-    prompt4nr = built(template, loss=Loss.pointwise)
+    prompt4nr = built(template, loss=ClickLoss.pointwise)
     logits = naive(prompt4nr, backbone, *pairs(SHOWN))
     assert_rounded(prompt4nr.score_shown(SHOWN), log_odds(prompt4nr, logits).sigmoid(), logits)
 
@@ -177,7 +177,7 @@ def test_scores_do_not_depend_on_the_other_impressions(built, attention):
 @pytest.mark.parametrize("template", KINDS)
 def test_with_shared_histories_a_history_does_not_see_the_candidate(built, backbone, template):
     """Equal to transformers with the whole template in one row, the positions of its sides and a mask between them."""
-    prompt4nr = built(template, loss=Loss.pointwise, attention=Attention.shared)
+    prompt4nr = built(template, loss=ClickLoss.pointwise, attention=Attention.shared)
     logits = naive_shared(prompt4nr, backbone, *pairs(SHOWN))
     assert_rounded(prompt4nr.score_shown(SHOWN), log_odds(prompt4nr, logits).sigmoid(), logits)
 
@@ -231,7 +231,7 @@ def test_listwise_the_loss_is_a_softmax_over_a_click_and_its_negatives(built, te
 
 
 def test_pointwise_the_loss_is_over_the_answer_words_of_each_row(built):
-    prompt4nr = built(loss=Loss.pointwise)
+    prompt4nr = built(loss=ClickLoss.pointwise)
     batch = prompt4nr.training_rows().batch(0, list(range(3, 14)))
     with torch.no_grad():
         outputs = prompt4nr(**batch)
@@ -252,14 +252,14 @@ def test_the_log_holds_positive_accuracy_and_the_spread_of_log_odds(built, loss)
     right = (log_odds[batch["is_click"]] > 0).sum().item()
     assert sums["positive_accuracy"].tolist() == [right, batch["is_click"].sum().item()]
     total, n = sums["spread"].tolist()
-    lists = log_odds.view(-1, 5) if loss is Loss.listwise else log_odds[None]
-    assert n == (10 if loss is Loss.listwise else len(log_odds))
+    lists = log_odds.view(-1, 5) if loss is ClickLoss.listwise else log_odds[None]
+    assert n == (10 if loss is ClickLoss.listwise else len(log_odds))
     assert total / n == pytest.approx(np.mean([part.std(correction=0).item() for part in lists]), rel=1e-5)
 
 
 def test_pointwise_training_that_answers_every_click_negatively_warns(built, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("llm4rec_cli"), "propagate", True)
-    prompt4nr = built(loss=Loss.pointwise)
+    prompt4nr = built(loss=ClickLoss.pointwise)
 
     def warning(bias):
         """The warning after a batch, with this bias of the negative word."""
@@ -295,7 +295,7 @@ def test_prompt_only_trains_the_virtual_tokens_only(built):
 
 
 def test_without_prompt_only_all_weights_are_trained(built):
-    before, after = weights_around_a_step(built("continuous_utility", loss=Loss.pointwise))
+    before, after = weights_around_a_step(built("continuous_utility", loss=ClickLoss.pointwise))
     assert {name for name in before if torch.equal(before[name], after[name])} == set()
 
 
@@ -377,7 +377,7 @@ def test_deviations_of_the_papers_settings_are_few(monkeypatch):
     assert any("a masked-language-model warm-up" in line for line in deviations)
     assert any("histories of 6 titles" in line for line in in_words(replace(ours, titles=6), None, "direct"))
     assert paper.backbone == "bert-base-uncased"
-    assert paper.loss is Loss.pointwise
+    assert paper.loss is ClickLoss.pointwise
     assert len(in_words(paper, None, "direct")) <= 2 < len(deviations)
     on_the_demo = config("discrete_utility", "+experiment=prompt4nr/paper", "dataset=demo_news")
     assert in_words(on_the_demo, None, "direct") == in_words(paper, None, "direct")

@@ -9,7 +9,7 @@ import pytest
 
 from llm4rec_cli.data.split import TRAIN, hold_out, leave_one_out, split_dataset
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.models.prompt4nr.config import Draw, Loss
+from llm4rec_cli.models.prompt4nr.config import ClickLoss, NegativeDraw
 from llm4rec_cli.models.prompt4nr.sequences import FilledTemplates
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.shared.clicks import training_clicks
@@ -33,7 +33,7 @@ class FakeFiller:
 
 
 def examples_of(split=None, seed=0, **settings):
-    settings = {"loss": Loss.listwise, "draw": Draw.fresh, "negatives": 4} | settings
+    settings = {"loss": ClickLoss.listwise, "draw": NegativeDraw.fresh, "negatives": 4} | settings
     return ClickExamples(replace(config(), **settings), training_clicks(split or log()), FakeFiller(), seed)
 
 
@@ -114,9 +114,9 @@ def test_over_many_epochs_every_unclicked_item_is_drawn():
 
 
 def test_fixed_negatives_are_the_same_in_all_epochs():
-    examples = examples_of(draw=Draw.fixed, negatives=2)
+    examples = examples_of(draw=NegativeDraw.fixed, negatives=2)
     assert groups(examples, 0) == groups(examples, 1) == groups(examples, 7)
-    assert groups(examples, 0) != groups(examples_of(draw=Draw.fixed, negatives=2, seed=1), 0)
+    assert groups(examples, 0) != groups(examples_of(draw=NegativeDraw.fixed, negatives=2, seed=1), 0)
 
 
 def test_an_example_is_the_same_in_any_batch():
@@ -127,7 +127,7 @@ def test_an_example_is_the_same_in_any_batch():
 
 
 def test_pointwise_examples_are_the_listwise_ones_one_by_one():
-    lists, points = examples_of(), examples_of(loss=Loss.pointwise)
+    lists, points = examples_of(), examples_of(loss=ClickLoss.pointwise)
     assert len(points) == 5 * len(lists)
     every = list(range(len(points)))
     assert pairs_and_clicks(points, 2, every) == pairs_and_clicks(lists, 2, list(range(len(lists))))

@@ -11,7 +11,7 @@ from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitNa
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec.network import MoEAdaptor
-from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Freeze, Similarity
+from llm4rec_cli.models.unisrec.settings import Adaptor, AdaptorDraw, Freeze, Similarity
 from tests.models import naive
 from tests.support.builders import tiny_dataset
 from tests.support.driver import resolved
@@ -28,7 +28,7 @@ SETTINGS = {
     "adaptor": Adaptor.moe,
     "experts": 3,
     "adaptor_dropout": 0.2,
-    "draw": Draw.catalogue,
+    "draw": AdaptorDraw.catalogue,
     "use_ids": False,
     "hidden_size": 8,
     "inner_size": 12,
@@ -46,8 +46,8 @@ VARIANTS = {
     "linear, inductive": {"adaptor": Adaptor.linear},
     "linear, transductive": {"adaptor": Adaptor.linear, "use_ids": True},
     "zesrec": {"adaptor": Adaptor.two_linear, "similarity": Similarity.dot, "temperature": None},
-    "inductive, drawn by position": {"draw": Draw.position},
-    "transductive, drawn by position": {"draw": Draw.position, "use_ids": True},
+    "inductive, drawn by position": {"draw": AdaptorDraw.position},
+    "transductive, drawn by position": {"draw": AdaptorDraw.position, "use_ids": True},
 }
 variants = pytest.mark.parametrize("settings", VARIANTS.values(), ids=list(VARIANTS))
 
@@ -183,7 +183,7 @@ def test_every_expert_drops_its_own_inputs(silent):
 
 def test_both_draws_agree_without_dropout_and_noise(built, silent):
     off = {"adaptor_dropout": 0.0, "dropout": 0.0, "attention_dropout": 0.0, "use_ids": True}
-    catalogue, position = built(**off).train(), built(**off, draw=Draw.position).train()
+    catalogue, position = built(**off).train(), built(**off, draw=AdaptorDraw.position).train()
     position.load_state_dict(catalogue.state_dict())
     rows = catalogue.training_rows()
     batch = rows.batch(0, list(range(len(rows))))
@@ -194,13 +194,13 @@ def test_both_draws_agree_without_dropout_and_noise(built, silent):
         assert_close(actual[name], expected[name], rel=1e-6)
 
 
-@pytest.mark.parametrize("draw", Draw)
+@pytest.mark.parametrize("draw", AdaptorDraw)
 def test_an_item_is_drawn_once_per_step_or_at_each_position(built, draw):
     model = built(draw=draw).train()
     seen = []
     model.encoder.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs[0]))
     model(items=torch.tensor([3, 3]), targets=torch.tensor([1, 2]), groups=torch.tensor([[1, 2]]))
-    assert torch.equal(seen[0], seen[1]) == (draw == Draw.catalogue)
+    assert torch.equal(seen[0], seen[1]) == (draw == AdaptorDraw.catalogue)
 
 
 def test_a_training_step_refreshes_the_cached_catalogue(built):

@@ -20,7 +20,7 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import pretraining
 from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, drop_words, in_batch_cross_entropy
-from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Loss, PretrainingConfig
+from llm4rec_cli.models.unisrec.settings import Adaptor, AdaptorDraw, PretrainingConfig, PretrainingLoss
 from tests.models import naive
 from tests.models.test_unisrec import SETTINGS, TEXT_SIZE, adapted
 from tests.support.builders import tiny_dataset
@@ -43,9 +43,9 @@ SEQUENCES = [  # training uses all but the last two items of each
 ]
 DATASET = tiny_dataset(SEQUENCES, texts=[f"this is the item of number {i} and no other" for i in range(N_ITEMS)])
 DATASET.items["domain"] = ["films"] * len(FILMS) + ["books"] * len(BOOKS)
-PRETRAINING = PretrainingConfig(loss=Loss.exact, sequence_weight=0.5, item_drop=0.5, drop=0.4, word_drop=0.5)
+PRETRAINING = PretrainingConfig(loss=PretrainingLoss.exact, sequence_weight=0.5, item_drop=0.5, drop=0.4, word_drop=0.5)
 SILENT = {"adaptor_dropout": 0.0, "dropout": 0.0, "attention_dropout": 0.0}
-losses = pytest.mark.parametrize("loss", Loss)
+losses = pytest.mark.parametrize("loss", PretrainingLoss)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def naive_view(rows, epoch, by_items, first, last):
             view.append((item, bool(changed[place])))
         elif place == first or not changed[place]:
             view.append((item, False))
-        elif rows.config.loss == Loss.paper_code:
+        elif rows.config.loss == PretrainingLoss.paper_code:
             view[-1] = (item, False)  # the published code overwrites the previous item
     return view
 
@@ -108,7 +108,7 @@ def naive_view(rows, epoch, by_items, first, last):
 def naive_views(rows, epoch, indices):
     """Return target place -> augmented prefix of every record in L_SS."""
     by_items, changed = rows._augmentations(epoch)
-    paper_code = rows.config.loss == Loss.paper_code
+    paper_code = rows.config.loss == PretrainingLoss.paper_code
     views = {}
     for index, first, last in records_of(rows, indices):
         drops_items = bool(by_items[indices[0] if paper_code else index])
@@ -137,7 +137,7 @@ def views_of(batch):
 
 def naive_loss(model, rows, epoch, indices):
     """Return the loss by loops over records; each encodes the item text or its copy with words dropped."""
-    paper_code, weight = rows.config.loss == Loss.paper_code, rows.config.sequence_weight
+    paper_code, weight = rows.config.loss == PretrainingLoss.paper_code, rows.config.sequence_weight
     vectors = torch.stack([adapted(model.adaptor, model.features), adapted(model.adaptor, model.word_drop_features)])
     views = naive_views(rows, epoch, indices)
     records = []
@@ -179,7 +179,7 @@ def naive_loss(model, rows, epoch, indices):
 @losses
 @pytest.mark.parametrize(
     "settings",
-    [{"item_drop": 0}, {}, {"item_drop": 1}, {"draw": Draw.position}, {"adaptor": Adaptor.linear}],
+    [{"item_drop": 0}, {}, {"item_drop": 1}, {"draw": AdaptorDraw.position}, {"adaptor": Adaptor.linear}],
     ids=["words", "either", "items", "drawn by position", "linear"],
 )
 def test_one_pass_and_its_view_equal_one_row_a_record_in_loss_and_gradients(built, loss, settings):
@@ -209,7 +209,7 @@ def test_a_batch_of_few_rows_is_contrasted_within_itself(built, loss):
 
 
 @losses
-@pytest.mark.parametrize("draw", Draw)
+@pytest.mark.parametrize("draw", AdaptorDraw)
 def test_training_without_dropout_and_noise_is_evaluation(built, loss, draw, monkeypatch):
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
     model = built(loss=loss, draw=draw, **SILENT)
@@ -218,13 +218,13 @@ def test_training_without_dropout_and_noise_is_evaluation(built, loss, draw, mon
     torch.testing.assert_close(first, second)
 
 
-@pytest.mark.parametrize("draw", Draw)
+@pytest.mark.parametrize("draw", AdaptorDraw)
 def test_inputs_views_and_targets_share_a_draw_an_item_or_have_one_each(built, draw):
     model = built(draw=draw).train()
     torch.manual_seed(1)
     vectors = model._adapted(torch.tensor([3, 3, 3 + N_ITEMS, 3 + N_ITEMS]))
     for first, second in (vectors[:2], vectors[2:]):
-        assert torch.equal(first, second) == (draw == Draw.catalogue)
+        assert torch.equal(first, second) == (draw == AdaptorDraw.catalogue)
     assert not torch.equal(vectors[0], vectors[2])
 
 
@@ -260,7 +260,7 @@ def test_kept_items_are_packed():
 
 
 def test_the_published_code_shows_the_last_dropped_item_of_each_run():
-    rows = rows_of(ELEVEN_TO_FIFTEEN, loss=Loss.paper_code)
+    rows = rows_of(ELEVEN_TO_FIFTEEN, loss=PretrainingLoss.paper_code)
     rows.drawn = DROPPED_BY_HAND
     batch = rows.batch(0, [0])
     assert batch["views"].tolist() == [2, 5]
@@ -270,7 +270,7 @@ def test_the_published_code_shows_the_last_dropped_item_of_each_run():
 
 
 def test_words_are_dropped_where_drawn_even_of_the_first_item():
-    for loss in Loss:
+    for loss in PretrainingLoss:
         rows = rows_of(ELEVEN_TO_FIFTEEN, loss=loss)
         rows.drawn = (0, (np.array([False]), np.array([True, False, True, False, False, False])))
         batch = rows.batch(0, [0])
@@ -312,7 +312,7 @@ def test_two_records_by_hand():
 
 
 def test_a_single_record_has_no_loss_and_no_nan(built):
-    for loss in Loss:
+    for loss in PretrainingLoss:
         model = built(loss=loss)
         rows = model.training_rows()
         batch = rows.batch(0, [rows.lengths.tolist().index(1)])  # of [4, 5]
@@ -323,7 +323,7 @@ def test_a_single_record_has_no_loss_and_no_nan(built):
 
 
 def test_under_autocast_loss_and_gradients_are_nearly_those_of_fp32(built):
-    model = built(**{"loss": Loss.exact}).eval()
+    model = built(**{"loss": PretrainingLoss.exact}).eval()
     naive.randomise(model, std=0.1)
     batch = model.training_rows().batch(0, everything(model.training_rows()))
     exact = model(**batch)["loss"]
@@ -345,7 +345,7 @@ SEQUENCES_DRAWN = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=14), m
 
 @given(
     sequences=SEQUENCES_DRAWN,
-    loss=st.sampled_from(Loss),
+    loss=st.sampled_from(PretrainingLoss),
     item_drop=st.sampled_from([0, 0.5, 1]),
     drop=st.sampled_from([0, 0.2, 0.5, 0.95]),
     max_length=st.integers(1, 7),
@@ -413,7 +413,7 @@ def test_nothing_from_the_target_on_reaches_a_state_or_its_view(built, contraste
 
 
 def test_each_target_is_in_one_record_however_windows_overlap(built):
-    for loss in Loss:
+    for loss in PretrainingLoss:
         rows = built(loss=loss).training_rows()
         places = rows.batch(0, everything(rows))["records"][:, 0].tolist()
         starts = set(rows.offsets.tolist())
@@ -421,7 +421,7 @@ def test_each_target_is_in_one_record_however_windows_overlap(built):
 
 
 def test_the_published_code_leaves_out_of_l_ss_no_record_because_of_its_own_items(built):
-    rows = built(loss=Loss.paper_code, item_drop=1).training_rows()
+    rows = built(loss=PretrainingLoss.paper_code, item_drop=1).training_rows()
     changed = rows._augmentations(0)[1]
     batch = rows.batch(0, everything(rows))
     last = {int(rows.starts[i] + rows.lengths[i]) for i in everything(rows)}
@@ -516,7 +516,9 @@ def test_two_epochs_and_two_seeds_are_drawn_independently(many, seed, epoch):
 
 
 def test_the_published_code_chooses_once_a_batch():
-    rows = rows_of(np.random.default_rng(0).integers(0, N_ITEMS, (60, 7)).tolist(), loss=Loss.paper_code, drop=0.5)
+    rows = rows_of(
+        np.random.default_rng(0).integers(0, N_ITEMS, (60, 7)).tolist(), loss=PretrainingLoss.paper_code, drop=0.5
+    )
     chosen = []
     for start in range(0, 60, 6):
         indices = list(range(start, start + 6))
@@ -625,7 +627,7 @@ def test_sums_are_those_of_the_terms(built, loss):
     n = len(batch["records"])
     view = int(batch["augmented"].sum())
     assert counts == {"loss/item": n, "loss/view": view, "loss/item/films": films, "loss/item/books": n - films}
-    assert (view < n) == (loss == Loss.paper_code)
+    assert (view < n) == (loss == PretrainingLoss.paper_code)
     whole = (means["loss/item/films"] * films + means["loss/item/books"] * (n - films)) / n
     assert means["loss/item"] == pytest.approx(whole, rel=1e-5)
 

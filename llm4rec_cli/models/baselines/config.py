@@ -25,8 +25,8 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.shared.config import (
-    Loss,
     NextItemConfig,
+    NextItemLoss,
     PositionedConfig,
     Positions,
     TransformerConfig,
@@ -308,7 +308,7 @@ class Bert4RecConfig(TransformerConfig):
             **dict.fromkeys(("rows", "masks", "no_projection"), True),
             **self.position_deviation(Positions.from_first),
             "windows": True,
-            "no_padding_item": self.loss is Loss.cross_entropy,
+            "no_padding_item": self.loss is NextItemLoss.cross_entropy,
         }
 
 
@@ -352,7 +352,7 @@ class ESASRecConfig(PositionedConfig):
             "windows_not_latest": True,
             **self.position_deviation(Positions.from_last),
             "beta": True,
-            "target_as_negative": self.loss is Loss.sampled_softmax,
+            "target_as_negative": self.loss is NextItemLoss.sampled_softmax,
         }
 
 
@@ -367,5 +367,5 @@ class BSARecConfig(TransformerConfig):
         return {
             **self.position_deviation(Positions.from_last),
             **dict.fromkeys(("filter_padding", "prefixes", "empty_history"), True),
-            "no_padding_item": self.loss is Loss.cross_entropy,
+            "no_padding_item": self.loss is NextItemLoss.cross_entropy,
         }

@@ -33,11 +33,11 @@ from llm4rec_cli.errors import Llm4RecError, problems_raised_by
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt
 from llm4rec_cli.models.p5.settings import (
+    AnswerLoss,
     EvaluationPrompts,
     Explained,
     Feature,
     HistoryOrder,
-    Loss,
     Negatives,
     PerUnit,
     PromptConfig,
@@ -78,7 +78,7 @@ class P5Config(ModelConfig):
     dropout: float = ranges.number(at_least=0, below=1)
     history: HistoryOrder = added(HistoryOrder.oldest_first)
     start: Start = added(Start.random)  # statistics: no effect unless index=independent
-    loss: Loss = added(Loss.by_length)
+    loss: AnswerLoss = added(AnswerLoss.by_length)
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
     user_tokens: bool = added(False)  # each user is one token of its own, as items are with index=independent
@@ -192,7 +192,7 @@ class P5Config(ModelConfig):
             "item_tokens": self.index is Index.independent,
             "item_numbers": self.index not in (Index.independent, Index.leaky_p5),
             "whole_words": self.whole_word is WholeWord.always,
-            "answer_loss": trained_here and self.loss is Loss.by_length,
+            "answer_loss": trained_here and self.loss is AnswerLoss.by_length,
             "wording": True,
             "long_sources": True,
             "optimizer": trained_here,

@@ -34,7 +34,7 @@ from llm4rec_cli.models.p5.filler import (
     user_codes,
 )
 from llm4rec_cli.models.p5.prompts import Answer
-from llm4rec_cli.models.p5.settings import Feature, Loss, PromptFamily, Start, WholeWord
+from llm4rec_cli.models.p5.settings import AnswerLoss, Feature, PromptFamily, Start, WholeWord
 from llm4rec_cli.models.p5.start import (
     STAR_SCALE,
     carry_over,
@@ -139,7 +139,7 @@ class P5(nn.Module):
             f"loss/{KINDS[i]}": torch.stack([losses[kind == i].sum(), (kind == i).sum()]).detach()
             for i in kind.unique().tolist()
         }
-        if self.config.loss is Loss.by_length_twice:
+        if self.config.loss is AnswerLoss.by_length_twice:
             losses = losses / batch["lengths"][:, 1]
         return {"loss": losses.mean(), "n_terms": len(losses), "sums": sums}
 

@@ -74,7 +74,7 @@ class PerUnit(Enum):
     interaction = "interaction"  # each possible target of a user equally often; of direct, the paper's appendix
 
 
-class Loss(Enum):
+class AnswerLoss(Enum):
     """How the cross-entropy of an answer's tokens is summed up."""
 
     by_length = "by_length"  # divided by the number of tokens: each answer counts alike

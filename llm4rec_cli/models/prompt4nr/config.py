@@ -33,14 +33,14 @@ from llm4rec_cli.models.prompt4nr.templates import TemplateConfig
 from llm4rec_cli.models.shared.config import backbone_deviation, problems_without_titles
 
 
-class Loss(Enum):
+class ClickLoss(Enum):
     """The training loss."""
 
     pointwise = "pointwise"  # each candidate is a separate example: clicked or not (paper)
     listwise = "listwise"  # a softmax over a click and its negatives
 
 
-class Draw(Enum):
+class NegativeDraw(Enum):
     """When negatives are drawn."""
 
     fresh = "fresh"  # every epoch
@@ -96,9 +96,9 @@ class Prompt4NRConfig(ModelConfig):
     prompts: TemplateConfig = noted(field(default_factory=TemplateConfig), named=True, names_member=True)
     prompt_only: bool = False  # train the virtual tokens only; the backbone is frozen
     attention: Attention = added(Attention.full)
-    loss: Loss = MISSING
+    loss: ClickLoss = MISSING
     negatives: int = ranges.number(at_least=1)  # per click
-    draw: Draw = MISSING
+    draw: NegativeDraw = MISSING
     titles: int = ranges.number(at_least=1)  # per history: the latest
     title_words: int = ranges.number(at_least=1)  # per title of the history: the first
     candidate_words: int = ranges.number(at_least=1)
@@ -159,10 +159,10 @@ class Prompt4NRConfig(ModelConfig):
             "new_head": not templates.has_head(self.backbone),
             "warm_up": warm_up.epochs > 0,
             "distillation": warm_up.distillation.steps > 0,
-            "listwise": self.loss is Loss.listwise,
+            "listwise": self.loss is ClickLoss.listwise,
             **dict.fromkeys(("shared_states", "short_candidates"), shares),
             "history_position": shares and not templates.history_comes_first(self.prompts.text),
-            "fresh_negatives": self.draw is Draw.fresh,
+            "fresh_negatives": self.draw is NegativeDraw.fresh,
             "prompt_only": self.prompt_only,
         }
         return {

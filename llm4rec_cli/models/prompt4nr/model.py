@@ -16,7 +16,7 @@ from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
-from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
+from llm4rec_cli.models.prompt4nr.config import ClickLoss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.distillation import distilled
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
@@ -77,7 +77,7 @@ class Prompt4NR(nn.Module):
         """
         logits = self.bert.logits(self.bert(**batch), self.answers)
         log_odds = logits[:, 1] - logits[:, 0]
-        if self.config.loss is Loss.pointwise:
+        if self.config.loss is ClickLoss.pointwise:
             lists = log_odds.view(1, -1)
             loss, n_terms = F.cross_entropy(logits, is_click.long()), len(logits)
         else:
@@ -95,7 +95,7 @@ class Prompt4NR(nn.Module):
 
     def epoch_metrics(self, means: Mapping[str, float]) -> dict[str, Any]:
         """Return no extra numbers; warn if every click of the epoch was answered negatively."""
-        if self.config.loss is Loss.pointwise and means.get("positive_accuracy") == 0:
+        if self.config.loss is ClickLoss.pointwise and means.get("positive_accuracy") == 0:
             log.warning(
                 "training has collapsed so far: none of the epoch's clicks was answered '%s'. If this persists, try "
                 "model.loss=listwise, a higher model.new_learning_rate, or model.warm_up.epochs=1",
@@ -109,7 +109,7 @@ class Prompt4NR(nn.Module):
         items, offsets = impressions.shown()
         impression = np.repeat(np.arange(len(impressions)), np.diff(offsets))
         log_odds = self._log_odds(impressions, impression, items)
-        if self.config.loss is Loss.pointwise:
+        if self.config.loss is ClickLoss.pointwise:
             return log_odds.sigmoid()
         return torch.cat([part.softmax(0) for part in log_odds.split(np.diff(offsets).tolist())])
 
@@ -119,7 +119,7 @@ class Prompt4NR(nn.Module):
         assert examples.candidates is not None
         n, c = examples.candidates.shape
         log_odds = self._log_odds(examples, np.repeat(np.arange(n), c), examples.candidates.ravel()).view(n, c)
-        return log_odds.sigmoid() if self.config.loss is Loss.pointwise else log_odds.softmax(1)
+        return log_odds.sigmoid() if self.config.loss is ClickLoss.pointwise else log_odds.softmax(1)
 
     def _log_odds(self, histories: Histories, history: IntArray, items: IntArray) -> Tensor:
         """Return (n,) float32 log-odds of the positive word against the negative one, per pair of history and item."""

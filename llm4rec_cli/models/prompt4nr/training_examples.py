@@ -8,7 +8,7 @@ from torch import Tensor
 
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.models.prompt4nr.config import Draw, Loss, Prompt4NRConfig
+from llm4rec_cli.models.prompt4nr.config import ClickLoss, NegativeDraw, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
 from llm4rec_cli.models.shared.clicks import Clicks
 
@@ -24,7 +24,7 @@ class ClickExamples:
         self.group_size = 1 + config.negatives
 
     def __len__(self) -> int:
-        return len(self.clicks) * (self.group_size if self.config.loss is Loss.pointwise else 1)
+        return len(self.clicks) * (self.group_size if self.config.loss is ClickLoss.pointwise else 1)
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
         """Return the filled templates, as `Prompt4NR.forward` takes them.
@@ -32,7 +32,7 @@ class ClickExamples:
         `is_click` (n,) bool marks the clicked items; listwise, each is followed by its negatives.
         """
         rows = np.array(indices)
-        if self.config.loss is Loss.pointwise:
+        if self.config.loss is ClickLoss.pointwise:
             click, place = rows // self.group_size, rows % self.group_size
             items = np.array([self._group(epoch, int(i))[j] for i, j in zip(click, place, strict=True)])
         else:
@@ -44,6 +44,6 @@ class ClickExamples:
 
     def _group(self, epoch: int, click: int) -> IntArray:
         """Return a click's item and its negatives."""
-        key = (epoch, click) if self.config.draw is Draw.fresh else (click,)
+        key = (epoch, click) if self.config.draw is NegativeDraw.fresh else (click,)
         rng = stream(self.seed, "clicks' negatives", *key)
         return self.clicks.with_negatives(click, self.config.negatives, rng)

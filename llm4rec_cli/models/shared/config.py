@@ -15,7 +15,7 @@ from llm4rec_cli.errors import DataError
 BERT = "bert-base-uncased"
 
 
-class Loss(Enum):
+class NextItemLoss(Enum):
     """The loss of the next item."""
 
     cross_entropy = "cross_entropy"  # softmax over the catalogue
@@ -93,7 +93,7 @@ class NextItemConfig(ModelConfig):
     traits: ClassVar[Traits] = Traits(frozenset({"rank_catalogue", "rank_candidates"}), trainable=True)
 
     max_length: int = ranges.number(at_least=1)  # latest items of a history
-    loss: Loss = Loss.cross_entropy
+    loss: NextItemLoss = NextItemLoss.cross_entropy
     negatives: int = ranges.number(1, at_least=1)  # drawn for each target
     distribution: Distribution = Distribution.uniform  # of sampled_softmax's negatives; other losses draw uniformly
     logq: bool = True  # correct sampled_softmax for how its negatives are drawn
@@ -101,9 +101,9 @@ class NextItemConfig(ModelConfig):
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         readers = {
-            "negatives": (Loss.binary, Loss.sampled_softmax, Loss.gbce),
-            **dict.fromkeys(("distribution", "logq"), (Loss.sampled_softmax,)),
-            "calibration": (Loss.gbce,),
+            "negatives": (NextItemLoss.binary, NextItemLoss.sampled_softmax, NextItemLoss.gbce),
+            **dict.fromkeys(("distribution", "logq"), (NextItemLoss.sampled_softmax,)),
+            "calibration": (NextItemLoss.gbce,),
         }
         unused = {setting: losses for setting, losses in readers.items() if self.loss not in losses}
         return {setting: f"model.loss={'|'.join(loss.name for loss in losses)}" for setting, losses in unused.items()}
@@ -111,11 +111,11 @@ class NextItemConfig(ModelConfig):
     def loss_in_words(self) -> str:
         """Return the loss as `paper_method` and deviations name it."""
         negatives = "one negative" if self.negatives == 1 else f"{self.negatives} negatives"
-        if self.loss is Loss.binary:
+        if self.loss is NextItemLoss.binary:
             return f"binary cross-entropy with {negatives}"
-        if self.loss is Loss.gbce:
+        if self.loss is NextItemLoss.gbce:
             return f"gBCE with {negatives}, t = {self.calibration:g}"
-        if self.loss is Loss.sampled_softmax:
+        if self.loss is NextItemLoss.sampled_softmax:
             corrected = ", logQ correction" if self.logq else ""
             return f"sampled softmax with {negatives}, {self.distribution.name}{corrected}"
         return "cross-entropy over the catalogue"
@@ -125,7 +125,7 @@ class NextItemConfig(ModelConfig):
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         """Return how training differs from RecBole's cross-entropy, or from the published code of the other losses."""
-        is_recbole = self.loss is Loss.cross_entropy
+        is_recbole = self.loss is NextItemLoss.cross_entropy
         shared = dict.fromkeys(("whole_sequences", "windows", "no_padding_item"), is_recbole)
         return {**shared, "windows_not_latest": not is_recbole}
 
@@ -147,5 +147,5 @@ class TransformerConfig(EncoderSizes, PositionedConfig):
     """Base of the configs of models of item ids with SASRec's encoder or a variant of it."""
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        published = Positions.from_first if self.loss is Loss.cross_entropy else Positions.from_last
+        published = Positions.from_first if self.loss is NextItemLoss.cross_entropy else Positions.from_last
         return {**super().deviations(task, trained_on), **self.position_deviation(published)}

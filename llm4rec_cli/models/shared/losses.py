@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from llm4rec_cli import processes
 from llm4rec_cli.arithmetic import at_once
-from llm4rec_cli.models.shared.config import Loss, NextItemConfig
+from llm4rec_cli.models.shared.config import NextItemConfig, NextItemLoss
 
 ROWS_AT_ONCE = {"cpu": 512, "accelerator": 1 << 16}  # on a CPU, keeps a block of logits near the cache
 # Two buffers of 64 MB in fp32, or of 512 MB, so that memory does not grow with batch × items.
@@ -167,9 +167,9 @@ def loss_over_samples(config: NextItemConfig, log_probability: Tensor) -> Sample
         config: its loss is any but `cross_entropy`.
         log_probability: (n_items,) of drawing each item as a negative; -inf for one that is never drawn.
     """
-    if config.loss is Loss.binary:
+    if config.loss is NextItemLoss.binary:
         return _binary
-    if config.loss is Loss.sampled_softmax:
+    if config.loss is NextItemLoss.sampled_softmax:
         return partial(_sampled_softmax, log_probability=log_probability if config.logq else None)
     n_items = int(log_probability.isfinite().sum())
     return partial(_generalised_binary, beta=gbce_beta(config.calibration, config.negatives, n_items))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context, Rows
-from llm4rec_cli.models.shared.config import Distribution, Loss, NextItemConfig, PositionedConfig, Positions
+from llm4rec_cli.models.shared.config import Distribution, NextItemConfig, NextItemLoss, PositionedConfig, Positions
 from llm4rec_cli.models.shared.layers import SequenceEncoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy, loss_over_samples, sampled_loss
 from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, SequenceRows, packed_histories
@@ -141,7 +141,9 @@ def _negatives(config: NextItemConfig, context: Context) -> Negatives | None:
 
     Under binary cross-entropy, as in the published code, items that the user has are not drawn.
     """
-    if config.loss is Loss.cross_entropy:
+    if config.loss is NextItemLoss.cross_entropy:
         return None
     distribution = config.distribution or Distribution.uniform
-    return Negatives(context.split, config.negatives, context.seed, distribution, unseen=config.loss is Loss.binary)
+    return Negatives(
+        context.split, config.negatives, context.seed, distribution, unseen=config.loss is NextItemLoss.binary
+    )

@@ -26,7 +26,14 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.shared.config import EncoderSizes, encodes_as_unisrec
-from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Freeze, Loss, PretrainingConfig, Similarity
+from llm4rec_cli.models.unisrec.settings import (
+    Adaptor,
+    AdaptorDraw,
+    Freeze,
+    PretrainingConfig,
+    PretrainingLoss,
+    Similarity,
+)
 
 # Settings that weights fit.
 SHAPES = (
@@ -51,7 +58,7 @@ class UniSRecConfig(EncoderSizes):
     adaptor: Adaptor = MISSING
     experts: int = ranges.number(at_least=1)  # of adaptor=moe, as the next two
     adaptor_dropout: float = ranges.number(at_least=0, below=1)
-    draw: Draw = MISSING
+    draw: AdaptorDraw = MISSING
     use_ids: bool = noted(MISSING, named=True)  # false = inductive (UniSRec_t), true = transductive (UniSRec_t+ID)
     temperature: float = ranges.number(above=0)  # that divides cosines
     similarity: Similarity = added(Similarity.cosine)
@@ -142,7 +149,7 @@ class UniSRecConfig(EncoderSizes):
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         here, fits = trained_on is not None, self.pretraining is None
         pre = self.pretraining if here else None
-        has_bugs = pre is not None and pre.loss is Loss.paper_code
+        has_bugs = pre is not None and pre.loss is PretrainingLoss.paper_code
         freezes = Freeze if self.is_zesrec else (Freeze.encoder,)  # UniSRec's paper freezes the encoder
         sharing = "inputs and targets" if fits else "inputs, augmented inputs and targets"
         return {
@@ -156,7 +163,7 @@ class UniSRecConfig(EncoderSizes):
             **dict.fromkeys(("same_target", "dropped_items"), pre is not None and not has_bugs),
             "from_scratch": here and fits and self.init_from is None,
             "freeze": here and fits and self.init_from is not None and self.freeze not in freezes,
-            "catalogue_draw": here and self.draw is Draw.catalogue and {"sharing": sharing},
+            "catalogue_draw": here and self.draw is AdaptorDraw.catalogue and {"sharing": sharing},
             "zesrec": here and self.is_zesrec,
             "linear": here and self.adaptor is Adaptor.linear,
             "text_encoder": not encodes_as_unisrec(self.encoder),
@@ -164,4 +171,8 @@ class UniSRecConfig(EncoderSizes):
 
     def labels(self, task: str) -> list[str]:
         labels = [] if encodes_as_unisrec(self.encoder) else ["substitute-encoder"]
-        return [*labels, "paper-code-loss"] if self.pretraining and self.pretraining.loss is Loss.paper_code else labels
+        return (
+            [*labels, "paper-code-loss"]
+            if self.pretraining and self.pretraining.loss is PretrainingLoss.paper_code
+            else labels
+        )

@@ -19,7 +19,7 @@ from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.next_item import inner_products
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
 from llm4rec_cli.models.unisrec.config import UniSRecConfig
-from llm4rec_cli.models.unisrec.settings import Adaptor, Draw, Freeze, Similarity
+from llm4rec_cli.models.unisrec.settings import Adaptor, AdaptorDraw, Freeze, Similarity
 from llm4rec_cli.text.features import encode_texts
 
 NOISE_FLOOR = 0.01  # added to the gate noise's scale (published code)
@@ -75,7 +75,7 @@ class UniSRec(nn.Module):
         self.split, self.cache, self.text_encoder = context.split, context.cache, config.encoder
         self.temperature = config.temperature or 1.0  # null: of inner products
         self.uses_cosine = config.similarity is Similarity.cosine
-        self.draw = config.draw or Draw.catalogue  # null: of an adaptor that draws nothing
+        self.draw = config.draw or AdaptorDraw.catalogue  # null: of an adaptor that draws nothing
         self.register_buffer("features", features, persistent=False)  # frozen, stored in the feature cache
         self.encoder = sasrec_encoder(config)
         if config.adaptor == Adaptor.linear:
@@ -134,7 +134,7 @@ class UniSRec(nn.Module):
             groups: (n_groups, 2) of the packing.
         """
         catalogue = self.catalogue()
-        if self.draw == Draw.catalogue:
+        if self.draw == AdaptorDraw.catalogue:
             inputs = F.embedding(items, catalogue)
         else:
             inputs = self.adaptor(F.embedding(items, self.features))

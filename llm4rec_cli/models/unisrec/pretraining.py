@@ -35,7 +35,7 @@ from llm4rec_cli.models.shared.losses import gather_rows
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack
 from llm4rec_cli.models.unisrec.config import UniSRecConfig
 from llm4rec_cli.models.unisrec.network import MoEAdaptor, UniSRec
-from llm4rec_cli.models.unisrec.settings import Draw, Loss, PretrainingConfig
+from llm4rec_cli.models.unisrec.settings import AdaptorDraw, PretrainingConfig, PretrainingLoss
 
 BoolArray = NDArray[np.bool_]
 
@@ -81,7 +81,7 @@ class PretrainingRows(SequenceRows):
         row, position = _ragged(lengths)
         source = starts[row] + position
         by_items, changed = self._augmentations(epoch)
-        by_items, paper_code = by_items[indices], self.config.loss == Loss.paper_code
+        by_items, paper_code = by_items[indices], self.config.loss == PretrainingLoss.paper_code
         if paper_code:
             first = processes.from_first(lambda: bool(by_items[0]))  # one choice per batch, for all processes
             by_items = np.full_like(by_items, first)
@@ -187,7 +187,7 @@ class PretrainedUniSRec(UniSRec):
         states = self.encoder(vectors[0], torch.cat([groups, view_groups]))
         state, view = (F.normalize(states[at], dim=-1) for at in (carries_loss, len(items) + seen_at))
 
-        paper_code = self.pretraining.loss == Loss.paper_code
+        paper_code = self.pretraining.loss == PretrainingLoss.paper_code
         contrast = partial(
             in_batch_cross_entropy, temperature=self.temperature, same_target=0.0 if paper_code else -torch.inf
         )
@@ -205,7 +205,7 @@ class PretrainedUniSRec(UniSRec):
     def _adapted(self, views: Tensor) -> Tensor:
         """Return (n, hidden) universal vectors of items; for numbers >= n_items, of the texts with words dropped."""
         back = None
-        if self.draw == Draw.catalogue:
+        if self.draw == AdaptorDraw.catalogue:
             views, back = views.unique(return_inverse=True)
         plain, other = views < len(self.features), views >= len(self.features)
         x = self.features.new_empty(len(views), self.features.shape[1])

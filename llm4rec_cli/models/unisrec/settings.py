@@ -25,7 +25,7 @@ class Similarity(Enum):
     dot = "dot"  # inner product: SASRec, and so ZESRec in UniSRec's table
 
 
-class Draw(Enum):
+class AdaptorDraw(Enum):
     """How often the adaptor's dropout and gate noise are drawn in training."""
 
     catalogue = "catalogue"  # once per item and step, shared by inputs and targets
@@ -40,7 +40,7 @@ class Freeze(Enum):
     adaptor = "adaptor"
 
 
-class Loss(Enum):
+class PretrainingLoss(Enum):
     """How pre-training contrasts a batch."""
 
     exact = "exact"  # records with the same target are not negatives of each other
@@ -51,7 +51,7 @@ class Loss(Enum):
 class PretrainingConfig:
     """Settings used only by `task=pretrain`."""
 
-    loss: Loss = MISSING
+    loss: PretrainingLoss = MISSING
     item_weight: float = ranges.number(1.0, at_least=0, added=True)  # of the sequence-item loss; 0 = an ablation
     sequence_weight: float = ranges.number(at_least=0)  # λ, weight of the sequence-sequence loss
     item_drop: float = ranges.number(at_least=0, at_most=1)  # probability of dropping items rather than words
