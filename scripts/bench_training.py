@@ -10,7 +10,7 @@ In pre-training a target is a record. Each row has an augmented view, which pass
 row itself, and the reference contrasts the records of its batch as the published code does. Ours takes whole sequences:
 trainer.batch_size of them, not --reference-batch records, and records of one user are not negatives of each other.
 
-Ours is `training.fit`, as `llm4rec train` calls it, with the Trainer's start, batches, optimiser and one checkpoint per
+Ours is `run.fit`, as `llm4rec train` calls it, with the Trainer's start, batches, optimiser and one checkpoint per
 epoch, but without validation. Contenders take turns in one run. FLOP are those of matrix products, counted by torch as
 they run; shares are of this machine's measured rate in the same precision.
 """

@@ -17,5 +17,5 @@ def run(composed: Composed) -> Outcome:
     for outcome in run_all(job):
         comparison = show(outcome.results)
         outcomes.append(outcome)
-    show_next(job, outcomes[0].result, comparison)
+    show_next(job, outcome.result, comparison)
     return outcomes[0]

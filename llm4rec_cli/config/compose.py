@@ -1,4 +1,4 @@
-"""Compose configs from overrides. This is the only module that uses Hydra's API.
+"""Compose configs from overrides. Besides the grammar of overrides, this is the only module that uses Hydra.
 
 A composition leaves no global state behind, so it can run repeatedly, also during a sweep. `Composed` records what
 commands need to know about the composition.

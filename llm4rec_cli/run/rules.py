@@ -1,4 +1,4 @@
-"""Checks of a run before data are read and torch is imported."""
+"""Checks of a run: of its config, before torch is imported, and of its prepared data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages of a run, in order: load, split, build, evaluate. Fitting is in `training.fit`."""
+"""The stages of a run, in order: load, split, build, evaluate. `fit` is a module of its own."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = 
     Args:
         job: with its precision settled.
         folder: the run folder, which keeps the files that belong to the weights.
-        is_loaded: whether a measurement reads no weights: none need be trained before.
+        is_loaded: skip what trains initial weights, for a measurement of speed.
 
     Raises:
         RunError: the weights do not fit what the model is built with now.

