@@ -24,6 +24,7 @@ DECLARING = {
     *PACKAGE.glob("config/*.py"),
     PACKAGE / "commands/validate.py",
     *PACKAGE.glob("models/*/config.py"),
+    PACKAGE / "models/chatgptrec/prompt_schema.py",
 }
 
 Leaf = tuple[
@@ -46,8 +47,9 @@ def _leaf(node: Any, name: str) -> Leaf:
 def nodes() -> list[Any]:
     """Return the dataclasses of the schema and of the models' configs."""
     modules = [schema, *(sys.modules[config_class(name).__module__] for name in model_names())]
-    classes = [value for module in modules for value in vars(module).values() if is_dataclass(value)]
-    return [node for node in dict.fromkeys(classes) if isinstance(node, type)]
+    used = {value.__module__: None for module in modules for value in vars(module).values() if is_dataclass(value)}
+    classes = [value for name in used for value in vars(sys.modules[name]).values() if is_dataclass(value)]
+    return [node for node in dict.fromkeys(classes) if isinstance(node, type) and node is not schema.Traits]
 
 
 @contextmanager

@@ -62,7 +62,8 @@ class UniSRecConfig(EncoderSizes):
     use_ids: bool = noted(MISSING, named=True)  # false = inductive (UniSRec_t), true = transductive (UniSRec_t+ID)
     temperature: float = ranges.number(above=0)  # that divides cosines
     similarity: Similarity = added(Similarity.cosine)
-    init_from: str | None = noted(ranges.path(None), named=True, provenance=True, agrees_in=SHAPES)  # of the weights
+    # run that provides the initial weights
+    init_from: str | None = noted(ranges.path(None), named=True, provenance=True, agrees_in=SHAPES)
     freeze: Freeze = noted(MISSING, named=True, provenance=True)
     pretraining: PretrainingConfig | None = noted(None, provenance=True)  # null unless task=pretrain
 
