@@ -144,7 +144,7 @@ def test_a_missing_package_is_refused_with_its_installation(monkeypatch):
 
 @packaged
 def test_altered_packaged_weights_are_refused(monkeypatch):
-    monkeypatch.setattr(weights, "sha256", lambda path: "0" * 64)
+    monkeypatch.setattr(weights, "digest_of", lambda path: "0" * 64)
     with pytest.raises(DataError, match="sha256 0000"):
         weights.locate("smollm2")
 
