@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.studies.paper_tables import definitions
+from llm4rec_cli.studies.paper_tables import definitions, steps
 from llm4rec_cli.studies.paper_tables.definitions import Size
 from llm4rec_cli.studies.paper_tables.steps import Runner, Step, cell_step, distinct, in_order
-from llm4rec_cli.training import evaluate
 from tests.results.finished_runs import run
 
 
@@ -51,7 +50,7 @@ def test_of_a_training_for_all_tasks_only_the_training_is_run(monkeypatch):
         yield SimpleNamespace(results=[trained])
         raise AssertionError("a task that no cell asks for")
 
-    monkeypatch.setattr(evaluate, "train_and_evaluate", evaluations)
+    monkeypatch.setattr(steps, "train_and_evaluate", evaluations)
     assert Runner({}, []).result(Step("train", ("model=p5", "task=all"))) == trained
 
 
