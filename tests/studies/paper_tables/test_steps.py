@@ -3,9 +3,8 @@
 import pytest
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.run import execute
 from llm4rec_cli.run.folder import Outcome
-from llm4rec_cli.studies.paper_tables import definitions
+from llm4rec_cli.studies.paper_tables import definitions, steps
 from llm4rec_cli.studies.paper_tables.definitions import Size
 from llm4rec_cli.studies.paper_tables.steps import Runner, Step, cell_step, distinct, in_order
 from tests.results.finished_runs import run
@@ -45,8 +44,8 @@ def test_a_run_may_stand_in_place_of_the_training_that_a_row_starts_from(tmp_pat
 
 def test_of_a_training_for_all_tasks_only_the_training_is_run(monkeypatch):
     trained = run(metrics={"loss": 1.0})
-    monkeypatch.setattr(execute, "run", lambda job: Outcome("done", trained.folder, (trained,)))
-    monkeypatch.setattr(execute, "run_all", lambda job: pytest.fail("a task that no cell asks for"))
+    monkeypatch.setattr(steps, "run", lambda job: Outcome("done", trained.folder, (trained,)))
+    monkeypatch.setattr(steps, "run_all", lambda job: pytest.fail("a task that no cell asks for"))
     assert Runner({}, []).result(Step("train", ("model=p5", "task=all"))) == trained
 
 
