@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
+from llm4rec_cli.evaluation.metrics import METRICS
 from llm4rec_cli.results.draws import protocol_without_draw
 from llm4rec_cli.results.result import Result
 
@@ -46,9 +47,14 @@ def problems_of_metrics(names: Sequence[str] | None, runs: Sequence[Result]) -> 
         names: None = no metric was named.
     """
     available = {name for run in runs for name in run.metrics}
+    bases = {name.partition("@")[0] for name in available}
+    kinds = {metric.kind for metric in METRICS if metric.name in bases}
+    missing = {metric.name for metric in METRICS if metric.kind in kinds} - bases  # added after these runs
     for name in names or ():
         if name not in available:
-            yield UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
+            is_newer = name.partition("@")[0] in missing
+            remedy = "the runs are older than it: force=true" if is_newer else did_you_mean(name, available)
+            yield UsageError(f"no run has the metric '{name}'", remedy)
 
 
 def _runs(root: Path, filters: dict[str, str], draws: bool) -> Results:

@@ -8,6 +8,7 @@ from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.files import write_json
 from llm4rec_cli.results.result import read_result
 from llm4rec_cli.results.results import Results, depends_on_seed, named_results
+from llm4rec_cli.results.selection import problems_of_metrics
 from tests.results.finished_runs import metrics_json, run, write_run
 
 
@@ -98,3 +99,11 @@ def test_a_combination_depends_on_the_seed_where_a_member_does(tmp_path):
     assert depends_on_seed(run(model="not-installed"))
     for members, expected in (([rule, rule], False), ([rule, trained], True)):
         assert depends_on_seed(run(model="ensemble", members=[str(member) for member in members])) == expected
+
+
+def test_a_metric_that_is_newer_than_the_runs_is_said_to_be_so(tmp_path):
+    runs = [run(folder=tmp_path, metrics={"hr@10": 0.1, "ndcg@10": 0.1, "auc": 0.5})]
+    remedies = {name: next(problems_of_metrics([name], runs)).remedy for name in ("mrr", "hr@20", "ndgc@10")}
+    assert remedies["mrr"] == "the runs are older than it: force=true"
+    assert "hr@10" in remedies["hr@20"]
+    assert "ndcg@10" in remedies["ndgc@10"]
