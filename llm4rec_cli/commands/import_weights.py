@@ -81,7 +81,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     origin = Imported(file=file.name, sha256=sha256(file), code=published.code)
     content = f"{origin.sha256} by {published.code}"
     weights = {setting: digest for setting, (_, digest) in job.weights.items()}
-    address = identity.address(job.config, "", weights, trained=identity.ReadWeights(content, content))
+    address = identity.address(job.config, job.settings, "", weights, trained=identity.ReadWeights(content, content))
     if read_result(address.folder) is not None and not job.config.force:
         print(f"imported before: {file.name}")
         outcome = Outcome("skipped", address.folder)

@@ -81,9 +81,9 @@ def show(runs: Sequence[Result]) -> FloorComparison | None:
     """
     if not processes.is_first():
         return None
-    tables.show(results_table(runs))
-    if "target_is_cold" in runs[-1].breakdown:
-        tables.show(cold_table(runs))
+    has_cold_items = "target_is_cold" in runs[-1].breakdown
+    for content in [results_table(runs), *([cold_table(runs)] if has_cold_items else [])]:
+        tables.show(content)
     if runs[-1].llm:
         _show_chat(runs[-1])
     print(f"run folder: {runs[-1].folder}\n")

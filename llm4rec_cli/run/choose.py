@@ -25,7 +25,7 @@ from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Config, Question
 from llm4rec_cli.errors import RunError, UsageError, raise_first
-from llm4rec_cli.results.result import read_result, read_status
+from llm4rec_cli.results.result import Result, Status, read_result, read_status
 from llm4rec_cli.results.results import IMPORT, Results, named_results
 from llm4rec_cli.results.settings import REMOVED, Settings, added_defaults
 from llm4rec_cli.run.catalog import read_json
@@ -76,11 +76,10 @@ def _evaluating(run: Source, requested: Job) -> Job:
     return job
 
 
-def just_trained(folder: Path, typed: tuple[str, ...]) -> Source:
-    """Return the finished run of a training, for its evaluation."""
-    result, status = read_result(folder), read_status(folder)
-    assert result is not None, folder
-    return Source(result, status, _overrides(status.overrides, typed))
+def just_trained(result: Result, job: Job) -> Source:
+    """Return the run of a training that has ended, for its evaluation."""
+    overrides, choices = result.overrides or (), {**job.choices, "experiment": result.experiment}
+    return Source(result, Status(status="done", overrides=overrides, choices=choices), _overrides(overrides, job.typed))
 
 
 def of_task(source: Source, typed: tuple[str, ...], task: str) -> Job:

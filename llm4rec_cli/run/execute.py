@@ -21,7 +21,6 @@ from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.run.stages import Clock
 from llm4rec_cli.tasks import base as tasks
-from llm4rec_cli.tasks.modules import task_module
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
@@ -44,7 +43,7 @@ def run_all(job: Job) -> Iterator[Outcome]:
         yield (outcome := run(job))
     if not has_tasks:
         return
-    trained = trained or processes.from_first(lambda: just_trained(outcome.folder, job.typed))
+    trained = trained or just_trained(outcome.result, job)
     n_evaluated = 0
     for task in ALL_TASKS:
         try:
@@ -148,7 +147,7 @@ def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoc
     n_trainable = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
     n_frozen = sum(weights.numel() for weights in model.parameters()) - n_trainable
     log.info("%s parameters are trained, %s are frozen", f"{n_trainable:,}", f"{n_frozen:,}")
-    config, task = job.config, task_module(job.task)
+    config, task = job.config, job.task_module
     examples = task.examples(split, SplitName.valid, config, job.cache)
     examples = tasks.subset(examples, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
     rows = model.training_rows()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,6 +51,7 @@ class Address:
 
 def address(
     config: Config,
+    settings: Mapping[str, object],
     fingerprint: str,
     weights: Mapping[str, str] | None = None,
     trained: ReadWeights | None = None,
@@ -61,6 +62,7 @@ def address(
     """Return the address of a config on a dataset; files and weights enter by content, not by path.
 
     Args:
+        settings: as `settings_with_effect` returns them.
         fingerprint: of the dataset.
         weights: model setting -> identity of the pretrained weights that it names.
         trained: of an evaluation: the weights that are evaluated.
@@ -68,36 +70,39 @@ def address(
         file: identity of the files that the model is read from, if any.
         llm: identity of the chat model that answers or has enriched the items, and of the tokens that it wrote.
     """
-    settings = _settings_with_effect(config, [] if llm else ["llm"])
-    if llm:
-        settings["llm.model"] = llm
-    settings |= {f"model.{setting}": identity for setting, identity in (weights or {}).items()}
-    seed = settings.pop("seed")
+    content = {key: value for key, value in settings.items() if key != "seed" and (llm or not key.startswith("llm."))}
+    content |= {"llm.model": llm} if llm else {}
+    content |= {f"model.{setting}": identity for setting, identity in (weights or {}).items()}
 
     def digest(of_run: Mapping[str, object], file: str | None, initial: str | None, trained: str | None) -> str:
         of_model: dict[str, object] = {"file": file} if file else {}
         of_model |= dict.fromkeys(walk.settings_with(config.model, "agrees_in"), initial)
         of_model |= {"results": config.model.results_version} if config.model.results_version > 1 else {}
-        content = walk.nested({**settings, **of_run, **{f"model.{key}": value for key, value in of_model.items()}})
-        facts = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION, "trained": trained}
+        config_of_run = {**content, **of_run, **{f"model.{key}": value for key, value in of_model.items()}}
+        facts = {
+            "config": walk.nested(config_of_run),
+            "dataset": fingerprint,
+            "results": RESULTS_VERSION,
+            "trained": trained,
+        }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
 
     initial_weights, initial_variant = initial or (None, None)
     trained_weights, trained_variant = trained or (None, None)
-    config_hash = digest({"seed": seed}, file, initial_weights, trained_weights)
+    config_hash = digest({"seed": config.seed}, file, initial_weights, trained_weights)
     variant = digest({}, None, initial_variant, trained_variant)  # each seed has its own file
     folder = Path(config.paths.outputs) / config.model.name / config.dataset.name / config.task.name
-    return Address(folder / f"seed{seed}-{config_hash}", config_hash, variant)
+    return Address(folder / f"seed{config.seed}-{config_hash}", config_hash, variant)
 
 
-def _settings_with_effect(config: Config, without: Sequence[str]) -> dict[str, object]:
+def settings_with_effect(config: Config) -> Mapping[str, object]:
     """Return key -> value of the settings that affect numbers; input files are left to their content.
 
     A setting that was added after runs existed counts where it is not at its default.
     """
     model: Any = type(config.model)
     left_out = {declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED}
-    left_out |= {*without, *(f"model.{key}" for key in walk.settings_with(config.model, "input_file"))}
+    left_out |= {*(f"model.{key}" for key in walk.settings_with(config.model, "input_file"))}
     left_out |= set() if config.model.traits.trainable else {"trainer"}
     left_out |= set() if config.dataset.text is TextRecipe.enriched else {"enrichment"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -18,10 +18,11 @@ from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.schema import Config, LLMConfig, ModelConfig, TaskConfig, TextRecipe, Weights
 from llm4rec_cli.errors import Llm4RecError, UsageError, raise_first
-from llm4rec_cli.results.result import InitFrom
+from llm4rec_cli.results.result import InitFrom, Tuning
 from llm4rec_cli.run import identity, marks, rules
 from llm4rec_cli.run.catalog import cache_folder
 from llm4rec_cli.run.source import Source, initial_source
+from llm4rec_cli.tasks.modules import task_module
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -140,6 +141,11 @@ class Job:
         return self.config.task
 
     @property
+    def task_module(self) -> Any:
+        """Return the module of `tasks` that asks the question of the task."""
+        return task_module(self.task)
+
+    @property
     def llm(self) -> LLMConfig:
         return self.config.llm
 
@@ -228,6 +234,17 @@ class Job:
         return identity.pretrained_weights(self.model)
 
     @cached_property
+    def settings(self) -> Mapping[str, object]:
+        """Return key -> value of the settings that affect numbers."""
+        return identity.settings_with_effect(self.config)
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """Return the budget and result of the search that chose the settings, as a result has them."""
+        tuning = self.config.tuning
+        return None if tuning is None else Tuning(**{own.name: getattr(tuning, own.name) for own in fields(tuning)})
+
+    @cached_property
     def paper_method(self) -> dict[str, str]:
         """Return the facts that match the run with published results."""
         return marks.paper_method(self.config)
@@ -270,6 +287,7 @@ class Job:
         """Return the address of the run on a prepared dataset."""
         return identity.address(
             self.config,
+            self.settings,
             dataset.fingerprint,
             weights={setting: content for setting, (_, content) in self.weights.items()},
             trained=self.evaluated.as_trained if self.evaluated else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,6 @@ from llm4rec_cli.config.schema import (
     SplitRule,
     TaskConfig,
     TextRecipe,
-    TuningConfig,
     Written,
 )
 from llm4rec_cli.evaluation.metrics import direction
@@ -41,7 +40,7 @@ from llm4rec_cli.labels import (
     SELECTED_MASKED,
     SELECTED_UNMASKED,
 )
-from llm4rec_cli.results.result import Imported, InitFrom, MemorisationScore, Result, Tuning
+from llm4rec_cli.results.result import Imported, InitFrom, MemorisationScore, Result
 from llm4rec_cli.run.catalog import cache_folder
 from llm4rec_cli.run.identity import identity_of
 
@@ -218,11 +217,6 @@ def _fitted_settings(config: Config) -> Mapping[str, object]:
     }
     provenance = {"seed", "model.name", *(f"model.{key}" for key in walk.settings_with(config.model, "provenance"))}
     return {key: walk.plain(value) for key, value in values.items() if key not in provenance}
-
-
-def tuning_of(tuning: TuningConfig | None) -> Tuning | None:
-    """Return the budget and result of the search that chose the settings, as a result has them."""
-    return None if tuning is None else Tuning(**{own.name: getattr(tuning, own.name) for own in fields(tuning)})
 
 
 def init_from(run: Result) -> InitFrom:

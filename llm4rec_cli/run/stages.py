@@ -35,7 +35,6 @@ from llm4rec_cli.run.identity import RESULTS_VERSION, Address
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import llm_for_answers, settled
 from llm4rec_cli.tasks import base as tasks
-from llm4rec_cli.tasks.modules import task_module
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -214,7 +213,7 @@ def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = 
 
 def show_requests(job: Job, split: Split) -> Usage:
     """Show what a chat model would be sent, with its controls, under `llm.dry_run`; return an estimate of it."""
-    task = task_module(job.task)
+    task = job.task_module
     examples = task.examples(split, job.config.split, job.config, job.cache)
     model = build(settled(job), split)
     with suppress(DryRun):
@@ -260,7 +259,7 @@ def description(job: Job, address: Address, dataset: RecDataset | None, imported
         task=config.task.name,
         split=config.split.name,
         split_rule=config.dataset.split.name,
-        protocol=task_module(config.task).protocol(config.task),
+        protocol=job.task_module.protocol(config.task),
         mask_history=SeenItems.zeroed.name if tasks.is_zeroed(config.task) else bool(config.task.mask_history),
         seed=config.seed,
         config_hash=address.config_hash,
@@ -273,7 +272,7 @@ def description(job: Job, address: Address, dataset: RecDataset | None, imported
         text_encoder=job.text_encoder,
         tokens=dataset.manifest.get("tokens") if dataset else None,
         enrichment=AnswerCosts(**enrichment) if enrichment else None,
-        tuning=marks.tuning_of(config.tuning),
+        tuning=job.tuning,
         arithmetic=job.arithmetic,
         overrides=evaluated.overrides if evaluated else job.overrides,
         dataset_fingerprint=dataset.fingerprint if dataset else "",
@@ -290,7 +289,7 @@ def evaluate(job: Job, split: Split, model: Any, run: Result, clock: Clock, floo
     import torch
 
     config = job.config
-    examples = task_module(config.task).examples(split, config.split, config, job.cache)
+    examples = job.task_module.examples(split, config.split, config, job.cache)
     evaluation, gaps = _evaluate(job, split, model, examples, clock)
     if measured := controls(job, split, model, examples):
         clock.lap("controls")
@@ -338,7 +337,7 @@ def _evaluate(
     job: Job, split: Split, model: Any, examples: Examples, clock: Clock
 ) -> tuple[tasks.Evaluation, dict[str, str]]:
     """Return the scored answers of a model, and label and sentence of each thing that they lack."""
-    config, task = job.config, task_module(job.task)
+    config, task = job.config, job.task_module
     if not isinstance(model, BatchAnswering):
         evaluation = task.evaluate(model, split, examples, config)
     else:
@@ -361,7 +360,7 @@ def controls(job: Job, split: Split, model: Any, examples: Examples) -> Controls
     """
     if (sample := _control_sample(job, model, examples)) is None:
         return None
-    task, metric = task_module(job.task), paired_metric(job.task.selection) or job.task.selection
+    task, metric = job.task_module, paired_metric(job.task.selection) or job.task.selection
 
     def values(varied: Any, changed: Examples) -> NDArray[np.floating[Any]]:
         by_metric: dict[str, NDArray[np.floating[Any]]] = task.per_example(varied, split, changed, job.config)

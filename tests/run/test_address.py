@@ -8,7 +8,7 @@ import pytest
 from llm4rec_cli.config import registry
 from llm4rec_cli.models.baselines.config import PopularityConfig
 from llm4rec_cli.run.folder import code_identity
-from llm4rec_cli.run.identity import address
+from llm4rec_cli.run.identity import address, settings_with_effect
 from tests.support.driver import job_of
 
 
@@ -17,10 +17,14 @@ def config(*overrides):
     return job_of(*overrides).config
 
 
+def at(config, fingerprint, **more):
+    return address(config, settings_with_effect(config), fingerprint, **more)
+
+
 @pytest.fixture
 def where():
     """where(*overrides): the address of a run on some data."""
-    return lambda *overrides, **more: address(config(*overrides), more.pop("data", "data"), **more)
+    return lambda *overrides, **more: at(config(*overrides), more.pop("data", "data"), **more)
 
 
 def test_the_folder_names_model_dataset_task_seed_and_hash(where):
@@ -151,7 +155,7 @@ def test_published_weights_count_and_their_path_does_not(where):
 def test_computing_the_address_does_not_change_the_config():
     config = job_of().config
     before = repr(config)
-    address(config, "data")
+    at(config, "data")
     assert repr(config) == before
 
 
