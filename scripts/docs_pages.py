@@ -1,9 +1,11 @@
-"""The generated parts of the documentation: mkdocs.yml names this file as a hook, and scripts/build_docs.sh builds the
-site.
+"""The generated parts of the documentation.
 
-A page has a generated part where a line says that NAME is filled in (`PART`); PARTS maps names to functions that return
-Markdown.
-Tables of results are those of `llm4rec report` on the runs in docs/recorded/, which scripts/record_runs.py writes.
+    python scripts/docs_pages.py    writes them into the pages, between two comments: `generated: NAME` and `end`
+
+PARTS maps names to functions that return Markdown. BUILT are parts that only the site has: this file is a hook of
+mkdocs.yml, which fills them in when scripts/build_docs.sh builds the site. The code of the notebook trains; it is run
+if DOCS_NOTEBOOK=1 is set. Tables of results are those of `llm4rec report` on the runs in docs/recorded/, which
+scripts/record_runs.py writes.
 """
 
 from __future__ import annotations
@@ -45,13 +47,28 @@ from llm4rec_cli.studies.paper_tables import definitions, reproduction  # noqa: 
 from llm4rec_cli.studies.paper_tables.definitions import Size, matches  # noqa: E402
 
 RECORDED, BAD_INPUT = ROOT / "docs/recorded", ROOT / "tests/data/bad/cases.yaml"
-PART = re.compile(r"\*Filled in when the site is built \(`bash scripts/build_docs\.sh`\): (.+?)\.\*")
+PART = re.compile(r"(?<=<!-- generated: )(.+?)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
+BUILT_PART = re.compile(r"\*Filled in when the site is built \(`bash scripts/build_docs\.sh`\): (.+?)\.\*")
 WIDTH = 105  # characters per line of a command's help
 
 
+def main() -> None:
+    """Write the generated parts into the pages."""
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if (current := with_parts(text)) != text:
+            page.write_text(current, encoding="utf-8")
+            print(page.relative_to(ROOT))
+
+
+def with_parts(text: str) -> str:
+    """Return a page with its generated parts as they are now."""
+    return PART.sub(lambda part: f"{part[1]}{part[2]}\n{PARTS[part[1]]().strip()}\n\n", text)
+
+
 def on_page_markdown(text: str, **_: Any) -> str:
-    """Fill in the generated parts of a page."""
-    return PART.sub(lambda part: PARTS[part[1]](), text)
+    """Fill in the parts of a page that only the site has."""
+    return BUILT_PART.sub(lambda part: BUILT[part[1]](), text)
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -83,7 +100,7 @@ def output_of(*arguments: str) -> str:
 
 
 def notebook(name: str) -> str:
-    """Return a notebook as Markdown, with what its cells print and the tables that they end with; its code is run."""
+    """Return a notebook as Markdown; with DOCS_NOTEBOOK=1 its code is run, and what it prints and returns is shown."""
     cells = json.loads((ROOT / "docs/notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     names: dict[str, Any] = {}
     parts = []
@@ -92,7 +109,7 @@ def notebook(name: str) -> str:
         if cell["cell_type"] == "markdown":
             parts.append(source)
             continue
-        printed, table = run_cell(source, names)
+        printed, table = run_cell(source, names) if os.environ.get("DOCS_NOTEBOOK") == "1" else ("", None)
         parts.append(f"```python\n{source}\n```")
         if printed:
             parts.append(f"```text\n{printed}```")
@@ -261,9 +278,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "labels": labels,
     "metrics": metrics,
     "bad input": bad_input,
-    "recorded results": report,
     "recorded floors": partial(report, f"model={FLOORS}"),
     "claims": claims,
     **{f"papers {name}": partial(papers, name) for name in ("unisrec", "prompt4nr", "p5", "chatgptrec")},
-    "notebook": partial(notebook, "first-run"),
 }
+BUILT: dict[str, Callable[[], str]] = {"recorded results": report, "notebook": partial(notebook, "first-run")}
+
+if __name__ == "__main__":
+    main()

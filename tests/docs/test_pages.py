@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from llm4rec_cli.config.keys import all_declarations
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.evaluation.metrics import METRICS
@@ -56,8 +58,19 @@ def test_a_key_has_its_type_range_default_source_role_and_meaning():
 
 
 def test_every_part_of_a_page_is_known_and_every_known_part_is_on_a_page():
-    marks = [mark for page in PAGES for mark in docs_pages.PART.findall(page.read_text(encoding="utf-8"))]
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    marks = [mark for text in texts for mark, *_ in docs_pages.PART.findall(text)]
     assert sorted(marks) == sorted(docs_pages.PARTS)
+    built = [mark for text in texts for mark in docs_pages.BUILT_PART.findall(text)]
+    assert sorted(built) == sorted(docs_pages.BUILT)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_generated_parts_are_current(page):
+    text = page.read_text(encoding="utf-8")
+    if "generated: commands" in text and sys.version_info[:2] != (3, 11):
+        pytest.skip("argparse of other versions of Python writes another help")
+    assert docs_pages.with_parts(text) == text, "python scripts/docs_pages.py"
 
 
 def test_the_front_page_links_every_page():
