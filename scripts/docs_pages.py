@@ -46,7 +46,7 @@ from llm4rec_cli.results.tables import markdown  # noqa: E402
 from llm4rec_cli.studies.paper_tables import definitions, reproduction  # noqa: E402
 from llm4rec_cli.studies.paper_tables.definitions import Size, matches  # noqa: E402
 
-RECORDED, BAD_INPUT = ROOT / "docs/recorded", ROOT / "tests/data/bad/cases.yaml"
+RECORDED, BAD_INPUT = Path("docs/recorded"), ROOT / "tests/data/bad/cases.yaml"
 PART = re.compile(r"(?<=<!-- generated: )(.+?)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 BUILT_PART = re.compile(r"\*Filled in when the site is built \(`bash scripts/build_docs\.sh`\): (.+?)\.\*")
 WIDTH = 105  # characters per line of a command's help
@@ -87,7 +87,7 @@ def output_of(*arguments: str) -> str:
     environment, out = dict(os.environ), io.StringIO()
     os.environ["COLUMNS"] = str(WIDTH)
     try:
-        with contextlib.redirect_stdout(out):
+        with contextlib.chdir(ROOT), contextlib.redirect_stdout(out):  # so that no page names a folder of a machine
             code = cli.main(arguments)
     except SystemExit as stop:  # argparse
         code = int(stop.code or 0)
@@ -181,11 +181,11 @@ def _details(row: dict[str, str]) -> str:
 
 def papers(name: str) -> str:
     """Return a paper's tables with what the recorded runs hold of each, and the recorded cells of each table."""
-    content = reproduction.states(RECORDED, name, titles=True)
+    content = reproduction.states(ROOT / RECORDED, name, titles=True)
     rows = [[f"`{table}`", *cells] for table, *cells in content.rows]
     parts = [markdown(content.columns, rows), *content.notes]
     for table, size in itertools.product(map(definitions.table, definitions.names()), (Size.paper, Size.cpu)):
-        if matches(table.name, f"{name}/*") and (lines := reproduction.recorded_lines(table, size, RECORDED)):
+        if matches(table.name, f"{name}/*") and (lines := reproduction.recorded_lines(table, size, ROOT / RECORDED)):
             parts.append(f"### `{table.name}`")
             parts.append(f"{reproduction.heading(table, size)}.")
             for shown in reproduction.contents(table, size, lines):
