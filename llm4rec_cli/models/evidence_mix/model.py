@@ -124,7 +124,6 @@ class EvidenceMix(nn.Module):
                 self._whiten(vectors)
         self.gates = nn.Linear(N_KNOWN, self.n_kinds + 4)
         nn.init.zeros_(self.gates.weight)
-        self.gates.weight.requires_grad = config.gated
         start = [0.0] * self.n_kinds + [SOFTPLUS_IS_1, -4.0, 1.0, -3.0]
         self.gates.bias = nn.Parameter(torch.tensor(start))
         self.powers = nn.Parameter(torch.full((self.n_kinds + 1,), SOFTPLUS_IS_1))
@@ -134,7 +133,6 @@ class EvidenceMix(nn.Module):
         self.register_buffer("trust", torch.ones(()))
         self.register_buffer("recency_weight", torch.zeros(()))
         self._cached_tables: tuple[Tensor, Tensor] | None = None
-        self.register_load_state_dict_pre_hook(_complete_older_weights)
 
     def _whiten(self, vectors: Tensor) -> None:
         """Start the adaptor as the whitening of the text vectors, of length about 1.
@@ -432,12 +430,6 @@ class _BlockwiseLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, *(gradient * outer[0] for gradient in ctx.saved_tensors)
-
-
-def _complete_older_weights(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Weights of the first two versions have no `trust` or no `recency_weight`; their scores are those of 1 and 0."""
-    state.setdefault(f"{prefix}trust", torch.ones(()))
-    state.setdefault(f"{prefix}recency_weight", torch.zeros(()))
 
 
 def build(context: Context) -> EvidenceMix:
