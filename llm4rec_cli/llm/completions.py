@@ -311,13 +311,13 @@ class _Session:
         """
         print(f"{description}: {len(self.requests):,} requests, {len(self.completions):,} in {self.store.path}")
         print(f"to send: {sum(map(len, self.pending)):,}, {self.projection_in_words()}")
-        shown = 0 if self.usage.requests else DRY_RUN_REQUESTS
+        n_printed = 0 if self.usage.requests else DRY_RUN_REQUESTS
         self.usage.requests += sum(map(len, self.pending))
         prompt_tokens, answer_tokens = self.projection(key for batch in self.pending for key in batch)
         self.usage.prompt_tokens += prompt_tokens
         self.usage.answer_tokens += answer_tokens
         self.usage.cost += _cost(self.config, prompt_tokens, answer_tokens)
-        for number, request in enumerate(list(self.requests.values())[:shown], start=1):
+        for number, request in enumerate(list(self.requests.values())[:n_printed], start=1):
             options = request.continuations or request.choices
             verb = "score" if request.continuations else f"name {max(1, request.listed)} of"
             kind = f"{verb} {len(options)}, first {options[0]!r}" if options else "generate"

@@ -108,7 +108,7 @@ def test_a_training_row_sees_the_counts_of_the_other_folds_only(built, monkeypat
         counts = naive_counts(others, steps=3)
         popularity = np.bincount(np.concatenate(others), minlength=N_ITEMS)
         np.testing.assert_allclose(np.expm1(model.log_counts[fold[0]]), popularity, rtol=1e-5)
-        known = evidence.known(examples, fold)
+        gate_inputs = evidence.gate_inputs(examples, fold)
         key, kind, value = (x.numpy() for x in evidence.entries(examples, fold))
         values = np.zeros((2, len(examples), N_ITEMS))
         for number in range(2):
@@ -120,7 +120,7 @@ def test_a_training_row_sees_the_counts_of_the_other_folds_only(built, monkeypat
                 expected[history] = 0
                 np.testing.assert_allclose(values[number, position - 1], expected, atol=1e-6)
             last = sum(n for (i, _), n in counts.items() if i == history[-1])
-            assert known[position - 1, 0] == pytest.approx(math.log1p(last), abs=1e-6)
+            assert gate_inputs[position - 1, 0] == pytest.approx(math.log1p(last), abs=1e-6)
 
 
 TIED = ["red"] * 5 + ["blue"] * 4 + ["red nail", "blue nail", "nail", "soap", ""]

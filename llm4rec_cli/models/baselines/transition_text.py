@@ -33,9 +33,7 @@ from llm4rec_cli.progress import track
 
 log = logging.getLogger(__name__)
 
-TUNED_ON = (
-    30_000  # at most so many validation examples choose the text weight: each takes several passes over all items
-)
+TUNED_ON = 30_000  # validation examples that choose the text weight, at most: each takes several passes over all items
 SCORES_AT_ONCE = 1 << 20  # 4 MB per matrix: fits the CPU cache, and memory does not grow with users × items
 
 

@@ -87,8 +87,8 @@ class PromptedModel:
         """
         requests = self.requests(task, examples)
         prior_requests = self._prior_requests(task, examples)
-        known = self.previewed if self.llm.dry_run else self.completions
-        new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in known}
+        answered = self.previewed if self.llm.dry_run else self.completions
+        new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in answered}
         if new or self.llm.dry_run:
             self.previewed |= new.keys()
             name = ", ".join(filter(None, [f"querying {Path(self.llm.model).name}", under]))

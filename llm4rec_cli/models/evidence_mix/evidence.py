@@ -154,12 +154,12 @@ class Entries(NamedTuple):
 
     def of_rows(self, start: int, end: int, n_items: int) -> Entries:
         """Return the entries of some histories, whose rows then count from 0."""
-        kept = (self.key >= start * n_items) & (self.key < end * n_items)
-        return Entries(self.key[kept] - start * n_items, self.kind[kept], self.value[kept])
+        inside = (self.key >= start * n_items) & (self.key < end * n_items)
+        return Entries(self.key[inside] - start * n_items, self.kind[inside], self.value[inside])
 
 
 class Evidence:
-    """Computes the evidence after histories, and what is known of the histories themselves.
+    """Computes the evidence after histories, and what the gates read of the histories themselves.
 
     Attributes:
         kinds: names of the kinds of evidence, in order; the last is the repetition of history items.
@@ -217,19 +217,19 @@ class Evidence:
         """Return (n,) the number that leaves out no fold."""
         return np.full(len(examples), self.n_folds)
 
-    def known(self, examples: Examples, fold: IntArray) -> Tensor:
+    def gate_inputs(self, examples: Examples, fold: IntArray) -> Tensor:
         """Return (n, 3) log(1 + row sum) of the last item and of the one before, and log(1 + the history's length).
 
         Args:
             fold: (n,) the folds to leave out.
         """
-        known = np.zeros((len(examples), 3), dtype=np.float32)
+        gate_inputs = np.zeros((len(examples), 3), dtype=np.float32)
         for back in (1, 2):
             has = np.flatnonzero(examples.history_length >= back)
             item = examples.sequence[examples.end[has] - back]
-            known[has, back - 1] = np.log1p(self.following.sums[fold[has], item])
-        known[:, 2] = np.log1p(examples.history_length)
-        return torch.from_numpy(known)
+            gate_inputs[has, back - 1] = np.log1p(self.following.sums[fold[has], item])
+        gate_inputs[:, 2] = np.log1p(examples.history_length)
+        return torch.from_numpy(gate_inputs)
 
     def entries(self, examples: Examples, fold: IntArray) -> Entries:
         """Return the evidence for all items. An item of the history has repetition at most.

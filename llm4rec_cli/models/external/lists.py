@@ -129,9 +129,9 @@ def _read_parquet(path: Path, layout: Layout) -> pd.DataFrame:
     return frame.astype({layout.user: str, layout.item: str})
 
 
-def _numbers(path: Path, kind: str, ids: pd.Series, known: pd.Index, dataset: RecDataset) -> IntArray:
+def _numbers(path: Path, kind: str, ids: pd.Series, index: pd.Index, dataset: RecDataset) -> IntArray:
     """Return (n,) the dataset's numbers of raw ids; `kind` is `user` or `item`."""
-    number = known.get_indexer(pd.Index(ids)).astype(np.int64)
+    number = index.get_indexer(pd.Index(ids)).astype(np.int64)
     unknown = number < 0
     if unknown.any():
         row, n = int(unknown.argmax()), ids[unknown].nunique()

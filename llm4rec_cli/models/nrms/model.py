@@ -29,7 +29,7 @@ from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.nrms.config import Aggregation, NRMSConfig
 from llm4rec_cli.models.shared.bert import PackedEncoder, padding_masks
 from llm4rec_cli.models.shared.clicks import Clicks, training_clicks
-from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout
+from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, group_shapes
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows, token_batches
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from llm4rec_cli.text.loading import load_pretrained
@@ -269,7 +269,7 @@ class NRMS(nn.Module):
 
     def _encode(self, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
         """Return (n, size) the vectors of packed titles, in the order of `starts`."""
-        shapes = [(rows, length) for rows, length in groups.tolist()]
+        shapes = group_shapes(groups)
         states = self.bert.states(tokens, position, groups, lengths).split([rows * length for rows, length in shapes])
         vectors = []
         for (rows, length), part, mask in zip(shapes, states, padding_masks(shapes, lengths), strict=True):

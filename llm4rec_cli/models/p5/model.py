@@ -382,9 +382,9 @@ def prompt_texts(config: P5Config) -> list[str]:
 def stars_as_words(split: Split) -> list[str]:
     """Return the stars of the training part's ratings as words, so that the tokenizer has a token for each."""
     ratings = split.dataset.interactions.get("rating")
-    return (
-        [] if ratings is None else [*map(str, round_stars(ratings.to_numpy()[split.assignment == TRAIN])), *STARS * 2]
-    )
+    if ratings is None:
+        return []
+    return [*map(str, round_stars(ratings.to_numpy()[split.assignment == TRAIN])), *STARS * 2]
 
 
 def training_texts(split: Split, names: list[str]) -> list[str]:
