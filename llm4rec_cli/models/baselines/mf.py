@@ -42,7 +42,6 @@ class Mf(RatingModel):
         return self.mean + self.user_bias[user] + self.item_bias[item] + product
 
     def forward(self, user: Tensor, item: Tensor, rating: Tensor) -> dict[str, Any]:
-        """Return the mean of the squared errors and penalties."""
         squares = self.users(user) ** 2 + self.items(item) ** 2
         penalty = squares.sum(-1) + self.user_bias[user] ** 2 + self.item_bias[item] ** 2
         loss = F.mse_loss(self.predict(user, item), rating) + self.penalty * penalty.mean()

@@ -38,7 +38,6 @@ class Mlp(RatingModel):
         return self.mean + offset.squeeze(-1)
 
     def forward(self, user: Tensor, item: Tensor, rating: Tensor) -> dict[str, Any]:
-        """Return the mean squared error."""
         return {"loss": F.mse_loss(self.predict(user, item), rating), "n_terms": len(user)}
 
 

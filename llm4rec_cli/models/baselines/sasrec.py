@@ -52,7 +52,6 @@ class SASRec(EncoderModel):
         return nn.Embedding(len(number), size)
 
     def table(self) -> Tensor:
-        """Return (n_items, hidden) the vectors of all items."""
         if self.tokens is None:
             return self.items.weight
         return self.items.weight + F.embedding_bag(self.token, self.tokens.weight, self.first_token, mode="mean")
