@@ -24,7 +24,6 @@ from transformers import BertModel
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
-from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.nrms.config import Aggregation, NRMSConfig
 from llm4rec_cli.models.shared.bert import PackedEncoder, padding_masks
@@ -90,7 +89,8 @@ class ClickLists:
         """
         rows = np.array(indices)
         history, n_history = self.titles.histories(self.clicks[rows], self.config.titles)
-        lists = self.titles.of_item[np.stack([self._list(epoch, i) for i in indices])]
+        drawn = [self.clicks.with_negatives(i, self.config.negatives, self.seed, epoch) for i in indices]
+        lists = self.titles.of_item[np.stack(drawn)]
         is_real = (np.arange(history.shape[1]) < n_history[:, None]) & (history < len(self.titles))
         distinct = np.unique(np.concatenate([history[is_real], lists.ravel()]))
         renumbered = np.where(is_real, np.searchsorted(distinct, history), 0)
@@ -99,10 +99,6 @@ class ClickLists:
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | pack_rows(
             self.titles.tokens.rows(distinct)
         )
-
-    def _list(self, epoch: int, click: int) -> IntArray:
-        rng = stream(self.seed, "clicks' negatives", epoch, click)
-        return self.clicks.with_negatives(click, self.config.negatives, rng)
 
 
 class AdditiveAttention(nn.Module):

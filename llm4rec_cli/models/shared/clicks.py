@@ -8,6 +8,7 @@ import numpy as np
 
 from llm4rec_cli.data.examples import Histories, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
+from llm4rec_cli.data.streams import stream
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ class Clicks(Histories):
         names = ("user", "start", "end", "item", "first", "last")
         return replace(self, **{name: getattr(self, name)[index] for name in names})
 
-    def with_negatives(self, i: int, k: int, rng: np.random.Generator) -> IntArray:
-        """Return (k + 1,) the clicked item and its negatives."""
-        return np.append(self.item[i], self.draw_negatives(i, k, rng))
+    def with_negatives(self, i: int, k: int, seed: int, *epoch: int) -> IntArray:
+        """Return (k + 1,) the clicked item and its negatives, drawn by (seed, epoch, click); without an epoch once for
+        all."""
+        return np.append(self.item[i], self.draw_negatives(i, k, stream(seed, "clicks' negatives", *epoch, i)))
 
     def draw_negatives(self, i: int, k: int, rng: np.random.Generator) -> IntArray:
         """Return (k,) items that were not clicked, distinct where there are at least k."""
