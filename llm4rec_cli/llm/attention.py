@@ -25,7 +25,7 @@ def use_fast_attention(model: Any) -> None:
 
 
 def attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **others: Any
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     """Compute scaled dot-product attention of grouped queries.
 
@@ -43,14 +43,14 @@ def attend(
         (batch, n, heads, d).
     """
     if attention_mask is not None and attention_mask.dtype == torch.bool:
-        scaling = others.get("scaling") or query.shape[-1] ** -0.5
+        scaling = options.get("scaling") or query.shape[-1] ** -0.5
         if query.shape[2] == 1:
             return _attend_few_tokens(query, key, value, attention_mask, scaling), None
         if (starts := _prompt_starts(attention_mask.expand(len(query), -1, -1, -1))) is not None:
             return _attend_prompts(query, key, value, starts, scaling), None
         if query.shape[2] <= FEW_TOKENS < key.shape[2]:
             return _attend_few_tokens(query, key, value, attention_mask, scaling), None
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **others)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
 
 def _attend_few_tokens(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float) -> Tensor:

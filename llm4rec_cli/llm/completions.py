@@ -72,7 +72,6 @@ class Usage:
 
 
 def build_backend(config: LLMConfig, cache: Path, device: str, seed: int) -> Backend:
-    """Build the backend that `llm.backend` names."""
     if config.backend is schema.Backend.openai:
         from llm4rec_cli.llm.endpoint import EndpointBackend
 
@@ -83,7 +82,6 @@ def build_backend(config: LLMConfig, cache: Path, device: str, seed: int) -> Bac
 
 
 def store_path(config: LLMConfig, cache: Path) -> Path:
-    """Return the path of the store's file."""
     return Path(config.store) if config.store else cache / "llm" / "answers.sqlite"
 
 
@@ -126,7 +124,7 @@ def _complete(
             "request them with llm.replay=false and the same llm and prompts, or set llm.store=PATH to another store",
         )
     if session.pending:
-        log.info("%s: %d requests, %s", description, sum(map(len, session.pending)), session.projection_in_words())
+        log.info("%s: %d requests, %s", description, len(session.pending_keys), session.projection_in_words())
     usage.requests += len(session.requests)
     usage.stored += len(session.completions)
     began, before = progress.clock(), replace(usage)
@@ -137,7 +135,7 @@ def _complete(
         return f"{tokens:,.0f} tokens a second{cost}"
 
     try:
-        for _ in progress.track_iterable(session.run(), sum(map(len, session.pending)), description, speed):
+        for _ in progress.track_iterable(session.run(), len(session.pending_keys), description, speed):
             pass
     finally:
         log.info(
@@ -205,6 +203,10 @@ class _Session:
         self._reserved: dict[str, tuple[int, float]] = {}  # upper estimate of tokens and cost of requests under way
 
     @property
+    def pending_keys(self) -> list[str]:
+        return [key for batch in self.pending for key in batch]
+
+    @property
     def n_missing(self) -> int:
         return len(self.requests) - len(self.completions)
 
@@ -265,7 +267,7 @@ class _Session:
     def _over_budget(self) -> RunError:
         usage = self.usage
         next_tokens, next_cost = self._estimate(self.pending[0])
-        rest_tokens, rest_cost = self._estimate(key for batch in self.pending for key in batch)
+        rest_tokens, rest_cost = self._estimate(self.pending_keys)
         if not self._within_budget(usage.spent_tokens + next_tokens, 0):
             budget, sufficient = f"llm.budget_tokens={self.config.budget_tokens}", f"llm.budget_tokens={rest_tokens}"
             spent, next_request = f"{usage.spent_tokens} tokens are spent", f"take {next_tokens}"
@@ -293,8 +295,7 @@ class _Session:
 
         Without the model's tokenizer prompt tokens, and with them the cost, are a high estimate, but no bound.
         """
-        keys = [key for batch in self.pending for key in batch]
-        prompt_tokens, answer_tokens = self.projection(keys)
+        prompt_tokens, answer_tokens = self.projection(self.pending_keys)
         is_exact = self.backend.counts_exactly
         parts = [
             f"{'' if is_exact else 'about '}{prompt_tokens:,} prompt tokens",
@@ -310,14 +311,14 @@ class _Session:
         `usage` adds up what is to be sent.
         """
         print(f"{description}: {len(self.requests):,} requests, {len(self.completions):,} in {self.store.path}")
-        print(f"to send: {sum(map(len, self.pending)):,}, {self.projection_in_words()}")
-        shown = 0 if self.usage.requests else DRY_RUN_REQUESTS
-        self.usage.requests += sum(map(len, self.pending))
-        prompt_tokens, answer_tokens = self.projection(key for batch in self.pending for key in batch)
+        print(f"to send: {len(self.pending_keys):,}, {self.projection_in_words()}")
+        n_printed = 0 if self.usage.requests else DRY_RUN_REQUESTS
+        self.usage.requests += len(self.pending_keys)
+        prompt_tokens, answer_tokens = self.projection(self.pending_keys)
         self.usage.prompt_tokens += prompt_tokens
         self.usage.answer_tokens += answer_tokens
         self.usage.cost += _cost(self.config, prompt_tokens, answer_tokens)
-        for number, request in enumerate(list(self.requests.values())[:shown], start=1):
+        for number, request in enumerate(list(self.requests.values())[:n_printed], start=1):
             options = request.continuations or request.choices
             verb = "score" if request.continuations else f"name {max(1, request.listed)} of"
             kind = f"{verb} {len(options)}, first {options[0]!r}" if options else "generate"

@@ -51,11 +51,11 @@ def log_likelihoods(model: Any, prompt: Sequence[int], continuations: Sequence[S
 
 def problems_of_layers(model: Any) -> Iterator[UsageError]:
     """Yield a problem if the model has other layers than attention, as keys of later tokens must be masked."""
-    others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - ATTENTION_LAYERS
-    if others:
+    unsupported = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - ATTENTION_LAYERS
+    if unsupported:
         yield UsageError(
             "likelihoods and constrained answers need a model of attention layers alone, and this one has "
-            f"{', '.join(sorted(others))} layers",
+            f"{', '.join(sorted(unsupported))} layers",
             "choose another llm.model, or model.answer=generate",
         )
 

@@ -116,39 +116,33 @@ class LocalBackend:
         requests = list(requests)
         for indices in self.groups(requests):
             batch = [requests[i] for i in indices]
+            began, asked_at = time.perf_counter(), _now()
+            prompts = [self._prompt(request.messages) for request in batch]
             if batch[0].continuations is not None:
-                completions = [self._score(batch[0])]
+                answers = [self._score(batch[0].continuations, prompts[0])]
             else:
-                completions = self._generate(batch) if batch[0].choices is None else self._choose(batch)
-            yield from zip(indices, completions, strict=True)
+                answer = self._generate if batch[0].choices is None else self._choose
+                answers = answer(batch, prompts)
+            seconds = (time.perf_counter() - began) / len(batch)
+            common: dict[str, Any] = {"seconds": seconds, "model": self.weights.identity, "asked_at": asked_at}
+            for i, prompt, fields in zip(indices, prompts, answers, strict=True):
+                yield i, Completion(prompt_tokens=len(prompt), **common, **fields)
 
-    def _generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """Generate the completions of a batch, in order."""
-        began, asked_at = time.perf_counter(), _now()
-        prompts = [self._prompt(request.messages) for request in requests]
+    def _generate(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[dict[str, Any]]:
+        """Generate the answers of a batch; return the fields of the completions that are theirs, in order."""
         width = max(map(len, prompts))
         tokens = torch.full((len(prompts), width), self._end_tokens[0])
         mask = torch.zeros_like(tokens)
         for row, prompt in enumerate(prompts):
             tokens[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
-        generated = self._continue(tokens, mask, requests)
-        seconds = (time.perf_counter() - began) / len(requests)
-        completions = []
-        for prompt, output in zip(prompts, generated, strict=True):
+        answers = []
+        for output in self._continue(tokens, mask, requests):
             length = next((t for t, token in enumerate(output) if token in self._end_tokens), len(output))
-            completions.append(
-                Completion(
-                    text=self.tokenizer.decode(output[:length], skip_special_tokens=True),
-                    finish="stop" if length < len(output) else "length",
-                    prompt_tokens=len(prompt),
-                    answer_tokens=length,
-                    seconds=seconds,
-                    model=self.weights.identity,
-                    asked_at=asked_at,
-                )
-            )
-        return completions
+            text = self.tokenizer.decode(output[:length], skip_special_tokens=True)
+            finish = "stop" if length < len(output) else "length"
+            answers.append({"text": text, "finish": finish, "answer_tokens": length})
+        return answers
 
     def _continue(self, tokens: torch.Tensor, mask: torch.Tensor, requests: Sequence[Request]) -> list[list[int]]:
         """Generate the tokens after left-padded prompts, padded with end tokens."""
@@ -170,34 +164,20 @@ class LocalBackend:
             )
         return output[:, tokens.shape[1] :].tolist()
 
-    def _choose(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer a batch with choices alone, in order."""
+    def _choose(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[dict[str, Any]]:
+        """Answer a batch with choices alone; as `_generate`."""
         from llm4rec_cli.llm.constrained import Answer, decode
 
-        began, asked_at = time.perf_counter(), _now()
-        prompts = [self._prompt(request.messages) for request in requests]
         codes = [self._codes(request.choices, request.listed) for request in requests]
         answers = [Answer(*code, max(1, request.listed)) for code, request in zip(codes, requests, strict=True)]
         decode(self.model, prompts, answers)
-        seconds = (time.perf_counter() - began) / len(requests)
-        completions = []
-        for request, prompt, (first, later), answer in zip(requests, prompts, codes, answers, strict=True):
+        fields = []
+        for request, (first, later), answer in zip(requests, codes, answers, strict=True):
             named = [(request.choices or ())[choice] for choice in answer.named]
             lengths = [len((later if place else first)[choice]) for place, choice in enumerate(answer.named)]
-            completions.append(
-                Completion(
-                    text=json.dumps(named, ensure_ascii=False) if request.listed else named[0],
-                    finish="stop",
-                    prompt_tokens=len(prompt),
-                    answer_tokens=sum(lengths),
-                    seconds=seconds,
-                    model=self.weights.identity,
-                    asked_at=asked_at,
-                    logprobs=tuple(answer.log_probs),
-                    lengths=tuple(lengths),
-                )
-            )
-        return completions
+            text = json.dumps(named, ensure_ascii=False) if request.listed else named[0]
+            fields.append(_scored(text, answer.log_probs, lengths))
+        return fields
 
     def _tokenised(self, choices: tuple[str, ...] | None, listed: int) -> tuple[list[list[int]], list[list[int]]]:
         """Return the tokens of each choice as the first and as a later one of a JSON list, with the comma after it, so
@@ -213,24 +193,10 @@ class LocalBackend:
         )
         return first, later
 
-    def _score(self, request: Request) -> Completion:
-        """Score the continuations of a request."""
-        began, asked_at = time.perf_counter(), _now()
-        prompt = self._prompt(request.messages)
-        continuations = [self._tokens(self._defuse(text)) for text in request.continuations or ()]
-        logprobs = log_likelihoods(self.model, prompt, continuations).tolist()
-        lengths = tuple(map(len, continuations))
-        return Completion(
-            text="",
-            finish="stop",
-            prompt_tokens=len(prompt),
-            answer_tokens=sum(lengths),
-            seconds=time.perf_counter() - began,
-            model=self.weights.identity,
-            asked_at=asked_at,
-            logprobs=tuple(logprobs),
-            lengths=lengths,
-        )
+    def _score(self, continuations: Sequence[str], prompt: list[int]) -> dict[str, Any]:
+        """Score the continuations of a prompt; as `_generate`."""
+        tokens = [self._tokens(self._defuse(text)) for text in continuations]
+        return _scored("", log_likelihoods(self.model, prompt, tokens).tolist(), list(map(len, tokens)))
 
     def _checked_lengths(self, requests: Sequence[Request]) -> list[int]:
         """Return the tokens of each request's prompt.
@@ -316,3 +282,8 @@ class LocalBackend:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _scored(text: str, logprobs: list[float], lengths: list[int]) -> dict[str, Any]:
+    scores = {"logprobs": tuple(logprobs), "lengths": tuple(lengths)}
+    return {"text": text, "finish": "stop", "answer_tokens": sum(lengths), **scores}

@@ -28,7 +28,6 @@ def without_reasoning(completion: str) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Return whether a text has a letter or a digit."""
     return any(c.isalnum() for c in text)
 
 

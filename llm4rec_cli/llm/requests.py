@@ -48,7 +48,6 @@ class Request:
 
     @property
     def has_choices(self) -> bool:
-        """Whether the answer is made of choices."""
         return self.choices is not None
 
     def one_by_one(self) -> list[Request]:

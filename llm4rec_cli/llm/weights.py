@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import io
 import json
 import logging
@@ -15,7 +14,15 @@ from typing import Any
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.files import fill_once
-from llm4rec_cli.text.weights import LLM, REMEDIES, digest_of, find_weights, folder_identity, locate_weights
+from llm4rec_cli.text.weights import (
+    LLM,
+    REMEDIES,
+    digest_of,
+    find_weights,
+    folder_identity,
+    locate_weights,
+    packaged_file,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +52,10 @@ def find(name: str) -> Path:
         UsageError: there is none of that name.
     """
     if name == SMOLLM2:
-        spec = importlib.util.find_spec(SMOLLM2_PACKAGE)  # not imported: that needs llama.cpp
-        if spec is None or not spec.submodule_search_locations:
+        packaged = packaged_file(SMOLLM2_PACKAGE, "*.gguf")
+        if packaged is None:
             raise UsageError("the packaged chat model is not installed", SMOLLM2_INSTALL)
-        (file,) = Path(next(iter(spec.submodule_search_locations))).glob("*.gguf")
-        return file
+        return packaged
     if name.endswith(".gguf"):
         file = Path(name).expanduser()
         if not file.is_file():

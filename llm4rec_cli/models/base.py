@@ -151,13 +151,11 @@ class PublishedMapping(Protocol):
 
 
 def published_mapping(name: str) -> PublishedMapping:
-    """Return how the weights of a method's published code become ours."""
     mapping: Any = importlib.import_module(f"llm4rec_cli.models.{name}.published")
     return mapping
 
 
 def build(context: Context) -> Ranker:
-    """Build the model named by `context.config.name`."""
     module = importlib.import_module(model_module(context.config.name))
     ranker: Ranker = module.build(context)
     return ranker

@@ -18,6 +18,7 @@ from llm4rec_cli.config.walk import plain, settings_with, typed
 
 # Model -> setting that this version lacks -> the value whose effect it has kept.
 REMOVED: Mapping[str, Mapping[str, Any]] = {
+    "evidence_mix": {"model.repetition": True, "model.popularity": True, "model.gated": True},
     "p5": {"model.rates": "uniform"},
     "prompt4nr": {"model.warm_up.texts": "titles"},
 }

@@ -88,13 +88,19 @@ def vector_size(encoder: str) -> int:
 def find_local_folder(name: str) -> Path | None:
     """Return the folder of packaged or local weights; None if they would have to be downloaded."""
     if name == MINILM:
-        spec = importlib.util.find_spec(MINILM_PACKAGE)  # not imported: its import pulls sentence-transformers
-        if spec is None or not spec.submodule_search_locations:
-            return None
-        (weights,) = Path(next(iter(spec.submodule_search_locations))).rglob("model.safetensors")
-        return weights.parent
+        weights = packaged_file(MINILM_PACKAGE, "model.safetensors")
+        return weights and weights.parent
     folder = Path(name).expanduser()
     return folder if folder.is_dir() else None
+
+
+def packaged_file(package: str, pattern: str) -> Path | None:
+    """Return the file of an installed package, which is not imported: that would import much that is not needed."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    (file,) = Path(next(iter(spec.submodule_search_locations))).rglob(pattern)
+    return file
 
 
 def backbone_identity(name: str) -> str:

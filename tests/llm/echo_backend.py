@@ -41,6 +41,13 @@ def llm_config(**changes: Any) -> Any:
     return OmegaConf.merge(OmegaConf.structured(LLMConfig), defaults | changes)
 
 
+def local_config(folder: object, **changes: Any) -> LLMConfig:
+    """Return the typed settings of a local model in a folder."""
+    local = {"backend": "local", "model": str(folder), "base_url": None, "batch_tokens": 256, "max_tokens": 8}
+    config: Any = OmegaConf.to_object(llm_config(**local | changes))
+    return config
+
+
 def request(text: str, **more: Any) -> Request:
     return Request(({"role": "user", "content": text},), **({"max_tokens": 10} | more))
 

@@ -2,13 +2,11 @@
 
 import itertools
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -16,12 +14,12 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import likelihood, local
 from llm4rec_cli.llm.likelihood import log_likelihoods
 from llm4rec_cli.llm.local import LocalBackend
 from llm4rec_cli.llm.requests import Request
+from tests.llm.echo_backend import local_config
 from tests.llm.tiny_llm import CONTEXT, tiny_llm
 
 pytestmark = pytest.mark.numeric
@@ -41,26 +39,7 @@ def fp32(folder, tmp_path_factory):
 
 
 def backend(folder, cache, seed=0, **changed):
-    settings = {
-        "backend": "local",
-        "model": str(folder),
-        "base_url": None,
-        "key_variable": "UNUSED",
-        "temperature": 0.0,
-        "top_p": 1.0,
-        "max_tokens": 8,
-        "context": CONTEXT,
-        "precision": "fp32",
-        "batch_tokens": 256,
-        "concurrency": 1,
-        "timeout": 1.0,
-        "retries": 0,
-        "price_prompt": 0.0,
-        "price_answer": 0.0,
-        **changed,
-    }
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LLMConfig), settings))
-    return LocalBackend(config, cache, "cpu", seed)
+    return LocalBackend(local_config(folder, **changed), cache, "cpu", seed)
 
 
 def chat_request(text, continuations=None, max_tokens=8, repeat=0):
@@ -161,13 +140,12 @@ def test_sampling_leaves_the_global_random_state_alone(folder, tmp_path):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("changed", [{}, {"continuations": ("1", "2")}, {"choices": ("1", "2")}])
-def test_a_completion_is_dated_when_its_request_is_begun(fp32, monkeypatch, changed):
+def test_a_completion_is_dated_when_its_request_is_begun(fp32, monkeypatch):
     """The prompt is read once to form batches, and once to be completed."""
     events, read = [], fp32._prompt
     monkeypatch.setattr(local, "_now", lambda: events.append("now") or "12:00")
     monkeypatch.setattr(fp32, "_prompt", lambda messages: events.append("read") or read(messages))
-    (result,) = complete(fp32, [replace(chat_request("soap"), **changed)])
+    (result,) = complete(fp32, [chat_request("soap")])
     assert (result.asked_at, events) == ("12:00", ["read", "now", "read"])
 
 

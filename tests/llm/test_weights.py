@@ -8,15 +8,15 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from llm4rec_cli.config.schema import LLMConfig, Precision
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.llm import attention, weights
 from llm4rec_cli.llm.local import LocalBackend
 from llm4rec_cli.llm.requests import Request
 from llm4rec_cli.text.weights import LLM, REMEDIES
+from tests.llm.echo_backend import local_config
 from tests.llm.tiny_llm import tiny_llm
 
 TITLES = (
@@ -207,11 +207,7 @@ def test_loading_leaves_the_global_random_state_alone(folder):
 
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory):
-    settings = {"backend": "local", "model": "smollm2", "base_url": None, "key_variable": "UNUSED"}
-    settings |= {"temperature": 0.0, "top_p": 1.0, "max_tokens": 16, "context": 4096, "precision": "bf16"}
-    settings |= {"batch_tokens": 4096, "concurrency": 1, "timeout": 1.0, "retries": 0}
-    settings |= {"price_prompt": 0.0, "price_answer": 0.0}
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LLMConfig), settings))
+    config = local_config("smollm2", max_tokens=16, context=4096, precision="bf16", batch_tokens=4096)
     return LocalBackend(config, tmp_path_factory.mktemp("cache"), "cpu", 0)
 
 

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -101,13 +99,3 @@ def test_training_puts_seen_items_above_the_others(build):
         losses.append(loss.item())
     assert losses[0] == pytest.approx(np.log(2), abs=0.01)
     assert losses[-1] < 0.1
-
-
-def test_candidates_score_as_in_the_catalogue(build):
-    model = build("bpr_mf", DATASET, **SETTINGS)
-    torch.nn.init.normal_(model.bias)
-    examples = leave_one_out(DATASET).examples(SplitName.test)
-    candidates = np.stack([examples.target, (examples.target + 1) % 30], axis=1)
-    scores = model.score(replace(examples, candidates=candidates))
-    catalogue = model.score(examples).gather(1, torch.from_numpy(candidates).long())
-    torch.testing.assert_close(scores, catalogue)

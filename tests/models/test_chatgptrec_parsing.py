@@ -170,14 +170,6 @@ def test_numbers_in_the_title_are_ignored(completion, title, stars):
     assert parse_rating(completion, title=title) == (stars, REPAIRED)
 
 
-def test_the_scale_is_an_argument():
-    assert parse_rating("8/10", low=1, high=10) == (8.0, OK)
-    assert parse_rating("8 out of 10", low=1, high=10) == (8.0, REPAIRED)
-    assert parse_rating("1 to 10", low=1, high=10)[1] is INVALID
-    assert parse_rating("4/5", low=1, high=10)[1] is INVALID
-    assert parse_rating("0", low=0, high=1) == (0.0, OK)
-
-
 @pytest.mark.parametrize(
     ("completion", "listed"),
     [

@@ -259,11 +259,6 @@ def test_a_model_whose_scores_are_never_above_zero_declares_it(name, built):
 
 
 @rankers
-def test_one_seed_gives_one_set_of_scores(name, built):
-    assert torch.equal(built(name).score(EXAMPLES), built(name).score(EXAMPLES))
-
-
-@rankers
 def test_scores_depend_on_the_example_and_not_on_its_batch(name, built):
     model = built(name)
     whole = model.score(EXAMPLES)

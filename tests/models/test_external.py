@@ -198,40 +198,44 @@ def test_an_unknown_file_format_is_refused(lists, name):
 # ---- ranks
 
 
-def test_a_target_on_top_of_its_list_has_rank_one_however_short_the_list():
-    rows = np.zeros((3, 6))
-    rows[[0, 1, 2], [2, 3, 4]] = 1
-    *_, ranks = ranked(rows)
-    assert ranks["n_better"].tolist() == [0, 0, 0]
-    assert ranks["n_tied"].tolist() == [1, 1, 1]
+WINDOWS = [[3, 2, 1, 0, 0, 0], [0, 3, 2, 1, 0, 0], [0, 0, 3, 2, 1, 0]]  # the history, then the target
+RANKS = {
+    "a target on top of a short list": (
+        [[0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0]],
+        {},
+        [0, 0, 0],
+        [1, 1, 1],
+    ),
+    "omitted items tie below": ([[2, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0]], {}, [2, 1, 0], [4, 5, 1]),
+    "masked items are not above": (WINDOWS, {"mask_history": True}, [0, 0, 0], [1, 1, 1]),
+    "candidates in the order of the list": (
+        [*WINDOWS[:2], [1, 0, 0, 0, 0, 0]],
+        {"candidates": [[2, 0, 5], [3, 4, 5], [4, 3, 5]]},
+        [1, 0, 0],
+        [1, 1, 3],
+    ),
+}
 
 
-def test_a_target_at_the_end_of_a_whole_list_comes_last():
-    rows = np.tile(np.arange(2, 8), (3, 1))
-    rows[[0, 1, 2], [2, 3, 4]] = 1
+@pytest.mark.parametrize(("rows", "options", "n_better", "n_tied"), RANKS.values(), ids=RANKS)
+def test_targets_are_ranked_by_their_lists(rows, options, n_better, n_tied):
+    *_, ranks = ranked(rows, **options)
+    assert ranks["n_better"].tolist() == n_better
+    assert ranks["n_tied"].tolist() == n_tied
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[2, 3, 1, 5, 6, 7], [2, 3, 4, 1, 6, 7], [2, 3, 4, 5, 1, 7]],
+        [[5, 4, 0, 3, 2, 1], [5, 4, 3, 0, 2, 1], [5, 4, 3, 2, 0, 1]],
+    ],
+    ids=["the last of a whole list", "the only omitted item"],
+)
+def test_a_target_that_comes_last_leaves_nothing_to_chance(rows):
     model, examples, ranks = ranked(rows)
     assert ranks["n_better"].tolist() == [5, 5, 5]
-    assert model.gaps(examples, ranks, [5]) == {}
-
-
-def test_omitted_items_tie_below_the_listed_ones():
-    *_, ranks = ranked([[2, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0]])
-    assert ranks["n_better"].tolist() == [2, 1, 0]
-    assert ranks["n_tied"].tolist() == [4, 5, 1]
-
-
-def test_masked_items_do_not_rank_above_the_target():
-    rows = [[3, 2, 1, 0, 0, 0], [0, 3, 2, 1, 0, 0], [0, 0, 3, 2, 1, 0]]  # the history, then the target
-    *_, ranks = ranked(rows, mask_history=True)
-    assert ranks["n_better"].tolist() == [0, 0, 0]
-    assert ranks["n_tied"].tolist() == [1, 1, 1]
-
-
-def test_candidates_rank_in_the_order_of_the_list():
-    rows = [[3, 2, 1, 0, 0, 0], [0, 3, 2, 1, 0, 0], [1, 0, 0, 0, 0, 0]]
-    *_, ranks = ranked(rows, candidates=[[2, 0, 5], [3, 4, 5], [4, 3, 5]])
-    assert ranks["n_better"].tolist() == [1, 0, 0]
-    assert ranks["n_tied"].tolist() == [1, 1, 3]
+    assert model.gaps(examples, ranks, [1, 5, 6]) == {}
 
 
 # ---- labels and warnings
@@ -255,12 +259,6 @@ def test_the_contribution_of_chance_is_the_difference_to_a_list_without_chance()
     values = ranking_metrics(*columns, [4])
     warning = model.gaps(examples, ranks, [4])["truncated-lists"]
     assert f"{values['mrr'].mean() - 2 / 3:.4f} of mrr" in warning  # two users with rank 1
-
-
-def test_a_single_omitted_item_leaves_nothing_to_chance():
-    model, examples, ranks = ranked([[5, 4, 0, 3, 2, 1], [5, 4, 3, 0, 2, 1], [5, 4, 3, 2, 0, 1]])
-    assert ranks["n_better"].tolist() == [5, 5, 5]
-    assert model.gaps(examples, ranks, [1, 5, 6]) == {}
 
 
 def test_a_few_missing_users_count_as_chance_and_are_reported():

@@ -45,11 +45,3 @@ def test_the_damping_is_chosen_on_validation(build):
     candidates = {damping: build("mean", noise, damping=[damping]).user_offset for damping in (0, 1000)}
     assert np.array_equal(build("mean", noise, damping=[0, 1000]).user_offset, candidates[1000])
     assert np.abs(build("mean", by_user, damping=[0, 1000]).user_offset).max() > 1
-
-
-def test_test_ratings_are_not_used(build):
-    changed = DATASET.interactions.assign(rating=DATASET.interactions["rating"].to_numpy(copy=True))
-    changed.loc[EXAMPLES.row, "rating"] = 5.0
-    other = tiny_dataset([[0, 1, 2, 1], [0, 2, 3], [3, 0]], rating=changed["rating"])
-    predictions = [build("mean", data, damping=[0, 1, 2]).rate(EXAMPLES).value for data in (DATASET, other)]
-    assert np.array_equal(*predictions)

@@ -18,11 +18,6 @@ def test_guesses_the_number_after_the_highest_of_the_history(build):
     assert scores.tolist() == [[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0]]  # no item after 5
 
 
-def test_guesses_among_candidates(build):
-    examples = replace(leave_one_out(DATASET).examples(SplitName.test), candidates=np.array([[3, 0], [2, 5], [0, 1]]))
-    assert build("next_id", DATASET).score(examples).tolist() == [[1, 0], [0, 1], [0, 0]]
-
-
 def test_an_empty_history_guesses_nothing(build):
     examples = leave_one_out(DATASET).examples(SplitName.test)
     scores = build("next_id", DATASET).score(replace(examples, end=examples.start))

@@ -1,7 +1,5 @@
 from dataclasses import replace
 
-import numpy as np
-
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from tests.support.builders import tiny_dataset
@@ -13,11 +11,6 @@ EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)  # after item 1, and 
 
 def test_the_items_after_the_last_one_are_scored_by_closeness_in_the_order_of_raw_ids(build):
     assert build("next_raw_id", DATASET).score(EXAMPLES).tolist() == [[1, 0, 0, 0.5], [0, 0, 0, 1]]
-
-
-def test_candidates_are_scored_alike(build):
-    examples = replace(EXAMPLES, candidates=np.array([[2, 3, 0], [3, 1, 2]]))
-    assert build("next_raw_id", DATASET).score(examples).tolist() == [[0, 0.5, 1], [1, 0, 0]]
 
 
 def test_without_a_history_all_items_tie(build):

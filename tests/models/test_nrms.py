@@ -107,7 +107,8 @@ def test_the_loss_is_a_softmax_over_a_click_and_its_negatives(built, backbone, a
         for i in indices:
             history = rows.clicks[np.array([i])].histories(5)[0].tolist()
             user = user_vector(nrms, titles[history] if history else nrms.no_history)
-            losses.append(-(titles[rows._list(1, i)] @ user * scale).log_softmax(0)[0])
+            listed = rows.clicks.with_negatives(i, rows.config.negatives, rows.seed, 1)
+            losses.append(-(titles[listed] @ user * scale).log_softmax(0)[0])
     assert_close(out["loss"], torch.stack(losses).mean(), rel=1e-5)
     assert out["n_terms"] == 4
 

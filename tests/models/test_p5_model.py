@@ -196,26 +196,6 @@ def test_stars_are_read_as_by_the_published_notebooks(text, of_rating, of_review
         assert np.isnan(parsed) if number is None else parsed == number
 
 
-@pytest.mark.parametrize(("task", "written"), [("explanation", "explanation"), ("review_summary", "review_title")])
-def test_texts_are_the_same_in_any_batch(model, task, written):
-    p5 = model(task)
-    texts = p5.write(EXAMPLES, Written(written))
-    assert len(texts) == len(EXAMPLES)
-    assert [p5.write(EXAMPLES[[i]], Written(written))[0] for i in range(4)] == texts[:4]
-
-
-def test_a_text_does_not_depend_on_its_reference(model):
-    p5 = model("explanation")
-    texts = p5.write(EXAMPLES, Written.explanation)
-    interactions = shop().dataset.interactions
-    kept = interactions.copy()
-    try:
-        interactions.loc[EXAMPLES.row, ["explanation", "review_title", "review_text"]] = "something else"
-        assert model("explanation").write(EXAMPLES, Written.explanation) == texts
-    finally:
-        interactions[kept.columns] = kept
-
-
 def test_stars_before_an_explanation_are_removed(model, monkeypatch):
     p5 = model("explanation", "3-7")
     monkeypatch.setattr(p5.vocabulary, "decode", lambda tokens: "4.5 , the lamp , is bright")

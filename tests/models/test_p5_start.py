@@ -19,9 +19,9 @@ from llm4rec_cli.models.p5.start import (
     carry_over,
     mean_stars,
     transition_factors,
-    transitions,
     user_factors,
 )
+from llm4rec_cli.models.shared.transitions import transition_counts
 from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
@@ -29,7 +29,9 @@ pytestmark = pytest.mark.numeric
 
 def test_transitions_lead_forward_and_count_less_the_later_they_come():
     # Train parts: 0 1 2 3 4 and 1 0.
-    counts = transitions(leave_one_out(tiny_dataset([[0, 1, 2, 3, 4, 5, 6], [1, 0, 2, 6]], n_items=7))).toarray()
+    counts = transition_counts(
+        leave_one_out(tiny_dataset([[0, 1, 2, 3, 4, 5, 6], [1, 0, 2, 6]], n_items=7)), steps=3
+    ).toarray()
     expected = np.zeros((7, 7))
     for a, b, k in [(0, 1, 1), (1, 2, 1), (2, 3, 1), (3, 4, 1), (0, 2, 2), (1, 3, 2), (2, 4, 2), (0, 3, 3), (1, 4, 3)]:
         expected[a, b] += 1 / k

@@ -1,7 +1,3 @@
-from dataclasses import replace
-
-import numpy as np
-
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import TEST, leave_one_out, split_dataset
 from tests.support.builders import tiny_dataset, tiny_log
@@ -12,17 +8,6 @@ DATASET = tiny_dataset([[0, 1, 2, 3], [1, 0, 3, 2], [1, 2, 2, 0]])  # the last t
 def test_scores_are_training_counts(build):
     examples = leave_one_out(DATASET).examples(SplitName.test)
     assert build("popularity", DATASET).score(examples).tolist() == [[2, 3, 1, 0]] * 3
-
-
-def test_candidates_get_their_own_counts(build):
-    examples = replace(leave_one_out(DATASET).examples(SplitName.test), candidates=np.array([[3, 0], [2, 1], [0, 2]]))
-    assert build("popularity", DATASET).score(examples).tolist() == [[0, 2], [1, 3], [2, 1]]
-
-
-def test_scores_may_be_overwritten(build):
-    examples, model = leave_one_out(DATASET).examples(SplitName.test), build("popularity", DATASET)
-    model.score(examples).fill_(0)
-    assert model.score(examples)[0].tolist() == [2, 3, 1, 0]
 
 
 def test_of_a_click_log_scores_are_training_clicks(build):

@@ -166,14 +166,6 @@ def test_scores_do_not_depend_on_the_batch_size(built, loss, attention, batch_to
     assert_close(prompt4nr.score_shown(SHOWN), whole, rel=5e-6)
 
 
-@each_attention
-def test_scores_do_not_depend_on_the_other_impressions(built, attention):
-    prompt4nr = built(attention=attention)
-    whole = prompt4nr.score_shown(SHOWN).split(SHOWN.n_shown.tolist())
-    for i in (0, 5):
-        assert_close(prompt4nr.score_shown(SHOWN[i : i + 1]), whole[i], rel=5e-6)
-
-
 @pytest.mark.parametrize("template", KINDS)
 def test_with_shared_histories_a_history_does_not_see_the_candidate(built, backbone, template):
     """Equal to transformers with the whole template in one row, the positions of its sides and a mask between them."""

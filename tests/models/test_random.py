@@ -1,6 +1,3 @@
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 
@@ -14,20 +11,6 @@ DATASET = tiny_dataset([[0, 1, 2], [3, 4, 5], [6, 7, 8], [1, 9, 4]], n_items=50)
 @pytest.fixture
 def examples():
     return leave_one_out(DATASET).examples(SplitName.test)
-
-
-def test_scores_depend_on_neither_batch_nor_order(build, examples):
-    model = build("random", DATASET)
-    whole, order = model.score(examples), np.array([2, 0, 3, 1])
-    assert torch.equal(model.score(examples[order]), whole[order])
-    assert torch.equal(model.score(examples[1:2]), whole[1:2])
-
-
-def test_candidates_score_as_in_the_catalogue(build, examples):
-    model = build("random", DATASET)
-    candidates = np.array([[2, 0], [5, 40], [8, 8], [4, 1]])
-    scores = model.score(replace(examples, candidates=candidates))
-    assert torch.equal(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))
 
 
 def test_users_and_seeds_draw_differently(build, examples):

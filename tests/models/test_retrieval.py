@@ -65,10 +65,3 @@ def test_which_sentence_and_how_many_words_is_chosen_on_validation(build):
     model = build("retrieval", DATASET, words=[1, 3, 8])
     assert model.title_rule == (-1, 3)
     assert model.write(EXAMPLES, Written.review_title) == ["Would not buy"] * 3
-
-
-def test_test_titles_are_not_used(build):
-    titles = np.array(TITLES, dtype=object)
-    titles[EXAMPLES.row] = "Bought for a trip."
-    other = tiny_dataset(SEQUENCES, explanation=EXPLAINED, review_text=REVIEWS, review_title=titles)
-    assert build("retrieval", other, words=[1, 3, 8]).title_rule == (-1, 3)

@@ -81,18 +81,6 @@ def test_symmetric_transitions_do_not_depend_on_the_order_of_time():
     assert matrix(backwards, symmetric=False) != pytest.approx(matrix(SEQUENCES, symmetric=False))
 
 
-def test_candidates_score_as_in_the_catalogue(build, examples):
-    model = build("transition_text", DATASET, text_weights=[0.5], **SETTINGS)
-    candidates = np.stack([examples.target, (examples.target + 3) % len(TEXTS)], axis=1)
-    scores = model.score(replace(examples, candidates=candidates))
-    assert torch.equal(scores, model.score(examples).gather(1, torch.from_numpy(candidates).long()))
-
-
-def test_scores_do_not_depend_on_the_batch(build, examples):
-    model = build("transition_text", DATASET, text_weights=[0.5], **SETTINGS)
-    assert torch.equal(model.score(examples[2:3]), model.score(examples)[2:3])
-
-
 @pytest.mark.parametrize("scores_at_once", [1, 20])
 def test_candidates_and_weight_do_not_depend_on_how_many_scores_are_dense_at_once(
     build, examples, monkeypatch, scores_at_once

@@ -1,8 +1,5 @@
 """UniSRec against the paper's formulas and a naive implementation with one padded row per (prefix, target) pair."""
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -233,25 +230,10 @@ def test_text_features_are_not_among_the_saved_weights(built):
     assert not [name for name in built().state_dict() if "features" in name]
 
 
-def test_overwritten_scores_do_not_touch_the_next_ones(built):
-    model, examples = built().eval(), SPLIT.examples(SplitName.test)
-    first = model.score(examples)
-    kept = first.clone()
-    first.fill_(-torch.inf)
-    assert torch.equal(model.score(examples), kept)
-
-
 def test_an_empty_history_scores_all_items_alike(built):
     examples = SPLIT.examples(SplitName.test)
     examples.start[1] = examples.end[1]
     assert torch.equal(built().eval().score(examples)[1], torch.zeros(10))
-
-
-def test_candidates_score_as_in_the_catalogue(built):
-    model, examples = built().eval(), SPLIT.examples(SplitName.test)
-    candidates = np.random.default_rng(0).integers(0, 10, (len(examples), 4))
-    scores = model.score(replace(examples, candidates=candidates))
-    torch.testing.assert_close(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))
 
 
 FROZEN = {

@@ -420,15 +420,6 @@ def test_each_target_is_in_one_record_however_windows_overlap(built):
         assert sorted(places) == [place for place in range(len(rows.flat)) if place not in starts]
 
 
-def test_the_published_code_leaves_out_of_l_ss_no_record_because_of_its_own_items(built):
-    rows = built(loss=PretrainingLoss.paper_code, item_drop=1).training_rows()
-    changed = rows._augmentations(0)[1]
-    batch = rows.batch(0, everything(rows))
-    last = {int(rows.starts[i] + rows.lengths[i]) for i in everything(rows)}
-    for place, augmented in zip(batch["records"][:, 0].tolist(), batch["augmented"].tolist(), strict=True):
-        assert augmented == (place in last or not changed[place])
-
-
 # The draws.
 
 
@@ -485,12 +476,6 @@ def test_the_first_item_of_a_row_is_never_dropped(max_length):
     assert (batch["view_groups"][:, 1] < max_length).all()  # most of the others are
 
 
-def test_a_prefix_keeps_its_first_item_where_all_the_others_are_dropped():
-    rows = rows_of([[3, 4, 5, 6, 7, 8]], item_drop=1)
-    rows.drawn = (0, (np.array([True]), np.ones(6, dtype=bool)))
-    assert list(views_of(rows.batch(0, [0])).values()) == [[(3, False)]] * 5
-
-
 def test_draws_depend_on_seed_epoch_and_position_alone():
     sequences = np.random.default_rng(0).integers(0, N_ITEMS, (40, 9)).tolist()
     rows, other = rows_of(sequences), rows_of(sequences)
@@ -513,22 +498,6 @@ def test_two_epochs_and_two_seeds_are_drawn_independently(many, seed, epoch):
     (first, changed), (second, again) = many._augmentations(0), other._augmentations(epoch)
     assert (first == second).mean() == pytest.approx(0.9**2 + 0.1**2, abs=0.03)
     assert (changed == again).mean() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
-
-
-def test_the_published_code_chooses_once_a_batch():
-    rows = rows_of(
-        np.random.default_rng(0).integers(0, N_ITEMS, (60, 7)).tolist(), loss=PretrainingLoss.paper_code, drop=0.5
-    )
-    chosen = []
-    for start in range(0, 60, 6):
-        indices = list(range(start, start + 6))
-        kinds_by_first = [
-            {words_dropped for view in views_of(rows.batch(0, [i, *indices[:j], *indices[j + 1 :]])).values()
-             for _, words_dropped in view}
-            for j, i in enumerate(indices)
-        ]  # fmt: skip
-        chosen += [len(kind) == 1 for kind in kinds_by_first]  # words or items are dropped, never both
-    assert 0.3 < np.mean(chosen) < 0.7  # item_drop is 0.5
 
 
 def test_the_rows_of_a_batch_may_be_in_any_order(built):
@@ -566,12 +535,6 @@ def test_equal_texts_lose_the_same_words_and_the_order_of_items_does_not_matter(
     copies = drop_words(texts, 0.5, seed=0)
     assert all(copies[i] == copies[i % 7] for i in range(20))
     assert drop_words(texts[::-1], 0.5, seed=0) == copies[::-1]
-
-
-def test_another_dataset_seed_drops_other_words():
-    texts = [f"a red brush for number {i} in blue" for i in range(20)]
-    assert drop_words(texts, 0.5, seed=0) == drop_words(texts, 0.5, seed=0)
-    assert drop_words(texts, 0.5, seed=0) != drop_words(texts, 0.5, seed=1)
 
 
 def test_without_word_drop_texts_are_left_as_they_are():
@@ -646,12 +609,6 @@ def test_the_loss_of_a_domain_is_that_of_its_targets(built):
     sums = model(**rows.batch(0, books))["sums"]
     assert sums["loss/item/films"].tolist() == [0, 0]
     torch.testing.assert_close(sums["loss/item/books"], sums["loss/item"])
-
-
-def test_the_gate_is_even_at_the_start(built):
-    metrics = built().eval().epoch_metrics({})
-    assert metrics["gate_entropy"] == pytest.approx(1)
-    assert metrics["expert_usage"] == pytest.approx([1 / 3] * 3)
 
 
 def test_gate_entropy_and_usage_by_hand(built):

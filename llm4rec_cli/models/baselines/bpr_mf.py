@@ -36,8 +36,8 @@ class PairRows:
         self.first = np.cumsum(n_seen) - n_seen
         # The number of unseen items below each seen item, offset by user so that the whole array is sorted.
         self.unseen_below = owner * n_items + item - (np.arange(len(item)) - self.first[owner])
-        kept = self.n_unseen[user] > 0
-        self.user, self.positive = user[kept], flat[kept]
+        has_negative = self.n_unseen[user] > 0
+        self.user, self.positive = user[has_negative], flat[has_negative]
         self.seed = seed
         self.drawn: tuple[int, IntArray] = (-1, self.user)
 

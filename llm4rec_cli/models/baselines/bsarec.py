@@ -65,7 +65,6 @@ class FilteredLayer(TransformerLayer):
         return self._mixed(x, self.filtered(x, groups), self.attend(x, groups))
 
     def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
-        """Return `forward` at one token per sequence, without dropout; `tokens` as in `attend_at`."""
         return self._mixed(x[tokens], self.filtered(x, groups)[tokens], self.attend_at(x, groups, tokens))
 
     def _mixed(self, x: Tensor, filtered: Tensor, attended: Tensor) -> Tensor:

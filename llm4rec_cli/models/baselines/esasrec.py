@@ -35,7 +35,6 @@ class LiGRLayer(SelfAttention):
         return self._after_attention(x, self.attend(self.norm_attention(x), groups))
 
     def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
-        """Return `forward` at one token per sequence, without dropout; `tokens` as in `attend_at`."""
         return self._after_attention(x[tokens], self.attend_at(self.norm_attention(x), groups, tokens))
 
     def _after_attention(self, x: Tensor, attended: Tensor) -> Tensor:

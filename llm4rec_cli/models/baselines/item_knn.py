@@ -63,8 +63,8 @@ def _nearest(rows: csr_array, n: int) -> csr_array:
     least = np.full(len(lengths), -np.inf, dtype=rows.dtype)
     full = lengths >= n
     least[full] = rows.data[order][rows.indptr[:-1][full] + n - 1]
-    kept = rows.data >= least[row]
-    return csr_array((rows.data[kept], (row[kept], rows.indices[kept])), shape=rows.shape)
+    is_near = rows.data >= least[row]
+    return csr_array((rows.data[is_near], (row[is_near], rows.indices[is_near])), shape=rows.shape)
 
 
 def build(context: Context) -> ItemKnn:

@@ -14,62 +14,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm4rec_cli.capabilities import Ratings
-from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.baselines.config import MfConfig
-from llm4rec_cli.models.shared.ratings import RatingRows, train_ratings
+from llm4rec_cli.models.shared.ratings import RatingModel
 
 
-class Mf(nn.Module):
+class Mf(RatingModel):
     """Embeddings and biases of users and items."""
 
     known_users: Tensor  # (n_users,) 1 if in training, otherwise 0
     known_items: Tensor
 
     def __init__(self, config: MfConfig, context: Context) -> None:
-        super().__init__()
+        super().__init__(context.split, config.embedding_size, config.initial_std)
         self.penalty = config.penalty
         n_users, n_items = context.split.n_users, context.split.n_items
-        self.ratings = train_ratings(context.split)
-        self.mean = float(self.ratings.rating.mean())
-        self.users = nn.Embedding(n_users, config.embedding_size)
-        self.items = nn.Embedding(n_items, config.embedding_size)
         self.user_bias = nn.Parameter(torch.zeros(n_users))
         self.item_bias = nn.Parameter(torch.zeros(n_items))
-        nn.init.normal_(self.users.weight, std=config.initial_std)
-        nn.init.normal_(self.items.weight, std=config.initial_std)
         for name, n, present in (("users", n_users, self.ratings.user), ("items", n_items, self.ratings.item)):
             known = torch.zeros(n)
             known[torch.from_numpy(present).long()] = 1
             self.register_buffer(f"known_{name}", known, persistent=False)
 
-    def training_rows(self) -> RatingRows:
-        return RatingRows(self.ratings)
-
     def predict(self, user: Tensor, item: Tensor) -> Tensor:
-        """Return (n,) ratings, not clipped.
-
-        Args:
-            user, item: (n,) int64 numbers.
-        """
         both_known = self.known_users[user] * self.known_items[item]
         product = (self.users(user) * self.items(item)).sum(-1) * both_known
         return self.mean + self.user_bias[user] + self.item_bias[item] + product
 
     def forward(self, user: Tensor, item: Tensor, rating: Tensor) -> dict[str, Any]:
-        """Return the mean of the squared errors and penalties."""
         squares = self.users(user) ** 2 + self.items(item) ** 2
         penalty = squares.sum(-1) + self.user_bias[user] ** 2 + self.item_bias[item] ** 2
         loss = F.mse_loss(self.predict(user, item), rating) + self.penalty * penalty.mean()
         return {"loss": loss, "n_terms": len(user)}
-
-    @torch.no_grad()
-    def rate(self, examples: Examples) -> Ratings:
-        user, item = (
-            torch.from_numpy(numbers).long().to(self.user_bias.device) for numbers in (examples.user, examples.target)
-        )
-        return Ratings(self.predict(user, item).clamp(*self.ratings.scale).cpu().numpy())
 
 
 def build(context: Context) -> Mf:

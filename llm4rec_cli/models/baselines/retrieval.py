@@ -101,8 +101,8 @@ def typicality(words: csr_array, group: IntArray) -> NDArray[np.float64]:
     members = csr_array((np.ones(n), (group, np.arange(n))))
     to_all = (words * (members @ words)[group]).sum(axis=1)
     to_itself = words.power(2).sum(axis=1)
-    others = np.bincount(group)[group] - 1
-    return np.round((to_all - to_itself) / np.maximum(others, 1), 12)  # so that ties survive rounding
+    n_others = np.bincount(group)[group] - 1
+    return np.round((to_all - to_itself) / np.maximum(n_others, 1), 12)  # so that ties survive rounding
 
 
 def title_from_review(review: str, sentence: int, words: int) -> str:

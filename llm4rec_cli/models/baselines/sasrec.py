@@ -45,14 +45,13 @@ class SASRec(EncoderModel):
         number = {token: i for i, token in enumerate(vocabulary(training_tokens))}
         if not number:
             raise DataError("no token is shared by two items", "set model.tokens=false or use other tokens")
-        kept = [[number[token] for token in item if token in number] for item in tokens]
-        first = np.cumsum([0, *map(len, kept)])[:-1]
-        self.register_buffer("token", torch.tensor(list(chain.from_iterable(kept))), persistent=False)
+        shared_tokens = [[number[token] for token in item if token in number] for item in tokens]
+        first = np.cumsum([0, *map(len, shared_tokens)])[:-1]
+        self.register_buffer("token", torch.tensor(list(chain.from_iterable(shared_tokens))), persistent=False)
         self.register_buffer("first_token", torch.from_numpy(first), persistent=False)
         return nn.Embedding(len(number), size)
 
     def table(self) -> Tensor:
-        """Return (n_items, hidden) the vectors of all items."""
         if self.tokens is None:
             return self.items.weight
         return self.items.weight + F.embedding_bag(self.token, self.tokens.weight, self.first_token, mode="mean")

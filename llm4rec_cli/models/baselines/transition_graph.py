@@ -16,13 +16,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from llm4rec_cli.data.examples import Examples, IntArray
-from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.shared.transitions import training_pairs
+from llm4rec_cli.models.shared.transitions import transition_counts
 from llm4rec_cli.text.features import encode_texts
 
 CELLS_AT_ONCE = 1 << 22  # examples × items: 32 MB a matrix
@@ -105,15 +104,9 @@ class TransitionGraph:
         return block * n_items + index
 
 
-def transition_counts(split: Split) -> csr_array:
-    """Return (n_items, n_items): how often item j follows item i directly in training."""
-    ((_, earlier, later, _),) = training_pairs(split, 1)
-    shape = (split.n_items, split.n_items)
-    return csr_array(coo_array((np.ones(len(later), dtype=np.float32), (earlier, later)), shape=shape))
-
-
 def build(context: Context) -> TransitionGraph:
     config, split = context.config, context.split
     vectors = encode_texts(split.dataset.texts, config.encoder, context.cache, context.device).numpy()
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return TransitionGraph(transition_counts(split), vectors / lengths, list(config.budgets), config.edge_weight)
+    counts = transition_counts(split, 1).astype(np.float32)
+    return TransitionGraph(counts, vectors / lengths, list(config.budgets), config.edge_weight)

@@ -33,9 +33,7 @@ from llm4rec_cli.progress import track
 
 log = logging.getLogger(__name__)
 
-TUNED_ON = (
-    30_000  # at most so many validation examples choose the text weight: each takes several passes over all items
-)
+TUNED_ON = 30_000  # validation examples that choose the text weight, at most: each takes several passes over all items
 SCORES_AT_ONCE = 1 << 20  # 4 MB per matrix: fits the CPU cache, and memory does not grow with users × items
 
 
@@ -46,12 +44,14 @@ class TransitionText:
         transitions: (n_items, n_items) T.
         texts: one per item.
         recent: number of latest history items used.
-        text_weight: w.
+
+    Attributes:
+        text_weight: w, 0 until it is chosen.
     """
 
-    def __init__(self, transitions: csr_array, texts: list[str], recent: int, text_weight: float = 0.0) -> None:
+    def __init__(self, transitions: csr_array, texts: list[str], recent: int) -> None:
         self.transitions, self.tfidf = transitions, Tfidf(texts)
-        self.recent, self.text_weight = recent, text_weight
+        self.recent, self.text_weight = recent, 0.0
         self._set_texts(self.tfidf.catalogue)
 
     def _set_texts(self, texts: csr_array) -> None:

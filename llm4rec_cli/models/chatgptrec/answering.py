@@ -25,13 +25,12 @@ from llm4rec_cli.llm.store import Store, cache_key
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.chatgptrec.config import AnswerMethod, ChatGPTRecConfig
 from llm4rec_cli.models.chatgptrec.matching import MatchKind, TitleMatcher
-from llm4rec_cli.models.chatgptrec.parse_rating import parse_rating
+from llm4rec_cli.models.chatgptrec.parse_rating import STARS, parse_rating
 from llm4rec_cli.models.chatgptrec.parse_text import parse_text
 from llm4rec_cli.models.chatgptrec.parse_titles import parse_titles
 from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, WRITING_TASKS, PromptBuilder, item_titles
 from llm4rec_cli.progress import track
 
-STARS = (1, 2, 3, 4, 5)
 PRIOR_BATCH = 256  # titles in a request without a user: a few seconds on a CPU
 
 
@@ -87,8 +86,8 @@ class PromptedModel:
         """
         requests = self.requests(task, examples)
         prior_requests = self._prior_requests(task, examples)
-        known = self.previewed if self.llm.dry_run else self.completions
-        new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in known}
+        answered = self.previewed if self.llm.dry_run else self.completions
+        new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in answered}
         if new or self.llm.dry_run:
             self.previewed |= new.keys()
             name = ", ".join(filter(None, [f"querying {Path(self.llm.model).name}", under]))
@@ -216,7 +215,7 @@ class PromptedModel:
         return Ratings(np.where(np.isnan(parsed), self.fallback, parsed), parsed)
 
     def _parse_rating(self, completion: Completion, examples: Examples, i: int) -> tuple[float, Status]:
-        return parse_rating(completion.text, STARS[0], STARS[-1], self.prompts.titles[int(examples.target[i])])
+        return parse_rating(completion.text, self.prompts.titles[int(examples.target[i])])
 
     def _likelihoods(self, task: str, examples: Examples) -> list[NDArray[np.float32]]:
         """Return for each example (n_continuations,) log-likelihoods; with PMI minus those without the user."""

@@ -50,10 +50,10 @@ class Variations(NamedTuple):
 
     orders: dict[str, tuple[PromptedModel, Examples]]
     wordings: dict[str, tuple[PromptedModel, Examples]]
-    others: dict[str, tuple[PromptedModel, Examples]]
+    contents: dict[str, tuple[PromptedModel, Examples]]
 
     def by_name(self) -> dict[str, tuple[PromptedModel, Examples]]:
-        return self.orders | self.wordings | self.others
+        return self.orders | self.wordings | self.contents
 
 
 def measure(model: PromptedModel, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
@@ -136,14 +136,14 @@ def _variations(model: PromptedModel, examples: Examples, seed: int, spent: Usag
             wordings[f"wording {name}"] = _varied(model, spent, worded), examples
         else:
             log.info("no control by wording %s: the prompt of %s shows other facts", name, model.task)
-    others = {}
+    contents = {}
     if len(np.unique(examples.user)) > 1:
-        others["another user's history"] = same, controlled_examples(examples, Control.swap_users, seed)
+        contents["another user's history"] = same, controlled_examples(examples, Control.swap_users, seed)
     if not prompts.shots:
-        shown = model.prompts.shown(model.task, examples)
-        others["shuffled history"] = same, controlled_examples(shown, Control.shuffle_history, seed)
-    others["neutral titles"] = _varied(model, spent, titles=_neutral_titles(model, seed)), examples
-    return Variations(orders, wordings, others)
+        part = model.prompts.with_shown_histories(model.task, examples)
+        contents["shuffled history"] = same, controlled_examples(part, Control.shuffle_history, seed)
+    contents["neutral titles"] = _varied(model, spent, titles=_neutral_titles(model, seed)), examples
+    return Variations(orders, wordings, contents)
 
 
 def _worded(model: PromptedModel, name: str) -> Prompts:
@@ -196,7 +196,7 @@ def _invalid(model: PromptedModel, examples: Examples) -> dict[str, float]:
 # --- what ranks depend on
 
 
-def order(model: Any, examples: Examples, others: list[Examples]) -> Mapping[str, Any] | None:
+def order(model: Any, examples: Examples, reordered: list[Examples]) -> Mapping[str, Any] | None:
     """Return how ranks depend on the order in which candidates are listed; None for a model that lists none.
 
     `share` is that of the order in the variance of a candidate's rank: 1 minus the intraclass correlation ICC(1) of its
@@ -204,11 +204,11 @@ def order(model: Any, examples: Examples, others: list[Examples]) -> Mapping[str
     `mean_rank` is that of the candidates in each tenth of the list, the first one first.
 
     Args:
-        others: the same with other orders.
+        reordered: the same with other orders.
     """
-    if not others:
+    if not reordered:
         return None
-    orders = [replace(examples, turn=np.zeros(len(examples), dtype=np.int64)), *others]
+    orders = [replace(examples, turn=np.zeros(len(examples), dtype=np.int64)), *reordered]
     ranks = np.stack([_ranks(model.score(listed).numpy()) for listed in orders], axis=-1)  # (n, c, orders)
     places = np.stack([model.places(listed) for listed in orders], axis=-1)
     _, c, k = ranks.shape

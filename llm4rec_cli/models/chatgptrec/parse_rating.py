@@ -11,7 +11,8 @@ from functools import cache
 from llm4rec_cli.llm.parsing import parse_object, without_reasoning
 from llm4rec_cli.llm.requests import Status
 
-_STARS = "★⭐🌟"
+STARS = (1, 2, 3, 4, 5)
+_SIGNS = "★⭐🌟"
 _WORDS = dict(
     zip(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], range(11), strict=True)
 )
@@ -35,38 +36,41 @@ _PATTERNS = [  # most credible first
 _ANY_NUMBER = re.compile(f"({_NUMBER})")
 
 
-def parse_rating(completion: str, low: float = 1, high: float = 5, title: str = "") -> tuple[float, Status]:
+def parse_rating(completion: str, title: str = "") -> tuple[float, Status]:
     """Return the number of stars in a completion.
 
     The first of these that occurs counts: a line with nothing but a number; a number at the end of a line, after a
-    label about ratings; after any label ("Toy Story 2: 4"); a number of stars, or out of `high`; a number after a verb
+    label about ratings; after any label ("Toy Story 2: 4"); a number of stars, or out of 5; a number after a verb
     ("I rate it 4"); any number on the scale. If two of the same kind differ, the completion is invalid. A range ("3-4",
     "3 or 4") counts as its middle. Ignored are percentages, years, prices, quotations, other units ("8 out of 10"), and
     a repeated scale ("1 lowest to 5 highest").
 
     Args:
-        low, high: ends of the scale.
         title: of the item in question; where it is repeated, its numbers are ignored.
 
     Returns:
         the stars, NaN if invalid; `ok` for a bare number, followed at most by "stars", "/5" or a full stop.
     """
     answer = without_reasoning(completion)
-    bare = re.fullmatch(rf"({_NUMBER})(?: ?/ ?{high:g})?(?: ?stars?)?\.?", answer, re.IGNORECASE)
-    if bare and low <= float(bare[1]) <= high:
+    bare = re.fullmatch(rf"({_NUMBER})(?: ?/ ?{STARS[-1]})?(?: ?stars?)?\.?", answer, re.IGNORECASE)
+    if bare and _is_on_scale(float(bare[1])):
         return float(bare[1]), Status.ok
-    text = _normalise(answer, low, high, title)
+    text = _normalise(answer, title)
     credible = next((numbers for pattern in _PATTERNS if (numbers := _numbers(pattern, text))), set())
-    values = credible or {number for number in _numbers(_ANY_NUMBER, text) if low <= number <= high}
+    values = credible or set(filter(_is_on_scale, _numbers(_ANY_NUMBER, text)))
     stars = values.pop() if len(values) == 1 else math.nan
-    return (stars, Status.repaired) if low <= stars <= high else (math.nan, Status.invalid)
+    return (stars, Status.repaired) if _is_on_scale(stars) else (math.nan, Status.invalid)
+
+
+def _is_on_scale(number: float) -> bool:
+    return STARS[0] <= number <= STARS[-1]
 
 
 def _numbers(pattern: re.Pattern[str], text: str) -> set[float]:
     return {number for match in pattern.findall(text) if (number := float(match)) < _MIN_YEAR}
 
 
-def _normalise(answer: str, low: float, high: float, title: str) -> str:
+def _normalise(answer: str, title: str) -> str:
     """Return an answer in lower case and without numbers that are no ratings; certain ratings become "4 stars"."""
     source = html.unescape(_rating_field(answer) or answer).lower().replace("\ufe0f", "")
     text = "\n".join(" ".join(line.split()) for line in source.splitlines())
@@ -74,9 +78,9 @@ def _normalise(answer: str, low: float, high: float, title: str) -> str:
     if any(c.isalpha() for c in name):
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text)
     unquoted = _QUOTED.sub(lambda match: match[0] if _is_stars(match[0][1:-1]) else " ", text)
-    text = unquoted if re.search(rf"\d|{_WORD.pattern}|[{_STARS}]", unquoted, re.MULTILINE) else text
+    text = unquoted if re.search(rf"\d|{_WORD.pattern}|[{_SIGNS}]", unquoted, re.MULTILINE) else text
     text = re.sub(r"[*_`#>{}\[\]()\"“”]", " ", text)
-    for pattern, replacement in _replacements(low, high):
+    for pattern, replacement in _replacements():
         text = re.sub(" {2,}", " ", pattern.sub(replacement, text))
     return text
 
@@ -93,37 +97,37 @@ def _rating_field(answer: str) -> str | None:
 
 
 @cache
-def _replacements(low: float, high: float) -> list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
+def _replacements() -> list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
     """Return patterns and their replacements, in order."""
     digits = r"\d++(?:\.\d++)?+"
-    bottom, top = (rf"{end:g}(?:\.0)?(?: stars| points?)?" for end in (low, high))
+    bottom, top = (rf"{end}(?:\.0)?(?: stars| points?)?" for end in (STARS[0], STARS[-1]))
     extreme = r"(?:lowest|highest|minimum|maximum|worst|best(?! (?:guess|estimate|prediction|fit|match|bet)\b))"
     score = r"(?: possible)?(?: rating| score)?"
 
     def out_of(match: re.Match[str]) -> str:
-        return f" {match[1]} stars " if float(match[2]) == high else " "
+        return f" {match[1]} stars " if float(match[2]) == STARS[-1] else " "
 
     def middle(match: re.Match[str]) -> str:
         start, end = float(match[1]), float(match[2])
-        return f" {(start + end) / 2:g} stars " if low <= min(start, end) and max(start, end) <= high else " "
+        return f" {(start + end) / 2:g} stars " if _is_on_scale(start) and _is_on_scale(end) else " "
 
-    no_digits = rf"[^\d{_STARS}]*+"
+    no_digits = rf"[^\d{_SIGNS}]*+"
     replacements: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
         # numbers as digits, stars as a word
         (r"(?<![\d.,])(\d),(\d{1,2})(?!,?\d)", r"\1.\2"),
         (_WORD.pattern, lambda match: str(_WORDS[match[0]])),
         (r"(?<![\d.])(\d)(?: stars?)? ?(?:and a half|½|(?:and )?1/2(?!\d))", r"\1.5"),
-        (rf"(?<=\d)[ -]?(?:stars?\b|[{_STARS}]++)", " stars"),
+        (rf"(?<=\d)[ -]?(?:stars?\b|[{_SIGNS}]++)", " stars"),
         (
-            rf"\A{no_digits}([{_STARS}](?: ?[{_STARS}])*+){no_digits}\Z",
-            lambda match: f"{sum(map(match[1].count, _STARS))} stars",
+            rf"\A{no_digits}([{_SIGNS}](?: ?[{_SIGNS}])*+){no_digits}\Z",
+            lambda match: f"{sum(map(match[1].count, _SIGNS))} stars",
         ),
         # percentages, and the scale
         (rf"{_NUMBER} ?(?:%|percent\b|per cent\b)", " "),
         (rf"{_NUMBER}(?: stars)? ?(?:(?:is|being|as|means|meaning|for|=|:) ?)?(?:the )?{extreme}\b{score}", " "),
         (rf"\b{extreme}{score} ?(?:is|being|=|:) ?{_NUMBER}(?: stars)?", " "),
         (rf"(?<![\w.]){bottom} ?(?:-|–|—|to|and|through|\.{{2,3}}) ?{top}(?!\.?\d)(?:[ -]scale)?", " "),
-        (rf"\b(?:scale of {top}|{high:g}[ -](?:stars?|points?)[ -]scale)", " "),
+        (rf"\b(?:scale of {top}|{STARS[-1]}[ -](?:stars?|points?)[ -]scale)", " "),
         # fractions, and ranges
         (rf"({_NUMBER})(?: stars)? ?(?:/|out of(?: a(?: possible)?)?|of) ?({digits})(?: stars| points?)?", out_of),
         (rf"between ({_NUMBER})(?: stars)? and ({digits})(?: stars)?", middle),

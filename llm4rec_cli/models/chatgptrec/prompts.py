@@ -78,7 +78,7 @@ class PromptBuilder:
         rng = stream(self.seed, "chatgptrec candidates", *([row] if row >= 0 else []), turn)
         return rng.permutation(examples.candidates[i])
 
-    def shown(self, task: str, examples: Examples) -> Examples:
+    def with_shown_histories(self, task: str, examples: Examples) -> Examples:
         """Return the examples with that part of each history which a task's prompt shows."""
         histories = (examples.sequence[start:end] for start, end in zip(examples.start, examples.end, strict=True))
         n = np.array([self._n_that_fit(history, self._budget(task)) for history in histories])
@@ -184,9 +184,9 @@ class PromptBuilder:
         """Return the fields of a few-shot example: a history, candidates, and the item that the user chose."""
         sequence = self.split.dataset.sequence
         item = int(sequence[row])
-        others = np.setdiff1d(np.arange(self.split.n_items), [*sequence[history_rows], item])
+        unseen = np.setdiff1d(np.arange(self.split.n_items), [*sequence[history_rows], item])
         rng = stream(self.seed, "chatgptrec shot", row)
-        pool = np.append(rng.choice(others, min(self.prompts.shot_candidates - 1, len(others)), replace=False), item)
+        pool = np.append(rng.choice(unseen, min(self.prompts.shot_candidates - 1, len(unseen)), replace=False), item)
         return {
             "history": self._history(sequence[history_rows], self.ranking_budget),
             "candidates": self._title_list(rng.permutation(pool)),

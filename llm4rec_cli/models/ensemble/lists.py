@@ -164,8 +164,8 @@ def _with_targets(
     pairs, scores = union(members, combine)
     hit = np.isin(pairs, members[0].target)
     user = pairs // n_items
-    kept = np.isin(user, user[hit])
-    if not kept.any():
+    has_target = np.isin(user, user[hit])
+    if not has_target.any():
         raise DataError("no member lists the target of any validation user", "longer lists: task.stored_items=100")
-    _, lengths = np.unique(user[kept], return_counts=True)
-    return scores[:, kept], lengths, hit[kept]
+    _, lengths = np.unique(user[has_target], return_counts=True)
+    return scores[:, has_target], lengths, hit[has_target]

@@ -41,10 +41,7 @@ class EvidenceMixConfig(EncoderSizes):
 
     encoder: EncoderConfig = MISSING
     parts: list[Part] = noted(MISSING, named=True)
-    repetition: bool = noted(added(True), named=True)  # a term for items of the history; false = for others only
-    popularity: bool = noted(added(True), named=True)  # false = all items are equally popular
     recency: bool = noted(added(False), named=True)  # items that occur late in training sequences score higher
-    gated: bool = noted(added(True), named=True)  # gates depend on the history; false = they are learned constants
     folds: int = ranges.number(at_least=2)  # of users, for cross-fitting
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
     neighbours: int = ranges.number(at_least=1)  # lexical neighbours of an item; up to twice as many where they tie
@@ -96,6 +93,6 @@ class EvidenceMixConfig(EncoderSizes):
     def display_name(self) -> str:
         """`evidence_mix`, with the parts that are left out."""
         missing = [part.name for part in Part if part not in self.parts]
-        missing += [name for name in ("repetition", "popularity", "recency") if not getattr(self, name)]
-        missing += ["gates"] * (not self.gated)
+        if not self.recency:
+            missing.append("recency")
         return f"{self.name} without {', '.join(missing)}" if missing else self.name

@@ -154,18 +154,18 @@ class Entries(NamedTuple):
 
     def of_rows(self, start: int, end: int, n_items: int) -> Entries:
         """Return the entries of some histories, whose rows then count from 0."""
-        kept = (self.key >= start * n_items) & (self.key < end * n_items)
-        return Entries(self.key[kept] - start * n_items, self.kind[kept], self.value[kept])
+        inside = (self.key >= start * n_items) & (self.key < end * n_items)
+        return Entries(self.key[inside] - start * n_items, self.kind[inside], self.value[inside])
 
 
 class Evidence:
-    """Computes the evidence after histories, and what is known of the histories themselves.
+    """Computes the evidence after histories, and what the gates read of the histories themselves.
 
     Attributes:
         kinds: names of the kinds of evidence, in order; the last is the repetition of history items.
         user_fold: (n_users,) each user's fold.
         log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users. An item that is held out
-            of training, or new, has the mean of the others: nothing is known of its popularity. 0 without popularity.
+            of training, or new, has the mean of the others: nothing is known of its popularity.
         recency: (n_items,) log((1 + w) / (1 + count)), where w is a count in which an interaction weighs 1/√d, d its
             distance from the end of the user's training sequence, and weights have mean 1. 0, neither early nor late,
             for an item without interactions.
@@ -176,7 +176,7 @@ class Evidence:
         user, n_items, n_folds = np.repeat(np.arange(split.n_users), np.diff(offsets)), split.n_items, config.folds
         self.user_fold = stream(seed, "folds").permutation(split.n_users) % n_folds
         self.n_folds, self.groups = n_folds, list(config.groups)
-        self.parts, self.repetition = set(config.parts), config.repetition
+        self.parts = set(config.parts)
         pairs = [(a, b, np.full(len(a), 1 / step), owner) for step, a, b, owner in training_pairs(split, config.steps)]
         before, after, weight, owner = map(np.concatenate, zip(*pairs, strict=True))
         before, after, fold = before.astype(np.int64), after.astype(np.int64), self.user_fold[owner]
@@ -185,7 +185,7 @@ class Evidence:
         within = np.zeros((n_folds, n_items))
         np.add.at(within, (self.user_fold[user], flat), 1)
         counts = within.sum(axis=0)
-        counts = np.concatenate([counts - within, counts[None]]) * config.popularity
+        counts = np.concatenate([counts - within, counts[None]])
         self.log_counts = np.log1p(counts).astype(np.float32)
         late = 1 / np.sqrt(offsets[1:][user] - np.arange(len(flat)))
         weighted = np.bincount(flat, late / late.mean(), n_items)
@@ -217,19 +217,19 @@ class Evidence:
         """Return (n,) the number that leaves out no fold."""
         return np.full(len(examples), self.n_folds)
 
-    def known(self, examples: Examples, fold: IntArray) -> Tensor:
+    def gate_inputs(self, examples: Examples, fold: IntArray) -> Tensor:
         """Return (n, 3) log(1 + row sum) of the last item and of the one before, and log(1 + the history's length).
 
         Args:
             fold: (n,) the folds to leave out.
         """
-        known = np.zeros((len(examples), 3), dtype=np.float32)
+        gate_inputs = np.zeros((len(examples), 3), dtype=np.float32)
         for back in (1, 2):
             has = np.flatnonzero(examples.history_length >= back)
             item = examples.sequence[examples.end[has] - back]
-            known[has, back - 1] = np.log1p(self.following.sums[fold[has], item])
-        known[:, 2] = np.log1p(examples.history_length)
-        return torch.from_numpy(known)
+            gate_inputs[has, back - 1] = np.log1p(self.following.sums[fold[has], item])
+        gate_inputs[:, 2] = np.log1p(examples.history_length)
+        return torch.from_numpy(gate_inputs)
 
     def entries(self, examples: Examples, fold: IntArray) -> Entries:
         """Return the evidence for all items. An item of the history has repetition at most.
@@ -260,10 +260,10 @@ class Evidence:
         key = np.concatenate([_keys(matrix) for matrix in matrices])
         kind = np.repeat(np.arange(len(matrices)), [matrix.nnz for matrix in matrices])
         value = np.concatenate([matrix.data for matrix in matrices]).astype(np.float32)
-        new, old = slice(len(key) - repetition.nnz), slice(len(key) - repetition.nnz, None)
-        kept = np.full(len(key), self.repetition)
-        kept[new] = ~_contained(key[new], key[old], n * n_items)
-        return Entries(*(torch.from_numpy(x[kept]) for x in (key, kind, value)))
+        n_new = len(key) - repetition.nnz
+        has_evidence = np.ones(len(key), dtype=bool)
+        has_evidence[:n_new] = ~_contained(key[:n_new], key[n_new:], n * n_items)
+        return Entries(*(torch.from_numpy(x[has_evidence]) for x in (key, kind, value)))
 
 
 def _keys(matrix: csr_array) -> IntArray:

@@ -44,7 +44,7 @@ SCORES_AT_ONCE, SAMPLED_AT_ONCE = 1 << 22, 1 << 20
 EVIDENCE_AT_ONCE = 256  # rows: a product of sparse matrices takes time for its columns too, however few its rows
 TINY = 1e-30
 VARIES = 1e-2  # of the largest singular value; the 128th of ten catalogues of 786 to 50,434 texts has 0.11 to 0.26
-N_KNOWN = 3
+N_GATE_INPUTS = 3
 # Validation chooses one factor of the encoder's part, and one of recency.
 TRUST, RECENCY = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0, 1.5, 2.0)
 CHOSEN_ON = 2000  # at most so many examples of validation
@@ -122,19 +122,17 @@ class EvidenceMix(nn.Module):
             self.apply(initialise)
             if vectors is not None and not context.is_loaded:
                 self._whiten(vectors)
-        self.gates = nn.Linear(N_KNOWN, self.n_kinds + 4)
+        self.gates = nn.Linear(N_GATE_INPUTS, self.n_kinds + 4)
         nn.init.zeros_(self.gates.weight)
-        self.gates.weight.requires_grad = config.gated
         start = [0.0] * self.n_kinds + [SOFTPLUS_IS_1, -4.0, 1.0, -3.0]
         self.gates.bias = nn.Parameter(torch.tensor(start))
         self.powers = nn.Parameter(torch.full((self.n_kinds + 1,), SOFTPLUS_IS_1))
-        known = self._training_knowledge()
-        self.register_buffer("centre", known.mean(0))
-        self.register_buffer("spread", known.std(0, correction=0).clamp_min(0.1))
+        gate_inputs = self._training_gate_inputs()
+        self.register_buffer("centre", gate_inputs.mean(0))
+        self.register_buffer("spread", gate_inputs.std(0, correction=0).clamp_min(0.1))
         self.register_buffer("trust", torch.ones(()))
         self.register_buffer("recency_weight", torch.zeros(()))
         self._cached_tables: tuple[Tensor, Tensor] | None = None
-        self.register_load_state_dict_pre_hook(_complete_older_weights)
 
     def _whiten(self, vectors: Tensor) -> None:
         """Start the adaptor as the whitening of the text vectors, of length about 1.
@@ -150,15 +148,15 @@ class EvidenceMix(nn.Module):
             self.adaptor.weight[:size] = directions[:size] / (scale * math.sqrt(size)).unsqueeze(1)
             self.adaptor.bias.copy_(-self.adaptor.weight @ centre)
 
-    def _training_knowledge(self) -> Tensor:
-        """Return (n, N_KNOWN) what is known of training histories, or zeros if there are none."""
+    def _training_gate_inputs(self) -> Tensor:
+        """Return (n, N_GATE_INPUTS) the gate inputs of training histories, or zeros if there are none."""
         offsets = self.rows.offsets
         end = np.setdiff1d(np.arange(offsets[-1]), offsets[:-1])
         user = np.searchsorted(offsets, end, side="right") - 1
         if len(user) == 0:
-            return torch.zeros(1, N_KNOWN)
+            return torch.zeros(1, N_GATE_INPUTS)
         examples = Examples(user, self.rows.flat[end], self.rows.flat, offsets[user], end, end)
-        return self.evidence.known(examples, self.evidence.user_fold[user])
+        return self.evidence.gate_inputs(examples, self.evidence.user_fold[user])
 
     @property
     def epsilon(self) -> float:
@@ -258,8 +256,8 @@ class EvidenceMix(nn.Module):
         n_items = len(self.included)
         exact, drawn = self.included.new_zeros(2, n_items)
         exact[entries.key % n_items] = exact[targets] = drawn[sample] = True
-        others = self.included & ~exact
-        weight = torch.where(others, others.sum() / (drawn & ~exact).sum(), self.included)
+        sampled_from = self.included & ~exact
+        weight = torch.where(sampled_from, sampled_from.sum() / (drawn & ~exact).sum(), self.included)
         is_column = exact | drawn
         items, place = is_column.nonzero().squeeze(1), is_column.cumsum(0) - 1
         key = entries.key // n_items * len(items) + place[entries.key % n_items]
@@ -267,8 +265,8 @@ class EvidenceMix(nn.Module):
 
     def _gates(self, examples: Examples, fold: IntArray) -> Tensor:
         """Return (n, n_gates) the gates of examples."""
-        known = self.evidence.known(examples, fold).to(self.centre.device)
-        gates: Tensor = self.gates((known - self.centre) / self.spread)
+        gate_inputs = self.evidence.gate_inputs(examples, fold).to(self.centre.device)
+        gates: Tensor = self.gates((gate_inputs - self.centre) / self.spread)
         return gates
 
     def _scores(
@@ -432,12 +430,6 @@ class _BlockwiseLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, *(gradient * outer[0] for gradient in ctx.saved_tensors)
-
-
-def _complete_older_weights(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Weights of the first two versions have no `trust` or no `recency_weight`; their scores are those of 1 and 0."""
-    state.setdefault(f"{prefix}trust", torch.ones(()))
-    state.setdefault(f"{prefix}recency_weight", torch.zeros(()))
 
 
 def build(context: Context) -> EvidenceMix:

@@ -34,6 +34,11 @@ class Layout:
     item: str
     by: str | None
 
+    @property
+    def numbers(self) -> list[str]:
+        """The column of numbers, if there is one."""
+        return [self.by] if self.by else []
+
 
 def read_layout(path: Path) -> Layout:
     """Return the file's layout, reading only its header.
@@ -111,14 +116,13 @@ def _delimiter(path: Path) -> str:
 
 
 def _read_delimited(path: Path, layout: Layout) -> pd.DataFrame:
-    by = [layout.by] if layout.by else []
-    keep = [layout.user, layout.item, *by]
-    return read_table(path, _columns(path), skip=1, numbers=by, keep=keep, delimiter=_delimiter(path), quoted=True)
+    numbers, keep = layout.numbers, [layout.user, layout.item, *layout.numbers]
+    return read_table(path, _columns(path), skip=1, numbers=numbers, keep=keep, delimiter=_delimiter(path), quoted=True)
 
 
 def _read_parquet(path: Path, layout: Layout) -> pd.DataFrame:
     """Read the columns of a Parquet file, whose ids may be numbers."""
-    by = [layout.by] if layout.by else []
+    by = layout.numbers
     frame = pd.read_parquet(path, columns=[layout.user, layout.item, *by])
     if frame.empty:
         raise DataError(f"{path.name} has no rows", f"write it again: {path}")
@@ -129,9 +133,9 @@ def _read_parquet(path: Path, layout: Layout) -> pd.DataFrame:
     return frame.astype({layout.user: str, layout.item: str})
 
 
-def _numbers(path: Path, kind: str, ids: pd.Series, known: pd.Index, dataset: RecDataset) -> IntArray:
+def _numbers(path: Path, kind: str, ids: pd.Series, index: pd.Index, dataset: RecDataset) -> IntArray:
     """Return (n,) the dataset's numbers of raw ids; `kind` is `user` or `item`."""
-    number = known.get_indexer(pd.Index(ids)).astype(np.int64)
+    number = index.get_indexer(pd.Index(ids)).astype(np.int64)
     unknown = number < 0
     if unknown.any():
         row, n = int(unknown.argmax()), ids[unknown].nunique()

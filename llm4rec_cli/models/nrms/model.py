@@ -24,12 +24,11 @@ from transformers import BertModel
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
-from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.nrms.config import Aggregation, NRMSConfig
 from llm4rec_cli.models.shared.bert import PackedEncoder, padding_masks
 from llm4rec_cli.models.shared.clicks import Clicks, training_clicks
-from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout
+from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, group_shapes
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows, token_batches
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from llm4rec_cli.text.loading import load_pretrained
@@ -90,7 +89,8 @@ class ClickLists:
         """
         rows = np.array(indices)
         history, n_history = self.titles.histories(self.clicks[rows], self.config.titles)
-        lists = self.titles.of_item[np.stack([self._list(epoch, i) for i in indices])]
+        drawn = [self.clicks.with_negatives(i, self.config.negatives, self.seed, epoch) for i in indices]
+        lists = self.titles.of_item[np.stack(drawn)]
         is_real = (np.arange(history.shape[1]) < n_history[:, None]) & (history < len(self.titles))
         distinct = np.unique(np.concatenate([history[is_real], lists.ravel()]))
         renumbered = np.where(is_real, np.searchsorted(distinct, history), 0)
@@ -99,10 +99,6 @@ class ClickLists:
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | pack_rows(
             self.titles.tokens.rows(distinct)
         )
-
-    def _list(self, epoch: int, click: int) -> IntArray:
-        rng = stream(self.seed, "clicks' negatives", epoch, click)
-        return self.clicks.with_negatives(click, self.config.negatives, rng)
 
 
 class AdditiveAttention(nn.Module):
@@ -269,7 +265,7 @@ class NRMS(nn.Module):
 
     def _encode(self, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
         """Return (n, size) the vectors of packed titles, in the order of `starts`."""
-        shapes = [(rows, length) for rows, length in groups.tolist()]
+        shapes = group_shapes(groups)
         states = self.bert.states(tokens, position, groups, lengths).split([rows * length for rows, length in shapes])
         vectors = []
         for (rows, length), part, mask in zip(shapes, states, padding_masks(shapes, lengths), strict=True):

@@ -218,7 +218,7 @@ class P5Config(ModelConfig):
     def _deviations_of_evaluation(self, task: TaskConfig) -> Deviations:
         family, ranks = PromptFamily[task.name], task.question is Question.rank
         names = prompts.evaluation_names(self, family) if ranks else []
-        others = sorted({self.prompts[name].family.name for name in names if name in self.prompts} - {family.name})
+        families = sorted({self.prompts[name].family.name for name in names if name in self.prompts} - {family.name})
         decoding, owner = self._decoding(family.name), self.shown_feature_owner(family)
         history = "with" if family is PromptFamily.direct else "without"
         return {
@@ -226,7 +226,7 @@ class P5Config(ModelConfig):
             "mean_stars": task.question is Question.rate,
             "greedy_texts": task.question is Question.write,
             "several_prompts": len(names) > 1 and {"task": family.name, "number": len(names)},
-            "other_family": [{"task": family.name, "family": other, "history": history} for other in others[:1]],
+            "other_family": [{"task": family.name, "family": other, "history": history} for other in families[:1]],
             "yes_no": ranks and decoding == YES_NO,
             "decoding": ranks and decoding != YES_NO and {"decoding": decoding},
             "shared_negatives": ranks and task.candidates is not Candidates.full,

@@ -153,9 +153,9 @@ class PromptFiller:
         assert values.history is not None
         separator = self.arrow if values.arrow else self.comma
         size = np.array([len(self.item_codes[item]) + len(separator[0]) for item in values.history[::-1]])
-        kept = max(1, int(np.searchsorted(np.cumsum(size), room + len(separator[0]), side="right")))
-        shown = values.history[-kept:]
-        return self._item_list(shown[::-1] if self.config.history is HistoryOrder.newest_first else shown, separator)
+        n_items = max(1, int(np.searchsorted(np.cumsum(size), room + len(separator[0]), side="right")))
+        items = values.history[-n_items:]
+        return self._item_list(items[::-1] if self.config.history is HistoryOrder.newest_first else items, separator)
 
     def _column(self, column: str) -> Tokens:
         """Return all texts of a column as tokens; tokenized at the first use."""

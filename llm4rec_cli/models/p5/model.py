@@ -37,10 +37,10 @@ from llm4rec_cli.models.p5.prompts import Answer
 from llm4rec_cli.models.p5.settings import AnswerLoss, Feature, PromptFamily, Start, WholeWord
 from llm4rec_cli.models.p5.start import (
     STAR_SCALE,
+    WINDOW,
     carry_over,
     mean_stars,
     transition_factors,
-    transitions,
     user_factors,
 )
 from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples
@@ -48,6 +48,7 @@ from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.seq2seq import Groups, PackedT5, load_t5
 from llm4rec_cli.models.shared.sequences import IGNORED
+from llm4rec_cli.models.shared.transitions import transition_counts
 from llm4rec_cli.models.shared.trie import Trie
 from llm4rec_cli.models.shared.usual_features import usual_feature_rows
 from llm4rec_cli.text.features import encode_texts
@@ -86,7 +87,7 @@ class P5(nn.Module):
         source from statistics of the training part (`start`); and those of stars from their value, at the place to
         which attention carries the stars of items and users."""
         split, half = self.split.for_ranking(), t5.config.d_model // 2
-        u, v = transition_factors(transitions(split), half - 1)
+        u, v = transition_factors(transition_counts(split, WINDOW), half - 1)
         by_item, by_user = mean_stars(self.split)
         items = torch.from_numpy(np.concatenate(self.filler.item_codes))
         vectors = np.column_stack([u, by_item, v, np.zeros(len(v))])
@@ -382,9 +383,9 @@ def prompt_texts(config: P5Config) -> list[str]:
 def stars_as_words(split: Split) -> list[str]:
     """Return the stars of the training part's ratings as words, so that the tokenizer has a token for each."""
     ratings = split.dataset.interactions.get("rating")
-    return (
-        [] if ratings is None else [*map(str, round_stars(ratings.to_numpy()[split.assignment == TRAIN])), *STARS * 2]
-    )
+    if ratings is None:
+        return []
+    return [*map(str, round_stars(ratings.to_numpy()[split.assignment == TRAIN])), *STARS * 2]
 
 
 def training_texts(split: Split, names: list[str]) -> list[str]:

@@ -226,15 +226,15 @@ def parse(name: str, prompt: PromptConfig) -> Prompt:
 
 def _problems_of_template(name: str, prompt: PromptConfig) -> Iterator[UsageError]:
     """Yield what keeps a prompt from being parsed."""
-    known = [field.value for field in Field]
+    names = [field.value for field in Field]
     if re.search(r"[{}]", re.sub(r"\{\w+\}", "", prompt.source)):
         yield UsageError(
-            f"prompt '{name}': its source has an unmatched or empty brace", f"the fields are {{{'}, {'.join(known)}}}"
+            f"prompt '{name}': its source has an unmatched or empty brace", f"the fields are {{{'}, {'.join(names)}}}"
         )
     fields = re.findall(r"\{(\w+)\}", prompt.source)
     for field in dict.fromkeys(fields):
-        if field not in known:
-            yield UsageError(f"prompt '{name}': unknown field {{{field}}}", did_you_mean(field, known))
+        if field not in names:
+            yield UsageError(f"prompt '{name}': unknown field {{{field}}}", did_you_mean(field, names))
         elif fields.count(field) > 1:
             yield UsageError(f"prompt '{name}': its source has {{{field}}} more than once", "use it once")
         elif not re.search(rf"(?<!\S)\{{{field}\}}(?!\S)", prompt.source):
@@ -293,7 +293,7 @@ def _problems_of_family(prompt: Prompt) -> Iterator[UsageError]:
         return
     for field in prompt.fields:
         if field not in FAMILY_FIELDS[family]:
-            available = [f"{{{known.value}}}" for known in Field if known in FAMILY_FIELDS[family]]
+            available = [f"{{{each.value}}}" for each in Field if each in FAMILY_FIELDS[family]]
             yield UsageError(f"{subject} cannot use {{{field.value}}}", f"its fields are {', '.join(available)}")
         elif field in LEAKING_FIELDS.get(prompt.answer, ()):
             yield UsageError(
@@ -401,11 +401,11 @@ def problems_of_lengths(config: Prompted, task: str, item_length: int, user_leng
 def trained(config: Prompted, names: Iterable[str]) -> list[str]:
     """Return the prompts to train with among some: neither held out nor left out by `train_prompts` or `explained`."""
     prompts = config.prompts
-    kept = [n for n in names if prompts[n].trained and (config.train_prompts is None or n in config.train_prompts)]
-    by_feature = [name for name in kept if "{feature}" in prompts[name].source]
+    allowed = [n for n in names if prompts[n].trained and (config.train_prompts is None or n in config.train_prompts)]
+    by_feature = [name for name in allowed if "{feature}" in prompts[name].source]
     if config.explained is Explained.by_all or not by_feature:
-        return kept
-    return [name for name in kept if name in by_feature or prompts[name].family is not PromptFamily.explanation]
+        return allowed
+    return [name for name in allowed if name in by_feature or prompts[name].family is not PromptFamily.explanation]
 
 
 def trained_families(config: Prompted, task: str) -> list[PromptFamily]:

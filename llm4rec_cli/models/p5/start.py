@@ -21,7 +21,6 @@ from torch import nn
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.indexing import DENSE
 from llm4rec_cli.data.split import TRAIN, Split
-from llm4rec_cli.models.shared.transitions import training_pairs
 
 WINDOW = 3  # interactions between two items that are counted, at most
 CARRIED = 4.0  # scale of what attention carries over at the start
@@ -29,14 +28,6 @@ STAR_SCALE = 5.0  # root mean square of the coordinate of stars, of items and of
 SHRINKAGE = 20  # ratings at the average that are added to each mean of stars
 
 Floats = NDArray[np.floating[Any]]
-
-
-def transitions(split: Split) -> csr_array:
-    """Return (n_items, n_items) how often the second item follows the first in a training sequence, directly or within
-    WINDOW interactions; k interactions later counts 1 / k."""
-    pairs = [(np.full(len(a), 1 / k), a, b) for k, a, b, _ in training_pairs(split, WINDOW)]
-    values, first, second = map(np.concatenate, zip(*pairs, strict=True))
-    return csr_array((values, (first, second)), shape=(split.n_items, split.n_items))
 
 
 def transition_factors(counts: csr_array, width: int) -> tuple[Floats, Floats]:

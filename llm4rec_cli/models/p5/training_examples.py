@@ -180,41 +180,41 @@ class TrainingExamples:
         by_interaction = self._counts_interactions(kind)
         if held_out is None:
             user = int(self.flat_user[unit]) if by_interaction else unit
-            known = self.flat[self.offsets[user] : self.offsets[user + 1]]
+            owned = self.flat[self.offsets[user] : self.offsets[user + 1]]
         else:
             user = int(held_out.user[unit])
-            known = held_out.sequence[held_out.start[unit] : held_out.end[unit]]
-        begin, end = 0, len(known)
+            owned = held_out.sequence[held_out.start[unit] : held_out.end[unit]]
+        begin, end = 0, len(owned)
         if held_out is not None:
             target = int(held_out.target[unit])
         else:
             if by_interaction:
                 place = unit - int(self.offsets[user])
             else:
-                place = int(rng.integers(int(self.first_targets[kind][user]), len(known)))
-            target = int(known[place])
+                place = int(rng.integers(int(self.first_targets[kind][user]), len(owned)))
+            target = int(owned[place])
             if kind.startswith("sequential"):
                 end = place
                 if self.config.samples.targets is Targets.last_three:
                     begin = int(rng.integers(0, min(FIRST_AND_LAST, max(end - 1, 1))))
-        values = FieldValues(user, target, history=known[begin:end], arrow=bool(rng.random() < 0.5))
+        values = FieldValues(user, target, history=owned[begin:end], arrow=bool(rng.random() < 0.5))
         if kind.endswith("candidates"):
-            candidates = np.append(self._draw_negatives(user, known, target, N_CANDIDATES - 1, rng), target)
+            candidates = np.append(self._draw_negatives(user, owned, target, N_CANDIDATES - 1, rng), target)
             values.candidates = rng.permutation(candidates)
         if kind.endswith("yes_no"):
-            negatives = self._draw_negatives(user, known, target, 1, rng)
+            negatives = self._draw_negatives(user, owned, target, 1, rng)
             yes = rng.random() < 0.5 or len(negatives) == 0  # a user with all items has no negatives
             values.one = values.item = target if yes else int(negatives[0])
             return values, "yes" if yes else "no"
         return values, ""
 
-    def _draw_negatives(self, user: int, known: IntArray, target: int, n: int, rng: np.random.Generator) -> IntArray:
+    def _draw_negatives(self, user: int, owned: IntArray, target: int, n: int, rng: np.random.Generator) -> IntArray:
         """Return up to n distinct items that are neither the target nor excluded by `samples.negatives`."""
         if self.config.samples.negatives is Negatives.whole:
             offsets = self.split.dataset.offsets
-            known = self.split.dataset.sequence[offsets[user] : offsets[user + 1]]
+            owned = self.split.dataset.sequence[offsets[user] : offsets[user + 1]]
         pool = np.arange(self.split.n_items) if self.negative_items is None else self.negative_items
-        excluded = np.append(known, target)
+        excluded = np.append(owned, target)
         drawn = pool[rng.integers(len(pool), size=2 * n + 8)]
         drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
         drawn = drawn[~np.isin(drawn, excluded)]

@@ -69,22 +69,15 @@ class Vocabulary:
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """Tokenize texts, without end tokens."""
-        from datasets import Dataset, disable_progress_bars
-
-        disable_progress_bars()
-
-        def encode_batch(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-            return {"tokens": [e.ids for e in self.tokenizer.encode_batch(batch["text"], add_special_tokens=False)]}
-
-        if not len(texts):
-            return Tokens(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool), np.zeros(1, dtype=np.int64))
-        table = Dataset.from_dict({"text": list(texts)}).map(
-            encode_batch, batched=True, batch_size=TEXTS_PER_BATCH, remove_columns="text", keep_in_memory=True
-        )
-        lists = table.data.table["tokens"].combine_chunks()
-        flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
-        offsets = lists.offsets.to_numpy().astype(np.int64)
-        return Tokens(flat, self.starts_word[flat], offsets - offsets[0])
+        tokens = [
+            np.array(encoding.ids, dtype=np.int64)
+            for start in range(0, len(texts), TEXTS_PER_BATCH)
+            for encoding in self.tokenizer.encode_batch_fast(
+                texts[start : start + TEXTS_PER_BATCH], add_special_tokens=False
+            )
+        ]
+        flat = np.concatenate([np.zeros(0, dtype=np.int64), *tokens])
+        return Tokens(flat, self.starts_word[flat], np.cumsum([0, *map(len, tokens)]))
 
     def encode_one(self, text: str) -> tuple[IntArray, NDArray[np.bool_]]:
         """Tokenize one text; return its tokens and whether each begins a word."""

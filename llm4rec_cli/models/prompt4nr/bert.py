@@ -15,7 +15,7 @@ from transformers import BertForMaskedLM
 
 from llm4rec_cli.models.shared.attention import attend
 from llm4rec_cli.models.shared.bert import PackedEncoder, Shapes, padding_masks
-from llm4rec_cli.models.shared.layers import INITIAL_STD
+from llm4rec_cli.models.shared.layers import INITIAL_STD, group_shapes
 
 
 class Keys(NamedTuple):
@@ -92,7 +92,7 @@ class PackedBert(PackedEncoder):
         """
         if histories:
             return self._forward_shared(mask_positions, tokens, position, groups, lengths, starts, **histories)
-        shapes = _shapes(groups)
+        shapes = group_shapes(groups)
         masks = padding_masks(shapes, lengths)
         x = self._embed(tokens, position)
         *below, top = self.layers
@@ -122,7 +122,7 @@ class PackedBert(PackedEncoder):
 
         A history is computed once, however many rows attend to it.
         """
-        shapes = _shapes(groups)
+        shapes = group_shapes(groups)
         sizes, padded = (shape[:, 1].repeat_interleave(shape[:, 0]) for shape in (groups, history_groups))
         keys = Keys(padded.tolist(), history_lengths.tolist(), shapes, padding_masks(shapes, lengths))
         rank = history_starts.argsort().argsort()
@@ -217,7 +217,3 @@ class PackedBert(PackedEncoder):
         x = self.words(tokens.clamp(max=n_words - 1))
         is_new = torch.nonzero(tokens >= n_words).squeeze(1)
         return x.index_copy(0, is_new, self.new[tokens[is_new] - n_words])
-
-
-def _shapes(groups: Tensor) -> Shapes:
-    return [(rows, longest) for rows, longest in groups.tolist()]

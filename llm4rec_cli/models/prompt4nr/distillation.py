@@ -19,7 +19,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,7 +29,6 @@ from llm4rec_cli.config.schema import EncoderConfig, Pooling
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.files import write_once
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates, warm_up
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
@@ -56,23 +54,17 @@ def distilled(
     Args:
         build: returns the model before it.
     """
-    from safetensors.torch import load_file, save_file
-
     clicks = training_clicks(context.split)
-    key = _key(config, clicks, filler, context.split)
-    path = context.cache / "backbones" / f"{key[:24]}.safetensors"
 
-    def train(part: Path) -> None:
-        with torch.random.fork_rng():
-            torch.manual_seed(warm_up.SEED)  # of a head that is neither in the weights nor warmed up
-            bert = build().to(context.device)
-            torch.manual_seed(config.warm_up.distillation.seed)  # of dropout, whether a warm-up was trained or cached
-            _train(bert, filler, config, context, clicks)
-        save_file({name: weight.contiguous().cpu() for name, weight in bert.state_dict().items()}, part)
+    def train() -> PackedBert:
+        bert = build().to(context.device)  # by `warm_up.SEED`, a head that is neither in the weights nor warmed up
+        torch.manual_seed(config.warm_up.distillation.seed)  # of dropout, whether a warm-up was trained or cached
+        _train(bert, filler, config, context, clicks)
+        return bert
 
-    write_once(path, train)
+    weights = warm_up.trained_once(context.cache, _key(config, clicks, filler, context.split), train)
     bert = build()
-    bert.load_state_dict(load_file(path))
+    bert.load_state_dict(weights)
     return bert
 
 
@@ -110,14 +102,14 @@ def _train(bert: PackedBert, filler: TemplateFiller, config: Prompt4NRConfig, co
         settings.centred,
         settings.history_temperature,
     )
-    shown = np.concatenate([clicks.item, clicks.others])
+    items = np.concatenate([clicks.item, clicks.others])
 
     recent: deque[Tensor] = deque(maxlen=math.ceil(settings.steps / 10))
 
     def loss_of(step: int) -> Tensor:
         rng = stream(settings.seed, "distillation", step)
         rows = rng.integers(len(clicks), size=settings.histories)
-        candidates = rng.choice(shown, (settings.histories, settings.candidates))
+        candidates = rng.choice(items, (settings.histories, settings.candidates))
         similarity = teacher.score(_examples(clicks[rows], candidates)).to(device)
         of_row = np.repeat(np.arange(len(rows)), settings.candidates)
         filled = filler.fill(filler.tokenize_histories(clicks[rows]), of_row, candidates.ravel())

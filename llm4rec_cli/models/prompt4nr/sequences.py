@@ -37,8 +37,8 @@ class SharedHistories:
     row_position: IntArray
 
     def __getitem__(self, rows: IntArray) -> SharedHistories:
-        kept, of_row = np.unique(self.of_row[rows], return_inverse=True)
-        return SharedHistories(self.tokens.rows(kept), self.first_position[kept], of_row, self.row_position[rows])
+        used, of_row = np.unique(self.of_row[rows], return_inverse=True)
+        return SharedHistories(self.tokens.rows(used), self.first_position[used], of_row, self.row_position[rows])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from llm4rec_cli.data.examples import IntArray
-from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.prompt4nr.config import ClickLoss, NegativeDraw, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
 from llm4rec_cli.models.shared.clicks import Clicks
@@ -44,6 +43,5 @@ class ClickExamples:
 
     def _group(self, epoch: int, click: int) -> IntArray:
         """Return a click's item and its negatives."""
-        key = (epoch, click) if self.config.draw is NegativeDraw.fresh else (click,)
-        rng = stream(self.seed, "clicks' negatives", *key)
-        return self.clicks.with_negatives(click, self.config.negatives, rng)
+        epochs = [epoch] if self.config.draw is NegativeDraw.fresh else []
+        return self.clicks.with_negatives(click, self.config.negatives, self.seed, *epochs)

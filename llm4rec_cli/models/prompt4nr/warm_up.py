@@ -1,8 +1,8 @@
 """Load the backbone, after a warm-up for published weights that lack the masked-language-model head.
 
 The warm-up is masked-language-model training, as BERT's (15 % of the tokens are predicted; of these 80 % are masked,
-10 % replaced, 10 % kept), on the titles that the training part shows or has in a history, and if set on the abstracts
-of these items; clicks are not used. Like a backbone it is independent of template and seed: trained once, and cached.
+10 % replaced, 10 % kept), on the titles that the training part shows or has in a history; clicks are not used. Like a
+backbone it is independent of template and seed: trained once, and cached.
 """
 
 from __future__ import annotations
@@ -57,31 +57,41 @@ def load_backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenize
     titles = _distinct(items["title"])
     if not titles:
         return bert
-    from safetensors.torch import load_file, save_file
-
     settings = [config.warm_up.epochs, config.warm_up.batch_size, config.warm_up.learning_rate]
     inputs = [VERSION, backbone_identity(config.backbone), settings, config.warm_up.precision.name]
     inputs += [config.new_learning_rate, titles]
+
+    def train() -> PackedBert:
+        model = PackedBert(_load_published(config.backbone), 0).to(context.device)
+        longest = model.positions.num_embeddings
+        rows = [encoding.ids[:longest] for encoding in tokenizer.encode_batch_fast(titles)]
+        n_batches = min(len(titles), math.ceil(len(titles) / config.warm_up.batch_size))
+        _train(model, Ragged.from_rows(rows), n_batches, tokenizer, config)
+        return model
+
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
-    path = context.cache / "backbones" / f"{key[:24]}.safetensors"
-
-    def train(part: Path) -> None:
-        with torch.random.fork_rng():
-            torch.manual_seed(SEED)
-            model = PackedBert(_load_published(config.backbone), 0).to(context.device)
-            longest = model.positions.num_embeddings
-            rows = [encoding.ids[:longest] for encoding in tokenizer.encode_batch_fast(titles)]
-            n_batches = min(len(titles), math.ceil(len(titles) / config.warm_up.batch_size))
-            _train(model, Ragged.from_rows(rows), n_batches, tokenizer, config)
-        save_file({name: weight.contiguous().cpu() for name, weight in model.state_dict().items()}, part)
-
-    write_once(path, train)
+    weights = trained_once(context.cache, key, train)
     packed = PackedBert(bert, 0)  # shares its weights with `bert`
-    packed.load_state_dict(load_file(path))
+    packed.load_state_dict(weights)
     with torch.no_grad():
         bert.cls.predictions.bias.copy_(packed.bias)
         bert.bert.embeddings.token_type_embeddings.weight[0] = packed.kind
     return bert
+
+
+def trained_once(cache: Path, key: str, train: Callable[[], PackedBert]) -> dict[str, Tensor]:
+    """Return weights that are trained by SEED where the cache has none with this key."""
+    from safetensors.torch import load_file, save_file
+
+    def write(part: Path) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(SEED)
+            weights = train().state_dict()
+        save_file({name: weight.contiguous().cpu() for name, weight in weights.items()}, part)
+
+    path = cache / "backbones" / f"{key[:24]}.safetensors"
+    write_once(path, write)
+    return load_file(path)
 
 
 def _distinct(texts: pd.Series[str]) -> list[str]:

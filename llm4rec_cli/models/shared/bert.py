@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import BertModel
 
 from llm4rec_cli.models.shared.attention import attend
-from llm4rec_cli.models.shared.layers import dropped_out
+from llm4rec_cli.models.shared.layers import dropped_out, group_shapes
 
 Shapes = list[tuple[int, int]]
 
@@ -38,7 +38,7 @@ class PackedEncoder(nn.Module):
         Args:
             tokens, position, groups, lengths: as `tokens.pack_rows` returns them.
         """
-        shapes = [(rows, length) for rows, length in groups.tolist()]
+        shapes = group_shapes(groups)
         masks = padding_masks(shapes, lengths)
         x = self._embed(tokens, position)
         for layer in self.layers:

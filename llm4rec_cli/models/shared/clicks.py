@@ -8,6 +8,7 @@ import numpy as np
 
 from llm4rec_cli.data.examples import Histories, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
+from llm4rec_cli.data.streams import stream
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ class Clicks(Histories):
         names = ("user", "start", "end", "item", "first", "last")
         return replace(self, **{name: getattr(self, name)[index] for name in names})
 
-    def with_negatives(self, i: int, k: int, rng: np.random.Generator) -> IntArray:
-        """Return (k + 1,) the clicked item and its negatives."""
-        return np.append(self.item[i], self.draw_negatives(i, k, rng))
+    def with_negatives(self, i: int, k: int, seed: int, *epoch: int) -> IntArray:
+        """Return (k + 1,) the clicked item and its negatives, drawn by (seed, epoch, click); without an epoch once for
+        all."""
+        return np.append(self.item[i], self.draw_negatives(i, k, stream(seed, "clicks' negatives", *epoch, i)))
 
     def draw_negatives(self, i: int, k: int, rng: np.random.Generator) -> IntArray:
         """Return (k,) items that were not clicked, distinct where there are at least k."""
@@ -71,14 +73,14 @@ def _impression_clicks(split: Split) -> Clicks:
     clicked = impressions.clicked()
     not_clicked = np.concatenate([[0], np.cumsum(~clicked)])[offsets]  # offsets into the items that were not clicked
     impression = np.repeat(np.arange(len(impressions)), np.diff(offsets))[clicked]
-    kept = np.flatnonzero(np.diff(not_clicked)[impression] > 0)
-    impression = impression[kept]
+    usable = np.flatnonzero(np.diff(not_clicked)[impression] > 0)
+    impression = impression[usable]
     return Clicks(
         impressions.user[impression],
         impressions.sequence,
         impressions.start[impression],
         impressions.end[impression],
-        items[clicked][kept],
+        items[clicked][usable],
         items[~clicked],
         not_clicked[impression],
         not_clicked[impression + 1],
@@ -93,6 +95,6 @@ def _interaction_clicks(split: Split) -> Clicks:
     items = split.softmax_items()
     pool = np.arange(split.n_items) if items is None else items
     n_own = np.bincount(np.unique(user * split.n_items + flat) // split.n_items, minlength=split.n_users)
-    kept = np.flatnonzero((place > offsets[user]) & (n_own < len(pool))[user])
-    user, place = user[kept], place[kept]
+    usable = np.flatnonzero((place > offsets[user]) & (n_own < len(pool))[user])
+    user, place = user[usable], place[usable]
     return Clicks(user, flat, offsets[user], place, flat[place], flat, offsets[user], offsets[user + 1], pool)

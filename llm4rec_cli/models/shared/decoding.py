@@ -84,12 +84,11 @@ def encode_sources(t5: PackedT5, sources: list[Source], whole_word: bool) -> Ite
         groups = Groups.from_batch(batch["order"], batch["shapes"], batch["lengths"])
         words = batch["words"].to(device) if whole_word else None
         hidden = t5.encode(batch["source"].to(device), words, groups)
-        place = begin = 0
-        for rows, longest, _ in groups.shapes:
-            part = hidden[begin : begin + rows * longest].view(rows, longest, -1)
-            lengths = torch.from_numpy(groups.source[place : place + rows]).to(device)
-            yield build_memory(t5.t5, part, lengths), chunk[groups.order[place : place + rows]]
-            place, begin = place + rows, begin + rows * longest
+        parts = hidden.split([rows * longest for rows, longest, _ in groups.shapes])
+        lengths, orders = groups.split(groups.source), groups.split(groups.order)
+        for (rows, longest, _), part, of_rows, places in zip(groups.shapes, parts, lengths, orders, strict=True):
+            memory = build_memory(t5.t5, part.view(rows, longest, -1), torch.from_numpy(of_rows).to(device))
+            yield memory, chunk[places]
 
 
 @torch.no_grad()
@@ -183,15 +182,15 @@ def beam_search(
     return best.leaves, best.scores
 
 
-def n_decoded(trie: Trie, beams: int | None = None) -> int:
-    """Return the most nodes per source that `beam_search` decodes; without beams all inner nodes (`leaf_scores`)."""
-    level = len(trie.n_inner) if beams is None else trie.n_narrow_levels(beams)
-    return sum(trie.n_inner[:level]) + sum(min(beams or 0, n) for n in trie.n_inner[level:])
+def n_decoded(trie: Trie, beams: int) -> int:
+    """Return the most nodes per source that `beam_search` decodes."""
+    level = trie.n_narrow_levels(beams)
+    return sum(trie.n_inner[:level]) + sum(min(beams, n) for n in trie.n_inner[level:])
 
 
 def exact_is_cheaper(trie: Trie, beams: int) -> bool:
-    """Return whether scoring all leaves decodes no more nodes than beam search does."""
-    return n_decoded(trie) <= n_decoded(trie, beams)
+    """Return whether scoring all leaves (`leaf_scores`) decodes no more nodes than beam search does."""
+    return len(trie.depth_first) <= n_decoded(trie, beams)
 
 
 @torch.no_grad()
@@ -240,8 +239,8 @@ class _BestLeaves:
         """Merge leaves (B, m), -1 = none, with their scores."""
         excluded = (leaf < 0) | self.forbidden.gather(1, leaf.clamp(min=0))
         scores = torch.cat([self.scores, score.masked_fill(excluded, -torch.inf)], 1)
-        self.scores, kept = scores.topk(self.leaves.shape[1])
-        self.leaves = torch.cat([self.leaves, leaf], 1).gather(1, kept).masked_fill(self.scores == -torch.inf, -1)
+        self.scores, best = scores.topk(self.leaves.shape[1])
+        self.leaves = torch.cat([self.leaves, leaf], 1).gather(1, best).masked_fill(self.scores == -torch.inf, -1)
 
 
 class _KeyValueCache:
@@ -269,13 +268,14 @@ class _KeyValueCache:
     def __getitem__(self, rows: Tensor) -> _KeyValueCache:
         """Return the cache of some rows, a mask; only what is filled is copied."""
 
-        def kept(stored: Tensor) -> Tensor:
+        def rows_of(stored: Tensor) -> Tensor:
             out = stored.new_empty(int(rows.sum()), *stored.shape[1:])
             out[:, : self.filled] = stored[rows, : self.filled]
             return out
 
         part = _KeyValueCache.__new__(_KeyValueCache)
-        part.keys, part.values, part.filled = list(map(kept, self.keys)), list(map(kept, self.values)), self.filled
+        part.keys, part.values = list(map(rows_of, self.keys)), list(map(rows_of, self.values))
+        part.filled = self.filled
         return part
 
 

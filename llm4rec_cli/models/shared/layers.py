@@ -209,7 +209,7 @@ class SequenceEncoder(nn.Module):
             x: (total, hidden) packed item vectors.
             groups: (n_groups, 2) number of rows and length of each group.
         """
-        shapes = [(rows, length) for rows, length in groups.tolist()]
+        shapes = group_shapes(groups)
         x = self._with_positions(x, shapes)
         for layer in self.layers:
             x = layer(x, shapes)
@@ -224,7 +224,7 @@ class SequenceEncoder(nn.Module):
         Returns:
             (n, hidden) in the order of `last`.
         """
-        shapes = [(rows, length) for rows, length in groups.tolist()]
+        shapes = group_shapes(groups)
         x = self._with_positions(x, shapes)
         *below, top = self.layers
         for layer in below:
@@ -247,6 +247,11 @@ def sasrec_encoder(config: Any, causal: bool = True, from_last: bool = False) ->
     sizes = config.hidden_size, config.inner_size, config.heads, config.dropout, config.attention_dropout
     layers = [TransformerLayer(*sizes, causal) for _ in range(config.layers)]
     return SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers, from_last=from_last)
+
+
+def group_shapes(groups: Tensor) -> list[tuple[int, int]]:
+    """Return the number of rows and the length of each group of a packing, (n_groups, 2)."""
+    return [(rows, length) for rows, length in groups.tolist()]
 
 
 def initialise(module: nn.Module) -> None:

@@ -202,11 +202,11 @@ def _sampled_softmax(logits: Tensor, items: Tensor, log_probability: Tensor | No
     With logQ correction (Bengio and Senécal, 2008) a negative's logit is lowered by the logarithm of its expected
     number among the k draws, log(k Q), so that the sum over negatives estimates the sum over the catalogue.
     """
-    negatives, others = items[:, 1:], logits[:, 1:]
+    negatives, negative_logits = items[:, 1:], logits[:, 1:]
     if log_probability is not None:
-        others = others - log_probability[negatives] - math.log(negatives.shape[1])
-    others = others.masked_fill(negatives == items[:, :1], float("-inf"))
-    return (torch.logsumexp(torch.cat([logits[:, :1], others], 1), 1) - logits[:, 0]).sum()
+        negative_logits = negative_logits - log_probability[negatives] - math.log(negatives.shape[1])
+    negative_logits = negative_logits.masked_fill(negatives == items[:, :1], float("-inf"))
+    return (torch.logsumexp(torch.cat([logits[:, :1], negative_logits], 1), 1) - logits[:, 0]).sum()
 
 
 class _GatherRows(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Training ratings and training rows, shared by the rating models."""
+"""Training ratings, and what the rating models share: training rows, embeddings and predictions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from llm4rec_cli.data.examples import IntArray
+from llm4rec_cli.capabilities import Ratings
+from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 
 
@@ -52,3 +53,33 @@ class RatingRows:
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
         return {"user": self.user[indices], "item": self.item[indices], "rating": self.rating[indices]}
+
+
+class RatingModel(nn.Module):
+    """Embeddings of users and items, from which a subclass predicts ratings; clipped to the scale."""
+
+    def __init__(self, split: Split, embedding_size: int, initial_std: float) -> None:
+        super().__init__()
+        self.ratings = train_ratings(split)
+        self.mean = float(self.ratings.rating.mean())
+        self.users = nn.Embedding(split.n_users, embedding_size)
+        self.items = nn.Embedding(split.n_items, embedding_size)
+        nn.init.normal_(self.users.weight, std=initial_std)
+        nn.init.normal_(self.items.weight, std=initial_std)
+
+    def training_rows(self) -> RatingRows:
+        return RatingRows(self.ratings)
+
+    def predict(self, user: Tensor, item: Tensor) -> Tensor:
+        """Return (n,) ratings, not clipped.
+
+        Args:
+            user, item: (n,) int64 numbers.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def rate(self, examples: Examples) -> Ratings:
+        device = self.users.weight.device
+        user, item = (torch.from_numpy(numbers).long().to(device) for numbers in (examples.user, examples.target))
+        return Ratings(self.predict(user, item).clamp(*self.ratings.scale).cpu().numpy())

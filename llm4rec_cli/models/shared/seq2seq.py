@@ -50,6 +50,10 @@ class Groups:
         source, target = lengths.cpu().numpy().T
         return cls(order.cpu().numpy(), [(n, s, t) for n, s, t in shapes.tolist()], source, target)
 
+    def split(self, values: IntArray) -> list[IntArray]:
+        """Return (n,) values by place, of each group."""
+        return np.split(values, np.cumsum([rows for rows, _, _ in self.shapes])[:-1])
+
 
 def group_by_length(source: IntArray, target: IntArray) -> Groups:
     """Group rows by the lengths of source and target; lengths within a group differ by less than a factor of 1.4.
@@ -94,12 +98,11 @@ def pack_batch(rows: list[tuple[IntArray, IntArray, IntArray]]) -> dict[str, Ten
 def _pad(rows: Sequence[IntArray], groups: Groups, side: int, fill: int) -> IntArray:
     """Return (total,) the rows' tokens, laid out by group; side 1 = sources, 2 = targets."""
     out = np.full(sum(shape[0] * shape[side] for shape in groups.shapes), fill, dtype=np.int64)
-    begin = place = 0
-    for shape in groups.shapes:
-        for row in groups.order[place : place + shape[0]]:
+    begin = 0
+    for shape, order in zip(groups.shapes, groups.split(groups.order), strict=True):
+        for row in order:
             out[begin : begin + len(rows[row])] = rows[row]
             begin += shape[side]
-        place += shape[0]
     return out
 
 
@@ -181,7 +184,9 @@ class PackedT5(nn.Module):
         stack: Any = self.t5.encoder
         x = self._dropout(x)
         shapes = [(rows, length) for rows, length, _ in groups.shapes]
-        biases = _relative_biases(stack.block[0].layer[0].SelfAttention, shapes, groups.source, causal=False)
+        biases = _relative_biases(
+            stack.block[0].layer[0].SelfAttention, shapes, groups.split(groups.source), causal=False
+        )
         for block in stack.block:
             x = x + self._dropout(self._self_attention(block.layer[0], x, shapes, biases))
             x = x + self._dropout(self._feed_forward(block.layer[1], x))
@@ -197,8 +202,11 @@ class PackedT5(nn.Module):
         stack: Any = self.t5.decoder
         x = self._dropout(self.t5.shared(tokens))
         shapes = [(rows, length) for rows, _, length in groups.shapes]
-        biases = _relative_biases(stack.block[0].layer[0].SelfAttention, shapes, groups.target, causal=True)
-        masks = _source_masks(groups, tokens.device)
+        biases = _relative_biases(
+            stack.block[0].layer[0].SelfAttention, shapes, groups.split(groups.target), causal=True
+        )
+        sources = zip(groups.split(groups.source), groups.shapes, strict=True)
+        masks = [_padding_mask(lengths, longest, tokens.device) for lengths, (_, longest, _) in sources]
         for block in stack.block:
             x = x + self._dropout(self._self_attention(block.layer[0], x, shapes, biases))
             x = x + self._dropout(self._cross_attention(block.layer[1], x, memory, groups.shapes, masks))
@@ -289,12 +297,12 @@ def _restore_tied_weights(module: PackedT5, state: dict[str, Tensor], prefix: st
 
 
 def _relative_biases(
-    attention: T5Attention, shapes: list[tuple[int, int]], lengths: IntArray, causal: bool
+    attention: T5Attention, shapes: list[tuple[int, int]], lengths: list[IntArray], causal: bool
 ) -> list[Tensor]:
     """Return each group's bias on self-attention scores: T5's relative bias, -inf at masked positions."""
     table = attention.relative_attention_bias.weight
-    biases, place = [], 0
-    for rows, length in shapes:
+    biases = []
+    for (_, length), row_lengths in zip(shapes, lengths, strict=True):
         position = torch.arange(length, device=table.device)
         bucket = attention._relative_position_bucket(
             position[None, :] - position[:, None],
@@ -306,20 +314,10 @@ def _relative_biases(
         if causal:  # which also hides the padding at the end of a row from every real position
             future = torch.ones(length, length, dtype=torch.bool, device=table.device).triu(1)
             bias = bias.masked_fill(future, -torch.inf)
-        elif (mask := _padding_mask(lengths[place : place + rows], length, table.device)) is not None:
+        elif (mask := _padding_mask(row_lengths, length, table.device)) is not None:
             bias = bias + mask
         biases.append(bias)
-        place += rows
     return biases
-
-
-def _source_masks(groups: Groups, device: torch.device) -> list[Tensor | None]:
-    """Return each group's padding mask over its sources."""
-    masks, place = [], 0
-    for rows, longest, _ in groups.shapes:
-        masks.append(_padding_mask(groups.source[place : place + rows], longest, device))
-        place += rows
-    return masks
 
 
 def _padding_mask(lengths: IntArray, longest: int, device: torch.device) -> Tensor | None:

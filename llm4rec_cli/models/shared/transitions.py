@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.split import Split
@@ -18,3 +19,11 @@ def training_pairs(split: Split, steps: int) -> Iterator[tuple[int, IntArray, In
     for step in range(1, steps + 1):
         same = user[step:] == user[:-step]
         yield step, flat[:-step][same], flat[step:][same], user[step:][same]
+
+
+def transition_counts(split: Split, steps: int) -> csr_array:
+    """Return (n_items, n_items) float64: how often item j followed item i in training, k interactions later counted
+    1 / k."""
+    pairs = [(np.full(len(earlier), 1 / k), earlier, later) for k, earlier, later, _ in training_pairs(split, steps)]
+    values, earlier, later = map(np.concatenate, zip(*pairs, strict=True))
+    return csr_array((values, (earlier, later)), shape=(split.n_items, split.n_items))

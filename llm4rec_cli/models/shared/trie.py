@@ -82,7 +82,6 @@ class Trie:
         return len(self.leaf_node)
 
     def to(self, device: str | torch.device) -> Trie:
-        """Return the same tree on a device."""
         tensors: dict[str, Any] = {name: x.to(device) for name, x in vars(self).items() if isinstance(x, Tensor)}
         return replace(self, **tensors)
 

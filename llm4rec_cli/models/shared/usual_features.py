@@ -27,9 +27,9 @@ def usual_feature_rows(split: Split, owner: FeatureOwner = "user") -> IntArray:
             "no training interaction has a feature", "data with features, or a prompt or floors that read none"
         )
     features = features.assign(row=features.index)
-    of_all = features.loc[features["feature"] == features["feature"].value_counts().index[0], "row"].iloc[0]
+    commonest = features.loc[features["feature"] == features["feature"].value_counts().index[0], "row"].iloc[0]
     counted = features.groupby([owner, "feature"])["row"].agg(["size", "min"]).sort_values("size", kind="stable")
     usual = counted.groupby(owner)["min"].last()
     n = split.n_users if owner == "user" else split.n_items
-    rows: IntArray = usual.reindex(range(n), fill_value=of_all).to_numpy(dtype=np.int64)
+    rows: IntArray = usual.reindex(range(n), fill_value=commonest).to_numpy(dtype=np.int64)
     return rows

@@ -172,8 +172,6 @@ class UniSRecConfig(EncoderSizes):
 
     def labels(self, task: str) -> list[str]:
         labels = [] if encodes_as_unisrec(self.encoder) else ["substitute-encoder"]
-        return (
-            [*labels, "paper-code-loss"]
-            if self.pretraining and self.pretraining.loss is PretrainingLoss.paper_code
-            else labels
-        )
+        if self.pretraining and self.pretraining.loss is PretrainingLoss.paper_code:
+            labels.append("paper-code-loss")
+        return labels

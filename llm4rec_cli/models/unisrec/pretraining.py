@@ -89,12 +89,12 @@ class PretrainingRows(SequenceRows):
         ends_run = np.append(kept[1:], True)  # a run: a kept item and the dropped ones after it; each row starts one
         # In the published code a dropped item overwrites the one before it, so that each run shows its last item. A
         # prefix that ends within a run would show a later item, so it is left out of L_SS; its own items do not matter.
-        shown = source[ends_run] if paper_code else source[kept]
+        view_source = source[ends_run] if paper_code else source[kept]
 
         n_kept = np.bincount(row[kept], minlength=len(lengths))
         packing = pack(n_kept)
         begin = np.cumsum(n_kept) - n_kept
-        view = shown[begin[packing.row] + np.minimum(packing.position, n_kept[packing.row] - 1)]
+        view = view_source[begin[packing.row] + np.minimum(packing.position, n_kept[packing.row] - 1)]
         words_dropped = ~by_items[packing.row] & changed[view]
         seen_at = (packing.last - n_kept + 1 - begin)[row] + np.cumsum(kept) - 1
 
@@ -140,15 +140,15 @@ def in_batch_cross_entropy(
     Returns:
         (n,) losses.
     """
-    columns, others = gather_rows(positives), gather_rows(records)
-    positions, back = others[:, 0].unique(return_inverse=True)  # an idle process repeats another's row
+    columns, column_records = gather_rows(positives), gather_rows(records)
+    positions, back = column_records[:, 0].unique(return_inverse=True)  # an idle process repeats another's row
     first = torch.full_like(positions, len(back)).scatter_reduce(0, back, torch.arange(len(back)).to(back), "amin")
-    columns, others = columns[first], others[first]
+    columns, column_records = columns[first], column_records[first]
     own = torch.searchsorted(positions, records[:, :1].contiguous())
     logits = (anchors @ columns.t()).float() / temperature
     positive = logits.gather(1, own)
-    logits = logits.masked_fill(records[:, 1:2] == others[:, 1], same_target)
-    logits = logits.masked_fill(records[:, 2:] == others[:, 2], -torch.inf).scatter(1, own, positive)
+    logits = logits.masked_fill(records[:, 1:2] == column_records[:, 1], same_target)
+    logits = logits.masked_fill(records[:, 2:] == column_records[:, 2], -torch.inf).scatter(1, own, positive)
     return F.cross_entropy(logits, own.squeeze(1), reduction="none")
 
 
