@@ -79,25 +79,39 @@ def score_answers(run: Result, names: Sequence[str]) -> ScoredAnswers | None:
     return ScoredAnswers(predictions[example], columns, metrics) if columns else None
 
 
-def _scores(predictions: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], Metrics]:
+def values_per_example(answers: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    """Return (n,) values of the metrics that are means over examples, from the columns of stored answers.
+
+    Args:
+        names: metrics, whose cutoffs are computed.
+    """
+    from llm4rec_cli.evaluation.ranking import ranking_metrics
+    from llm4rec_cli.evaluation.rating import rating_values
+    from llm4rec_cli.evaluation.text import text_values
+
+    if "n_better" in answers:
+        cutoffs = sorted({int(cutoff) for name in names if (cutoff := name.partition("@")[2]).isdigit()})
+        return ranking_metrics(answers["n_better"], answers["n_tied"], answers["n_candidates"], cutoffs)
+    if "rating" in answers:
+        return rating_values(answers["rating"], answers["prediction"])
+    if "reference" in answers:
+        return text_values(answers["prediction"], answers["reference"], answers.get("feature"))
+    return answers  # impressions store their metrics
+
+
+def _scores(answers: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], Metrics]:
     """Return the columns to sum and the function from sums to metrics; no columns if there is nothing to score."""
     from llm4rec_cli.evaluation.paper_text import paper_columns
-    from llm4rec_cli.evaluation.ranking import ranking_metrics
     from llm4rec_cli.evaluation.rating import rating_columns, rating_metrics
-    from llm4rec_cli.evaluation.text import bleu_counts, text_columns, text_metrics, text_values
+    from llm4rec_cli.evaluation.text import bleu_counts, text_columns, text_metrics
 
-    if "rating" in predictions:
-        said = (predictions.get(name) for name in ("said", "said_paper"))
-        return rating_columns(predictions["rating"], predictions["prediction"], *said), rating_metrics
-    if "reference" in predictions:
-        texts, references = predictions["prediction"], predictions["reference"]
-        values = text_values(texts, references, predictions.get("feature"))
+    if "rating" in answers:
+        parsed = (answers.get(name) for name in ("said", "said_paper"))
+        return rating_columns(answers["rating"], answers["prediction"], *parsed), rating_metrics
+    values = values_per_example(answers, names)
+    if "reference" in answers:
+        texts, references = answers["prediction"], answers["reference"]
         return text_columns(values, bleu_counts(texts, references) | paper_columns(texts, references)), text_metrics
-    if "n_better" in predictions:
-        cutoffs = sorted({int(name.partition("@")[2]) for name in names if name.partition("@")[2].isdigit()})
-        values = ranking_metrics(predictions["n_better"], predictions["n_tied"], predictions["n_candidates"], cutoffs)
-    else:
-        values = {name: predictions[name] for name in names if name in predictions}  # impressions store their metrics
     selected = {name: values[name] for name in names if name in values}
     return (selected | {N: np.ones(len(next(iter(selected.values()))))} if selected else {}), _means
 

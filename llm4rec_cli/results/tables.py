@@ -15,7 +15,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -63,6 +63,11 @@ class Content:
     keyed: Sequence[str] = ()
     spare: Sequence[str] = ()
     whole: Sequence[str] = ()
+
+    @classmethod
+    def of_columns(cls, title: str, columns: Mapping[str, Sequence[str]], *others: Sequence[str]) -> Content:
+        """Return a table of heading -> cells; `others` are its other attributes, in order."""
+        return cls(title, list(columns), list(zip(*columns.values(), strict=True)), *others)
 
 
 class _Layout(NamedTuple):
