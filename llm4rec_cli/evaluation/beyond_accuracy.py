@@ -25,7 +25,6 @@ def coverage(top_items: IntArray, n_items: int) -> float:
 
     Args:
         top_items: (n, k) item numbers, the best k of each example.
-        n_items: size of the catalogue.
     """
     return len(np.unique(top_items)) / n_items
 

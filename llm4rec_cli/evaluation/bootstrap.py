@@ -28,8 +28,6 @@ def bootstrap_intervals(
 
     Args:
         values: (n,) values per metric, one per example, over the same examples; all metrics share the resamples.
-        rng: draws the resamples.
-        resamples: number of resamples.
         user: (n,) the user of each example; None = each has another.
 
     Returns:

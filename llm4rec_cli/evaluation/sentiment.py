@@ -44,7 +44,6 @@ def sentiment_columns(classifier: Pipeline, texts: Sequence[str], stars: FloatAr
     """Return the columns, (n,) values each, whose sums `sentiment` takes.
 
     Args:
-        texts: (n,) generated texts.
         stars: (n,) the users' ratings; NaN where there is none.
     """
     sounds_liked = classifier.predict(list(texts))

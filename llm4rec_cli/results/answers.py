@@ -29,7 +29,6 @@ class ScoredAnswers:
     Attributes:
         examples: (n,) rows that identify the examples.
         columns: name -> (n,) values; metrics are functions of their sums over examples.
-        metrics: computes the metrics from the sums.
     """
 
     examples: pd.DataFrame
@@ -42,7 +41,6 @@ def interval_over_seeds(runs: Sequence[Sequence[Result]], names: Sequence[str]) 
 
     Args:
         runs: for each seed one run per draw of the candidates: a user counts by the mean over draws.
-        names: metrics, named as in metrics.json.
 
     Returns:
         Lower and upper end of every metric that can be computed from the stored predictions; empty if a run has none or
@@ -65,11 +63,7 @@ def interval_over_seeds(runs: Sequence[Sequence[Result]], names: Sequence[str]) 
 
 
 def score_answers(run: Result, names: Sequence[str]) -> ScoredAnswers | None:
-    """Return a run's predictions scored, in an order that is the same for every seed; None if there are none.
-
-    Args:
-        names: the metrics to compute.
-    """
+    """Return a run's predictions scored, in an order that is the same for every seed; None if there are none."""
     if not run.columns:
         return None
     predictions = run.answers()

@@ -42,9 +42,6 @@ def report_frame(groups: Iterable[Group]) -> pd.DataFrame:
     """Return one row per variant: runs that differ only in their seed.
 
     The columns are described in `llm4rec_cli.api.report`.
-
-    Args:
-        groups: as selected.
     """
     groups = list(groups)
     metrics = list(dict.fromkeys(name for group in groups for name in group.metrics))

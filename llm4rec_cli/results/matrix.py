@@ -34,7 +34,6 @@ class Cell:
     """A method under one task and protocol.
 
     Attributes:
-        variant: the variant that is shown.
         row: its row in the table of its group, from 1.
         value: the column's metric, averaged over seeds.
         best: whether no method of the column is better.
@@ -77,7 +76,6 @@ class Matrix:
     """Results on one dataset.
 
     Attributes:
-        dataset: its name.
         methods: the rows: methods of papers, our own, baselines, floors.
         columns: one per task and protocol.
         n_methods, n_columns: how many there are, of which these may be a part.

@@ -124,7 +124,6 @@ def pair_runs(
 
     Args:
         a, b: runs with the same data and protocol.
-        metrics: names of the metrics to compare.
         targets: `cold` for examples with a target held out of training, `warm` for the others; None for all.
 
     Raises:

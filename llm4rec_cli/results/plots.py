@@ -38,7 +38,6 @@ class Plot:
     """A chart.
 
     Attributes:
-        caption: what it shows.
         svg: the chart as an SVG element, with its values in words for screen readers.
         keys: what its symbols mean: (SVG element of the symbol, or a number; words).
     """

@@ -48,7 +48,6 @@ class Content:
     """The content of a table, independent of the format.
 
     Attributes:
-        title: caption.
         columns, rows: headings and cells.
         notes: lines below the table.
         keyed: columns whose texts a terminal may replace by numbers, explained below.

@@ -42,7 +42,6 @@ class Evaluation:
         metrics: name -> mean over examples, or a statistic of all examples.
         intervals: name -> 95 % bootstrap interval over users.
         breakdown: aspect -> group -> metrics of its examples, with their number `n`.
-        predictions: one row per example.
         signatures: name -> how the metric is computed, for metrics with settings.
         warnings: sentences that a reader of the metrics must know.
     """

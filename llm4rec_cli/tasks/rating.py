@@ -17,12 +17,7 @@ from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.rating import majority_metrics, rating_columns, rating_metrics, rating_values
 from llm4rec_cli.tasks import base
-from llm4rec_cli.tasks.base import (
-    Evaluation,
-    answer_in_batches,
-    diverged,
-    example_rows,
-)
+from llm4rec_cli.tasks.base import Evaluation, answer_in_batches, diverged, example_rows
 
 examples = base.examples
 
@@ -57,8 +52,7 @@ def validation_score(model: Rater, split: Split, examples: Examples, config: Con
     """Return the task's selection metric on these examples, errors negated: higher is better."""
     ratings = rate(model, examples, config.trainer.eval_batch_size)
     columns = rating_columns(true_ratings(split)[examples.row], ratings.value)
-    metrics = rating_metrics({name: column.sum() for name, column in columns.items()})
-    return direction(config.task.selection) * float(metrics[config.task.selection])
+    return direction(config.task.selection) * of_sums(columns, rating_metrics)[config.task.selection]
 
 
 def evaluate(model: Rater, split: Split, examples: Examples, config: Config) -> Evaluation:

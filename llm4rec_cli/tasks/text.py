@@ -17,14 +17,7 @@ from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_g
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.paper_text import paper_columns
 from llm4rec_cli.evaluation.sentiment import sentiment_classifier, sentiment_columns
-from llm4rec_cli.evaluation.text import (
-    bleu_counts,
-    diversity,
-    signatures,
-    text_columns,
-    text_metrics,
-    text_values,
-)
+from llm4rec_cli.evaluation.text import bleu_counts, diversity, signatures, text_columns, text_metrics, text_values
 from llm4rec_cli.tasks import base
 from llm4rec_cli.tasks.base import Evaluation, answer_in_batches, example_rows
 
@@ -58,8 +51,7 @@ def validation_score(model: Writer, split: Split, examples: Examples, config: Co
     texts = write(model, examples, written, config.trainer.eval_batch_size)
     references = _column(split, examples, written.value)
     columns = text_columns(text_values(texts, references), bleu_counts(texts, references))
-    metrics = text_metrics({name: column.sum() for name, column in columns.items()})
-    return float((diversity(texts) | metrics)[config.task.selection])
+    return (diversity(texts) | of_sums(columns, text_metrics))[config.task.selection]
 
 
 def evaluate(model: Writer, split: Split, examples: Examples, config: Config) -> Evaluation:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, cast
+
+import numpy as np
+import pandas as pd
 
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import UsageError, did_you_mean
@@ -55,7 +59,6 @@ def reader_and_files(domain: Mapping[str, str], default: str) -> tuple[str, dict
 
     Args:
         domain: role -> file, as in a config; an optional entry `reader` names the domain's own reader.
-        default: the dataset's reader.
     """
     return domain.get("reader", default), {role: file for role, file in domain.items() if role != "reader"}
 
@@ -96,3 +99,16 @@ def role_problems(name: str, roles: Iterable[str]) -> Iterator[UsageError]:
         for required, optional in combinations
     )
     yield UsageError(f"reader '{name}' cannot read these file roles: {', '.join(sorted(roles))}", f"it reads {known}")
+
+
+def interactions_of(
+    sequences: Mapping[str, Sequence[str]], users: Mapping[str, str], items: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return `user_id` and `item_id` of each interaction of whole sequences.
+
+    Args:
+        sequences: user -> items, oldest first, by keys of `users` and `items`, which hold raw ids.
+    """
+    lengths = [len(sequence) for sequence in sequences.values()]
+    item_ids = [items[item] for item in chain.from_iterable(sequences.values())]
+    return pd.DataFrame({"user_id": np.repeat([users[user] for user in sequences], lengths), "item_id": item_ids})

@@ -47,7 +47,6 @@ def read(files: dict[str, Path], keep_empty: bool = False) -> RawData:
     no text. With `explanations`, a review carries the first explanation of its user and item.
 
     Args:
-        files: by role.
         keep_empty: an empty list of categories is empty text, as a present but empty title or brand always is.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,11 +33,7 @@ class Clicks(Histories):
     first: IntArray
     last: IntArray
     pool: IntArray | None
-
-    def __getitem__(self, index: IntArray) -> Clicks:
-        """Return some of the clicks."""
-        names = ("user", "start", "end", "item", "first", "last")
-        return replace(self, **{name: getattr(self, name)[index] for name in names})
+    ROWS = ("user", "start", "end", "item", "first", "last")
 
     def with_negatives(self, i: int, k: int, rng: np.random.Generator) -> IntArray:
         """Return (k + 1,) the clicked item and its negatives."""

@@ -50,8 +50,6 @@ def export(
     Args:
         runs: run folders, or ends of their paths under `outputs`.
         seed: of the sample and of the labels.
-        scale: name of a Scale.
-        with_reference: show the users' own texts as one more system.
         cache: the folder that holds the dataset; None = the default.
 
     Raises:

@@ -114,7 +114,6 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
 
     Args:
         name: a run folder, an end of its path, or a file.
-        outputs: the folder of the runs.
         over: the model that the gain is over: its name or a run; None = the strongest floor of the task.
         metric: None = the task's selection metric.
 
