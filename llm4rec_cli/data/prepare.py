@@ -125,15 +125,15 @@ def k_core(user: IntArray, item: IntArray, user_core: int, item_core: int) -> In
     Returns:
         (m,) sorted positions in 0..n-1.
     """
-    kept = np.arange(len(user))
+    left = np.arange(len(user))
     with step(f"{user_core}/{item_core}-core, passes") as progress:
         while True:
-            before = len(kept)
-            kept = kept[np.bincount(user[kept])[user[kept]] >= user_core]
-            kept = kept[np.bincount(item[kept])[item[kept]] >= item_core]
-            if len(kept) == before:
-                return kept
-            progress.advance(note=f"{len(kept):,} interactions left")
+            before = len(left)
+            left = left[np.bincount(user[left])[user[left]] >= user_core]
+            left = left[np.bincount(item[left])[item[left]] >= item_core]
+            if len(left) == before:
+                return left
+            progress.advance(note=f"{len(left):,} interactions left")
 
 
 def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from llm4rec_cli.evaluation.bootstrap import FloatArray, MetricsOfSums
 from llm4rec_cli.evaluation.crossed import metric_intervals
 from llm4rec_cli.results.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FloatArray = NDArray[np.floating[Any]]
-Metrics = Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]]
 
 EXAMPLE = ("impression_id", "user_id", "target")  # columns that identify an example, where present
 N = "n"  # column of example counts
@@ -33,7 +31,7 @@ class ScoredAnswers:
 
     examples: pd.DataFrame
     columns: Mapping[str, FloatArray]
-    metrics: Metrics
+    metrics: MetricsOfSums
 
 
 def interval_over_seeds(runs: Sequence[Sequence[Result]], names: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -93,7 +91,7 @@ def values_per_example(answers: Mapping[str, Any], names: Sequence[str]) -> Mapp
     return answers  # impressions store their metrics
 
 
-def _scores(answers: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], Metrics]:
+def _scores(answers: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], MetricsOfSums]:
     """Return the columns to sum and the function from sums to metrics; no columns if there is nothing to score."""
     from llm4rec_cli.evaluation.paper_text import paper_columns
     from llm4rec_cli.evaluation.rating import rating_columns, rating_metrics

@@ -76,16 +76,16 @@ def keeps_empty(name: str) -> bool:
 
 def column_problems(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:
     """Yield what is wrong with a column map: the reader takes none, or a mapped column is unknown."""
-    known = mappable_columns(name)
+    mappable = mappable_columns(name)
     for column in mapped:
-        if not known:
+        if not mappable:
             yield UsageError(
                 f"reader '{name}' has fixed columns and does not take dataset.columns",
                 "leave out dataset.columns, or use reader: table or recbole",
             )
-        elif column not in known:
+        elif column not in mappable:
             yield UsageError(
-                f"dataset.columns maps '{column}', which is not a known column", did_you_mean(column, known)
+                f"dataset.columns maps '{column}', which is not a known column", did_you_mean(column, mappable)
             )
 
 
@@ -94,11 +94,13 @@ def role_problems(name: str, roles: Iterable[str]) -> Iterator[UsageError]:
     roles, combinations = set(roles), load(name).ROLES
     if any(required <= roles <= required | optional for required, optional in combinations):
         return
-    known = " | ".join(
+    readable = " | ".join(
         ", ".join([*sorted(required), *(f"[{role}]" for role in sorted(optional))])
         for required, optional in combinations
     )
-    yield UsageError(f"reader '{name}' cannot read these file roles: {', '.join(sorted(roles))}", f"it reads {known}")
+    yield UsageError(
+        f"reader '{name}' cannot read these file roles: {', '.join(sorted(roles))}", f"it reads {readable}"
+    )
 
 
 def interactions_of(

@@ -175,7 +175,7 @@ def _index(path: Path) -> dict[str, str]:
     return dict(zip(rows["index"].astype("int64").astype(str), rows["token"], strict=True))
 
 
-def _atomic(path: Path, required: tuple[str, ...], known: tuple[str, ...], columns: Mapping[str, str]) -> pd.DataFrame:
+def _atomic(path: Path, required: tuple[str, ...], ours: tuple[str, ...], columns: Mapping[str, str]) -> pd.DataFrame:
     """Return the known columns of an atomic file, under our names; a number may be blank, which is NaN.
 
     Args:
@@ -184,7 +184,7 @@ def _atomic(path: Path, required: tuple[str, ...], known: tuple[str, ...], colum
     """
     header = _header(path, required=())
     header_line, _ = next(lines(path))
-    sources = {name: _sources(name, header, columns) for name in known}
+    sources = {name: _sources(name, header, columns) for name in ours}
     if unused := [column for column in header if column not in chain.from_iterable(sources.values())]:
         log.info("%s: columns not used: %s; map one by dataset.columns", path.name, ", ".join(unused))
     for name in required:

@@ -102,10 +102,10 @@ def judge(job: Job, folder: Path, check: bool = False) -> None:
 
 def question(sheet: Sheet, example: Example) -> str:
     """Return the prompt: all that a rater sees. Titles and texts are JSON, so that the model reads them as data."""
-    shown = {"The item": example.item, "Its stars": example.stars, "The review": example.review}
+    facts = {"The item": example.item, "Its stars": example.stars, "The review": example.review}
     return QUESTION.format(
         instruction=INSTRUCTIONS[sheet.column],
-        about="\n".join(f"{name}: {json.dumps(text, ensure_ascii=False)}" for name, text in shown.items() if text),
+        about="\n".join(f"{name}: {json.dumps(text, ensure_ascii=False)}" for name, text in facts.items() if text),
         texts=json.dumps(dict(example.texts), ensure_ascii=False),
         criteria="\n".join(f"{name}: {CRITERIA[name]}" if name in CRITERIA else name for name in sheet.criteria),
         scale=SCALE_QUESTIONS[sheet.scale].format(meaning=SCALES[sheet.scale]),

@@ -65,7 +65,7 @@ def probes(examples: Sequence[Example], key: Key) -> Iterator[Probe]:
 
 
 def preferences(
-    sheet: Sheet, seed: int, shown: Sequence[Probe], parsed: Sequence[Mapping[str, Mapping[str, int]]]
+    sheet: Sheet, seed: int, probes: Sequence[Probe], parsed: Sequence[Mapping[str, Mapping[str, int]]]
 ) -> dict[str, dict[str, Preference]]:
     """Return criterion -> kind of damage -> how often the intact text is preferred.
 
@@ -77,7 +77,7 @@ def preferences(
     for criterion in sheet.criteria:
         judged = [
             dict(zip(probe.kinds, judgements[criterion].values(), strict=True))
-            for probe, judgements in zip(shown, parsed, strict=True)
+            for probe, judgements in zip(probes, parsed, strict=True)
             if criterion in judgements
         ]
         for kind in (SHUFFLED, FOREIGN):

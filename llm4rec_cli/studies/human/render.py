@@ -45,13 +45,13 @@ def _csv(result: SheetResult) -> str:
 
 
 def _print_tables(result: SheetResult, file: Path) -> None:
-    shown = [name for name in ESTIMATES if name != "mean_score" or result.scale is Scale.score]
-    columns = ["system", *(heading for name in shown for heading in (name.replace("_", " "), "95 % CI")), "n"]
+    estimated = [name for name in ESTIMATES if name != "mean_score" or result.scale is Scale.score]
+    columns = ["system", *(heading for name in estimated for heading in (name.replace("_", " "), "95 % CI")), "n"]
     for name, criterion in result.criteria.items():
         rows = [
             [
                 system,
-                *(cell for key in shown for cell in _mean_and_interval(getattr(estimates, key))),
+                *(cell for key in estimated for cell in _mean_and_interval(getattr(estimates, key))),
                 f"{criterion.judgements}",
             ]
             for system, estimates in criterion.systems.items()

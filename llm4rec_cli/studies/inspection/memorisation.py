@@ -109,13 +109,13 @@ def probes(dataset: RecDataset, n: int, seed: int) -> dict[str, Probe]:
 
 def _requests(name: str, records: Sequence[Record], seed: int) -> list[Request]:
     """Return a request for each record but the first SHOWN, with its end before those of others."""
-    shown = "\n".join(beginning + end for beginning, end in records[:SHOWN])
+    whole_lines = "\n".join(beginning + end for beginning, end in records[:SHOWN])
     probed, rng = records[SHOWN:], stream(seed, "memorisation: other ends")
     result = []
     for beginning, end in probed:
         in_random_order = dict.fromkeys(probed[i][1] for i in rng.permutation(len(probed)))
         drawn = [wrong for wrong in in_random_order if wrong != end][: ENDS - 1]
-        text = f"These are lines of the data set {name}:\n{shown}\nComplete this one:\n{beginning}"
+        text = f"These are lines of the data set {name}:\n{whole_lines}\nComplete this one:\n{beginning}"
         result.append(Request(({"role": "user", "content": text},), (end, *drawn)))
     return result
 

@@ -191,11 +191,11 @@ def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Conten
 
     At the size `small` the numbers of the paper are left out: generated data cannot be compared with them.
     """
-    shown = [line for line in all_lines if line.metric]
-    letters = lettered(mark for line in shown for mark in line.marks if mark not in PLAIN_MARKS)
+    with_metric = [line for line in all_lines if line.metric]
+    letters = lettered(mark for line in with_metric for mark in line.marks if mark not in PLAIN_MARKS)
     tables = []
-    for label in dict.fromkeys(line.cell.column.label for line in shown):
-        of_column = [line for line in shown if line.cell.column.label == label]
+    for label in dict.fromkeys(line.cell.column.label for line in with_metric):
+        of_column = [line for line in with_metric if line.cell.column.label == label]
         columns = {
             "method": [line.cell.row.label for line in of_column],
             "prompt": [line.cell.prompt.label if line.cell.prompt else "" for line in of_column],
@@ -215,7 +215,7 @@ def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Conten
         datasets = ", ".join(dict.fromkeys(line.dataset for line in of_column if line.dataset))
         title = f"{label} · run on {datasets}" if datasets else label
         tables.append(Content.of_columns(title, columns))
-    own_names = {line.metric: table.metrics_of(line.cell).get(line.metric) or line.metric for line in shown}
+    own_names = {line.metric: table.metrics_of(line.cell).get(line.metric) or line.metric for line in with_metric}
     reversed_names = [metric for metric, own in own_names.items() if direction(own) < 0]
     notes = [f"lower is better: {', '.join(reversed_names)}"] if reversed_names else []
     notes += [f"{letter}: {mark}" for mark, letter in letters.items()]
