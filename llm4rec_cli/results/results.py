@@ -94,9 +94,9 @@ def depends_on_seed(result: Result) -> bool:
     if result.model not in model_names():
         return True
     members = [find_result(_member_folder(result, folder)) for folder in result.members or ()]
-    found = [member for member in members if member is not None]
-    if members and len(found) == len(members):
-        return any(map(depends_on_seed, found))
+    finished = [member for member in members if member is not None]
+    if members and len(finished) == len(members):
+        return any(map(depends_on_seed, finished))
     return config_class(result.model).traits.seeded
 
 

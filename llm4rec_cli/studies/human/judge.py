@@ -62,17 +62,17 @@ def judge(job: Job, folder: Path, check: bool = False) -> None:
     examples = read_page(folder / PAGE, key.examples)
     sheet = Sheet(key.sheet, key.protocol, key.scale, key.criteria, examples)
     probes = list(judge_check.probes(examples, key)) if check else []
-    asked = [*examples, *(probe.example for probe in probes)]
+    queried = [*examples, *(probe.example for probe in probes)]
     llm, usage = job.llm, completions.Usage()
     requests = [
         Request(({"role": "user", "content": question(sheet, example)},), max_tokens=llm.max_tokens)
-        for example in asked
+        for example in queried
     ]
     backend = stages.chat_backend(job, job.config.seed)
     name = Path(llm.model).name
     with Store(completions.store_path(llm, job.cache)) as store:
         answers = completions.complete(requests, backend, llm, store, f"judging with {name}", usage)
-    parsed = [parse_answer(answer.text, sheet, example) for answer, example in zip(answers, asked, strict=True)]
+    parsed = [parse_answer(answer.text, sheet, example) for answer, example in zip(answers, queried, strict=True)]
     of_sheet = dict(zip((example.name for example in examples), parsed, strict=False))
     if not any(of_sheet.values()):
         raise RunError(

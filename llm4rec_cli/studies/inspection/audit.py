@@ -141,7 +141,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     checks = [*_own_checks(run, a, b, parts), *other_protocols]
     if over is None:
         checks += _stronger_floor(_same_examples(run, runs), opponent, metric)
-    return Audit(metric, b, a, parts, checks, list(_known(run, a, b, runs, parts)), has_times)
+    return Audit(metric, b, a, parts, checks, list(_remarks(run, a, b, runs, parts)), has_times)
 
 
 # --- which runs
@@ -365,7 +365,7 @@ def _opponent_of(
     return next((other for other in comparable if other.settings.with_effect(free=free) == same), None)
 
 
-def _known(
+def _remarks(
     run: Result,
     a: Mapping[int, Result],
     b: Mapping[int, Result],
