@@ -15,8 +15,8 @@ mean rank, the share of first places and the mean score, and the agreement of th
 next to the key. A conclusive result needs fifty examples with three raters each.
 
 `judge` has a chat model fill a sheet, which is marked. Such sheets are scored separately, to judge.json: the result is
-labelled llm-judge and settles no claim. With --check the chat model is tested as well: whether the order of the texts
-decides, whether it prefers a text to a damaged one, and whether it prefers texts that it wrote itself.
+labelled llm-judge and settles no claim. With --check the chat model is tested as well: whether it prefers a text to a
+damaged one.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     judge = verbs.add_parser("judge", help=about, usage=usage, epilog=JUDGE_EXAMPLES)
     judge.set_defaults(command=_judge)
     judge.add_argument("folder", metavar="FOLDER", help="the folder that export wrote")
-    judge.add_argument("--check", action="store_true", help="also test the judge: order, damaged texts, its own texts")
+    judge.add_argument("--check", action="store_true", help="also test the judge with damaged texts")
     judge.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="llm=…, llm.…=…, seed=N, paths.cache=PATH")
     options = vars(parser.parse_args(argv))
     options.pop("command")(**options)

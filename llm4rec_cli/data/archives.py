@@ -72,10 +72,8 @@ def extract(archive: Path, members: Mapping[str, str], folder: Path) -> None:
     A file is written completely or not at all.
 
     Args:
-        archive: the archive.
         members: the name that a file gets below `folder` -> its name in the archive. If no member has that name, the
             one with that name in a folder of the archive is used: some archives have such a folder, some do not.
-        folder: where to put the files.
 
     Raises:
         DataError: a member is missing, ambiguous, encrypted or not a regular file; the archive is damaged or truncated,
@@ -102,7 +100,6 @@ def damage(path: Path, name: str, archive: bool) -> str:
     """Return why a file cannot be what its name says, judging by its bytes; empty if no damage is visible.
 
     Args:
-        path: the file.
         name: its final name: a file that ends in .gz is read to its end.
         archive: whether it must be a zip or tar archive.
     """

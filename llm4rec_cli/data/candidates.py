@@ -35,9 +35,7 @@ def with_candidates(
         examples: at least one, all of one split.
         kind: `full` returns the examples unchanged; `uniform` draws items with equal probability; `popularity` draws,
             without replacement, in proportion to training count + SMOOTHING.
-        negatives: candidates besides the target.
         seed: `dataset.seed`.
-        cache: the cache folder.
         number: `task.draw`.
 
     Raises:

@@ -41,7 +41,6 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
 
     Args:
         dataset: as prepared, before a recipe has made the items' text; not modified.
-        control: one of the controls.
         seed: `dataset.seed`.
 
     Raises:
@@ -81,7 +80,6 @@ def controlled_examples(examples: AnyExamples, control: Control, seed: int) -> A
 
     Args:
         examples: of one split; histories are swapped among their users.
-        control: one of the controls.
         seed: `dataset.seed`.
 
     Raises:

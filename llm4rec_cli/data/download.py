@@ -105,10 +105,8 @@ def fetch(
 
     Args:
         names: the files, all of them `downloadable`.
-        recipe: where to download them from.
         folder: where to put them; archives are kept, and an archive that already exists is not downloaded.
         hint: how else to get the files, for error messages.
-        limits: when to give up on a server.
 
     Raises:
         DataError: no address provides a file (with the reason for each), or an archive is not what it should be.

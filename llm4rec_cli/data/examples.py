@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ class Histories:
     """n users, each with a history: what `Examples` and `Impressions` share.
 
     Attributes:
-        user: (n,) user numbers.
         sequence: flat item numbers that histories point into.
         start, end: (n,) the history of example i is sequence[start[i]:end[i]], oldest first.
     """
@@ -24,9 +24,16 @@ class Histories:
     sequence: IntArray
     start: IntArray
     end: IntArray
+    ROWS: ClassVar[Sequence[str]]  # the attributes with one entry for each of the n
 
     def __len__(self) -> int:
         return len(self.user)
+
+    def __getitem__(self, index: slice | IntArray) -> Self:
+        """Return a selection of the n."""
+        entries = {name: getattr(self, name) for name in self.ROWS}
+        selected = {name: values[index] for name, values in entries.items() if values is not None}
+        return replace(self, **selected)  # type: ignore[type-var]
 
     @property
     def history_length(self) -> IntArray:
@@ -47,10 +54,8 @@ class Examples(Histories):
     """n examples with one target each.
 
     Attributes:
-        user: (n,) user numbers.
+        user, sequence, start, end: the histories, as in `Histories`.
         target: (n,) item numbers.
-        sequence: flat item numbers that histories point into.
-        start, end: (n,) the history of example i is sequence[start[i]:end[i]], oldest first.
         row: (n,) the interaction's row in `RecDataset.interactions` (rating, review and so on are looked up there).
         candidates: (n, c) item numbers, the target first; None = the whole catalogue.
         mask_history: whether items of the history are excluded from the ranking, the target too if it is one of them.
@@ -66,19 +71,7 @@ class Examples(Histories):
     candidates: IntArray | None = None
     mask_history: bool = False
     turn: IntArray | None = None
-
-    def __getitem__(self, index: slice | IntArray) -> Examples:
-        """Return a selection of the examples."""
-        return replace(
-            self,
-            user=self.user[index],
-            target=self.target[index],
-            start=self.start[index],
-            end=self.end[index],
-            row=self.row[index],
-            candidates=None if self.candidates is None else self.candidates[index],
-            turn=None if self.turn is None else self.turn[index],
-        )
+    ROWS = ("user", "target", "start", "end", "row", "candidates", "turn")
 
     def repeated(self, times: int) -> Examples:
         """Return each example `times` times, one after another."""
@@ -113,9 +106,8 @@ class Impressions(Histories):
 
     Attributes:
         id: (n,) raw ids.
-        user: (n,) user numbers.
         time: (n,) seconds.
-        sequence, start, end: the histories, as in `Histories`.
+        user, sequence, start, end: the histories, as in `Histories`.
         listed: flat item numbers that lists point into, in the order of the log.
         listed_clicks: flat, whether each was clicked.
         first, last: (n,) list i is listed[first[i]:last[i]].
@@ -131,19 +123,7 @@ class Impressions(Histories):
     listed_clicks: NDArray[np.bool_]
     first: IntArray
     last: IntArray
-
-    def __getitem__(self, index: slice | IntArray) -> Impressions:
-        """Return a selection of the impressions."""
-        return replace(
-            self,
-            id=self.id[index],
-            user=self.user[index],
-            time=self.time[index],
-            start=self.start[index],
-            end=self.end[index],
-            first=self.first[index],
-            last=self.last[index],
-        )
+    ROWS = ("id", "user", "time", "start", "end", "first", "last")
 
     @property
     def n_shown(self) -> IntArray:
@@ -160,11 +140,7 @@ class Impressions(Histories):
         return (self.n_clicks > 0) & (self.n_clicks < self.n_shown)
 
     def shown(self) -> tuple[IntArray, IntArray]:
-        """Return all lists concatenated.
-
-        Returns:
-            flat (total,) item numbers, and offsets (n + 1,): list i is flat[offsets[i]:offsets[i + 1]].
-        """
+        """Return all lists concatenated, as `histories` does."""
         return slices(self.listed, self.first, self.last)
 
     def clicked(self) -> NDArray[np.bool_]:

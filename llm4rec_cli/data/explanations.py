@@ -132,12 +132,7 @@ def judgements(text: str) -> Iterator[Judgement]:
 
 
 def aspects(texts: Sequence[str], reviews: Sequence[Sequence[Judgement]]) -> dict[str, float]:
-    """Return the nouns that are aspects, with their salience.
-
-    Args:
-        texts: training reviews.
-        reviews: the judgements of each.
-    """
+    """Return the nouns that are aspects, with their salience."""
     judged = [{noun for sentence in review for noun in sentence.judged} for review in reviews]
     n_judging = Counter(noun for nouns in judged for noun in nouns)
     min_reviews = max(MIN_REVIEWS, MIN_REVIEW_SHARE * sum(1 for review in reviews if review))

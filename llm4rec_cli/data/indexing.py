@@ -53,7 +53,6 @@ class ItemIndex:
     """The codes of all items.
 
     Attributes:
-        kind: how the codes are made.
         codes: the pieces of each item's code; no code is a prefix of another, so all differ.
     """
 
@@ -107,11 +106,9 @@ def index_items(
     time to time and then no longer fit its checkpoints).
 
     Args:
-        kind: how the codes are made.
         split: the data; all kinds but `leaky_p5` use its training interactions only.
         seed: `dataset.seed`, so that runs of different seeds share their codes.
         digits: per piece of a number; ignored by clusters.
-        cache: the cache folder.
         features: (n_items, d) unit vectors of the items' texts, for `semantic`.
         clusters, leaf_size: children of a cluster, and the largest cluster that is not split; ignored by numbers.
 
@@ -157,7 +154,6 @@ def digit_pieces(number: int, digits: int, length: int) -> Code:
 
     Args:
         number: at least 0, with at most `length` digits.
-        digits: per piece.
         length: digits of all pieces, from `digit_length`.
     """
     padded = f"{number:0{length}d}"
@@ -177,7 +173,6 @@ def numbers(kind: Index, split: Split, seed: int) -> IntArray:
 
     Args:
         kind: with `is_number`.
-        split: the data.
         seed: `dataset.seed`.
     """
     rng = stream(seed, f"{kind.value} numbers")
@@ -238,7 +233,6 @@ def cluster_tree(
 
     Args:
         items: (n,) item numbers, in the order that names and places follow.
-        clusterer: returns the cluster labels of some items.
         seed: of the generators passed to `clusterer`, one for each call.
         clusters: the most clusters that `clusterer` returns.
         leaf_size: larger clusters are split again unless the clusterer returns one cluster; the root is always split.

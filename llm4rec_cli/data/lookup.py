@@ -80,10 +80,10 @@ def _item_by_title(typed: str, titles: Titles, dataset: RecDataset, reads_text: 
     if matches := titles.exact_matches(typed):
         if len(matches) > 1:
             ids = dataset.items["item_id"]
-            best, *others = (f"{ids[item]} '{titles.titles[item]}'" for item in matches)
+            best, *less_frequent = (f"{ids[item]} '{titles.titles[item]}'" for item in matches)
             log.info(
                 "%d items are titled '%s': using the most frequent, %s, not %s",
-                *(len(matches), typed, best, ", ".join(others)),
+                *(len(matches), typed, best, ", ".join(less_frequent)),
             )
         return matches[0]
     match = titles.correct_misspelling(typed)

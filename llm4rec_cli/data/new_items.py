@@ -73,11 +73,11 @@ def with_new_items(dataset: RecDataset, items: pd.DataFrame, recipe: TextRecipe)
             f"dataset {dataset.manifest['name']} has no item text, with which a model could compare new items",
             "a dataset with titles: llm4rec list datasets",
         )
-    known = items["item_id"][items["item_id"].isin(dataset.items["item_id"]) & items["item_id"].notna()]
-    if len(known):
+    in_catalogue = items["item_id"][items["item_id"].isin(dataset.items["item_id"]) & items["item_id"].notna()]
+    if len(in_catalogue):
         raise DataError(
-            f"{len(known):,} of {len(items):,} new items have ids of the catalogue: "
-            + ", ".join(f"'{item_id}'" for item_id in known[:SAMPLE]),
+            f"{len(in_catalogue):,} of {len(items):,} new items have ids of the catalogue: "
+            + ", ".join(f"'{item_id}'" for item_id in in_catalogue[:SAMPLE]),
             "give new items ids of their own, and leave out items that the catalogue has",
         )
     if recipe is TextRecipe.attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -27,14 +27,7 @@ from llm4rec_cli.progress import step
 FORMAT = 1  # raised when this module turns the same raw data into a different dataset
 
 RawFiles = dict[str, dict[str, Path]]  # domain -> role -> path
-
-
-@dataclass
-class _Filtered:
-    """A domain after its filters; `counts` has the users, items and interactions after each step."""
-
-    raw: RawData
-    counts: list[dict[str, Any]]
+Counts = list[dict[str, Any]]  # users, items and interactions after each step
 
 
 def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
@@ -128,28 +121,27 @@ def k_core(user: IntArray, item: IntArray, user_core: int, item_core: int) -> In
 
     Args:
         user, item: (n,) numbers from 0.
-        user_core, item_core: minimum number of interactions of a user and of an item.
 
     Returns:
         (m,) sorted positions in 0..n-1.
     """
-    kept = np.arange(len(user))
+    left = np.arange(len(user))
     with step(f"{user_core}/{item_core}-core, passes") as progress:
         while True:
-            before = len(kept)
-            kept = kept[np.bincount(user[kept])[user[kept]] >= user_core]
-            kept = kept[np.bincount(item[kept])[item[kept]] >= item_core]
-            if len(kept) == before:
-                return kept
-            progress.advance(note=f"{len(kept):,} interactions left")
+            before = len(left)
+            left = left[np.bincount(user[left])[user[left]] >= user_core]
+            left = left[np.bincount(item[left])[item[left]] >= item_core]
+            if len(left) == before:
+                return left
+            progress.advance(note=f"{len(left):,} interactions left")
 
 
 def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
     """Return the paths of the raw files, generating or downloading them first if needed; they may be gzipped."""
-    folder = _generated(config, cache) if config.generator else Path(config.raw_dir or cache / "raw" / config.name)
-    domains = {name: readers.reader_and_files(domain, config.reader)[1] for name, domain in config.domains.items()}
-    names = dict.fromkeys(file for files in domains.values() for file in files.values())
-    missing = [name for name in names if _existing(folder, name) is None]
+    folder, domains = _folder(config, cache), _names(config)
+    if config.generator:
+        fill_once(folder, lambda aside: demo.generate(str(config.generator), config.seed, aside))
+    missing = missing_files(config, cache)
     to_fetch = [] if config.raw_dir else download.downloadable(config.download)  # a user's own folder is not written to
     if by_hand := [name for name in missing if name not in to_fetch]:
         raise _missing(folder, by_hand, config)
@@ -163,11 +155,23 @@ def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
 
 def missing_files(config: DatasetConfig, cache: Path) -> list[str]:
     """Return the raw files that are not on this machine, by name; nothing is downloaded or generated."""
-    if config.generator:
+    folder = _folder(config, cache)
+    if config.generator and not folder.exists():
         return []
-    folder = Path(config.raw_dir or cache / "raw" / config.name)
-    domains = [readers.reader_and_files(domain, config.reader)[1] for domain in config.domains.values()]
-    return [name for files in domains for name in files.values() if _existing(folder, name) is None]
+    names = dict.fromkeys(file for files in _names(config).values() for file in files.values())
+    return [name for name in names if _existing(folder, name) is None]
+
+
+def _folder(config: DatasetConfig, cache: Path) -> Path:
+    """Return the folder of the raw files."""
+    if config.generator:
+        return cache / "raw" / f"{config.generator}-seed{config.seed}-v{demo.VERSION}"
+    return Path(config.raw_dir or cache / "raw" / config.name)
+
+
+def _names(config: DatasetConfig) -> dict[str, dict[str, str]]:
+    """Return domain -> role -> name of the raw file."""
+    return {name: readers.reader_and_files(domain, config.reader)[1] for name, domain in config.domains.items()}
 
 
 def _existing(folder: Path, name: str) -> Path | None:
@@ -189,15 +193,6 @@ def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataE
         remedy = f"{config.get} Put the files into {folder}, or set their folder with dataset.raw_dir=PATH"
     which = f"which is {where}" if len(names) == 1 else "which are not in"
     return DataError(f"dataset '{config.name}' needs {', '.join(names)}, {which} {folder}", remedy.strip())
-
-
-def _generated(config: DatasetConfig, cache: Path) -> Path:
-    """Return the folder of generated raw files, generating them if it does not exist."""
-    variant = config.generator
-    assert variant is not None
-    folder = cache / "raw" / f"{variant}-seed{config.seed}-v{demo.VERSION}"
-    fill_once(folder, lambda aside: demo.generate(variant, config.seed, aside))
-    return folder
 
 
 def _provenance(config: DatasetConfig, raw_files: RawFiles) -> dict[str, Any]:
@@ -239,15 +234,16 @@ def _version(reader: str) -> dict[str, Any]:
 
 
 def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any]) -> RecDataset:
-    domains = {name: _filtered(name, _read(name, files, config), config) for name, files in raw_files.items()}
+    counts: Counts = []
+    domains = {name: _filtered(name, _read(name, files, config), config, counts) for name, files in raw_files.items()}
     items, interactions, impressions = _merged(domains, config.shared_users)
     dataset = _numbered(items, interactions, impressions)
     dataset.manifest.update(
         provenance,
         synthetic=config.generator is not None,
-        read={domain: filtered.raw.counts for domain, filtered in domains.items()},
-        counts=[step for filtered in domains.values() for step in filtered.counts],
-        item_order="; ".join(dict.fromkeys(filtered.raw.item_order for filtered in domains.values())),
+        read={domain: raw.counts for domain, raw in domains.items()},
+        counts=counts,
+        item_order="; ".join(dict.fromkeys(raw.item_order for raw in domains.values())),
         created_with=__version__,
     )
     if config.shared_users:
@@ -270,8 +266,8 @@ def _read(domain: str, files: dict[str, Path], config: DatasetConfig) -> RawData
     return readers.load(name).read(files, **options)
 
 
-def _filtered(domain: str, raw: RawData, config: DatasetConfig) -> _Filtered:
-    """Drop interactions of unknown items, then users and items outside the k-core.
+def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts) -> RawData:
+    """Drop interactions of unknown items, then users and items outside the k-core; add what is left to `counts`.
 
     Raises:
         DataError: nothing is left.
@@ -279,38 +275,29 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig) -> _Filtered:
     interactions = raw.interactions
     user, user_ids = pd.factorize(interactions["user_id"])
     item = pd.Index(raw.items["item_id"]).get_indexer(interactions["item_id"])
-    counts = [_step(domain, "read", len(user_ids), len(raw.items), len(interactions))]
-
-    known = np.flatnonzero(item >= 0)
-    n_users = len(np.unique(user[known]))
-    counts.append(_step(domain, "items known", n_users, len(raw.items), len(known)))
-
-    kept = known[k_core(user[known], item[known], config.user_core, config.item_core)]
-    kept_items = np.bincount(item[kept], minlength=len(raw.items)) >= config.item_core
+    with_item = np.flatnonzero(item >= 0)
+    core = with_item[k_core(user[with_item], item[with_item], config.user_core, config.item_core)]
+    core_items = np.bincount(item[core], minlength=len(raw.items)) >= config.item_core
     (_, rows), *dropped = raw.counts.items()
     step = f"{config.user_core}/{config.item_core}-core"
-    counts.append(_step(domain, step, len(np.unique(user[kept])), int(kept_items.sum()), len(kept)))
-    if len(kept) == 0 and raw.impressions is None:
+    steps = [
+        _step(domain, "read", len(user_ids), len(raw.items), len(interactions)),
+        _step(domain, "items known", len(np.unique(user[with_item])), len(raw.items), len(with_item)),
+        _step(domain, step, len(np.unique(user[core])), int(core_items.sum()), len(core)),
+    ]
+    counts += steps
+    if len(core) == 0 and raw.impressions is None:
         raise DataError(
             f"dataset '{config.name}', domain '{domain}' is empty after the {step}: "
-            + ", then ".join(map(_in_words, counts))
+            + ", then ".join(map(_in_words, steps))
             + "".join(f"; {n:,} of {rows:,} rows dropped before: {reason}" for reason, n in dropped if n),
             "lower dataset.user_core and dataset.item_core, or check that the raw files are complete",
         )
 
-    raw = RawData(
-        raw.items[kept_items],
-        interactions.iloc[kept],
-        raw.counts,
-        item_order=raw.item_order,
-        impressions=raw.impressions,
-    )
-    return _Filtered(raw, counts)
+    return replace(raw, items=raw.items[core_items], interactions=interactions.iloc[core])
 
 
-def _merged(
-    domains: dict[str, _Filtered], shared_users: bool
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
+def _merged(domains: dict[str, RawData], shared_users: bool) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
     """Return the items, interactions and impressions of all domains.
 
     With several domains, ids are prefixed by their domain, and items get a column `domain`.
@@ -320,10 +307,9 @@ def _merged(
     """
     if len(domains) == 1:
         (single,) = domains.values()
-        return single.raw.items, single.raw.interactions, single.raw.impressions
+        return single.items, single.interactions, single.impressions
     items, interactions = [], []
-    for domain, filtered in domains.items():
-        raw = filtered.raw
+    for domain, raw in domains.items():
         if raw.impressions is not None:
             raise DataError(
                 "a click log cannot be merged with other domains", "give each click log its own dataset config"

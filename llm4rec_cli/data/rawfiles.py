@@ -50,7 +50,6 @@ def lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
     """Yield each non-empty line with its number from 1 and without its line end.
 
     Args:
-        path: the file.
         fallback: the encoding of lines that are not UTF-8; None = such lines are an error.
 
     Raises:
@@ -100,8 +99,6 @@ def rows(
     """Yield the fields of each row, with the number of the line it begins on.
 
     Args:
-        path: the file.
-        delimiter: separates fields.
         quoted: fields may be in double quotes, and may then contain delimiters, line breaks and doubled quotes.
         fallback: as for `lines`.
 
@@ -136,7 +133,6 @@ def json_lines(
     """Yield the JSON object on each line, with its line number.
 
     Args:
-        path: the file.
         required: keys that each object must have.
         parse: parses a line; raises ValueError or SyntaxError if it cannot.
 
@@ -182,7 +178,6 @@ def read_table(
     """Read a delimited file, by default tab-separated without quoting.
 
     Args:
-        path: the file.
         columns: the names of all its columns.
         skip: lines before the first row.
         numbers: columns to return as float64; the others are text.
@@ -198,9 +193,23 @@ def read_table(
     keep = list(columns if keep is None else keep)
 
     def located(cause: str) -> DataError:
-        may_be_blank = numbers if blank_numbers else ()
-        row = rows(path, delimiter, quoted=quoted)
-        return _located(path, row, columns, skip, numbers, may_be_blank, filled, cause)
+        """Return the error for the first malformed row, or `cause`, for which pyarrow rejected the table."""
+        try:
+            for line, fields in rows(path, delimiter, quoted=quoted):
+                if line <= skip:
+                    continue
+                if sum(map(len, fields)) > _BLOCK:
+                    return malformed(path, line, f"line is longer than {_BLOCK:,} bytes")
+                if len(fields) != len(columns):
+                    return wrong_field_count(path, line, fields, columns)
+                for name, value in zip(columns, fields, strict=True):
+                    if name in numbers and not (value == "" and blank_numbers) and parse_number(value) is None:
+                        return malformed(path, line, f"{name} is not a number: '{value}'")
+                    if name in filled and not value:
+                        return malformed(path, line, f"{name} is empty")
+        except DataError as error:
+            return error
+        return DataError(f"{path.name}: {cause}", f"fix or replace the file: {path}")
 
     next(rows(path, delimiter, quoted=quoted))  # pyarrow would accept lone carriage returns as line ends
     types = {name: pa.float64() if name in numbers else pa.string() for name in keep}
@@ -235,37 +244,6 @@ def read_table(
     if (frame[[name for name in keep if name in filled]] == "").any(axis=None):
         raise located("a required field is empty")
     return frame
-
-
-def _located(
-    path: Path,
-    rows: Iterator[tuple[int, list[str]]],
-    columns: Sequence[str],
-    skip: int,
-    numbers: Collection[str],
-    may_be_blank: Collection[str],
-    filled: Collection[str],
-    cause: str,
-) -> DataError:
-    """Return the error for the first malformed row of a table that pyarrow rejected with `cause`."""
-    try:
-        for line, fields in rows:
-            if line <= skip:
-                continue
-            if sum(map(len, fields)) > _BLOCK:
-                return malformed(path, line, f"line is longer than {_BLOCK:,} bytes")
-            if len(fields) != len(columns):
-                return wrong_field_count(path, line, fields, columns)
-            for name, value in zip(columns, fields, strict=True):
-                if name in may_be_blank and not value:
-                    continue
-                if name in numbers and parse_number(value) is None:
-                    return malformed(path, line, f"{name} is not a number: '{value}'")
-                if name in filled and not value:
-                    return malformed(path, line, f"{name} is empty")
-    except DataError as error:
-        return error
-    return DataError(f"{path.name}: {cause}", f"fix or replace the file: {path}")
 
 
 class _Reported(io.FileIO):

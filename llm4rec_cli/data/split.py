@@ -25,7 +25,6 @@ class Split:
     """A dataset and the split that each of its interactions belongs to.
 
     Attributes:
-        dataset: the whole dataset.
         assignment: (n_interactions,) TRAIN, VALID, TEST, or UNUSED: neither trained nor evaluated on.
         cold: (n_items,) which items are held out of all training; None = none.
         in_train_domain: (n_interactions,) under `transfer`, which are in a training domain; None = other rule.
@@ -256,7 +255,6 @@ def p5_reviews(dataset: RecDataset, seed: int) -> NDArray[np.int8]:
     moves interactions leaves it unchanged.
 
     Args:
-        dataset: as numbered.
         seed: `dataset.seed`.
 
     Returns:
@@ -291,10 +289,6 @@ def transfer(dataset: RecDataset, test_domain: str) -> Split:
 
     In the training domains, the last interaction of each user with at least two there is validation. Other users'
     interactions in the test domain are UNUSED. Items of the test domain stay in the catalogue and occur in no training.
-
-    Args:
-        dataset: of several domains with shared users.
-        test_domain: one of its domains.
 
     Raises:
         DataError: no user of the test domain is in another.
@@ -420,7 +414,6 @@ def keep_impressions(split: Split, share: float, seed: int) -> Split:
     keeps its whole history.
 
     Args:
-        split: of a click log.
         share: of the training impressions, at least one of them.
         seed: `dataset.seed`.
     """

@@ -99,8 +99,9 @@ def _split_remarks(manifest: Mapping[str, Any]) -> list[str]:
         ]
     if split["rule"] == SplitRule.transfer.value:
         domain = split["test_domain"]
+        in_training = ", ".join(name for name in manifest["read"] if name != domain)
         return [
-            f"split by domain: train has {split['train']:,} interactions of {_others(manifest, domain)}; validation "
+            f"split by domain: train has {split['train']:,} interactions of {in_training}; validation "
             f"has each user's last one there: {split['valid']:,}; test has {split['test']:,} of {domain}, by the "
             f"{split['test_users']:,} users who are also in train; {split['unused']:,} of other users are not used"
         ]
@@ -134,10 +135,6 @@ def _by_part(split: Mapping[str, Any], key: str) -> str:
     """Return counts such as `3 of 120 train, 0 of 6 valid and 1 of 40 test`."""
     *first, last = (f"{split[key][part]:,} of {split[part]:,} {part}" for part in PARTS)
     return f"{', '.join(first)} and {last}"
-
-
-def _others(manifest: Mapping[str, Any], domain: str) -> str:
-    return ", ".join(name for name in manifest["read"] if name != domain)
 
 
 def has_dates(manifest: Mapping[str, Any]) -> bool:

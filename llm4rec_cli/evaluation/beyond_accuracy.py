@@ -4,15 +4,16 @@ history, and metrics by groups of examples."""
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from llm4rec_cli.evaluation.bootstrap import FloatArray, MetricsOfSums
+
 IntArray = NDArray[np.integer[Any]]
-FloatArray = NDArray[np.floating[Any]]
 
 PADDING = -1  # fills lists of items that are shorter than others
 WORDS_AT_ONCE = 1 << 22  # of the pairs of titles that are compared at once: about 100 MB
@@ -25,7 +26,6 @@ def coverage(top_items: IntArray, n_items: int) -> float:
 
     Args:
         top_items: (n, k) item numbers, the best k of each example.
-        n_items: size of the catalogue.
     """
     return len(np.unique(top_items)) / n_items
 
@@ -149,9 +149,7 @@ def frequency_groups(train_count: IntArray) -> dict[str, NDArray[np.bool_]]:
     return {name: bucket == i for i, name in enumerate(FREQUENCY_BUCKETS)}
 
 
-def by_group(
-    values: Mapping[str, NDArray[np.floating[Any]]], groups: Mapping[str, NDArray[np.bool_]]
-) -> dict[str, dict[str, float]]:
+def by_group(values: Mapping[str, FloatArray], groups: Mapping[str, NDArray[np.bool_]]) -> dict[str, dict[str, float]]:
     """Return means over groups of examples.
 
     Args:
@@ -169,9 +167,7 @@ def by_group(
 
 
 def by_group_of_sums(
-    columns: Mapping[str, NDArray[np.floating[Any]]],
-    metrics: Callable[[Mapping[str, NDArray[np.floating[Any]]]], Mapping[str, NDArray[np.floating[Any]]]],
-    groups: Mapping[str, NDArray[np.bool_]],
+    columns: Mapping[str, FloatArray], metrics: MetricsOfSums, groups: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, dict[str, float]]:
     """Return metrics that are functions of sums over examples, for groups of examples.
 
@@ -189,9 +185,6 @@ def by_group_of_sums(
     }
 
 
-def of_sums(
-    columns: Mapping[str, NDArray[np.floating[Any]]],
-    metrics: Callable[[Mapping[str, NDArray[np.floating[Any]]]], Mapping[str, NDArray[np.floating[Any]]]],
-) -> dict[str, float]:
+def of_sums(columns: Mapping[str, FloatArray], metrics: MetricsOfSums) -> dict[str, float]:
     """Return metrics that are functions of sums over examples; arguments as in `bootstrap.bootstrap_of_sums`."""
     return {name: float(value) for name, value in metrics({c: v.sum() for c, v in columns.items()}).items()}

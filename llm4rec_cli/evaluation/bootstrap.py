@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from llm4rec_cli.progress import track
 
 FloatArray = NDArray[np.floating[Any]]
+MetricsOfSums = Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]]  # functions of sums over examples
 
 LEVEL = 0.95  # the coverage of intervals
 COUNT = "examples"  # column of ones among the metric columns: its sum is the number of examples
@@ -28,8 +29,6 @@ def bootstrap_intervals(
 
     Args:
         values: (n,) values per metric, one per example, over the same examples; all metrics share the resamples.
-        rng: draws the resamples.
-        resamples: number of resamples.
         user: (n,) the user of each example; None = each has another.
 
     Returns:
@@ -47,7 +46,7 @@ def bootstrap_intervals(
 
 def bootstrap_of_sums(
     columns: Mapping[str, FloatArray],
-    metrics: Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]],
+    metrics: MetricsOfSums,
     user: NDArray[np.integer[Any]],
     rng: np.random.Generator,
     resamples: int = 1000,

@@ -18,7 +18,7 @@ is ten times that over users give 92 % coverage by his, 94 % by ours (simulated:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-FloatArray = NDArray[np.floating[Any]]
+from llm4rec_cli.evaluation.bootstrap import FloatArray, MetricsOfSums
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def means_by_user(values: Sequence[FloatArray], user: NDArray[Any]) -> FloatArra
 
 def metric_intervals(
     columns: Sequence[Mapping[str, FloatArray]],
-    metrics: Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]],
+    metrics: MetricsOfSums,
     user: NDArray[Any],
 ) -> dict[str, tuple[float, float]]:
     """Return 95 % intervals of the mean over seeds, for metrics that are functions of sums over examples.

@@ -259,9 +259,6 @@ def seed_permutation_p(a: FloatArray, b: FloatArray, rng: np.random.Generator) -
 def holm(p: FloatArray) -> FloatArray:
     """Return Holm-corrected p-values of a family; the probability of any false rejection is at most α.
 
-    Args:
-        p: (m,) p-values.
-
     Returns:
         (m,) the smallest times m, the next times m - 1, …; made monotone, and at most 1.
     """

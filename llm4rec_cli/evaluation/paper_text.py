@@ -26,12 +26,7 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 
 
 def paper_columns(generated: Sequence[str], references: Sequence[str]) -> dict[str, FloatArray]:
-    """Return the columns, (n,) values each, whose sums `paper_metrics` takes.
-
-    Args:
-        generated: (n,) a model's texts.
-        references: (n,) the users' texts.
-    """
+    """Return the columns, (n,) values each, whose sums `paper_metrics` takes."""
     pairs = [(text.split(), reference.split()) for text, reference in zip(generated, references, strict=True)]
     rows = [
         [*_counts(text, reference), *_rouge(text, reference)]

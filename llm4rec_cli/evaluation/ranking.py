@@ -21,7 +21,6 @@ def expected_hit_rate(n_better: IntArray, n_tied: IntArray, k: int) -> FloatArra
     Args:
         n_better: (n,) how many candidates score above the target.
         n_tied: (n,) how many candidates share the target's score, itself included (>= 1).
-        k: cut-off.
 
     Returns:
         (n,) probabilities in [0, 1]; equal to 0 or 1 where nothing ties.

@@ -20,10 +20,6 @@ PREDICTED_LIKED = 3.5  # predictions are not whole numbers: from here on they ar
 def rating_values(rating: FloatArray, predicted: FloatArray) -> dict[str, FloatArray]:
     """Return the errors of each example.
 
-    Args:
-        rating: (n,) the users' ratings.
-        predicted: (n,) the model's ratings.
-
     Returns:
         (n,) values of `mse` and `mae`, the squared and the absolute error, named after their means; and of
         `like_accuracy`, whether `predicted >= PREDICTED_LIKED` agrees with `rating >= LIKED`, which assumes a scale of
@@ -91,7 +87,6 @@ def majority_metrics(rating: FloatArray, in_training: FloatArray) -> dict[str, f
     frequent of like and dislike.
 
     Args:
-        rating: (n,) the ratings to predict.
         in_training: (m,) the training ratings, at least one.
     """
     values = rating_values(rating, np.full(len(rating), commonest(in_training)))

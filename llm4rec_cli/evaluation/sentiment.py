@@ -28,14 +28,14 @@ def sentiment_classifier(texts: Sequence[str], stars: FloatArray) -> Pipeline | 
         texts: (n,) users' texts; empty where there is none.
         stars: (n,) their ratings; NaN where there is none.
     """
-    kept = ~np.isnan(stars) & np.array([bool(text.strip()) for text in texts], dtype=bool)
-    liked = stars[kept] >= LIKED
+    usable = ~np.isnan(stars) & np.array([bool(text.strip()) for text in texts], dtype=bool)
+    liked = stars[usable] >= LIKED
     if min(liked.sum(), (~liked).sum()) < LEAST:
         return None
     words = TfidfVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     classifier = make_pipeline(words, LogisticRegression(class_weight="balanced", C=10, max_iter=1000))
     try:
-        return classifier.fit([text for text, keep in zip(texts, kept, strict=True) if keep], liked)
+        return classifier.fit([text for text, keep in zip(texts, usable, strict=True) if keep], liked)
     except ValueError:  # no word occurs twice
         return None
 
@@ -44,7 +44,6 @@ def sentiment_columns(classifier: Pipeline, texts: Sequence[str], stars: FloatAr
     """Return the columns, (n,) values each, whose sums `sentiment` takes.
 
     Args:
-        texts: (n,) generated texts.
         stars: (n,) the users' ratings; NaN where there is none.
     """
     sounds_liked = classifier.predict(list(texts))

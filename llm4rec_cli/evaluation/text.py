@@ -67,8 +67,6 @@ def text_values(
     """Return the scores of each example.
 
     Args:
-        generated: (n,) a model's texts.
-        references: (n,) the users' texts.
         features: (n,) the word or phrase that each text is about; None or empty where there is none.
 
     Returns:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from llm4rec_cli.evaluation.bootstrap import FloatArray, MetricsOfSums
 from llm4rec_cli.evaluation.crossed import metric_intervals
 from llm4rec_cli.results.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FloatArray = NDArray[np.floating[Any]]
-Metrics = Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]]
 
 EXAMPLE = ("impression_id", "user_id", "target")  # columns that identify an example, where present
 N = "n"  # column of example counts
@@ -29,12 +27,11 @@ class ScoredAnswers:
     Attributes:
         examples: (n,) rows that identify the examples.
         columns: name -> (n,) values; metrics are functions of their sums over examples.
-        metrics: computes the metrics from the sums.
     """
 
     examples: pd.DataFrame
     columns: Mapping[str, FloatArray]
-    metrics: Metrics
+    metrics: MetricsOfSums
 
 
 def interval_over_seeds(runs: Sequence[Sequence[Result]], names: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -42,7 +39,6 @@ def interval_over_seeds(runs: Sequence[Sequence[Result]], names: Sequence[str]) 
 
     Args:
         runs: for each seed one run per draw of the candidates: a user counts by the mean over draws.
-        names: metrics, named as in metrics.json.
 
     Returns:
         Lower and upper end of every metric that can be computed from the stored predictions; empty if a run has none or
@@ -65,11 +61,7 @@ def interval_over_seeds(runs: Sequence[Sequence[Result]], names: Sequence[str]) 
 
 
 def score_answers(run: Result, names: Sequence[str]) -> ScoredAnswers | None:
-    """Return a run's predictions scored, in an order that is the same for every seed; None if there are none.
-
-    Args:
-        names: the metrics to compute.
-    """
+    """Return a run's predictions scored, in an order that is the same for every seed; None if there are none."""
     if not run.columns:
         return None
     predictions = run.answers()
@@ -79,25 +71,39 @@ def score_answers(run: Result, names: Sequence[str]) -> ScoredAnswers | None:
     return ScoredAnswers(predictions[example], columns, metrics) if columns else None
 
 
-def _scores(predictions: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], Metrics]:
+def values_per_example(answers: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    """Return (n,) values of the metrics that are means over examples, from the columns of stored answers.
+
+    Args:
+        names: metrics, whose cutoffs are computed.
+    """
+    from llm4rec_cli.evaluation.ranking import ranking_metrics
+    from llm4rec_cli.evaluation.rating import rating_values
+    from llm4rec_cli.evaluation.text import text_values
+
+    if "n_better" in answers:
+        cutoffs = sorted({int(cutoff) for name in names if (cutoff := name.partition("@")[2]).isdigit()})
+        return ranking_metrics(answers["n_better"], answers["n_tied"], answers["n_candidates"], cutoffs)
+    if "rating" in answers:
+        return rating_values(answers["rating"], answers["prediction"])
+    if "reference" in answers:
+        return text_values(answers["prediction"], answers["reference"], answers.get("feature"))
+    return answers  # impressions store their metrics
+
+
+def _scores(answers: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], MetricsOfSums]:
     """Return the columns to sum and the function from sums to metrics; no columns if there is nothing to score."""
     from llm4rec_cli.evaluation.paper_text import paper_columns
-    from llm4rec_cli.evaluation.ranking import ranking_metrics
     from llm4rec_cli.evaluation.rating import rating_columns, rating_metrics
-    from llm4rec_cli.evaluation.text import bleu_counts, text_columns, text_metrics, text_values
+    from llm4rec_cli.evaluation.text import bleu_counts, text_columns, text_metrics
 
-    if "rating" in predictions:
-        said = (predictions.get(name) for name in ("said", "said_paper"))
-        return rating_columns(predictions["rating"], predictions["prediction"], *said), rating_metrics
-    if "reference" in predictions:
-        texts, references = predictions["prediction"], predictions["reference"]
-        values = text_values(texts, references, predictions.get("feature"))
+    if "rating" in answers:
+        parsed = (answers.get(name) for name in ("said", "said_paper"))
+        return rating_columns(answers["rating"], answers["prediction"], *parsed), rating_metrics
+    values = values_per_example(answers, names)
+    if "reference" in answers:
+        texts, references = answers["prediction"], answers["reference"]
         return text_columns(values, bleu_counts(texts, references) | paper_columns(texts, references)), text_metrics
-    if "n_better" in predictions:
-        cutoffs = sorted({int(name.partition("@")[2]) for name in names if name.partition("@")[2].isdigit()})
-        values = ranking_metrics(predictions["n_better"], predictions["n_tied"], predictions["n_candidates"], cutoffs)
-    else:
-        values = {name: predictions[name] for name in names if name in predictions}  # impressions store their metrics
     selected = {name: values[name] for name in names if name in values}
     return (selected | {N: np.ones(len(next(iter(selected.values()))))} if selected else {}), _means
 

@@ -29,10 +29,10 @@ def tables(group: Group) -> Iterator[Content]:
     for variant in group.members:
         if content := controls(variant.first_run, " ".join(filter(None, variant.name))):
             yield content
-    if known := memorisation(group):
+    if of_memory := memorisation(group):
         title = f"{group.title}: records of the data whose true end the chat model finds likeliest, or writes"
         columns = ("chat model", *(["data"] if group.has_mixed_data else []), *MEMORISATION_COLUMNS)
-        yield Content(title, columns, known, MEMORISATION_NOTES)
+        yield Content(title, columns, of_memory, MEMORISATION_NOTES)
     rows = [[*variant.name, *costs(variant.first_run)] for variant in group.members if has_costs(variant.first_run)]
     if rows:
         title = f"{group.title}: what chat models cost"

@@ -54,9 +54,8 @@ def results(group: Group) -> Content:
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
-    rows = list(zip(*columns.values(), strict=True))
     spare = [*spare_metrics(group.metrics, first_metric), f"{first_metric} by draw"]
-    return Content(group.title, list(columns), rows, [*notes(group), *legend], ["labels"], spare)
+    return Content.of_columns(group.title, columns, [*notes(group), *legend], ["labels"], spare)
 
 
 def notes(group: Group) -> list[str]:
@@ -154,7 +153,7 @@ def slices(group: Group) -> Content | None:
     notes = [f"targets: {', '.join(f'{n:,} {name}' for name, n in sizes.items())}"]
     notes += [SYNTHETIC_NOTE] if any("synthetic" in variant.labels for variant, _ in measured) else []
     title = f"{group.title}: {metric} on slices of the targets"
-    return Content(title, list(columns), list(zip(*columns.values(), strict=True)), notes, ["labels"])
+    return Content.of_columns(title, columns, notes, ["labels"])
 
 
 def costs(group: Group) -> Content:
@@ -173,14 +172,13 @@ def costs(group: Group) -> Content:
         nothing = [""] * len(chat.COST_COLUMNS)
         of_answers = zip(*(chat.costs(run) if chat.has_costs(run) else nothing for run in first_runs), strict=True)
         columns |= {name: list(cells) for name, cells in zip(chat.COST_COLUMNS, of_answers, strict=True)}
-    rows = list(zip(*columns.values(), strict=True))
     notes = [
         "mean minutes over n seeds, measured while other work may have run; an evaluation of a trained run has those "
         "of its training, but not its memory",
         "MiB: peak of the process, of the seed with the highest",
         *([chat.COST_NOTE] if has_costs else []),
     ]
-    return Content(f"{group.title}: costs", list(columns), rows, notes, ["variant"])
+    return Content.of_columns(f"{group.title}: costs", columns, notes, ["variant"])
 
 
 def lettered(differences: Iterable[str]) -> dict[str, str]:
@@ -238,7 +236,11 @@ def _flat_row(variant: Variant, group: Group, metrics: Sequence[str]) -> dict[st
 def flat_papers(groups: Iterable[Group], own: Path | None = None) -> Content:
     """Return all comparisons with papers in one table; differences, labels and deviations in words."""
     rows = [
-        [*variant.heading, *_paper_row(variant, item, " | ".join(item.differences)), *_in_words(variant)]
+        [
+            *variant.heading,
+            *_paper_row(variant, item, " | ".join(item.differences)),
+            *(" ".join(variant.labels), " | ".join(variant.deviations)),
+        ]
         for group in groups
         for variant in group.members
         for item in papers.comparisons(variant, own)
@@ -246,19 +248,16 @@ def flat_papers(groups: Iterable[Group], own: Path | None = None) -> Content:
     return Content("compared with the papers", [*HEADING, *PAPER_COLUMNS, "labels", "deviations"], rows)
 
 
-def _in_words(variant: Variant) -> list[str]:
-    return [" ".join(variant.labels), " | ".join(variant.deviations)]
-
-
 def mean_and_deviation(variant: Variant, metric: str) -> str:
-    """Return `with_deviation` of a metric over seeds; empty without the metric."""
-    values = variant.values(metric)
-    return with_deviation(values, variant.is_seeded) if values else ""
+    """Return `with_deviation` of a metric over seeds."""
+    return with_deviation(variant.values(metric), variant.is_seeded)
 
 
 def with_deviation(values: Sequence[float], is_seeded: bool) -> str:
-    """Return `0.1206 ± 0.0010` over seeds; without a deviation for one seed, or where seeds make no difference by the
-    model's declaration."""
+    """Return `0.1206 ± 0.0010` over seeds, or nothing without values; without a deviation for one seed, or where seeds
+    make no difference by the model's declaration."""
+    if not values:
+        return ""
     mean = statistics.fmean(values)
     varies = len(values) > 1 and (is_seeded or len(set(values)) > 1)
     return f"{mean:.4f} ± {statistics.stdev(values):.4f}" if varies else f"{mean:.4f}"

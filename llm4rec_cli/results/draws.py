@@ -96,12 +96,12 @@ def _average(draws: Mapping[int, Result]) -> Result:
 
 def _mean_breakdown(breakdowns: Sequence[Breakdown]) -> Breakdown:
     """Return the mean of the metrics of each group of examples that all have; its size is that of the first."""
-    first, *others = breakdowns
+    first, *further = breakdowns
     return {
         kind: {
-            group: _means([means, *(other[kind][group] for other in others)]) | {"n": means["n"]}
+            group: _means([means, *(other[kind][group] for other in further)]) | {"n": means["n"]}
             for group, means in groups.items()
-            if all(group in other.get(kind, {}) for other in others)
+            if all(group in other.get(kind, {}) for other in further)
         }
         for kind, groups in first.items()
     }

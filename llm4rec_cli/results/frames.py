@@ -23,7 +23,8 @@ def evaluations_frame(runs: Sequence[Result], metrics: Sequence[str] | None) -> 
         metrics: which metrics; None = those that commands print.
     """
     if metrics is None:
-        metrics = [name for name in _defaults(runs) if any(name in run.metrics for run in runs)]
+        usual = dict.fromkeys(name for run in runs for name in default_metrics(run.protocol))
+        metrics = [name for name in usual if any(name in run.metrics for run in runs)]
     return pd.DataFrame(
         [
             {"model": shown_as(run)}
@@ -41,9 +42,6 @@ def report_frame(groups: Iterable[Group]) -> pd.DataFrame:
     """Return one row per variant: runs that differ only in their seed.
 
     The columns are described in `llm4rec_cli.api.report`.
-
-    Args:
-        groups: as selected.
     """
     groups = list(groups)
     metrics = list(dict.fromkeys(name for group in groups for name in group.metrics))
@@ -65,10 +63,6 @@ def _variant_row(variant: Variant, group: Group, metrics: Sequence[str]) -> Mapp
         | {f"{name} {end}": value for name in group.metrics for end, value in _ends(variant.intervals.get(name))}
         | {"folders": [str(drawn.folder) for run in variant.runs for drawn in run.of_draws]}
     )
-
-
-def _defaults(runs: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(name for run in runs for name in default_metrics(run.protocol)))
 
 
 def _ends(interval: Sequence[float] | None) -> Iterable[tuple[str, float]]:

@@ -34,7 +34,6 @@ class Cell:
     """A method under one task and protocol.
 
     Attributes:
-        variant: the variant that is shown.
         row: its row in the table of its group, from 1.
         value: the column's metric, averaged over seeds.
         best: whether no method of the column is better.
@@ -77,7 +76,6 @@ class Matrix:
     """Results on one dataset.
 
     Attributes:
-        dataset: its name.
         methods: the rows: methods of papers, our own, baselines, floors.
         columns: one per task and protocol.
         n_methods, n_columns: how many there are, of which these may be a part.
@@ -112,8 +110,8 @@ class Matrix:
         models = [cells[method][0].variant.first_run.model for method in by_size]
         turns = {method: models[:i].count(models[i]) for i, method in enumerate(by_size)}
         is_marked = {method: any(cell.best or cell.floor for cell in own) for method, own in cells.items()}
-        kept = sorted(turns, key=lambda m: (not is_marked[m], turns[m], self.methods.index(m)))[:rows]
-        return replace(self, methods=[method for method in self.methods if method in kept], columns=columns)
+        selected = sorted(turns, key=lambda m: (not is_marked[m], turns[m], self.methods.index(m)))[:rows]
+        return replace(self, methods=[method for method in self.methods if method in selected], columns=columns)
 
 
 def _column_size(column: Column) -> tuple[bool, bool, int]:
@@ -128,8 +126,8 @@ def matrices(groups: Iterable[Group]) -> list[Matrix]:
     for dataset, in_dataset in itertools.groupby(groups, key=lambda group: group.members[0].heading[0]):
         columns = _columns([group for group in in_dataset if group.headline_metric is not None])
         if columns:
-            shown = {name: cell for column in columns for name, cell in column.cells.items()}
-            methods = sorted(shown, key=lambda name: _place(name, shown[name]))
+            cells = {name: cell for column in columns for name, cell in column.cells.items()}
+            methods = sorted(cells, key=lambda name: _place(name, cells[name]))
             result.append(Matrix(dataset, methods, columns, len(methods), len(columns)))
     return result
 
@@ -215,12 +213,12 @@ def content(matrix: Matrix) -> Content:
     columns = ["method", *(f"{column.heading} {column.metric}" for column in matrix.columns)]
     rows = [[method, *(_text(column.cells.get(method)) for column in matrix.columns)] for method in matrix.methods]
     left_out = [
-        f"{n - len(shown)} of {n} {what}"
-        for shown, n, what in (
+        f"{n - len(part)} of {n} {what}"
+        for part, n, what in (
             (matrix.methods, matrix.n_methods, "methods"),
             (matrix.columns, matrix.n_columns, "protocols"),
         )
-        if len(shown) < n
+        if len(part) < n
     ]
     notes = [
         *matrix.protocols(),
@@ -241,10 +239,10 @@ def overview(groups: Iterable[Group], everything: bool = False) -> list[Content]
     Args:
         everything: whether nothing is left out.
     """
-    all_of_them = matrices(groups)
-    rows = max(3, LINES // max(1, len(all_of_them)) - AROUND)
-    shown = all_of_them if everything else [matrix.shortened(rows) for matrix in all_of_them]
-    tables = list(map(content, shown))
+    whole = matrices(groups)
+    rows = max(3, LINES // max(1, len(whole)) - AROUND)
+    selected = whole if everything else [matrix.shortened(rows) for matrix in whole]
+    tables = list(map(content, selected))
     return [*tables[:-1], replace(tables[-1], notes=[*tables[-1].notes, *LEGEND])] if tables else []
 
 

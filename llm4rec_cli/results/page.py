@@ -59,13 +59,13 @@ def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> s
     templates.filters["numeric"] = lambda content: numeric_columns(content.rows, len(content.columns))
     templates.filters["element"] = Markup
     overview = matrices(groups)
-    shown = {column.group.title for matrix in overview for column in matrix.columns}
+    in_overview = {column.group.title for matrix in overview for column in matrix.columns}
     sections = [_section(group, f"g{i}", own) for i, group in enumerate(groups, start=1)]
     return templates.get_template("report.html").render(
         matrices=overview,
         names={section.results.title: section.name for section in sections},
         sections=sections,
-        elsewhere=[section for section in sections if section.results.title not in shown],
+        elsewhere=[section for section in sections if section.results.title not in in_overview],
         claims=[dict(zip(claims.columns, row, strict=True)) for row in claims.rows],
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,6 @@ def pair_runs(
 
     Args:
         a, b: runs with the same data and protocol.
-        metrics: names of the metrics to compare.
         targets: `cold` for examples with a target held out of training, `warm` for the others; None for all.
 
     Raises:
@@ -177,8 +176,8 @@ def _pair_of_draw(runs: Sequence[Result], protocol: str, metrics: Sequence[str],
     key, own = [*example, "time"], [name for name in ("user_id", *columns) if name not in example]
     slices = [str(name) for name in b if str(name).startswith(SLICE)]
     a, b = (
-        answers.assign(time=answers.groupby([*example]).cumcount())[[*key, *kept]]  # a user may have a target twice
-        for answers, kept in ((a, own), (b, [*own, *slices]))
+        answers.assign(time=answers.groupby([*example]).cumcount())[[*key, *values]]  # a user may have a target twice
+        for answers, values in ((a, own), (b, [*own, *slices]))
     )
     both = a.merge(b, on=key, how="outer", suffixes=("_a", "_b"), indicator="source")
     raise_first(_problems_of_examples(a, b, both, example))
@@ -265,22 +264,11 @@ def _values(answers: pd.DataFrame, metrics: Sequence[str]) -> Values:
     Raises:
         UsageError: an example has no value.
     """
-    from llm4rec_cli.evaluation.ranking import ranking_metrics
-    from llm4rec_cli.evaluation.rating import rating_values
-    from llm4rec_cli.evaluation.text import text_values
+    from llm4rec_cli.results.answers import values_per_example
 
-    columns: Mapping[str, Any] = {str(name): column.to_numpy() for name, column in answers.items()}
-    if "items" in columns:
-        values = columns
-    elif "n_better" in columns:
-        cutoffs = sorted({int(name.partition("@")[2]) for name in metrics if "@" in name})
-        values = ranking_metrics(columns["n_better"], columns["n_tied"], columns["n_candidates"], cutoffs)
-    elif "rating" in columns:
-        values = rating_values(columns["rating"], columns["prediction"])
-    else:
-        values = text_values(columns["prediction"], columns["reference"], columns.get("feature"))
+    values = values_per_example({str(name): column.to_numpy() for name, column in answers.items()}, metrics)
     for name in metrics:
         if (values[name] != values[name]).any():  # NaN
-            others = ",".join(other for other in metrics if other != name)
-            raise UsageError(f"some examples have no {name}", f"--metric {others or 'rouge1'}")
+            complete = ",".join(metric for metric in metrics if metric != name)
+            raise UsageError(f"some examples have no {name}", f"--metric {complete or 'rouge1'}")
     return {name: values[name] for name in metrics}

@@ -206,7 +206,14 @@ def _rows(path: Any) -> Iterator[Printed]:
 
 
 def _printed(row: dict[str, str]) -> Printed:
-    identity = next((identity for rows, identity in _identities() if _applies(rows, row)), None)
+    identity = next(
+        (
+            identity
+            for rows, identity in _identities()
+            if all(row[key] in (value if isinstance(value, list) else [value]) for key, value in rows.items())
+        ),
+        None,
+    )
     if identity is None and row["model"] in model_names():  # a user's file may name our models
         identity = Identity({"method": row["model"]}, {}, {})
     metric = row["metric"].replace("recall@", "hr@")
@@ -228,10 +235,6 @@ def _identities() -> tuple[tuple[Mapping[str, object], Identity], ...]:
         (entry["rows"], Identity(entry["equal"], entry.get("compare", {}), entry.get("metrics", {})))
         for entry in entries
     )
-
-
-def _applies(rows: Mapping[str, object], row: Mapping[str, str]) -> bool:
-    return all(row[key] in (value if isinstance(value, list) else [value]) for key, value in rows.items())
 
 
 # --- the join
@@ -265,7 +268,8 @@ def not_compared(row: Printed, variant: Variant) -> list[str]:
 
 def related_to(variant: Variant) -> list[Printed]:
     """Return related work on the same dataset, task, split and candidates as a variant."""
-    return [row for row in related() if row.metric in _metric_names(variant) and _same_question(row, variant.first_run)]
+    names, run = _metric_names(variant), variant.first_run
+    return [row for row in related() if row.metric in names and not _other_question(row, run)]
 
 
 def facts(run: Result) -> dict[str, str]:
@@ -301,8 +305,8 @@ def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
         if row.dataset == _data_of_paper(run)
         and row.metric in names
         and row.identity
-        and _same_method(row.identity, method)
-        and _same_question(row, run)
+        and all(method.get(key) == value for key, value in row.identity.equal.items())
+        and not _other_question(row, run)
     ]
     if any(row.prompt == method.get("prompt") for row in rows):
         rows = [row for row in rows if row.prompt in ("", method["prompt"])]
@@ -318,16 +322,8 @@ def _metric_names(variant: Variant) -> dict[str, str]:
     }
 
 
-def _same_method(identity: Identity, method: Mapping[str, str]) -> bool:
-    return all(method.get(key) == value for key, value in identity.equal.items())
-
-
 def _data_of_paper(run: Result) -> str:
     return SAME_DATA.get(run.dataset, run.dataset)
-
-
-def _same_question(row: Printed, run: Result) -> bool:
-    return not _other_question(row, run)
 
 
 def _other_question(row: Printed, run: Result) -> list[str]:

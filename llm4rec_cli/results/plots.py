@@ -38,7 +38,6 @@ class Plot:
     """A chart.
 
     Attributes:
-        caption: what it shows.
         svg: the chart as an SVG element, with its values in words for screen readers.
         keys: what its symbols mean: (SVG element of the symbol, or a number; words).
     """
@@ -76,24 +75,24 @@ def by_model(group: Group, own: Path | None = None) -> Plot | None:
     """Draw each variant's headline metric and interval, best first, with the strongest floor and published numbers."""
     metric, floor = str(group.headline_metric), strongest_floor(group)
     ranked = group.ranked()
-    shown = ranked[:DOTS]
+    drawn = ranked[:DOTS]
     published = [
         (i, item)
-        for i, (_, variant) in enumerate(shown)
+        for i, (_, variant) in enumerate(drawn)
         for item in papers.comparisons(variant, own)
         if item.metric == metric
     ]
-    if len(shown) + len(published) < 2:
+    if len(drawn) + len(published) < 2:
         return None
-    ends = [variant.intervals.get(metric, (variant.mean(metric),) * 2) for _, variant in shown]
+    ends = [variant.intervals.get(metric, (variant.mean(metric),) * 2) for _, variant in drawn]
     values = [value for row in ends for value in row] + [item.printed.value for _, item in published]
     floor_value = [floor.mean(metric)] if floor else []
-    height = ROW * len(shown)
+    height = ROW * len(drawn)
     x = svg.linear([*values, *floor_value], 8, WIDTH - 12)
     elements = svg.x_axis(x, 0, height, _axis(metric))
     elements += [svg.line([(x(value), 0), (x(value), height)], "floor") for value in floor_value]
     words = []
-    for i, ((number, variant), (low, high)) in enumerate(zip(shown, ends, strict=True)):
+    for i, ((number, variant), (low, high)) in enumerate(zip(drawn, ends, strict=True)):
         mean, y = variant.mean(metric), ROW * i + 27
         colour = "quiet" if variant.is_floor else "c0"
         filled = "partial " * group.is_partial(variant) + colour
@@ -107,23 +106,23 @@ def by_model(group: Group, own: Path | None = None) -> Plot | None:
         words.append(f"{name} {mean:.4f} ({low:.4f} to {high:.4f})")
     for i, item in published:
         elements.append(svg.mark((x(item.printed.value), ROW * i + 27), 3, "hollow" if item.differences else "c1"))
-        words.append(f"{item.printed.owner} for row {shown[i][0]}: {item.printed.value:.4f}")
-    keys = [*_floor_key(floor), *_partial_key(group, shown)]
+        words.append(f"{item.printed.owner} for row {drawn[i][0]}: {item.printed.value:.4f}")
+    keys = [*_floor_key(floor), *_partial_key(group, drawn)]
     if any(not item.differences for _, item in published):
         keys.append((svg.key(svg.mark((0, 0), 3, "c1")), "a published number"))
     if any(item.differences for _, item in published):
         keys.append((svg.key(svg.mark((0, 0), 3, "hollow")), "a published number, where something differs"))
-    caption = f"{metric} by model, best first, with 95 % intervals; floors are grey{_selection(shown, ranked)}"
+    caption = f"{metric} by model, best first, with 95 % intervals; floors are grey{_selection(drawn, ranked)}"
     return Plot(caption, svg.drawing(height + svg.BELOW, elements, "; ".join(words)), keys)
 
 
 def quality_against_seconds(group: Group) -> Plot | None:
     """Draw the headline metric against the time of training and evaluation, of variants whose time is known."""
     metric, floor = str(group.headline_metric), strongest_floor(group)
-    shown = sorted((n, v) for n, v in group.ranked() if v.has_training_time)
-    if len(shown) < 2:
+    drawn = sorted((n, v) for n, v in group.ranked() if v.has_training_time)
+    if len(drawn) < 2:
         return None
-    points = [(max(variant.seconds(), SHORTEST), variant.mean(metric)) for _, variant in shown]
+    points = [(max(variant.seconds(), SHORTEST), variant.mean(metric)) for _, variant in drawn]
     top, bottom = TOP + 10, TOP + 186
     x = svg.logarithmic((seconds for seconds, _ in points), LEFT, WIDTH - RIGHT)
     y = svg.linear((value for _, value in points), bottom, top)
@@ -133,15 +132,15 @@ def quality_against_seconds(group: Group) -> Plot | None:
         level = y(floor.mean(metric))
         elements.append(svg.line([(LEFT, level), (WIDTH - RIGHT, level)], "floor"))
     places = svg.positions(points, x, y)
-    filled = ["partial " * group.is_partial(variant) + "c0" for _, variant in shown]
+    filled = ["partial " * group.is_partial(variant) + "c0" for _, variant in drawn]
     elements += [svg.mark(place, 0, class_) for place, class_ in zip(places, filled, strict=True)]
     for cluster in _clusters(places):
-        (a, b), numbers = max(places[i] for i in cluster), ", ".join(str(shown[i][0]) for i in cluster)
+        (a, b), numbers = max(places[i] for i in cluster), ", ".join(str(drawn[i][0]) for i in cluster)
         elements.append(svg.label(a, b - 7, numbers, "middle", "ink"))
-    names = [_name(group, number, variant) for number, variant in shown]
+    names = [_name(group, number, variant) for number, variant in drawn]
     words = [f"{name}: {point[1]:.4f} in {point[0]:.3g} s" for name, point in zip(names, points, strict=True)]
-    keys = [*_floor_key(floor), *_partial_key(group, shown)]
-    keys += [(str(number), name.partition(" ")[2]) for (number, _), name in zip(shown, names, strict=True)]
+    keys = [*_floor_key(floor), *_partial_key(group, drawn)]
+    keys += [(str(number), name.partition(" ")[2]) for (number, _), name in zip(drawn, names, strict=True)]
     caption = f"{metric} against time, measured on each run's own machine"
     return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
 
@@ -163,10 +162,10 @@ def by_frequency(group: Group) -> Plot | None:
     order = sorted(counts, key=lambda name: int(re.split(r"\D", name)[0]))
     if len(order) < 2:
         return None
-    shown = _best_and_floor(lines)
+    drawn = _best_and_floor(lines)
     top, bottom = TOP, TOP + 166
     x = svg.Scale(0, len(order) - 1, LEFT + 16, WIDTH - RIGHT - 18)
-    y = svg.linear((value for _, _, values in shown for value in values.values()), bottom, top, zero=True)
+    y = svg.linear((value for _, _, values in drawn for value in values.values()), bottom, top, zero=True)
     elements = svg.y_axis(y, _axis(metric))
     for i, name in enumerate(order):
         elements += [
@@ -175,12 +174,12 @@ def by_frequency(group: Group) -> Plot | None:
         ]
     elements.append(svg.label((LEFT + WIDTH) / 2, bottom + 44, "times in training; number of test examples", "middle"))
     words, keys = [], []
-    for i, (number, variant, values) in enumerate(shown):
+    for i, (number, variant, values) in enumerate(drawn):
         elements += svg.series([(x(order.index(name)), y(value)) for name, value in values.items()], i)
         name = _name(group, number, variant)
         keys.append((svg.key(svg.mark((0, 0), i)), name))
         words.append(f"{name}: {', '.join(f'{value:.4f} at {key}' for key, value in values.items())}")
-    caption = f"{metric} by how often the target occurs in training{_selection(shown, lines)}"
+    caption = f"{metric} by how often the target occurs in training{_selection(drawn, lines)}"
     return Plot(caption, svg.drawing(bottom + 50, elements, "; ".join(words)), keys)
 
 
@@ -193,18 +192,18 @@ def learning_curves(group: Group) -> Plot | None:
             lines.append((number, variant, logs))
     if not lines:
         return None
-    shown = lines[:LINES]
-    selected = {number: _selected_by(variant) for number, variant, _ in shown}
+    drawn = lines[:LINES]
+    selected = {number: _selected_by(variant) for number, variant, _ in drawn}
     curves = {
         key: [
             (i, [(entry["epoch"], sign * entry[key]) for entry in log], _best_entry(log))
-            for i, (number, _, logs) in enumerate(shown)
+            for i, (number, _, logs) in enumerate(drawn)
             for sign in [direction(selected[number]) if key == "valid" else 1]
             for log in logs
         ]
         for key in ("loss", "valid")
     }
-    epochs = [log[i]["epoch"] for _, _, logs in shown for log in logs for i in (0, -1)]
+    epochs = [log[i]["epoch"] for _, _, logs in drawn for log in logs for i in (0, -1)]
     x = svg.Scale(min(epochs), max(epochs), LEFT, WIDTH - RIGHT, least_step=1)
     titles = {"loss": "training loss", "valid": f"validation {_axis(' or '.join(dict.fromkeys(selected.values())))}"}
     elements, bottom = [], 0.0
@@ -216,7 +215,7 @@ def learning_curves(group: Group) -> Plot | None:
         elements += [svg.mark(svg.positions([points[best]], x, y)[0], i) for i, points, best in own]
     elements += svg.x_axis(x, bottom, bottom, "epoch")
     keys, words = [], []
-    for i, (number, variant, logs) in enumerate(shown):
+    for i, (number, variant, logs) in enumerate(drawn):
         name = _name(group, number, variant)
         keys.append((svg.key(svg.mark((0, 0), i)), name))
         words += [
@@ -227,7 +226,7 @@ def learning_curves(group: Group) -> Plot | None:
         ]
     caption = (
         "training loss and validation by epoch, marked at the best epoch; losses of different models are not "
-        f"comparable{_selection(shown, lines)}"
+        f"comparable{_selection(drawn, lines)}"
     )
     return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
 
@@ -239,21 +238,21 @@ def calibration(group: Group) -> Plot | None:
     lines = [(n, v, points) for n, v in _complete(group) if (points := _calibration_points(v))]
     if not any(len(points) > 1 for _, _, points in lines):
         return None
-    shown = _best_and_floor(lines)
-    ends = [value for _, _, points in shown for point in points for value in point]
+    drawn = _best_and_floor(lines)
+    ends = [value for _, _, points in drawn for point in points for value in point]
     top, bottom = TOP, TOP + 226
     x, y = svg.linear(ends, LEFT, WIDTH - RIGHT), svg.linear(ends, bottom, top)
     elements = [*svg.x_axis(x, top, bottom, "mean predicted stars"), *svg.y_axis(y, "mean actual stars")]
     elements.append(svg.line([(x.start, y.start), (x.end, y.end)], "floor"))
     keys = [(svg.key(svg.line([(-7, 7), (7, -7)], "floor")), "right on average")]
     words = []
-    for i, (number, variant, points) in enumerate(shown):
+    for i, (number, variant, points) in enumerate(drawn):
         elements += svg.series(svg.positions(points, x, y), i)
         name = _name(group, number, variant)
         keys.append((svg.key(svg.mark((0, 0), i)), name))
         words.append(f"{name}: {', '.join(f'{actual:.2f} where {predicted:.2f}' for predicted, actual in points)}")
     caption = (
-        f"calibration of ratings: actual stars by predicted stars, in bins of equal size{_selection(shown, lines)}"
+        f"calibration of ratings: actual stars by predicted stars, in bins of equal size{_selection(drawn, lines)}"
     )
     words.insert(0, "mean actual stars where so many are predicted")
     return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
@@ -295,8 +294,8 @@ def _floor_key(floor: Variant | None) -> list[tuple[str, str]]:
     return [(svg.key(svg.line([(-7, 0), (7, 0)], "floor")), f"strongest floor: {floor.name[0]}")] if floor else []
 
 
-def _partial_key(group: Group, shown: Sequence[Row]) -> list[tuple[str, str]]:
-    if not any(group.is_partial(variant) for _, variant in shown):
+def _partial_key(group: Group, drawn: Sequence[Row]) -> list[tuple[str, str]]:
+    if not any(group.is_partial(variant) for _, variant in drawn):
         return []
     return [(svg.key(svg.mark((0, 0), 0, "partial c0")), "on fewer examples, not comparable")]
 
@@ -317,8 +316,8 @@ def _axis(metric: str) -> str:
     return f"{metric} (lower is better)" if lower_is_better([metric]) else metric
 
 
-def _selection(shown: Sequence[Any], available: Sequence[Any]) -> str:
-    return f"; {len(shown)} of {len(available)} variants" if len(shown) < len(available) else ""
+def _selection(drawn: Sequence[Any], available: Sequence[Any]) -> str:
+    return f"; {len(drawn)} of {len(available)} variants" if len(drawn) < len(available) else ""
 
 
 def _selected_by(variant: Variant) -> str:

@@ -299,8 +299,8 @@ ONLY_WHERE_KNOWN = ("controls", "memorisation", "members", "training_seconds", "
 def _stored(value: Any) -> Any:
     """Return a field of metrics.json; the fields below it are left out where they are not known."""
     if is_dataclass(value):
-        known = {own.name: getattr(value, own.name) for own in fields(value)}
-        return {name: _stored(item) for name, item in known.items() if item is not None}
+        entries = {own.name: getattr(value, own.name) for own in fields(value)}
+        return {name: _stored(item) for name, item in entries.items() if item is not None}
     if isinstance(value, Mapping):
         return {key: _stored(item) for key, item in value.items()}
     return [*map(_stored, value)] if isinstance(value, list | tuple) else value

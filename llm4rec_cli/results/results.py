@@ -94,9 +94,9 @@ def depends_on_seed(result: Result) -> bool:
     if result.model not in model_names():
         return True
     members = [find_result(_member_folder(result, folder)) for folder in result.members or ()]
-    known = [member for member in members if member is not None]
-    if members and len(known) == len(members):
-        return any(map(depends_on_seed, known))
+    finished = [member for member in members if member is not None]
+    if members and len(finished) == len(members):
+        return any(map(depends_on_seed, finished))
     return config_class(result.model).traits.seeded
 
 
@@ -111,16 +111,16 @@ def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
     A file of another system, or one ensemble, evaluated under several seeds is one training and not several. What was
     read from the same files has the same numbers to the last digit.
     """
-    kept: dict[int, Result] = {}
+    distinct: dict[int, Result] = {}
     for seed, result in sorted(by_seed.items()):
         reads_files = result.model in model_names() and settings_with(config_class(result.model), "input_file")
-        if reads_files and any(_same_numbers(result.metrics, other.metrics) for other in kept.values()):
+        if reads_files and any(_same_numbers(result.metrics, other.metrics) for other in distinct.values()):
             log.warning(
                 "%s is left out: it has the numbers of a lower seed, so that its files are the same", result.folder
             )
         else:
-            kept[seed] = result
-    return kept
+            distinct[seed] = result
+    return distinct
 
 
 def _same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
@@ -153,9 +153,9 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
         return result
     matches = [result for result in finished if _ends_with(result.folder, end)]
     if not matches:
-        known = [result.folder.relative_to(outputs).as_posix() for result in finished]
-        of_model = [run for run in known if end.parts[0] in run.split("/")]
-        near = difflib.get_close_matches(name, known, n=1) or (of_model or known)[:NEAREST_RUNS]
+        addresses = [result.folder.relative_to(outputs).as_posix() for result in finished]
+        of_model = [run for run in addresses if end.parts[0] in run.split("/")]
+        near = difflib.get_close_matches(name, addresses, n=1) or (of_model or addresses)[:NEAREST_RUNS]
         remedy = "; ".join(filter(None, [did_you_mean(name, near), "llm4rec list runs shows all"]))
         raise RunError(f"no finished run under {outputs} matches '{name}'", remedy)
     if len(matches) > 1:

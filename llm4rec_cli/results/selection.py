@@ -24,7 +24,6 @@ def select_groups(
     """Return the finished runs that match all filters, averaged over seeds and grouped into tables.
 
     Args:
-        root: folder of the runs.
         filters: `key=value[,value…]`, with a key of FILTERS.
         metrics: the metrics to show; None = the default ones.
         draws: whether runs are also averaged over draws of candidates.

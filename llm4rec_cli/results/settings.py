@@ -29,7 +29,6 @@ class Settings:
     """Settings by dotted key, such as `model.layers`.
 
     Attributes:
-        model: its name.
         content: nested mappings; empty where nothing is stored.
     """
 

@@ -24,7 +24,6 @@ class FloorComparison:
     """A run and the strongest floor of its table, on the headline metric.
 
     Attributes:
-        metric: the headline metric.
         gain: how much better the run is; negative if the floor is better.
         interval: the paired 95 % t interval of the gain, over users; None if the two cannot be paired.
         problem: why they cannot.

@@ -15,7 +15,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -48,7 +48,6 @@ class Content:
     """The content of a table, independent of the format.
 
     Attributes:
-        title: caption.
         columns, rows: headings and cells.
         notes: lines below the table.
         keyed: columns whose texts a terminal may replace by numbers, explained below.
@@ -63,6 +62,11 @@ class Content:
     keyed: Sequence[str] = ()
     spare: Sequence[str] = ()
     whole: Sequence[str] = ()
+
+    @classmethod
+    def of_columns(cls, title: str, columns: Mapping[str, Sequence[str]], *attributes: Sequence[str]) -> Content:
+        """Return a table of heading -> cells; `others` are its other attributes, in order."""
+        return cls(title, list(columns), list(zip(*columns.values(), strict=True)), *attributes)
 
 
 class _Layout(NamedTuple):
@@ -109,11 +113,11 @@ def show(*tables: Content) -> None:
         if not content.columns:
             say(*content.notes)
             continue
-        shown, layout = _fitted(content, _console().width)
-        _console(layout.width).print(_table(shown, layout))
-        left_out = [name for i, name in enumerate(shown.columns) if i not in layout.columns]
+        form, layout = _fitted(content, _console().width)
+        _console(layout.width).print(_table(form, layout))
+        left_out = [name for i, name in enumerate(form.columns) if i not in layout.columns]
         more = [f"not shown, for lack of width: {', '.join(left_out)} (--wide)"] if left_out else []
-        say(*shown.notes, *more)
+        say(*form.notes, *more)
 
 
 def say(*lines: str) -> None:
@@ -122,9 +126,9 @@ def say(*lines: str) -> None:
     width = _console().width
     for line in lines:
         indent = " " * (2 + len(line) - len(line.lstrip()))
-        kept = line.replace(" %", "\0%")  # together
-        kept = textwrap.fill(kept, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-        print(kept.replace("\0", " "))
+        text = line.replace(" %", "\0%")  # together
+        text = textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        print(text.replace("\0", " "))
 
 
 def _table(content: Content, layout: _Layout) -> Group:
@@ -151,12 +155,12 @@ def _fitted(content: Content, width: int) -> tuple[Content, _Layout]:
             return form, layout
     spare = [content.columns.index(name) for name in content.spare if name in content.columns]
     for n in range(1, len(spare) + 1):
-        shown = [i for i in everything if i not in spare[:n]]
-        if layout := _layout(form, shown, width, LONG_WORD):
+        columns = [i for i in everything if i not in spare[:n]]
+        if layout := _layout(form, columns, width, LONG_WORD):
             return form, layout
-    shown = [i for i in everything if i not in spare]
-    least, _ = _sizes(form, shown, HEADING, NUMBER, LONG_WORD)  # for lines that the terminal has to wrap
-    return form, _layout(form, shown, width, SHORT_WORD) or _Layout(shown, least)
+    columns = [i for i in everything if i not in spare]
+    least, _ = _sizes(form, columns, HEADING, NUMBER, LONG_WORD)  # for lines that the terminal has to wrap
+    return form, _layout(form, columns, width, SHORT_WORD) or _Layout(columns, least)
 
 
 def _with_key(content: Content, name: str) -> Content:
@@ -170,22 +174,22 @@ def _with_key(content: Content, name: str) -> Content:
     return replace(content, rows=rows, notes=[*content.notes, *key])
 
 
-def _layout(content: Content, shown: list[int], width: int, unbroken: int) -> _Layout | None:
+def _layout(content: Content, columns: list[int], width: int, unbroken: int) -> _Layout | None:
     """Return the layout of these columns with the fewest wrapped cells; None if none fits the width.
 
     Args:
         unbroken: the characters of a word that are never broken.
     """
     for heading, number in WRAPPED:
-        least, natural = _sizes(content, shown, heading, number, unbroken)
-        layout = _Layout(shown, least)
+        least, natural = _sizes(content, columns, heading, number, unbroken)
+        layout = _Layout(columns, least)
         if layout.width <= width:
-            return _Layout(shown, _shared(width - layout.width, least, natural))
+            return _Layout(columns, _shared(width - layout.width, least, natural))
     return None
 
 
 def _sizes(
-    content: Content, shown: Sequence[int], heading: str, number: str, unbroken: int
+    content: Content, columns: Sequence[int], heading: str, number: str, unbroken: int
 ) -> tuple[list[int], list[int]]:
     """Return the least and the natural width of each column shown; they differ only for words.
 
@@ -195,7 +199,7 @@ def _sizes(
     """
     numeric = numeric_columns(content.rows, len(content.columns))
     least, natural = [], []
-    for i in shown:
+    for i in columns:
         title = _longest(re.split(heading, content.columns[i]))
         cells = [row[i] for row in content.rows]
         lines = _longest([line for cell in cells for line in re.split(number if numeric[i] else "\n", cell)])

@@ -227,25 +227,28 @@ def variants(runs: Iterable[Result]) -> list[Variant]:
     by_row: dict[tuple[Any, ...], list[Variant]] = defaultdict(list)
     for variant in averaged:
         by_row[variant.heading, variant.name].append(variant)
-    told_apart = [variant for equal in by_row.values() for variant in (_told_apart(equal) if len(equal) > 1 else equal)]
-    return sorted(told_apart, key=lambda variant: (variant.heading, variant.name))
+    distinct = [
+        variant for equal in by_row.values() for variant in (_with_distinctions(equal) if len(equal) > 1 else equal)
+    ]
+    return sorted(distinct, key=lambda variant: (variant.heading, variant.name))
 
 
-def _told_apart(equal: Sequence[Variant]) -> list[Variant]:
+def _with_distinctions(equal: Sequence[Variant]) -> list[Variant]:
     """Return variants of equal rows with the settings in which they differ; where those leave rows equal, with the
     beginning of what else differs: the hash of their data, or of all that their numbers depend on."""
-    settings = [variant.first_run.settings.with_effect(free=frozenset({"seed"})) for variant in equal]
-    of_all = [key for key in settings[0] if all(key in own for own in settings)]
-    stored = [{key: variant.first_run.settings.get(key, ABSENT) for key in of_all} for variant in equal]
-    keys = [key for key in of_all if len({str(own[key]) for own in stored if own[key] is not ABSENT}) > 1]
+    runs = [variant.first_run for variant in equal]
+    settings = [run.settings.with_effect(free=frozenset({"seed"})) for run in runs]
+    shared_keys = [key for key in settings[0] if all(key in own for own in settings)]
+    stored = [{key: run.settings.get(key, ABSENT) for key in shared_keys} for run in runs]
+    keys = [key for key in shared_keys if len({str(own[key]) for own in stored if own[key] is not ABSENT}) > 1]
     words = [tuple(f"{key}={_in_short(own[key])}" for key in keys if own[key] not in (None, ABSENT)) for own in stored]
     for fact in ("dataset_fingerprint", "variant"):
-        values = [getattr(variant.first_run, fact)[:8] for variant in equal]
-        different = defaultdict(set)
+        values = [getattr(run, fact)[:8] for run in runs]
+        values_of = defaultdict(set)
         for own, value in zip(words, values, strict=True):
-            different[own].add(value)
+            values_of[own].add(value)
         words = [
-            (*own, f"{fact}={value}") if len(different[own]) > 1 else own
+            (*own, f"{fact}={value}") if len(values_of[own]) > 1 else own
             for own, value in zip(words, values, strict=True)
         ]
     return [replace(variant, distinction=own) for variant, own in zip(equal, words, strict=True)]

@@ -92,8 +92,8 @@ def spare_metrics(names: Sequence[str], headline: str | None) -> list[str]:
     """Return the metrics that a narrow table leaves out, the first one first: those with the cutoff of the headline
     metric, which is never left out, come last."""
     cutoff = (headline or "").partition("@")[2]
-    others = [name for name in reversed(names) if name != headline]
-    return sorted(others, key=lambda name: name.partition("@")[2] == cutoff)
+    spare = [name for name in reversed(names) if name != headline]
+    return sorted(spare, key=lambda name: name.partition("@")[2] == cutoff)
 
 
 def cold_table(runs: Sequence[Result]) -> Content:

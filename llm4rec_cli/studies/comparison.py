@@ -156,11 +156,11 @@ def _seeds(runs: Sequence[Result], finished: Iterable[Result], outputs: Path) ->
         sides.append(dict(sorted(of_variant.items())))
     seeded = [side for run, side in zip(runs, sides, strict=True) if depends_on_seed(run)]
     if any(len(side) < 2 for side in seeded):
-        known = "; ".join(
+        seeds_of_each = "; ".join(
             f"{letter} has {', '.join(map(str, side)) or 'none'}" for letter, side in zip(LETTERS, sides, strict=False)
         )
         raise UsageError(
-            f"--seeds needs at least two seeds of each run under {outputs}: {known}",
+            f"--seeds needs at least two seeds of each run under {outputs}: {seeds_of_each}",
             _how_to_train_seeds(runs),
         )
     for side in sides:
@@ -284,7 +284,7 @@ def as_json(comparison: Comparison) -> Mapping[str, object]:
     """Return the comparison of A with B, and those with the other runs under `others`."""
     sides = zip(comparison.runs, comparison.sides, comparison.labels, strict=True)
     first, second, *more = (_run_as_json(*side) for side in sides)
-    pair, *others = comparison.pairs
+    pair, *further = comparison.pairs
     run = comparison.runs[0]
     margin = comparison.margin
     return {
@@ -297,7 +297,7 @@ def as_json(comparison: Comparison) -> Mapping[str, object]:
         "margin": None if margin is None else asdict(margin),
         "synthetic": "synthetic" in run.labels,
         **_pair_as_json(pair),
-        "others": [{"b": one, **_pair_as_json(other)} for one, other in zip(more, others, strict=True)],
+        "others": [{"b": one, **_pair_as_json(other)} for one, other in zip(more, further, strict=True)],
     }
 
 

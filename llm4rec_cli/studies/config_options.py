@@ -159,13 +159,13 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
         UsageError: a file does not exist, or its content is invalid.
     """
     with_prompts = [name for name in model_names() if "prompts" in config_class(name).__dataclass_fields__]
-    known = [option for option in options("prompt") if option.partition("/")[0] in with_prompts]
-    files = [file for file in known if not names or {file, file.partition("/")[2]} & {*names}]
+    available = [option for option in options("prompt") if option.partition("/")[0] in with_prompts]
+    files = [file for file in available if not names or {file, file.partition("/")[2]} & {*names}]
     for name in names:
         if not any(name in (file, file.partition("/")[2]) for file in files):
             raise UsageError(
                 f"there are no prompts '{name}'",
-                did_you_mean(name, [*known, *(file.partition("/")[2] for file in known)]),
+                did_you_mean(name, [*available, *(file.partition("/")[2] for file in available)]),
             )
     by_file = descriptions("prompt")
     for file in files:

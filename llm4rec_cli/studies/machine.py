@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from llm4rec_cli import __version__
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.run import catalog
@@ -121,8 +123,6 @@ def _packages() -> Iterator[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
-    from rich.filesize import decimal
-
     yield Finding("platform", OK, platform.platform())
     yield Finding("cores", OK, f"{_cores():g} of {os.cpu_count()} available")
     total, available = _memory()
@@ -174,8 +174,6 @@ def _torch() -> Iterator[Finding]:
     device = resolve_device("auto")
     fact = f"device=auto means {device}"
     if device == "cuda":
-        from rich.filesize import decimal
-
         free, total = torch.cuda.mem_get_info()
         fact += f": {torch.cuda.get_device_name()}, {decimal(free)} of {decimal(total)} free"
     yield Finding("device", OK, fact)
@@ -253,8 +251,6 @@ def _outputs(outputs: Path) -> Iterator[Finding]:
 
 
 def _cache(folder: str | None) -> Iterator[Finding]:
-    from rich.filesize import decimal
-
     cache = cache_folder(folder).absolute()
     yield from _writable("cache", cache)
     sizes: dict[str, int] = {}
@@ -270,8 +266,6 @@ def _cache(folder: str | None) -> Iterator[Finding]:
 
 def _writable(name: str, folder: Path) -> Iterator[Finding]:
     """Check that a folder is writable, or can be created, and how much disk space is free."""
-    from rich.filesize import decimal
-
     existing = _existing(folder)
     free = shutil.disk_usage(existing).free
     fact = f"{folder}{'' if folder.exists() else ' (does not exist yet)'}, {decimal(free)} free"

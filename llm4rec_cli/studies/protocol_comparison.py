@@ -101,9 +101,11 @@ class ProtocolComparison:
 
     def ranks(self, protocol: str, metric: str) -> dict[str, int]:
         """Return each model's rank by its mean, 1 for the best; equal means share the better rank."""
+        from scipy.stats import rankdata
+
         means = {model: self.mean(model, protocol, metric) for model in self.models}
-        signed = {model: direction(metric) * mean for model, mean in means.items() if mean is not None}
-        return {model: 1 + sum(other > value for other in signed.values()) for model, value in signed.items()}
+        costs = {model: -direction(metric) * mean for model, mean in means.items() if mean is not None}
+        return dict(zip(costs, map(int, rankdata([*costs.values()], method="min")), strict=True))
 
     def kendall(self, first: str, second: str, metric: str) -> float | None:
         """Return Kendall's τ-b between the orders of the models by their means; None if either has no order.
@@ -200,8 +202,10 @@ def problems(jobs: Sequence[Job], metrics: Sequence[str]) -> Iterator[UsageError
                 f"{jobs[0].model.name} and {job.model.name} differ in dataset, task or evaluated split",
                 "set dataset= and task=, and only one value of each of their settings",
             )
-    known = tasks.metric_names(jobs[0].task)
-    yield from (UsageError(f"no metric '{name}'", did_you_mean(name, known)) for name in metrics if name not in known)
+    available = tasks.metric_names(jobs[0].task)
+    for name in metrics:
+        if name not in available:
+            yield UsageError(f"no metric '{name}'", did_you_mean(name, available))
 
 
 def _refusal(job: Job) -> DataError | None:
@@ -223,8 +227,8 @@ def _distinct(overrides: Sequence[str], sweep: Sequence[Sequence[str]], named: S
         named: settings of the model that its name says.
     """
     hidden = {"model", "seed", *(f"model.{setting}" for setting in named)}
-    shown = [o for o in overrides if not all(o in other for other in sweep) and key_typed(o) not in hidden]
-    return [o.partition("=")[2] if key_typed(o) == "experiment" else o for o in shown]
+    distinct = [o for o in overrides if not all(o in other for other in sweep) and key_typed(o) not in hidden]
+    return [o.partition("=")[2] if key_typed(o) == "experiment" else o for o in distinct]
 
 
 # --- tables

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,8 @@ from llm4rec_cli.config.schema import Candidates, Config, Question, SeenItems, S
 from llm4rec_cli.data.controls import AnyExamples, controlled_examples
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, RunError
+from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups, of_sums
+from llm4rec_cli.evaluation.bootstrap import FloatArray, MetricsOfSums, bootstrap_of_sums
 from llm4rec_cli.evaluation.metrics import Kind, selectable
 from llm4rec_cli.progress import track
 
@@ -42,7 +44,6 @@ class Evaluation:
         metrics: name -> mean over examples, or a statistic of all examples.
         intervals: name -> 95 % bootstrap interval over users.
         breakdown: aspect -> group -> metrics of its examples, with their number `n`.
-        predictions: one row per example.
         signatures: name -> how the metric is computed, for metrics with settings.
         warnings: sentences that a reader of the metrics must know.
     """
@@ -200,3 +201,19 @@ def example_rows(split: Split, examples: Examples) -> pd.DataFrame:
         }
     )
     return rows if split.cold is None else rows.assign(target_is_cold=split.cold[examples.target])
+
+
+def evaluation_of_sums(
+    columns: Mapping[str, FloatArray], metrics: MetricsOfSums, split: Split, examples: Examples, config: Config
+) -> Evaluation:
+    """Return the metrics that are functions of sums over examples, by the item's training frequency too; with
+    `example_rows` as predictions.
+
+    Args:
+        columns, metrics: as in `bootstrap.bootstrap_of_sums`.
+    """
+    rng = stream(config.dataset.seed, "bootstrap")
+    intervals = bootstrap_of_sums(columns, metrics, examples.user, rng, config.task.bootstrap)
+    rows = example_rows(split, examples)
+    by_frequency = by_group_of_sums(columns, metrics, frequency_groups(rows["target_train_count"].to_numpy()))
+    return Evaluation(of_sums(columns, metrics), intervals, {"target_train_count": by_frequency}, rows)

@@ -31,16 +31,16 @@ def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -
         DataError: there are none.
     """
     impressions = split.impressions(SPLIT_CODES[split_name])
-    kept = impressions.rankable
+    selected = impressions.rankable
     if config.dataset.empty_history == EmptyHistory.skip:
-        kept &= impressions.history_length > 0
-    if not kept.any():
+        selected &= impressions.history_length > 0
+    if not selected.any():
         raise DataError(
             f"dataset {config.dataset.name} has no {split_name.name} impression to rank: each needs an item that was "
             "clicked and one that was not, and, where dataset.empty_history=skip, a history",
             "llm4rec list datasets",
         )
-    return limit_examples(impressions[np.flatnonzero(kept)], config)
+    return limit_examples(impressions[np.flatnonzero(selected)], config)
 
 
 def protocol(task: TaskConfig) -> str:
@@ -83,8 +83,8 @@ def evaluate(model: ImpressionRanker, split: Split, impressions: Impressions, co
     """
     scores = score(model, impressions, config.trainer.eval_batch_size)
     values = _values(scores, impressions, config)
-    shown, offsets = impressions.shown()
-    clicked, seen = impressions.clicked(), split.seen_in_training()[shown]
+    items, offsets = impressions.shown()
+    clicked, seen = impressions.clicked(), split.seen_in_training()[items]
     row = np.repeat(np.arange(len(impressions)), impressions.n_shown)
     n_unseen = np.bincount(row[~seen], minlength=len(impressions))
     clicks_seen = np.bincount(row[clicked & seen], minlength=len(impressions))
@@ -98,7 +98,7 @@ def evaluate(model: ImpressionRanker, split: Split, impressions: Impressions, co
             "history_length": impressions.history_length,
             "n_shown": impressions.n_shown,
             "n_clicks": impressions.n_clicks,
-            "items": np.split(split.dataset.items["item_id"].to_numpy()[shown], cuts),
+            "items": np.split(split.dataset.items["item_id"].to_numpy()[items], cuts),
             "clicked": np.split(clicked, cuts),
             "scores": np.split(scores, cuts),
             **values,
@@ -107,7 +107,7 @@ def evaluate(model: ImpressionRanker, split: Split, impressions: Impressions, co
     )
     return Evaluation(
         metrics={name: float(value.mean()) for name, value in values.items()}
-        | {"unseen_candidates": float(n_unseen.sum() / len(shown))},
+        | {"unseen_candidates": float(n_unseen.sum() / len(items))},
         intervals=bootstrap_intervals(
             values, stream(config.dataset.seed, "bootstrap"), config.task.bootstrap, impressions.user
         ),

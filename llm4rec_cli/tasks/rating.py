@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,11 @@ from llm4rec_cli.capabilities import Rater, Ratings
 from llm4rec_cli.config.schema import Config, TaskConfig
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN, Split
-from llm4rec_cli.data.streams import stream
-from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups, of_sums
-from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
+from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, of_sums
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.rating import majority_metrics, rating_columns, rating_metrics, rating_values
 from llm4rec_cli.tasks import base
-from llm4rec_cli.tasks.base import (
-    Evaluation,
-    answer_in_batches,
-    diverged,
-    example_rows,
-)
+from llm4rec_cli.tasks.base import Evaluation, answer_in_batches, diverged, evaluation_of_sums
 
 examples = base.examples
 
@@ -57,8 +51,7 @@ def validation_score(model: Rater, split: Split, examples: Examples, config: Con
     """Return the task's selection metric on these examples, errors negated: higher is better."""
     ratings = rate(model, examples, config.trainer.eval_batch_size)
     columns = rating_columns(true_ratings(split)[examples.row], ratings.value)
-    metrics = rating_metrics({name: column.sum() for name, column in columns.items()})
-    return direction(config.task.selection) * float(metrics[config.task.selection])
+    return direction(config.task.selection) * of_sums(columns, rating_metrics)[config.task.selection]
 
 
 def evaluate(model: Rater, split: Split, examples: Examples, config: Config) -> Evaluation:
@@ -71,24 +64,18 @@ def evaluate(model: Rater, split: Split, examples: Examples, config: Config) -> 
     all_ratings = true_ratings(split)
     rating = all_ratings[examples.row]
     columns = rating_columns(rating, ratings.value, ratings.parsed, ratings.parsed_as_published)
-    overall = of_sums(columns, rating_metrics)
-    rng = stream(config.dataset.seed, "bootstrap")
-    intervals = bootstrap_of_sums(columns, rating_metrics, examples.user, rng, config.task.bootstrap)
-    predictions = example_rows(split, examples)
+    result = evaluation_of_sums(columns, rating_metrics, split, examples, config)
     by_rating = {f"{stars:g}": rating == stars for stars in np.unique(rating)}
-    groups = frequency_groups(predictions["target_train_count"].to_numpy())
     train_ratings = all_ratings[split.assignment == TRAIN]
     breakdown = {
         "rating": by_group_of_sums(columns, rating_metrics, by_rating),
-        "target_train_count": by_group_of_sums(columns, rating_metrics, groups),
+        **result.breakdown,
         "majority": {"all": majority_metrics(rating, train_ratings[~np.isnan(train_ratings)])},
     }
-    predictions["rating"], predictions["prediction"] = rating, ratings.value
-    if ratings.parsed is not None:
-        predictions["said"] = ratings.parsed
-    if ratings.parsed_as_published is not None:
-        predictions["said_paper"] = ratings.parsed_as_published
-    return Evaluation(overall, intervals, breakdown, predictions)
+    parsed = {"said": ratings.parsed, "said_paper": ratings.parsed_as_published}
+    answers = {name: numbers for name, numbers in parsed.items() if numbers is not None}
+    predictions = result.predictions.assign(rating=rating, prediction=ratings.value, **answers)
+    return replace(result, breakdown=breakdown, predictions=predictions)
 
 
 def true_ratings(split: Split) -> NDArray[np.float64]:

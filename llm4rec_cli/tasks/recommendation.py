@@ -36,8 +36,6 @@ def top_items(model: Any, example: Examples, k: int, excluded: IntArray) -> TopI
     Args:
         model: a Ranker of the catalogue, or of candidates if the example has them.
         example: a single one; its candidates, if it has any, are in ascending order.
-        k: at most so many items.
-        excluded: item numbers that are not returned.
 
     Raises:
         RunError: a score is NaN.
@@ -61,8 +59,6 @@ def history_effects(model: Any, example: Examples, top: TopItems, batch_size: in
     model does not rank the recommended one.
 
     Args:
-        example: a single one.
-        top: its `top_items`.
         batch_size: histories that are scored at once.
 
     Returns:

@@ -573,16 +573,17 @@ def test_a_chat_model_fills_a_sheet_that_is_scored_separately(runs, exported, by
     assert not result["criteria"]["clarity"]["enough"]
 
 
-def test_a_judge_is_checked_for_order_damage_and_its_own_texts(runs, exported, by_model, chat):
+def test_a_judge_is_checked_with_damaged_texts(runs, exported, by_model, chat):
     folder = exported(*runs("review_summary"), "--examples", "5")
     answer = by_model(folder, "--check")
     assert answer.code == 0, answer.err
     (filled,) = folder.glob("judge-judge-??????.csv")
     check = read(folder / f"{filled.stem}-check.json")
     assert check["judge"] == "a/judge"
-    assert check["criteria"]["clarity"]["alpha_between_orders"] == 1, "the judge reads lengths alone"
+    shuffled = check["criteria"]["clarity"]["its words shuffled"]
+    assert shuffled["mean"] <= 0.5 and 0 < shuffled["n"] <= 5, "the judge reads lengths alone"
     assert "check of a/judge as a judge" in answer.out and "> shuffled" in answer.out
-    assert len(chat.requests) > 10
+    assert len(chat.requests) == 5 + 5
     assert by_model(folder).code == 0
     assert (folder / f"{filled.stem}.csv").read_bytes() == filled.read_bytes()
 

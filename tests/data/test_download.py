@@ -166,19 +166,34 @@ def test_pauses_between_tries_double(server, folder, monkeypatch):
 # --- what broke off
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(server, folder):
-    assert fetched(folder, server.at("/a", cut(CONTENT, after=100), resumable(CONTENT))) == CONTENT
-    assert server.ranges == [None, "bytes=99-"]
-
-
-def test_without_a_validator_it_starts_again(server, folder):
-    assert fetched(folder, server.at("/a", cut(CONTENT, 100, etag=None), resumable(CONTENT))) == CONTENT
-    assert server.ranges == [None, None]
-
-
-def test_a_weak_validator_is_none(server, folder):
-    assert fetched(folder, server.at("/a", cut(CONTENT, 100, etag='W/"one"'), resumable(CONTENT))) == CONTENT
-    assert server.ranges == [None, None]
+@pytest.mark.parametrize(
+    ("first", "then", "content", "ranges"),
+    [
+        (cut(CONTENT, 100), resumable(CONTENT), CONTENT, ["bytes=99-"]),
+        (cut(CONTENT, 100, etag=None), resumable(CONTENT), CONTENT, [None]),
+        (cut(CONTENT, 100, etag='W/"one"'), resumable(CONTENT), CONTENT, [None]),
+        (cut(CONTENT, 100), resumable(CONTENT, most=6000), CONTENT, ["bytes=99-", "bytes=6098-"]),
+        (cut(CONTENT, 100), body(CONTENT), CONTENT, ["bytes=99-"]),
+        (cut(CONTENT, 100), resumable(OTHER, '"two"'), OTHER, ["bytes=99-"]),
+        (cut(CONTENT, 100), resumable(OTHER, '"two"', heeds_if_range=False), OTHER, ["bytes=99-", None]),
+        (cut(CONTENT, 100), resumable(CONTENT, begin=50), CONTENT, ["bytes=99-", None]),
+        (cut(CONTENT, 100), resumable(CONTENT[:50], heeds_if_range=False), CONTENT[:50], ["bytes=99-", None]),
+    ],
+    ids=[
+        "it goes on where it stopped",
+        "without a validator it starts again",
+        "a weak validator is none",
+        "portions are requested until the file is complete",
+        "a server that ignores ranges gives the whole",
+        "a file that changed meanwhile is fetched whole",
+        "the rest of another state is not joined to the part",
+        "a rest that begins elsewhere is not joined to the part",
+        "a file that became shorter than the part is fetched whole",
+    ],
+)
+def test_after_a_transfer_that_broke_off(server, folder, first, then, content, ranges):
+    assert fetched(folder, server.at("/a", first, then)) == content
+    assert server.ranges == [None, *ranges]
 
 
 def test_a_part_loses_its_validator_with_its_content(server, folder):
@@ -192,38 +207,6 @@ def test_what_was_decoded_is_not_gone_on_with(server, folder):
     url = server.at("/a", cut(packed, len(packed) // 2, **{"Content-Encoding": "gzip"}), resumable(CONTENT))
     assert fetched(folder, url) == CONTENT
     assert server.ranges == [None, None]
-
-
-def test_a_rest_that_comes_in_portions_is_requested_until_it_is_complete(server, folder):
-    assert fetched(folder, server.at("/a", cut(CONTENT, after=100), resumable(CONTENT, most=6000))) == CONTENT
-    assert server.ranges == [None, "bytes=99-", "bytes=6098-"]
-
-
-def test_a_server_that_ignores_ranges_gives_the_whole(server, folder):
-    assert fetched(folder, server.at("/a", cut(CONTENT, after=100), body(CONTENT))) == CONTENT
-    assert server.ranges == [None, "bytes=99-"]
-
-
-def test_a_file_that_changed_meanwhile_is_fetched_whole(server, folder):
-    assert fetched(folder, server.at("/a", cut(CONTENT, after=100), resumable(OTHER, '"two"'))) == OTHER
-    assert server.ranges == [None, "bytes=99-"]
-
-
-def test_the_rest_of_another_state_is_not_joined_to_the_part(server, folder):
-    careless = resumable(OTHER, '"two"', heeds_if_range=False)
-    assert fetched(folder, server.at("/a", cut(CONTENT, after=100), careless)) == OTHER
-    assert server.ranges == [None, "bytes=99-", None]
-
-
-def test_a_rest_that_begins_elsewhere_is_not_joined_to_the_part(server, folder):
-    assert fetched(folder, server.at("/a", cut(CONTENT, after=100), resumable(CONTENT, begin=50))) == CONTENT
-    assert server.ranges == [None, "bytes=99-", None]
-
-
-def test_a_file_that_became_shorter_than_the_part_is_fetched_whole(server, folder):
-    shorter = resumable(CONTENT[:50], heeds_if_range=False)
-    assert fetched(folder, server.at("/a", cut(CONTENT, after=100), shorter)) == CONTENT[:50]
-    assert server.ranges == [None, "bytes=99-", None]
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -52,9 +52,26 @@ def histories(split, name):
     }
 
 
-def test_a_temporal_split_cuts_all_users_at_the_same_moment():
-    split = split_dataset(timed())
-    assert split.assignment.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN, TEST, TRAIN, VALID]
+@pytest.mark.parametrize(
+    ("times", "assignment"),
+    [
+        (TIMES, [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN, TEST, TRAIN, VALID]),
+        ([0, 1, 2, 8, 9, 3, 6, 7, 4, 5], [TRAIN, TRAIN, TRAIN, TEST, UNUSED, TRAIN, VALID, UNUSED, TRAIN, TRAIN]),
+        (range(10), [TRAIN] * 6 + [VALID, UNUSED] + [UNUSED] * 2),  # the third user is new in test
+        # the cuts fall on times 1 and 2
+        ([0, 0, 0, 1, 2, 0, 1, 2, 0, 1], [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, VALID, TEST, TRAIN, VALID]),
+    ],
+    ids=[
+        "all users are cut at the same moment",
+        "only the first interaction of a period is a target",
+        "who first appears in a period has no history and no target",
+        "equal times stay on one side",
+    ],
+)
+def test_a_temporal_split(times, assignment):
+    split = split_dataset(timed(times))
+    assert split.assignment.tolist() == assignment
+    assert split.train_counts().sum() == assignment.count(TRAIN)
 
 
 def test_a_temporal_history_is_all_that_came_before():
@@ -63,22 +80,6 @@ def test_a_temporal_history_is_all_that_came_before():
     assert histories(split, SplitName.test) == {0: ([0, 1, 2, 3], 4), 1: ([5, 6], 7)}
     flat, offsets = split.train_sequences()
     assert np.split(flat, offsets[1:-1].tolist())[2].tolist() == [8]
-
-
-def test_only_the_first_interaction_of_a_period_is_a_target_and_the_others_are_unused():
-    split = temporal(timed([0, 1, 2, 8, 9, 3, 6, 7, 4, 5]), 0.6, 0.8)
-    assert split.assignment.tolist() == [TRAIN, TRAIN, TRAIN, TEST, UNUSED, TRAIN, VALID, UNUSED, TRAIN, TRAIN]
-    assert split.train_counts().sum() == 6
-
-
-def test_a_user_who_first_appears_in_a_period_has_no_history_and_no_target():
-    split = temporal(timed([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), 0.6, 0.8)
-    assert split.assignment.tolist() == [TRAIN] * 6 + [VALID, UNUSED] + [UNUSED] * 2  # the third is new in test
-
-
-def test_equal_times_stay_on_one_side():
-    split = temporal(timed([0, 0, 0, 1, 2, 0, 1, 2, 0, 1]), 0.6, 0.8)  # the cuts fall on times 1 and 2
-    assert split.assignment.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, VALID, TEST, TRAIN, VALID]
 
 
 def test_no_training_interaction_is_later_than_a_target():

@@ -54,35 +54,37 @@ def test_a_present_but_empty_field_is_a_full_stop_to_the_letter():
     assert item_texts(dataset, TextRecipe.unisrec) == ["Clamp. Tools. ", "Glue. "]
 
 
-def test_unisrec_joins_title_categories_and_brand():
-    dataset = described(brand=["Nordhut", None], title=["Tent", "Kite"], categories=["Camping Tents", "Toys"])
-    assert item_texts(dataset, TextRecipe.unisrec) == ["Tent. Camping Tents. Nordhut. ", "Kite. Toys. "]
-
-
-def test_a_text_of_the_dataset_s_own_comes_first():
-    dataset = described(title=["Tent", "Kite"], text=["A tent, as released. ", None])
-    assert item_texts(dataset, TextRecipe.unisrec) == ["A tent, as released. ", "Kite. "]
-
-
-def test_the_title_alone_stays_as_it_is():
-    assert item_texts(described(title=['12" Kite', None], brand=["b", "b"]), TextRecipe.title) == ['12" Kite', ""]
+@pytest.mark.parametrize(
+    ("columns", "recipe", "texts"),
+    [
+        (
+            {"brand": ["Nordhut", None], "title": ["Tent", "Kite"], "categories": ["Camping Tents", "Toys"]},
+            TextRecipe.unisrec,
+            ["Tent. Camping Tents. Nordhut. ", "Kite. Toys. "],
+        ),
+        (
+            {"title": ["Tent", "Kite"], "text": ["A tent, as released. ", None]},
+            TextRecipe.unisrec,
+            ["A tent, as released. ", "Kite. "],
+        ),
+        (
+            {"title": ["Tent", "Kite"], "tokens": [["brand: nordhut", "camping"], []]},
+            TextRecipe.attributes,
+            ["brand: nordhut, camping. ", ""],
+        ),
+        (
+            {"title": ["Tent", "Kite", None], "tokens": [["hiking", "two people"], [], ["toy"]]},
+            TextRecipe.enriched,
+            ["Tent. hiking, two people. ", "Kite. ", "toy. "],
+        ),
+        ({"text": ["A tent"], "tokens": [["hiking"]]}, TextRecipe.enriched, ["A tent hiking. "]),
+        ({"title": ['12" Kite', None], "brand": ["b", "b"]}, TextRecipe.title, ['12" Kite', ""]),
+    ],
+)
+def test_a_text_is_made_of_the_columns_of_its_recipe(columns, recipe, texts):
+    assert item_texts(described(**columns), recipe) == texts
 
 
 def test_items_without_any_column_have_empty_texts():
     for recipe in TextRecipe:
         assert item_texts(described(item_id=["a", "b"]), recipe) == ["", ""]
-
-
-def test_attributes_are_a_sentence_of_tokens_without_the_title():
-    dataset = described(title=["Tent", "Kite"], tokens=[["brand: nordhut", "camping"], []])
-    assert item_texts(dataset, TextRecipe.attributes) == ["brand: nordhut, camping. ", ""]
-
-
-def test_enriched_texts_end_with_the_item_s_tokens():
-    dataset = described(title=["Tent", "Kite", None], tokens=[["hiking", "two people"], [], ["toy"]])
-    assert item_texts(dataset, TextRecipe.enriched) == ["Tent. hiking, two people. ", "Kite. ", "toy. "]
-
-
-def test_tokens_follow_a_text_of_the_dataset_s_own_after_a_space():
-    dataset = described(text=["A tent"], tokens=[["hiking"]])
-    assert item_texts(dataset, TextRecipe.enriched) == ["A tent hiking. "]

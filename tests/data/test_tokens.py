@@ -14,12 +14,52 @@ def slots(use=(), audience=(), key_words=()):
     return {"use": list(use), "audience": list(audience), "key_words": list(key_words)}
 
 
-def test_the_requested_object_is_read_unchanged():
-    answer = '{"use": ["hiking", "camping trips"], "audience": ["beginners"], "key_words": ["light", "waterproof"]}'
-    assert parse_answer(answer, 4, "product") == (
-        slots(["hiking", "camping trips"], ["beginners"], ["light", "waterproof"]),
-        Status.ok,
-    )
+OF_A_TENT = slots(["hiking", "camping"], ["families"], ["tent"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "tokens", "status"),
+    [
+        (  # the requested object
+            '{"use": ["hiking", "camping trips"], "audience": ["beginners"], "key_words": ["light", "waterproof"]}',
+            slots(["hiking", "camping trips"], ["beginners"], ["light", "waterproof"]),
+            Status.ok,
+        ),
+        # with words around it, or in another spelling
+        (
+            'Sure!\n```json\n{"use": ["hiking", "camping"], "audience": ["families"], "key_words": ["tent"]}\n```\n?',
+            OF_A_TENT,
+            Status.ok,
+        ),
+        ('{"Use": "Hiking, camping", "Audience": "families", "Key words": ["TENT"], "price": 3}', OF_A_TENT, Status.ok),
+        # labels
+        ("Use: hiking, camping\nAudience: families\nKey words: tent", OF_A_TENT, Status.repaired),
+        ("**Use:** hiking and camping\n- **Audience**: families\n- Key-words: tent.", OF_A_TENT, Status.repaired),
+        ("Uses:\n- Hiking\n- Camping\n\nUsers:\n- families\n\nKeywords:\n1. tent", OF_A_TENT, Status.repaired),
+        ("{'use': ['hiking', 'camping'], 'audience': ['families'], 'key_words': ['tent']}", OF_A_TENT, Status.repaired),
+        ('{"use": ["hiking", "camping"], "audience": ["families"], "key_words": ["tent"', OF_A_TENT, Status.repaired),
+        # no label: key words
+        *(
+            (text, slots(key_words=["hiking", "tent"]), Status.repaired)
+            for text in ("hiking, tent", "- hiking\n- tent", '["hiking", "tent"]', "1. Hiking\n2. Tent")
+        ),
+        # no token
+        *(
+            (text, slots(), Status.invalid)
+            for text in (
+                "",
+                "  \n",
+                "???",
+                "product",
+                "12 34",
+                '{"use": [], "audience": [], "key_words": []}',
+                "{" * 5000,
+            )
+        ),
+    ],
+)
+def test_an_answer_is_read_as_tokens_of_slots(answer, tokens, status):
+    assert parse_answer(answer, 4, "product") == (tokens, status)
 
 
 def test_reasoning_is_no_answer():
@@ -35,46 +75,9 @@ def test_a_whole_word_at_the_end_of_a_cut_off_answer_counts():
     assert tokens["use"] == ["hiking", "mountain camping"]
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        'Sure!\n```json\n{"use": ["hiking", "camping"], "audience": ["families"], "key_words": ["tent"]}\n```\nMore?',
-        '{"Use": "Hiking, camping", "Audience": "families", "Key words": ["TENT"], "price": 3}',
-    ],
-)
-def test_words_around_the_object_and_other_spellings_of_it_do_no_harm(answer):
-    assert parse_answer(answer, 4, "product") == (slots(["hiking", "camping"], ["families"], ["tent"]), Status.ok)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "Use: hiking, camping\nAudience: families\nKey words: tent",
-        "**Use:** hiking and camping\n- **Audience**: families\n- Key-words: tent.",
-        "Uses:\n- Hiking\n- Camping\n\nUsers:\n- families\n\nKeywords:\n1. tent",
-        "{'use': ['hiking', 'camping'], 'audience': ['families'], 'key_words': ['tent']}",
-        '{"use": ["hiking", "camping"], "audience": ["families"], "key_words": ["tent"',
-    ],
-)
-def test_labels_are_read_where_there_is_no_such_object(answer):
-    assert parse_answer(answer, 4, "product") == (slots(["hiking", "camping"], ["families"], ["tent"]), Status.repaired)
-
-
-@pytest.mark.parametrize("answer", ["hiking, tent", "- hiking\n- tent", '["hiking", "tent"]', "1. Hiking\n2. Tent"])
-def test_text_without_a_label_counts_as_key_words(answer):
-    assert parse_answer(answer, 4, "product") == (slots(key_words=["hiking", "tent"]), Status.repaired)
-
-
 def test_a_sentence_gives_its_words_but_those_that_say_nothing():
     answer = "This product is a hair dryer that is used for drying wet hair."
     assert parse_answer(answer, 9, "product") == (slots(key_words=["hair", "dryer", "drying", "wet"]), Status.repaired)
-
-
-@pytest.mark.parametrize(
-    "answer", ["", "  \n", "???", "product", "12 34", '{"use": [], "audience": [], "key_words": []}', "{" * 5000]
-)
-def test_an_answer_without_a_token_is_invalid(answer):
-    assert parse_answer(answer, 4, "product") == (slots(), Status.invalid)
 
 
 def test_each_slot_keeps_its_first_tokens_and_a_token_its_first_slot():

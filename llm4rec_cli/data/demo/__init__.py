@@ -35,7 +35,6 @@ def generate(variant: str, seed: int, folder: Path) -> None:
     """Write a variant's raw files.
 
     Args:
-        variant: one of VARIANTS.
         seed: `dataset.seed`; variants of one seed share their population.
         folder: made if it does not exist; files of the same name are replaced.
     """

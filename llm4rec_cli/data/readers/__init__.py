@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, cast
+
+import numpy as np
+import pandas as pd
 
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import UsageError, did_you_mean
@@ -55,7 +59,6 @@ def reader_and_files(domain: Mapping[str, str], default: str) -> tuple[str, dict
 
     Args:
         domain: role -> file, as in a config; an optional entry `reader` names the domain's own reader.
-        default: the dataset's reader.
     """
     return domain.get("reader", default), {role: file for role, file in domain.items() if role != "reader"}
 
@@ -73,16 +76,16 @@ def keeps_empty(name: str) -> bool:
 
 def column_problems(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:
     """Yield what is wrong with a column map: the reader takes none, or a mapped column is unknown."""
-    known = mappable_columns(name)
+    mappable = mappable_columns(name)
     for column in mapped:
-        if not known:
+        if not mappable:
             yield UsageError(
                 f"reader '{name}' has fixed columns and does not take dataset.columns",
                 "leave out dataset.columns, or use reader: table or recbole",
             )
-        elif column not in known:
+        elif column not in mappable:
             yield UsageError(
-                f"dataset.columns maps '{column}', which is not a known column", did_you_mean(column, known)
+                f"dataset.columns maps '{column}', which is not a known column", did_you_mean(column, mappable)
             )
 
 
@@ -91,8 +94,23 @@ def role_problems(name: str, roles: Iterable[str]) -> Iterator[UsageError]:
     roles, combinations = set(roles), load(name).ROLES
     if any(required <= roles <= required | optional for required, optional in combinations):
         return
-    known = " | ".join(
+    readable = " | ".join(
         ", ".join([*sorted(required), *(f"[{role}]" for role in sorted(optional))])
         for required, optional in combinations
     )
-    yield UsageError(f"reader '{name}' cannot read these file roles: {', '.join(sorted(roles))}", f"it reads {known}")
+    yield UsageError(
+        f"reader '{name}' cannot read these file roles: {', '.join(sorted(roles))}", f"it reads {readable}"
+    )
+
+
+def interactions_of(
+    sequences: Mapping[str, Sequence[str]], users: Mapping[str, str], items: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return `user_id` and `item_id` of each interaction of whole sequences.
+
+    Args:
+        sequences: user -> items, oldest first, by keys of `users` and `items`, which hold raw ids.
+    """
+    lengths = [len(sequence) for sequence in sequences.values()]
+    item_ids = [items[item] for item in chain.from_iterable(sequences.values())]
+    return pd.DataFrame({"user_id": np.repeat([users[user] for user in sequences], lengths), "item_id": item_ids})

@@ -47,7 +47,6 @@ def read(files: dict[str, Path], keep_empty: bool = False) -> RawData:
     no text. With `explanations`, a review carries the first explanation of its user and item.
 
     Args:
-        files: by role.
         keep_empty: an empty list of categories is empty text, as a present but empty title or brand always is.
 
     Raises:
@@ -61,9 +60,9 @@ def read(files: dict[str, Path], keep_empty: bool = False) -> RawData:
     wanted = set(reviews["item_id"].unique())
     if "metadata" in files:
         items = read_metadata(files["metadata"], wanted, keep_empty)
-        known = reviews["item_id"].isin(items["item_id"])
-        counts["items without metadata"] = int((~known).sum())
-        reviews = reviews[known]
+        has_metadata = reviews["item_id"].isin(items["item_id"])
+        counts["items without metadata"] = int((~has_metadata).sum())
+        reviews = reviews[has_metadata]
     else:
         items = pd.DataFrame({"item_id": list(wanted)}, dtype="str")
     if "explanations" in files:

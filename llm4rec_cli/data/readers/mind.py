@@ -29,9 +29,9 @@ def read(files: dict[str, Path]) -> RawData:
     news = pd.concat([_news(files["train_news"]), _news(files["dev_news"])]).drop_duplicates(
         "item_id", ignore_index=True
     )
-    known = set(news["item_id"])
+    item_ids = set(news["item_id"])
     impressions = pd.concat(
-        [_impressions(files[f"{part}_behaviors"], known).assign(part=part) for part in ("train", "dev")],
+        [_impressions(files[f"{part}_behaviors"], item_ids).assign(part=part) for part in ("train", "dev")],
         ignore_index=True,
     )
     return RawData(
@@ -49,12 +49,12 @@ def _news(path: Path) -> pd.DataFrame:
     return news.rename(columns={"abstract": "description"})
 
 
-def _impressions(path: Path, known: set[str]) -> pd.DataFrame:
+def _impressions(path: Path, item_ids: set[str]) -> pd.DataFrame:
     rows = read_table(path, _BEHAVIORS, filled=("user_id",))
     times = pd.to_datetime(rows["time"], format=_TIME, errors="coerce")
     histories, candidates, clicks = [], [], []
-    for row, (time, history, shown) in enumerate(zip(times, rows["history"], rows["impressions"], strict=True)):
-        history, labelled = history.split(), [pair.rpartition("-") for pair in shown.split()]
+    for row, (time, history, listed) in enumerate(zip(times, rows["history"], rows["impressions"], strict=True)):
+        history, labelled = history.split(), [pair.rpartition("-") for pair in listed.split()]
         if not labelled:
             raise malformed(path, line_of_row(path, row), "the impression shows no news")
         if pd.isna(time):
@@ -63,7 +63,7 @@ def _impressions(path: Path, known: set[str]) -> pd.DataFrame:
             if label not in ("0", "1"):
                 raise malformed(path, line_of_row(path, row), f"expected NEWS-0 or NEWS-1, got '{item}{dash}{label}'")
         for item in (*history, *(item for item, _, _ in labelled)):
-            if item not in known:
+            if item not in item_ids:
                 raise malformed(path, line_of_row(path, row), f"news '{item}' is not in any news file")
         histories.append(history)
         candidates.append([item for item, _, _ in labelled])

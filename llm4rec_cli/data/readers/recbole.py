@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from llm4rec_cli.data.rawfiles import line_of_row, lines, malformed, read_table, wrong_field_count
-from llm4rec_cli.data.readers import FileRoles
+from llm4rec_cli.data.readers import FileRoles, interactions_of
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import DataError, did_you_mean
 
@@ -50,7 +50,6 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     """Read interactions and items from either kind of files; `timestamp` in the file's unit, as float64.
 
     Args:
-        files: as in ROLES.
         columns: our column name -> the file's name, for columns with other names. A file that has only our name is read
             too, so that domains of one dataset may differ.
 
@@ -62,7 +61,7 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     for name, column in columns.items():
         roles = ["interactions"] * (name in _INTERACTION_COLUMNS) + ["items", "text"] * (name in _ITEM_COLUMNS)
         holders = [files[role] for role in roles if role in files]
-        header = [known for path in holders for known in _header(path, required=())]
+        header = [name for path in holders for name in _header(path, required=())]
         if column in header:
             continue
         where = " and ".join(path.name for path in holders) or "these files"
@@ -97,13 +96,7 @@ def _read_prefixes(files: dict[str, Path], columns: Mapping[str, str]) -> RawDat
         sequences[user] = _sequence([*records, *valid.pop(user, []), *train_records])
     for record in chain.from_iterable([*train.values(), *valid.values()]):
         raise malformed(record.path, record.line, f"user {record.user} has no row in {files['test'].name}")
-    lengths = [len(sequence) for sequence in sequences.values()]
-    interactions = pd.DataFrame(
-        {
-            "user_id": np.repeat([users[user] for user in sequences], lengths),
-            "item_id": [items[item] for item in chain.from_iterable(sequences.values())],
-        }
-    )
+    interactions = interactions_of(sequences, users, items)
     texts = _atomic(files["text"], ("item_id", "text"), _ITEM_COLUMNS, columns).drop_duplicates("item_id")
     described_items = pd.DataFrame({"item_id": list(items.values())}).merge(texts, on="item_id", how="left")
     return RawData(
@@ -182,7 +175,7 @@ def _index(path: Path) -> dict[str, str]:
     return dict(zip(rows["index"].astype("int64").astype(str), rows["token"], strict=True))
 
 
-def _atomic(path: Path, required: tuple[str, ...], known: tuple[str, ...], columns: Mapping[str, str]) -> pd.DataFrame:
+def _atomic(path: Path, required: tuple[str, ...], ours: tuple[str, ...], columns: Mapping[str, str]) -> pd.DataFrame:
     """Return the known columns of an atomic file, under our names; a number may be blank, which is NaN.
 
     Args:
@@ -191,7 +184,7 @@ def _atomic(path: Path, required: tuple[str, ...], known: tuple[str, ...], colum
     """
     header = _header(path, required=())
     header_line, _ = next(lines(path))
-    sources = {name: _sources(name, header, columns) for name in known}
+    sources = {name: _sources(name, header, columns) for name in ours}
     if unused := [column for column in header if column not in chain.from_iterable(sources.values())]:
         log.info("%s: columns not used: %s; map one by dataset.columns", path.name, ", ".join(unused))
     for name in required:

@@ -13,11 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from llm4rec_cli.data.rawfiles import json_lines, lines, malformed
-from llm4rec_cli.data.readers import FileRoles
+from llm4rec_cli.data.readers import FileRoles, interactions_of
 from llm4rec_cli.data.readers.amazon import read_metadata
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import DataError
@@ -49,14 +48,7 @@ def read(files: dict[str, Path]) -> RawData:
             if item not in items:
                 raise malformed(files["sequences"], line, f"item {item} {expected}")
         sequences[user] = sequence
-    interactions = pd.DataFrame(
-        {
-            "user_id": np.repeat(
-                [users[user] for user in sequences], [len(sequence) for sequence in sequences.values()]
-            ),
-            "item_id": [items[item] for item in chain.from_iterable(sequences.values())],
-        }
-    )
+    interactions = interactions_of(sequences, users, items)
     described = pd.DataFrame({"item_id": [items[key] for key in sorted(items, key=int)]})
     if "metadata" in files:
         described = described.merge(read_metadata(files["metadata"], set(items.values())), on="item_id", how="left")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,11 +34,7 @@ class Clicks(Histories):
     first: IntArray
     last: IntArray
     pool: IntArray | None
-
-    def __getitem__(self, index: IntArray) -> Clicks:
-        """Return some of the clicks."""
-        names = ("user", "start", "end", "item", "first", "last")
-        return replace(self, **{name: getattr(self, name)[index] for name in names})
+    ROWS = ("user", "start", "end", "item", "first", "last")
 
     def with_negatives(self, i: int, k: int, seed: int, *epoch: int) -> IntArray:
         """Return (k + 1,) the clicked item and its negatives, drawn by (seed, epoch, click); without an epoch once for

@@ -255,10 +255,10 @@ def _judge_criterion(claim: Claim, test: ClaimTest, sheets: SheetResult, name: s
         return result(Verdict.inconclusive, few)
     ranks = {system: numbers.mean_rank for system, numbers in criterion.systems.items()}
     systems_b = {run.system for run in runs if run.model == test.b.model}
-    others = ranks.keys() - systems_b - {REFERENCE}
-    if not others:
+    other_systems = ranks.keys() - systems_b - {REFERENCE}
+    if not other_systems:
         return result(Verdict.not_run, "no other system was judged on the same sheets")
-    a, b = (min(systems, key=lambda system: ranks[system].mean) for systems in (others, systems_b))
+    a, b = (min(systems, key=lambda system: ranks[system].mean) for systems in (other_systems, systems_b))
     result = partial(result, numbers=render.rank_numbers({a: ranks[a], b: ranks[b]}))
     marks = {mark for run in runs for mark in (*run.labels, f"llm={run.chat_model}")}
     if reason := select.reason_of_marks(test, marks):

@@ -57,7 +57,6 @@ def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) 
     Args:
         ratings: (raters, examples, systems) scores or ranks; NaN for all systems of an example that a rater skipped.
             At least one example is rated.
-        scale: of the ratings.
         rng: draws the bootstrap resamples, which all systems share.
     """
     values = {"mean_rank": ranks(ratings, scale), "first": first_places(ratings, scale)}

@@ -50,8 +50,6 @@ def export(
     Args:
         runs: run folders, or ends of their paths under `outputs`.
         seed: of the sample and of the labels.
-        scale: name of a Scale.
-        with_reference: show the users' own texts as one more system.
         cache: the folder that holds the dataset; None = the default.
 
     Raises:
@@ -124,8 +122,8 @@ def _problems_of_runs(runs: Sequence[Result]) -> Iterator[UsageError]:
             )
     if len({run.folder.resolve() for run in runs}) < len(runs):
         yield UsageError("a run is named twice", "name each run once")
-    first, *others = runs
-    for run in others:
+    first, *more = runs
+    for run in more:
         facts = ((name, getattr(first, name), getattr(run, name)) for name in PROTOCOL)
         differences = [f"{name} is {ours} and {theirs}" for name, ours, theirs in facts if ours != theirs]
         if first.dataset_fingerprint != run.dataset_fingerprint:

@@ -21,7 +21,6 @@ from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.human import judge_check, render
 from llm4rec_cli.studies.human.agreement import BEST_SCORE, Scale
-from llm4rec_cli.studies.human.score import judged
 from llm4rec_cli.studies.human.sheets import (
     CRITERIA,
     INSTRUCTIONS,
@@ -51,7 +50,7 @@ def judge(job: Job, folder: Path, check: bool = False) -> None:
     """Judge each example of an exported folder, and write judge-NAME-HASH.csv there, one per chat model and settings.
 
     Args:
-        check: also show the judge other orders and damaged texts, and write what `judge_check` measures to
+        check: also show the judge damaged texts, and write how often it prefers intact ones to
             judge-NAME-HASH-check.json.
 
     Raises:
@@ -62,18 +61,19 @@ def judge(job: Job, folder: Path, check: bool = False) -> None:
     key = read_key(folder)
     examples = read_page(folder / PAGE, key.examples)
     sheet = Sheet(key.sheet, key.protocol, key.scale, key.criteria, examples)
+    probes = list(judge_check.probes(examples, key)) if check else []
+    queried = [*examples, *(probe.example for probe in probes)]
     llm, usage = job.llm, completions.Usage()
-    probes = judge_check.probes(examples, key) if check else list(map(judge_check.as_on_sheet, examples))
     requests = [
         Request(({"role": "user", "content": question(sheet, example)},), max_tokens=llm.max_tokens)
-        for example in (probe.example for probe in probes)
+        for example in queried
     ]
     backend = stages.chat_backend(job, job.config.seed)
     name = Path(llm.model).name
     with Store(completions.store_path(llm, job.cache)) as store:
         answers = completions.complete(requests, backend, llm, store, f"judging with {name}", usage)
-    parsed = [parse_answer(answer.text, sheet, probe.example) for probe, answer in zip(probes, answers, strict=True)]
-    of_sheet = {probe.example.name: v for probe, v in zip(probes, parsed, strict=True) if probe.order == 0}
+    parsed = [parse_answer(answer.text, sheet, example) for answer, example in zip(answers, queried, strict=True)]
+    of_sheet = dict(zip((example.name for example in examples), parsed, strict=False))
     if not any(of_sheet.values()):
         raise RunError(
             f"none of {len(of_sheet):,} answers judges an example; the first is {answers[0].text[:60]!r}",
@@ -92,8 +92,7 @@ def judge(job: Job, folder: Path, check: bool = False) -> None:
     print(f"{usage.requests:,} requests, {usage.prompt_tokens + usage.answer_tokens:,} tokens, cost {usage.cost:.4f}")
     print(f"written, marked as filled by a chat model: {file}")
     if check:
-        own = [run.system for run in key.runs if run.chat_model == name]
-        result = judge_check.measure(sheet, key, probes, parsed, own, judged(folder))
+        result = judge_check.preferences(sheet, key.seed, probes, parsed[len(examples) :])
         write_json(
             file.with_name(f"{file.stem}-check.json"), {"judge": llm.model, "criteria": msgspec.to_builtins(result)}
         )
@@ -103,10 +102,10 @@ def judge(job: Job, folder: Path, check: bool = False) -> None:
 
 def question(sheet: Sheet, example: Example) -> str:
     """Return the prompt: all that a rater sees. Titles and texts are JSON, so that the model reads them as data."""
-    shown = {"The item": example.item, "Its stars": example.stars, "The review": example.review}
+    facts = {"The item": example.item, "Its stars": example.stars, "The review": example.review}
     return QUESTION.format(
         instruction=INSTRUCTIONS[sheet.column],
-        about="\n".join(f"{name}: {json.dumps(text, ensure_ascii=False)}" for name, text in shown.items() if text),
+        about="\n".join(f"{name}: {json.dumps(text, ensure_ascii=False)}" for name, text in facts.items() if text),
         texts=json.dumps(dict(example.texts), ensure_ascii=False),
         criteria="\n".join(f"{name}: {CRITERIA[name]}" if name in CRITERIA else name for name in sheet.criteria),
         scale=SCALE_QUESTIONS[sheet.scale].format(meaning=SCALES[sheet.scale]),

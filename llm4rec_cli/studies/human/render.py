@@ -12,7 +12,7 @@ from llm4rec_cli.results import tables
 from llm4rec_cli.results.tables import Content, comma_separated, json_text, say
 from llm4rec_cli.results.words import SYNTHETIC_NOTE
 from llm4rec_cli.studies.human.agreement import MIN_EXAMPLES, MIN_RATERS, Estimate, Scale
-from llm4rec_cli.studies.human.judge_check import FOREIGN, SHUFFLED, Check, Gap
+from llm4rec_cli.studies.human.judge_check import FOREIGN, SHUFFLED, Preference
 from llm4rec_cli.studies.human.score import CriterionResult, SheetResult
 
 ESTIMATES = ("mean_rank", "first", "mean_score")  # of a system on a criterion
@@ -45,13 +45,13 @@ def _csv(result: SheetResult) -> str:
 
 
 def _print_tables(result: SheetResult, file: Path) -> None:
-    shown = [name for name in ESTIMATES if name != "mean_score" or result.scale is Scale.score]
-    columns = ["system", *(heading for name in shown for heading in (name.replace("_", " "), "95 % CI")), "n"]
+    estimated = [name for name in ESTIMATES if name != "mean_score" or result.scale is Scale.score]
+    columns = ["system", *(heading for name in estimated for heading in (name.replace("_", " "), "95 % CI")), "n"]
     for name, criterion in result.criteria.items():
         rows = [
             [
                 system,
-                *(cell for key in shown for cell in _mean_and_interval(getattr(estimates, key))),
+                *(cell for key in estimated for cell in _mean_and_interval(getattr(estimates, key))),
                 f"{criterion.judgements}",
             ]
             for system, estimates in criterion.systems.items()
@@ -62,36 +62,20 @@ def _print_tables(result: SheetResult, file: Path) -> None:
     say(*_notes(result), f"written: {file}")
 
 
-def show_check(judge: str, result: Mapping[str, Check]) -> None:
-    """Print the check of a chat model that judges, as `judge_check.measure` returns it."""
-    rows = []
-    for name, check in result.items():
-        shares = (check.alpha_between_orders, check.variance_by_place)
-        order = ["-" if value is None else f"{value:.2f}" for value in shares]
-        places = " ".join(f"{mean:.2f}" for mean in check.mean_by_place) or "-"
-        known = [_share(check.known_order[kind]) for kind in (SHUFFLED, FOREIGN)]
-        rows.append([name, f"{check.judgements}", *order, places, *known])
-    columns = ["criterion", "judged", "alpha", "by place", "mean by place", "> shuffled", "> foreign"]
-    notes = [
-        "alpha: agreement of the judge with itself when the texts change places, 1 = perfect, 0 = chance",
-        "by place: share of the variance that the place explains, within texts; near 0 without bias",
+def show_check(judge: str, result: Mapping[str, Mapping[str, Preference]]) -> None:
+    """Print the check of a chat model that judges, as `judge_check.preferences` returns it."""
+    kinds = (SHUFFLED, FOREIGN)
+    rows = [[name, f"{check[SHUFFLED].n}", *(_share(check[kind]) for kind in kinds)] for name, check in result.items()]
+    note = (
         "> shuffled, > foreign: share of examples in which a text is judged better than itself with shuffled words, "
-        "and than the text of another example; ties half, chance 0.50",
-    ]
-    for name, check in result.items():
-        for system, own in check.own_texts.items():
-            if own.interval:
-                low, high = own.interval
-                people = "no person has judged" if own.people is None else f"by people {own.people:+.2f}"
-                notes.append(
-                    f"{name}: {system}, which the judge wrote, is {own.mean:+.2f} ranks ({low:+.2f} to {high:+.2f}) "
-                    f"above the others; {people}"
-                )
-    tables.show(Content(f"check of {judge} as a judge", columns, rows, notes))
+        "and than the text of another example; ties half, chance 0.50"
+    )
+    columns = ["criterion", "judged", "> shuffled", "> foreign"]
+    tables.show(Content(f"check of {judge} as a judge", columns, rows, [note]))
 
 
-def _share(gap: Gap) -> str:
-    return f"{gap.mean:.2f} ({gap.interval[0]:.2f}–{gap.interval[1]:.2f})" if gap.interval else "-"
+def _share(share: Preference) -> str:
+    return f"{share.mean:.2f} ({share.interval[0]:.2f}–{share.interval[1]:.2f})" if share.interval else "-"
 
 
 def _mean_and_interval(estimate: Estimate) -> tuple[str, str]:

@@ -133,7 +133,7 @@ def blind(
         systems_by_label.append({label: systems_by_text[text] for label, text in texts.items()})
     hashed = json.dumps([column, scale.value, list(criteria), content])
     sheet = hashlib.sha256(hashed.encode()).hexdigest()[:6]
-    blinded = [Example(*shown, name=f"{sheet}-{i}") for i, shown in enumerate(content, start=1)]
+    blinded = [Example(*parts, name=f"{sheet}-{i}") for i, parts in enumerate(content, start=1)]
     key = {example.name: systems for example, systems in zip(blinded, systems_by_label, strict=True)}
     return Sheet(sheet, column, scale, criteria, blinded), key
 

@@ -114,7 +114,6 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
 
     Args:
         name: a run folder, an end of its path, or a file.
-        outputs: the folder of the runs.
         over: the model that the gain is over: its name or a run; None = the strongest floor of the task.
         metric: None = the task's selection metric.
 
@@ -142,7 +141,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     checks = [*_own_checks(run, a, b, parts), *other_protocols]
     if over is None:
         checks += _stronger_floor(_same_examples(run, runs), opponent, metric)
-    return Audit(metric, b, a, parts, checks, list(_known(run, a, b, runs, parts)), has_times)
+    return Audit(metric, b, a, parts, checks, list(_remarks(run, a, b, runs, parts)), has_times)
 
 
 # --- which runs
@@ -178,15 +177,15 @@ def _opponent(run: Result, runs: Sequence[Result], over: str | None, metric: str
     Raises:
         RunError, UsageError: there is none, or several variants have that name.
     """
-    others = [other for other in _same_examples(run, runs) if other.variant != run.variant]
+    comparable = [other for other in _same_examples(run, runs) if other.variant != run.variant]
     if over is None:
-        floor = _strongest_floor(others, metric, with_answers=True)
+        floor = _strongest_floor(comparable, metric, with_answers=True)
         if floor is None:
             raise RunError(
                 f"no floor was evaluated on the examples of {run.folder}", "train it with its floors: task.floors"
             )
         return floor
-    named = [other for other in others if over in (other.model, shown_as(other))]
+    named = [other for other in comparable if over in (other.model, shown_as(other))]
     of_model = {other.variant: other for other in named}
     if len(of_model) > 1:
         raise UsageError(
@@ -204,13 +203,13 @@ def _same_examples(run: Result, runs: Iterable[Result]) -> list[Result]:
     return [other for other in same if other.settings.with_effect(("dataset",)) == settings]
 
 
-def _strongest_floor(others: Iterable[Result], metric: str, with_answers: bool = False) -> Result | None:
+def _strongest_floor(runs: Iterable[Result], metric: str, with_answers: bool = False) -> Result | None:
     """Return the floor with the highest metric among these runs; None if none has it.
 
     Args:
         with_answers: only floors whose answers are stored, where there are any.
     """
-    floors = [other for other in others if config_class(other.model).traits.is_floor and metric in other.intervals]
+    floors = [other for other in runs if config_class(other.model).traits.is_floor and metric in other.intervals]
     floors = ([floor for floor in floors if floor.columns] or floors) if with_answers else floors
     return max(floors, key=lambda floor: floor.metrics[metric], default=None)
 
@@ -336,7 +335,9 @@ def _protocol_checks(run: Result, runs: Sequence[Result], opponent: Result | Non
         if len(draws) > 1:
             spread = f"gains of {min(values):+.4f} to {max(values):+.4f}"
             reason = f"under {name} the interval is above 0 in {sum(held)} of {len(held)} draws, {spread}"
-        trainings = [sum(len(side) for side in of_all if is_trained(_any(side))) for of_all in zip(*sides, strict=True)]
+        trainings = [
+            sum(len(side) for side in of_side if is_trained(_any(side))) for of_side in zip(*sides, strict=True)
+        ]
         n_trainings = min(filter(None, trainings), default=MIN_SEEDS)  # of the side that was trained less
         if n_trainings < MIN_SEEDS:
             reason += f", of {n_trainings} training{'s' if n_trainings > 1 else ''}"
@@ -356,15 +357,15 @@ def _opponent_of(
     draw: Result, runs: Sequence[Result], opponent: Result | None, free: frozenset[str], metric: str
 ) -> Result | None:
     """Return the opponent's run on the examples of a draw, or the strongest floor; None if it is not there."""
-    others = [other for other in _same_examples(draw, runs) if other.variant != draw.variant]
+    comparable = [other for other in _same_examples(draw, runs) if other.variant != draw.variant]
     if opponent is None:
-        return _strongest_floor(others, metric)
+        return _strongest_floor(comparable, metric)
     same = opponent.settings.with_effect(free=free)
-    others = [other for other in others if other.model == opponent.model]
-    return next((other for other in others if other.settings.with_effect(free=free) == same), None)
+    comparable = [other for other in comparable if other.model == opponent.model]
+    return next((other for other in comparable if other.settings.with_effect(free=free) == same), None)
 
 
-def _known(
+def _remarks(
     run: Result,
     a: Mapping[int, Result],
     b: Mapping[int, Result],
@@ -378,14 +379,14 @@ def _known(
                 f"without times, neither shuffled ties nor a temporal split can be tried; {part.share:.0%} of the gain "
                 f"is on targets with a higher raw id than the last item, which {part.n / parts[0].n:.0%} of all are"
             )
-    others = _same_examples(run, runs)
+    comparable = _same_examples(run, runs)
     for side in (b, a):
         one = _any(side)
         model, name = config_class(one.model), shown_as(one)
         if settings_with(model, "input_file"):
             yield f"{name}: its file says nothing of how it was tuned, or on which part"
         elif model.traits.trainable:
-            variants = {other.variant for other in others if other.model == one.model}
+            variants = {other.variant for other in comparable if other.model == one.model}
             if training := one.training:
                 epochs = ", ".join(
                     f"{of_seed['best_epoch']:g} of {of_seed['epochs']:g}"

@@ -174,9 +174,9 @@ def _repeated(split: Split) -> float:
         return float(pairs.duplicated().mean())
     log = split.impressions(TEST)
     history, history_offsets = log.histories()
-    shown, shown_offsets = log.shown()
+    listed, shown_offsets = log.shown()
     had = np.repeat(np.arange(len(log)), np.diff(history_offsets)) * split.n_items + history
-    clicked = (np.repeat(np.arange(len(log)), np.diff(shown_offsets)) * split.n_items + shown)[log.clicked()]
+    clicked = (np.repeat(np.arange(len(log)), np.diff(shown_offsets)) * split.n_items + listed)[log.clicked()]
     return float(np.isin(clicked, had).mean())
 
 
@@ -212,9 +212,9 @@ def _duplicates(words: csr_array | None) -> tuple[BoolArray, BoolArray] | tuple[
 def click_log_of(split: Split) -> ClickLog:
     """Return facts about the test impressions of a click log."""
     log = split.impressions(TEST)
-    shown, offsets = log.shown()
+    listed, offsets = log.shown()
     clicked = log.clicked()
-    place = np.arange(len(shown)) - np.repeat(offsets[:-1], np.diff(offsets))
+    place = np.arange(len(listed)) - np.repeat(offsets[:-1], np.diff(offsets))
     relative = place / np.repeat(np.maximum(1, np.diff(offsets) - 1), np.diff(offsets))
     counted = clicked & np.repeat(np.diff(offsets) > 1, np.diff(offsets))
     by_user = crossed.means_by_user([relative[counted]], np.repeat(log.user, np.diff(offsets))[counted])
@@ -224,7 +224,7 @@ def click_log_of(split: Split) -> ClickLog:
         without_history=float((log.history_length == 0).mean()),
         shown=float(log.n_shown.mean()),
         clicks=float(log.n_clicks.mean()),
-        unseen_clicks=float((~split.seen_in_training())[shown[clicked]].mean()),
+        unseen_clicks=float((~split.seen_in_training())[listed[clicked]].mean()),
         click_place=click_place.value,
         click_place_interval=click_place.interval(),
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -109,13 +109,13 @@ def probes(dataset: RecDataset, n: int, seed: int) -> dict[str, Probe]:
 
 def _requests(name: str, records: Sequence[Record], seed: int) -> list[Request]:
     """Return a request for each record but the first SHOWN, with its end before those of others."""
-    shown = "\n".join(beginning + end for beginning, end in records[:SHOWN])
+    whole_lines = "\n".join(beginning + end for beginning, end in records[:SHOWN])
     probed, rng = records[SHOWN:], stream(seed, "memorisation: other ends")
     result = []
     for beginning, end in probed:
-        others = dict.fromkeys(probed[i][1] for i in rng.permutation(len(probed)))
-        drawn = [other for other in others if other != end][: ENDS - 1]
-        text = f"These are lines of the data set {name}:\n{shown}\nComplete this one:\n{beginning}"
+        in_random_order = dict.fromkeys(probed[i][1] for i in rng.permutation(len(probed)))
+        drawn = [wrong for wrong in in_random_order if wrong != end][: ENDS - 1]
+        text = f"These are lines of the data set {name}:\n{whole_lines}\nComplete this one:\n{beginning}"
         result.append(Request(({"role": "user", "content": text},), (end, *drawn)))
     return result
 
@@ -131,9 +131,13 @@ def likeliest(requests: Sequence[Request], completions: Sequence[Completion]) ->
     Args:
         completions: of one probe's requests.
     """
-    log_probs = [np.array(completion.logprobs) for completion in completions]
-    best = [ends == ends.max() for ends in log_probs]
-    return Hits([float(is_best[0] / is_best.sum()) for is_best in best], _chance(requests))
+    return Hits([_first_is_best(completion.logprobs or ()) for completion in completions], _chance(requests))
+
+
+def _first_is_best(values: Sequence[float]) -> float:
+    """Return 1 if the first value is the highest, 1 / k if it is among k highest ones, else 0."""
+    is_best = np.array(values) == max(values)
+    return float(is_best[0] / is_best.sum())
 
 
 def verbatim(requests: Sequence[Request], completions: Sequence[Completion]) -> Hits:
@@ -170,18 +174,6 @@ def score(hits: Hits, of_made_up: Hits | None = None) -> MemorisationScore:
     return MemorisationScore(share, float(interval.low), float(interval.high), hits.chance, n, share_made_up, p)
 
 
-class Kind(NamedTuple):
-    """A kind of probe."""
-
-    suffix: str  # the end of its name
-    posed: Callable[[Sequence[Request]], list[Request]]  # returns the requests as they are sent
-    hits: Callable[[Sequence[Request], Sequence[Completion]], Hits]  # of the requests with ends and the completions
-
-
-LIKELIEST = Kind("", lambda requests: [*requests], likeliest)
-WRITTEN = Kind(VERBATIM, to_be_written, verbatim)
-
-
 def measure(job: Job, probes: Mapping[str, Probe], usage: Usage) -> dict[str, MemorisationScore]:
     """Return the score of each probe, by likelihood where the chat model has it and by written ends.
 
@@ -201,11 +193,16 @@ def measure(job: Job, probes: Mapping[str, Probe], usage: Usage) -> dict[str, Me
             return []
 
         for probe_name, probe in probes.items():
-            for suffix, posed, hits in [LIKELIEST, WRITTEN] if _has_likelihoods(job) else [WRITTEN]:
-                label = probe_name + suffix
+            for is_written in (False, True) if _has_likelihoods(job) else (True,):
+                label = probe_name + VERBATIM * is_written
                 copies = zip(probe, (label, f"{label}, made-up"), strict=True)
-                answered = [(requests, complete(posed(requests), name)) for requests, name in copies if requests]
+                answered = [
+                    (requests, complete(to_be_written(requests) if is_written else requests, name))
+                    for requests, name in copies
+                    if requests
+                ]
                 if not job.llm.dry_run:
+                    hits = verbatim if is_written else likeliest
                     scores[label] = score(*(hits(*copy) for copy in answered))
     if job.llm.dry_run:
         say(f"in all, as estimated: {usage.in_words()}")
@@ -241,11 +238,7 @@ def _chance(requests: Sequence[Request]) -> float:
     """Return how often the true end is the most frequent of those offered; equally frequent ones count in part."""
     offered = [request.continuations or () for request in requests]
     frequency = Counter(ends[0] for ends in offered)
-    shares = []
-    for ends in offered:
-        counts = np.array([frequency[end] for end in ends])
-        is_most = counts == counts.max()
-        shares.append(is_most[0] / is_most.sum())
+    shares = [_first_is_best([frequency[end] for end in ends]) for ends in offered]
     return float(max(np.mean(shares), np.mean([1 / len(ends) for ends in offered])))
 
 

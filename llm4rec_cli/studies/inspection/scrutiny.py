@@ -420,18 +420,19 @@ def _percent(share: float, digits: int = 1) -> str:
 
 def _slice_tables(scrutiny: Scrutiny) -> list[Content]:
     """Return a table for each metric: a row per slice, a column per rule; and one with the shares of hits."""
-    shown = [name for name, n in scrutiny.slices.items() if n]
-    if not shown:
+    not_empty = [name for name, n in scrutiny.slices.items() if n]
+    if not not_empty:
         return []
-    diagnostic = [name for name in DIAGNOSTIC if name in shown]
+    diagnostic = [name for name in DIAGNOSTIC if name in not_empty]
     notes = [f"diagnostic only, as the target defines them: {', '.join(diagnostic)}"] if diagnostic else []
-    others = list(scrutiny.over_floor)
-    floors = [f"train runs {', '.join(scrutiny.floors)} as floors, but not {', '.join(others)}"] if others else []
+    no_floors = list(scrutiny.over_floor)
+    floors = [f"train runs {', '.join(scrutiny.floors)} as floors, but not {', '.join(no_floors)}"] if no_floors else []
     result = []
     for metric in METRICS:
         by_rule = [scores[metric] for scores in scrutiny.scores.values()]
         rows = [
-            [name, f"{scrutiny.slices[name]:,}", *(f"{by_slice[name]:.4f}" for by_slice in by_rule)] for name in shown
+            [name, f"{scrutiny.slices[name]:,}", *(f"{by_slice[name]:.4f}" for by_slice in by_rule)]
+            for name in not_empty
         ]
         columns = ("slice", "targets", *scrutiny.scores)
         result.append(
@@ -444,7 +445,7 @@ def _slice_tables(scrutiny: Scrutiny) -> list[Content]:
         )
     shares = [
         [name, _percent(scrutiny.slices[name] / scrutiny.slices[ALL]), *(_hits(scrutiny, rule, name) for rule in RULES)]
-        for name in shown[1:]
+        for name in not_empty[1:]
     ]
     title = "share of targets, and of each rule's hits (HR@10)"
     return [*result, Content(title, ("slice", "targets", *RULES), shares)]

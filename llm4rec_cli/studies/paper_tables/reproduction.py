@@ -143,11 +143,11 @@ def _measured(
         marks = [f"our runs have no metric '{name}'", *marks]
     if name.startswith("said") and (unread := _unread(variant, name.partition("/")[0])):
         marks = [unread, *marks]
-    known = _metric(variant.first_run, name)
-    interval = variant.intervals.get(known) if known else None
+    own_metric = _metric(variant.first_run, name)
+    interval = variant.intervals.get(own_metric) if own_metric else None
     compared = [c for c in papers.comparisons(variant) if c.printed in rows] if rows and value else []
     differences = [difference for comparison in compared for difference in comparison.differences]
-    if value and rows and ours and known and not compared:
+    if value and rows and ours and own_metric and not compared:
         reasons = papers.excluded(variant) or papers.not_compared(rows[0], variant)
         differences = [f"not compared: {'; '.join(reasons)}"]
     inside = INSIDE[compared[0].inside] if compared else []
@@ -168,13 +168,13 @@ def _unread(variant: Variant, said: str) -> str | None:
 def _metric(run: Result, name: str) -> str | None:
     """Return a metric's name in a run; None if it is no metric of it, such as a time or one of a group."""
     names = (name, name.replace("hr@", "recall@"), name.replace("recall@", "hr@"))
-    return next((known for known in names if known in run.metrics), None)
+    return next((own for own in names if own in run.metrics), None)
 
 
 def _number(run: Result, name: str) -> float | None:
     """Return a metric by name; `BREAKDOWN/GROUP/METRIC` is one of a group, `milliseconds` is the time of an example."""
-    if known := _metric(run, name):
-        return float(run.metrics[known])
+    if own := _metric(run, name):
+        return float(run.metrics[own])
     if name == "milliseconds":
         return 1000 * run.seconds["evaluate"] / run.n_examples
     breakdown, _, rest = name.partition("/")
@@ -191,11 +191,11 @@ def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Conten
 
     At the size `small` the numbers of the paper are left out: generated data cannot be compared with them.
     """
-    shown = [line for line in all_lines if line.metric]
-    letters = lettered(mark for line in shown for mark in line.marks if mark not in PLAIN_MARKS)
+    with_metric = [line for line in all_lines if line.metric]
+    letters = lettered(mark for line in with_metric for mark in line.marks if mark not in PLAIN_MARKS)
     tables = []
-    for label in dict.fromkeys(line.cell.column.label for line in shown):
-        of_column = [line for line in shown if line.cell.column.label == label]
+    for label in dict.fromkeys(line.cell.column.label for line in with_metric):
+        of_column = [line for line in with_metric if line.cell.column.label == label]
         columns = {
             "method": [line.cell.row.label for line in of_column],
             "prompt": [line.cell.prompt.label if line.cell.prompt else "" for line in of_column],
@@ -214,8 +214,8 @@ def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Conten
         columns = {name: cells for name, cells in columns.items() if any(cells) or name == "ours"}
         datasets = ", ".join(dict.fromkeys(line.dataset for line in of_column if line.dataset))
         title = f"{label} · run on {datasets}" if datasets else label
-        tables.append(Content(title, list(columns), list(zip(*columns.values(), strict=True))))
-    own_names = {line.metric: table.metrics_of(line.cell).get(line.metric) or line.metric for line in shown}
+        tables.append(Content.of_columns(title, columns))
+    own_names = {line.metric: table.metrics_of(line.cell).get(line.metric) or line.metric for line in with_metric}
     reversed_names = [metric for metric, own in own_names.items() if direction(own) < 0]
     notes = [f"lower is better: {', '.join(reversed_names)}"] if reversed_names else []
     notes += [f"{letter}: {mark}" for mark, letter in letters.items()]
@@ -267,8 +267,8 @@ def record(
             runs = [folder for folder in line.runs if (folder / STATUS).exists() and outputs in folder.parents]
             folders = [folder.relative_to(outputs).as_posix() for folder in runs]
             is_whole, n = line.cell in whole, len(line.runs)
-            known = cells.get(line.cell.key)
-            if is_whole or not (known and known.whole and _is_there(known, outputs)):
+            previous = cells.get(line.cell.key)
+            if is_whole or not (previous and previous.whole and _is_there(previous, outputs)):
                 cells[line.cell.key] = RecordedCell(date=now, machine=machine, runs=folders, n=n, whole=is_whole)
     content = {"schema": 2, "table": table.name, "size": size.value, "cells": msgspec.to_builtins(cells)}
     write_json(file, content)

@@ -241,8 +241,8 @@ def _yaml(value: Any) -> str:
 
 def _command(typed: Sequence[str]) -> str:
     """Return the command that repeats a search, without what is no part of its experiment."""
-    kept = (o for o in typed if key_typed(o) not in NOT_SAVED and not o.startswith("paths."))
-    return shlex.join(["llm4rec", "tune", *map(as_typed, kept)])
+    saved = (o for o in typed if key_typed(o) not in NOT_SAVED and not o.startswith("paths."))
+    return shlex.join(["llm4rec", "tune", *map(as_typed, saved)])
 
 
 def names_the_search(experiment: Path, typed: Sequence[str]) -> bool:

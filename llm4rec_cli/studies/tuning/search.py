@@ -25,7 +25,7 @@ from typing import Any
 from llm4rec_cli import files
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
-from llm4rec_cli.config.roles import NOT_HASHED, Role
+from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, UsageError, as_full_disk, as_unusable_path
 from llm4rec_cli.run.execute import OnEpoch
@@ -93,11 +93,8 @@ class Search:
         """Open a search.
 
         Args:
-            folder: of the journal.
-            space: what is searched.
             starts: the settings that are tried first, key -> value; the first are those before tuning.
             settings: what must be equal for a search to continue, as JSON; of `overrides`, those that affect numbers.
-            seed: of the proposals.
 
         Raises:
             UsageError: the folder holds a search with other settings.
@@ -110,10 +107,10 @@ class Search:
         content = {**settings, "space": {key: asdict(entry) for key, entry in space.items()}}
         # Searches of before proposed such a start to later trials too, and Optuna lets no list of values change.
         further = {"further_starts": self.starts[1:]} if len(starts) > 1 else {}
-        known = json.loads(json.dumps(content | ({"outside": outside} if outside else {}) | further))
+        as_stored = json.loads(json.dumps(content | ({"outside": outside} if outside else {}) | further))
         with files.locked(folder / ".start.lock", folder):
             new = not (folder / SETTINGS).exists()
-            if not new and _differs(json.loads((folder / SETTINGS).read_text(encoding="utf-8")), known):
+            if not new and _differs(json.loads((folder / SETTINGS).read_text(encoding="utf-8")), as_stored):
                 raise UsageError(
                     f"{folder} holds a search on other data, with other settings or another space",
                     "--name NAME for another search",
@@ -128,7 +125,7 @@ class Search:
             )
             for place in range(len(self.starts)) if new else ():
                 self._enqueue_start(place)
-            files.write_json(folder / SETTINGS, known)
+            files.write_json(folder / SETTINGS, as_stored)
 
     def run(self, budget: Budget, evaluate: Callable[[Settings, OnEpoch], Score]) -> None:
         """Run trials until the budget is spent.
@@ -208,8 +205,8 @@ class Search:
             trial.set_user_attr("error", error.problem)
             self._end(trial, time.monotonic() - start, state=TrialState.FAIL)
         except Exception as error:
-            if known := as_full_disk(error) or as_unusable_path(error):  # a smaller model may have enough memory
-                raise known from error
+            if of_machine := as_full_disk(error) or as_unusable_path(error):  # a smaller model may have enough memory
+                raise of_machine from error
             if self._crashes_anyway(trial):
                 raise
             log.warning("trial %d failed: %s", trial.number, traceback.format_exc())
@@ -311,14 +308,11 @@ def _journal(path: Path) -> Any:
 
 
 def _differs(stored: Settings, now: Settings) -> bool:
-    """Return whether the settings of a search are not those of an earlier call, which may not have stored its data."""
-    knows_data = "dataset_fingerprint" in stored
-    ignored = NOT_HASHED if knows_data else NOT_HASHED - {Role.source}
+    """Return whether the settings of a search are not those of an earlier call, apart from folders and devices."""
 
     def compared(settings: Settings) -> Settings:
-        overrides = [o for o in settings.get("overrides", ()) if key_role(key_typed(o)) not in ignored]
-        fingerprint = settings["dataset_fingerprint"] if knows_data else None
-        return {**settings, "overrides": overrides, "dataset_fingerprint": fingerprint}
+        overrides = [o for o in settings.get("overrides", ()) if key_role(key_typed(o)) not in NOT_HASHED]
+        return {**settings, "overrides": overrides}
 
     return compared(stored) != compared(now)
 

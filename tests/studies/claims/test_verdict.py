@@ -119,15 +119,10 @@ def test_a_gain_of_the_side_with_the_larger_search_is_inconclusive(write, result
     assert (result().verdict, result().reason) == (verdict, reason)
 
 
-def test_a_loss_of_the_side_with_the_larger_search_refutes_the_claim(write, result):
+@pytest.mark.parametrize("tuning", [None, EIGHT])
+def test_a_clear_loss_refutes_it_also_after_the_larger_search(write, result, tuning):
     write("sasrec", [BETTER] * 50)
-    write("unisrec", [WORSE] * 50, tuning=EIGHT)
-    assert result().verdict is Verdict.not_supported
-
-
-def test_a_clear_loss_refutes_it(write, result):
-    write("sasrec", [BETTER] * 50)
-    write("unisrec", [WORSE] * 50)
+    write("unisrec", [WORSE] * 50, tuning=tuning)
     assert result().verdict is Verdict.not_supported
 
 

@@ -314,19 +314,11 @@ def test_a_search_goes_on_with_other_settings_that_affect_no_number(search):
             search(overrides=others, **same)
 
 
-def test_a_search_on_other_data_is_another_one(search, tmp_path):
+def test_a_search_on_other_data_is_another_one(search):
     search(dataset_fingerprint="a")
     search(dataset_fingerprint="a")
     with pytest.raises(UsageError, match="on other data"):
         search(dataset_fingerprint="b")
-    settings = tmp_path / "tune" / SETTINGS
-    before = {key: value for key, value in json.loads(settings.read_text()).items() if key != "dataset_fingerprint"}
-    settings.write_text(json.dumps(before))
-    with pytest.raises(UsageError, match="on other data"):
-        search(dataset_fingerprint="b", overrides=["dataset.raw_dir=b"])
-    search(dataset_fingerprint="b")
-    with pytest.raises(UsageError, match="on other data"):
-        search(dataset_fingerprint="a")
 
 
 def test_the_best_of_n_is_that_of_draws_without_replacement():
