@@ -201,7 +201,9 @@ def _answer_columns(runs: Sequence[Result]) -> tuple[str, ...]:
         if all(run.columns.issuperset(columns) for run in runs):
             return columns
     if unranked := [run for run in runs if isinstance(run, Recorded) and not run.columns]:
-        raise UsageError(f"the run {unranked[0].folder} is {WITHOUT_RANKS}", "run it again, or compare runs that have them")
+        raise UsageError(
+            f"the run {unranked[0].folder} is {WITHOUT_RANKS}", "run it again, or compare runs that have them"
+        )
     without = (run for run in runs if not any(run.columns.issuperset(columns) for columns in ANSWER_COLUMNS))
     raise UsageError(
         f"{next(without, runs[1]).folder} has no predictions to pair",
