@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = full_error or any(flag in rest for flag in ("-v", "--verbose"))
     os.environ.pop("LLM4REC_VERBOSE", None)
     if verbose:
-        os.environ["LLM4REC_VERBOSE"] = "1"  # launch.VERBOSE
+        os.environ["LLM4REC_VERBOSE"] = "1"  # progress.VERBOSE
     if "--wide" in rest:
         from llm4rec_cli.results.tables import WIDE
 

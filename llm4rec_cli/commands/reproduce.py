@@ -69,11 +69,11 @@ def main(argv: list[str]) -> int:
     if options.dry_run:
         os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a dry run downloads nothing
 
-    from llm4rec_cli import launch
+    from llm4rec_cli.progress import log_to_stderr
     from llm4rec_cli.studies.paper_tables.plan import plan_of
     from llm4rec_cli.studies.paper_tables.steps import Runner
 
-    launch.log_to_stderr()
+    log_to_stderr()
     runner = Runner(_raw_folders(options.raw), overrides)
     plan = plan_of(table, cells, size, seeds, runner, options.untuned, start_run)
     if options.dry_run:

@@ -106,13 +106,16 @@ def _member_folder(result: Result, folder: str) -> Path:
 
 
 def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
-    """Return the runs by seed, without those that read the same files as a run of a lower seed.
+    """Return the runs by seed, without copies: of a rule that draws nothing the lowest seed, and of runs that read the
+    same files the lowest seed.
 
     A file of another system, or one ensemble, evaluated under several seeds is one training and not several. What was
     read from the same files has the same numbers to the last digit.
     """
     kept: dict[int, Result] = {}
     for seed, result in sorted(by_seed.items()):
+        if kept and not depends_on_seed(result):
+            continue
         reads_files = result.model in model_names() and settings_with(config_class(result.model), "input_file")
         if reads_files and any(_same_numbers(result.metrics, other.metrics) for other in kept.values()):
             log.warning(
@@ -129,7 +132,8 @@ def _same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
 
 
 def named_results(names: Sequence[str], outputs: Path, imports: bool = False) -> list[Result]:
-    """Return the finished run for each name: its folder, or the end of its path.
+    """Return the finished run for each name: its folder, the end of its path, or the beginning of its path under
+    `outputs`, such as `sasrec` or `sasrec/demo`, if all runs there are of one variant; of several seeds the lowest.
 
     Args:
         imports: whether a run may hold imported weights, which have no results.
@@ -143,25 +147,26 @@ def named_results(names: Sequence[str], outputs: Path, imports: bool = False) ->
 
 
 def _named(name: str, finished: Results, outputs: Path) -> Result:
-    end = Path(name.removeprefix("run=")).expanduser()
-    if end.is_dir():
-        result = read_result(end)
+    path = Path(name.removeprefix("run=")).expanduser()
+    if path.is_dir():
+        result = read_result(path)
         if result is None:
-            raise RunError(f"{end} is not a finished run", "llm4rec list runs")
+            raise RunError(f"{path} is not a finished run", "llm4rec list runs")
         if result.imported and not result.metrics:
-            raise RunError(f"{end} holds imported weights and no results", f"llm4rec eval run={end}")
+            raise RunError(f"{path} holds imported weights and no results", f"llm4rec eval run={path}")
         return result
-    matches = [result for result in finished if _ends_with(result.folder, end)]
+    matches = [result for result in finished if _ends_with(result.folder, path)]
+    matches = matches or [result for result in finished if result.address.parts[: len(path.parts)] == path.parts]
     if not matches:
-        known = [result.folder.relative_to(outputs).as_posix() for result in finished]
-        of_model = [run for run in known if end.parts[0] in run.split("/")]
-        near = difflib.get_close_matches(name, known, n=1) or (of_model or known)[:NEAREST_RUNS]
+        addresses = [result.folder.relative_to(outputs).as_posix() for result in finished]
+        of_model = [address for address in addresses if path.parts[0] in address.split("/")]
+        near = difflib.get_close_matches(name, addresses, n=1) or (of_model or addresses)[:NEAREST_RUNS]
         remedy = "; ".join(filter(None, [did_you_mean(name, near), "llm4rec list runs shows all"]))
         raise RunError(f"no finished run under {outputs} matches '{name}'", remedy)
-    if len(matches) > 1:
-        paths = ", ".join(sorted(result.folder.relative_to(outputs).as_posix() for result in matches))
-        raise UsageError(f"'{name}' matches {len(matches)} runs", paths)
-    return matches[0]
+    if len({result.variant for result in matches}) > 1 or len({result.seed for result in matches}) < len(matches):
+        folders = sorted(result.folder.relative_to(outputs).as_posix() for result in matches)
+        raise UsageError(f"'{name}' matches {len(matches)} runs", ", ".join(folders))
+    return min(matches, key=lambda result: result.seed)
 
 
 def _ends_with(run: Path, end: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ALL_TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")  # of task=all
+
+FEW_STEPS = 30  # in an epoch, below which trainer=small is suggested
 
 OnEpoch = Callable[[int, float], None]  # takes the epoch, from 1, and its validation score, higher is better
 
@@ -151,6 +154,11 @@ def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoc
     examples = task.examples(split, SplitName.valid, config, job.cache)
     examples = tasks.subset(examples, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
     rows = model.training_rows()
+    n_steps = math.ceil(len(rows) / config.trainer.batch_size)
+    if job.choices.get("trainer") == "default" and n_steps < FEW_STEPS and "trainer.batch_size" not in job.typed_keys:
+        log.info(
+            "an epoch has %d steps, as there are %s rows: trainer=small has smaller batches", n_steps, f"{len(rows):,}"
+        )
     result = fit(
         model,
         rows,

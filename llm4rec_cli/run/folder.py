@@ -46,11 +46,13 @@ class Outcome:
 
     Attributes:
         results: of the floors of a run, and of the run itself.
+        next: what to run next, in words and as a command.
     """
 
     status: str
     folder: Path
     results: tuple[Result, ...] = ()
+    next: str = ""
 
     @property
     def result(self) -> Result:

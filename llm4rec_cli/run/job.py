@@ -104,6 +104,9 @@ class Job:
             if (value := getattr(self.model, setting, None)) is not None and is_copied(value)
         }
         of_model = ["model", "prompt", "trainer", "experiment"]
+        seed = self.config.seed
+        if not model.traits.seeded:
+            seed, of_model = Config.seed, [*of_model, "seed"]  # one run, whatever the seeds of the model
         if self.config.dataset.text is not TextRecipe.enriched:
             of_model += ["llm", "enrichment"]
         typed = [o for o in self.overrides if not o.lstrip("+").startswith(tuple(of_model))]
@@ -111,7 +114,7 @@ class Job:
         keys = set(map(key_typed, typed))
         chosen = [f"{group}={option}" for group, option in choices.items() if group not in keys]  # the model's defaults
         return Job(
-            replace(self.config, model=replace(model, **copied), deviations=[], tuning=None),
+            replace(self.config, model=replace(model, **copied), seed=seed, deviations=[], tuning=None),
             "train",
             (*chosen, *typed, f"model={name}", *settings),
             choices | {"model": name},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from llm4rec_cli import processes
 from llm4rec_cli.config.overrides import as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Control
@@ -13,17 +12,6 @@ from llm4rec_cli.results.result import Result, read_result
 from llm4rec_cli.results.summary import FloorComparison
 from llm4rec_cli.results.words import MIN_SEEDS
 from llm4rec_cli.run.job import Job
-
-
-def show_next(job: Job, run: Result, comparison: FloorComparison | None) -> None:
-    """Print what to run next, on one line, so that the command can be copied. Of several processes, the first prints.
-
-    Args:
-        run: what the job ended with.
-        comparison: of the run with its strongest floor.
-    """
-    if processes.is_first():
-        print(next_command(job, run, comparison))
 
 
 def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> str:
