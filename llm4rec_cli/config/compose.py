@@ -148,23 +148,28 @@ def model_node(name: str, settings: Sequence[str], root: DictConfig) -> Any:
     Args:
         root: the nodes that its settings may refer to; the model is added to it, in place of an earlier one.
     """
-    register_types()
-    root.model = _read_model(name)
+    root.model = option_node("model", name)
     for override in OverridesParser.create().parse_overrides(list(settings)):
         OmegaConf.update(root, override.key_or_group, override.value(), merge=True)
     return root.model
 
 
-def _read_model(name: str) -> Any:
-    """Return the content of a model's file on what its defaults name."""
-    file = next((path for top in _folders() if (path := top / "model" / f"{name}.yaml").exists()), None)
+def option_node(group: str, name: str) -> Any:
+    """Return the content of an option's file on what its defaults in the same group name.
+
+    Raises:
+        UsageError: there is no such option.
+    """
+    register_types()
+    file = next((path for top in _folders() if (path := top / group / f"{name}.yaml").exists()), None)
     if file is None:
-        raise UsageError(f"unknown model '{name}'", did_you_mean(name, options("model")))
+        raise UsageError(f"unknown {group} '{name}'", did_you_mean(name, options(group)))
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     node: Any = {}
     for default in content.pop("defaults", []):
         if default != "_self_" and isinstance(default, str):
-            below = OmegaConf.structured(node_type(f"model/{default}")) if default[0] == "_" else _read_model(default)
+            is_type = default[0] == "_"
+            below = OmegaConf.structured(node_type(f"{group}/{default}")) if is_type else option_node(group, default)
             node = OmegaConf.merge(node, below) if node else below
     return OmegaConf.merge(node, content)
 

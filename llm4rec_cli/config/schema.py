@@ -310,6 +310,7 @@ class DatasetConfig:
     raw_dir: str | None = ranges.path(None, role=Role.source)  # folder of the raw files; null = the cache
     generator: str | None = None  # a variant of data/demo: raw files are generated, not downloaded
     get: str = about(Role.source, "")  # where to get raw files and where to put them
+    licence: str = about(Role.source, "")  # terms of the raw files
     # how missing files are downloaded
     download: list[DownloadConfig] = field(default_factory=list, metadata={"role": Role.source})
     user_core: int = ranges.number(at_least=0)  # minimum interactions per user

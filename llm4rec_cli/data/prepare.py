@@ -163,11 +163,20 @@ def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
 
 def missing_files(config: DatasetConfig, cache: Path) -> list[str]:
     """Return the raw files that are not on this machine, by name; nothing is downloaded or generated."""
+    folder = Path(config.raw_dir or cache / "raw" / config.name)
+    return [name for name in _raw_names(config) if _existing(folder, name) is None]
+
+
+def files_by_hand(config: DatasetConfig) -> list[str]:
+    """Return the raw files that are not downloaded, by name."""
+    return [name for name in _raw_names(config) if name not in download.downloadable(config.download)]
+
+
+def _raw_names(config: DatasetConfig) -> list[str]:
     if config.generator:
         return []
-    folder = Path(config.raw_dir or cache / "raw" / config.name)
     domains = [readers.reader_and_files(domain, config.reader)[1] for domain in config.domains.values()]
-    return [name for files in domains for name in files.values() if _existing(folder, name) is None]
+    return [name for files in domains for name in files.values()]
 
 
 def _existing(folder: Path, name: str) -> Path | None:
