@@ -161,7 +161,7 @@ def _show_results(outcomes: Sequence[Mapping[str, Any]]) -> None:
         show(contents.results(group, in_short=True))
     own = variants(results[outcome["folder"]] for outcome in outcomes if outcome["folder"] in results)
     run, outputs = own[0].first_run, []
-    if run.outputs != Path("outputs").resolve():
+    if run.outputs != Path("outputs"):
         outputs = ["--outputs", str(run.outputs)]
     if len(own) == 1:
         print(outcomes[-1]["next"])

@@ -519,6 +519,8 @@ class LLMConfig:
     # limit per run, in the currency of the prices; null = none
     budget_cost: float | None = ranges.number(None, at_least=0, role=Role.machine)
     replay: bool = about(Role.command, False)  # use stored answers only
+    # send requests whose answers are stored, too, also of a finished run, and replace those answers
+    ask_again: bool = about(Role.command, False)
     dry_run: bool = about(Role.command, False)  # send nothing; print the requests with estimated tokens and cost
     # file of stored answers; null = llm/answers.sqlite in the cache folder
     store: str | None = ranges.path(None, role=Role.machine)

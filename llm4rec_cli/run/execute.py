@@ -117,7 +117,7 @@ def execute(
     address = job.address(split.dataset)
     with locked(address.folder):
         finished = processes.from_first(lambda: read_result(address.folder))
-        if finished is not None and not job.config.force:
+        if finished is not None and not job.starts_anew:
             log_finished(job.model.name, address.folder)
             result = marks.update_finished(finished, job.config, split.dataset, floors)
             return Outcome("skipped", address.folder, (*floors, result))

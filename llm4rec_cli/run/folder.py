@@ -86,7 +86,7 @@ def recorded(address: Address, job: Job) -> Iterator[Path]:
     if not processes.is_first():
         yield folder
         return
-    if job.config.force:
+    if job.starts_anew:
         _clear(folder)
     elif _has_other_code(folder, job.model.name):
         log.info("the code of model %s has changed since this run began: force=true starts it anew", job.model.name)

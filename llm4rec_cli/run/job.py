@@ -208,6 +208,11 @@ class Job:
         return self.llm.dry_run and self.model.traits.uses_llm
 
     @property
+    def starts_anew(self) -> bool:
+        """Return whether a finished run is run again: by `force`, or as its chat model is asked again."""
+        return self.config.force or (self.llm.ask_again and self.model.traits.uses_llm)
+
+    @property
     def introduction(self) -> str:
         """Return what was not typed: of an evaluation the run, else the choices that come from the model's defaults, as
         `prompt4nr: dataset=demo_news task=impressions, its defaults`; empty if all were typed, or an experiment was."""
