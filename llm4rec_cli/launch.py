@@ -66,6 +66,7 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "", op
     raise_first(_problems_of_flags(command, flags, sweep, runs_once=options is not None))
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
+    raise_first(_problems_of_words(overrides))
     typed = [hydra_override(override) for override in overrides]
     if not flags:
         composed = compose(typed)
@@ -91,6 +92,15 @@ def _problems_of_flags(command: str, flags: list[str], sweep: bool, runs_once: b
         yield UsageError("--resolve and --package belong to --cfg", f"llm4rec {command} --cfg job --resolve")
     if sweep and "--cfg" in flags:
         yield UsageError("-m and --cfg exclude each other", f"llm4rec {command} --cfg job, for one job")
+
+
+def _problems_of_words(words: list[str]) -> Iterator[UsageError]:
+    """Yield an error for the first word that is the name of an option without its group."""
+    for word in words:
+        groups = [group for group in GROUPS if word in options_of(group)] if "=" not in word else []
+        if groups:
+            prefix = "+" if groups[0] == "experiment" else ""
+            yield UsageError(f"'{word}' is not a setting", f"{prefix}{groups[0]}={word}")
 
 
 def _help(command: str, summary: str, usage: str, examples: str) -> str:

@@ -26,6 +26,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llm4rec_cli.commands import EXAMPLES, command_parser
+from llm4rec_cli.errors import UsageError
 
 COMPOSED = {
     "data": "what a dataset rewards besides taste",
@@ -39,6 +40,8 @@ def main(argv: list[str]) -> int:
 
         command = f"inspect_{verb}"
         return launch.run(command, COMPOSED[verb], argv[1:], examples=EXAMPLES[command])
+    if argv and argv[0] not in (*COMPOSED, "result") and not argv[0].startswith("-"):
+        raise UsageError(f"'{argv[0]}' is not data, memorisation or result", f"llm4rec inspect result {argv[0]}")
     parser = command_parser("inspect", __doc__)
     verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")
     for verb, summary in COMPOSED.items():

@@ -72,7 +72,8 @@ def main(argv: list[str]) -> int:
     path = named.resolve()  # of a link, what it leads to
     if path.exists() and not path.is_file():
         raise UsageError(f"{options.html} is no file", "--html report.html")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        raise UsageError(f"--html {options.html}: there is no folder {named.parent}", f"mkdir -p {named.parent}")
     tested = [result for result in judge_claims(root) if result.numbers or result.verdict is not Verdict.not_run]
     write_text(path, page(comparable, claims_content(tested), numbers))
     print(named)

@@ -106,24 +106,23 @@ def _member_folder(result: Result, folder: str) -> Path:
 
 
 def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
-    """Return the runs by seed, without copies: of a rule that draws nothing the lowest seed, and of runs that read the
-    same files the lowest seed.
+    """Return the runs by seed; of a rule that draws nothing, and of what reads the same files, the lowest seed.
 
     A file of another system, or one ensemble, evaluated under several seeds is one training and not several. What was
-    read from the same files has the same numbers to the last digit.
+    read from the same files, or computed by the same rule, has the same numbers to the last digit.
     """
-    kept: dict[int, Result] = {}
+    distinct: dict[int, Result] = {}
     for seed, result in sorted(by_seed.items()):
-        if kept and not depends_on_seed(result):
-            continue
         reads_files = result.model in model_names() and settings_with(config_class(result.model), "input_file")
-        if reads_files and any(_same_numbers(result.metrics, other.metrics) for other in kept.values()):
-            log.warning(
-                "%s is left out: it has the numbers of a lower seed, so that its files are the same", result.folder
-            )
+        has_copies = reads_files or (distinct and not depends_on_seed(result))
+        if has_copies and any(_same_numbers(result.metrics, other.metrics) for other in distinct.values()):
+            if reads_files:
+                log.warning(
+                    "%s is left out: it has the numbers of a lower seed, so that its files are the same", result.folder
+                )
         else:
-            kept[seed] = result
-    return kept
+            distinct[seed] = result
+    return distinct
 
 
 def _same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
@@ -157,6 +156,11 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
         return result
     matches = [result for result in finished if _ends_with(result.folder, path)]
     matches = matches or [result for result in finished if result.address.parts[: len(path.parts)] == path.parts]
+    if not finished:
+        raise RunError(
+            f"there is no finished run under {outputs}, and '{name}' names one",
+            "train one first, e.g. llm4rec train model=unisrec; or --outputs FOLDER",
+        )
     if not matches:
         addresses = [result.folder.relative_to(outputs).as_posix() for result in finished]
         of_model = [address for address in addresses if path.parts[0] in address.split("/")]
