@@ -21,6 +21,7 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, SweepJob, compose, launch
 from llm4rec_cli.config.overrides import key_typed, sweep_jobs
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, as_environment_error, raise_first
+from llm4rec_cli.paths import default_outputs, outputs_option
 from llm4rec_cli.progress import log_to_stderr
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def _run_job(outcomes: Path, sweep_process: int, job: SweepJob) -> None:
 def _outcome_folder(overrides: Sequence[str]) -> Iterator[Path]:
     """Yield a temporary folder under paths.outputs, as a launcher's jobs may run on other machines."""
     typed = dict(override.split("=", 1) for override in overrides if "=" in override)
-    folder = Path(typed.get("paths.outputs", "outputs").strip("'\"")).expanduser().resolve() / ".sweeps"
+    folder = Path(typed.get("paths.outputs", default_outputs()).strip("'\"")).expanduser().resolve() / ".sweeps"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as outcomes:
         yield Path(outcomes)
@@ -160,9 +161,7 @@ def _show_results(outcomes: Sequence[Mapping[str, Any]]) -> None:
         print()
         show(contents.results(group, in_short=True))
     own = variants(results[outcome["folder"]] for outcome in outcomes if outcome["folder"] in results)
-    run, outputs = own[0].first_run, []
-    if run.outputs != Path("outputs"):
-        outputs = ["--outputs", str(run.outputs)]
+    outputs = outputs_option(own[0].first_run.outputs)
     if len(own) == 1:
         print(outcomes[-1]["next"])
     elif len(own) == 2 and own[0].heading == own[1].heading:

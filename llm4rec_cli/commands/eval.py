@@ -7,9 +7,9 @@ was trained with the fewest other settings.
 from __future__ import annotations
 
 from llm4rec_cli import processes
-from llm4rec_cli.commands.train import run_and_show
 from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.run.choose import evaluation
+from llm4rec_cli.run.execute import run_and_show
 from llm4rec_cli.run.folder import Outcome
 from llm4rec_cli.run.job import Job
 

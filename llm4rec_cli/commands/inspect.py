@@ -27,6 +27,7 @@ from pathlib import Path
 
 from llm4rec_cli.commands import EXAMPLES, command_parser
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.paths import default_outputs
 
 COMPOSED = {
     "data": "what a dataset rewards besides taste",
@@ -51,7 +52,9 @@ def main(argv: list[str]) -> int:
     result.add_argument("--over", metavar="MODEL|RUN", help="what the gain is over (default: the strongest floor)")
     result.add_argument("--metric", help="of a ranking (default: the task's selection metric)")
     result.add_argument("--json", action="store_true", help="one JSON object")
-    result.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder of the runs (default: outputs)")
+    result.add_argument(
+        "--outputs", type=Path, default=Path(default_outputs()), help="folder of the runs (default: %(default)s)"
+    )
     options = parser.parse_args(argv)
 
     from llm4rec_cli.results.tables import json_text, say, show

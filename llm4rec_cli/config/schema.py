@@ -17,6 +17,7 @@ from omegaconf import MISSING, OmegaConf
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.paths import default_outputs
 
 T = TypeVar("T")
 
@@ -603,8 +604,9 @@ class PathsConfig:
 
     role: ClassVar[Role] = Role.machine
 
-    outputs: str = ranges.path("outputs", stored="relative")  # where run folders are written
-    cache: str | None = ranges.path(None)  # default: the user's cache folder
+    # where run folders are written; LLM4REC_OUTPUTS sets the default
+    outputs: str = field(default_factory=default_outputs, metadata={"path": "relative"})
+    cache: str | None = ranges.path(None)  # null = LLM4REC_CACHE, or the user's cache folder
 
 
 @dataclass

@@ -196,6 +196,8 @@ def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataE
         remedy = f"put {them} there, or leave out dataset.raw_dir to download {fetched}. {config.get}"
     else:
         remedy = f"{config.get} Put the files into {folder}, or set their folder with dataset.raw_dir=PATH"
+    if config.licence:
+        remedy += f". Licence: {config.licence}"
     which = f"which is {where}" if len(names) == 1 else "which are not in"
     return DataError(f"dataset '{config.name}' needs {', '.join(names)}, {which} {folder}", remedy.strip())
 

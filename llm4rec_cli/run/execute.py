@@ -14,11 +14,13 @@ from llm4rec_cli.config.schema import Question, SplitName
 from llm4rec_cli.errors import DataError, DryRun, UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, read_result
+from llm4rec_cli.results.summary import show
 from llm4rec_cli.run import marks, rules, stages, trackers
 from llm4rec_cli.run.choose import just_trained, of_task
 from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.run.identity import find_weights
 from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.next import next_command
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.run.stages import Clock
 from llm4rec_cli.tasks import base as tasks
@@ -33,6 +35,20 @@ ALL_TASKS = ("rating", "sequential", "direct", "explanation", "review_summary") 
 FEW_STEPS = 30  # in an epoch, below which trainer=small is suggested
 
 OnEpoch = Callable[[int, float], None]  # takes the epoch, from 1, and its validation score, higher is better
+
+
+def run_and_show(job: Job) -> Outcome:
+    """Run a job, print the table of each of its results, and return all of them, with what to run next."""
+    outcomes = []
+    for outcome in run_all(job):
+        comparison = show(outcome.results)
+        outcomes.append(outcome)
+    return Outcome(
+        "done" if any(outcome.status == "done" for outcome in outcomes) else "skipped",
+        outcomes[0].folder,
+        tuple(result for outcome in outcomes for result in outcome.results),
+        next_command(job, outcome.result, comparison),
+    )
 
 
 def run_all(job: Job) -> Iterator[Outcome]:

@@ -18,9 +18,9 @@ from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.schema import Config, LLMConfig, ModelConfig, TaskConfig, TextRecipe, Weights
 from llm4rec_cli.errors import Llm4RecError, UsageError, raise_first
+from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.result import InitFrom, Tuning
 from llm4rec_cli.run import identity, marks, rules
-from llm4rec_cli.run.catalog import cache_folder
 from llm4rec_cli.run.source import Source, initial_source
 from llm4rec_cli.tasks.modules import task_module
 

@@ -23,7 +23,7 @@ INVALID = {
         "defaults: [unisrec, _self_]\nencoder:\n  poling: cls\n",
         3,
         "unknown key 'model.encoder.poling'",
-        "did you mean 'model.encoder.pooling'?",
+        "did you mean 'pooling'?",
     ),
     "a key of another group": (
         "model/mine.yaml",
