@@ -199,8 +199,7 @@ def _typed_errors() -> Iterator[None]:
 @contextmanager
 def _messages(shown: bool) -> Iterator[None]:
     """Show log lines and progress on stderr, or neither, while the block lasts."""
-    from llm4rec_cli.launch import log_to_stderr
-    from llm4rec_cli.progress import console
+    from llm4rec_cli.progress import console, log_to_stderr
 
     log = logging.getLogger("llm4rec_cli")
     handlers, level, propagate, quiet = log.handlers[:], log.level, log.propagate, console.quiet

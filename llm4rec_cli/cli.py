@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = full_error or any(flag in rest for flag in ("-v", "--verbose"))
     os.environ.pop("LLM4REC_VERBOSE", None)
     if verbose:
-        os.environ["LLM4REC_VERBOSE"] = "1"  # launch.VERBOSE
+        os.environ["LLM4REC_VERBOSE"] = "1"  # progress.VERBOSE
     if "--wide" in rest:
         from llm4rec_cli.results.tables import WIDE
 
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Llm4RecError as error:
         return _report(error, error.problem, error.remedy, error.exit_code, verbose)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted: the same command resumes", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the process that reads stdout has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -129,10 +129,25 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + more
 
 
+def closest(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that a name may mean: the one that is spelled like it; else those that contain it; else
+    one that is somewhat like it."""
+    lower = {candidate.lower(): candidate for candidate in sorted(known)}
+    like = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    if like and difflib.SequenceMatcher(None, name.lower(), like[0]).ratio() >= 0.8:
+        return [lower[like[0]]]
+    containing = [candidate for text, candidate in lower.items() if len(name) > 1 and name.lower() in text]
+    return containing or [lower[text] for text in like]
+
+
+def meant(names: Sequence[str]) -> str:
+    """Return a remedy that names what may have been meant."""
+    return f"did you mean '{names[0]}'?" if len(names) == 1 else f"did you mean one of {listed(names, 8)}?"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a remedy that names the closest known name, or all of them if none is close."""
+    """Return a remedy that names the closest known names, or all of them if none is close."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean '{close[0]}'?"
+    if close := closest(name, known):
+        return meant(close)
     return f"known: {', '.join(known)}" if known else ""

@@ -6,12 +6,14 @@ Every long loop reports here: `track` for a loop over known steps, `step` for an
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
@@ -19,6 +21,7 @@ from llm4rec_cli import processes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+VERBOSE = "LLM4REC_VERBOSE"  # set by -v, also for the processes of a sweep
 INTERVAL = 60.0  # seconds between two log lines of a step
 REFRESH = 0.2  # seconds between two updates of its bar
 
@@ -128,3 +131,18 @@ def _duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if minutes else f"{rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def log_to_stderr(prefix: str = "") -> None:
+    """Log the package's messages with Rich on a terminal; elsewhere as plain lines, with the prefix. With -v, more."""
+    handler: logging.Handler
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
+    root = logging.getLogger("llm4rec_cli")
+    level = logging.DEBUG if VERBOSE in os.environ else logging.INFO
+    root.setLevel(level if processes.is_first() else logging.WARNING)
+    root.handlers[:] = [handler]
+    root.propagate = False

@@ -123,6 +123,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the small demo out of the user's cache, where later commands would take it for the whole one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("own")))
+        for name in ("LLM4REC_CACHE", "LLM4REC_OUTPUTS"):
+            patch.delenv(name, raising=False)
         yield
 
 

@@ -24,14 +24,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [file.relative_to(PACKAGE).as_posix() for file in FILES]
 # A layer may import from its own layer and earlier ones.
 LAYERS = (
-    {"errors"},
+    {"errors", "paths"},
     {"config"},
     {"files", "processes", "progress", "capabilities", "arithmetic", "labels"},
     {"data", "text", "llm", "evaluation"},
     {"tasks", "models"},
     {"results"},
     {"run"},
-    {"launch"},
+    {"launch", "sweep"},
     {"studies"},
     {"commands"},
     {"cli", "__main__", "api"},

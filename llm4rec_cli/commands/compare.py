@@ -47,6 +47,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
+from llm4rec_cli.paths import default_outputs
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.paired import Margin
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object")
     output.add_argument("--markdown", action="store_true", help="a Markdown table")
-    parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
+    parser.add_argument("--outputs", default=default_outputs(), help="folder of the runs (default: %(default)s)")
     return parser
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from llm4rec_cli import __version__
 from llm4rec_cli.commands import command_parser
+from llm4rec_cli.paths import default_outputs
 from llm4rec_cli.studies.machine import WRONG, Finding, examine
 
 WIDTH = 100  # characters per line, at most
@@ -25,7 +26,7 @@ WIDTH = 100  # characters per line, at most
 def main(argv: list[str]) -> int:
     parser = command_parser("doctor", __doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--outputs", default="outputs", help="the outputs folder (default: outputs)")
+    parser.add_argument("--outputs", default=default_outputs(), help="the outputs folder (default: %(default)s)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_args(argv)
     findings = []

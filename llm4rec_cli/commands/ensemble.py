@@ -29,6 +29,7 @@ from pathlib import Path
 
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.paths import default_outputs
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.results.words import results_table
     from llm4rec_cli.run.ensembles import ensemble_overrides
 
-    outputs = Path(options.outputs or typed.get("paths.outputs", "outputs").strip("'\"")).expanduser()
+    outputs = Path(options.outputs or typed.get("paths.outputs", default_outputs()).strip("'\"")).expanduser()
     members = named_results([name.strip() for name in typed["run"].strip("[]").split(",") if name.strip()], outputs)
     arguments = ensemble_overrides(members, outputs, typed.get("combine", "sum"))
     show(results_table(members))

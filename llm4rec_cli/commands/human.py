@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.commands import at_least, command_parser
+from llm4rec_cli.paths import default_outputs
 
 JUDGE_EXAMPLES = """\
 examples:
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
     add("--criteria", type=_words, default=criteria, help=f"comma-separated names (default: {criteria})")
     add("--scale", choices=("score", "rank"), default="score", help="scores 1 to 5 (default), or ranks")
     add("--no-reference", dest="with_reference", action="store_false", help="leave out the users' own texts")
-    add("--outputs", type=_path, default="outputs", help="where runs were written (default: outputs)")
+    add("--outputs", type=_path, default=default_outputs(), help="where runs were written (default: %(default)s)")
     add("--cache", help="the cache folder that holds the dataset (default: the user's)")
     score = verbs.add_parser("score", help="compute the systems' results and the raters' agreement from filled sheets")
     score.set_defaults(command=_score, form="table")

@@ -26,6 +26,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from llm4rec_cli.commands import EXAMPLES, command_parser
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.paths import default_outputs
 
 COMPOSED = {
     "data": "what a dataset rewards besides taste",
@@ -39,6 +41,8 @@ def main(argv: list[str]) -> int:
 
         command = f"inspect_{verb}"
         return launch.run(command, COMPOSED[verb], argv[1:], examples=EXAMPLES[command])
+    if argv and argv[0] not in (*COMPOSED, "result") and not argv[0].startswith("-"):
+        raise UsageError(f"'{argv[0]}' is not data, memorisation or result", f"llm4rec inspect result {argv[0]}")
     parser = command_parser("inspect", __doc__)
     verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")
     for verb, summary in COMPOSED.items():
@@ -48,7 +52,9 @@ def main(argv: list[str]) -> int:
     result.add_argument("--over", metavar="MODEL|RUN", help="what the gain is over (default: the strongest floor)")
     result.add_argument("--metric", help="of a ranking (default: the task's selection metric)")
     result.add_argument("--json", action="store_true", help="one JSON object")
-    result.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder of the runs (default: outputs)")
+    result.add_argument(
+        "--outputs", type=Path, default=Path(default_outputs()), help="folder of the runs (default: %(default)s)"
+    )
     options = parser.parse_args(argv)
 
     from llm4rec_cli.results.tables import json_text, say, show

@@ -25,9 +25,10 @@ from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation.metrics import headline_metrics
 from llm4rec_cli.labels import UNUSUAL
+from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.results import IMPORT
 from llm4rec_cli.run import catalog
-from llm4rec_cli.run.catalog import FILTERS, Run, cache_folder, disk_usage, outputs_folder
+from llm4rec_cli.run.catalog import FILTERS, Run, disk_usage, outputs_folder
 
 if TYPE_CHECKING:
     from llm4rec_cli.results.tables import Content

@@ -58,9 +58,10 @@ def main(argv: list[str]) -> int:
             f"unknown option '{unknown[0]}'", "lists of values need no -m; paths.outputs=FOLDER, not --outputs"
         )
 
-    from llm4rec_cli import launch, processes
+    from llm4rec_cli import processes
     from llm4rec_cli.config.compose import usage_errors
     from llm4rec_cli.config.overrides import hydra_override, sweep_jobs
+    from llm4rec_cli.progress import log_to_stderr
     from llm4rec_cli.studies.protocol_comparison import PROTOCOLS, compare_protocols, problems, resolved
 
     names = [*PROTOCOLS] if options.only is None else options.only.split(",")
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> int:
             raise UsageError(f"unknown protocol '{name}'", did_you_mean(name, PROTOCOLS))
     if processes.world_size() > 1:
         raise UsageError("protocols runs in one process", "leave out torchrun")
-    launch.log_to_stderr()
+    log_to_stderr()
     with usage_errors():
         sweep = sweep_jobs([hydra_override(override) for override in overrides])
     jobs = [resolved(overrides) for overrides in sweep]

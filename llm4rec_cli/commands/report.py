@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.paths import default_outputs
 from llm4rec_cli.results.selection import FILTERS, select_groups
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def main(argv: list[str]) -> int:
     path = named.resolve()  # of a link, what it leads to
     if path.exists() and not path.is_file():
         raise UsageError(f"{options.html} is no file", "--html report.html")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        raise UsageError(f"--html {options.html}: there is no folder {named.parent}", f"mkdir -p {named.parent}")
     tested = [result for result in judge_claims(root) if result.numbers or result.verdict is not Verdict.not_run]
     write_text(path, page(comparable, claims_content(tested), numbers))
     print(named)
@@ -98,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--numbers", metavar="FILE", help="a CSV of published numbers, with the columns of papers/paper_results.csv"
     )
     parser.add_argument("--metrics", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
-    parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
+    parser.add_argument("--outputs", default=default_outputs(), help="folder of the runs (default: %(default)s)")
     return parser
 
 

@@ -1,7 +1,8 @@
 """`llm4rec reproduce PAPER/TABLE`: a table or figure of a paper, from one command.
 
 llm4rec list papers                                                        every table, with its state
-llm4rec reproduce unisrec/main --dry-run                                   the commands, which are done, what they cost
+llm4rec reproduce unisrec/main --dry-run                                   what is missing, the commands, which are done
+llm4rec reproduce unisrec/main --dry-run --probe                           and what each costs on this machine
 llm4rec reproduce unisrec/main --small                                     on generated data, within minutes
 llm4rec reproduce unisrec/main --columns Scientific --raw amazon2018-scientific=PATH
 llm4rec reproduce p5/sequential --rows "P5-S*,SASRec" --seeds 0 --raw FOLDER
@@ -69,15 +70,15 @@ def main(argv: list[str]) -> int:
     if options.dry_run:
         os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a dry run downloads nothing
 
-    from llm4rec_cli import launch
+    from llm4rec_cli.progress import log_to_stderr
     from llm4rec_cli.studies.paper_tables.plan import plan_of
     from llm4rec_cli.studies.paper_tables.steps import Runner
 
-    launch.log_to_stderr()
+    log_to_stderr()
     runner = Runner(_raw_folders(options.raw), overrides)
     plan = plan_of(table, cells, size, seeds, runner, options.untuned, start_run)
     if options.dry_run:
-        _show_plan(plan, probed=not options.unprobed)
+        _show_plan(plan, options.probe)
         return 0
     if options.launcher:
         _launch(plan, options.launcher)
@@ -106,8 +107,9 @@ def _parser() -> argparse.ArgumentParser:
         "--start", metavar="RUN", type=Path, help="start from this run's weights where a row starts from a pre-training"
     )
     add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
-    add("--dry-run", action="store_true", help="run nothing: print the commands, their states and their cost")
-    add("--unprobed", action="store_true", help="with --dry-run: measure no cost")
+    add("--dry-run", action="store_true", help="run nothing: print what is missing, the commands and their states")
+    add("--probe", action="store_true", help="with --dry-run: measure the cost of each run on a few steps")
+    add("--unprobed", action="store_true", help=argparse.SUPPRESS)  # the default; older scripts say so
     add(
         "--launcher",
         metavar="NAME",
@@ -154,12 +156,20 @@ def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
 
 
 def _show_plan(plan: Plan, probed: bool) -> None:
-    """Print the commands with their states, and what the runs cost."""
+    """Print what is missing, the commands with their states, and what the runs cost.
+
+    Args:
+        probed: whether their cost is measured.
+    """
     from llm4rec_cli.results.tables import say, show
     from llm4rec_cli.studies.paper_tables.plan import costs_of
     from llm4rec_cli.studies.paper_tables.reproduction import heading
 
-    say(heading(plan.table, plan.size), "", *plan.commands(), "", *plan.unknown())
+    say(heading(plan.table, plan.size), "")
+    if missing := [*plan.missing_data()]:
+        say(*missing, "")
+    print(*plan.commands(), sep="\n", end="\n\n")  # each on one line, to be copied
+    say(*plan.unknown())
     costs = costs_of(plan, probed)
     for content in costs.tables():
         show(content)
@@ -167,6 +177,8 @@ def _show_plan(plan: Plan, probed: bool) -> None:
     say(f"{len(plan.steps)} commands: {done} done, {len(plan.steps) - done} to run, with {costs.in_words()}")
     if costs.memory_mb:
         say("measured on a few training steps and examples, without floors; training may end earlier, MiB of the host")
+    elif not probed and done < len(plan.steps):
+        say("--probe measures the minutes and the memory of each run here")
     say(*plan.not_made())
 
 

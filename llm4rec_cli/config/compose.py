@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,10 +30,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from llm4rec_cli.config import schema
-from llm4rec_cli.config.keys import declarations_with, value_types
-from llm4rec_cli.config.overrides import as_typed, quoted
+from llm4rec_cli.config.keys import all_declarations, declarations_with, key_role, value_types
+from llm4rec_cli.config.overrides import GROUPS, as_typed, quoted
 from llm4rec_cli.config.registry import config_class, model_names
-from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.errors import UsageError, closest, did_you_mean, meant
 
 COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)  # what Hydra raises for wrong overrides
 # Of an experiment that Hydra merges below `experiment`, not into the root.
@@ -148,23 +149,28 @@ def model_node(name: str, settings: Sequence[str], root: DictConfig) -> Any:
     Args:
         root: the nodes that its settings may refer to; the model is added to it, in place of an earlier one.
     """
-    register_types()
-    root.model = _read_model(name)
+    root.model = option_node("model", name)
     for override in OverridesParser.create().parse_overrides(list(settings)):
         OmegaConf.update(root, override.key_or_group, override.value(), merge=True)
     return root.model
 
 
-def _read_model(name: str) -> Any:
-    """Return the content of a model's file on what its defaults name."""
-    file = next((path for top in _folders() if (path := top / "model" / f"{name}.yaml").exists()), None)
+def option_node(group: str, name: str) -> Any:
+    """Return the content of an option's file on what its defaults in the same group name.
+
+    Raises:
+        UsageError: there is no such option.
+    """
+    register_types()
+    file = next((path for top in _folders() if (path := top / group / f"{name}.yaml").exists()), None)
     if file is None:
-        raise UsageError(f"unknown model '{name}'", did_you_mean(name, options("model")))
+        raise UsageError(f"unknown {group} '{name}'", did_you_mean(name, options(group)))
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     node: Any = {}
     for default in content.pop("defaults", []):
         if default != "_self_" and isinstance(default, str):
-            below = OmegaConf.structured(node_type(f"model/{default}")) if default[0] == "_" else _read_model(default)
+            is_type = default[0] == "_"
+            below = OmegaConf.structured(node_type(f"{group}/{default}")) if is_type else option_node(group, default)
             node = OmegaConf.merge(node, below) if node else below
     return OmegaConf.merge(node, content)
 
@@ -322,6 +328,17 @@ def as_usage_error(error: Exception) -> UsageError:
                 f"unknown hydra/launcher '{name.removeprefix('launcher/')}'",
                 "use joblib or submitit_local; to install them: pip install 'llm4rec[joblib,submitit]'",
             )
+        if group == "model" and name.startswith("_"):
+            return UsageError(
+                f"a YAML in conf/model names the type {name}, and no package of llm4rec_cli/models defines it",
+                f"write llm4rec_cli/models/{name[1:]}/config.py as docs/develop/add-a-model.md shows, or name the type "
+                "of the model whose settings it changes",
+            )
+        if group == "dataset" and Path(name).suffix in (".csv", ".tsv", ".jsonl", ".json", ".parquet"):
+            return UsageError(
+                f"'{name}' is a file, and dataset= takes the name of a YAML file",
+                "write conf/dataset/NAME.yaml, which names it (docs/start/your-data.md), and type dataset=NAME",
+            )
         return UsageError(f"unknown {group} '{name}'", did_you_mean(name, options(group)))
     if unknown := re.search(r"Could not override '([^']+)'", text):
         key = unknown.group(1)
@@ -330,22 +347,50 @@ def as_usage_error(error: Exception) -> UsageError:
         if key.startswith("prompt/"):
             model = key.removeprefix("prompt/").partition("@")[0]
             return UsageError(f"the model does not use prompts of {model}", f"set model={model}, or remove prompt=…")
-        parent, _, leaf = key.rpartition(".")  # only last parts are compared: a shared parent makes all keys similar
-        near = [k.rpartition(".")[2] for k in _keys(cause) if k.rpartition(".")[0] == parent]
-        listing = "llm4rec list prompts" if parent == "model.prompts" else "llm4rec train --cfg job shows every key"
-        return UsageError(f"unknown key '{as_typed(key)}'", did_you_mean(leaf, near) or listing)
+        return UsageError(f"unknown key '{as_typed(key)}'", _similar_keys(key, _keys(cause)))
     if several := re.match(r"Ambiguous value for argument '([^=]+)=(.+)'", text):
-        return _several_values(*several.groups())
+        key, values = several.groups()
+        if key.lstrip("+") not in GROUPS and key_role(key) is None and not key.startswith("hydra"):
+            return UsageError(f"unknown key '{as_typed(key)}'", _similar_keys(key, [d.key for d in all_declarations()]))
+        return _several_values(key, values)
     if missing := re.match(r"Missing mandatory value: (\S+)", text):
         return UsageError(f"{missing.group(1)} has no value", f"set {missing.group(1)}=…, or add it to the YAML")
     if wrong := re.search(r"Error merging override (.+)", text):
-        return UsageError(
-            f"{wrong.group(1)}: {cause[0] if cause else text}", "llm4rec train --cfg job shows every value"
-        )
+        return _wrong_value(wrong.group(1), cause[0] if cause else text)
     if failed := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.+)", text):
         name, reason = failed.groups()
         return UsageError(f"{name}: {reason}", f"llm4rec validate {name} lists all errors with file and line")
     return UsageError(text.splitlines()[0] if text else type(error).__name__, "llm4rec train --help")
+
+
+def _similar_keys(key: str, known: Sequence[str]) -> str:
+    """Return a remedy that names the keys that an unknown one may mean; without a parent, those of any node."""
+    parent, _, leaf = key.rpartition(".")  # only last parts are compared: a shared parent makes all keys similar
+    siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
+    below = defaultdict[str, list[str]](list)
+    for k in known if not parent else ():
+        below[k.rpartition(".")[2]].append(k)
+    close = [siblings[name] for name in closest(leaf, siblings)] or [
+        k for name in closest(leaf, below)[:1] for k in below[name]
+    ]
+    if close:
+        return meant(list(map(as_typed, close)))
+    listing = "llm4rec list prompts" if parent == "model.prompts" else "llm4rec train --cfg job shows every key"
+    return did_you_mean(leaf, siblings) or listing
+
+
+def _wrong_value(override: str, reason: str) -> UsageError:
+    """Return the error of a value that is not of the type of its setting."""
+    key, _, value = override.partition("=")
+    kinds = {"Integer": "a whole number", "Float": "a number", "Bool": "true or false"}
+    if (kind := re.search(r"could not be converted to (\w+)", reason)) and kind.group(1) in kinds:
+        return UsageError(
+            f"{override}: {key} is {kinds[kind.group(1)]}, not '{value}'", "llm4rec train --cfg job shows every value"
+        )
+    if choices := re.search(r"expected one of \[(.+)\]", reason):
+        names = choices.group(1).split(", ")
+        return UsageError(f"{override}: {key} is one of {', '.join(names)}", did_you_mean(value, names))
+    return UsageError(f"{override}: {reason}", "llm4rec train --cfg job shows every value")
 
 
 def _several_values(key: str, values: str) -> UsageError:

@@ -44,8 +44,8 @@ def split_flags(arguments: Sequence[str], options: Sequence[str] = ()) -> tuple[
         name, equals, value = argument.partition("=")
         flag = SHORT_FLAGS.get(name, name)
         if flag not in FLAGS:
-            group = name.lstrip("-")
-            remedy = f"settings are written without dashes: {group}=…" if group in GROUPS else ""
+            setting = _setting_of(name.lstrip("-"))
+            remedy = f"settings are written without dashes: {setting}={value or '…'}" if setting else ""
             raise UsageError(f"unknown option '{argument}'", remedy or did_you_mean(argument, [*FLAGS, *options]))
         values = FLAGS[flag]
         if values and not equals:
@@ -55,6 +55,14 @@ def split_flags(arguments: Sequence[str], options: Sequence[str] = ()) -> tuple[
             raise UsageError(f"'{argument}': {flag} takes {taken}", " ".join([flag, *values[:1]]))
         flags += [flag, value] if value else [flag]
     return flags, overrides
+
+
+def _setting_of(name: str) -> str | None:
+    """Return the group or the first key that ends with a name: `trainer.epochs` of `epochs`."""
+    from llm4rec_cli.config.keys import all_declarations
+
+    keys = [*GROUPS, *(declared.key for declared in all_declarations() if not declared.is_node)]
+    return next((key for key in keys if key == name or key.endswith(f".{name}")), None)
 
 
 def key_typed(override: str) -> str:
@@ -91,7 +99,7 @@ def hydra_override(argument: str) -> str:
     except HydraException as error:
         if "=" not in argument:
             remedy = "settings are KEY=VALUE, such as model=sasrec; llm4rec list names the options"
-            raise UsageError(f"'{argument}' is no setting", remedy) from error
+            raise UsageError(f"'{argument}' is not a setting", remedy) from error
         key = key_typed(argument)
         if key in GROUPS:
             raise UsageError(f"{argument}: {key} takes a name", f"llm4rec list {key}s") from error
@@ -105,6 +113,8 @@ def _translated(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if key == "++experiment":
         raise UsageError(f"'{argument}': an experiment is added with one +", f"+experiment={value}")
+    if key == "experiment":
+        raise UsageError(f"'{argument}': an experiment is added with +", f"+experiment={value}")
     folder, _, within = key.lstrip("+").partition("/")
     if folder == "experiment" and within:
         raise UsageError(f"'{argument}': an experiment is added by its whole name", f"+experiment={within}/{value}")
@@ -148,9 +158,9 @@ def _translated(argument: str) -> str:
     if key == "dataset.columns" and value.startswith("{"):
         return f"+{argument}"  # Hydra cannot replace a dictionary, only add to it
     if equals and key in _paths() and value not in ("", "null") and value[0] not in "'\"":
-        expanded = str(Path(value).expanduser()) if value.startswith("~") else value
-        plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./,-]*", expanded)  # unquoted, 1e5 would become 100000.0
-        return f"{key}={expanded}" if plain else f"{key}={quoted(expanded)}"
+        paths = [str(Path(path).expanduser()) if path.startswith("~") else path for path in value.split(",")]
+        plain = r"[A-Za-z_./][A-Za-z0-9_./-]*"  # unquoted, 1e5 would become 100000.0
+        return f"{key}={','.join(path if re.fullmatch(plain, path) else quoted(path) for path in paths)}"
     return argument
 
 

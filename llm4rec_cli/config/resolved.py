@@ -52,6 +52,8 @@ def resolved_config(composed: Composed) -> Config:
         config.task.negatives, config.task.draw = TaskConfig.negatives, TaskConfig.draw  # without effect
     if config.task.question is Question.write:
         config.llm.structured = LLMConfig.structured  # without effect: a text has no form
+    if not config.model.traits.seeded:
+        config.seed = Config.seed  # without effect: a rule has one run
     for setting in walk.settings(config):
         if "path" in setting.field.metadata and setting.value is not None:
             path = Path(setting.value).expanduser()

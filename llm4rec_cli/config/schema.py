@@ -17,6 +17,7 @@ from omegaconf import MISSING, OmegaConf
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.paths import default_outputs
 
 T = TypeVar("T")
 
@@ -310,6 +311,7 @@ class DatasetConfig:
     raw_dir: str | None = ranges.path(None, role=Role.source)  # folder of the raw files; null = the cache
     generator: str | None = None  # a variant of data/demo: raw files are generated, not downloaded
     get: str = about(Role.source, "")  # where to get raw files and where to put them
+    licence: str = about(Role.source, "")  # terms of the raw files
     # how missing files are downloaded
     download: list[DownloadConfig] = field(default_factory=list, metadata={"role": Role.source})
     user_core: int = ranges.number(at_least=0)  # minimum interactions per user
@@ -518,6 +520,8 @@ class LLMConfig:
     # limit per run, in the currency of the prices; null = none
     budget_cost: float | None = ranges.number(None, at_least=0, role=Role.machine)
     replay: bool = about(Role.command, False)  # use stored answers only
+    # send requests whose answers are stored, too, also of a finished run, and replace those answers
+    ask_again: bool = about(Role.command, False)
     dry_run: bool = about(Role.command, False)  # send nothing; print the requests with estimated tokens and cost
     # file of stored answers; null = llm/answers.sqlite in the cache folder
     store: str | None = ranges.path(None, role=Role.machine)
@@ -600,8 +604,9 @@ class PathsConfig:
 
     role: ClassVar[Role] = Role.machine
 
-    outputs: str = ranges.path("outputs", stored="relative")  # where run folders are written
-    cache: str | None = ranges.path(None)  # default: the user's cache folder
+    # where run folders are written; LLM4REC_OUTPUTS sets the default
+    outputs: str = field(default_factory=default_outputs, metadata={"path": "relative"})
+    cache: str | None = ranges.path(None)  # null = LLM4REC_CACHE, or the user's cache folder
 
 
 @dataclass

@@ -158,8 +158,18 @@ def missing_files(config: DatasetConfig, cache: Path) -> list[str]:
     folder = _folder(config, cache)
     if config.generator and not folder.exists():
         return []
-    names = dict.fromkeys(file for files in _names(config).values() for file in files.values())
-    return [name for name in names if _existing(folder, name) is None]
+    return [name for name in _raw_names(config) if _existing(folder, name) is None]
+
+
+def files_by_hand(config: DatasetConfig) -> list[str]:
+    """Return the raw files that are neither generated nor downloaded, by name."""
+    if config.generator:
+        return []
+    return [name for name in _raw_names(config) if name not in download.downloadable(config.download)]
+
+
+def _raw_names(config: DatasetConfig) -> list[str]:
+    return list(dict.fromkeys(file for files in _names(config).values() for file in files.values()))
 
 
 def _folder(config: DatasetConfig, cache: Path) -> Path:
@@ -191,6 +201,8 @@ def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataE
         remedy = f"put {them} there, or leave out dataset.raw_dir to download {fetched}. {config.get}"
     else:
         remedy = f"{config.get} Put the files into {folder}, or set their folder with dataset.raw_dir=PATH"
+    if config.licence:
+        remedy = f"{remedy.strip().removesuffix('.')}. Licence: {config.licence}"
     which = f"which is {where}" if len(names) == 1 else "which are not in"
     return DataError(f"dataset '{config.name}' needs {', '.join(names)}, {which} {folder}", remedy.strip())
 

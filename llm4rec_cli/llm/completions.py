@@ -193,6 +193,8 @@ class _Session:
     ) -> None:
         self.requests, self.backend = requests, backend
         self.config, self.store, self.usage = config, store, usage
+        if config.ask_again and not config.dry_run:
+            store.forget(requests)
         self.completions = store.get(requests)
         self.independent = batches is None
         all_batches = batches or [[key] for key in requests]

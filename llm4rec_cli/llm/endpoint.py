@@ -226,7 +226,7 @@ class EndpointBackend:
             if attempt > self.config.retries or (outcome.retry_after or 0) > MAX_RETRY_AFTER:
                 return replace(outcome, reason=f"{outcome.reason} ({attempt} tries)")
             pause = self._pause(attempt, outcome.retry_after)
-            log.log(logging.INFO if pause > 10 else logging.DEBUG, "%s; retry in %.0f s", outcome.reason, pause)
+            log.info("%s; retry %d of %d in %.1f s", outcome.reason, attempt, self.config.retries, pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
                 return outcome

@@ -54,6 +54,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._forgotten: set[str] = set()
         with locked(path.with_name(f".{path.name}.lock"), path), self._errors():  # two cannot create one file at once
             # In Jupyter an endpoint reads it in another thread, while this one waits.
             self._db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
@@ -82,6 +83,13 @@ class Store:
                 log.warning("%s: the answer %s is damaged and counts as missing", self.path, key[:12])
                 self._db.execute("DELETE FROM answers WHERE key = ? AND CAST(answer AS BLOB) IS ?", (key, answer))
         return completions
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remove the completions of these keys, each at most once, so that a run asks each of them again."""
+        new = set(keys) - self._forgotten
+        with self._errors():
+            self._db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in new])
+        self._forgotten |= new
 
     def add(
         self, key: str, identity: dict[str, Any], request: Request, completion: Completion, cost: float

@@ -20,6 +20,7 @@ from llm4rec_cli.results.words import (
     shared,
     spare_metrics,
     tuning_in_words,
+    unconverged_after,
 )
 
 HEADING = ("dataset", "task", "protocol")
@@ -29,12 +30,15 @@ RELATED_COLUMNS = ("metric", "value", "of", "history masked", "read", "source")
 INSIDE = {True: "yes", False: "no", None: ""}
 
 
-def results(group: Group) -> Content:
+def results(group: Group, in_short: bool = False) -> Content:
     """Return one row per variant: metrics, the interval of one, labels, and deviations (dev.) by number.
 
     Overrides and labels that all rows share are noted below the table.
+
+    Args:
+        in_short: without tuning and deviations.
     """
-    all_deviations = group.deviations()
+    all_deviations = [] if in_short else group.deviations()
     shared_parts = shared([variant.parts for variant in group.members])
     shared_labels = {"synthetic", *shared([variant.labels for variant in group.members])}
     columns = {"model": [variant.name[0] for variant in group.members]}
@@ -49,9 +53,10 @@ def results(group: Group) -> Content:
     by_draw = [" ".join(f"{value:.4f}" for value in variant.by_draw(first_metric)) for variant in group.members]
     columns[f"{first_metric} by draw"] = by_draw
     columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
-    if any(variant.first_run.tuning for variant in group.members):
+    if not in_short and any(variant.first_run.tuning for variant in group.members):
         columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
-    columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
+    if not in_short:
+        columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
     spare = [*spare_metrics(group.metrics, first_metric), f"{first_metric} by draw"]
@@ -78,6 +83,10 @@ def notes(group: Group) -> list[str]:
         result.append(f"all rows: {' '.join(parts)}")
     if any("synthetic" in variant.labels for variant in group.members):
         result.append(SYNTHETIC_NOTE)
+    unconverged = [v for v in group.members if any(unconverged_after(run) is not None for run in v.runs)]
+    if unconverged:
+        names = "; ".join(" ".join(filter(None, variant.name)) for variant in unconverged)
+        result.append(f"the best epoch is the last, so that more epochs may be better: {names}")
     for variant in group.members:
         tuning = variant.first_run.tuning
         if tuning and tuning.expected_best:

@@ -106,18 +106,20 @@ def _member_folder(result: Result, folder: str) -> Path:
 
 
 def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
-    """Return the runs by seed, without those that read the same files as a run of a lower seed.
+    """Return the runs by seed; of a rule that draws nothing, and of what reads the same files, the lowest seed.
 
     A file of another system, or one ensemble, evaluated under several seeds is one training and not several. What was
-    read from the same files has the same numbers to the last digit.
+    read from the same files, or computed by the same rule, has the same numbers to the last digit.
     """
     distinct: dict[int, Result] = {}
     for seed, result in sorted(by_seed.items()):
         reads_files = result.model in model_names() and settings_with(config_class(result.model), "input_file")
-        if reads_files and any(_same_numbers(result.metrics, other.metrics) for other in distinct.values()):
-            log.warning(
-                "%s is left out: it has the numbers of a lower seed, so that its files are the same", result.folder
-            )
+        has_copies = reads_files or (distinct and not depends_on_seed(result))
+        if has_copies and any(_same_numbers(result.metrics, other.metrics) for other in distinct.values()):
+            if reads_files:
+                log.warning(
+                    "%s is left out: it has the numbers of a lower seed, so that its files are the same", result.folder
+                )
         else:
             distinct[seed] = result
     return distinct
@@ -129,7 +131,8 @@ def _same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
 
 
 def named_results(names: Sequence[str], outputs: Path, imports: bool = False) -> list[Result]:
-    """Return the finished run for each name: its folder, or the end of its path.
+    """Return the finished run for each name: its folder, the end of its path, or the beginning of its path under
+    `outputs`, such as `sasrec` or `sasrec/demo`, if all runs there are of one variant; of several seeds the lowest.
 
     Args:
         imports: whether a run may hold imported weights, which have no results.
@@ -143,25 +146,31 @@ def named_results(names: Sequence[str], outputs: Path, imports: bool = False) ->
 
 
 def _named(name: str, finished: Results, outputs: Path) -> Result:
-    end = Path(name.removeprefix("run=")).expanduser()
-    if end.is_dir():
-        result = read_result(end)
+    path = Path(name.removeprefix("run=")).expanduser()
+    if path.is_dir():
+        result = read_result(path)
         if result is None:
-            raise RunError(f"{end} is not a finished run", "llm4rec list runs")
+            raise RunError(f"{path} is not a finished run", "llm4rec list runs")
         if result.imported and not result.metrics:
-            raise RunError(f"{end} holds imported weights and no results", f"llm4rec eval run={end}")
+            raise RunError(f"{path} holds imported weights and no results", f"llm4rec eval run={path}")
         return result
-    matches = [result for result in finished if _ends_with(result.folder, end)]
+    matches = [result for result in finished if _ends_with(result.folder, path)]
+    matches = matches or [result for result in finished if result.address.parts[: len(path.parts)] == path.parts]
+    if not finished:
+        raise RunError(
+            f"there is no finished run under {outputs}, and '{name}' names one",
+            "train one first, e.g. llm4rec train model=unisrec; or --outputs FOLDER",
+        )
     if not matches:
         addresses = [result.folder.relative_to(outputs).as_posix() for result in finished]
-        of_model = [run for run in addresses if end.parts[0] in run.split("/")]
+        of_model = [address for address in addresses if path.parts[0] in address.split("/")]
         near = difflib.get_close_matches(name, addresses, n=1) or (of_model or addresses)[:NEAREST_RUNS]
         remedy = "; ".join(filter(None, [did_you_mean(name, near), "llm4rec list runs shows all"]))
         raise RunError(f"no finished run under {outputs} matches '{name}'", remedy)
-    if len(matches) > 1:
-        paths = ", ".join(sorted(result.folder.relative_to(outputs).as_posix() for result in matches))
-        raise UsageError(f"'{name}' matches {len(matches)} runs", paths)
-    return matches[0]
+    if len({result.variant for result in matches}) > 1 or len({result.seed for result in matches}) < len(matches):
+        folders = sorted(result.folder.relative_to(outputs).as_posix() for result in matches)
+        raise UsageError(f"'{name}' matches {len(matches)} runs", ", ".join(folders))
+    return min(matches, key=lambda result: result.seed)
 
 
 def _ends_with(run: Path, end: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from llm4rec_cli.results.words import cold_table, headline_metric, results_table
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
+
+LONGEST_ANSWER = 200  # characters shown of an answer
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,25 @@ def show(runs: Sequence[Result]) -> FloorComparison | None:
         _show_chat(runs[-1])
     print(f"run folder: {runs[-1].folder}\n")
     *floors, run = runs
+    if unread := none_read(run):
+        tables.say(unread)
+        return None
     comparison = compare_with_floor(run, floors)
     if comparison:
         tables.say(comparison.in_words())
     return comparison
+
+
+def none_read(run: Result) -> str:
+    """Return `none of 10 answers could be read; the first: …` of a chat model's run; empty if one could."""
+    if run.metrics.get("answers/invalid") != 1:
+        return ""
+    answer = str(run.answers(["answer"])["answer"].iloc[0])
+    first = repr(textwrap.shorten(answer, LONGEST_ANSWER, placeholder=" …")) if answer else "empty"
+    return (
+        f"none of {run.n_examples:,} answers could be read, so these numbers are not the model's; the first: {first}. "
+        "llm.dry_run=true shows the requests; once the server or the prompt is mended, llm.ask_again=true asks again"
+    )
 
 
 def _show_chat(run: Result) -> None:

@@ -10,7 +10,7 @@ from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import SEARCH_SPACES, as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
-from llm4rec_cli.config.schema import SeenItems, Written
+from llm4rec_cli.config.schema import Keep, SeenItems, Written
 from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.evaluation.metrics import headline_metrics, lower_is_better, table_metrics
 from llm4rec_cli.labels import IMPORTED
@@ -61,6 +61,15 @@ def is_tunable(model: str) -> bool:
     return config_class(model).traits.trainable or model in options(SEARCH_SPACES)
 
 
+def unconverged_after(run: Result) -> int | None:
+    """Return the number of epochs of a training whose best one on validation is the last, so that more may be better;
+    None of any other run, and where validation chose no epoch."""
+    training = run.training or (run.trainer and run.trainer.training)
+    if not training or run.settings.get("trainer.keep") != Keep.best.name:
+        return None
+    return round(training["epochs"]) if training["best_epoch"] == training["epochs"] else None
+
+
 def results_table(runs: Sequence[Result]) -> Content:
     """Return the table printed after training: floors, then the model, with one protocol's metrics and labels below.
 
@@ -82,6 +91,8 @@ def results_table(runs: Sequence[Result]) -> Content:
     for run in runs:
         if labels := [label for label in _row_labels(run) if label not in in_all_rows]:
             notes.append(f"{shown_as(run)}: {', '.join(labels)}")
+    if (epochs := unconverged_after(last)) is not None:
+        notes.append(f"{shown_as(last)}: the best of {epochs} epochs is the last: try trainer.epochs={2 * epochs}")
     notes += last.warnings
     if "synthetic" in last.labels:
         notes.append(SYNTHETIC_NOTE)

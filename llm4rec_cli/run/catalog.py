@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.paths import default_outputs
 from llm4rec_cli.results.records import read_records
 from llm4rec_cli.results.result import LOCK, METRICS, STATUS, Result, Status, read_status, result_of
 
@@ -126,22 +127,15 @@ class CacheEntry:
 
 
 def outputs_folder(typed: str | None) -> Path:
-    """Return the folder of the runs: the typed one, or `outputs`, which need not exist.
+    """Return the folder of the runs: the typed one, or the default, which need not exist.
 
     Raises:
         UsageError: the typed one does not exist.
     """
-    folder = Path(typed or "outputs").expanduser()
+    folder = Path(typed or default_outputs()).expanduser()
     if typed and not folder.is_dir():
         raise UsageError(f"--outputs {typed}: there is no such folder", "the folder that paths.outputs=PATH named")
     return folder
-
-
-def cache_folder(path: str | None) -> Path:
-    """Return the folder of prepared data, features and the like: `path`, or by default the user's cache folder."""
-    if path:
-        return Path(path).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm4rec"
 
 
 def cache_entries(cache: Path) -> Iterator[CacheEntry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,13 @@ from llm4rec_cli.config.schema import Question, SplitName
 from llm4rec_cli.errors import DataError, DryRun, UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, read_result
+from llm4rec_cli.results.summary import show
 from llm4rec_cli.run import marks, rules, stages, trackers
 from llm4rec_cli.run.choose import just_trained, of_task
 from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.run.identity import find_weights
 from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.next import next_command
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.run.stages import Clock
 from llm4rec_cli.tasks import base as tasks
@@ -29,7 +32,23 @@ log = logging.getLogger(__name__)
 
 ALL_TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")  # of task=all
 
+FEW_STEPS = 30  # in an epoch, below which trainer=small is suggested
+
 OnEpoch = Callable[[int, float], None]  # takes the epoch, from 1, and its validation score, higher is better
+
+
+def run_and_show(job: Job) -> Outcome:
+    """Run a job, print the table of each of its results, and return all of them, with what to run next."""
+    outcomes = []
+    for outcome in run_all(job):
+        comparison = show(outcome.results)
+        outcomes.append(outcome)
+    return Outcome(
+        "done" if any(outcome.status == "done" for outcome in outcomes) else "skipped",
+        outcomes[0].folder,
+        tuple(result for outcome in outcomes for result in outcome.results),
+        next_command(job, outcome.result, comparison),
+    )
 
 
 def run_all(job: Job) -> Iterator[Outcome]:
@@ -114,7 +133,7 @@ def execute(
     address = job.address(split.dataset)
     with locked(address.folder):
         finished = processes.from_first(lambda: read_result(address.folder))
-        if finished is not None and not job.config.force:
+        if finished is not None and not job.starts_anew:
             log_finished(job.model.name, address.folder)
             result = marks.update_finished(finished, job.config, split.dataset, floors)
             return Outcome("skipped", address.folder, (*floors, result))
@@ -151,6 +170,11 @@ def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoc
     examples = task.examples(split, SplitName.valid, config, job.cache)
     examples = tasks.subset(examples, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
     rows = model.training_rows()
+    n_steps = math.ceil(len(rows) / config.trainer.batch_size)
+    if job.choices.get("trainer") == "default" and n_steps < FEW_STEPS and "trainer.batch_size" not in job.typed_keys:
+        log.info(
+            "an epoch has %d steps, as there are %s rows: trainer=small has smaller batches", n_steps, f"{len(rows):,}"
+        )
     result = fit(
         model,
         rows,

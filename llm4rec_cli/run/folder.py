@@ -46,11 +46,13 @@ class Outcome:
 
     Attributes:
         results: of the floors of a run, and of the run itself.
+        next: what to run next, in words and as a command.
     """
 
     status: str
     folder: Path
     results: tuple[Result, ...] = ()
+    next: str = ""
 
     @property
     def result(self) -> Result:
@@ -84,7 +86,7 @@ def recorded(address: Address, job: Job) -> Iterator[Path]:
     if not processes.is_first():
         yield folder
         return
-    if job.config.force:
+    if job.starts_anew:
         _clear(folder)
     elif _has_other_code(folder, job.model.name):
         log.info("the code of model %s has changed since this run began: force=true starts it anew", job.model.name)

@@ -18,9 +18,9 @@ from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.schema import Config, LLMConfig, ModelConfig, TaskConfig, TextRecipe, Weights
 from llm4rec_cli.errors import Llm4RecError, UsageError, raise_first
+from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.result import InitFrom, Tuning
 from llm4rec_cli.run import identity, marks, rules
-from llm4rec_cli.run.catalog import cache_folder
 from llm4rec_cli.run.source import Source, initial_source
 from llm4rec_cli.tasks.modules import task_module
 
@@ -104,6 +104,9 @@ class Job:
             if (value := getattr(self.model, setting, None)) is not None and is_copied(value)
         }
         of_model = ["model", "prompt", "trainer", "experiment"]
+        seed = self.config.seed
+        if not model.traits.seeded:
+            seed, of_model = Config.seed, [*of_model, "seed"]  # one run, whatever the seeds of the model
         if self.config.dataset.text is not TextRecipe.enriched:
             of_model += ["llm", "enrichment"]
         typed = [o for o in self.overrides if not o.lstrip("+").startswith(tuple(of_model))]
@@ -111,7 +114,7 @@ class Job:
         keys = set(map(key_typed, typed))
         chosen = [f"{group}={option}" for group, option in choices.items() if group not in keys]  # the model's defaults
         return Job(
-            replace(self.config, model=replace(model, **copied), deviations=[], tuning=None),
+            replace(self.config, model=replace(model, **copied), seed=seed, deviations=[], tuning=None),
             "train",
             (*chosen, *typed, f"model={name}", *settings),
             choices | {"model": name},
@@ -203,6 +206,11 @@ class Job:
     def is_dry(self) -> bool:
         """Return whether requests to a chat model are only shown."""
         return self.llm.dry_run and self.model.traits.uses_llm
+
+    @property
+    def starts_anew(self) -> bool:
+        """Return whether a finished run is run again: by `force`, or as its chat model is asked again."""
+        return self.config.force or (self.llm.ask_again and self.model.traits.uses_llm)
 
     @property
     def introduction(self) -> str:

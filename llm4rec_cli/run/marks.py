@@ -40,8 +40,8 @@ from llm4rec_cli.labels import (
     SELECTED_MASKED,
     SELECTED_UNMASKED,
 )
+from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.result import Imported, InitFrom, MemorisationScore, Result
-from llm4rec_cli.run.catalog import cache_folder
 from llm4rec_cli.run.identity import identity_of
 
 if TYPE_CHECKING:

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
-from llm4rec_cli import processes
 from llm4rec_cli.config.overrides import as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Control
+from llm4rec_cli.paths import outputs_option
 from llm4rec_cli.results.result import Result, read_result
 from llm4rec_cli.results.summary import FloorComparison
 from llm4rec_cli.results.words import MIN_SEEDS
 from llm4rec_cli.run.job import Job
-
-
-def show_next(job: Job, run: Result, comparison: FloorComparison | None) -> None:
-    """Print what to run next, on one line, so that the command can be copied. Of several processes, the first prints.
-
-    Args:
-        run: what the job ended with.
-        comparison: of the run with its strongest floor.
-    """
-    if processes.is_first():
-        print(next_command(job, run, comparison))
 
 
 def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> str:
@@ -37,7 +25,7 @@ def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> s
         typed = [as_typed(o) for o in job.typed if key_typed(o) not in ("seed", "force")]
         wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
         return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
-    outputs = [] if run.outputs == Path("outputs") else ["--outputs", str(run.outputs)]
+    outputs = outputs_option(run.outputs)
     if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
         inspect = _command("inspect", "result", run.name, *outputs)
         return f"next, on all seeds and slices, does it beat the floor? {inspect}"

@@ -191,6 +191,8 @@ def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
 
 def problems_of_llm(llm: LLMConfig) -> Iterator[UsageError]:
     """Yield the problems of a cost budget without prices, and of an endpoint."""
+    if llm.ask_again and llm.replay:
+        yield UsageError("llm.ask_again sends requests, and llm.replay sends none", "leave one of them out")
     if llm.budget_cost is not None and not (llm.price_prompt or llm.price_answer):
         yield UsageError(
             "llm.budget_cost needs the model's prices, and both are 0",

@@ -19,8 +19,8 @@ from rich.filesize import decimal
 
 from llm4rec_cli import __version__
 from llm4rec_cli.errors import Llm4RecError
+from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.run import catalog
-from llm4rec_cli.run.catalog import cache_folder
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 LITTLE_MEMORY = 4 * 2**30

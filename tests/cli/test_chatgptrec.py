@@ -268,6 +268,20 @@ def test_requests_to_a_failing_endpoint_are_retried(llm4rec, endpoint, monkeypat
     assert metrics["llm"]["resent"] == 6
 
 
+def test_a_finished_run_is_asked_again_after_the_server_was_mended(llm4rec, endpoint):
+    run = (*TRAIN, "task=rating", "task.max_examples=3", "model.controls=0", *endpoint.typed)
+    endpoint.responses = lambda prompt: [completed("I do not know"), completed("4")]  # the first time, the second
+    unread = llm4rec(*run)
+    assert "none of 3 answers could be read" in unread.out and "'I do not know'" in unread.out
+    assert llm4rec(*run, "force=true").metrics["metrics"]["answers/invalid"] == 1  # stored answers
+    again = llm4rec(*run, "llm.ask_again=true")
+    assert again.metrics["metrics"]["said/coverage"] == 1
+    n_sent = sum(endpoint.counts.values())
+    assert n_sent == 6
+    refused = llm4rec(*run, "llm.ask_again=true", "llm.replay=true")
+    assert refused.code == 2 and "llm.replay sends none" in refused.err
+
+
 def test_the_key_is_written_nowhere(llm4rec, endpoint, tmp_path):
     done = llm4rec(*TRAIN, "task=rating", "task.max_examples=3", *endpoint.typed, "-v")
     assert done.code == 0, done.err

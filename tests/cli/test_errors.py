@@ -19,24 +19,51 @@ WRONG = {
     "a trainer's name": (["trainer=defalt"], "unknown trainer 'defalt'", "did you mean 'default'?"),
     "a name like no other": (["model=zzz"], "unknown model 'zzz'", "known: "),
     "an experiment's name": (["+experiment=zzz"], "unknown experiment 'zzz'", ""),
-    "an experiment without +": (["experiment=unisrec/a"], "'experiment'", "+experiment="),
+    "an experiment without +": (["experiment=unisrec/a"], "is added with +", "+experiment=unisrec/a"),
     "a key of the root": (["sede=1"], "unknown key 'sede'", "did you mean 'seed'?"),
-    "a key of the model": (["model.hiden_size=1"], "unknown key 'model.hiden_size'", "did you mean 'hidden_size'?"),
+    "a key of the model": (
+        ["model.hiden_size=1"],
+        "unknown key 'model.hiden_size'",
+        "did you mean 'model.hidden_size'?",
+    ),
     "a key of one model": (["model=bpr_mf", "model.layers=1"], "unknown key 'model.layers'", "embedding_size"),
-    "a key of the encoder": (["model.encoder.poling=cls"], "'model.encoder.poling'", "did you mean 'pooling'?"),
-    "a key of the trainer": (["trainer.epoch=1"], "unknown key 'trainer.epoch'", "did you mean 'epochs'?"),
+    "a key of the encoder": (
+        ["model.encoder.poling=cls"],
+        "'model.encoder.poling'",
+        "did you mean 'model.encoder.pooling'?",
+    ),
+    "a key of the trainer": (["trainer.epoch=1"], "unknown key 'trainer.epoch'", "did you mean 'trainer.epochs'?"),
     "a key of the task": (
         ["task.mask_histroy=true"],
         "unknown key 'task.mask_histroy'",
-        "did you mean 'mask_history'?",
+        "did you mean 'task.mask_history'?",
     ),
-    "a key of the dataset": (["dataset.rawdir=x"], "unknown key 'dataset.rawdir'", "did you mean 'raw_dir'?"),
+    "a key of the dataset": (["dataset.rawdir=x"], "unknown key 'dataset.rawdir'", "did you mean 'dataset.raw_dir'?"),
     "a short key like no other": (["trainer.lr=1"], "unknown key 'trainer.lr'", "learning_rate"),
-    "a word for a number": (["seed=abc"], "seed=abc", "--cfg job"),
-    "a word for the trainer's number": (["trainer.epochs=x"], "trainer.epochs=x", "--cfg job"),
-    "a fraction for a whole number": (["trainer.epochs=1.5"], "trainer.epochs=1.5", "--cfg job"),
-    "a word outside its set": (["task.candidates=ful"], "[full, uniform, popularity, impression]", "--cfg job"),
-    "a split of no name": (["split=dev"], "[valid, test]", "--cfg job"),
+    "a word for a number": (["seed=abc"], "seed is a whole number, not 'abc'", "--cfg job"),
+    "a setting without its node": (["epochs=3"], "unknown key 'epochs'", "did you mean 'trainer.epochs'?"),
+    "a misspelt list of seeds": (["seeds=0,1"], "unknown key 'seeds'", "did you mean 'seed'?"),
+    "another case": (["model=UniSRec"], "unknown model 'UniSRec'", "did you mean 'unisrec'?"),
+    "a part of several names": (
+        ["dataset=beauty"],
+        "unknown dataset 'beauty'",
+        "did you mean one of amazon2014-beauty, ",
+    ),
+    "a file as a dataset": (["dataset=./sales.csv"], "'./sales.csv' is a file", "write conf/dataset/NAME.yaml"),
+    "an option without its group": (["unisrec"], "'unisrec' is not a setting", "model=unisrec"),
+    "a trainer's setting with dashes": (["--epochs=3"], "unknown option", "without dashes: trainer.epochs=3"),
+    "a word for the trainer's number": (["trainer.epochs=x"], "trainer.epochs is a whole number, not 'x'", "--cfg job"),
+    "a fraction for a whole number": (
+        ["trainer.epochs=1.5"],
+        "trainer.epochs is a whole number, not '1.5'",
+        "--cfg job",
+    ),
+    "a word outside its set": (
+        ["task.candidates=ful"],
+        "is one of full, uniform, popularity, impression",
+        "did you mean 'full'?",
+    ),
+    "a split of no name": (["split=dev"], "split is one of valid, test", "known: test, valid"),
     "a type for an option": (["model=_unisrec"], "'_unisrec' is a type", "llm4rec list models"),
     "a key added": (["+key=1"], "cannot be added", "key="),
     "a key forced in": (["++model.key=1"], "cannot be added", "model.key="),
@@ -60,7 +87,7 @@ WRONG = {
     "a prompt by its folder": (["prompt/p5=[rating]"], "prompts are chosen by prompt=", "prompt=[p5/rating]"),
     "an experiment by its folder": (["+experiment/p5=demo"], "by its whole name", "+experiment=p5/demo"),
     "an unknown flag": (["-x"], "unknown option '-x'", "--multirun"),
-    "a setting with dashes": (["--model=sasrec"], "unknown option '--model=sasrec'", "model=…"),
+    "a setting with dashes": (["--model=sasrec"], "unknown option '--model=sasrec'", "without dashes: model=sasrec"),
     "a flag with a value": (["--multirun=1"], "--multirun takes no value", "--multirun"),
     "a flag without its value": (["--cfg"], "--cfg takes one of job, hydra, all", "--cfg job"),
     "a flag with a wrong value": (["-c", "jobs"], "--cfg takes one of job, hydra, all", "--cfg job"),
@@ -300,7 +327,7 @@ def test_ctrl_c_exits_130_and_leaves_the_run_failed(llm4rec, tmp_path, monkeypat
     monkeypatch.setattr(ranking, "evaluate", interrupted)
     answer = llm4rec("train", "model=popularity", "task.floors=[]")
     assert answer.code == 130
-    assert answer.err.splitlines()[-1] == "interrupted"
+    assert answer.err.splitlines()[-1] == "interrupted: the same command resumes"
     (status,) = tmp_path.rglob("status.json")
     assert (read(status)["status"], read(status)["error"]) == ("failed", "interrupted")
     assert llm4rec("report").code == 1

@@ -313,9 +313,11 @@ def test_claims_are_not_filtered(llm4rec, write):
 
 def test_the_page_is_written_to_the_chosen_file(llm4rec, write, tmp_path):
     write(0.1, intervals={"ndcg@10": [0.05, 0.15]})
-    answer = llm4rec("report", "--html", "new/page.html")
-    assert answer.out == "new/page.html\n"
-    page = (tmp_path / "new/page.html").read_text()
+    refused = llm4rec("report", "--html", "new/page.html")
+    assert refused.code == 2 and "there is no folder new" in refused.err
+    answer = llm4rec("report", "--html", "page.html")
+    assert answer.out == "page.html\n"
+    page = (tmp_path / "page.html").read_text()
     assert "0.1000" in page
     assert "<svg" in page
     assert 'id="claims"' not in page  # no claim is about this run

@@ -2,13 +2,14 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from llm4rec_cli import launch
+from llm4rec_cli import sweep
 from llm4rec_cli.config.registry import config_class
 from tests.support.closed_network import sitecustomize
 from tests.support.driver import TINY, read
@@ -24,12 +25,31 @@ def states(answer):
 def test_every_combination_is_run_and_skipped_the_second_time(llm4rec, tmp_path):
     answer = llm4rec("train", *FLOORS, "model=random,popularity")
     assert answer.code == 0, answer.err
-    assert states(answer) == ["done"] * 4
+    assert states(answer) == ["done", "done", "done", "skipped"]  # a rule has one run, whatever the seed
     runs = {(path.parts[-5], path.parts[-2].split("-")[0]) for path in tmp_path.rglob("metrics.json")}
-    assert runs == {(model, seed) for model in ("random", "popularity") for seed in ("seed0", "seed1")}
+    assert runs == {("random", "seed0"), ("random", "seed1"), ("popularity", "seed0")}
     again = llm4rec("train", *FLOORS, "model=random,popularity")
     assert again.code == 0
     assert states(again) == ["skipped"] * 4
+
+
+def test_a_sweep_ends_with_one_table_of_all_jobs_each_floor_once_and_the_next_command(llm4rec, tmp_path):
+    typed = ("task.floors=[popularity]", "task.max_examples=50")
+    answer = llm4rec("train", "-m", "model=random,transition_text", "seed=0,1", *typed)
+    table = answer.out.rsplit("all jobs:", 1)[1]
+    rows = [line.split()[:2] for line in table.splitlines() if line.startswith(("popularity", "random", "transition"))]
+    assert rows == [["popularity", "1"], ["random", "2"], ["transition_text", "1"]]
+    assert answer.out.count("next, ") == 1
+    command = shlex.split(answer.out.splitlines()[-1].partition(": ")[2])
+    assert command[:2] == ["llm4rec", "compare"] and command[4] == "--seeds"
+    assert llm4rec(*command[1:]).code == 0
+
+
+def test_a_sweep_of_one_variant_ends_with_its_next_command_and_one_of_several_with_a_report(llm4rec):
+    one = llm4rec("train", *FLOORS, "model=random").out.splitlines()[-1]
+    assert one == "next, all results on this task: llm4rec report dataset=demo task=sequential"
+    three = llm4rec("train", *FLOORS, "model=random,popularity,next_id").out.splitlines()[-1]
+    assert three.endswith(": llm4rec report dataset=demo")
 
 
 def test_settings_that_the_default_model_does_not_have_go_to_each_model_swept(llm4rec, tmp_path):
@@ -72,7 +92,7 @@ def test_a_bug_in_one_job_stops_no_other(llm4rec, monkeypatch):
     monkeypatch.setattr(model, "build", broken)
     answer = llm4rec("train", *FLOORS, "model=random,popularity")
     assert answer.code == 1
-    assert sorted(states(answer)) == ["done", "done", "failed", "failed"]
+    assert sorted(states(answer)) == ["done", "failed", "failed", "skipped"]
     assert "ZeroDivisionError" in answer.out
 
 
@@ -85,7 +105,7 @@ def test_evaluations_can_be_swept(llm4rec, trained):
 
 
 def test_outputs_of_a_sweep_may_have_any_name(llm4rec, tmp_path):
-    answer = llm4rec("train", *FLOORS, "model=popularity", f"paths.outputs={tmp_path}/out (1)=~x")
+    answer = llm4rec("train", *FLOORS, "model=random", f"paths.outputs={tmp_path}/out (1)=~x")
     assert answer.code == 0, answer.err
     assert len(list((tmp_path / "out (1)=~x").glob("*/*/*/seed*/metrics.json"))) == 2
 
@@ -169,7 +189,7 @@ def test_processes_that_joblib_keeps_for_a_second_sweep_write_their_outcomes(llm
 
 def test_parallel_jobs_use_one_thread_each(llm4rec, monkeypatch):
     seen = []
-    monkeypatch.setattr(launch, "_summarise", lambda _: seen.append(os.environ.get("OMP_NUM_THREADS")) or 0)
+    monkeypatch.setattr(sweep, "_summarise", lambda _: seen.append(os.environ.get("OMP_NUM_THREADS")) or 0)
     for launcher in (["hydra/launcher=joblib"], ["hydra/launcher=basic"]):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         llm4rec("train", "-m", "model=popularity", "dataset.user_core=100000", *launcher)
@@ -184,14 +204,14 @@ def test_a_launcher_that_is_not_there_is_named_with_what_brings_it(llm4rec):
 
 
 def test_a_launcher_that_is_killed_still_leaves_the_table_of_what_was_done(llm4rec, monkeypatch):
-    done = launch._sweep_job
+    done = sweep._run_job
 
     def killed(*arguments):
         done(*arguments)
         raise MemoryError  # as a launcher does whose worker is gone
 
-    monkeypatch.setattr(launch, "_sweep_job", killed)
-    answer = llm4rec("train", *FLOORS, "model=popularity")
+    monkeypatch.setattr(sweep, "_run_job", killed)
+    answer = llm4rec("train", *FLOORS, "model=random")
     assert answer.code == 1
     assert states(answer) == ["done", "done"]
     assert "the sweep ended early: a job's process was lost" in answer.err

@@ -347,10 +347,10 @@ def test_train_reports_the_line_of_invalid_yaml(llm4rec, tmp_path):
 @pytest.mark.parametrize(
     ("model", "override", "remedy"),
     [
-        ("unisrec", "model.encoder.poling=cls", "did you mean 'pooling'?"),
-        ("chatgptrec", "prompt.shotss=1", "did you mean 'shots'?"),
-        ("prompt4nr", "prompt.epoch=1", "did you mean 'epochs'?"),
-        ("bpr_mf", "model.hidden_size=8", "did you mean 'embedding_size'?"),
+        ("unisrec", "model.encoder.poling=cls", "did you mean 'model.encoder.pooling'?"),
+        ("chatgptrec", "prompt.shotss=1", "did you mean 'prompt.shots'?"),
+        ("prompt4nr", "prompt.epoch=1", "did you mean 'prompt.epochs'?"),
+        ("bpr_mf", "model.hidden_size=8", "did you mean 'model.embedding_size'?"),
     ],
 )
 def test_train_suggests_keys_of_the_chosen_model(llm4rec, model, override, remedy):

@@ -13,7 +13,7 @@ from llm4rec_cli import progress
 from llm4rec_cli.commands import train
 from llm4rec_cli.errors import DryRun, RunError
 from llm4rec_cli.llm import completions
-from llm4rec_cli.llm.completions import Usage
+from llm4rec_cli.llm.completions import Usage, cache_keys
 from llm4rec_cli.llm.endpoint import EndpointBackend
 from llm4rec_cli.llm.store import Store, cache_key
 from tests.llm.echo_backend import EchoBackend, completion, llm_config, request, requests
@@ -52,6 +52,19 @@ def test_stored_completions_are_not_requested_again(store):
     assert again.calls == []
     assert texts(more, store, requests(12))[:10] == before
     assert sorted(more.sent) == ["question 10", "question 11"]
+
+
+def test_stored_completions_are_asked_again_once_a_run_where_that_is_typed(tmp_path):
+    path, backends = tmp_path / "answers.sqlite", [EchoBackend(), EchoBackend(), EchoBackend()]
+    with Store(path) as first:
+        texts(backends[0], first, requests(3))
+    with Store(path) as second:
+        for _ in range(2):  # answers are completed, and later read again for the metrics
+            texts(backends[1], second, requests(3), ask_again=True)
+        with pytest.raises(DryRun):
+            texts(backends[2], Store(path), requests(3), ask_again=True, dry_run=True)
+        assert len(second.get(cache_keys(requests(3), EchoBackend())[0])) == 3
+    assert [len(backend.sent) for backend in backends] == [3, 3, 0]
 
 
 def test_continuations_that_are_scored_one_by_one_are_paid_for_once(store):

@@ -80,6 +80,23 @@ def test_a_run_is_named_by_its_folder_or_the_end_of_its_path(tmp_path):
     assert "did you mean 'sasrec/shop/sequential/seed0-ab'?" in error.value.remedy
 
 
+def test_a_run_is_named_by_its_model_where_that_is_one_variant(tmp_path):
+    for seed in (1, 0):
+        write_run(tmp_path / f"sasrec/shop/sequential/seed{seed}-ab", metrics_json(seed=seed, config_hash="ab"))
+    assert names(named_results(["sasrec", "sasrec/shop"], tmp_path)) == ["seed0-ab", "seed0-ab"]
+    write_run(
+        tmp_path / "sasrec/books/sequential/seed0-cd", metrics_json(dataset="books", config_hash="cd", variant="w")
+    )
+    assert names(named_results(["sasrec/shop"], tmp_path)) == ["seed0-ab"]
+    with pytest.raises(UsageError, match="'sasrec' matches 3 runs"):
+        named_results(["sasrec"], tmp_path)
+
+
+def test_of_a_rule_that_draws_nothing_the_lowest_seed_counts():
+    runs = [run(0.1, seed=seed, model="popularity") for seed in (2, 1)]
+    assert [*Results(runs).by_variant()["v"]] == [1]
+
+
 def test_a_variant_has_one_run_a_seed_and_the_first_of_several_counts():
     runs = [run(0.1, seed=1), run(0.2, seed=0), run(0.3, seed=1), run(0.4, variant="w")]
     assert Results(runs).by_variant() == {"v": {0: runs[1], 1: runs[0]}, "w": {0: runs[3]}}

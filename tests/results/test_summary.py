@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from llm4rec_cli.results.summary import compare_with_floor
+from llm4rec_cli.results.summary import compare_with_floor, show
 from llm4rec_cli.run.next import next_command
 from tests.results.finished_runs import metrics_json, rankings, write_run
 from tests.support.driver import job_of
@@ -125,3 +125,15 @@ def test_a_gain_from_texts_without_training_is_checked_by_a_control_and_no_gain_
     assert said.endswith("llm4rec train model=frozen_text dataset.control=shuffle_text")
     said = next_of(tmp_path, [0], model="frozen_text", beaten=False)
     assert said.endswith(f"llm4rec report dataset=demo task=sequential --outputs {tmp_path}")
+
+
+def test_a_chat_model_of_which_nothing_could_be_read_is_compared_with_nothing(tmp_path, capsys):
+    rows = rankings([50] * 3).assign(answer=["Sorry, I cannot\nhelp.", "", "no"])
+    facts = {"n_examples": 3, "intervals": INTERVAL, "model": "chatgptrec"}
+    metrics = metrics_json(0.0, **facts) | {"metrics": {"ndcg@10": 0.0, "answers/invalid": 1.0}}
+    run = write_run(tmp_path / "chatgptrec/shop/sequential/seed0-c", metrics, rows)
+    assert show([ranked(tmp_path, "popularity", 10), run]) is None
+    said = " ".join(capsys.readouterr().out.split())
+    assert "none of 3 answers could be read" in said
+    assert "the first: 'Sorry, I cannot help.'" in said
+    assert "popularity, the strongest floor" not in said

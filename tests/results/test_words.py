@@ -12,6 +12,7 @@ from llm4rec_cli.results.words import (
     results_table,
     shown_as,
     spare_metrics,
+    unconverged_after,
     variant_in_words,
 )
 from tests.results.finished_runs import metrics_json, run, write_run
@@ -134,3 +135,13 @@ def test_a_name_is_that_of_the_settings_and_not_of_the_version_that_made_the_run
     assert (result.shown_as, shown_as(result)) == ("sasrec", "sasrec + tokens")
     older = write_run(tmp_path / "older", metrics_json(), config={"model": {"name": "sasrec"}})
     assert shown_as(older) == "sasrec"  # without its settings
+
+
+@pytest.mark.parametrize(("keep", "best", "unconverged"), [("best", 5.0, 5), ("best", 4.0, None), ("last", 5.0, None)])
+def test_a_training_whose_best_epoch_is_the_last_says_so(tmp_path, keep, best, unconverged):
+    config = plain(job_of("model=sasrec", f"trainer.keep={keep}").config)
+    training = {"epochs": 5.0, "best_epoch": best, "rows": 10}
+    result = write_run(tmp_path / "sasrec", metrics_json(training=training), config=config)
+    assert unconverged_after(result) == unconverged
+    said = "sasrec: the best of 5 epochs is the last: try trainer.epochs=10"
+    assert (said in results_table([result]).notes) == (unconverged is not None)

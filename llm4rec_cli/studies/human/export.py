@@ -16,10 +16,10 @@ from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, RunError, UsageError, raise_first
 from llm4rec_cli.files import write_json, write_text
+from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.result import PREDICTIONS, Result
 from llm4rec_cli.results.results import named_results
 from llm4rec_cli.results.words import shown_as
-from llm4rec_cli.run.catalog import cache_folder
 from llm4rec_cli.studies.human import sheets
 from llm4rec_cli.studies.human.agreement import MIN_EXAMPLES, Scale
 from llm4rec_cli.studies.human.sheets import KEY_FILE, PAGE, TABLE, Example, Key, SheetRun

@@ -15,11 +15,15 @@ from typing import Any
 
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.data.prepare import files_by_hand, missing_files
 from llm4rec_cli.errors import Llm4RecError, UsageError
 from llm4rec_cli.llm.completions import Usage
+from llm4rec_cli.paths import cache_folder
+from llm4rec_cli.progress import track
 from llm4rec_cli.results.contents import ranges
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.tables import Content
+from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.human.export import KEY_FILE, export
 from llm4rec_cli.studies.human.score import judged
 from llm4rec_cli.studies.human.sheets import read_key
@@ -68,6 +72,24 @@ class Plan:
             if state not in ("done", "to run"):
                 which = ranges([number for step, number in self.numbers.items() if self.states[step] == state])
                 yield f"unknown, {which}: {state}"
+
+    def missing_data(self) -> Iterator[str]:
+        """Yield what is missing of each dataset, with its size, licence and source."""
+        overrides = [self.runner.overrides(step) for step in self.steps if step.command != "ensemble"]
+        configs = [composed(typed) for typed in overrides]
+        datasets = {(each.config.dataset.name, each.config.dataset.raw_dir): each for each in configs}
+        for dataset in datasets.values():
+            config = Job.unchecked(dataset, "prepare").config.dataset
+            missing = missing_files(config, cache_folder(self.runner.paths.cache))
+            if not missing:
+                continue
+            counts = {what: getattr(config.paper, what, None) for what in ("users", "interactions", "impressions")}
+            sizes = [f"{n:,} {what}" for what, n in counts.items() if n]
+            by_hand = set(missing) & set(files_by_hand(config))
+            how = f"{config.get} Then --raw {config.name}=PATH" if by_hand else "downloaded when it is first used"
+            yield (
+                f"missing: {config.name} ({', '.join(sizes)}): {', '.join(missing)}; licence: {config.licence}; {how}"
+            )
 
     def not_made(self) -> Iterator[str]:
         """Yield the cells that no step makes, by the kind of reason."""
@@ -181,7 +203,8 @@ def costs_of(plan: Plan, probed: bool) -> Costs:
         probed: whether they are measured, and not only counted.
     """
     result = Costs()
-    for first, group in distinct(plan.steps, ("train", "eval")):
+    groups = [*distinct(plan.steps, ("train", "eval"))]
+    for first, group in track(groups, "measuring") if probed else groups:
         to_run = [step for step in group if plan.states[step] != "done"]
         model = config_class(composed(plan.runner.overrides(first)).config.model.name)
         if first.command == "train" and model.traits.trainable:
@@ -219,7 +242,7 @@ def make(plan: Plan) -> tuple[list[Line], Path]:
     """Run the steps of a plan and record its cells; return a line for each metric of a cell, and the record."""
     table, size, runner = plan.table, plan.size, plan.runner
     for step, number in plan.numbers.items():
-        log.info("run %d of %d: %s %s", number, len(plan.steps), step.command, " ".join(step.overrides))
+        log.info("run %d of %d: %s", number, len(plan.steps), runner.command(step, plan.numbers))
         with contextlib.suppress(Llm4RecError):  # logged, and shown with its cells
             runner.result(step)
     results = {cell: _results(of_cell, runner) for cell, of_cell in plan.cells.items()}

@@ -11,11 +11,15 @@ import statistics
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from llm4rec_cli.config.compose import option_node
+from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.data.prepare import files_by_hand
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.results import papers
@@ -303,6 +307,7 @@ class State(NamedTuple):
 
     cells: int
     made: int  # by a command
+    by_hand: int  # of these, from raw files that are not downloaded
     quoted: int  # of baselines that the project does not have
     lacking: int  # without data, weights or a method
     words: str  # whether and where it was reproduced
@@ -311,8 +316,20 @@ class State(NamedTuple):
 def state(table: Table, outputs: Path) -> State:
     """Return the state of a table, from its records and the runs that they name."""
     kinds = [reason[0] if (reason := table.not_made(cell, Size.paper)) else "made" for cell in table.cells()]
-    n_cells = len(kinds) - kinds.count("absent")
-    return State(n_cells, kinds.count("made"), kinds.count("quoted"), kinds.count("lacks"), _words(table, outputs))
+    n_cells, made = len(kinds) - kinds.count("absent"), kinds.count("made")
+    by_hand = sum(kind == "made" and _is_by_hand(table, cell) for kind, cell in zip(kinds, table.cells(), strict=True))
+    return State(n_cells, made, by_hand, kinds.count("quoted"), kinds.count("lacks"), _words(table, outputs))
+
+
+def _is_by_hand(table: Table, cell: Cell) -> bool:
+    """Return whether the raw files of a cell are not all downloaded."""
+    typed = [o for o in table.train_overrides(cell, Size.paper) or () if key_typed(o) == "dataset"]
+    return any(map(_needs_files, typed))
+
+
+@cache
+def _needs_files(typed: str) -> bool:
+    return bool(files_by_hand(option_node("dataset", typed.partition("=")[2])))
 
 
 def _words(table: Table, outputs: Path) -> str:
@@ -356,10 +373,11 @@ def states(outputs: Path, only: str = ALL, titles: bool = False) -> Content:
         if matches(name, only) or matches(name.partition("/")[0], only):
             table = definitions.table(name)
             now = state(table, outputs)
-            rows.append([name, *([table.title] if titles else []), *(str(n) for n in now[:4]), now.words])
-    columns = ["table", *(["title"] if titles else []), "cells", "can run", "quoted", "cannot", "state"]
+            rows.append([name, *([table.title] if titles else []), *(str(n) for n in now[:5]), now.words])
+    columns = ["table", *(["title"] if titles else []), "cells", "can run", "by hand", "quoted", "cannot", "state"]
     notes = [
-        "cells of the paper's table; can run: by llm4rec reproduce TABLE; quoted: baselines that the project does not "
-        "have; cannot: no data, weights or method"
+        "cells of the paper's table; can run: by llm4rec reproduce TABLE; by hand: of these, from files that you "
+        "put in place (--dry-run says which); quoted: baselines that the project does not have; cannot: no data, "
+        "weights or method"
     ]
     return Content("tables of the papers", columns, rows, notes)
