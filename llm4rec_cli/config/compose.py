@@ -59,13 +59,7 @@ class Composed:
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One job of a sweep.
-
-    Attributes:
-        command: the command that is swept.
-        number: the job's number, from 0.
-        composed: its config.
-    """
+    """One job of a sweep of a command, with its number, from 0."""
 
     command: str
     number: int
@@ -103,13 +97,8 @@ def _with_values(typed: Sequence[str], values: Sequence[Override]) -> Composed:
 
 @lru_cache(maxsize=128)
 def _merge(typed: tuple[str, ...], searched: tuple[str, ...], files: tuple[object, ...]) -> bytes:
-    """Compose by Hydra, and return it pickled: loading takes an eighth of the time of a deep copy.
-
-    Args:
-        typed: overrides.
-        searched: what `searchpath` returns.
-        files: what `_files` returns: a changed file is read again.
-    """
+    """Compose by Hydra, and return it pickled: loading takes an eighth of the time of a deep copy. With other `files`
+    than before a changed file is read again."""
     with _hydra():
         config = hydra.compose("config", overrides=[*searched, *typed], return_hydra_config=True)
     return pickle.dumps(_composed(config, config.hydra))
@@ -122,7 +111,7 @@ def _is_option(override: Override) -> bool:
 
 
 def _sets_a_value(override: Override) -> bool:
-    """Return whether an override of a key is `key=value`: it adds or deletes no key, and is no sweep."""
+    """Return whether an override of a key is `key=value`: it adds or deletes no key, and is not a sweep."""
     return override.type is OverrideType.CHANGE and not override.is_sweep_override()
 
 
@@ -137,17 +126,14 @@ def _files() -> tuple[object, ...]:
 
 
 def compose_prompt(model: str, name: str) -> Any:
-    """Compose a single prompt of a model."""
     with _hydra():
         return hydra.compose(overrides=[*searchpath(), f"+prompt/{model}@prompt={name}"]).prompt
 
 
 def model_node(name: str, settings: Sequence[str], root: DictConfig) -> Any:
     """Return the node of a model, as `compose` would with `model=NAME` and these overrides, without Hydra's tenth of a
-    second: of a floor, whose file chooses no option that its settings depend on.
-
-    Args:
-        root: the nodes that its settings may refer to; the model is added to it, in place of an earlier one.
+    second: of a floor, whose file chooses no option that its settings depend on. These may refer to nodes in `root`,
+    to which the model is added, in place of an earlier one.
     """
     root.model = option_node("model", name)
     for override in OverridesParser.create().parse_overrides(list(settings)):
@@ -189,14 +175,8 @@ def node_type(name: str) -> type[Any]:
 
 
 def launch(job: Callable[[SweepJob], None], command: str, flags: Sequence[str], typed: Sequence[str]) -> None:
-    """Run Hydra's application: a sweep, with jobs in the processes that its launcher starts, or the output of a flag.
-
-    Args:
-        job: called once for each job.
-        command: the llm4rec command.
-        flags: Hydra's flags, such as `-m` or `--cfg job`.
-        typed: overrides in Hydra's grammar.
-    """
+    """Run Hydra's application: a sweep, with jobs in the processes that its launcher starts, or the output of a flag,
+    such as `--cfg job`. Overrides are in Hydra's grammar."""
     register_types()
     saved = sys.argv
     sys.argv = [f"llm4rec {command}", *flags, f"hydra.job.name={command}", *searchpath(), *typed]
@@ -233,9 +213,6 @@ def _hydra() -> Iterator[None]:
         GlobalHydra.instance().hydra = previous
 
 
-# --- config folders
-
-
 def conf_dir() -> Path:
     """Return the folder of shipped configs: inside the package in a wheel, next to it in a checkout."""
     package = Path(__file__).parents[1]
@@ -250,7 +227,6 @@ def user_conf_dir() -> Path | None:
 
 
 def _folders() -> list[Path]:
-    """Return the config folders: the shipped one and the user's."""
     return [conf_dir(), *filter(None, [user_conf_dir()])]
 
 
@@ -271,7 +247,7 @@ def problems_of_choices(choices: Mapping[str, str]) -> Iterator[UsageError]:
 
 
 def data_file(group: str, name: str) -> Path | None:
-    """Return the file of a group that is no part of a config, the user's before the shipped one; None if absent."""
+    """Return the file of a group outside the composed config, the user's before the shipped one; None if absent."""
     files = (top / group / f"{name}.yaml" for top in reversed(_folders()))
     return next(filter(Path.exists, files), None)
 
@@ -300,9 +276,6 @@ def register_types() -> None:
     vars(store)["__deepcopy__"] = lambda memo: store
 
 
-# --- errors
-
-
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """Raise a UsageError where the block raises an error of Hydra, OmegaConf or YAML."""
@@ -313,7 +286,6 @@ def usage_errors() -> Iterator[None]:
 
 
 def as_usage_error(error: Exception) -> UsageError:
-    """Convert an error of Hydra, OmegaConf or YAML into a problem and a remedy."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return UsageError(f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})", "fix that line")
@@ -380,7 +352,6 @@ def _similar_keys(key: str, known: Sequence[str]) -> str:
 
 
 def _wrong_value(override: str, reason: str) -> UsageError:
-    """Return the error of a value that is not of the type of its setting."""
     key, _, value = override.partition("=")
     kinds = {"Integer": "a whole number", "Float": "a number", "Bool": "true or false"}
     if (kind := re.search(r"could not be converted to (\w+)", reason)) and kind.group(1) in kinds:

@@ -52,10 +52,10 @@ def _read(file: Path, changed: int) -> Mapping[str, str]:
 
 
 def problems(file: Path) -> Iterator[UsageError]:
-    """Yield sentences that are none, ids that the model lacks, and ids that the file lacks.
+    """Yield values that are not sentences, ids that the model lacks, and ids that the file lacks.
 
     Raises:
-        UsageError: it is no valid YAML.
+        UsageError: it is not valid YAML.
     """
     content = read_yaml(file)
     if not isinstance(content, dict) or not content:
@@ -74,4 +74,4 @@ def problems(file: Path) -> Iterator[UsageError]:
         try:
             list(Formatter().parse(sentence))
         except (TypeError, ValueError):
-            yield UsageError(f"'{name}' is no sentence with fields in braces", "write a literal brace as {{ or }}")
+            yield UsageError(f"'{name}' is not a sentence with fields in braces", "write a literal brace as {{ or }}")

@@ -33,11 +33,8 @@ def _roles() -> dict[str, Role | None]:
 
 
 def key_role(key: str) -> Role | None:
-    """Return the role of a setting or node, or of the declared one that contains it; None for keys of Hydra.
-
-    Args:
-        key: as typed: `prompt/p5@model.prompts` sets `model.prompts`.
-    """
+    """Return the role of a setting or node, or of the declared one that contains it; None for keys of Hydra. The key is
+    as typed: `prompt/p5@model.prompts` sets `model.prompts`."""
     key = key.lstrip("~").rpartition("@")[2]
     while key and key not in _roles():
         key = key.rpartition(".")[0]
@@ -46,7 +43,7 @@ def key_role(key: str) -> Role | None:
 
 @cache
 def value_types(key: str) -> frozenset[Any]:
-    """Return the types of values that a setting takes, in any model; empty for a key that is none."""
+    """Return the types of values that a setting takes, in any model; empty for an unknown key."""
     declared = [setting for setting in all_declarations() if setting.key == key]
     kinds = {kind for s in declared for kind in (get_args(s.kind) if isinstance(s.kind, UnionType) else (s.kind,))}
     optional = any(setting.field.default is None for setting in declared)  # a node's kind does not say so

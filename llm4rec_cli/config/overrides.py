@@ -13,7 +13,7 @@ from llm4rec_cli.errors import UsageError, did_you_mean
 
 GROUPS = ("dataset", "task", "trainer", "llm", "enrichment", "model", "prompt", "experiment")
 FOLDERS = (*GROUPS, "home")  # of conf/; files in `home` are not chosen but belong to a model and dataset
-SEARCH_SPACES, PAPER_TABLES = "search", "paper"  # folders of conf/ whose files are no choices of a run
+SEARCH_SPACES, PAPER_TABLES = "search", "paper"  # folders of conf/ whose files a run does not choose
 # Flags of Hydra and the values that each takes; --config-dir is not offered, as user configs live in ./conf.
 FLAGS: dict[str, tuple[str, ...]] = {
     "--help": (),
@@ -28,9 +28,7 @@ SHORT_FLAGS = {"-h": "--help", "-m": "--multirun", "-c": "--cfg", "-p": "--packa
 
 def split_flags(arguments: Sequence[str], options: Sequence[str] = ()) -> tuple[list[str], list[str]]:
     """Separate Hydra's flags, each in full and followed by its value, from overrides, which it wants to be contiguous.
-
-    Args:
-        options: the command's own options, already parsed, for suggestions.
+    The command's own `options` are for suggestions.
 
     Raises:
         UsageError: an unknown flag, or one with a wrong value.
@@ -84,8 +82,8 @@ def hydra_override(argument: str) -> str:
     """Return an override in Hydra's grammar, with `~` expanded and paths quoted.
 
     Raises:
-        UsageError: it is no override, would add keys to the schema or remove them, sets what belongs in a YAML, or may
-            contain a secret.
+        UsageError: it is not an override, would add keys to the schema or remove them, sets what belongs in a YAML, or
+            may contain a secret.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -184,11 +182,8 @@ def sweep_model_settings(overrides: Sequence[str]) -> list[str]:
 
 
 def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of each job of a sweep, one for every combination of the values of its swept overrides.
-
-    Args:
-        overrides: in Hydra's grammar.
-    """
+    """Return the overrides, in Hydra's grammar, of each job of a sweep: one for every combination of the values of its
+    swept overrides."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parsed = OverridesParser.create().parse_overrides(list(overrides))

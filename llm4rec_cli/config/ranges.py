@@ -13,7 +13,7 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.errors import UsageError, raise_first
+from llm4rec_cli.errors import UsageError
 
 LARGEST_SEED = 2**31 - 1  # numpy's generator takes at most 2^32 - 1, and each process adds to the seed
 
@@ -38,7 +38,7 @@ def number(
     Args:
         default: default value; a list is copied, and None is allowed if the type is optional.
         multiple_of: another field of the class that must divide it.
-        role: the field's own role; None = that of its dataclass.
+        role: the field's own role; None = its dataclass's.
         added: as `schema.added`: left out of run addresses at its default.
         bounds: any of `at_least`, `above`, `at_most`, `below`.
     """
@@ -49,7 +49,6 @@ def number(
 
 
 def seed(role: Role) -> Any:
-    """Return a field for a random seed, 0 by default."""
     return number(0, role=role, at_least=0, at_most=LARGEST_SEED)
 
 
@@ -59,27 +58,12 @@ def folder_name() -> Any:
 
 
 def path(default: str | None, role: Role | None = None, stored: str = "absolute") -> Any:
-    """Return a field for a path; empty paths are refused, as an unset shell variable would mean the working directory.
-
-    Args:
-        default: default value.
-        role: the field's own role; None = that of its dataclass.
-        stored: `absolute`, or `relative` to keep the path as typed.
-    """
+    """Return a field for a path, stored `absolute`, or `relative` to keep it as typed; empty paths are refused, as an
+    unset shell variable would mean the working directory."""
     return field(default=default, metadata={"path": stored, "role": role})
 
 
-def check(config: Any) -> None:
-    """Check that all values of a config are in range.
-
-    Raises:
-        UsageError: the first value that is not.
-    """
-    raise_first(problems(config))
-
-
 def problems(config: Any) -> Iterator[UsageError]:
-    """Yield a problem for each value of a config that is out of range."""
     for key, holder, declaration, value in walk.settings(config):
         metadata = declaration.metadata
         if "bounds" in metadata and value is not None:

@@ -1,4 +1,4 @@
-"""Reading YAML files that are no part of a composed config: tables, search spaces, and the configs of runs."""
+"""Reading YAML files outside the composed config: tables, search spaces, and the configs of runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_yaml(path: Path) -> Any:
     """Return the content of a YAML file.
 
     Raises:
-        UsageError: it is no valid YAML.
+        UsageError: it is not valid YAML.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)

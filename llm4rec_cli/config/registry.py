@@ -22,7 +22,6 @@ NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules in that f
 
 @cache
 def model_names() -> tuple[str, ...]:
-    """Return the names of all models, sorted."""
     methods = [module.name for module in pkgutil.iter_modules([str(MODELS)]) if module.ispkg]
     return tuple(sorted({*methods, *_baselines()} - NOT_MODELS))
 
@@ -52,7 +51,9 @@ def config_class(name: str) -> type[ModelConfig]:
     """
     if name not in model_names():
         if (MODELS / name).is_dir() and name not in NOT_MODELS:
-            raise UsageError(f"the folder {MODELS / name} is no package", f"add an empty {MODELS / name}/__init__.py")
+            raise UsageError(
+                f"the folder {MODELS / name} is not a package", f"add an empty {MODELS / name}/__init__.py"
+            )
         raise UsageError(f"unknown model '{name}'", did_you_mean(name, model_names()))
     package = "baselines" if name in _baselines() else name
     module = importlib.import_module(f"llm4rec_cli.models.{package}.config")
@@ -67,5 +68,4 @@ def config_class(name: str) -> type[ModelConfig]:
 
 
 def models_with(capability: str) -> list[str]:
-    """Return the models that have a capability, sorted."""
     return [name for name in model_names() if capability in config_class(name).traits.capabilities]

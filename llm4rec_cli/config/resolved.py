@@ -46,7 +46,7 @@ def resolved_config(composed: Composed) -> Config:
     if not node.task.mask_history:
         node.task.seen_items = SeenItems.excluded  # without effect
     config = cast(Config, OmegaConf.to_object(node))
-    ranges.check(config)
+    raise_first(ranges.problems(config))
     raise_first(secrets.problems(config.llm))
     if config.task.question is not Question.rank or config.task.candidates not in SAMPLED:
         config.task.negatives, config.task.draw = TaskConfig.negatives, TaskConfig.draw  # without effect

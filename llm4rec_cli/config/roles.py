@@ -33,12 +33,6 @@ FOR_EACH_TASK = (Role.extent, Role.citation)
 
 
 def role_of(holder: type[Any], metadata: Any, above: Role | None) -> Role | None:
-    """Return the role of a setting: its own, else that of its dataclass, else that of the parent setting.
-
-    Args:
-        holder: the dataclass that declares the setting.
-        metadata: the metadata of its field.
-        above: the role of the setting that contains `holder`.
-    """
-    own: Role | None = metadata.get("role") or getattr(holder, "role", None) or above
-    return own
+    """Return the role of a setting: its own, else that of the dataclass `holder` that declares it, else `above`, that
+    of the setting which contains this dataclass."""
+    return metadata.get("role") or getattr(holder, "role", None) or above

@@ -187,7 +187,7 @@ class Work(Enum):
 
 
 def about(role: Role, default: Any) -> Any:
-    """Return a field with a role different from that of its dataclass."""
+    """Return a field with another role than its dataclass."""
     return field(default=default, metadata={"role": role})
 
 
@@ -242,12 +242,7 @@ def noted(
 
 
 class WeightsField(NamedTuple):
-    """Metadata of a setting that names weights.
-
-    Attributes:
-        kind: the kind of weights.
-        random: values that mean randomly initialised weights instead of published ones.
-    """
+    """Metadata of a setting that names weights; the values in `random` mean randomly initialised ones instead."""
 
     kind: Weights
     random: frozenset[str]
@@ -387,12 +382,7 @@ class Traits:
 
 
 class PromptTable(NamedTuple):
-    """Prompts as a table.
-
-    Attributes:
-        columns: their names.
-        rows: one per prompt, or per part of one.
-    """
+    """Prompts as a table, with one row per prompt, or per part of one."""
 
     columns: list[str]
     rows: list[list[str]]
@@ -422,12 +412,11 @@ class ModelConfig:
     traits: ClassVar[Traits] = Traits()
 
     def display_name(self) -> str:
-        """Return the model's name in tables."""
         return self.name
 
     @property
     def results_version(self) -> int:
-        """A number that is raised when a change moves the numbers of this model alone; RESULTS_VERSION is of all."""
+        """A number that is raised when a change moves only this model's numbers; RESULTS_VERSION is of all."""
         return 1
 
     def uses_item_text(self) -> bool:
@@ -467,7 +456,6 @@ class ModelConfig:
         return {}
 
     def labels(self, task: str) -> list[str]:
-        """Return the labels of this task's numbers."""
         return []
 
     def problems(self, config: Config) -> Iterable[Llm4RecError]:

@@ -15,14 +15,8 @@ from llm4rec_cli.config.roles import Role, role_of
 
 
 class Setting(NamedTuple):
-    """One setting of a config.
-
-    Attributes:
-        key: its path, such as `model.encoder.name`.
-        holder: the dataclass instance that contains it.
-        field: its dataclass field, with metadata.
-        value: its value.
-    """
+    """One setting of a config: its path, such as `model.encoder.name`, the dataclass instance that contains it, its
+    dataclass field with metadata, and its value."""
 
     key: str
     holder: Any
@@ -31,12 +25,8 @@ class Setting(NamedTuple):
 
 
 def settings(node: Any, key: str = "") -> Iterator[Setting]:
-    """Yield the leaf settings of a config node, in the order of declaration.
-
-    Args:
-        node: an instance of a schema dataclass.
-        key: the node's path; empty for the root.
-    """
+    """Yield the leaf settings of a config node, in the order of declaration; `key` is the node's path, empty for the
+    root."""
     for field in fields(node):
         name, value = f"{key}.{field.name}".lstrip("."), getattr(node, field.name)
         if is_dataclass(value):
@@ -67,18 +57,13 @@ class Declaration(NamedTuple):
 
     @property
     def is_node(self) -> bool:
-        """Return whether the setting contains other settings."""
+        """Whether the setting contains other settings."""
         return is_dataclass(self.kind) or (get_origin(self.kind) is dict and is_dataclass(get_args(self.kind)[1]))
 
 
 def declarations(holder: Any, key: str = "", above: Role | None = None) -> Iterator[Declaration]:
-    """Yield every setting that a schema dataclass declares, each node before its contents.
-
-    Args:
-        holder: the dataclass.
-        key: its path; empty for the root.
-        above: the role of the setting that contains it.
-    """
+    """Yield every setting that a schema dataclass declares, each node before its contents; `key` is its path, and
+    `above` the role of the setting that contains it."""
     for field, kind in _typed_fields(holder):
         role = role_of(holder, field.metadata, above) or getattr(kind, "role", None)
         declaration = Declaration(f"{key}.{field.name}".lstrip("."), field, kind, role)

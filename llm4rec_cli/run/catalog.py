@@ -22,9 +22,6 @@ FILTERS = ("model", "dataset", "task", "seed", "status")
 TRASH = ".pruned"  # where `prune` moves things before it removes them
 
 
-# --- all runs
-
-
 @dataclass(frozen=True)
 class Run:
     """A run folder.
@@ -65,7 +62,7 @@ def recorded_runs(outputs: Path) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """Return the run in a folder that holds a status.json."""
+    """Return the run in a folder with a status.json."""
     status = read_status(folder)
     state, result = status.status, None
     if state == "running" and not is_locked(folder / LOCK):
@@ -102,9 +99,6 @@ def filter_runs(runs: Iterable[Run], filters: Sequence[str]) -> list[Run]:
         if state not in STATES:
             raise UsageError(f"unknown status '{state}'", did_you_mean(state, STATES))
     return [run for run in runs if all(run.value(key) in values for key, values in wanted.items())]
-
-
-# --- the cache
 
 
 @dataclass(frozen=True)
@@ -144,7 +138,9 @@ def cache_entries(cache: Path) -> Iterator[CacheEntry]:
     for part in parts:
         for path in sorted(part.iterdir()) if part.name != TRASH else []:
             if path.suffix != ".lock":
-                yield CacheEntry(path, part.name, _entry_state(path), disk_usage(path), _last_use(path))
+                times = [max(stat.st_atime, stat.st_mtime) for stat in _stats(path)]
+                last_use = max(times, default=path.lstat().st_mtime)
+                yield CacheEntry(path, part.name, _entry_state(path), disk_usage(path), last_use)
 
 
 def _entry_state(path: Path) -> str:
@@ -155,11 +151,7 @@ def _entry_state(path: Path) -> str:
     return "being written" if is_locked(path.with_name(f"{name}.lock")) else "left half written"
 
 
-# --- files; symbolic links are not followed
-
-
 def is_locked(lock: Path) -> bool:
-    """Return whether a process holds this lock file."""
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -175,10 +167,6 @@ def disk_usage(path: Path) -> int:
     return sum(stat.st_size for stat in _stats(path))
 
 
-def _last_use(path: Path) -> float:
-    return max((max(stat.st_atime, stat.st_mtime) for stat in _stats(path)), default=path.lstat().st_mtime)
-
-
 def _stats(path: Path) -> Iterator[os.stat_result]:
     """Yield the stat of a file, or of every file under a folder; a running process may remove files meanwhile."""
     is_folder = path.is_dir() and not path.is_symlink()
@@ -189,5 +177,4 @@ def _stats(path: Path) -> Iterator[os.stat_result]:
 
 
 def _linked(folder: Path, root: Path) -> bool:
-    """Return whether the path from `root` to `folder` contains a symbolic link."""
     return any(path.is_symlink() for path in (folder, *folder.parents) if root in path.parents)

@@ -49,11 +49,8 @@ class Checkpoint:
 def seal(
     folder: Path, step: int, score: float, trained_on: str, seconds: float, before: list[Checkpoint]
 ) -> Checkpoint:
-    """Make the files in `folder` a complete checkpoint: flush them to disk, then write the manifest.
-
-    Args:
-        before: earlier checkpoints that may be better.
-    """
+    """Make the files in `folder` a complete checkpoint: flush them to disk, then write the manifest. A checkpoint in
+    `before` may be better."""
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml has the same content
     files = {}
     for path in sorted(folder.iterdir()):
@@ -74,7 +71,7 @@ def list_complete(root: Path) -> list[Checkpoint]:
     would end with other weights than an uninterrupted one.
     """
     complete = []
-    for folder in _folders(root):
+    for folder in sorted(root.glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[1])):
         checkpoint = _read(folder)
         if checkpoint is None:
             _remove(folder, "is incomplete or altered")
@@ -128,7 +125,7 @@ def selected(root: Path) -> Checkpoint:
         done = json.loads((root / TRAINING_DONE).read_text())
     except FileNotFoundError as error:
         raise RunError(
-            f"{root} holds no finished training: it was killed, or its weights were removed",
+            f"{root} has no finished training: it was killed, or its weights were removed",
             "repeat the train command, with force=true if it had finished",
         ) from error
     folder = root / f"checkpoint-{done['best_step']}"
@@ -138,31 +135,14 @@ def selected(root: Path) -> Checkpoint:
     return checkpoint
 
 
-def load_best(model: nn.Module, folder: Path) -> Checkpoint:
-    """Load the weights that a finished training selected; nothing in `folder` is changed.
-
-    Raises:
-        RunError: training has not finished, or the checkpoint is no longer complete.
-    """
-    checkpoint = selected(folder)
-    load(model, checkpoint)
-    return checkpoint
-
-
 def load(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Load the weights of a checkpoint into the model."""
     model.load_state_dict(weights(checkpoint))
 
 
 def weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint by name, on the CPU."""
     from safetensors.torch import load_file
 
     return load_file(checkpoint.folder / WEIGHTS)
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(root.glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[1]))
 
 
 def _remove(folder: Path, reason: str) -> None:

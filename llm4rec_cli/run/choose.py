@@ -37,11 +37,8 @@ log = logging.getLogger(__name__)
 
 
 def evaluation(requested: Job) -> Job:
-    """Return the job that evaluates the run that `run` names, or else the best match of the typed overrides; of a model
-    without weights the one that runs it.
-
-    Args:
-        requested: of the typed overrides, unchecked.
+    """Return the job that evaluates the run that `run` names, or else the best match of the typed overrides, unchecked;
+    of a model without weights the one that runs it.
 
     Raises:
         RunError: there is no such run (the remedy is the command that makes one), or its settings have changed since.
@@ -57,12 +54,7 @@ def evaluation(requested: Job) -> Job:
 
 
 def _evaluating(run: Source, requested: Job) -> Job:
-    """Return the job that evaluates a run with the overrides that it was trained with and those that are typed.
-
-    Raises:
-        RunError: its settings have changed since.
-        UsageError: the overrides do not fit it.
-    """
+    """Return the job that evaluates a run with the overrides that it was trained with and those that are typed."""
     source = replace(run, overrides=_overrides(run.status.overrides, requested.typed))
     job = of_source(source, requested.typed)
     stored = run.result.settings
@@ -120,7 +112,6 @@ def _select(requested: Job) -> Source:
 
 
 def _named_run(requested: Job) -> Source:
-    """Return the run that `run` names."""
     folder = _named_folder(Path(str(requested.config.run)), requested.outputs)
     named, status = read_result(folder), read_status(folder)
     if named is None or status.command not in ("train", IMPORT):
@@ -162,14 +153,13 @@ def _named_folder(path: Path, outputs: Path) -> Path:
 
 
 def _trained_for(stored: Settings, config: Config) -> bool:
-    """Return whether a run was trained for this task, or for all tasks."""
     return bool(stored.get("task.question") == Question.all.name or stored.get("task.name") == config.task.name)
 
 
 def _training_keys(typed: Sequence[str]) -> list[str]:
     """Return the keys that a training run must match: typed, not of the evaluation, and not without effect.
 
-    An experiment names a model and a dataset, unless another is typed; its settings on other data are no match.
+    An experiment names a model and a dataset, unless another is typed; its settings on other data do not match.
     """
     evaluation = {declared.key for declared in all_declarations() if declared.role in EVALUATION_ROLES}  # nodes, too
     keys = [key for key in map(key_typed, typed) if key not in evaluation]
@@ -183,13 +173,9 @@ def _intervention_keys() -> list[str]:
 
 
 def _matches(
-    key: str,
-    config: Settings,
-    choices: Mapping[str, str],
-    stored: Settings,
-    stored_choices: Mapping[str, str | None],
+    key: str, config: Settings, choices: Mapping[str, str], stored: Settings, stored_choices: Mapping[str, str | None]
 ) -> bool:
-    """Return whether a setting of a config, or its choice in a config group, is that of a run."""
+    """Return whether a config and a run agree in a setting, or in the choice of a config group."""
     if key in ("model", "dataset", "trainer", "experiment"):
         return str(choices.get(key)) == str(stored_choices.get(key))
     key = key.partition("@")[2] or key  # prompt/p5@model.prompts
@@ -234,9 +220,6 @@ def _problems_with_settings(config: Config, stored: Settings, folder: Path) -> I
     """Yield the settings of model, item text and held-out data that are not those of the trained weights.
 
     A YAML may have changed since. A setting that is newer than the run has the default that the run had in effect.
-
-    Args:
-        stored: the config of the training.
     """
     own = walk.declarations(type(config.model))
     of_evaluation = {setting.key for setting in own if setting.role in EVALUATION_ROLES}

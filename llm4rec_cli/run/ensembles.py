@@ -29,10 +29,6 @@ SAME = ("dataset", "dataset_fingerprint", "task", "split", "protocol", "mask_his
 def ensemble_overrides(members: Sequence[Result], outputs: Path, combine: str) -> list[str]:
     """Return the overrides of `train` that combine these runs on their own data and examples.
 
-    Args:
-        outputs: the folder of all runs.
-        combine: of the model `ensemble`.
-
     Raises:
         UsageError: the runs cannot be combined, or `combine=weights|grid` lacks an evaluation on validation.
     """
@@ -61,7 +57,6 @@ def _name(run: Result) -> str:
 
 
 def _problems_of_members(members: Sequence[Result]) -> Iterator[UsageError]:
-    """Yield why runs cannot be combined: fewer than two, no stored scores, other data or protocols."""
     if len(members) < 2:
         yield UsageError("an ensemble needs at least two runs, and one is named", "run=[RUN,RUN,…]")
     first, *others = members

@@ -156,11 +156,8 @@ def execute(
 
 
 def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoch: OnEpoch | None) -> dict[str, Number]:
-    """Fit the weights; return the `training` entry of metrics.json.
-
-    Args:
-        clock: gets the seconds of processes that were killed in training.
-    """
+    """Fit the weights; return the `training` entry of metrics.json. The clock gets the seconds of processes that were
+    killed in training."""
     from llm4rec_cli.run.fit import fit
 
     n_trainable = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)

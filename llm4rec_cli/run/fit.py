@@ -31,7 +31,6 @@ from llm4rec_cli.files import flush, write_text
 from llm4rec_cli.models.base import HasParameterGroups, LogsEpochMetrics, Rows
 from llm4rec_cli.progress import Step, step
 from llm4rec_cli.run import checkpoints
-from llm4rec_cli.run.checkpoints import load_best
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +77,11 @@ def fit(
     checkpoint under `folder`, if any. Several processes share each batch.
 
     Args:
-        model: forward(**rows.batch(…)) returns {"loss": the mean of n terms, "n_terms": n}; already on its device.
-        rows: the training rows.
+        model: as `Trainable` says; already on its device.
         validate: computes the validation metric of the current weights, higher is better.
-        config: a TrainerConfig with resolved precision.
+        config: with resolved precision.
         folder: where checkpoints are written.
         log_path: gets one JSON line per epoch.
-        seed: of batches, dropout and the like.
         on_epoch: called after each epoch with its number, from 1, and its validation metric; may end training by
             raising an exception.
 
@@ -103,7 +100,8 @@ def fit(
     if not is_done:
         last, earlier_seconds = _train(model, rows, validate, config, folder, log_path, seed, on_epoch)
         processes.from_first(lambda: checkpoints.mark_finished(folder, last))
-    best = load_best(model, folder)
+    best = checkpoints.selected(folder)
+    checkpoints.load(model, best)
     steps_an_epoch = -(-len(rows) // config.batch_size)
     done = json.loads((folder / checkpoints.TRAINING_DONE).read_text())
     return FitResult(
@@ -137,11 +135,7 @@ def _train(
     seed: int,
     on_epoch: Callable[[int, float], None] | None,
 ) -> tuple[checkpoints.Checkpoint, float]:
-    """Train, from the last complete checkpoint if there is one.
-
-    Returns:
-        the last checkpoint, and the training time until the one that was resumed from.
-    """
+    """Train; return the last checkpoint, and the training time until the one that was resumed from."""
     device = next(model.parameters()).device.type
     steps_an_epoch = -(-len(rows) // config.batch_size)
     arguments = _arguments(config, folder, device, steps_an_epoch, seed)
@@ -157,10 +151,8 @@ def _train(
             "use the same number of processes, device and precision, or start over with force=true",
         )
     earlier_seconds = complete[-1].seconds if complete else 0.0
-    recorder = _Recorder(trainer, complete, log_path, trained_on, config.keep, earlier_seconds)
+    recorder = _Recorder(trainer, complete, log_path, trained_on, config.keep, earlier_seconds, on_epoch)
     trainer.add_callback(recorder)
-    if on_epoch:
-        trainer.add_callback(_CallOnEpoch(on_epoch))
     if complete and _ended(complete[-1]):
         log.info("training ended at step %d", complete[-1].step)
         return complete[-1], earlier_seconds
@@ -177,7 +169,6 @@ def _train(
 
 
 def _arguments(config: TrainerConfig, folder: Path, device: str, steps_an_epoch: int, seed: int) -> TrainingArguments:
-    """Return the settings of transformers' Trainer."""
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
@@ -264,10 +255,6 @@ class _Loader(DataLoader[Any]):
         self.batch_sampler.epoch = epoch  # type: ignore[union-attr]
 
 
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
 class _Trainer(Trainer):
     """transformers.Trainer with our batches and validation."""
 
@@ -295,7 +282,7 @@ class _Trainer(Trainer):
         return _Loader(
             self.data,
             batch_sampler=self.shares,  # type: ignore[arg-type]
-            collate_fn=_as_is,  # __getitems__ made the batch
+            collate_fn=lambda batch: batch,  # __getitems__ made it
             pin_memory=self.args.dataloader_pin_memory,
         )
 
@@ -349,8 +336,8 @@ class _Trainer(Trainer):
         return loss * (processes.world_size() * mine / total)
 
     def _watch(self, loss: Tensor) -> None:
-        """End training at a loss that is not finite: on a CPU at once; on an accelerator, as each check waits for it,
-        every WATCH steps and at the end of an epoch, before its checkpoint is written."""
+        """End training at a loss that is not finite: on a CPU at once; on an accelerator, because each check
+        synchronises, every WATCH steps and at the end of an epoch, before its checkpoint is written."""
         step = self.state.global_step + 1
         nonfinite = self.first_nonfinite.to(loss.device)
         self.first_nonfinite = torch.where((nonfinite == 0) & ~loss.isfinite(), step, nonfinite)
@@ -373,17 +360,15 @@ class _Trainer(Trainer):
         """Raise a RunError if a weight is not finite, which a step with a finite loss can cause."""
         for name, weight in self.accelerator.unwrap_model(self.model).named_parameters():
             if not weight.isfinite().all():
-                raise RunError(
-                    f"the weights {name} are not finite after step {self.state.global_step}",
-                    DIVERGED,
-                )
+                raise RunError(f"the weights {name} are not finite after step {self.state.global_step}", DIVERGED)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         self._refuse_nonfinite_loss()
         self._refuse_nonfinite_weights()
         with torch.no_grad():
             self.score = processes.gathered(self.validate())[0]  # or each process might stop after another epoch
-        means = self._means()
+        means = processes.means({name: pair.tolist() for name, pair in self.sums.items()})
+        self.sums = {}
         self.facts = {**means}
         if isinstance(model := self.accelerator.unwrap_model(self.model), LogsEpochMetrics):
             self.facts |= model.epoch_metrics(means)
@@ -391,12 +376,6 @@ class _Trainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-    def _means(self) -> dict[str, float]:
-        """Return the epoch's mean of each sum that the model reports, over all processes, if it has terms."""
-        sums = {name: pair.tolist() for name, pair in self.sums.items()}
-        self.sums = {}
-        return processes.means(sums)
 
 
 class _Recorder(TrainerCallback):
@@ -410,14 +389,19 @@ class _Recorder(TrainerCallback):
         trained_on: str,
         keep: Keep,
         earlier_seconds: float,
+        on_epoch: Callable[[int, float], None] | None,
     ) -> None:
         self.trainer, self.kept, self.log_path, self.trained_on = trainer, kept, log_path, trained_on
-        self.keep = keep
+        self.keep, self.on_epoch = keep, on_epoch
         self.start = time.monotonic() - earlier_seconds  # as if one process had trained all the time
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not processes.is_first():
-            return
+        if processes.is_first():
+            self._log(state)
+        if self.on_epoch:
+            self.on_epoch(round(state.epoch), self.trainer.score)
+
+    def _log(self, state: Any) -> None:
         loss = next(entry["loss"] for entry in reversed(state.log_history) if "loss" in entry)
         line = {"step": state.global_step, "epoch": state.epoch, "loss": loss, "valid": self.trainer.score}
         line |= self.trainer.facts
@@ -439,16 +423,6 @@ class _Recorder(TrainerCallback):
 
         processes.gathered(None)  # wait until every process has written its random state
         self.kept = processes.from_first(seal_and_rotate)
-
-
-class _CallOnEpoch(TrainerCallback):
-    """Call a function after each epoch with its validation metric."""
-
-    def __init__(self, on_epoch: Callable[[int, float], None]) -> None:
-        self.on_epoch = on_epoch
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **facts: Any) -> None:
-        self.on_epoch(round(state.epoch), facts["metrics"]["eval_score"])
 
 
 class _ShowProgress(TrainerCallback):

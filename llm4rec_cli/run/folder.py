@@ -56,7 +56,6 @@ class Outcome:
 
     @property
     def result(self) -> Result:
-        """The result of the run itself."""
         return self.results[-1]
 
 
@@ -159,7 +158,6 @@ class _QuietFileHandler(logging.FileHandler):
 
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    """Also write the package's log to the run's own file."""
     handler = _QuietFileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("llm4rec_cli")
@@ -184,7 +182,7 @@ def _has_other_code(folder: Path, model: str) -> bool:
 
 
 def code_identity(model: str) -> str:
-    """Return a hash of a model's own code. It is no part of an address: `results_version` says where numbers move."""
+    """Return a hash of a model's own code. It does not enter addresses: `results_version` says where numbers move."""
     content = {str(file.relative_to(registry.MODELS)): file.read_text() for file in registry.source_files(model)}
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
 

@@ -23,12 +23,7 @@ RESULTS_VERSION = 4  # raised when a change moves numbers, as listed in the CHAN
 
 
 class ReadWeights(NamedTuple):
-    """What an address says of a run whose weights are read.
-
-    Attributes:
-        identity: of the weights.
-        variant: of the run that trained them.
-    """
+    """What an address says of a run whose weights are read: their identity, and the run's variant."""
 
     identity: str
     variant: str
@@ -63,7 +58,6 @@ def address(
 
     Args:
         settings: as `settings_with_effect` returns them.
-        fingerprint: of the dataset.
         weights: model setting -> identity of the pretrained weights that it names.
         trained: of an evaluation: the weights that are evaluated.
         initial: of a training: the weights that it starts from.
@@ -111,9 +105,6 @@ def settings_with_effect(config: Config) -> Mapping[str, object]:
         return not is_newer and left_out.isdisjoint(itertools.accumulate(setting.key.split("."), "{}.{}".format))
 
     return {setting.key: walk.plain(setting.value) for setting in walk.settings(config) if counts(setting)}
-
-
-# --- identities of weights and files
 
 
 def find_weights(config: Config) -> None:
@@ -181,7 +172,6 @@ def identity_of(llm: LLMConfig) -> str:
 
 
 def model_files_identity(model: ModelConfig) -> str | None:
-    """Return the identity of the files that the model is read from; None if there are none."""
     files = []
     for key, name in walk.settings_with(model, "input_file").items():
         value = getattr(model, key)

@@ -20,13 +20,7 @@ SHOWN = 6  # names in a message
 
 @dataclass(frozen=True)
 class Imported:
-    """Imported weights.
-
-    Attributes:
-        state: our model's weights by name.
-        n_tensors: tensors of the file that they were made of.
-        left_out: names of its other tensors.
-    """
+    """Our model's weights by name, the number of tensors that they were made of, and the file's other tensors."""
 
     state: dict[str, Tensor]
     n_tensors: int
@@ -37,7 +31,7 @@ def read_weights(path: Path, config: ModelConfig) -> Imported:
     """Read a file of the published code and return its weights as ours; nothing in it is run.
 
     Raises:
-        DataError: it is no such file, or its names and shapes are not those of the published code with these settings.
+        DataError: it is not such a file, or its names and shapes are not those of the published code.
     """
     mapping = published_mapping(config.name)
     expected = mapping.shapes(config)
@@ -62,6 +56,6 @@ def _problems_of_tensors(
         published = config.traits.published
         assert published is not None
         yield DataError(
-            f"{path} does not hold weights of {published.code} with these settings: {'; '.join(sentences)}",
+            f"{path} does not have weights of {published.code} with these settings: {'; '.join(sentences)}",
             "name a file of this code, and type the settings that it was trained with",
         )

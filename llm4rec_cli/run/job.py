@@ -80,7 +80,6 @@ class Job:
         return cls(config, command, composed.typed, composed.choices)
 
     def problems(self) -> Iterator[Llm4RecError]:
-        """Yield what the rules have against the run."""
         yield from rules.problems_of_job(self.config, self.typed, self.command)
 
     def checked(self) -> Job:
@@ -90,12 +89,9 @@ class Job:
         return replace(self, floors=floors, initial=None if self.evaluated else initial_source(self.config))
 
     def floor(self, name: str, *settings: str) -> Job:
-        """Return the job of a floor under the same dataset and task, at its default settings except those that it
-        takes over from the model. The overrides that it records are those of the data, the task and the seed.
-
-        Args:
-            settings: overrides of the floor's own settings, such as `model.recent=1`.
-        """
+        """Return the job of a floor under the same dataset and task, at its default settings except those that it takes
+        over from the model and `settings`, such as `model.recent=1`. The overrides that it records are those of the
+        data, the task and the seed."""
         with usage_errors():
             model = cast(ModelConfig, OmegaConf.to_object(model_node(name, settings, self._nodes)))
         copied = {
@@ -131,7 +127,7 @@ class Job:
 
     @cached_property
     def _nodes(self) -> DictConfig:
-        """Return the nodes that the settings of a floor may refer to."""
+        """The nodes that the settings of a floor may refer to."""
         nodes = {key: getattr(self.config, key) for key in ("dataset", "task", "trainer", "seed")}
         return OmegaConf.create(nodes, flags={"allow_objects": True})
 
@@ -145,7 +141,6 @@ class Job:
 
     @property
     def task_module(self) -> Any:
-        """Return the module of `tasks` that asks the question of the task."""
         return task_module(self.task)
 
     @property
@@ -166,7 +161,7 @@ class Job:
 
     @property
     def overrides(self) -> list[str]:
-        """Return the typed overrides, with raw_dir and folders of weights absolute, so that they hold in any working
+        """The typed overrides, with raw_dir and folders of weights absolute, so that they hold in any working
         directory."""
         folders = {
             setting.key: setting.value
@@ -185,36 +180,35 @@ class Job:
 
     @property
     def experiment(self) -> str | None:
-        """Return the name of the chosen experiment, if any: of an evaluation that of the training."""
+        """The name of the chosen experiment, if any; of an evaluation, the training's."""
         choices = self.evaluated.status.choices if self.evaluated else self.choices
         return choices.get("experiment")
 
     @property
     def trained_task(self) -> str:
-        """Return the task that the weights are trained on."""
         return self.evaluated.result.task if self.evaluated else self.task.name
 
     @property
     def trained_masked(self) -> bool | None:
-        """Return whether validation in training left out items of the history; None if it ranked no catalogue, or that
-        is not known."""
+        """Whether validation in training left out items of the history; None if it ranked no catalogue, or that is not
+        known."""
         if self.evaluated:
             return self.evaluated.trained_masked
         return self.task.mask_history if self.task.ranks_catalogue else None
 
     @property
     def is_dry(self) -> bool:
-        """Return whether requests to a chat model are only shown."""
+        """Whether requests to a chat model are only shown."""
         return self.llm.dry_run and self.model.traits.uses_llm
 
     @property
     def starts_anew(self) -> bool:
-        """Return whether a finished run is run again: by `force`, or as its chat model is asked again."""
+        """Whether a finished run is run again: by `force`, or as its chat model is asked again."""
         return self.config.force or (self.llm.ask_again and self.model.traits.uses_llm)
 
     @property
     def introduction(self) -> str:
-        """Return what was not typed: of an evaluation the run, else the choices that come from the model's defaults, as
+        """What was not typed: of an evaluation the run, else the choices that come from the model's defaults, as
         `prompt4nr: dataset=demo_news task=impressions, its defaults`; empty if all were typed, or an experiment was."""
         if self.evaluated:
             return f"evaluating {self.model.name}, trained in {self.evaluated.described(self.typed_keys)}"
@@ -228,38 +222,32 @@ class Job:
             defaults.append(f"conf/home/{home}.yaml")
         return f"{self.model.name}: {' '.join(defaults)}, its defaults"
 
-    # --- read at the first use
-
     @cached_property
     def device(self) -> str:
-        """Return `device`, with `auto` resolved; imports torch."""
+        """`device`, with `auto` resolved; imports torch."""
         return resolve_device(self.config.device)
 
     @cached_property
     def weights(self) -> Mapping[str, tuple[Weights, str]]:
-        """Return the (kind, identity) of the pretrained weights that the model depends on, by the setting that names
-        them."""
         return identity.pretrained_weights(self.model)
 
     @cached_property
     def settings(self) -> Mapping[str, object]:
-        """Return key -> value of the settings that affect numbers."""
+        """Key -> value of the settings that affect numbers."""
         return identity.settings_with_effect(self.config)
 
     @property
     def tuning(self) -> Tuning | None:
-        """Return the budget and result of the search that chose the settings, as a result has them."""
         tuning = self.config.tuning
         return None if tuning is None else Tuning(**{own.name: getattr(tuning, own.name) for own in fields(tuning)})
 
     @cached_property
     def paper_method(self) -> dict[str, str]:
-        """Return the facts that match the run with published results."""
         return marks.paper_method(self.config)
 
     @cached_property
     def deviations(self) -> list[str]:
-        """Return the deviations of the run from its paper, with those of the run that training started from."""
+        """The deviations of the run from its paper, with those of the run that training started from."""
         imported = self.evaluated.result.imported if self.evaluated else None
         own = (
             marks.imported_deviations(self.config, imported)
@@ -271,7 +259,6 @@ class Job:
 
     @cached_property
     def init_from(self) -> InitFrom | None:
-        """Return what the run records of the one that training started from."""
         if self.evaluated:
             return self.evaluated.result.init_from
         return marks.init_from(self.initial.result) if self.initial else None
@@ -288,11 +275,10 @@ class Job:
 
     @property
     def text_encoder(self) -> str | None:
-        """Return the identity of the model's text encoder; None for a model without one."""
+        """The identity of the model's text encoder; None for a model without one."""
         return next((content for kind, content in self.weights.values() if kind is Weights.encoder), None)
 
     def address(self, dataset: RecDataset) -> identity.Address:
-        """Return the address of the run on a prepared dataset."""
         return identity.address(
             self.config,
             self.settings,

@@ -54,7 +54,6 @@ MEMORISED = (
 
 
 def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
-    """Return the labels of a run on this number of examples."""
     manifest = dataset.manifest
     conditions = {
         "synthetic": manifest["synthetic"],
@@ -75,9 +74,8 @@ def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
 
 
 def _chat_model_labels(config: Config, dataset: RecDataset) -> dict[str, bool]:
-    """Return the labels of results that depend on a chat model, which may have seen the data in its training.
-
-    The papers' chat model of 2023 is no longer available, so every model is a substitute."""
+    """Return the labels of results that depend on a chat model, which may have seen the data in its training. The
+    papers' chat model of 2023 is no longer available, so every model is a substitute."""
     return {
         "substitute-llm": config.model.traits.uses_llm,
         "llm-tokens": not config.model.traits.uses_llm,
@@ -88,12 +86,9 @@ def _chat_model_labels(config: Config, dataset: RecDataset) -> dict[str, bool]:
 def selected_masked(config: Config, trained_masked: bool | None, chosen: Mapping[str, Any] | None) -> dict[str, bool]:
     """Return what validation chose by rankings of the catalogue -> whether items of the history were left out.
 
-    `settings` were chosen by a search, `epoch` by early stopping, others by the model itself. The label
-    `selected-unmasked` or `selected-masked` follows where one differs from the evaluation.
-
-    Args:
-        trained_masked: whether training was validated under the mask; None if it was not by a ranking.
-        chosen: settings that the model chose when it was built, -> value.
+    `settings` were chosen by a search, `epoch` by early stopping (under `trained_masked`, None if not by a ranking),
+    and `chosen` by the model itself. The label `selected-unmasked` or `selected-masked` follows where one differs from
+    the evaluation.
     """
     result = {}
     if config.tuning is not None and config.tuning.mask_history is not None:
@@ -137,18 +132,17 @@ def save_memorisation(config: Config, dataset: RecDataset, scores: Mapping[str, 
 
     Scores of a version without made-up records are replaced.
     """
-    known = memorisation(config, dataset) or {}
-    if known.keys() == scores.keys() and all(_tells_more(known[probe], scores[probe]) for probe in scores):
+    earlier = memorisation(config, dataset) or {}
+
+    def tells_more(score: MemorisationScore, other: MemorisationScore) -> bool:
+        return score.n > other.n and (score.made_up is not None or other.made_up is None)
+
+    if earlier.keys() == scores.keys() and all(tells_more(earlier[probe], scores[probe]) for probe in scores):
         return False
     path = _memorisation_file(config, dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, msgspec.to_builtins(scores))
     return True
-
-
-def _tells_more(score: MemorisationScore, other: MemorisationScore) -> bool:
-    """Return whether a score is of more records, and of made-up records too if the other is."""
-    return score.n > other.n and (score.made_up is not None or other.made_up is None)
 
 
 def _memorisation_file(config: Config, dataset: RecDataset) -> Path:
@@ -166,10 +160,7 @@ def paper_method(config: Config) -> dict[str, str]:
 
 def deviations(config: Config, trained_task: str) -> list[str]:
     """Return the deviations of a run from its paper: of the model, the trainer, and those the experiment lists.
-
-    Args:
-        trained_task: the task that the weights were trained on.
-    """
+    `trained_task` is the one that the weights were trained on."""
     sentences = in_words(config.model, config.task, trained_task)
     if config.model.traits.trainable and config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
@@ -243,8 +234,8 @@ def floor_labels(config: Config, metrics: Mapping[str, float], floors: Sequence[
 
 
 def update_finished(run: Result, config: Config, dataset: RecDataset, floors: Sequence[Result]) -> Result:
-    """Return a finished run with what was measured since: that it is not better than a floor that it was
-    first run without, and what its chat model knows of the data by heart."""
+    """Return a finished run with what was measured since: that it is not better than a floor that it was first run
+    without, and what its chat model has memorised of the data."""
     missing = [label for label in floor_labels(config, run.metrics, floors) if label not in run.labels]
     updated = replace(run, labels=[*run.labels, *missing])
     if MAY_BE_MEMORISED in run.labels and (scores := memorisation(config, dataset)):

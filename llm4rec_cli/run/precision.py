@@ -24,10 +24,8 @@ ARITHMETIC = "arithmetic.json"  # file of a run folder
 def settled(job: Job, folder: Path | None = None) -> Job:
     """Return the job with each precision `auto` that it reads resolved to fp32 or bf16.
 
-    A resumed run keeps its precision, also on another machine, and an evaluation has that of its training.
-
-    Args:
-        folder: the run folder where arithmetic.json is written.
+    A resumed run keeps its precision, also on another machine, and an evaluation has that of its training: it is
+    written to arithmetic.json in the run folder.
     """
     config = deepcopy(job.config)
     settings = list(_precisions_read(config))
@@ -60,7 +58,6 @@ def llm_for_answers(job: Job) -> LLMConfig:
 
 
 def _precisions_read(config: Config) -> Iterator[Setting]:
-    """Yield the precision settings of the work that this run does."""
     unused = {f"model.{key}" for key in config.model.unused_settings(config.task)}
     for setting in walk.settings(config):
         if "work" not in setting.field.metadata or setting.key in unused:
@@ -75,7 +72,6 @@ def _precisions_read(config: Config) -> Iterator[Setting]:
 
 
 def _resolve(job: Job, precision: Precision, work: Work) -> Precision:
-    """Return `precision`, with `auto` resolved to the faster one on the device."""
     return arithmetic.fastest(work, job.device, job.cache) if precision is Precision.auto else precision
 
 

@@ -106,17 +106,17 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
 
 
 def _problems_of_floors(names: Sequence[str]) -> Iterator[UsageError]:
-    """Yield the names that are no models, and the models that are no floors."""
     floors = [name for name in model_names() if config_class(name).traits.is_floor]
     for name in names:
         if name not in model_names():
             yield UsageError(f"task.floors: unknown floor '{name}'", did_you_mean(name, floors))
         elif name not in floors:
-            yield UsageError(f"task.floors names {name}, which is no simple rule", f"choose from {', '.join(floors)}")
+            yield UsageError(
+                f"task.floors names {name}, which is not a simple rule", f"choose from {', '.join(floors)}"
+            )
 
 
 def problems_of_capability(config: Config) -> Iterator[UsageError]:
-    """Yield the problem of a model that cannot do the task."""
     needed = needed_capability(config.task)
     if needed not in config.model.traits.capabilities:
         fitting = models_with(needed)
@@ -128,7 +128,6 @@ def problems_of_capability(config: Config) -> Iterator[UsageError]:
 
 
 def problems_with_new_items(model: ModelConfig) -> Iterator[UsageError]:
-    """Yield why a model cannot rank items that are not in the catalogue."""
     if "rank_new_items" in model.traits.capabilities:
         yield from model.problems_with_new_items()
         return
@@ -149,7 +148,6 @@ def _problems_of_trackers(names: Sequence[str]) -> Iterator[UsageError]:
 
 
 def problems_with_dataset(config: Config, dataset: RecDataset) -> Iterator[Llm4RecError]:
-    """Yield the problems of a model and task with the prepared dataset."""
     if config.model.traits.needs_text and not any(dataset.texts):
         yield DataError(
             f"model '{config.model.name}' needs item text, and dataset '{config.dataset.name}' has none",
@@ -160,7 +158,6 @@ def problems_with_dataset(config: Config, dataset: RecDataset) -> Iterator[Llm4R
 
 
 def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
-    """Yield the problems of impressions, which only click logs have, and of settings that apply only to them."""
     name, task = config.dataset.name, config.task.name
     is_log, needs_log = config.dataset.split.splits_impressions, tasks.ranks_impressions(config.task)
     if is_log and not needs_log:
@@ -206,7 +203,6 @@ def problems_of_llm(llm: LLMConfig) -> Iterator[UsageError]:
 
 
 def needed_capability(task: TaskConfig) -> str:
-    """Return the capability that a task needs from a model."""
     if task.question != Question.rank:
         return str(task.question.name)
     if tasks.ranks_impressions(task):

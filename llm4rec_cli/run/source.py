@@ -24,22 +24,13 @@ from llm4rec_cli.run.identity import ReadWeights
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
 
-
-EVALUATION_ROLES = (
-    Role.question,
-    Role.extent,
-    *NOT_HASHED,
-)  # what may differ from the trained run: the question, not the weights
+EVALUATION_ROLES = (Role.question, Role.extent, *NOT_HASHED)  # may differ from the trained run: not the weights
 
 
 @dataclass(frozen=True)
 class Source:
-    """A finished run with weights.
-
-    Attributes:
-        result, status: of the run.
-        overrides: of its evaluation: those it was trained with, then those typed now.
-    """
+    """A finished run with weights; `overrides` of its evaluation are those it was trained with, then those typed
+    now."""
 
     result: Result
     status: Status
@@ -51,7 +42,7 @@ class Source:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """Return the checkpoint that it selected."""
+        """The checkpoint that it selected."""
         return processes.from_first(lambda: checkpoints.selected(self.folder / CHECKPOINTS))
 
     @property
@@ -72,14 +63,11 @@ class Source:
 
     def as_initial(self, seed: int) -> ReadWeights:
         """Return what the address of a training that starts from these weights is made of."""
-        return ReadWeights(self.checkpoint.sha256, self.variant_for(seed))
-
-    def variant_for(self, seed: int) -> str:
-        """Return the variant that runs share if each starts from the pre-training of its own seed, or all from one."""
-        if self.result.imported:  # its seed means nothing
-            return str(self.result.variant)
-        same_seed = self.result.seed == seed
-        return f"{self.result.variant} of {'the own seed' if same_seed else self.result.seed}"
+        variant = self.result.variant
+        if not self.result.imported:  # whose seed means nothing
+            # Runs are averaged if each starts from the pre-training of its own seed, or all from one.
+            variant += f" of {'the own seed' if self.result.seed == seed else self.result.seed}"
+        return ReadWeights(self.checkpoint.sha256, variant)
 
     def problems_with_data(self, model: ModelConfig, dataset: RecDataset) -> Iterator[RunError]:
         """Yield a problem if the dataset is not the one it was trained on: other fingerprint, item tokens or name.

@@ -62,9 +62,6 @@ class Clock:
         self.last = now
 
 
-# --- load
-
-
 def load(job: Job) -> RecDataset:
     """Return the prepared dataset with item texts, and with `dataset.control` applied.
 
@@ -142,13 +139,9 @@ def enrichment_backend(job: Job) -> ChatBackend:
 
 
 def chat_backend(job: Job, seed: int) -> ChatBackend:
-    """Return the chat model of `llm`, for generating answers."""
     from llm4rec_cli.llm import completions
 
     return completions.build_backend(llm_for_answers(job), job.cache, job.device, seed)
-
-
-# --- split
 
 
 def split_dataset(job: Job, dataset: RecDataset) -> Split:
@@ -164,9 +157,6 @@ def split_dataset(job: Job, dataset: RecDataset) -> Split:
     if needs_explanations and "review_text" in dataset.interactions and "explanation" not in dataset.interactions:
         return with_explanations(result, job.cache)
     return result
-
-
-# --- build
 
 
 def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = False) -> Any:
@@ -237,16 +227,8 @@ def _problems_of_artifacts(files: Mapping[str, str], folder: Path) -> Iterator[R
             )
 
 
-# --- evaluate
-
-
 def description(job: Job, address: Address, dataset: RecDataset | None, imported: Imported | None = None) -> Result:
-    """Return what a run is, without its numbers.
-
-    Args:
-        dataset: None for imported weights, which are of no prepared data.
-        imported: the weights that a job imports.
-    """
+    """Return what a run is, without its numbers. Imported weights are of no prepared dataset."""
     config, evaluated = job.config, job.evaluated
     imported = evaluated.result.imported if evaluated else imported
     enrichment = dataset.manifest.get("enrichment") if dataset and config.model.uses_item_text() else None
@@ -281,11 +263,7 @@ def description(job: Job, address: Address, dataset: RecDataset | None, imported
 
 
 def evaluate(job: Job, split: Split, model: Any, run: Result, clock: Clock, floors: Sequence[Result]) -> Result:
-    """Evaluate the model on the task, write its answers and the result, and return the latter.
-
-    Args:
-        run: what is known of it before, as `description` returns.
-    """
+    """Evaluate the model on the task, write its answers and the result, which completes `run`, and return it."""
     import torch
 
     config = job.config
@@ -352,12 +330,8 @@ def _evaluate(
 
 
 def controls(job: Job, split: Split, model: Any, examples: Examples) -> Controls | None:
-    """Return what the metric depends on; None for a model without them, under `dataset.control`, or where the
-    model asks for none.
-
-    Args:
-        examples: of the task, none of them repeated.
-    """
+    """Return what the metric depends on; None for a model without controls, under `dataset.control`, or where the
+    model asks for none."""
     if (sample := _control_sample(job, model, examples)) is None:
         return None
     task, metric = job.task_module, paired_metric(job.task.selection) or job.task.selection
@@ -374,7 +348,7 @@ def controls(job: Job, split: Split, model: Any, examples: Examples) -> Controls
 
 
 def _control_sample(job: Job, model: Any, examples: Examples) -> Examples | None:
-    """Return the examples that are answered again; None where there are no controls."""
+    """Return the examples that are answered again; None without controls."""
     n = model.control_examples(job.config) if isinstance(model, HasControls) else 0
     is_control = job.config.dataset.control is not Control.none
     if not n or is_control:

@@ -73,11 +73,7 @@ class StoredTensor(NamedTuple):
 
 
 class TorchFile:
-    """An open file.
-
-    Attributes:
-        tensors: name -> description.
-    """
+    """An open file, with a description of each tensor by name."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, folder: str, tensors: Mapping[str, StoredTensor]) -> None:
         self.path, self.archive, self.folder, self.tensors = path, archive, folder, tensors
@@ -160,7 +156,7 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _check_archive(path: Path, archive: zipfile.ZipFile) -> str:
-    """Return the folder in the archive that holds the pickle.
+    """Return the folder in the archive with the pickle.
 
     Raises:
         DataError: the archive is not as torch writes it. So its content is never larger than the file.
@@ -191,7 +187,7 @@ def _named_tensors(path: Path, content: bytes) -> dict[str, StoredTensor]:
     """Return the tensors that a pickle describes, by name.
 
     Raises:
-        DataError: it cannot be read without running something, or does not hold named tensors alone.
+        DataError: it cannot be read without running something, or does not hold only named tensors.
     """
     try:
         for opcode, argument, _ in pickletools.genops(content):
@@ -207,7 +203,7 @@ def _named_tensors(path: Path, content: bytes) -> dict[str, StoredTensor]:
     if isinstance(read, dict) and isinstance(read.get("state_dict"), dict):
         named = read["state_dict"]
     if not isinstance(named, dict) or not named:
-        raise DataError(f"{path} holds no named tensors", "name a file with a state_dict")
+        raise DataError(f"{path} has no named tensors", "name a file with a state_dict")
     others = [str(name) for name, value in named.items() if type(name) is not str or not _is_tensor(value)]
     if others:
         raise DataError(f"{path}: not tensors: {', '.join(others)}", "name a file with a state_dict")
@@ -255,12 +251,12 @@ class _Placeholder:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StoredTensor:
-    """Return what torch._utils._rebuild_tensor_v2 would build, described."""
+    """What torch._utils._rebuild_tensor_v2 would build, described."""
     return StoredTensor(storage, offset, shape, strides)
 
 
 def _parameter(tensor: Any, *_: Any) -> Any:
-    """Return the data of a parameter, for torch._utils._rebuild_parameter."""
+    """The data of a parameter, for torch._utils._rebuild_parameter."""
     return tensor
 
 
@@ -281,7 +277,7 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Storage:
         """Return the description of a storage from ("storage", dtype, record, location, number of elements)."""
         if type(pid) is not tuple or [type(part) for part in pid] != [str, str, str, str, int] or pid[0] != "storage":
-            raise pickle.UnpicklingError("a persistent id that is no storage")
+            raise pickle.UnpicklingError("a persistent id that is not a storage")
         _, dtype, record, _, n = pid
         if dtype not in DTYPES.values() or not record.isdecimal() or not 0 <= n < LARGEST:
             raise pickle.UnpicklingError("a storage of unknown type or name, or of impossible size")

@@ -48,10 +48,7 @@ Write = Callable[[Tracked], None]
 def opened(names: Sequence[str], folder: Path) -> Iterator[Callable[[Sequence[Result]], None]]:
     """Open runs of these trackers; yield a function that writes the results of floors and run to them.
 
-    Trackers other than those of TRACKERS get the losses alone, from their callbacks.
-
-    Args:
-        folder: the run folder.
+    Trackers other than those of TRACKERS get only the losses, from their callbacks.
     """
     with ExitStack() as stack:
         if names:
@@ -84,7 +81,6 @@ def _title(folder: Path) -> str:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set these environment variables within the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -161,7 +157,6 @@ def _mlflow(folder: Path) -> Iterator[Write]:
 
 
 def _as_text(table: Content) -> str:
-    """Return a table in Markdown, with its notes."""
     notes = "".join(f"\n- {note}" for note in table.notes)
     return f"{markdown(table.columns, table.rows)}\n{notes}\n"
 

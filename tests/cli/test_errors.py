@@ -72,7 +72,7 @@ WRONG = {
     "an optional node taken away": (["~dataset.paper"], "cannot be removed", "dataset.paper=null"),
     "a floor's name": (["task.floors=[popularty]"], "unknown floor 'popularty'", "did you mean 'popularity'?"),
     "a floor like no other": (["task.floors=[zzz]"], "unknown floor 'zzz'", "known: causal_popularity, frozen"),
-    "a model as a floor": (["task.floors=[sasrec]"], "names sasrec, which is no simple rule", "choose from causal_"),
+    "a model as a floor": (["task.floors=[sasrec]"], "names sasrec, which is not a simple rule", "choose from causal_"),
     "a key of a prompt": (["model=p5", "prompt.rating=1"], "unknown key 'prompt.rating'", "llm4rec list prompts"),
     "a key below no other": (["nothing.x=1"], "unknown key 'nothing.x'", "--cfg job"),
     "an experiment forced": (["++experiment=p5/demo"], "with one +", "+experiment=p5/demo"),

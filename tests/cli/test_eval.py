@@ -203,7 +203,7 @@ def test_weights_that_are_gone_are_an_error(llm4rec, trained):
     shutil.rmtree(trained / "checkpoints")
     answer = llm4rec("eval", NO_FLOORS)
     assert answer.code == 1
-    assert "holds no finished training" in answer.err
+    assert "has no finished training" in answer.err
 
 
 def test_a_model_without_weights_is_evaluated_as_by_train(llm4rec, trained):

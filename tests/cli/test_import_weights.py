@@ -78,7 +78,7 @@ def test_what_cannot_be_imported_is_refused_and_leaves_no_run(llm4rec, theirs, t
         assert message in answer.err
         assert len(answer.err.strip().splitlines()) == 2
 
-    refused(1, "does not hold weights of RUCAIBox/UniSRec", *IMPORT, "model.layers=2")
+    refused(1, "does not have weights of RUCAIBox/UniSRec", *IMPORT, "model.layers=2")
     refused(2, "published item ids are numbers", *IMPORT[:3], "+experiment=unisrec/transfer_ids", *SIZES)
     refused(2, "is of sasrec, not of unisrec", *IMPORT[:3], "+experiment=sasrec/gsasrec")
     refused(2, "the method is named first", *IMPORT, "model=unisrec")

@@ -88,7 +88,7 @@ def test_the_last_weights_may_be_kept_as_the_paper_does(llm4rec):
     [
         (["task=pretrain", "model=popularity"], "model 'popularity' cannot do task 'pretrain'"),
         (["task=pretrain", "model=sasrec"], "model 'sasrec' cannot do task 'pretrain'"),
-        (["task=pretrain", "model.use_ids=true"], "pre-training is on text alone"),
+        (["task=pretrain", "model.use_ids=true"], "pre-training uses only text"),
         (["task=pretrain", "model.pretraining=null"], "task=pretrain needs model.pretraining"),
         (["model.pretraining.loss=paper_code"], "model.pretraining.loss=paper_code is only read with task=pretrain"),
         (["task=pretrain", "model.freeze=encoder"], "model.freeze=encoder would pre-train the other weights around"),

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.config import ranges, schema
 from llm4rec_cli.config.registry import config_class, model_names
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, raise_first
 
 
 @dataclass
@@ -71,7 +71,7 @@ def test_a_value_outside_its_range_is_refused_by_its_key(changes, problem):
 def test_all_problems_are_listed_and_the_first_is_raised():
     assert problems(size=0, heads=0) == ["size=0 is out of range", "heads=0 is out of range"]
     with pytest.raises(UsageError, match="size=0") as error:
-        ranges.check(Settings(name="good", size=0))
+        raise_first(ranges.problems(Settings(name="good", size=0)))
     assert error.value.remedy == "size takes a finite number: at least 1"
 
 

@@ -14,7 +14,8 @@ from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.files import write_json
 from llm4rec_cli.run import checkpoints
 from llm4rec_cli.run import fit as fit_module
-from llm4rec_cli.run.fit import fit, load_best
+from llm4rec_cli.run.checkpoints import selected
+from llm4rec_cli.run.fit import fit
 
 pytestmark = pytest.mark.numeric
 
@@ -329,7 +330,7 @@ def test_a_checkpoint_the_trainer_wrote_but_nobody_sealed_is_not_used(tmp_path):
 
 def test_before_training_has_finished_nothing_can_be_loaded(tmp_path):
     with pytest.raises(RunError, match="no finished training"):
-        load_best(Regression(), tmp_path)
+        selected(tmp_path)
 
 
 def test_bf16_trains_too_and_keeps_weights_in_fp32(tmp_path):

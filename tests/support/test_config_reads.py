@@ -2,6 +2,7 @@
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.walk import plain
+from llm4rec_cli.errors import raise_first
 from llm4rec_cli.run import rules
 from llm4rec_cli.run.job import Job
 from tests.support.driver import compose, job_of
@@ -28,7 +29,7 @@ def test_printing_copying_and_checking_a_config_do_not_count():
     with recorded() as read:
         plain(config)
         repr(config.model)
-        ranges.check(config)
+        raise_first(ranges.problems(config))
     assert read == set()
 
 
