@@ -34,11 +34,6 @@ def attend(
     `sdpa` copies the keys for each query head and calls a kernel made for many: here they are one product with the keys
     of each head. All other cases go to `sdpa`.
 
-    Args:
-        query: (batch, heads, n, d).
-        key, value: (batch, key heads, m, d).
-        attention_mask: (batch or 1, 1, n, m) whether a query may see a key, or what is added to scores; or None.
-
     Returns:
         (batch, n, heads, d).
     """

@@ -51,7 +51,6 @@ class Usage:
     spent_cost: float = 0.0
 
     def add(self, completion: Completion, config: LLMConfig) -> None:
-        """Add a completion as it was recorded, at this run's prices."""
         self.resent += completion.attempts - 1
         self.prompt_tokens += completion.prompt_tokens
         self.answer_tokens += completion.answer_tokens
@@ -94,7 +93,6 @@ def complete(
 
     Args:
         requests: all requests of a run: batches are formed over the whole list.
-        description: names the work in progress bars, logs and errors.
         usage: of the run so far; updated.
 
     Raises:
@@ -173,11 +171,8 @@ def cache_keys(requests: Sequence[Request], backend: Backend) -> tuple[list[str]
 class _Session:
     """The state of one call of `complete`.
 
-    Args:
-        requests: distinct ones, by key.
-        batches: as returned by `cache_keys`.
-
     Attributes:
+        requests: distinct ones, by key.
         completions: those in the store so far, by key.
         pending: batches of keys that lack a completion, each whole.
     """
@@ -232,12 +227,10 @@ class _Session:
                 raise self._over_budget()
 
     def _due(self, sent: list[str]) -> Iterator[Request]:
-        """Yield the requests to send next: one batch, or as many independent requests as the budget allows.
+        """Yield the requests to send next, and append their keys to `sent`: one batch, or as many independent requests
+        as the budget allows.
 
         The store is checked once more for each: another process may have completed it meanwhile.
-
-        Args:
-            sent: their keys are appended to it.
         """
         while self.pending and (self.independent or not sent):
             batch = self.pending[0]

@@ -23,16 +23,12 @@ ROOM = 256  # slots by which the cache of a batch grows, at least
 
 
 class Answer:
-    """An answer in progress.
+    """An answer in progress: the choices named so far, best first, and the log-probability of each.
 
     Args:
         first, later: token codes of each choice, as the first of a list and as a later one. Where one is a prefix of
             another, or equal to it, it is named before the other.
         n: choices to name.
-
-    Attributes:
-        named: the choices named so far, best first.
-        log_probs: the log-probability of each.
     """
 
     def __init__(self, first: Sequence[Sequence[int]], later: Sequence[Sequence[int]], n: int) -> None:
@@ -71,11 +67,7 @@ class Answer:
         return []
 
     def decide(self, logits: Tensor) -> int:
-        """Return the likeliest possible token.
-
-        Args:
-            logits: (vocabulary,) of the next token.
-        """
+        """Return the likeliest possible token, by (vocabulary,) logits."""
         possible = self._possible()
         log_probs = logits[torch.tensor(possible, device=logits.device)].float().log_softmax(0)
         best = int(log_probs.argmax())
@@ -90,15 +82,10 @@ class Answer:
 
 @torch.inference_mode()
 def decode(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Answer]) -> None:
-    """Complete the answers to a batch of prompts.
+    """Complete the answers to a batch of prompts; the model is as in `log_likelihoods`.
 
     Each prompt is read once and alone, so without padding. Then every pass reads up to AT_ONCE tokens of each answer,
     and decides its next one where it has read all forced ones before it.
-
-    Args:
-        model: as in `log_likelihoods`.
-        prompts: token ids of each prompt.
-        answers: none of them begun.
 
     Raises:
         UsageError: the model has other layers than attention.
@@ -123,12 +110,7 @@ def decode(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Answe
 
 
 class _Batch:
-    """The keys and values of a batch of sequences that grow by different numbers of tokens.
-
-    Args:
-        caches: of each sequence.
-        length: (n,) tokens of each.
-    """
+    """The keys and values of a batch of sequences that grow by different numbers of tokens."""
 
     def __init__(self, model: Any, caches: Sequence[Any], length: Tensor) -> None:
         self.model, self.length = model, length
@@ -170,10 +152,6 @@ class _JoinedLayer(DynamicLayer):
     """One layer's keys and values of several sequences, of which `used` slots hold tokens; the rest are zeros.
 
     New ones are written into free slots, and all slots are returned: a part of them would be copied by each product.
-
-    Args:
-        rows: the same layer of each sequence's cache.
-        used: slots of the longest.
     """
 
     def __init__(self, rows: Sequence[Any], used: int) -> None:

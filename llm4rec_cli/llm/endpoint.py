@@ -92,12 +92,11 @@ class _Failure:
 class EndpointBackend:
     """A chat model behind an endpoint.
 
-    Args:
-        seed: sent along, for servers that use it.
-
     Raises:
         UsageError: a setting is unusable; see `problems`.
     """
+
+    scores_one_by_one = True
 
     def __init__(self, config: LLMConfig, seed: int) -> None:
         raise_first(problems(config))
@@ -106,7 +105,9 @@ class EndpointBackend:
         self._jitter = random.Random()  # its own: a server's failures must not change other random draws
 
     def identity(self, has_choices: bool = False) -> dict[str, Any]:
-        structured = self.config.structured
+        structured, template_hash = self.config.structured, None
+        if self.config.prompt_logprobs is PromptLogprobs.echo:
+            template_hash = hashlib.sha256(self._tokenizer.chat_template.encode()).hexdigest()[:16]
         return {
             "backend": "openai",
             "base_url": self.base_url,
@@ -115,13 +116,8 @@ class EndpointBackend:
             "top_p": self.config.top_p,
             "seed": self.seed,
             **({} if structured is Structured.none else {"structured": structured.name}),
-            **({"chat_template": self._template_hash()} if self.config.prompt_logprobs is PromptLogprobs.echo else {}),
+            **({"chat_template": template_hash} if template_hash else {}),
         }
-
-    def _template_hash(self) -> str:
-        return hashlib.sha256(self._tokenizer.chat_template.encode()).hexdigest()[:16]
-
-    scores_one_by_one = True
 
     @property
     def counts_exactly(self) -> bool:
@@ -145,7 +141,6 @@ class EndpointBackend:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        """The tokenizer that `llm.tokenizer` names; None without one."""
         if self.config.tokenizer is None:
             return None
         from llm4rec_cli.llm.weights import load_tokenizer
@@ -165,7 +160,7 @@ class EndpointBackend:
         )
 
     def groups(self, requests: Sequence[Request]) -> None:
-        """Return None: a completion depends on its own request alone."""
+        """Return None: a completion depends only on its own request."""
 
     def complete(self, requests: Iterable[Request]) -> Iterator[tuple[int, Completion]]:
         """Yield completions; `llm.concurrency` requests are under way at a time.
@@ -271,7 +266,6 @@ class EndpointBackend:
             return _Failure(_excerpt(error.__cause__ or error, key))
 
     def _read(self, body: bytes, request: Request, seconds: float, sent_at: str, attempt: int) -> Completion | _Failure:
-        """Return the completion in a body; a failure where it is malformed."""
         try:
             response = json.loads(body)
             choice, usage = response["choices"][0], response.get("usage") or {}
@@ -282,7 +276,7 @@ class EndpointBackend:
             if request.continuations is not None:
                 is_echo = self.config.prompt_logprobs is PromptLogprobs.echo
                 scores = choice.get("logprobs") if is_echo else response.get("prompt_logprobs")
-                if scores is None or "content" in scores:  # llama.cpp's server: those of generated tokens alone
+                if scores is None or "content" in scores:  # llama.cpp's server: only those of generated tokens
                     other = "chat" if is_echo else "echo"
                     return _Failure(
                         "the response has no log-probabilities of the prompt, which were requested",
@@ -305,8 +299,8 @@ class EndpointBackend:
                     text = _unwrapped(text)
                 if choice.get("finish_reason") not in UNFINISHED and (strays := self._strays(request, text)):
                     return _Failure(
-                        f"the server does not restrict its answers: it wrote {strays[0]!r}, none of the "
-                        f"{len(request.choices or ())} allowed",
+                        f"the server does not restrict its answers: it wrote {strays[0]!r}, not one of "
+                        f"the {len(request.choices or ())} allowed",
                         remedy="another llm.structured, by the server's version (docs/guides/chat-models.md); or "
                         "model.answer=generate",
                     )
@@ -326,14 +320,13 @@ class EndpointBackend:
                 cached_tokens=int(cached or 0),
             )
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
-            return _Failure(f"the response is no chat completion: {_excerpt(body.decode(errors='replace'))}")
+            return _Failure(f"the response is not a chat completion: {_excerpt(body.decode(errors='replace'))}")
 
     def _is_restricted(self, request: Request) -> bool:
-        """Return whether the server may answer with the request's choices alone."""
+        """Return whether the server may answer only with the request's choices."""
         return request.has_choices and self.config.structured is not Structured.none
 
     def _structure(self, request: Request) -> dict[str, Any]:
-        """Return the parameters that restrict an answer to its choices; none for a free one."""
         structured = self.config.structured
         if request.choices is None or not self._is_restricted(request):
             return {}
@@ -348,13 +341,8 @@ class EndpointBackend:
             return {"extra_body": guide}
         if structured is Structured.json_object:
             return {"response_format": {"type": "json_object", "schema": schema}}
-        wrapped = {
-            "type": "object",
-            "properties": {WRAPPER: schema},
-            "required": [WRAPPER],
-            "additionalProperties": False,
-        }
-        json_schema = {"name": WRAPPER, "strict": True, "schema": wrapped}
+        properties = {"properties": {WRAPPER: schema}, "required": [WRAPPER], "additionalProperties": False}
+        json_schema = {"name": WRAPPER, "strict": True, "schema": {"type": "object", **properties}}
         return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
 
     def _max_tokens(self, request: Request) -> int:
@@ -366,7 +354,7 @@ class EndpointBackend:
         return max(request.max_tokens, sum(longest) + 2 * len(longest) + WRAPPER_TOKENS)
 
     def _strays(self, request: Request, text: str) -> list[str]:
-        """Return what an answer names that is none of its choices. A sentence, as of a refusal without a list, names
+        """Return what an answer names that is not one of its choices. A sentence, as of a refusal without a list, names
         nothing."""
         if not self._is_restricted(request):
             return []
@@ -378,12 +366,10 @@ class EndpointBackend:
         return [name for name in named if name not in (request.choices or ())]
 
     def _log_probs_at_end(self, tokens: Sequence[tuple[str, float | None]], request: Request) -> list[float] | None:
-        """Return the log-probability of each token of a continuation at the end of a prompt; None without these.
+        """Return the log-probability of each token of a continuation at the end of a prompt's tokens; None without
+        these.
 
         Servers write the text of tokens in different ways, so that it is only relied on without `llm.tokenizer`.
-
-        Args:
-            tokens: of the prompt, each with its log-probability.
         """
         assert request.continuations is not None
         (continuation,) = request.continuations
@@ -487,7 +473,7 @@ def _key(config: LLMConfig, base_url: str) -> str:
             f"export {config.key_variable}=…, or set llm.key_variable=NAME to another variable",
         )
     if not re.fullmatch("[!-~]+", key):
-        raise UsageError(f"{config.key_variable} holds no key: it is not one word in ASCII", "copy the key again")
+        raise UsageError(f"{config.key_variable} is not a key: it is not one word in ASCII", "copy the key again")
     return key
 
 

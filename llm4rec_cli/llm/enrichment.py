@@ -1,6 +1,6 @@
 """Tokens for items: a chat model reads an item's own text, and writes its use, its audience and key words.
 
-Prompts contain the item's own fields alone: no interaction, no review, no number. So the tokens carry no information
+Prompts contain only the item's own fields: no interaction, no review, no number. So the tokens carry no information
 about who bought what, except for what the model knew before. Items with equal text share one request.
 """
 
@@ -45,12 +45,8 @@ class ItemRequests:
 
 @dataclass(frozen=True)
 class ItemTokens:
-    """Tokens parsed from the completions.
-
-    Attributes:
-        slots: (n_items,) each item's tokens by slot; empty for an item without text.
-        status: (n_items,) how well the completion could be parsed; None for an item without text.
-    """
+    """Tokens parsed from the completions: of each item by slot, and how well its completion could be parsed; of an item
+    without text empty and None."""
 
     slots: list[dict[str, list[str]]]
     status: list[Status | None]
@@ -62,7 +58,6 @@ class ItemTokens:
 
 
 def problems(config: EnrichmentConfig) -> Iterator[UsageError]:
-    """Yield what is wrong with the prompt."""
     try:
         fields = {name for _, name, _, _ in Formatter().parse(config.prompt) if name is not None}
     except ValueError:
@@ -78,11 +73,8 @@ def problems(config: EnrichmentConfig) -> Iterator[UsageError]:
 
 
 def item_requests(dataset: RecDataset, config: EnrichmentConfig, llm: LLMConfig, seed: int) -> ItemRequests:
-    """Build one request for each distinct text, or for `enrichment.texts` of them.
-
-    Args:
-        dataset: as prepared, before a control or a recipe has changed its texts.
-        seed: of the texts drawn, `dataset.seed`.
+    """Build one request for each distinct text, or for `enrichment.texts` of them, drawn by `seed`. The dataset is as
+    prepared, before a control or a recipe has changed its texts.
 
     Raises:
         DataError: no item has text.
@@ -112,11 +104,7 @@ def stored_completions(items: ItemRequests, backend: Backend, store: Store) -> d
 
 
 def parse_tokens(items: ItemRequests, completions: Mapping[str, Completion], config: EnrichmentConfig) -> ItemTokens:
-    """Parse each item's tokens.
-
-    Args:
-        completions: of all requests, by text.
-    """
+    """Parse each item's tokens from the completions of all requests, by text."""
     from llm4rec_cli.data.tokens import parse_answer
 
     parsed = {

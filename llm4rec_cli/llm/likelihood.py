@@ -21,11 +21,10 @@ def log_likelihoods(model: Any, prompt: Sequence[int], continuations: Sequence[S
 
     The prompt is read once, and its keys and values are cached. Continuations are then packed into one sequence, in
     which each token attends to the prompt and to the earlier tokens of its own continuation, at the position that it
-    would have alone. Logits are computed for those tokens and for the prompt's last, and no others.
+    would have by itself. Logits are computed only for those tokens and for the prompt's last.
 
     Args:
         model: a causal language model of transformers with nothing but (full or sliding-window) attention layers.
-        prompt: token ids, at least one.
         continuations: n lists of token ids; an empty one has log-probability 0.
 
     Returns:
@@ -54,7 +53,7 @@ def problems_of_layers(model: Any) -> Iterator[UsageError]:
     unsupported = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - ATTENTION_LAYERS
     if unsupported:
         yield UsageError(
-            "likelihoods and constrained answers need a model of attention layers alone, and this one has "
+            "likelihoods and constrained answers need a model of only attention layers, and this one has "
             f"{', '.join(sorted(unsupported))} layers",
             "choose another llm.model, or model.answer=generate",
         )
@@ -70,12 +69,7 @@ def read_prompt(model: Any, prompt: Tensor) -> tuple[Any, Tensor]:
 
 
 def _logits_after(model: Any, prompt_cache: Any, prompt_length: int, inputs: Sequence[Sequence[int]]) -> Tensor:
-    """Return (m, vocabulary) float32 logits at all m tokens of lists that each follow the prompt.
-
-    Args:
-        prompt_cache: by `read_prompt`.
-        prompt_length: tokens of the prompt.
-    """
+    """Return (m, vocabulary) float32 logits at all m tokens of lists that each follow the prompt."""
     from transformers import DynamicCache
 
     device = model.device

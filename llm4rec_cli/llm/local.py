@@ -41,11 +41,6 @@ class LocalBackend:
     those in fp32 by 0.13 on average and 0.4 at most, and by up to 0.13 with the other continuations of the request.
     The same batch gets the same completions.
 
-    Args:
-        cache: folder; a converted GGUF file is stored in its llm/.
-        device: where the model runs.
-        seed: of sampling.
-
     Raises:
         UsageError: there are no such weights.
         DataError: the packaged weights have an unexpected checksum.
@@ -72,7 +67,6 @@ class LocalBackend:
         }
 
     def count_tokens(self, text: str) -> int:
-        """Count a text's tokens exactly, without those of the chat template."""
         return len(self._tokens(text))
 
     def token_counts(self, request: Request) -> tuple[int, int]:
@@ -145,7 +139,6 @@ class LocalBackend:
         return answers
 
     def _continue(self, tokens: torch.Tensor, mask: torch.Tensor, requests: Sequence[Request]) -> list[list[int]]:
-        """Generate the tokens after left-padded prompts, padded with end tokens."""
         temperature = self.config.temperature
         sampling = {"do_sample": True, "temperature": temperature, "top_p": self.config.top_p, "top_k": 0}
         keys = [zlib.crc32(json.dumps([request.messages, request.repeat]).encode()) for request in requests]
@@ -165,7 +158,7 @@ class LocalBackend:
         return output[:, tokens.shape[1] :].tolist()
 
     def _choose(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[dict[str, Any]]:
-        """Answer a batch with choices alone; as `_generate`."""
+        """Answer a batch with its choices; as `_generate`."""
         from llm4rec_cli.llm.constrained import Answer, decode
 
         codes = [self._codes(request.choices, request.listed) for request in requests]

@@ -115,11 +115,7 @@ TOKENS_PER_REQUEST = 32  # and to a conversation: a default system message, the 
 
 
 def estimated_prompt_tokens(request: Request, count_tokens: Callable[[str], int]) -> int:
-    """Return an upper estimate of a conversation's tokens.
-
-    Args:
-        count_tokens: of a text, as `Backend.count_tokens`.
-    """
+    """Return an upper estimate of a conversation's tokens."""
     return TOKENS_PER_REQUEST + sum(
         TOKENS_PER_MESSAGE + count_tokens(message["content"]) for message in request.messages
     )
@@ -139,11 +135,7 @@ class Backend(Protocol):
         ...
 
     def identity(self, has_choices: bool = False) -> dict[str, Any]:
-        """Return all that changes a completion besides the request: JSON values; no secret, no path, no time.
-
-        Args:
-            has_choices: of requests whose answers are made of choices.
-        """
+        """Return all that changes a completion besides the request: JSON values; no secret, no path, no time."""
         ...
 
     def count_tokens(self, text: str) -> int:
@@ -158,7 +150,7 @@ class Backend(Protocol):
         """Partition the indices of requests into batches, as a function of the whole list.
 
         A completion may depend on its batch (padding, arithmetic), so a batch that lacks one is sent whole.
-        None: each completion depends on its own request alone.
+        None: each completion depends only on its own request.
         """
         ...
 

@@ -43,13 +43,10 @@ _SELECT = "SELECT CAST(answer AS BLOB), CAST(digest AS BLOB) FROM answers WHERE 
 
 
 class Store:
-    """The store of completions.
-
-    Args:
-        path: the file; created, with its folder, if missing.
+    """The store of completions; the file is created, with its folder, if missing.
 
     Raises:
-        RunError: the file is no store, or cannot be used.
+        RunError: the file is not a store, or cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,14 +91,8 @@ class Store:
     def add(
         self, key: str, identity: dict[str, Any], request: Request, completion: Completion, cost: float
     ) -> Completion:
-        """Store a completion durably, unless there is one.
-
-        Args:
-            key: by `completions.cache_keys`.
-
-        Returns:
-            the stored one: another process's where that came first.
-        """
+        """Store a completion durably, unless there is one. Return the stored one: another process's where that came
+        first."""
         while not (stored := self.get([key])):
             text = json.dumps(asdict(completion))
             row = (key, *map(canonical_json, (identity, request.content())), text, cost, _digest(key, text.encode()))
@@ -111,7 +102,6 @@ class Store:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Translate SQLite's errors."""
         try:
             yield
         except sqlite3.Error as error:
@@ -122,11 +112,8 @@ class Store:
 
 
 def cache_key(identity: dict[str, Any], request: Request, batch: Sequence[str] = ()) -> str:
-    """Return the key of a completion: equal for the same request to the same backend, on every machine.
-
-    Args:
-        batch: keys of all requests that are completed together with it, where the completion may depend on them.
-    """
+    """Return the key of a completion: equal for the same request to the same backend, on every machine. `batch` has the
+    keys of all requests that are completed together with it, where the completion may depend on them."""
     content = [identity, request.content(), *([sorted(batch)] if batch else [])]
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 

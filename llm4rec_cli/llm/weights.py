@@ -49,7 +49,7 @@ def find(name: str) -> Path:
     """Return the folder or GGUF file that `llm.model` names, downloaded if it is a hub id; its content is not read.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: nothing has that name.
     """
     if name == SMOLLM2:
         packaged = packaged_file(SMOLLM2_PACKAGE, "*.gguf")
@@ -68,7 +68,7 @@ def locate(name: str) -> Weights:
     """Locate and identify the weights that `llm.model` names.
 
     Raises:
-        UsageError: there are none of that name.
+        UsageError: nothing has that name.
         DataError: the packaged weights have an unexpected checksum.
     """
     path = find(name)
@@ -78,7 +78,7 @@ def locate(name: str) -> Weights:
     checksum = digest_of(path)
     if name == SMOLLM2 and checksum != SMOLLM2_SHA256:
         raise DataError(f"{path}: sha256 {checksum}, not {SMOLLM2_SHA256}", f"{SMOLLM2_INSTALL} --force-reinstall")
-    # A GGUF file holds settings, tokenizer and chat template too; its conversion has a version.
+    # A GGUF file contains settings, tokenizer and chat template too; its conversion has a version.
     return Weights(path, hashlib.sha256(json.dumps([CONVERSION_VERSION, checksum]).encode()).hexdigest())
 
 
@@ -96,11 +96,7 @@ def model_folder(weights: Weights, cache: Path) -> Path:
 
 
 def load_tokenizer(name: Path | str, setting: str = LLM) -> Any:
-    """Load a tokenizer.
-
-    Args:
-        name: a folder or a hub id.
-        setting: the config key that holds the name, for errors.
+    """Load the tokenizer of a folder or hub id, which the config key `setting` names.
 
     Raises:
         UsageError: there is none, or it has no chat template.
@@ -112,7 +108,7 @@ def load_tokenizer(name: Path | str, setting: str = LLM) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder if folder.is_dir() else str(name), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{setting}={name} is no folder with a tokenizer, and no hub id that can be reached",
+            f"{setting}={name} is neither a folder with a tokenizer nor a hub id that can be reached",
             f"{setting}=PATH, a folder with tokenizer.json and tokenizer_config.json",
         ) from error
     if tokenizer.chat_template is None:
@@ -142,7 +138,7 @@ def load_model(folder: Path, precision: Precision, device: str) -> Any:
         raise UsageError(f"{folder}: {str(error).splitlines()[0]}", f"{LLM} needs a causal language model") from error
     except SafetensorError as error:
         raise DataError(f"{folder}: the weights are damaged ({error})", "fetch or copy them again") from error
-    # Keep the end-of-text tokens alone: the makers' sampling defaults would override llm.* silently.
+    # Keep only the end-of-text tokens: the makers' sampling defaults would override llm.* silently.
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     model = model.to(device).eval()
     use_fast_attention(model)

@@ -22,9 +22,6 @@ TOKENIZER = "tokenizer.json"
 def problems_of_bert(backbone: str, max_length: int, model: str) -> Iterator[UsageError]:
     """Yield why a backbone is not a BERT that can read texts of `max_length` tokens.
 
-    Args:
-        model: the name of the model that needs it.
-
     Raises:
         UsageError: there is no such backbone.
     """

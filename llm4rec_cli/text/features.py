@@ -26,18 +26,10 @@ RECIPE_VERSION = 2  # raised when the same encoder and texts would give other ve
 
 
 def encode_texts(texts: list[str], config: EncoderConfig, cache: Path, device: str) -> Tensor:
-    """Return one vector per text from a frozen encoder, computed once and cached.
+    """Return (n, size) float32, on the CPU, one vector per text from a frozen encoder, computed once and cached.
 
-    Distinct texts are encoded once each, in batches of similar length; permuting texts among items costs nothing.
-
-    Args:
-        texts: n texts.
-        config: an EncoderConfig, its precision not `auto`.
-        cache: folder; vectors are stored under features/.
-        device: where the encoder runs.
-
-    Returns:
-        (n, size) float32 on the CPU.
+    Distinct texts are encoded once each, in batches of similar length; permuting texts among items costs nothing. The
+    encoder's precision is not `auto`.
 
     Raises:
         UsageError: the encoder is neither packaged, nor a folder, nor on the hub; or max_length exceeds its limit.
@@ -60,23 +52,11 @@ def encode_texts(texts: list[str], config: EncoderConfig, cache: Path, device: s
     key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()
     path = cache / "features" / f"{key[:24]}.safetensors"
 
-    def encode(aside: Path) -> None:
-        dtype = DTYPES[config.precision]
-        save_file({"vectors": _encode(distinct, folder, config.pooling, config.max_length, device, dtype)}, aside)
-
-    write_once(path, encode)
+    write_once(path, lambda aside: save_file({"vectors": _encode(distinct, folder, config, device)}, aside))
     return load_file(path)["vectors"][[place[text] for text in texts]]
 
 
-def _encode(
-    texts: list[str],
-    folder: str,
-    pooling: Pooling,
-    max_length: int,
-    device: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Return (n, size) float32 vectors of distinct texts."""
+def _encode(texts: list[str], folder: str, config: EncoderConfig, device: str) -> Tensor:
     from transformers import AutoModel, AutoTokenizer
 
     from llm4rec_cli.progress import track
@@ -84,11 +64,13 @@ def _encode(
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     with torch.random.fork_rng(devices=[]):  # a pooler that is missing is drawn, and not used: seeds must not change
-        model = load_pretrained(AutoModel, folder, ("pooler.",), dtype=dtype).to(device).eval()
+        model = load_pretrained(AutoModel, folder, ("pooler.",), dtype=DTYPES[config.precision]).to(device).eval()
     tokens = [
         np.array(ids, dtype=np.int32)  # a list of Python numbers takes fifty times the memory
         for start in track(range(0, len(texts), TEXTS_PER_CALL), "reading item texts")
-        for ids in tokenizer(texts[start : start + TEXTS_PER_CALL], truncation=True, max_length=max_length)["input_ids"]
+        for ids in tokenizer(
+            texts[start : start + TEXTS_PER_CALL], truncation=True, max_length=config.max_length
+        ).input_ids
     ]
     lengths = np.array([len(t) for t in tokens])
     vectors = torch.empty(len(texts), model.config.hidden_size)
@@ -98,7 +80,7 @@ def _encode(
         for batch in track(_token_batches(order, lengths, at_once(TOKENS_PER_BATCH, device)), "encoding item texts"):
             encoded = tokenizer.pad({"input_ids": [tokens[i] for i in batch]}, return_tensors="pt").to(device)
             states = model(**encoded).last_hidden_state
-            if pooling == Pooling.cls:
+            if config.pooling == Pooling.cls:
                 pooled = states[:, 0]
             else:
                 mask = encoded["attention_mask"].unsqueeze(-1)

@@ -17,7 +17,6 @@ def load_pretrained(model_class: Any, folder: str, may_be_random: tuple[str, ...
     """Return a model with all of its weights from a folder. Legacy names (`LayerNorm.gamma`) are mapped.
 
     Args:
-        model_class: a class of transformers with `from_pretrained`.
         may_be_random: prefixes of weights that may be missing: unused ones, or a head that training makes.
         options: of `from_pretrained`.
 

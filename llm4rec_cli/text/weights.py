@@ -25,11 +25,8 @@ SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def find_weights(name: str, setting: str = ENCODER) -> Path:
-    """Return the folder with the weights of a name, downloaded if it is a hub id; their content is not read.
-
-    Args:
-        name: `minilm`, a folder or a hub id.
-        setting: the config key that holds the name, for errors.
+    """Return the folder with the weights of a name (`minilm`, a folder or a hub id), downloaded if it is a hub id;
+    their content is not read.
 
     Raises:
         UsageError: neither a folder with safetensors nor a model on a hub that can be reached.
@@ -41,21 +38,15 @@ def find_weights(name: str, setting: str = ENCODER) -> Path:
         return folder
     folder = folder or _fetch(name, setting)
     if not any(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
-        raise UsageError(f"{folder} holds no *.safetensors weights, or no config.json", REMEDIES[setting])
+        raise UsageError(f"{folder} has no *.safetensors weights, or no config.json", REMEDIES[setting])
     return folder
 
 
 def locate_weights(name: str, setting: str = ENCODER) -> tuple[str, str]:
-    """Return the folder to load and the hash of its weights.
-
-    Args:
-        name, setting: as in `find_weights`.
-
-    Returns:
-        The folder that transformers loads, and the sha256 of its weights.
+    """Return the folder that transformers loads, and the sha256 of its weights.
 
     Raises:
-        UsageError: there are none of that name.
+        UsageError: nothing has that name.
         DataError: the packaged weights have another hash than expected.
     """
     folder = find_weights(name, setting)
@@ -81,7 +72,6 @@ def _digest(file: Path, changed: int, size: int) -> str:
 
 
 def vector_size(encoder: str) -> int:
-    """Return the length of a text encoder's vectors."""
     return int(json.loads((Path(locate_weights(encoder)[0]) / "config.json").read_text())["hidden_size"])
 
 

@@ -737,7 +737,7 @@ def test_a_placeholder_key_is_left_in_completions(chat, monkeypatch):
 def test_a_malformed_key_is_refused_and_not_repeated(chat, monkeypatch, key):
     monkeypatch.setenv(VARIABLE, key)
     raised = error_of(chat, error=UsageError)
-    assert "holds no key" in raised.problem
+    assert "is not a key" in raised.problem
     assert key not in raised.problem + raised.remedy
     assert not chat.counts
 

@@ -158,7 +158,7 @@ def test_the_packaged_model_is_located_without_importing_its_package():
 
 
 def test_a_tokenizer_that_is_not_there_is_named_with_its_setting(tmp_path):
-    with pytest.raises(UsageError, match=r"llm\.tokenizer=.*nothing is no folder with a tokenizer"):
+    with pytest.raises(UsageError, match=r"llm\.tokenizer=.*nothing is neither a folder with a tokenizer"):
         weights.load_tokenizer(tmp_path / "nothing", "llm.tokenizer")
 
 
