@@ -27,7 +27,7 @@ class Context:
     """Everything a model may use when it is built.
 
     Attributes:
-        config: the model's own dataclass, as composed (attribute access).
+        config: the model's own dataclass.
         split: the data; a model trains on its train part and may choose a setting by `split.examples(SplitName.valid)`.
         seed: of the model's own randomness (`streams.stream(seed, name, …)`).
         cache: folder for what is computed once, e.g. text features.
@@ -48,7 +48,7 @@ class Context:
 
 
 class Rows(Protocol):
-    """Training rows of a model with weights. A batch is a function of (epoch, indices) alone."""
+    """Training rows of a model with weights. A batch is a function of (epoch, indices)."""
 
     def __len__(self) -> int: ...
 
@@ -75,31 +75,21 @@ class LogsEpochMetrics(Protocol):
     def epoch_metrics(self, means: Mapping[str, float]) -> Mapping[str, object]:
         """Return values to log by name, computed from the weights at the end of an epoch, in evaluation mode.
 
-        It runs after the epoch's validation, and before the weights are saved: it may set a buffer of theirs.
-
-        Args:
-            means: the epoch's means of the "sums", over all processes.
+        It runs after the epoch's validation, and before the weights are saved: it may set a buffer of theirs. `means`
+        are the epoch's means of the "sums", over all processes.
         """
         ...
 
 
 @runtime_checkable
 class HasParameterGroups(Protocol):
-    """A trainable model with separate learning rates for some of its weights.
-
-    Attributes:
-        epsilon: Adam's.
-    """
+    """A trainable model with separate learning rates for some of its weights, and Adam's epsilon."""
 
     @property
     def epsilon(self) -> float: ...
 
     def learning_rate_of(self, name: str, usual: float) -> float:
-        """Return the learning rate of the parameter `name`.
-
-        Args:
-            usual: `trainer.learning_rate`.
-        """
+        """Return the learning rate of the parameter `name`; `usual` is `trainer.learning_rate`."""
         ...
 
 
@@ -151,11 +141,9 @@ class PublishedMapping(Protocol):
 
 
 def published_mapping(name: str) -> PublishedMapping:
-    mapping: Any = importlib.import_module(f"llm4rec_cli.models.{name}.published")
-    return mapping
+    return importlib.import_module(f"llm4rec_cli.models.{name}.published")
 
 
 def build(context: Context) -> Ranker:
     module = importlib.import_module(model_module(context.config.name))
-    ranker: Ranker = module.build(context)
-    return ranker
+    return module.build(context)

@@ -159,7 +159,7 @@ def bert(tmp_path_factory):
 def built(tmp_path, monkeypatch, bert):
     """built(name, seed=0, split=SPLIT): a model as the commands build it."""
 
-    def encode(texts, folder, pooling, max_length, device, dtype):
+    def encode(texts, folder, config, device):
         return torch.stack(
             [torch.randn(12, generator=torch.Generator().manual_seed(zlib.crc32(text.encode()))) for text in texts]
         )

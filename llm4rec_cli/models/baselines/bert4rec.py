@@ -29,11 +29,11 @@ class ClozeRows(SequenceRows):
     """One row per user with at least two training items, masked again in each epoch, packed without padding.
 
     Longer sequences are covered by windows that overlap by half; an item is masked only in the first that contains it.
+    Masks are a function of (seed, epoch, row).
 
     Args:
         mask_ratio: probability that an item is masked; of each row at least one is.
         mask_last: probability that only the row's last item is masked instead.
-        seed: masks are a function of (seed, epoch, row).
     """
 
     widening = 1.0
@@ -98,8 +98,7 @@ class Bert4Rec(NextItemModel):
         return torch.where(is_mask.unsqueeze(1), self.mask, F.embedding(items.masked_fill(is_mask, 0), table))
 
     def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
-        states: Tensor = self.encoder(self._vectors(table, items), groups)
-        return states
+        return self.encoder(self._vectors(table, items), groups)
 
     @torch.no_grad()
     def queries(self, examples: Examples) -> Tensor:

@@ -73,11 +73,7 @@ class BprMf(nn.Module):
         return PairRows(self.split, self.seed)
 
     def forward(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict[str, Any]:
-        """Return the mean of -log σ(score(user, positive) - score(user, negative)).
-
-        Args:
-            user, positive, negative: (n,) int64 numbers.
-        """
+        """Return the mean of -log σ(score(user, positive) - score(user, negative))."""
         difference = (self.users(user) * (self.items(positive) - self.items(negative))).sum(-1)
         loss = -F.logsigmoid(difference + self.bias[positive] - self.bias[negative]).mean()
         return {"loss": loss, "n_terms": len(user)}

@@ -26,12 +26,7 @@ from llm4rec_cli.models.shared.sequences import PrefixRows, SequenceRows
 
 
 class FilteredLayer(TransformerLayer):
-    """A Transformer layer whose attention is mixed with a frequency filter. Sequences are packed without padding.
-
-    Args:
-        low_pass: (max_length, max_length), see `low_pass_filter`.
-        filter_weight: α.
-    """
+    """A Transformer layer whose attention is mixed with a frequency filter. Sequences are packed without padding."""
 
     low_pass: Tensor
 
@@ -74,13 +69,11 @@ class FilteredLayer(TransformerLayer):
 
 
 def low_pass_filter(length: int, components: int) -> Tensor:
-    """Return (length, length) the matrix that keeps the lowest components of a sequence's Fourier transform.
+    """Return (length, length) the matrix that keeps the c lowest components of a sequence's Fourier transform; an even
+    c keeps one more, as frequencies above 0 come in pairs.
 
-    Its entries depend on the difference of two places alone, so that a part of it filters a shorter sequence as if
-    zeros filled the other places, wherever they are.
-
-    Args:
-        components: c; an even number keeps one more, as frequencies above 0 come in pairs.
+    Its entries depend only on the difference of two places, so that a part of it filters a shorter sequence as if zeros
+    filled the other places, wherever they are.
     """
     spectrum = torch.fft.rfft(torch.eye(length), dim=0)
     spectrum[components // 2 + 1 :] = 0

@@ -15,11 +15,7 @@ from llm4rec_cli.models.base import Context
 
 
 class CausalPopularity:
-    """Counts clicks by binary search in sorted events.
-
-    Args:
-        item, time: (clicks,) item and time of every click in the log.
-    """
+    """Counts clicks by binary search in sorted events: the item and time of every click in the log."""
 
     def __init__(self, item: IntArray, time: np.ndarray) -> None:
         self.times = np.unique(time)

@@ -84,14 +84,12 @@ class NextIdConfig(ModelConfig):
     index: Index | None = noted(None, copied_if=lambda index: index.is_number)
 
     def display_name(self) -> str:
-        """`next_id`, with the index if it is not the dataset's own numbers."""
         return self.name if self.index is None else f"{self.name}, {self.index.name} numbers"
 
     def labels(self, task: str) -> list[str]:
         return ["leaky"] if self.index is Index.leaky_p5 else []
 
     def problems(self, config: Config) -> Iterator[UsageError]:
-        """Yield a problem if the index does not number items."""
         if self.index is not None and not self.index.is_number:
             numbers = "|".join(sorted(kind.name for kind in Index if kind.is_number))
             yield UsageError(
@@ -125,13 +123,12 @@ class UsualFeatureConfig(ModelConfig):
     compared: int = ranges.number(at_least=2)  # maximum number of a feature's texts among which one is chosen
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
-        """Yield a problem if no interaction has a feature, and none will be extracted from reviews."""
         columns = [name for name in ("feature", "explanation", "review_text") if name in dataset.interactions]
         filled = {name for name in columns if dataset.interactions[name].fillna("").ne("").any()}
         if "feature" not in filled and ("explanation" in filled or "review_text" not in filled):
             yield DataError(
                 f"model '{self.name}' reads features of reviews, and dataset '{dataset.manifest['name']}' has none",
-                "model=retrieval, which reads explanations alone",
+                "model=retrieval, which reads only explanations",
             )
 
 
@@ -166,7 +163,6 @@ class FrozenTextConfig(ModelConfig):
     temperature: float | None = ranges.number(None, above=0, added=True)  # of the history's weights; null = equal ones
 
     def display_name(self) -> str:
-        """Return `frozen_text` with what differs from the plain cosine."""
         options = ["centred"] if self.centred else []
         options += [] if self.temperature is None else ["weighted history"]
         return ", ".join(["frozen_text", *options])

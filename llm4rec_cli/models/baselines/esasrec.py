@@ -62,9 +62,8 @@ class ESASRec(EncoderModel):
             nn.init.zeros_(layer.out.bias)
 
     def table(self) -> Tensor:
-        """Return (n_items, hidden) the vectors of all items, in training dropped out once for the whole step."""
-        dropped: Tensor = self.dropout(self.items.weight)
-        return dropped
+        """Return (n_items, hidden) the item vectors, in training dropped out once for the whole step."""
+        return self.dropout(self.items.weight)
 
 
 def build(context: Context) -> ESASRec:

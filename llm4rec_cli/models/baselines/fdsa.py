@@ -21,11 +21,8 @@ from llm4rec_cli.text.features import encode_texts
 
 
 class Fdsa(NextItemModel):
-    """Two SASRec encoders, whose states are joined by a linear layer.
-
-    Args:
-        features: (n_items, text size) frozen vectors of the item texts.
-    """
+    """Two SASRec encoders, whose states are joined by a linear layer; `features` are frozen vectors of the item
+    texts."""
 
     features: Tensor
 
@@ -44,8 +41,7 @@ class Fdsa(NextItemModel):
         return F.relu(self.adapter(F.embedding(items, self.features)))
 
     def _joined(self, ids: Tensor, text: Tensor) -> Tensor:
-        state: Tensor = self.dropout(self.norm(self.join(torch.cat([ids, text], -1))))
-        return state
+        return self.dropout(self.norm(self.join(torch.cat([ids, text], -1))))
 
     def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
         ids = self.id_encoder(F.embedding(items, table), groups)

@@ -39,8 +39,7 @@ class Gru4Rec(NextItemModel):
                 self.gru(part.view(rows, length, -1))[0].flatten(0, 1)
                 for (rows, length), part in zip(shapes, parts, strict=True)
             ]
-        projected: Tensor = self.out(torch.cat(states))
-        return projected
+        return self.out(torch.cat(states))
 
 
 def build(context: Context) -> Gru4Rec:

@@ -28,13 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Mean:
-    """Predicts the mean plus item and user offsets.
-
-    Attributes:
-        mean: μ, over all training ratings.
-        item_offset, user_offset: (n_items,) b_i and (n_users,) b_u.
-        scale: the lowest and the highest rating.
-    """
+    """Predicts the mean μ plus the offsets b_i and b_u, clipped to the scale."""
 
     mean: float
     item_offset: NDArray[np.float64]

@@ -18,11 +18,7 @@ from llm4rec_cli.models.base import Context
 
 
 class NextId:
-    """Scores the item numbered max(history) + 1 with 1 and all others with 0.
-
-    Args:
-        number: (n_items,) number of each item, at least 0.
-    """
+    """Scores the item numbered max(history) + 1 with 1 and all others with 0; `number` (n_items,) is at least 0."""
 
     def __init__(self, number: IntArray) -> None:
         self.number = number

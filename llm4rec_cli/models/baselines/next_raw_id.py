@@ -16,11 +16,8 @@ from llm4rec_cli.models.base import Context
 
 
 class NextRawId:
-    """Scores an item by 1 / distance behind the history's last item in the order of raw ids, and 0 if it is before.
-
-    Args:
-        order: (n_items,) the place of each item in that order (`RecDataset.id_order`).
-    """
+    """Scores an item by 1 / distance behind the history's last item in the order of raw ids (`RecDataset.id_order`),
+    and 0 if it is before."""
 
     def __init__(self, order: IntArray) -> None:
         self.order = order

@@ -32,12 +32,7 @@ VALIDATION_REVIEWS = 1000  # maximum number used to choose the title rule
 
 
 class Retrieval:
-    """Looks up explanations, and copies titles from reviews.
-
-    Args:
-        split: its training part provides the explanations.
-        words: candidate maximum lengths of a title, in words.
-    """
+    """Looks up explanations of the training part, and copies titles from reviews."""
 
     def __init__(self, split: Split, words: Sequence[int]) -> None:
         self.split, self.words = split, words
@@ -89,13 +84,10 @@ def word_sets(texts: list[str]) -> csr_array:
 
 
 def typicality(words: csr_array, group: IntArray) -> NDArray[np.float64]:
-    """Return (n,) each text's mean cosine similarity to the other texts of its group; 0 for a group of one.
+    """Return (n,) the mean cosine similarity of each text, a row of `word_sets`, to the other texts of its group, a
+    number from 0; 0 for a group of one.
 
     A sum of cosines is the product with a sum of vectors, so no pairs are formed.
-
-    Args:
-        words: (n, words) as returned by `word_sets`.
-        group: (n,) numbers from 0.
     """
     n = len(group)
     members = csr_array((np.ones(n), (group, np.arange(n))))

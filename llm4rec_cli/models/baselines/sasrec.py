@@ -23,9 +23,6 @@ class SASRec(EncoderModel):
 
     With `tokens` the vector of an item, in input and output, is its embedding plus the mean of its tokens' embeddings.
     Only tokens shared by several training items are used.
-
-    Raises:
-        DataError: no token is shared by several training items.
     """
 
     token: Tensor

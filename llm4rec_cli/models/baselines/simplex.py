@@ -94,17 +94,11 @@ class SimpleX(nn.Module):
         """Return (n, size) h_u; an empty history adds nothing."""
         mean = F.embedding_bag(history, self.items.weight, starts, mode="mean")
         g = self.config.user_weight
-        mixed: Tensor = self.dropout(g * self.users(user) + (1 - g) * self.map(mean))
-        return mixed
+        return self.dropout(g * self.users(user) + (1 - g) * self.map(mean))
 
 
 def _cosine_contrastive(cosines: Tensor, items: Tensor, margin: float, weight: float) -> Tensor:
-    """Return the sum over rows of the cosine contrastive loss (paper, equation 1).
-
-    Args:
-        cosines: (n, 1 + k), the positive first.
-        items: (n, 1 + k), not read.
-    """
+    """Return the sum over rows of the cosine contrastive loss (paper, equation 1), the positive first in each."""
     return (1 - cosines[:, 0] + weight * F.relu(cosines[:, 1:] - margin).mean(1)).sum()
 
 

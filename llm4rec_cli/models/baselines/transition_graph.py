@@ -30,14 +30,8 @@ SPREAD = 4.0  # between the similarities of two rings, which are in [-1, 1 + w]
 
 
 class TransitionGraph:
-    """Scores an item by its place in the list, negated.
-
-    Args:
-        counts: (n_items, n_items) n_ij.
-        vectors: (n_items, size) of length 1.
-        budgets: b_1, b_2, …
-        edge_weight: w.
-    """
+    """Scores an item by its place in the list, negated, of counts n_ij and vectors of length 1, with budgets b_1, b_2,
+    … and edge weight w."""
 
     def __init__(self, counts: csr_array, vectors: NDArray[np.float32], budgets: list[int], edge_weight: float) -> None:
         self.edges = (counts > 0).astype(np.float32)

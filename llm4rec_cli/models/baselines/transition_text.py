@@ -38,16 +38,8 @@ SCORES_AT_ONCE = 1 << 20  # 4 MB per matrix: fits the CPU cache, and memory does
 
 
 class TransitionText:
-    """Scores by products of sparse matrices; only the requested scores are dense.
-
-    Args:
-        transitions: (n_items, n_items) T.
-        texts: one per item.
-        recent: number of latest history items used.
-
-    Attributes:
-        text_weight: w, 0 until it is chosen.
-    """
+    """Scores by products of sparse matrices; only the requested scores are dense. The text weight w is 0 until it is
+    chosen."""
 
     def __init__(self, transitions: csr_array, texts: list[str], recent: int) -> None:
         self.transitions, self.tfidf = transitions, Tfidf(texts)
@@ -55,7 +47,6 @@ class TransitionText:
         self._set_texts(self.tfidf.catalogue)
 
     def _set_texts(self, texts: csr_array) -> None:
-        """Set (n_items, terms) the TF-IDF rows of all items."""
         self.texts, self.items_of_term = texts, texts.T.tocsr()
 
     def add_items(self, split: Split) -> None:
@@ -125,13 +116,8 @@ class TransitionText:
 
 
 def transition_matrix(split: Split, steps: int, symmetric: bool = False) -> csr_array:
-    """Return (n_items, n_items) T: row i weights the items that followed item i in training, closer ones more.
-
-    Args:
-        split: the data.
-        steps: maximum distance of a transition.
-        symmetric: row i also weights the items that item i followed; counts are then equal in both directions.
-    """
+    """Return (n_items, n_items) T: row i weights the items that followed item i in training, closer ones more; if
+    `symmetric`, also those that item i followed."""
     shape = split.n_items, split.n_items
     counts = csr_array(shape, dtype=np.float32)
     for step, first, second, _ in training_pairs(split, steps):

@@ -21,11 +21,7 @@ from llm4rec_cli.models.shared.usual_features import usual_feature_rows
 
 
 class UsualFeature:
-    """Looks up texts by feature.
-
-    Args:
-        compared: at most so many texts of a feature are compared.
-    """
+    """Looks up texts by feature."""
 
     def __init__(self, split: Split, compared: int) -> None:
         self.split, self.compared = split, compared

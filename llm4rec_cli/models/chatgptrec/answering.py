@@ -39,10 +39,6 @@ class PromptedModel:
 
     A generated list ranks its items in its order; an item that is not listed scores -inf, and so counts as a miss. A
     list of candidates alone ranks those that it names, and the others tie after them. Likelihoods rank all items.
-
-    Args:
-        backend: the chat model.
-        store: where completions are stored.
     """
 
     def __init__(self, config: ChatGPTRecConfig, context: Context, backend: Backend, store: Store) -> None:
@@ -63,10 +59,8 @@ class PromptedModel:
     # --- requests
 
     def prepare_answers(self, examples: Examples) -> Examples:
-        """Complete all requests in one call, so that a completion does not depend on how examples are batched.
-
-        Returns:
-            the examples, each repeated once per order of its candidates.
+        """Complete all requests in one call, so that a completion does not depend on how examples are batched. Return
+        the examples, each repeated once per order of its candidates.
 
         Raises:
             UsageError: there are several processes.
@@ -79,11 +73,8 @@ class PromptedModel:
         return examples
 
     def complete(self, task: str, examples: Examples, under: str = "") -> list[Completion]:
-        """Return the completion for each example; only new requests are sent.
-
-        Args:
-            under: names a control in progress bars and logs.
-        """
+        """Return the completion for each example; only new requests are sent. `under` names a control in progress bars
+        and logs."""
         requests = self.requests(task, examples)
         prior_requests = self._prior_requests(task, examples)
         answered = self.previewed if self.llm.dry_run else self.completions
@@ -155,11 +146,10 @@ class PromptedModel:
 
     @property
     def ranking_task(self) -> str:
-        """The task whose prompt ranks items; `sequential` if the run's task is no ranking."""
+        """The task whose prompt ranks items; `sequential` if the run's task is not a ranking."""
         return self.task if self.task in RANKING_TASKS else "sequential"
 
     def score(self, examples: Examples) -> Tensor:
-        """Score by position in the generated list, or by likelihood."""
         n_scores = len(self.prompts.titles) if examples.candidates is None else examples.candidates.shape[1]
         scores = torch.full((len(examples), n_scores), -torch.inf)
         if self.config.scores_choices:
@@ -176,8 +166,8 @@ class PromptedModel:
         return scores
 
     def _ranked_with_namesakes(self, items: IntArray, examples: Examples, i: int) -> Tensor:
-        """Return (n_scores,) scores by place in a list of titles that are each named once: items of one title tie, and
-        so do all that are not named."""
+        """Return (n_scores,) minus each item's rank in the model's list. Items of one title tie, and so do all that are
+        not named."""
         places: dict[str, int] = {}
         for place, item in enumerate(items):  # an endpoint may repeat a title, which then matches another item of it
             places.setdefault(self.prompts.titles[item], place)
@@ -274,10 +264,8 @@ class PromptedModel:
 
 
 def _positions(items: IntArray, candidates: IntArray) -> IntArray:
-    """Return (n,) the position of each item among the candidates."""
     order = np.argsort(candidates)
-    positions: IntArray = order[np.searchsorted(candidates, items, sorter=order)]
-    return positions
+    return order[np.searchsorted(candidates, items, sorter=order)]
 
 
 def _prompt_key(request: Request) -> str:

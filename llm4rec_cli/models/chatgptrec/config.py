@@ -95,7 +95,6 @@ class ChatGPTRecConfig(ModelConfig):
         return self.answer in (AnswerMethod.likelihood, AnswerMethod.pmi)
 
     def display_name(self) -> str:
-        """Return `chatgptrec` with the answer method and the number of few-shot examples."""
         shots = f"{self.prompts.shots}-shot" if self.prompts.shots else "zero-shot"
         return f"chatgptrec {self.answer.name}, {shots}"
 
@@ -140,11 +139,11 @@ class ChatGPTRecConfig(ModelConfig):
             )
         if llm.structured is not Structured.none and not (is_endpoint and self.answer is AnswerMethod.constrained):
             yield UsageError(
-                f"llm.structured={llm.structured.name} restricts the answers of an endpoint, under "
-                "model.answer=constrained alone",
+                f"llm.structured={llm.structured.name} restricts the answers of an endpoint, only under "
+                "model.answer=constrained",
                 "model.answer=constrained with llm=openai; or leave llm.structured out",
             )
-        # Of rankings alone: in a sweep over tasks the others may need no likelihoods.
+        # Only of rankings: in a sweep over tasks the others may need no likelihoods.
         requests = llm.prompt_logprobs is not PromptLogprobs.none and config.task.question is Question.rank
         if requests and not (is_endpoint and self.scores_choices):
             other = "llm.backend=local computes its own"
@@ -174,7 +173,6 @@ class ChatGPTRecConfig(ModelConfig):
             yield UsageError("prompt.shuffles needs a task with candidates", "set task=direct or prompt.shuffles=1")
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        """Yield what the dataset lacks for the prompt, or that it has too many titles to score."""
         chooses_titles = self.answer is not AnswerMethod.generate and task.question is Question.rank
         most = MOST_SCORED if self.scores_choices else MOST_LISTED
         if chooses_titles and task.candidates is Candidates.full and dataset.n_items > most:

@@ -199,9 +199,9 @@ def _invalid(model: PromptedModel, examples: Examples) -> dict[str, float]:
 def order(model: Any, examples: Examples, reordered: list[Examples]) -> Mapping[str, Any] | None:
     """Return how ranks depend on the order in which candidates are listed; None for a model that lists none.
 
-    `share` is that of the order in the variance of a candidate's rank: 1 minus the intraclass correlation ICC(1) of its
-    ranks in several orders, within users. It is 0 where the order has no effect, and 1 where nothing else has.
-    `mean_rank` is that of the candidates in each tenth of the list, the first one first.
+    `share` is how much of the variance of a candidate's rank comes from the order: 1 minus the intraclass correlation
+    ICC(1) of its ranks in several orders, within users. It is 0 where the order has no effect, and 1 where nothing else has.
+    `mean_rank` is the mean rank of the candidates in each tenth of the list, in order.
 
     Args:
         reordered: the same with other orders.
@@ -233,5 +233,4 @@ def _popularity(model: PromptedModel, examples: Examples) -> float | None:
 
 def _ranks(scores: FloatArray) -> FloatArray:
     """Return (n, c) ranks from 1 for the highest score; ties share their mean rank."""
-    ranks: FloatArray = rankdata(-scores, axis=1)
-    return ranks
+    return rankdata(-scores, axis=1)

@@ -36,10 +36,9 @@ class Matches:
     """The matches of n titles.
 
     Attributes:
-        items: (n,) item numbers, each at most once; -1 for a duplicate or hallucinated title.
-        kinds: n kinds.
-        score: (n,) similarity, 0 to 100: 100 for exact and normalised matches, 0 for hallucinated titles.
-        ties: (n,) how many items share that title, or the highest similarity; above 1 the choice was a guess.
+        items: each at most once; -1 for a duplicate or hallucinated title.
+        score: similarity, 0 to 100: 100 for exact and normalised matches, 0 for hallucinated titles.
+        ties: how many items share that title, or the highest similarity; above 1 the choice was a guess.
     """
 
     items: IntArray
@@ -74,13 +73,10 @@ class TitleMatcher:
         self.by_numbers = _group(map(_numbers, self.words))
 
     def match(self, titles: Sequence[str], candidates: IntArray | None = None) -> Matches:
-        """Match each title; where several items share it, to the first that no earlier title was matched to.
+        """Match each title, best first; where several items share it, to the first that no earlier title was matched
+        to.
 
-        Exact matches are made first, so they are those of an exact matcher alone.
-
-        Args:
-            titles: best first.
-            candidates: the item numbers to match to; None = all.
+        Exact matches are made first, so other kinds of matches do not change them.
         """
         n = len(titles)
         items, score, ties = np.full(n, -1), np.zeros(n), np.zeros(n, dtype=np.int64)
@@ -121,7 +117,6 @@ class TitleMatcher:
         return ([eligible[i] for i in np.flatnonzero(score == best)], float(best)) if best else ([], 0.0)
 
     def _years_agree(self, item: int, year: str) -> bool:
-        """Return whether an item's year equals another, or either is missing."""
         return not year or not self.years[item] or self.years[item] == year
 
 
@@ -134,7 +129,6 @@ def _only(items: list[int], allowed: frozenset[int] | None) -> list[int]:
 
 
 def _group(keys: Iterable[Key]) -> dict[Key, list[int]]:
-    """Return the item numbers with each key."""
     items: dict[Key, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         items[key].append(i)

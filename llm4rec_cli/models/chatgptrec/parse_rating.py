@@ -71,7 +71,7 @@ def _numbers(pattern: re.Pattern[str], text: str) -> set[float]:
 
 
 def _normalise(answer: str, title: str) -> str:
-    """Return an answer in lower case and without numbers that are no ratings; certain ratings become "4 stars"."""
+    """Return an answer in lower case and without numbers that are not ratings; certain ratings become "4 stars"."""
     source = html.unescape(_rating_field(answer) or answer).lower().replace("\ufe0f", "")
     text = "\n".join(" ".join(line.split()) for line in source.splitlines())
     name = " ".join(html.unescape(title).lower().split())
@@ -90,7 +90,6 @@ def _is_stars(text: str) -> bool:
 
 
 def _rating_field(answer: str) -> str | None:
-    """Return the value of the rating in a JSON object."""
     start = answer.find("{")
     fields = parse_object(answer, start)[0] if start >= 0 else {}
     return next((str(value) for name, value in fields.items() if re.search(_RATING_WORDS, str(name).lower())), None)
@@ -98,7 +97,6 @@ def _rating_field(answer: str) -> str | None:
 
 @cache
 def _replacements() -> list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
-    """Return patterns and their replacements, in order."""
     digits = r"\d++(?:\.\d++)?+"
     bottom, top = (rf"{end}(?:\.0)?(?: stars| points?)?" for end in (STARS[0], STARS[-1]))
     extreme = r"(?:lowest|highest|minimum|maximum|worst|best(?! (?:guess|estimate|prediction|fit|match|bet)\b))"

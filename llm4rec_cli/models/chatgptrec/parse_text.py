@@ -42,7 +42,7 @@ def parse_text(completion: str) -> tuple[str, Status]:
 
 
 def _json_text(answer: str) -> str:
-    """Return the first string in a JSON value; the answer itself if it is no JSON."""
+    """Return the first string in a JSON value; the answer itself if it is not JSON."""
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):

@@ -61,13 +61,8 @@ def parse_titles(completion: str, limit: int, cut: bool = False) -> tuple[list[s
     no sentences; a comma-separated list. Enumerators are removed, numbers that belong to a title are kept. A title that
     is cut off is dropped.
 
-    Args:
-        limit: maximal number of titles; further ones are dropped.
-        cut: whether the completion reached its token limit: in formats without closing marks only this shows that the
-            last title is cut off.
-
-    Returns:
-        the titles, none if invalid; repeated ones are kept.
+    Titles beyond `limit` are dropped, and repeated ones kept. `cut` says whether the completion reached its token
+    limit: in formats without closing marks only this shows that the last title is cut off.
     """
     answer = without_reasoning(completion)
     literal = _parse_literal(answer)
@@ -81,7 +76,6 @@ def parse_titles(completion: str, limit: int, cut: bool = False) -> tuple[list[s
 
 
 def _parse_literal(answer: str) -> list[str]:
-    """Return the strings of an answer that is nothing but a list of strings."""
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):

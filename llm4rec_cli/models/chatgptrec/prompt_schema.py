@@ -80,7 +80,6 @@ def problems_in(prompts: Prompts) -> Iterator[UsageError]:
 
 
 def _problems_of_template(where: str, template: str | None, fields: set[str]) -> Iterator[UsageError]:
-    """Yield what is wrong with a template that may contain these fields, and those that are the same in all prompts."""
     allowed = fields | {"noun", "listed"}
     try:
         unknown = template_fields(template) - allowed

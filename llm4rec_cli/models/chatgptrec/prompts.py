@@ -29,17 +29,11 @@ WRITING_TASKS = {"explanation": "explanation", "review_summary": "review_title"}
 
 
 class PromptBuilder:
-    """Builds prompts.
-
-    Args:
-        prompts: as composed.
-        split: the source of all texts.
-        seed: of the order of candidates.
-        count_tokens: counts a text's tokens for the chat model.
-    """
+    """Builds prompts; `count_tokens` counts a text's tokens for the chat model."""
 
     def __init__(self, prompts: Prompts, split: Split, seed: int, count_tokens: Callable[[str], int]) -> None:
-        self.prompts, self.split, self.seed, self.count_tokens = prompts, split, seed, count_tokens
+        self.prompts, self.split, self.count_tokens = prompts, split, count_tokens
+        self.seed = seed  # of the order of candidates
         self.titles = item_titles(split, prompts.noun)
         self.constants = {"noun": prompts.noun, "listed": str(prompts.listed)}
         self.title_tokens = lru_cache(maxsize=None)(self._title_tokens)  # the counts of titles that were needed
@@ -126,7 +120,6 @@ class PromptBuilder:
         return n
 
     def _title_tokens(self, item: int) -> int:
-        """Count the tokens of an item's title in a list."""
         return self.count_tokens(f" {to_json(self.titles[item])},")
 
     def _beginning(self, text: str) -> str:
@@ -208,12 +201,10 @@ def item_titles(split: Split, noun: str) -> list[str]:
 
 
 def _text(column: pd.Series, row: int) -> str:
-    """Return the text of a row; empty if it has none."""
     return str(column.iloc[[row]].fillna("").item())
 
 
 def to_json(text: str) -> str:
-    """Return a text as a JSON string, with letters of all languages as they are."""
     return json.dumps(text, ensure_ascii=False)
 
 

@@ -49,7 +49,6 @@ class EnsembleConfig(ModelConfig):
     combine: Combine = noted(MISSING, named=True)
 
     def display_name(self) -> str:
-        """`ensemble by sum: A + B + C`."""
         return f"ensemble by {self.combine.name}: {' + '.join(self.names)}"
 
     @property

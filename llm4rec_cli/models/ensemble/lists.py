@@ -31,9 +31,6 @@ class EnsembleOfLists(RankedLists):
 
     A member's score of an item is its stored score above that of the last item of the user's list; 0 for an item that
     the list omits. Items that all members omit tie below the others.
-
-    Attributes:
-        weights: (members,) of the weighted sum; None unless they are fitted.
     """
 
     def __init__(self, config: EnsembleConfig, context: Context) -> None:
@@ -90,12 +87,9 @@ class Lists:
 
 
 def union(members: Sequence[Lists], combine: Combine) -> tuple[IntArray, FloatArray]:
-    """Return the items that any member lists, and each member's scores of them.
-
-    Returns:
-        (total,) user x n_items + item, ascending; and (members, total) scores: as stored for weights that
-        are fitted; standardised for a sum, so that the scale of a member has no influence; 1 / (60 + rank) for ranks.
-    """
+    """Return the items that any member lists, as user x n_items + item, ascending, and (members, total) scores of them:
+    as stored for weights that are fitted; standardised for a sum, so that the scale of a member has no influence; 1 /
+    (60 + rank) for ranks."""
     pairs = np.unique(np.concatenate([member.pair for member in members]))
     scores = np.zeros((len(members), len(pairs)))
     for row, member in zip(scores, members, strict=True):
@@ -106,32 +100,19 @@ def union(members: Sequence[Lists], combine: Combine) -> tuple[IntArray, FloatAr
 
 
 def _deviation(member: Lists) -> float:
-    """Return the standard deviation of the scores that a member stored."""
     return float(member.score.std().clip(min=1e-12))
 
 
 def fit_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
-    """Fit weights to the targets of the validation split, of the users for whom a member lists the target.
-
-    Returns:
-        (members,) as `softmax_weights`.
-
-    Raises:
-        DataError: as `_with_targets`.
-    """
+    """Fit weights (`softmax_weights`) to the targets of validation, of the users for whom a member lists the target."""
     return softmax_weights(*_with_targets(members, n_items, Combine.weights))
 
 
 def grid_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
-    """Choose the weights of two members' standardised scores, .1 and .9 to .9 and .1, by NDCG@10 on validation.
+    """Choose the weights of two members' standardised scores, .1 and .9 to .9 and .1, by NDCG@10 on validation; of
+    those with equal NDCG@10 the first. Returned are weights of the stored scores.
 
     Users for whom no member lists the target are left out: they add the same to all.
-
-    Returns:
-        (2,) weights of the stored scores; of those with equal NDCG@10 the first.
-
-    Raises:
-        DataError: as `_with_targets`.
     """
     scores, lengths, hit = _with_targets(members, n_items, Combine.sum)
     begins = np.cumsum(lengths) - lengths
@@ -151,10 +132,8 @@ def grid_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
 def _with_targets(
     members: Sequence[Lists], n_items: int, combine: Combine
 ) -> tuple[FloatArray, IntArray, NDArray[np.bool_]]:
-    """Return the users' lists in which the target is, the items of all members together.
-
-    Returns:
-        (members, total) scores, one list after another; (lists,) their lengths; (total,) whether an item is the target.
+    """Return the users' lists in which the target is, the items of all members together: (members, total) scores, one
+    list after another; (lists,) their lengths; (total,) whether an item is the target.
 
     Raises:
         DataError: no member lists any target, or the members were evaluated on different examples.

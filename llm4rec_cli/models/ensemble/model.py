@@ -27,12 +27,7 @@ COLUMNS = ["impression_id", "items", "clicked", "scores"]
 
 
 class Ensemble:
-    """Combined scores of several runs, looked up by impression.
-
-    Attributes:
-        scales: (members,) by which a sum divides their scores.
-        weights: (members,) of the weighted sum; None unless `combine=weights`.
-    """
+    """Combined scores of several runs, looked up by impression."""
 
     def __init__(self, config: EnsembleConfig, context: Context) -> None:
         self.config = config
@@ -41,7 +36,7 @@ class Ensemble:
         is_scaled = config.combine in (Combine.sum, Combine.mean) and not are_probabilities(self.predictions)
         self.scales = np.array([scale_of(member) if is_scaled else 1.0 for member in self.predictions])
         if is_scaled:
-            log.info("members' scores are no probabilities, or not of one kind: standardised within impressions")
+            log.info("members' scores are not probabilities, or not of one kind: standardised within impressions")
         self.weights = None
         if config.combine is Combine.weights:
             self.weights = fit_weights([_read_predictions(folder) for folder in config.judged])
@@ -89,14 +84,7 @@ def scale_of(member: pd.DataFrame) -> float:
 
 
 def fit_weights(predictions: Sequence[pd.DataFrame]) -> FloatArray:
-    """Fit weights to the clicks of each member's predictions on the same validation impressions.
-
-    Returns:
-        (members,) as `softmax_weights`.
-
-    Raises:
-        DataError: the members were evaluated on different impressions.
-    """
+    """Fit weights (`softmax_weights`) to the clicks of each member's predictions on the same validation impressions."""
     first = predictions[0]
     ids, lists = first.index.to_numpy(), [np.asarray(items) for items in first["items"]]
     scores = np.stack([_look_up(member, ids, lists, f"member {i}") for i, member in enumerate(predictions)])

@@ -18,15 +18,13 @@ FloatArray = NDArray[np.floating[Any]]
 
 
 def softmax_weights(scores: FloatArray, lengths: NDArray[np.integer[Any]], hit: NDArray[np.bool_]) -> FloatArray:
-    """Fit non-negative weights that maximise the likelihood of the hits under the softmax of the weighted sum.
+    """Fit (members,) non-negative weights that maximise the likelihood of the hits under the softmax of the weighted
+    sum.
 
     Args:
-        scores: (members, total) scores of the items of all lists, one list after another.
+        scores: (members, total) of the items of all lists, one list after another.
         lengths: (lists,) of the lists, which are not empty.
         hit: (total,) whether an item was clicked, or is the target; at least one in each list.
-
-    Returns:
-        (members,) weights.
     """
     begins = np.cumsum(lengths) - lengths
     number = np.repeat(np.arange(len(lengths)), lengths)

@@ -70,7 +70,7 @@ class EvidenceMixConfig(EncoderSizes):
             yield UsageError("the encoder has no input: model.parts names neither ids nor vectors", "add ids")
         if inputs and Part.encoder not in self.parts:
             yield UsageError(
-                f"model.parts names {' and '.join(inputs)} without encoder, which alone reads them", "add encoder"
+                f"model.parts names {' and '.join(inputs)} without encoder, which reads them", "add encoder"
             )
         for part, n in Counter(self.parts).items():
             if n > 1:
@@ -79,7 +79,7 @@ class EvidenceMixConfig(EncoderSizes):
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
         if Part.encoder in self.parts and Part.ids not in self.parts and len(set(dataset.texts)) == 1:
             yield DataError(
-                f"the encoder reads text vectors alone, and the texts of '{dataset.manifest['name']}' are all alike",
+                f"the encoder reads only text vectors, and the texts of '{dataset.manifest['name']}' are all alike",
                 "add ids to model.parts, or leave out encoder and vectors",
             )
 

@@ -32,12 +32,7 @@ ROUNDING = 1e-9  # of a difference of counts, in float64
 
 
 class FoldCounts:
-    """Weighted pairs of items, counted over all users and within each fold.
-
-    Args:
-        row, column, weight, fold: (n_pairs,) each.
-        n_items, n_folds: their numbers.
-    """
+    """Weighted pairs of items, (n_pairs,) each, counted over all users and within each fold."""
 
     def __init__(
         self, row: IntArray, column: IntArray, weight: NDArray[np.float64], fold: IntArray, n_items: int, n_folds: int
@@ -51,12 +46,8 @@ class FoldCounts:
         self.sums[self.sums < ROUNDING] = 0
 
     def after(self, items: csr_array, fold: IntArray) -> csr_array:
-        """Return (n, n_items) Σ_i items[:, i] · C_i / √ΣC_i, with C the counts of all folds but `fold`.
-
-        Args:
-            items: (n, n_items) weights of history items.
-            fold: (n,); the number of folds = none is left out.
-        """
+        """Return (n, n_items) Σ_i items[:, i] · C_i / √ΣC_i, with C the counts of all folds but `fold` (n,), whose
+        value may be the number of folds: none is left out."""
         n_folds, n_items = len(self.sums) - 1, self.total.shape[0]
         fold = np.repeat(fold, np.diff(items.indptr))
         sums = self.sums[fold, items.indices]
@@ -142,11 +133,8 @@ def _at_least(cosine: csr_array, least: NDArray[np.float32]) -> csr_array:
 
 
 class Entries(NamedTuple):
-    """Evidence for items after n histories: entry e says value[e] > 0 of kind[e] for item key[e] % n_items.
-
-    Attributes:
-        key: (n_entries,) row · n_items + item.
-    """
+    """Evidence for items after n histories: value[e] > 0 of kind[e] for item key[e] % n_items, after history key[e] //
+    n_items."""
 
     key: Tensor
     kind: Tensor
@@ -218,11 +206,8 @@ class Evidence:
         return np.full(len(examples), self.n_folds)
 
     def gate_inputs(self, examples: Examples, fold: IntArray) -> Tensor:
-        """Return (n, 3) log(1 + row sum) of the last item and of the one before, and log(1 + the history's length).
-
-        Args:
-            fold: (n,) the folds to leave out.
-        """
+        """Return (n, 3) log(1 + row sum) of the last item and of the one before, and log(1 + the history's length),
+        without the counts of each history's fold."""
         gate_inputs = np.zeros((len(examples), 3), dtype=np.float32)
         for back in (1, 2):
             has = np.flatnonzero(examples.history_length >= back)
@@ -232,11 +217,8 @@ class Evidence:
         return torch.from_numpy(gate_inputs)
 
     def entries(self, examples: Examples, fold: IntArray) -> Entries:
-        """Return the evidence for all items. An item of the history has repetition at most.
-
-        Args:
-            fold: (n,) the folds to leave out.
-        """
+        """Return the evidence for all items, without the counts of each history's fold. An item of the history has
+        repetition at most."""
         n, n_items = len(examples), self.log_counts.shape[1]
         flat, offsets = examples.histories()
         row = np.repeat(np.arange(n), np.diff(offsets))

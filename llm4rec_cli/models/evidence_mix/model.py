@@ -81,17 +81,12 @@ class EvidenceRows(SequenceRows):
         return batch | {name: torch.from_numpy(values.astype(np.int64)) for name, values in history.items()}
 
     def examples(self, user: Tensor, start: Tensor, end: Tensor) -> Examples:
-        """Return the targets of a batch as examples."""
         users, starts, ends = (numbers.numpy(force=True) for numbers in (user, start, end))
         return Examples(users, self.flat[ends], self.flat, starts, ends, ends)
 
 
 class EvidenceMix(nn.Module):
-    """See the module.
-
-    Args:
-        vectors: (n_items, size) frozen text vectors; None = none.
-    """
+    """See the module. `vectors` are (n_items, size) frozen text vectors."""
 
     vectors: Tensor | None
     included: Tensor
@@ -192,8 +187,7 @@ class EvidenceMix(nn.Module):
         """Return the mean cross-entropy over all items at positions with a target.
 
         Args:
-            items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
-            groups: (n_groups, 2) of the packing.
+            items, targets, groups: as in `NextItemModel`.
             user, start, end: (number of targets,) the histories of the targets, in order.
             sample: (n_sampled,) the items in place of all that have no evidence; None = the whole catalogue.
         """
@@ -264,10 +258,8 @@ class EvidenceMix(nn.Module):
         return items, weight.log()[items], entries._replace(key=key), place[targets]
 
     def _gates(self, examples: Examples, fold: IntArray) -> Tensor:
-        """Return (n, n_gates) the gates of examples."""
         gate_inputs = self.evidence.gate_inputs(examples, fold).to(self.centre.device)
-        gates: Tensor = self.gates((gate_inputs - self.centre) / self.spread)
-        return gates
+        return self.gates((gate_inputs - self.centre) / self.spread)
 
     def _scores(
         self,

@@ -37,7 +37,6 @@ class ExternalConfig(ModelConfig):
         return ["external"]
 
     def problems_with_dataset(self, task: TaskConfig, dataset: RecDataset) -> Iterator[Llm4RecError]:
-        """Yield a problem if the file is not set, is malformed, or has users or items that the dataset lacks."""
         from llm4rec_cli.models.external import lists
 
         if self.file is None:

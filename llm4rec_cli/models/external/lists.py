@@ -23,12 +23,8 @@ PARQUET = ".parquet"
 
 @dataclass(frozen=True)
 class Layout:
-    """The column names of a file.
-
-    Attributes:
-        user, item: columns of raw ids, as in the dataset's raw files.
-        by: `score` (higher is better) or `rank` (1 is best); None if each user's rows are sorted best first.
-    """
+    """The columns of raw ids, and of `score` (higher is better) or `rank` (1 is best); None if each user's rows are
+    sorted best first."""
 
     user: str
     item: str
@@ -36,7 +32,6 @@ class Layout:
 
     @property
     def numbers(self) -> list[str]:
-        """The column of numbers, if there is one."""
         return [self.by] if self.by else []
 
 
@@ -71,10 +66,7 @@ def read_layout(path: Path) -> Layout:
 
 
 def read_lists(path: Path, dataset: RecDataset) -> csr_array:
-    """Read the lists of all users.
-
-    Returns:
-        (n_users, n_items) as `ranked_lists`.
+    """Read the lists of all users, as `ranked_lists` returns them.
 
     Raises:
         UsageError, DataError: as `read_layout`; or a score is not a finite number, an id is not in the dataset, or an

@@ -60,7 +60,6 @@ class NRMSConfig(ModelConfig):
         return attention if self.aggregation is Aggregation.mean else {"temperature": "model.aggregation=mean"}
 
     def display_name(self) -> str:
-        """`nrms`, and whether titles are averaged."""
         return self.name if self.aggregation is Aggregation.attention else f"{self.name}, mean of titles"
 
     def paper_method(self, task: str) -> Mapping[str, str]:
@@ -68,7 +67,6 @@ class NRMSConfig(ModelConfig):
         return {"method": method, "weights": Path(self.backbone).name}
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        """Yield missing titles, and a backbone that cannot read them."""
         from llm4rec_cli.text.backbone import problems_of_bert
 
         yield from problems_without_titles(self.name, dataset)

@@ -5,11 +5,11 @@
     score   <u, r_candidate>
 
 Training is a softmax over a click and `negatives` items that were shown with it and not clicked. With
-`aggregation=mean`, r is the mean of the states and u that of the history's r, all of length 1, and a score is their
+`aggregation=mean`, r is the mean of the states and u the mean of the history's r, all of length 1, and a score is their
 inner product over a temperature: before training, the floor `frozen_text` on the latest `titles` titles, but for
 empty histories. These have one trained vector, which starts at random.
 
-A title is encoded once in a batch however many histories and lists hold it, and once in an evaluation.
+A title is encoded once in a batch however many histories and lists contain it, and once in an evaluation.
 """
 
 from __future__ import annotations
@@ -35,17 +35,8 @@ from llm4rec_cli.text.loading import load_pretrained
 
 
 class Titles:
-    """The titles of a catalogue as tokens, equal ones once.
-
-    Args:
-        titles: one per item.
-        backbone: whose tokenizer is used.
-        max_length: tokens of a title.
-
-    Attributes:
-        tokens: n titles.
-        of_item: (n_items,) the title of each item.
-    """
+    """The titles of a catalogue as at most `max_length` tokens, equal ones once; `of_item` is the title of each
+    item."""
 
     def __init__(self, titles: list[str], backbone: str, max_length: int) -> None:
         strings, of_item = np.unique(np.array(titles, dtype=object), return_inverse=True)
@@ -60,11 +51,8 @@ class Titles:
         return len(self.tokens)
 
     def histories(self, histories: Histories, last: int) -> tuple[IntArray, IntArray]:
-        """Return the latest titles of each history, padded; an empty history has one, with the number n.
-
-        Returns:
-            (n_histories, longest) titles, and (n_histories,) how many of them are real.
-        """
+        """Return (n_histories, longest) the latest titles of each history, padded, and how many are real; an empty
+        history has one, with the number n."""
         flat, offsets = histories.histories(last)
         lengths = np.diff(offsets)
         padded = np.zeros((len(lengths), max(1, lengths.max(initial=1))), dtype=np.int64)
@@ -110,11 +98,7 @@ class AdditiveAttention(nn.Module):
         self.query = nn.Linear(query_size, 1, bias=False)
 
     def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
-        """Map (n, length, size) to (n, size).
-
-        Args:
-            is_real: (n, length) bool, False at padding.
-        """
+        """Map (n, length, size) to (n, size)."""
         logits = self.query(torch.tanh(self.key(x))).squeeze(-1).float()
         weights = logits.masked_fill(~is_real, -torch.inf).softmax(-1)
         return torch.einsum("nl,nlh->nh", weights.to(x.dtype), x)
@@ -130,8 +114,7 @@ class TitleAttention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, is_real: Tensor) -> Tensor:
-        vectors: Tensor = self.dropout(self.project(self.pool(states, is_real)))
-        return vectors
+        return self.dropout(self.project(self.pool(states, is_real)))
 
 
 class HistoryAttention(nn.Module):
@@ -148,8 +131,7 @@ class HistoryAttention(nn.Module):
         n, length, _ = x.shape
         q, k, v = self.qkv(x).view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=is_real[:, None, None, :])
-        attended: Tensor = self.pool(self.dropout(mixed.transpose(1, 2).reshape(n, length, -1)), is_real)
-        return attended
+        return self.pool(self.dropout(mixed.transpose(1, 2).reshape(n, length, -1)), is_real)
 
 
 class Mean(nn.Module):
@@ -160,11 +142,8 @@ class Mean(nn.Module):
 
 
 class NRMS(nn.Module):
-    """A title encoder on a backbone and a user encoder over titles.
-
-    Attributes:
-        no_history: (1, size) takes the place of the titles of an empty history.
-    """
+    """A title encoder on a backbone and a user encoder over titles; `no_history` takes the place of an empty history's
+    titles."""
 
     def __init__(self, config: NRMSConfig, context: Context) -> None:
         super().__init__()
@@ -196,19 +175,13 @@ class NRMS(nn.Module):
         return 1e-8
 
     def learning_rate_of(self, name: str, usual: float) -> float:
-        """Return `new_learning_rate` for weights that are not pretrained, else the usual rate."""
         return usual if name.startswith("bert.") else self.config.new_learning_rate
 
     def training_rows(self) -> ClickLists:
         return ClickLists(self.config, training_clicks(self.split), self.titles, self.seed)
 
     def forward(self, history: Tensor, n_history: Tensor, lists: Tensor, **titles: Tensor) -> dict[str, Any]:
-        """Return the mean cross-entropy of the click among its list.
-
-        Args:
-            history, n_history, lists: as `ClickLists.batch` returns them.
-            titles: as `tokens.pack_rows` returns them.
-        """
+        """Return the mean cross-entropy of the click among its list, of a batch of `ClickLists`."""
         vectors = self._encode(**titles)
         users = self._users(torch.cat([vectors, self.no_history.to(vectors.dtype)]), history, n_history)
         logits = (users.float().unsqueeze(1) * vectors[lists].float()).sum(-1) * self.scale
@@ -274,15 +247,10 @@ class NRMS(nn.Module):
         return torch.cat(vectors)[starts.argsort().argsort()]
 
     def _users(self, vectors: Tensor, history: Tensor, n_history: Tensor) -> Tensor:
-        """Return (n, size) user vectors.
-
-        Args:
-            vectors: (m + 1, size) of titles, `no_history` last.
-            history, n_history: (n, longest) padded titles of each user, and how many are real.
-        """
+        """Return (n, size) user vectors, of padded titles and how many of them are real. The last row of `vectors` is
+        `no_history`."""
         is_real = torch.arange(history.shape[1], device=history.device) < n_history[:, None]
-        users: Tensor = self.user_encoder(vectors[history], is_real)
-        return users
+        return self.user_encoder(vectors[history], is_real)
 
 
 def build(context: Context) -> NRMS:

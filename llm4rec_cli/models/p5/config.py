@@ -201,7 +201,6 @@ class P5Config(ModelConfig):
         }
 
     def _deviations_of_examples(self, task: str) -> Deviations:
-        """Return the deviations of the examples that a task is trained with."""
         kinds, samples = prompts.trained_kinds(self, task), self.samples
         sequential, direct = (any(kind.startswith(family) for kind in kinds) for family in ("sequential", "direct"))
         has_negatives = any(kind.endswith(("_candidates", "_yes_no")) for kind in kinds)

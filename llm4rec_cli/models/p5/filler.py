@@ -31,13 +31,13 @@ class FieldValues:
 
     Attributes:
         user, item: numbers.
-        row: the interaction that holds the texts.
+        row: the interaction with the texts.
         star: as the source shows it.
         history: item numbers, oldest first.
         candidates: item numbers, in the order shown.
         one: the item number of `{one}`.
         arrow: whether arrows instead of commas join the history.
-        feature_row: the interaction that holds the feature; -1 = `row`.
+        feature_row: the interaction with the feature; -1 = `row`.
     """
 
     user: int
@@ -52,12 +52,7 @@ class FieldValues:
 
 
 class PromptFiller:
-    """Fills templates with field values.
-
-    Args:
-        split: holds the texts.
-        names: (n_users,) user names.
-    """
+    """Fills templates with field values and texts of a split."""
 
     def __init__(
         self, config: P5Config, split: Split, names: list[str], index: ItemIndex, vocabulary: Vocabulary
@@ -85,11 +80,8 @@ class PromptFiller:
         return tokens, words
 
     def target(self, name: str, values: FieldValues, answer: str) -> IntArray:
-        """Return the tokens of a prompt's target, end token included, at most `max_target`.
-
-        Args:
-            answer: what fills {star}, {yes_no} or {like}.
-        """
+        """Return the tokens of a prompt's target, end token included, at most `max_target`; `answer` fills {star},
+        {yes_no} or {like}."""
         match self.prompts[name].answer:
             case Answer.item:
                 tokens = self.item_codes[values.item]
@@ -105,7 +97,7 @@ class PromptFiller:
         return np.append(tokens[: self.config.max_target - 1], END)
 
     def short_text(self, text: str) -> Chunk:
-        """Return a short text as tokens, without an end token; cached."""
+        """Return a short text as tokens; cached."""
         if text not in self.short_texts:
             self.short_texts[text] = self.vocabulary.encode_one(text)
         return self.short_texts[text]

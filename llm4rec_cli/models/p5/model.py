@@ -63,11 +63,7 @@ Scorer = Callable[[decoding.Memory, IntArray], Tensor]  # (memory of some source
 
 
 class P5(nn.Module):
-    """One T5 for all prompts.
-
-    Attributes:
-        index: the item indexing.
-    """
+    """One T5 for all prompts."""
 
     def __init__(self, config: P5Config, context: Context, vocabulary: Vocabulary, index: ItemIndex, names: list[str]):
         super().__init__()
@@ -128,11 +124,8 @@ class P5(nn.Module):
         """Return the cross-entropy of target tokens, averaged over each example's tokens, then over examples; with
         `loss=by_length_twice` each example's mean is divided by its number of tokens again.
 
-        The sums by kind are of the means over tokens, whatever the loss.
-
-        Args:
-            kind: (n,) index of each example's kind in KINDS.
-            batch: as `seq2seq.pack_batch` returns it.
+        The sums by kind (indices in KINDS) are of the means over tokens, whatever the loss. The batch is that of
+        `seq2seq.pack_batch`.
         """
         losses = self._losses(**batch)
         kind = kind[batch["order"]]
@@ -184,7 +177,6 @@ class P5(nn.Module):
         return self.packed.t5.shared.weight.device
 
     def artifacts(self) -> dict[str, str]:
-        """Return the files that the weights depend on: file name -> content."""
         return {
             "item_index.json": json.dumps(self.index.describe() | {"codes": self.index.codes}) + "\n",
             "tokenizer.json": self.vocabulary.to_json(),
@@ -202,7 +194,6 @@ class P5(nn.Module):
         return torch.stack([self._score(name, examples) for name in names]).mean(0)
 
     def _score(self, name: str, examples: Examples) -> Tensor:
-        """Score items by one prompt."""
         kind = prompts.example_kind(self.filler.prompts[name])
         if kind.endswith("yes_no"):
             return self._score_yes_no(name, examples)
@@ -279,11 +270,8 @@ class P5(nn.Module):
         return usual_feature_rows(self.split, owner) if owner else None
 
     def _field_values(self, examples: Examples, with_candidates: bool = False) -> list[FieldValues]:
-        """Return the values that fill prompts of any family.
-
-        Args:
-            with_candidates: whether they list the candidates, in an order that does not reveal the target.
-        """
+        """Return the values that fill prompts of any family, with candidates in an order that does not reveal the
+        target."""
         ratings = self.split.dataset.interactions.get("rating")
         star = round_stars(np.zeros(len(examples)) if ratings is None else ratings.to_numpy()[examples.row])
         field_values = []
@@ -320,14 +308,13 @@ class P5(nn.Module):
         return out
 
     def _write_into(self, texts: list[str], memory: decoding.Memory, rows: IntArray) -> None:
-        """Set the greedily decoded text of some sources."""
         decoded = decoding.greedy_decode(self.packed.t5, memory, END, self.config.max_target)
         for row, tokens in zip(rows, decoded, strict=True):
             texts[row] = self.vocabulary.decode(tokens)
 
 
 def parse_stars(text: str) -> float:
-    """Return a text as a number from 1 to 5; NaN where it is none."""
+    """Return a text as a number from 1 to 5; NaN where it is not one."""
     try:
         value = float(text.replace(" ", ""))
     except ValueError:

@@ -139,14 +139,7 @@ MIN_REVIEW_LENGTH = 32  # tokens
 
 @dataclass(frozen=True)
 class Prompt:
-    """A parsed prompt.
-
-    Attributes:
-        name: `1-1`, …
-        family: as in its YAML.
-        segments: literal texts and fields of its source, in order.
-        answer: the form of its target.
-    """
+    """A parsed prompt; its segments are the literal texts and fields of its source, in order."""
 
     name: str
     family: PromptFamily
@@ -155,12 +148,10 @@ class Prompt:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The fields of its source, in order."""
         return tuple(segment for segment in self.segments if isinstance(segment, Field))
 
     @property
     def columns(self) -> frozenset[str]:
-        """The dataset columns that it needs."""
         own = {FIELD_COLUMNS[field] for field in self.fields if field in FIELD_COLUMNS}
         return frozenset(own | set(ANSWER_COLUMNS[self.answer]))
 
@@ -194,12 +185,8 @@ class Prompt:
         return self.answer is Answer.item and Field.candidates not in self.fields
 
     def min_length(self, item_length: int, user_length: int, n_candidates: int) -> int:
-        """Estimate the tokens of its source that must not be truncated, end token included.
-
-        Args:
-            item_length, user_length: tokens of a bare number.
-            n_candidates: items in the list that it shows.
-        """
+        """Estimate the tokens of its source that must not be truncated, end token included, where a bare number of an
+        item or user takes this many."""
         lengths = FIELD_LENGTHS | {
             Field.user: PREFIX_LENGTH + user_length,
             Field.item: PREFIX_LENGTH + item_length,
@@ -225,7 +212,6 @@ def parse(name: str, prompt: PromptConfig) -> Prompt:
 
 
 def _problems_of_template(name: str, prompt: PromptConfig) -> Iterator[UsageError]:
-    """Yield what keeps a prompt from being parsed."""
     names = [field.value for field in Field]
     if re.search(r"[{}]", re.sub(r"\{\w+\}", "", prompt.source)):
         yield UsageError(
@@ -249,9 +235,6 @@ def _problems_of_template(name: str, prompt: PromptConfig) -> Iterator[UsageErro
         yield UsageError(
             f"prompt '{name}': {prompt.target!r} is not a form of target", did_you_mean(prompt.target, forms)
         )
-
-
-# --- problems with them
 
 
 def problems(config: Prompted) -> Iterator[Llm4RecError]:
@@ -319,8 +302,7 @@ def _problems_of_length(
 
 def evaluation_names(config: Prompted, task: PromptFamily) -> list[str]:
     """Return the names of the prompts that a task is evaluated with: one, or for a ranking several joined by +."""
-    names: list[str] = getattr(config.ask, task.name).split("+")
-    return names
+    return getattr(config.ask, task.name).split("+")
 
 
 def _prompts_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, names: list[str]) -> list[Prompt]:
@@ -347,9 +329,6 @@ def _prompts_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, names: 
                 f"use it alone, or join some of {', '.join(ranking)}",
             )
     return [prompts[name] for name in names]
-
-
-# --- prompts and a dataset
 
 
 def usable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) -> dict[str, Prompt]:
@@ -382,12 +361,8 @@ def problems_with_dataset(config: Prompted, task: TaskConfig, dataset: RecDatase
 
 
 def problems_of_lengths(config: Prompted, task: str, item_length: int, user_length: int) -> Iterator[UsageError]:
-    """Yield prompts whose sources do not fit `max_source`, and items' names that do not fit `max_target`.
-
-    Args:
-        task: that is trained; for some no items are named.
-        item_length, user_length: tokens of the longest item's, and user's, name.
-    """
+    """Yield prompts whose sources do not fit `max_source`, and items' names that do not fit `max_target`, for a task
+    that is trained and names of items and users of at most this many tokens."""
     for prompt in parse_all(config).values():
         yield from _problems_of_length(prompt, config.max_source, item_length, user_length)
     names_items = any(kind.endswith(("_item", "_candidates")) for kind in trained_kinds(config, task))
@@ -512,17 +487,11 @@ def problems_of_task(config: Prompted, task: TaskConfig) -> Iterator[Llm4RecErro
 
 
 def shows_feature(config: Prompted, task: PromptFamily) -> bool:
-    """Return whether a task is evaluated by a prompt with a feature."""
     evaluated = [config.prompts[name] for name in evaluation_names(config, task) if name in config.prompts]
     return any(Field.feature in parse("", prompt).fields for prompt in evaluated)
 
 
 def parse_all(config: Prompted) -> dict[str, Prompt]:
-    """Return the prompts of a config by name.
-
-    Raises:
-        UsageError: one cannot be parsed.
-    """
     return {name: parse(name, prompt) for name, prompt in config.prompts.items()}
 
 
@@ -538,11 +507,7 @@ def _number_length(n: int, digits: int) -> int:
 
 
 def prompt_table(node: Any) -> PromptTable:
-    """Return what `llm4rec list prompts` shows of a composed file of prompts.
-
-    Raises:
-        UsageError: a prompt is invalid.
-    """
+    """Return what `llm4rec list prompts` shows of a composed file of prompts."""
     rows = []
     for name, entry in node.items():
         config = as_dataclass(PromptConfig, entry)

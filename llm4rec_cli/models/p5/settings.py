@@ -97,7 +97,7 @@ class Start(Enum):
 class Feature(Enum):
     """The feature that an evaluation prompt shows."""
 
-    of_review = "of_review"  # paper: that of the review to be written (oracle input)
+    of_review = "of_review"  # paper: the feature of the review to be written (oracle input)
     of_user = "of_user"  # the most frequent one of the user's training reviews
     of_item = "of_item"  # the most frequent one of the item's training reviews
 

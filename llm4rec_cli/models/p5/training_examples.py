@@ -46,10 +46,6 @@ class TrainingExamples:
 
     A training example draws its prompt, target, history, negatives and answer by (seed, epoch, row). A held-out
     interaction gives one example per kind of prompt, the same in every epoch.
-
-    Args:
-        prompt_names: the prompts to draw from.
-        held_out: the held-out interactions; None = training.
     """
 
     def __init__(
@@ -84,7 +80,6 @@ class TrainingExamples:
         return int(self.pool_starts[-1])
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
-        """Return packed examples, as `P5.forward` takes them."""
         rows = np.array(indices)
         pool = np.searchsorted(self.pool_starts, rows, side="right") - 1
         drawn = [
@@ -143,7 +138,6 @@ class TrainingExamples:
         return complete
 
     def _example(self, pool: ExamplePool, i: int, rng: np.random.Generator) -> tuple[IntArray, IntArray, IntArray]:
-        """Return one example's source, whole words and target."""
         unit = int(pool.units[i % len(pool.units)])
         row = unit if self.held_out is None else int(self.held_out.row[unit])
         names = [name for name in pool.prompts if name not in self.fillable or self.fillable[name][row]]
@@ -188,10 +182,8 @@ class TrainingExamples:
         if held_out is not None:
             target = int(held_out.target[unit])
         else:
-            if by_interaction:
-                place = unit - int(self.offsets[user])
-            else:
-                place = int(rng.integers(int(self.first_targets[kind][user]), len(owned)))
+            first = int(self.first_targets[kind][user])
+            place = unit - int(self.offsets[user]) if by_interaction else int(rng.integers(first, len(owned)))
             target = int(owned[place])
             if kind.startswith("sequential"):
                 end = place

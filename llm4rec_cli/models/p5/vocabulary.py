@@ -49,12 +49,7 @@ class Tokens:
 
 
 class Vocabulary:
-    """A tokenizer with extra tokens.
-
-    Args:
-        tokenizer: with the ids PAD, END and UNKNOWN.
-        pieces: the parts of user numbers and item codes; those unknown to the tokenizer become extra tokens.
-    """
+    """A tokenizer, with extra tokens for the pieces of user numbers and item codes that it does not know."""
 
     def __init__(self, tokenizer: Tokenizer, pieces: Iterable[str]) -> None:
         self.tokenizer = tokenizer
@@ -80,7 +75,7 @@ class Vocabulary:
         return Tokens(flat, self.starts_word[flat], np.cumsum([0, *map(len, tokens)]))
 
     def encode_one(self, text: str) -> tuple[IntArray, NDArray[np.bool_]]:
-        """Tokenize one text; return its tokens and whether each begins a word."""
+        """Return the tokens of a text, and whether each begins a word."""
         ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
         return ids, self.starts_word[ids]
 
@@ -101,7 +96,6 @@ class Vocabulary:
         return " ".join(part for part in [*parts, self.tokenizer.decode(words)] if part).strip()
 
     def to_json(self) -> str:
-        """Return the tokenizer in the format of the library `tokenizers`."""
         return str(self.tokenizer.to_str())
 
 

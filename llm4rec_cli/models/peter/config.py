@@ -35,7 +35,6 @@ class PeterConfig(ModelConfig):
     rating_weight: float = ranges.number(at_least=0)
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
-        """Yield a problem if there are no texts to learn, as for ratings of a dataset without reviews."""
         column = text_to_learn(task.name).value
         # Explanations are extracted from reviews after the split.
         found_in = {column, "review_text"} if column == Written.explanation.value else {column}
@@ -43,7 +42,7 @@ class PeterConfig(ModelConfig):
         if not any(text.fillna("").str.strip().any() for text in texts):
             yield DataError(
                 f"model '{self.name}' learns users' texts, and dataset '{dataset.manifest['name']}' has no '{column}'",
-                "llm4rec list datasets; for ratings alone, model=mf",
+                "llm4rec list datasets; for ratings only, model=mf",
             )
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:

@@ -3,12 +3,12 @@
 The user and the item see each other, a word sees them and the words before it. Three losses are summed with weights:
 
 - text: the next word, at the item's position and at each word's;
-- context: all words of the text at once, from the item's position alone, which ties words to the item; and its end, if
+- context: all words of the text at once, only from the item's position, which ties words to the item; and its end, if
   it has fewer words than the model writes (as in the published code, which cuts the last of `words` + 1 places);
 - rating: the squared error of a two-layer network on the user's position.
 
 The words of `task=review_summary` are those of the review's title, otherwise of the explanation. With `task=rating`, a
-rating without a text trains the rating alone. Texts are written word by word, always the most probable one. Without the
+rating without a text trains only the rating. Texts are written word by word, always the most probable one. Without the
 item's feature as an input (PETER+).
 """
 
@@ -59,11 +59,8 @@ class Vocabulary:
 
 
 class TextRows:
-    """One row per interaction to learn: `user`, `item`, `rating` (NaN where missing) and `words`, padded.
-
-    Args:
-        words: of each text, its start and end included; of a rating without a text the start alone.
-    """
+    """One row per interaction to learn: `user`, `item`, `rating` (NaN where missing) and `words`, padded: those of the
+    text, its start and end included; of a rating without a text the start alone."""
 
     def __init__(self, user: Tensor, item: Tensor, rating: Tensor, words: list[list[int]]) -> None:
         self.user, self.item, self.rating = user, item, rating
@@ -122,28 +119,17 @@ class Peter(nn.Module):
         return self.rows
 
     def states(self, user: Tensor, item: Tensor, words: Tensor) -> Tensor:
-        """Return (n, 2 + length, hidden) the states of the user, the item and the words.
-
-        Args:
-            user, item: (n,) numbers.
-            words: (n, length) numbers.
-        """
+        """Return (n, 2 + length, hidden) the states of the user, the item and (n, length) words."""
         embedded = torch.cat([self.users(user)[:, None], self.items(item)[:, None], self.words(words)], dim=1)
         length = embedded.shape[1]
         hidden = self.dropout(embedded * math.sqrt(self.settings.hidden_size) + self.positions[:length])
         hides = torch.ones(length, length, dtype=torch.bool, device=user.device).triu(1)
         hides[0, 1] = False  # the user sees the item
-        states: Tensor = self.encoder(hidden, mask=hides)  # padding comes last, so no word sees it
-        return states
+        return self.encoder(hidden, mask=hides)  # padding comes last, so no word sees it
 
     def forward(self, user: Tensor, item: Tensor, rating: Tensor, words: Tensor) -> dict[str, Any]:
-        """Return the mean over rows of the weighted losses.
-
-        Args:
-            user, item: (n,) int64.
-            rating: (n,) float32; NaN = no loss of the rating.
-            words: (n, length) int64, from START to END and then PAD.
-        """
+        """Return the mean over rows of the weighted losses. A rating may be NaN; words go from START to END and then
+        PAD."""
         states = self.states(user, item, words[:, :-1]).float()
         target = words[:, 1:].masked_fill(words[:, 1:] == PAD, IGNORED)
         text = _mean_of_rows(self.next_word(states[:, 2:]), target)
@@ -182,12 +168,7 @@ class Peter(nn.Module):
 
 
 def _mean_of_rows(scores: Tensor, target: Tensor) -> Tensor:
-    """Return (n,) the mean cross-entropy of each row's targets; 0 for a row without any.
-
-    Args:
-        scores: (n, length, n_words).
-        target: (n, length), IGNORED where there is none.
-    """
+    """Return (n,) the mean cross-entropy of each row's targets that are not IGNORED; 0 for a row without any."""
     losses = F.cross_entropy(scores.transpose(1, 2), target, ignore_index=IGNORED, reduction="none")
     return losses.sum(1) / (target != IGNORED).sum(1).clamp_min(1)
 

@@ -19,14 +19,8 @@ from llm4rec_cli.models.shared.layers import INITIAL_STD, group_shapes
 
 
 class Keys(NamedTuple):
-    """Where the keys of histories and of rows lie.
-
-    Attributes:
-        padded: tokens of each history with its padding, in packed order.
-        lengths: the same without its padding.
-        shapes: rows and length of each group of rows.
-        masks: of these groups, as `padding_masks` returns them.
-    """
+    """Where the keys of histories and of rows lie: the tokens of each history in packed order, with and without its
+    padding, and the shape and mask of each group of rows."""
 
     padded: list[int]
     lengths: list[int]
@@ -51,21 +45,13 @@ class Queries(NamedTuple):
 
     @classmethod
     def by_history(cls, history: Tensor, n_histories: int, per_group: list[int]) -> Queries:
-        """Return tokens that attend to these histories, (m,)."""
         order = history.argsort(stable=True)
         return cls(order, order.argsort(), history.bincount(minlength=n_histories).tolist(), per_group)
 
 
 class PackedBert(PackedEncoder):
-    """A masked language model with extra embeddings for new tokens.
-
-    Args:
-        bert: the weights.
-        n_new: number of new tokens, with ids after the backbone's; initialised N(0, 0.02²), as BERT (reference 1.5).
-
-    Attributes:
-        new: (n_new, d) embeddings of the new tokens.
-    """
+    """A masked language model with extra embeddings for new tokens, whose ids follow the backbone's, drawn from N(0,
+    0.02²) as BERT's (reference 1.5)."""
 
     def __init__(self, bert: BertForMaskedLM, n_new: int) -> None:
         super().__init__(bert.bert)
@@ -83,12 +69,10 @@ class PackedBert(PackedEncoder):
         starts: Tensor,
         **histories: Tensor,
     ) -> Tensor:
-        """Return (n, d) the head's state at one token per row; its product with a word's embedding is the word's logit.
+        """Return (n, d) the head's state at `mask_positions`, an index in each row; its product with a word's embedding
+        is the word's logit.
 
-        Args:
-            mask_positions: (n,) that token's index in its row.
-            tokens, position, groups, lengths, starts: as `tokens.pack_rows` returns them.
-            histories: where rows share them, `history` (n,), the history of each row, and `history_tokens` and so on.
+        Other arguments are those of `tokens.pack_rows`; where rows share histories, `history` (n,) is that of each row.
         """
         if histories:
             return self._forward_shared(mask_positions, tokens, position, groups, lengths, starts, **histories)
@@ -118,7 +102,7 @@ class PackedBert(PackedEncoder):
         history_lengths: Tensor,
         history_starts: Tensor,
     ) -> Tensor:
-        """Return the states where each row attends to its history and to itself, and a history to itself alone.
+        """Return the states where each row attends to its history and to itself, and a history only to itself.
 
         A history is computed once, however many rows attend to it.
         """
@@ -158,10 +142,6 @@ class PackedBert(PackedEncoder):
 
         A history is read once for all its rows. Attention to both is the average of attention to each, weighted with
         the sums that normalise them.
-
-        Args:
-            query: (m, 1, heads, d / heads).
-            of_histories, of_rows: (tokens, 2, heads, d / heads) keys and values.
         """
         query = query.squeeze(1)
         n_in_rows = sum(queries.per_group)
@@ -197,11 +177,7 @@ class PackedBert(PackedEncoder):
         return torch.cat(outs), torch.cat(log_sums)
 
     def states_at(self, index: Tensor, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor) -> Tensor:
-        """Return (m, d) the head's states at any tokens.
-
-        Args:
-            index: (m,) indices into the flat tokens.
-        """
+        """Return (m, d) the head's states at flat indices of tokens."""
         return self.transform(self.states(tokens, position, groups, lengths)[index])
 
     def logits(self, states: Tensor, words: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ class Prompt4NRConfig(ModelConfig):
 
     @property
     def shares_histories(self) -> bool:
-        """Return whether the candidates of a history share its states."""
+        """Whether the candidates of a history share its states."""
         return self.attention is Attention.shared
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
@@ -131,7 +131,6 @@ class Prompt4NRConfig(ModelConfig):
         return ", ".join([f"prompt4nr {self.prompts.name}", *self._departures()])
 
     def _departures(self) -> list[str]:
-        """Return what makes this another method than the paper's, in words."""
         parts = ["shared histories"] if self.shares_histories else []
         parts += ["distilled"] if self.warm_up.distillation.steps else []
         return parts + (["virtual tokens alone"] if self.prompt_only else [])
@@ -144,7 +143,6 @@ class Prompt4NRConfig(ModelConfig):
         return {"method": method, "weights": Path(self.backbone).name, "template": self.prompts.name}
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        """Yield missing titles, unknown answer words, and templates that leave no room for a history."""
         yield from problems_without_titles(self.name, dataset)
         yield from self.problems_of_backbone()
 
@@ -176,11 +174,10 @@ class Prompt4NRConfig(ModelConfig):
         yield from templates.problems(self.prompts, self.backbone, self.shares_histories, self.prompt_only)
         if self.prompt_only and self.warm_up.distillation.steps:
             yield UsageError(
-                "model.prompt_only=true trains virtual tokens alone, and model.warm_up.distillation.steps="
+                "model.prompt_only=true trains only virtual tokens, and model.warm_up.distillation.steps="
                 f"{self.warm_up.distillation.steps} trains the backbone, too",
                 "model.warm_up.distillation.steps=0",
             )
 
     def problems_of_backbone(self) -> Iterator[Llm4RecError]:
-        """Yield what does not fit the backbone."""
         yield from templates.problems_of_backbone(self.prompts, self.backbone, self.max_length, self.candidate_words)

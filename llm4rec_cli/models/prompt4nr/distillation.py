@@ -49,11 +49,8 @@ FAILED = 0.9  # of the divergence of equal log-odds, which rank nothing
 def distilled(
     build: Callable[[], PackedBert], filler: TemplateFiller, config: Prompt4NRConfig, context: Context
 ) -> PackedBert:
-    """Return the model after the distillation, which is trained once for all seeds, and cached.
-
-    Args:
-        build: returns the model before it.
-    """
+    """Return the model after the distillation of what `build` returns, which is trained once for all seeds, and
+    cached."""
     clicks = training_clicks(context.split)
 
     def train() -> PackedBert:
@@ -69,7 +66,6 @@ def distilled(
 
 
 def _key(config: Prompt4NRConfig, clicks: Clicks, filler: TemplateFiller, split: Split) -> str:
-    """Return a hash of all that the weights depend on."""
     template = config.prompts
     settings = {
         "versions": [VERSION, warm_up.VERSION, RECIPE_VERSION],

@@ -42,8 +42,7 @@ class Prompt4NR(nn.Module):
         self.filler = TemplateFiller(template, tokenizer, titles, config)
 
         def build() -> PackedBert:
-            backbone = load_backbone(config, context, tokenizer)
-            return PackedBert(backbone, len(template.new_tokens))
+            return PackedBert(load_backbone(config, context, tokenizer), len(template.new_tokens))
 
         self.is_distilled = config.warm_up.distillation.steps > 0
         distil = self.is_distilled and not context.is_loaded
@@ -71,9 +70,7 @@ class Prompt4NR(nn.Module):
     def forward(self, is_click: Tensor, **batch: Tensor) -> dict[str, Any]:
         """Return the mean cross-entropy: pointwise over the two answer words, listwise over a click and its negatives.
 
-        Args:
-            is_click: (n,) bool; listwise, each click is followed by its `negatives`.
-            batch: as `FilledTemplates.packed` returns it.
+        Listwise, each click of `is_click` (n,) is followed by its `negatives`. The batch is `FilledTemplates.packed`.
         """
         logits = self.bert.logits(self.bert(**batch), self.answers)
         log_odds = logits[:, 1] - logits[:, 0]

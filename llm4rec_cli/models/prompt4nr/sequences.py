@@ -43,13 +43,7 @@ class SharedHistories:
 
 @dataclass(frozen=True)
 class FilledTemplates:
-    """n filled templates.
-
-    Attributes:
-        tokens: n rows; without what is in `histories`.
-        mask_position: (n,) the index of [MASK] in each row.
-        histories: None where the rows hold them.
-    """
+    """n filled templates, without the tokens in `histories`, and (n,) the index of [MASK] in each."""
 
     tokens: Ragged
     mask_position: IntArray
@@ -84,11 +78,6 @@ class TemplateFiller:
     A candidate is cut only where it would leave no room for any history; where candidates share their histories, to two
     tokens a word. Nothing else is cut, so the mask is kept.
 
-    Args:
-        template: the template as tokens.
-        titles: one per item, by item number; empty where an item has none.
-        config: holds the lengths.
-
     Attributes:
         longest_candidate: tokens to which a candidate is cut.
         same_title: (n_items,) the first item whose tokens as a candidate are the same.
@@ -104,8 +93,7 @@ class TemplateFiller:
         self.longest_candidate = config.max_length - template.overhead - 1
         if config.shares_histories:
             self.longest_candidate = TOKENS_PER_WORD * config.candidate_words
-        longest = self.longest_candidate
-        self.candidates = whole.rows(np.arange(len(whole)), np.full(len(whole), longest))
+        self.candidates = whole.rows(np.arange(len(whole)), np.full(len(whole), self.longest_candidate))
         first: dict[bytes, int] = {}
         keys = [self.candidates.flat[begin:end].tobytes() for begin, end in pairwise(self.candidates.offsets)]
         self.same_title = np.array([first.setdefault(key, item) for item, key in enumerate(keys)])
@@ -130,13 +118,7 @@ class TemplateFiller:
         return whole.rows(np.arange(len(whole)), np.full(len(whole), self.config.history_tokens))
 
     def fill(self, histories: Ragged, history: IntArray, items: IntArray) -> FilledTemplates:
-        """Fill the template with pairs of a history and a candidate.
-
-        Args:
-            histories: as `tokenize_histories` returns them.
-            history: (n,) the history of each pair.
-            items: (n,) the candidate of each pair.
-        """
+        """Fill the template with pairs of a history, of those that `tokenize_histories` returned, and an item."""
         candidates = self.candidates.rows(items)
         if self.config.shares_histories:
             return self._fill_shared(histories, history, candidates)
@@ -161,11 +143,8 @@ class TemplateFiller:
         return FilledTemplates(rows, mask_position, SharedHistories(shared, first_position, history, row_position))
 
     def _joined(self, parts: Sequence[list[int] | str], fields: Mapping[str, Ragged]) -> tuple[Ragged, IntArray]:
-        """Return parts of the template with their fields filled, and (n,) the index of [MASK] in each row.
-
-        Args:
-            fields: n rows of tokens for USER, CANDIDATE or both.
-        """
+        """Return parts of the template with their fields filled, each n rows of tokens, and (n,) the index of
+        [MASK]."""
         n = len(next(iter(fields.values())))
         length: IntArray = np.zeros(n, dtype=np.int64)
         mask_position = length

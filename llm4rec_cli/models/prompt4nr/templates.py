@@ -105,7 +105,6 @@ def segments(text: str) -> list[Segment]:
 
 
 def history_comes_first(text: str) -> bool:
-    """Return whether a template names the user before the candidate."""
     fields = [segment.field for segment in segments(text)]
     return fields.index(USER) < fields.index(CANDIDATE)
 
@@ -113,12 +112,7 @@ def history_comes_first(text: str) -> bool:
 def problems(
     template: TemplateConfig, backbone: str, shares_histories: bool, prompt_only: bool
 ) -> Iterator[Llm4RecError]:
-    """Yield problems with a template and how it is used; with its answer words only where the backbone is present.
-
-    Args:
-        shares_histories: whether a history does not see the candidate.
-        prompt_only: whether virtual tokens alone are trained.
-    """
+    """Yield problems with a template and how it is used; with its answer words only where the backbone is present."""
     of_template = list(problems_of_template(template))
     yield from of_template
     if shares_histories and not of_template:

@@ -26,10 +26,7 @@ class ClickExamples:
         return len(self.clicks) * (self.group_size if self.config.loss is ClickLoss.pointwise else 1)
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
-        """Return the filled templates, as `Prompt4NR.forward` takes them.
-
-        `is_click` (n,) bool marks the clicked items; listwise, each is followed by its negatives.
-        """
+        """Return the filled templates, as `Prompt4NR.forward` takes them."""
         rows = np.array(indices)
         if self.config.loss is ClickLoss.pointwise:
             click, place = rows // self.group_size, rows % self.group_size
@@ -42,6 +39,5 @@ class ClickExamples:
         return {"is_click": torch.from_numpy(place == 0), **filled.packed()}
 
     def _group(self, epoch: int, click: int) -> IntArray:
-        """Return a click's item and its negatives."""
         epochs = [epoch] if self.config.draw is NegativeDraw.fresh else []
         return self.clicks.with_negatives(click, self.config.negatives, self.seed, *epochs)

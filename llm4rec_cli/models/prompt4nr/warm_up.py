@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
@@ -54,7 +53,7 @@ def load_backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenize
     if not config.warm_up.epochs or context.is_loaded:
         return bert
     items = context.split.dataset.items[context.split.seen_in_training()]
-    titles = _distinct(items["title"])
+    titles = sorted({*map(clean_title, items["title"].fillna(""))} - {""})
     if not titles:
         return bert
     settings = [config.warm_up.epochs, config.warm_up.batch_size, config.warm_up.learning_rate]
@@ -94,11 +93,6 @@ def trained_once(cache: Path, key: str, train: Callable[[], PackedBert]) -> dict
     return load_file(path)
 
 
-def _distinct(texts: pd.Series[str]) -> list[str]:
-    """Return the distinct texts with letters, digits and spaces only, without empty ones."""
-    return sorted({*map(clean_title, texts.fillna(""))} - {""})
-
-
 def _load_published(name: str) -> BertForMaskedLM:
     """Return the published weights; a missing head is random, by torch's global generator."""
     may_be_random = () if templates.has_head(name) else ("cls.",)
@@ -109,7 +103,6 @@ def _load_published(name: str) -> BertForMaskedLM:
 
 
 def _train(model: PackedBert, texts: Ragged, n_batches: int, tokenizer: Tokenizer, config: Prompt4NRConfig) -> None:
-    """Train on all texts for `warm_up.epochs` epochs of `n_batches` batches."""
     settings, device = config.warm_up, model.bias.device
     ids = tokenizer.get_vocab(with_added_tokens=True)
     batches = [
@@ -143,16 +136,12 @@ def fit(
     precision: Precision,
     title: str,
 ) -> float:
-    """Train with AdamW, a linear schedule and clipped gradients.
+    """Train with AdamW, a linear schedule and clipped gradients. Return the last loss, NaN where no step had one.
 
     Args:
         new: prefixes of the names of new weights.
         rates: learning rates of new weights (True) and of the others.
         loss_of: returns the loss of a step; None where it has nothing to predict.
-        title: in progress.
-
-    Returns:
-        the last loss; NaN where no step had one.
     """
     is_new: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, weight in model.named_parameters():
@@ -179,14 +168,8 @@ def fit(
 
 
 def mask_tokens(inputs: dict[str, Tensor], ids: Mapping[str, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mask or replace some of the packed tokens, in place.
-
-    Args:
-        ids: token -> its id.
-
-    Returns:
-        (m,) flat indices of the tokens to predict, and their original ids.
-    """
+    """Mask or replace some of the packed tokens, in place. Return (m,) flat indices of those to predict, and their
+    original ids."""
     tokens = inputs["tokens"].numpy()
     special = [ids[name] for name in (templates.CLS, templates.SEPARATOR)] + [0]  # 0 = padding
     index = np.flatnonzero((rng.random(len(tokens)) < PREDICTED) & ~np.isin(tokens, special))

@@ -19,20 +19,14 @@ from llm4rec_cli.models.shared.layers import draw_kept, masked
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Return attention with dropout of its weights, and the logarithm of the sum of exponentials that normalises them.
+    """Return (..., n, d) attention with dropout of its weights, and (..., n, 1) the logarithm of the sum of
+    exponentials that normalises them.
 
-    Attention to two sets of keys is the average of attention to each, weighted with these sums.
-
-    Args:
-        q: (..., n, d); k and v: (..., m, d).
-        mask: broadcast to (..., n, m), False where a query does not attend to a key; each attends to one at least.
-        dropout: the probability of dropping a weight.
-
-    Returns:
-        (..., n, d) and (..., n, 1).
+    Attention to two sets of keys is the average of attention to each, weighted with these sums. Queries are (..., n,
+    d), keys and values (..., m, d), and `mask` is broadcast to (..., n, m), False where a query does not attend to a
+    key. Each query attends to at least one key.
     """
-    attended: tuple[Tensor, Tensor] = _Attention.apply(q, k, v, mask, dropout)
-    return attended
+    return _Attention.apply(q, k, v, mask, dropout)
 
 
 class _Attention(torch.autograd.Function):

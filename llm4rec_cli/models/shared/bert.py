@@ -33,11 +33,8 @@ class PackedEncoder(nn.Module):
         self.layers = bert.encoder.layer
 
     def states(self, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor) -> Tensor:
-        """Return (total, d) the top layer's state at each token; at padding its values mean nothing.
-
-        Args:
-            tokens, position, groups, lengths: as `tokens.pack_rows` returns them.
-        """
+        """Return (total, d) the top layer's state at each token, arbitrary at padding. The arguments are those of
+        `tokens.pack_rows`."""
         shapes = group_shapes(groups)
         masks = padding_masks(shapes, lengths)
         x = self._embed(tokens, position)
@@ -49,8 +46,7 @@ class PackedEncoder(nn.Module):
         return self._dropout(self.norm(self._token_vectors(tokens) + self.positions(position) + self.kind))
 
     def _token_vectors(self, tokens: Tensor) -> Tensor:
-        vectors: Tensor = self.words(tokens)
-        return vectors
+        return self.words(tokens)
 
     def _after_attention(self, layer: Any, x: Tensor, attended: Tensor) -> Tensor:
         x = layer.attention.output.LayerNorm(x + self._dropout(layer.attention.output.dense(attended)))
@@ -67,11 +63,7 @@ class PackedEncoder(nn.Module):
         return self._attend_in_groups(self._project(attention, x, "query", "key", "value"), shapes, masks)
 
     def _attend_in_groups(self, qkv: Tensor, shapes: Shapes, masks: list[Tensor | None]) -> Tensor:
-        """Return (total, d) attention within each row.
-
-        Args:
-            qkv: (total, 3, heads, d / heads).
-        """
+        """Return (total, d) attention within each row, of `qkv` (total, 3, heads, d / heads)."""
         mixed, parts = [], qkv.split([rows * length for rows, length in shapes])
         # On a CPU in fp32: a bf16 product this small costs less than the kernel set up for its shape.
         with torch.autocast("cpu", enabled=False):

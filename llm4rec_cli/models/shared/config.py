@@ -48,7 +48,7 @@ def encodes_as_unisrec(encoder: EncoderConfig) -> bool:
 
 
 def backbone_deviation(backbone: str) -> Deviations:
-    """Return how a trained language model deviates from that of Prompt4NR and its baselines, which is BERT."""
+    """Return how a trained language model deviates from BERT, which Prompt4NR and its baselines use."""
     name = Path(backbone).name
     return {"backbone": name != BERT and {"weights": name}}
 

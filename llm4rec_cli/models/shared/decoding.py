@@ -53,13 +53,7 @@ class Memory:
 
 @torch.no_grad()
 def build_memory(t5: Any, hidden: Tensor, lengths: Tensor) -> Memory:
-    """Compute the cross-attention keys and values of encoded sources.
-
-    Args:
-        t5: a `transformers.T5ForConditionalGeneration`.
-        hidden: (B, L, d) encoder states.
-        lengths: (B,) tokens of each source; later positions are padding.
-    """
+    """Compute the cross-attention keys and values of sources: encoder states (B, L, d) and the tokens of each, (B,)."""
     attentions = [block.layer[1].EncDecAttention for block in t5.decoder.block]
     keys = [_split_heads(a.k(hidden), a.n_heads) for a in attentions]
     values = [_split_heads(a.v(hidden), a.n_heads) for a in attentions]
@@ -70,11 +64,7 @@ def build_memory(t5: Any, hidden: Tensor, lengths: Tensor) -> Memory:
 
 @torch.no_grad()
 def encode_sources(t5: PackedT5, sources: list[Source], whole_word: bool) -> Iterator[tuple[Memory, IntArray]]:
-    """Yield the decoder's memory of sources of similar length, and their indices.
-
-    Args:
-        whole_word: whether the encoder adds whole-word embeddings.
-    """
+    """Yield the decoder's memory of sources of similar length, and their indices."""
     device = t5.t5.shared.weight.device
     length = np.array([len(tokens) for tokens, _ in sources])
     order = np.argsort(length, kind="stable")
@@ -109,11 +99,8 @@ def leaf_scores(t5: Any, memory: Memory, trie: Trie) -> Tensor:
 
 @torch.no_grad()
 def candidate_scores(t5: Any, memory: Memory, trie: Trie, leaves: Tensor) -> Tensor:
-    """Return (B, c) the `leaf_scores` of some leaves per source, decoding only their ancestors, or a small tree whole.
-
-    Args:
-        leaves: (B, c) leaf numbers.
-    """
+    """Return (B, c) the `leaf_scores` of some leaves (B, c) per source, decoding only their ancestors, or a small tree
+    whole."""
     scores = torch.empty(leaves.shape, device=leaves.device)
     targets, order = trie.leaf_node[leaves].sort(1)  # neighbours share ancestors
     half = NODES_PER_PASS // 2
@@ -134,17 +121,12 @@ def candidate_scores(t5: Any, memory: Memory, trie: Trie, leaves: Tensor) -> Ten
 def beam_search(
     t5: Any, memory: Memory, trie: Trie, beams: int, forbidden: Forbidden | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the best leaves of each source by constrained beam search.
+    """Return (B, beams) int64 the best leaves of each source by constrained beam search, and fp32 their scores.
 
     The first levels, as long as none has more inner nodes than `beams`, are decoded in one pass, each node once per
     source: a forced prefix is such levels. Below them the best `beams` inner nodes of a level continue. A leaf takes no
-    beam's place, and a beam that scores below the last of `beams` leaves is dropped.
-
-    Args:
-        forbidden: leaves that a row may not return. They still take part in the renormalisation.
-
-    Returns:
-        (B, beams) int64 leaves, best first, -1 where there are fewer; (B, beams) fp32 their scores, -inf there.
+    beam's place, and a beam that scores below the last of `beams` leaves is dropped. Leaves are sorted, best first;
+    where there are fewer, they are -1 and score -inf. A `forbidden` leaf still takes part in the renormalisation.
     """
     n, level = len(memory), trie.n_narrow_levels(beams)
     best = _BestLeaves(trie, n, beams, forbidden)
@@ -182,25 +164,14 @@ def beam_search(
     return best.leaves, best.scores
 
 
-def n_decoded(trie: Trie, beams: int) -> int:
-    """Return the most nodes per source that `beam_search` decodes."""
-    level = trie.n_narrow_levels(beams)
-    return sum(trie.n_inner[:level]) + sum(min(beams, n) for n in trie.n_inner[level:])
-
-
 def exact_is_cheaper(trie: Trie, beams: int) -> bool:
     """Return whether scoring all leaves (`leaf_scores`) decodes no more nodes than beam search does."""
-    return len(trie.depth_first) <= n_decoded(trie, beams)
+    return len(trie.depth_first) <= sum(min(beams, n) for n in trie.n_inner)
 
 
 @torch.no_grad()
 def greedy_decode(t5: Any, memory: Memory, end: int, max_tokens: int) -> list[list[int]]:
-    """Return the tokens of each source's text, decoded greedily.
-
-    Args:
-        end: token that ends a text; not part of it.
-        max_tokens: where a text is cut.
-    """
+    """Return the tokens of each source's text, decoded greedily, without the token `end`."""
     texts: list[list[int]] = [[] for _ in range(len(memory))]
     row = torch.arange(len(memory), device=memory.keys[0].device)
     token, unfinished = torch.full_like(row, START), torch.ones_like(row, dtype=torch.bool)
@@ -221,11 +192,7 @@ def greedy_decode(t5: Any, memory: Memory, end: int, max_tokens: int) -> list[li
 
 
 class _BestLeaves:
-    """The best leaves of each row so far.
-
-    Attributes:
-        leaves, scores: (B, beams) as `beam_search` returns them.
-    """
+    """The best leaves of each row so far, as `beam_search` returns them."""
 
     def __init__(self, trie: Trie, n: int, beams: int, forbidden: Forbidden | None) -> None:
         device = trie.token.device
@@ -244,11 +211,7 @@ class _BestLeaves:
 
 
 class _KeyValueCache:
-    """Self-attention keys and values of the tokens decoded so far, in decoding order.
-
-    Attributes:
-        filled: number of tokens per row.
-    """
+    """Self-attention keys and values of the tokens decoded so far, in decoding order."""
 
     def __init__(self, memory: Memory, capacity: int) -> None:
         n, heads, _, size = memory.keys[0].shape
@@ -302,8 +265,7 @@ def _decode(t5: Any, memory: Memory, tokens: Tensor, bias: Tensor, cache: _KeyVa
         x = feed_forward(x + attention.o(_attend(q, memory.keys[i], memory.values[i], memory.mask)))
     if cache is not None:
         cache.filled += tokens.shape[1]
-    states: Tensor = t5.decoder.final_layer_norm(x)
-    return states
+    return t5.decoder.final_layer_norm(x)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -318,22 +280,16 @@ def _split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def _attention_bias(t5: Any, memory: Memory, distance: Tensor) -> Tensor:
-    """Return (B, heads, n, m) T5's relative bias.
-
-    Args:
-        distance: (B, n, m) how many levels each of m tokens is above each of n; -1 = not attended to: -inf.
-    """
+    """Return (B, heads, n, m) T5's relative bias. `distance` (B, n, m) is the number of levels that each of m tokens is
+    above each of n; -1 = not attended to."""
     reach = int(distance.max()) + 1
     bias = t5.decoder.block[0].layer[0].SelfAttention.compute_bias(reach, reach)[0, :, -1].flip(-1)
     return F.pad(bias, (0, 1), value=-torch.inf).to(memory.keys[0].dtype)[:, distance].transpose(0, 1)
 
 
 def _tree_distances(trie: Trie, nodes: Tensor) -> Tensor:
-    """Return (B, n, n) how many levels a node is below each node it attends to (itself and its ancestors); else -1.
-
-    Args:
-        nodes: (B, n) ascending, with all their ancestors.
-    """
+    """Return (B, n, n) how many levels a node is below each node it attends to (itself and its ancestors); else -1. The
+    nodes (B, n) are ascending, with all their ancestors."""
     distance = torch.full((*nodes.shape, nodes.shape[1]), -1, device=nodes.device)
     for ancestor in trie.ancestors(nodes):
         up = trie.depth[nodes] - trie.depth[ancestor]
@@ -351,21 +307,15 @@ def _unique_per_row(nodes: Tensor) -> Tensor:
 
 def _output_rows(t5: Any, trie: Trie) -> Tensor:
     """Return (tokens, d) fp32 the rows of the output embedding for a tree's tokens."""
-    rows: Tensor = t5.lm_head.weight[trie.tokens].float()
-    return rows
+    return t5.lm_head.weight[trie.tokens].float()
 
 
 def _child_log_probs(t5: Any, trie: Trie, hidden: Tensor, nodes: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of each child of some nodes.
+    """Return (B, n, w) fp32 the log-probability of each child of some nodes (B or 1, n), and (B or 1, n, w) the
+    children.
 
-    Args:
-        hidden: (B, n, d) states of the nodes.
-        nodes: (B or 1, n).
-        output: `_output_rows`.
-
-    Returns:
-        (B, n, w) fp32 log-softmax over a node's children; (B or 1, n, w) the children. w is the most children that one
-        of these nodes has; unused places hold -inf and the root.
+    w is the most children that one of these nodes has; unused places hold -inf and the root. `hidden` (B, n, d) are the
+    states of the nodes, and `output` is `_output_rows`.
     """
     place = torch.arange(int(trie.n_children[nodes].max()), device=nodes.device)
     exists = place < trie.n_children[nodes][..., None]
@@ -389,12 +339,8 @@ def _decode_edges(
     output: Tensor,
     cache: _KeyValueCache | None = None,
 ) -> None:
-    """Decode nodes (B or 1, n), ascending and with all their ancestors; write their children's log-probabilities.
-
-    Args:
-        edges: (B, nodes) the log-probability of each node among its siblings, written in place.
-        output: `_output_rows`.
-    """
+    """Decode nodes (B or 1, n), ascending and with all their ancestors; write the log-probability of each child among
+    its siblings into `edges` (B, nodes)."""
     hidden = _decode(t5, memory, trie.token[nodes], _attention_bias(t5, memory, _tree_distances(trie, nodes)), cache)
     step, children = _child_log_probs(t5, trie, hidden, nodes, output)
     edges.scatter_(1, children.flatten(1).expand(len(edges), -1), step.flatten(1))

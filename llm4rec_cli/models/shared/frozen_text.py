@@ -31,8 +31,6 @@ class FrozenText:
 
     Args:
         encode: returns (n, size) the vectors of n texts.
-        split: of the histories whose mean is the profile of a user without one.
-        centred: whether the mean vector of the items that training shows is subtracted.
         temperature: of the weights of a history's items; None = equal weights.
     """
 
@@ -50,7 +48,10 @@ class FrozenText:
             self.centre = self.vectors[split.seen_in_training()].mean(axis=0)
             self.vectors = _normalised(self.vectors - self.centre)
         self._note_same_texts(split.dataset.texts)
-        self.average = _average_history(split, self.vectors)  # (size,)
+        is_log = split.impression_assignment is not None
+        flat, _ = split.impressions(TRAIN).histories() if is_log else split.train_sequences()
+        count = np.bincount(flat, minlength=len(self.vectors)).astype(np.float32)
+        self.average = count @ self.vectors / np.float32(max(1, len(flat)))  # (size,) over the training histories
 
     def add_items(self, split: Split) -> None:
         self.vectors = np.concatenate([self.vectors, self._vectors(split.dataset.texts[len(self.vectors) :])])
@@ -116,11 +117,3 @@ def _first_with_same_text(texts: Sequence[str]) -> IntArray:
     """Return (n_items,) the first item with the same text."""
     first: dict[str, int] = {}
     return np.array([first.setdefault(text, item) for item, text in enumerate(texts)], dtype=np.int64)
-
-
-def _average_history(split: Split, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (size,) the mean vector over the histories of the training part."""
-    is_log = split.impression_assignment is not None
-    flat, _ = split.impressions(TRAIN).histories() if is_log else split.train_sequences()
-    count = np.bincount(flat, minlength=len(vectors)).astype(np.float32)
-    return count @ vectors / np.float32(max(1, len(flat)))

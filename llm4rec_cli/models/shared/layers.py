@@ -18,8 +18,7 @@ INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width
 
 def dropped_out(x: Tensor, p: float) -> Tensor:
     """Return `x` with each element zeroed with probability `p`, scaled to keep its mean."""
-    result: Tensor = _Dropout.apply(x, p)
-    return result
+    return _Dropout.apply(x, p)
 
 
 class _Dropout(torch.autograd.Function):
@@ -54,7 +53,7 @@ def masked(x: Tensor, kept: Tensor) -> Tensor:
 
 
 class Dropout(nn.Module):
-    """Dropout layer that uses `dropped_out`."""
+    """`dropped_out` as a layer."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -83,8 +82,7 @@ class _PairwiseProducts(torch.autograd.Function):
 
 def pairwise_products(left: Tensor, right: Tensor) -> Tensor:
     """Return (n, m) the inner products of vectors, (n, size) and (m, size) fp32, by the faster `arithmetic.product`."""
-    result: Tensor = _PairwiseProducts.apply(left, right)
-    return result
+    return _PairwiseProducts.apply(left, right)
 
 
 class SelfAttention(nn.Module):
@@ -103,12 +101,7 @@ class SelfAttention(nn.Module):
         self.attention_dropout = Dropout(attention_dropout)
 
     def attend(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
-        """Return (total, hidden) attention outputs.
-
-        Args:
-            x: (total, hidden) packed.
-            groups: number of rows and length of each group.
-        """
+        """Return (total, hidden) attention outputs of packed vectors, for groups of (rows, length)."""
         hidden, mixed = x.shape[-1], []
         # Split, because each slice would give a gradient as large as the whole. On a CPU in fp32, because a bf16
         # product this small costs less than setting up the kernel for its shape, which is new in nearly every batch.
@@ -129,11 +122,8 @@ class SelfAttention(nn.Module):
         return self.attention_dropout(scores.softmax(-1)) @ v
 
     def attend_at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
-        """Return `attend` at one token per sequence, without dropout; the others only give keys and values.
-
-        Args:
-            tokens: (n,) indices of those tokens, one in each sequence, in ascending order.
-        """
+        """Return `attend` at one token of each sequence, (n,) ascending, without dropout; the others only give keys and
+        values."""
         hidden = x.shape[-1]
         kv = F.linear(x, self.qkv.weight[hidden:], self.qkv.bias[hidden:])
         q = F.linear(x[tokens], self.qkv.weight[:hidden], self.qkv.bias[:hidden])
@@ -202,13 +192,8 @@ class SequenceEncoder(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, groups: Tensor) -> Tensor:
-        """Return (total, hidden) states; the state at position t depends on items 0..t, and on the sequence's length if
-        positions are counted from its last item.
-
-        Args:
-            x: (total, hidden) packed item vectors.
-            groups: (n_groups, 2) number of rows and length of each group.
-        """
+        """Return (total, hidden) states of packed vectors, for (n_groups, 2) numbers of rows and lengths. The state at
+        position t depends on items 0..t, and on the sequence's length if positions are counted from its last item."""
         shapes = group_shapes(groups)
         x = self._with_positions(x, shapes)
         for layer in self.layers:
@@ -216,14 +201,8 @@ class SequenceEncoder(nn.Module):
         return x
 
     def last(self, x: Tensor, groups: Tensor, last: Tensor) -> Tensor:
-        """Return `forward` at the last token of each sequence, skipping most of the top layer for the others.
-
-        Args:
-            last: (n,) indices of those tokens.
-
-        Returns:
-            (n, hidden) in the order of `last`.
-        """
+        """Return (n, hidden) `forward` at the last token of each sequence, skipping most of the top layer for the
+        others."""
         shapes = group_shapes(groups)
         x = self._with_positions(x, shapes)
         *below, top = self.layers
@@ -243,7 +222,6 @@ class SequenceEncoder(nn.Module):
 
 
 def sasrec_encoder(config: Any, causal: bool = True, from_last: bool = False) -> SequenceEncoder:
-    """Return SASRec's encoder with the sizes and dropout of a model config."""
     sizes = config.hidden_size, config.inner_size, config.heads, config.dropout, config.attention_dropout
     layers = [TransformerLayer(*sizes, causal) for _ in range(config.layers)]
     return SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers, from_last=from_last)

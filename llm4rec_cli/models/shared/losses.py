@@ -90,21 +90,14 @@ def _negative_log_likelihood(logits: Tensor, probability: Tensor, target: Tensor
 
 
 def catalogue_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor, items: Tensor | None = None) -> Tensor:
-    """Return the mean cross-entropy of `hidden @ table.t()` against `targets`, over all items or a subset.
-
-    Args:
-        hidden: (n, size), n > 0.
-        table: (n_items, size).
-        targets: (n,) item numbers.
-        items: (k,) sorted numbers of the items in the softmax, which include the targets; None = all.
-    """
+    """Return the mean cross-entropy of `hidden @ table.t()` (n, n_items), n > 0, against `targets`, over all items or
+    over `items` (k,), sorted, which include the targets."""
     if items is not None:
         table, targets = table.index_select(0, items), torch.searchsorted(items, targets)
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     with torch.autocast(device, enabled=False):
-        loss: Tensor = _CatalogueCrossEntropy.apply(hidden, table, targets, dtype)
-    return loss
+        return _CatalogueCrossEntropy.apply(hidden, table, targets, dtype)
 
 
 SampledLoss = Callable[[Tensor, Tensor], Tensor]  # logits (n, 1 + k), the target's first, and their items -> sum
@@ -144,29 +137,19 @@ class _OverSampledItems(torch.autograd.Function):
 
 
 def sampled_loss(hidden: Tensor, table: Tensor, items: Tensor, loss: SampledLoss) -> Tensor:
-    """Return the mean over rows of a loss of the inner products of `hidden` with a few items each.
+    """Return the mean over rows of a loss of the inner products of `hidden` (n, size), n > 0, with a few items each,
+    (n, 1 + k): the target, then negatives.
 
     Products are in fp32, as bf16 would save little where vectors are gathered.
-
-    Args:
-        hidden: (n, size), n > 0.
-        table: (n_items, size).
-        items: (n, 1 + k) item numbers: the target, then negatives.
-        loss: see `loss_over_samples`.
     """
     with torch.autocast(hidden.device.type, enabled=False):
         hidden, table = (x.float() if x.dtype == torch.bfloat16 else x for x in (hidden, table))
-        mean: Tensor = _OverSampledItems.apply(hidden, table, items, loss)
-    return mean
+        return _OverSampledItems.apply(hidden, table, items, loss)
 
 
 def loss_over_samples(config: NextItemConfig, log_probability: Tensor) -> SampledLoss:
-    """Return the loss of the logits of a target and of items drawn at random, with the settings of a model.
-
-    Args:
-        config: its loss is any but `cross_entropy`.
-        log_probability: (n_items,) of drawing each item as a negative; -inf for one that is never drawn.
-    """
+    """Return the loss of the logits of a target and of sampled items, for a `loss` other than `cross_entropy`.
+    `log_probability` (n_items,) is that of drawing each item as a negative, -inf for one that is never drawn."""
     if config.loss is NextItemLoss.binary:
         return _binary
     if config.loss is NextItemLoss.sampled_softmax:
@@ -235,7 +218,4 @@ def gather_rows(rows: Tensor) -> Tensor:
 
     Since each process's loss reaches all rows, the mean of gradients over processes is that of the mean loss.
     """
-    if processes.world_size() == 1:
-        return rows
-    all_rows: Tensor = _GatherRows.apply(rows)
-    return all_rows
+    return rows if processes.world_size() == 1 else _GatherRows.apply(rows)

@@ -34,7 +34,6 @@ class NextItemModel(nn.Module):
     log_probability: Tensor | None
 
     def __init__(self, config: NextItemConfig, context: Context, size: int) -> None:
-        """Make the item vectors of this size, and what the loss needs."""
         super().__init__()
         self.split = context.split
         self.max_length = config.max_length
@@ -43,23 +42,22 @@ class NextItemModel(nn.Module):
         items = context.split.softmax_items()
         self.register_buffer("softmax_items", None if items is None else torch.from_numpy(items), persistent=False)
         self.settings = config
-        self.negatives = _negatives(config, context)
+        self.negatives = None
+        if config.loss is not NextItemLoss.cross_entropy:
+            # Under binary cross-entropy, as in the published code, items that the user has are not drawn.
+            is_binary = config.loss is NextItemLoss.binary
+            drawn_by = config.distribution or Distribution.uniform
+            self.negatives = Negatives(context.split, config.negatives, context.seed, drawn_by, unseen=is_binary)
         drawn = None if self.negatives is None else torch.from_numpy(self.negatives.log_probability)
         self.register_buffer("log_probability", drawn, persistent=False)
         self.items = nn.Embedding(context.split.n_items, size)
 
     def table(self) -> Tensor:
-        """Return (n_items, hidden) the vectors of all items."""
+        """Return (n_items, hidden) the item vectors."""
         return self.items.weight
 
     def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
-        """Return (total, hidden): at each position the state from which the next item is predicted.
-
-        Args:
-            table: (n_items, hidden) item vectors.
-            items: (total,) int64, packed.
-            groups: (n_groups, 2) of the packing.
-        """
+        """Return (total, hidden) the state at each position of packed items, from which the next one is predicted."""
         raise NotImplementedError
 
     def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
@@ -72,13 +70,8 @@ class NextItemModel(nn.Module):
     def forward(
         self, items: Tensor, targets: Tensor, groups: Tensor, negatives: Tensor | None = None
     ) -> dict[str, Any]:
-        """Return the mean loss over all positions with a target.
-
-        Args:
-            items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
-            groups: (n_groups, 2) of the packing.
-            negatives: (number of targets, n) int64; None = cross-entropy over the catalogue.
-        """
+        """Return the mean loss over all positions whose target is not IGNORED. Packed items and targets are (total,);
+        `negatives` are (number of targets, n), None = cross-entropy over the catalogue."""
         table = self.table()
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
         hidden, targets = self.states(table, items, groups)[carries_loss], targets[carries_loss]
@@ -107,43 +100,20 @@ class NextItemModel(nn.Module):
 
 
 class EncoderModel(NextItemModel):
-    """A `NextItemModel` whose states are those of an encoder over the item vectors.
-
-    Attributes:
-        encoder: its layers; subclasses make it.
-    """
+    """A `NextItemModel` with states of an encoder over the item vectors, which subclasses make."""
 
     encoder: SequenceEncoder
 
     def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
-        states: Tensor = self.encoder(F.embedding(items, table), groups)
-        return states
+        return self.encoder(F.embedding(items, table), groups)
 
     def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
         return self.encoder.last(F.embedding(items, table), groups, last)
 
 
 def inner_products(queries: Tensor, vectors: Tensor, examples: Examples) -> Tensor:
-    """Return the scores of `Ranker`: of all items (n, n_items), or of the candidates (n, c).
-
-    Args:
-        queries: (n, size).
-        vectors: (n_items, size).
-    """
+    """Return the scores of `Ranker`: of all items (n, n_items), or of the candidates (n, c)."""
     if examples.candidates is None:
         return queries @ vectors.t()
     candidates = torch.from_numpy(examples.candidates).long().to(vectors.device)
     return torch.einsum("nh,nch->nc", queries, F.embedding(candidates, vectors))
-
-
-def _negatives(config: NextItemConfig, context: Context) -> Negatives | None:
-    """Return what the loss draws for each target, if anything.
-
-    Under binary cross-entropy, as in the published code, items that the user has are not drawn.
-    """
-    if config.loss is NextItemLoss.cross_entropy:
-        return None
-    distribution = config.distribution or Distribution.uniform
-    return Negatives(
-        context.split, config.negatives, context.seed, distribution, unseen=config.loss is NextItemLoss.binary
-    )

@@ -19,16 +19,10 @@ if TYPE_CHECKING:
 
 
 def ranked_lists(user: IntArray, item: IntArray, score: NDArray[Any], shape: tuple[int, int]) -> csr_array:
-    """Return the lists of all users.
+    """Return (n_users, n_items) float32 the lists of all users, of (n,) scored pairs of user and item.
 
-    Args:
-        user, item: (n,) numbers, each pair once.
-        score: (n,) higher is better.
-        shape: n_users, n_items.
-
-    Returns:
-        (n_users, n_items) float32: 1 for the worst of a user's listed items, 2 for the next better, …, equal where
-        scores are equal; 0 = not listed. Any order of scores thus survives float32.
+    An entry is 1 for the worst of a user's listed items, 2 for the next better, …, equal where scores are equal; 0 =
+    not listed. Any order of scores thus survives float32.
     """
     order = np.lexsort((score, user))
     user, item, score = user[order], item[order], score[order]
@@ -38,12 +32,9 @@ def ranked_lists(user: IntArray, item: IntArray, score: NDArray[Any], shape: tup
 
 
 class RankedLists:
-    """Ranked lists by user: all examples of one user get the same scores.
+    """Ranked lists by user, as `ranked_lists` returns them: all examples of one user get the same scores.
 
-    Args:
-        lists: (n_users, n_items) as returned by `ranked_lists`.
-        user_ids: (n_users,) raw ids.
-        max_missing: the maximum share of examples whose user has no row.
+    `max_missing` is the maximum share of examples whose user has no row.
     """
 
     def __init__(self, lists: csr_array, user_ids: NDArray[np.object_], max_missing: float) -> None:

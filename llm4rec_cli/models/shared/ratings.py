@@ -16,12 +16,7 @@ from llm4rec_cli.data.split import TRAIN, Split
 
 @dataclass(frozen=True)
 class TrainRatings:
-    """The rated interactions of the training part.
-
-    Attributes:
-        user, item: (n,) numbers.
-        rating: (n,) ratings.
-    """
+    """The n rated interactions of the training part."""
 
     user: IntArray
     item: IntArray
@@ -34,7 +29,6 @@ class TrainRatings:
 
 
 def train_ratings(split: Split) -> TrainRatings:
-    """Return the rated interactions of the training part, in their order."""
     interactions = split.dataset.interactions
     rows = (split.assignment == TRAIN) & interactions["rating"].notna().to_numpy()
     return TrainRatings(*(interactions[name].to_numpy()[rows] for name in ("user", "item", "rating")))
@@ -71,11 +65,7 @@ class RatingModel(nn.Module):
         return RatingRows(self.ratings)
 
     def predict(self, user: Tensor, item: Tensor) -> Tensor:
-        """Return (n,) ratings, not clipped.
-
-        Args:
-            user, item: (n,) int64 numbers.
-        """
+        """Return (n,) ratings, not clipped."""
         raise NotImplementedError
 
     @torch.no_grad()

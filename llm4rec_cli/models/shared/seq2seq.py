@@ -46,7 +46,6 @@ class Groups:
 
     @classmethod
     def from_batch(cls, order: Tensor, shapes: Tensor, lengths: Tensor) -> Groups:
-        """Return the groups of a batch made by `pack_batch`."""
         source, target = lengths.cpu().numpy().T
         return cls(order.cpu().numpy(), [(n, s, t) for n, s, t in shapes.tolist()], source, target)
 
@@ -56,11 +55,8 @@ class Groups:
 
 
 def group_by_length(source: IntArray, target: IntArray) -> Groups:
-    """Group rows by the lengths of source and target; lengths within a group differ by less than a factor of 1.4.
-
-    Args:
-        source, target: (n,) lengths, at least 1.
-    """
+    """Group rows by the lengths of source and target (>= 1); within a group they differ by less than a factor of
+    1.4."""
     steps = np.stack([_length_step(source), _length_step(target)])
     order = np.lexsort((target, source, steps[1], steps[0]))
     bounds = np.flatnonzero(np.any(np.diff(steps[:, order], axis=1, prepend=-1), axis=0))
@@ -112,7 +108,7 @@ def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGen
     Args:
         backbone: a name of T5_SHAPES, a hub id or a folder.
         n_tokens: size of the vocabulary. A smaller published embedding table gets new rows; of a larger one, as T5's,
-            rows that no token has are cut, as P5's code does, so that they are no part of the softmax.
+            rows that no token has are cut, as P5's code does, so that the softmax leaves them out.
 
     Raises:
         UsageError: there is no such backbone.
@@ -129,7 +125,7 @@ def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGen
 
 
 def random_t5(shape: T5Shape, n_tokens: int, dropout: float) -> T5ForConditionalGeneration:
-    """Return a T5 of this shape with random weights, by torch's global generator."""
+    """Return a T5 with random weights, by torch's global generator."""
     return T5ForConditionalGeneration(
         T5Config(
             vocab_size=n_tokens,
@@ -144,12 +140,7 @@ def random_t5(shape: T5Shape, n_tokens: int, dropout: float) -> T5ForConditional
 
 
 class PackedT5(nn.Module):
-    """A T5 whose encoder also reads which whole word each token belongs to.
-
-    Args:
-        t5: the weights.
-        whole_word: whether it has whole-word embeddings (P5, section 3.2).
-    """
+    """A T5 whose encoder also reads which whole word each token belongs to, if `whole_word` (P5, section 3.2)."""
 
     def __init__(self, t5: T5ForConditionalGeneration, whole_word: bool) -> None:
         super().__init__()
@@ -172,12 +163,8 @@ class PackedT5(nn.Module):
         return self.t5.config
 
     def encode(self, tokens: Tensor, words: Tensor | None, groups: Groups) -> Tensor:
-        """Return (total, d) states of packed source tokens.
-
-        Args:
-            tokens: (total,) int64.
-            words: (total,) int64, the number of each token's whole word, from 1; 0 = no word. None = not added.
-        """
+        """Return (total, d) states of packed source tokens. `words` numbers each token's whole word, from 1; 0 = no
+        word."""
         x = self.t5.shared(tokens)
         if self.words is not None and words is not None:
             x = x + self.words(words.clamp(max=MAX_WORDS - 1))
@@ -193,12 +180,8 @@ class PackedT5(nn.Module):
         return self._dropout(rms_norm(x, stack.final_layer_norm))
 
     def decode(self, tokens: Tensor, memory: Tensor, groups: Groups) -> Tensor:
-        """Return (total, d) states of packed decoder inputs, ready for the output embedding.
-
-        Args:
-            tokens: (total,) int64, each target shifted right by the start token.
-            memory: (total source, d) the output of `encode`.
-        """
+        """Return (total, d) states of packed decoder inputs, ready for the output embedding, from the states of
+        `encode`."""
         stack: Any = self.t5.decoder
         x = self._dropout(self.t5.shared(tokens))
         shapes = [(rows, length) for rows, _, length in groups.shapes]
@@ -261,8 +244,7 @@ class PackedT5(nn.Module):
 
 def rms_norm(x: Tensor, layer: Any) -> Tensor:
     """T5's layer norm: division by the root mean square, without subtracting the mean."""
-    out: Tensor = _RMSNorm.apply(x, layer.weight, layer.variance_epsilon)
-    return out
+    return _RMSNorm.apply(x, layer.weight, layer.variance_epsilon)
 
 
 class _RMSNorm(torch.autograd.Function):

@@ -70,13 +70,12 @@ def _group_lengths(longest: int, widening: float) -> NDArray[np.int64]:
 
 
 class Negatives:
-    """Items drawn at random for every target, as a function of (seed, epoch, row) alone.
+    """Items drawn at random for every target, as a function of (seed, epoch, row).
 
     They are drawn with replacement from the items that take part in training.
 
     Args:
         n: number for each target.
-        distribution: uniform, or in proportion to training counts.
         unseen: whether items that the user has in training are left out; of a user who has all items, none is.
     """
 
@@ -92,12 +91,7 @@ class Negatives:
         self.n, self.seed, self.unseen = n, seed, unseen
 
     def draw(self, epoch: int, row: int, seen: IntArray, n_targets: int) -> IntArray:
-        """Return (n_targets, n) item numbers.
-
-        Args:
-            row: the number of the training row.
-            seen: (any,) items of the row's user in training.
-        """
+        """Return (n_targets, n) item numbers for a training row. `seen` are the items of its user in training."""
         random, shape = stream(self.seed, "negatives", epoch, row), (n_targets, self.n)
         if self.cumulative is not None:
             return self.items[np.searchsorted(self.cumulative, random.random(shape), side="right")]
@@ -115,10 +109,6 @@ class SequenceRows:
     row per prefix, at the cost of one row. Sequences longer than `max_length` are covered by windows that overlap by
     half. A target carries loss only in the first window that contains it, so that after the first window it sees at
     least max_length / 2 items (max_length in the published rows).
-
-    Args:
-        negatives: what is drawn for each target; None = nothing.
-        widening: of the packing; None = the usual one of these rows.
     """
 
     widening = 1.5
@@ -132,11 +122,8 @@ class SequenceRows:
         self._cover(np.diff(self.offsets) - 1, max_length)
 
     def _cover(self, n_targets: IntArray, max_length: int) -> None:
-        """Set the user, first input, length and first position with loss of each row.
-
-        Args:
-            n_targets: (n_users,) of each sequence; -1 for an empty one.
-        """
+        """Set the user, first input, length and first position with loss of each row. `n_targets` is -1 for an empty
+        sequence."""
         short = np.flatnonzero((n_targets > 0) & (n_targets <= max_length))
         windows = [
             (user, begin, end - begin, covered - begin)
@@ -207,11 +194,8 @@ def _windows(n: int, size: int) -> Iterator[tuple[int, int, int]]:
 def packed_histories(
     examples: Examples, last: int, widening: float = SequenceRows.widening
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pack the latest `last` items of each history.
-
-    Returns:
-        items (total,) int64; groups (n_groups, 2); index of each history's last item (n,); whether it has one (n,).
-    """
+    """Pack the latest `last` items of each history: items (total,) int64, groups (n_groups, 2), index of each history's
+    last item (n,), and whether it has one (n,)."""
     flat, offsets = examples.histories(last)
     lengths = np.diff(offsets)
     packing = pack(lengths, widening)

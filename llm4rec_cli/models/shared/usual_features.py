@@ -31,5 +31,4 @@ def usual_feature_rows(split: Split, owner: FeatureOwner = "user") -> IntArray:
     counted = features.groupby([owner, "feature"])["row"].agg(["size", "min"]).sort_values("size", kind="stable")
     usual = counted.groupby(owner)["min"].last()
     n = split.n_users if owner == "user" else split.n_items
-    rows: IntArray = usual.reindex(range(n), fill_value=commonest).to_numpy(dtype=np.int64)
-    return rows
+    return usual.reindex(range(n), fill_value=commonest).to_numpy(dtype=np.int64)

@@ -102,20 +102,18 @@ class UniSRecConfig(EncoderSizes):
             )
         if self.use_ids:
             yield UsageError(
-                "pre-training is on text alone: item ids would not transfer to other datasets", "model.use_ids=false"
+                "pre-training uses only text: item ids would not transfer to other datasets", "model.use_ids=false"
             )
 
     def problems_with_new_items(self) -> Iterator[UsageError]:
         if self.use_ids:
             yield UsageError(
                 "model.use_ids=true learns a vector for each item, and a new item has none",
-                "use or train a model of text alone: model.use_ids=false",
+                "use or train a model of text only: model.use_ids=false",
             )
 
     def display_name(self) -> str:
-        """`unisrec`, with its differences from the plain model: text alone, all weights trained from scratch.
-
-        With ZESRec's adaptor and similarity it is `zesrec`."""
+        """Return `unisrec` or `zesrec`, with its differences from a model of text trained from scratch."""
         variants = {
             "two linear layers": self.adaptor == Adaptor.two_linear and not self.is_zesrec,
             "inner product": self.similarity == Similarity.dot and not self.is_zesrec,

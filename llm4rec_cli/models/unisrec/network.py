@@ -41,7 +41,6 @@ class MoEAdaptor(nn.Module):
         self.noise = nn.Parameter(torch.zeros(text_size, experts))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, text_size) text vectors to (n, hidden_size) item vectors."""
         gates = self.gates(x)
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         x, gates = x.to(dtype), gates.to(dtype)
@@ -127,12 +126,8 @@ class UniSRec(nn.Module):
         return F.normalize(vectors, dim=-1) if self.uses_cosine else vectors
 
     def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
-        """Return the mean cross-entropy of score / temperature over all items, at positions with a target.
-
-        Args:
-            items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
-            groups: (n_groups, 2) of the packing.
-        """
+        """Return the mean cross-entropy of score / temperature over all items, at positions whose target is not
+        IGNORED."""
         catalogue = self.catalogue()
         if self.draw == AdaptorDraw.catalogue:
             inputs = F.embedding(items, catalogue)

@@ -41,13 +41,8 @@ BoolArray = NDArray[np.bool_]
 
 
 def drop_words(texts: list[str], probability: float, seed: int) -> list[str]:
-    """Return a copy of the texts with each word dropped with that probability, fixed for all of pre-training.
-
-    Words are separated by spaces. Equal texts lose the same words.
-
-    Args:
-        seed: `dataset.seed`.
-    """
+    """Return the texts with each word (separated by spaces) dropped with that probability, fixed for all of
+    pre-training. Equal texts lose the same words."""
     distinct = sorted(set(texts))
     words = [text.split(" ") for text in distinct]
     keep = iter(stream(seed, "word drop").random(sum(map(len, words))) >= probability)
@@ -130,15 +125,12 @@ def _ragged(lengths: IntArray) -> tuple[IntArray, IntArray]:
 def in_batch_cross_entropy(
     anchors: Tensor, positives: Tensor, records: Tensor, temperature: float, same_target: float = -torch.inf
 ) -> Tensor:
-    """Return InfoNCE of each anchor against its own positive, with negatives from the batches of all processes.
+    """Return (n,) InfoNCE of each anchor against its own positive, with negatives from the batches of all processes.
 
     Args:
         anchors, positives: (n, size), of length 1.
         records: (n, 3) position in the training data, target and user. Other positives of the same user are left out.
         same_target: logit of other positives with the anchor's target; 0 in the published code.
-
-    Returns:
-        (n,) losses.
     """
     columns, column_records = gather_rows(positives), gather_rows(records)
     positions, back = column_records[:, 0].unique(return_inverse=True)  # an idle process repeats another's row

@@ -32,7 +32,7 @@ def problems(config: UniSRecConfig) -> Iterator[UsageError]:
     if config.use_ids:
         yield UsageError(
             "published item ids are numbers of their authors' files, which ours do not follow",
-            "model.use_ids=false, with weights of text alone",
+            "model.use_ids=false, with weights of text only",
         )
     if config.adaptor is not Adaptor.moe:
         yield UsageError("published weights have a mixture of experts", "model.adaptor=moe")
