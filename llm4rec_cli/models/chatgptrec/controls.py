@@ -200,8 +200,8 @@ def order(model: Any, examples: Examples, reordered: list[Examples]) -> Mapping[
     """Return how ranks depend on the order in which candidates are listed; None for a model that lists none.
 
     `share` is how much of the variance of a candidate's rank comes from the order: 1 minus the intraclass correlation
-    ICC(1) of its ranks in several orders, within users. It is 0 where the order has no effect, and 1 where nothing else has.
-    `mean_rank` is the mean rank of the candidates in each tenth of the list, in order.
+    ICC(1) of its ranks in several orders, within users. It is 0 where the order has no effect, and 1 where nothing else
+    has. `mean_rank` is the mean rank of the candidates in each tenth of the list, in order.
 
     Args:
         reordered: the same with other orders.
