@@ -136,6 +136,4 @@ def _dataclass_of(kind: Any, content: Mapping[str, Any]) -> Any:
     return kind(**{own.name: typed(hints[own.name], content[own.name]) for own in fields(kind) if own.name in content})
 
 
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+_hints = cache(get_type_hints)

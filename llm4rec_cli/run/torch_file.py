@@ -250,16 +250,6 @@ class _Placeholder:
         pass
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StoredTensor:
-    """What torch._utils._rebuild_tensor_v2 would build, described."""
-    return StoredTensor(storage, offset, shape, strides)
-
-
-def _parameter(tensor: Any, *_: Any) -> Any:
-    """The data of a parameter, for torch._utils._rebuild_parameter."""
-    return tensor
-
-
 class _Unpickler(pickle.Unpickler):
     """An unpickler that finds no class and no function of any module."""
 
@@ -268,8 +258,8 @@ class _Unpickler(pickle.Unpickler):
             return DTYPES[name]
         known: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): _Mapping,
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-            ("torch._utils", "_rebuild_parameter"): _parameter,
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *described: StoredTensor(*described[:4]),
+            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
         }
         # A class for each name, so that nothing that the pickle does to one stays after it.
         return known.get((module, name)) or type("Placeholder", (_Placeholder,), {})

@@ -83,6 +83,12 @@ def error_of(chat, *responses, error=RunError, **settings):
     return raised.value
 
 
+def complete_stored(path, batch, config, usage=None):
+    """The completions of a batch by the store in this file, and by the endpoint."""
+    with Store(path) as store:
+        return completions.complete(batch, EndpointBackend(config, 0), config, store, "querying", usage or Usage())
+
+
 def expected(batch):
     return [f"to {prompt_of(r)}" for r in batch]
 
@@ -162,8 +168,7 @@ def test_a_notebook_gets_and_stores_completions(chat, tmp_path):
     config, usage = llm_config(base_url=chat.url), Usage()
 
     def cell():
-        with Store(tmp_path / "answers.sqlite") as store:
-            return completions.complete(requests(20), EndpointBackend(config, 0), config, store, "querying", usage)
+        return complete_stored(tmp_path / "answers.sqlite", requests(20), config, usage)
 
     assert [c.text for c in in_a_notebook(cell)] == expected(requests(20))
     assert sqlite3.connect(tmp_path / "answers.sqlite").execute("SELECT count(*) FROM answers").fetchone() == (20,)
@@ -292,8 +297,7 @@ def test_a_prompt_that_a_filter_refuses_gets_an_unreadable_answer(chat, tmp_path
     refused = api_error(400, "the prompt triggers our content management policy", "content_filter")
     chat.responses = lambda prompt: [refused] if prompt == "question 1" else []
     config, usage = llm_config(base_url=chat.url), Usage()
-    with Store(tmp_path / "answers.sqlite") as store:
-        results = completions.complete(requests(3), EndpointBackend(config, 0), config, store, "querying", usage)
+    results = complete_stored(tmp_path / "answers.sqlite", requests(3), config, usage)
     assert [(c.text, c.finish) for c in results] == [
         ("to question 0", "stop"),
         ("", "content_filter"),
@@ -548,11 +552,11 @@ def test_whatever_fails_every_completion_is_stored_once(chat, tmp_path):
     chat.responses = responses
     batch, usage = requests(500), Usage()
     config = llm_config(base_url=chat.url, timeout=1.5, retries=12, concurrency=32)
-    with Store(tmp_path / "answers.sqlite") as store:
-        results = completions.complete(batch, EndpointBackend(config, 0), config, store, "querying", usage)
-        assert [c.text for c in results] == expected(batch)
-        assert completions.complete(batch, EndpointBackend(config, 0), config, store, "querying", Usage()) == results
-    assert sqlite3.connect(store.path).execute("SELECT count(*) FROM answers").fetchone() == (500,)
+    path = tmp_path / "answers.sqlite"
+    results = complete_stored(path, batch, config, usage)
+    assert [c.text for c in results] == expected(batch)
+    assert complete_stored(path, batch, config) == results
+    assert sqlite3.connect(path).execute("SELECT count(*) FROM answers").fetchone() == (500,)
     assert usage.sent == 500
     # On a busy machine a request that timed out may never have reached the server.
     assert usage.resent >= sum(chat.counts.values()) - 500
@@ -638,10 +642,9 @@ def test_a_pause_ends_when_another_request_has_failed(chat):
 def test_a_killed_run_sends_only_what_is_missing_when_repeated(chat, tmp_path):
     path = tmp_path / "answers.sqlite"
     stop_process(chat, path, signal.SIGKILL)
-    with Store(path) as store:
-        (n_stored,) = store._db.execute("SELECT count(*) FROM answers").fetchone()
-        config, usage = llm_config(base_url=chat.url), Usage()
-        results = completions.complete(requests(100), EndpointBackend(config, 0), config, store, "querying", usage)
+    (n_stored,) = sqlite3.connect(path).execute("SELECT count(*) FROM answers").fetchone()
+    config, usage = llm_config(base_url=chat.url), Usage()
+    results = complete_stored(path, requests(100), config, usage)
     assert [c.text for c in results] == expected(requests(100))
     assert 30 - config.concurrency <= n_stored < 100
     assert (usage.stored, usage.sent) == (n_stored, 100 - n_stored)
@@ -804,11 +807,9 @@ def test_transformers_serve_completes(tmp_path):
                 break
             except OSError:
                 time.sleep(0.2)
-        with Store(tmp_path / "answers.sqlite") as store:
-            batch, usage = [request(f"Pick {i} titles.", max_tokens=8) for i in range(6)], Usage()
-            first = completions.complete(batch, EndpointBackend(config, 0), config, store, "querying", usage)
-        with Store(tmp_path / "other.sqlite") as store:
-            again = completions.complete(batch, EndpointBackend(config, 0), config, store, "querying", Usage())
+        batch, usage = [request(f"Pick {i} titles.", max_tokens=8) for i in range(6)], Usage()
+        first = complete_stored(tmp_path / "answers.sqlite", batch, config, usage)
+        again = complete_stored(tmp_path / "other.sqlite", batch, config)
         with pytest.raises(UsageError, match="refuses the request: 4"):
             list(EndpointBackend(llm_config(base_url=config.base_url, model="another"), 0).complete(batch))
     finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.shared.layers import SequenceEncoder, TransformerLayer
+from tests.support.numeric import assert_close
 
 
 def prefix_rows(split: Split) -> list[tuple[list[int], int]]:
@@ -19,11 +22,36 @@ def prefix_rows(split: Split) -> list[tuple[list[int], int]]:
     return [(sequence[:t], sequence[t]) for sequence in sequences for t in range(1, len(sequence))]
 
 
-def encode(encoder: SequenceEncoder, vectors: Tensor, causal: bool = True) -> Tensor:
-    """Apply RecBole's SASRec encoder to one sequence, padded at the right to `max_length`.
+def mean_loss(split: Split, logits: Callable[[list[int]], Tensor]) -> Tensor:
+    """Return the mean cross-entropy of the training part, by the (n_items,) logits after each prefix."""
+    rows = prefix_rows(split)
+    return torch.stack([F.cross_entropy(logits(prefix), torch.tensor(target)) for prefix, target in rows]).mean()
 
-    Args:
-        vectors: (length, hidden) item vectors.
+
+def loss_of(model: Any, epoch: int = 0) -> Tensor:
+    """Return a model's loss of all its training rows as one batch."""
+    rows = model.training_rows()
+    loss: Tensor = model(**rows.batch(epoch, list(range(len(rows)))))["loss"]
+    return loss
+
+
+def assert_same_loss(loss: Tensor, expected: Tensor, model: nn.Module) -> dict[str, Tensor]:
+    """Assert that a loss and its gradients are the expected ones; return the gradients by name."""
+    assert_close(loss.double(), expected, rel=1e-5)
+    actual, reference = gradients(loss, model), gradients(expected, model)
+    for name, gradient in reference.items():
+        assert_close(actual[name], gradient, rel=1e-5, msg=name)
+    return actual
+
+
+def assert_trained(gradients: dict[str, Tensor]) -> None:
+    for name, gradient in gradients.items():
+        untrained = name.endswith("qkv.bias") or name == "adaptor.noise"  # keys' biases cancel; noise is off
+        assert untrained or gradient.abs().max() > 1e-6, f"{name} is not trained"
+
+
+def encode(encoder: SequenceEncoder, vectors: Tensor, causal: bool = True) -> Tensor:
+    """Apply RecBole's SASRec encoder to the (length, hidden) vectors of one sequence, padded at the right.
 
     Returns:
         (hidden,) the state of the last real position.

@@ -174,18 +174,8 @@ def test_in_training_positions_are_counted_from_the_last_input(model, name):
 def test_the_loss_is_that_of_one_row_a_prefix(model, name):
     """So no state in training depends on its target or on what comes after it."""
     made = model(name)
-    rows = made.training_rows()
-    loss = made(**rows.batch(0, list(range(len(rows)))))["loss"]
-    expected = torch.stack(
-        [
-            F.cross_entropy(made.items.weight @ NAIVE[name](made, prefix), torch.tensor(target))
-            for prefix, target in naive.prefix_rows(SPLIT)
-        ]
-    ).mean()
-    assert_close(loss.double(), expected, rel=1e-5)
-    actual, reference = naive.gradients(loss, made), naive.gradients(expected, made)
-    for weight in reference:
-        assert_close(actual[weight], reference[weight], rel=1e-5, msg=weight)
+    expected = naive.mean_loss(SPLIT, lambda prefix: made.items.weight @ NAIVE[name](made, prefix))
+    naive.assert_same_loss(naive.loss_of(made), expected, made)
 
 
 @pytest.mark.parametrize("name", ["gru4rec", "fdsa", "esasrec"])

@@ -249,16 +249,23 @@ def test_greedy_text_is_that_of_transformers(t5, max_tokens):
         assert len({len(text) for text in texts}) > 2
 
 
-def test_a_row_that_has_ended_leaves_the_batch(monkeypatch):
-    t5, sizes, decode = model("gated, unscaled"), [], decoding._decode
+@pytest.fixture
+def decoded(monkeypatch):
+    """The (rows, tokens) of each pass of the decoder."""
+    shapes, decode = [], decoding._decode
+    monkeypatch.setattr(
+        decoding,
+        "_decode",
+        lambda t5, memory, tokens, *rest: shapes.append(tuple(tokens.shape)) or decode(t5, memory, tokens, *rest),
+    )
+    return shapes
 
-    def counting(t5, memory, tokens, *rest):
-        sizes.append(len(tokens))
-        return decode(t5, memory, tokens, *rest)
 
-    monkeypatch.setattr(decoding, "_decode", counting)
+def test_a_row_that_has_ended_leaves_the_batch(decoded):
+    t5 = model("gated, unscaled")
     texts = decoding.greedy_decode(t5, memory_of(t5, *sources(24)), COMMON, 12)
     longer = [sum(len(text) >= n for text in texts) for n in range(12)]
+    sizes = [rows for rows, _ in decoded]
     assert len(set(sizes)) > 1
     assert all(n <= size <= n / decoding.SHRINK_BELOW for n, size in zip(longer, sizes, strict=True))
 
@@ -285,14 +292,8 @@ def test_scores_in_bf16_are_close_and_come_back_in_fp32(monkeypatch, how):
     assert len(texts) == 4
 
 
-def test_only_nodes_with_a_choice_below_are_decoded_and_each_once_per_source(monkeypatch):
-    t5, decode, shapes = model(), decoding._decode, []
-
-    def counting(t5, memory, tokens, *rest):
-        shapes.append(tuple(tokens.shape))
-        return decode(t5, memory, tokens, *rest)
-
-    monkeypatch.setattr(decoding, "_decode", counting)
+def test_only_nodes_with_a_choice_below_are_decoded_and_each_once_per_source(decoded):
+    t5, shapes = model(), decoded
     memory, trie = memory_of(t5, *sources()), Trie.from_codes([[9, 9, *code, END] for code in EVEN])
     decoding.leaf_scores(t5, memory, trie)
     assert shapes == [(1, 13)]  # 3 forced, 2, 8
@@ -302,17 +303,11 @@ def test_only_nodes_with_a_choice_below_are_decoded_and_each_once_per_source(mon
     assert not decoding.exact_is_cheaper(trie, 3) and decoding.exact_is_cheaper(trie, 8)
 
 
-def test_a_beam_that_scores_below_the_best_leaves_is_decoded_no_further(monkeypatch):
-    t5, decode, calls = model(), decoding._decode, []
-
-    def counting(*arguments):
-        calls.append(1)
-        return decode(*arguments)
-
+def test_a_beam_that_scores_below_the_best_leaves_is_decoded_no_further(decoded):
+    t5 = model()
     codes = [[2], *([3, *code] for code in itertools.product((4, 5), repeat=5))]
     trie, (tokens, mask) = Trie.from_codes(codes), sources(12)
     exact = decoding.leaf_scores(t5, memory_of(t5, tokens, mask), trie).double()
-    monkeypatch.setattr(decoding, "_decode", counting)
     passes = []
     for i in range(12):
         below, expected = exact[i, 1:], 1  # the root and 3 in one pass
@@ -320,9 +315,9 @@ def test_a_beam_that_scores_below_the_best_leaves_is_decoded_no_further(monkeypa
             len(below) > 2 and (below := max(below.chunk(2), key=lambda x: x.logsumexp(0))).logsumexp(0) > exact[i, 0]
         ):
             expected += 1
-        calls.clear()
+        decoded.clear()
         decoding.beam_search(t5, memory_of(t5, tokens[i : i + 1], mask[i : i + 1]), trie, 1)
-        assert len(calls) == expected
+        assert len(decoded) == expected
         passes.append(expected)
     assert len(set(passes)) > 2
 
@@ -330,5 +325,4 @@ def test_a_beam_that_scores_below_the_best_leaves_is_decoded_no_further(monkeypa
 def test_exact_scoring_is_cheaper_where_no_level_is_wider_than_the_beam():
     trie = Trie.from_codes(EVEN)
     assert trie.n_inner == (1, 2, 8)
-    assert decoding.exact_is_cheaper(trie, 8)
-    assert not decoding.exact_is_cheaper(trie, 7)
+    assert [decoding.exact_is_cheaper(trie, beams) for beams in (7, 8)] == [False, True]

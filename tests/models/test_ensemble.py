@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -39,13 +40,7 @@ IMPRESSIONS = Impressions(
 SCORES = {"one": [[0.9, 0.5, 0.1], [0.2, 0.3]], "two": [[0.2, 0.4, 0.4], [0.8, 0.1]]}
 
 
-class _Split:
-    class dataset:
-        items = pd.DataFrame({"item_id": ITEMS})
-
-
-class _Context:
-    split = _Split
+CONTEXT = SimpleNamespace(split=SimpleNamespace(dataset=SimpleNamespace(items=pd.DataFrame({"item_id": ITEMS}))))
 
 
 @pytest.fixture
@@ -70,7 +65,7 @@ def ensemble(members, combine, **more):
     config = EnsembleConfig(
         "ensemble", members=members, names=["one", "two"], variants=["x", "y"], combine=combine, **more
     )
-    return Ensemble(config, _Context)
+    return Ensemble(config, CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -179,18 +174,22 @@ def lists(tmp_path):
     """lists(name=[(items, scores) of each user]): folders of runs whose targets are i2, i3, i4."""
 
     def write(**runs):
-        for name, stored in runs.items():
-            (tmp_path / name).mkdir(exist_ok=True)
-            rows = {
-                "user_id": DATASET.user_ids[: len(stored)],
-                "target": ["i2", "i3", "i4"][: len(stored)],
-                "top_items": [[f"i{item}" for item in items] for items, _ in stored],
-                "top_scores": [np.float32(scores) for _, scores in stored],
-            }
-            pd.DataFrame(rows).to_parquet(tmp_path / name / "predictions.parquet")
-        return [str(tmp_path / name) for name in runs]
+        return [stored_lists(tmp_path / name, lists, range(2, 5)) for name, lists in runs.items()]
 
     return write
+
+
+def stored_lists(folder, lists, targets, dataset=DATASET):
+    """Write the (items, scores) of each user as a run does; return its folder."""
+    folder.mkdir(exist_ok=True)
+    rows = {
+        "user_id": dataset.user_ids[: len(lists)],
+        "target": [f"i{item}" for item in targets][: len(lists)],
+        "top_items": [[f"i{item}" for item in items] for items, _ in lists],
+        "top_scores": [np.float32(scores) for _, scores in lists],
+    }
+    pd.DataFrame(rows).to_parquet(folder / "predictions.parquet")
+    return str(folder)
 
 
 ONE = [([1, 2], [5.0, 1.0]), ([3, 0], [3.0, 2.0]), ([4, 5], [4.0, 4.0])]
@@ -249,20 +248,12 @@ def test_a_grid_chooses_the_weight_with_the_best_ndcg_on_validation(seed, tmp_pa
     n_users, n_items = 60, 40
     dataset = tiny_dataset([[0, 1, 2]] * n_users, n_items=n_items)
     target = rng.integers(0, n_items, n_users)
-    stored = []
+    stored, folders = [], []
     for name, noise, scale in (("one", 4, 1.0), ("two", 3, 8.0)):
         relevance = rng.integers(0, noise, (n_users, n_items)) + (np.arange(n_items) == target[:, None])
         lists = [(order, scale * row[order]) for row in relevance for order in [np.argsort(-row, kind="stable")[:15]]]
         stored.append(lists)
-        (tmp_path / name).mkdir()
-        pd.DataFrame(
-            {
-                "user_id": dataset.user_ids,
-                "target": [f"i{item}" for item in target],
-                "top_items": [[f"i{item}" for item in items] for items, _ in lists],
-                "top_scores": [scores.astype(np.float32) for _, scores in lists],
-            }
-        ).to_parquet(tmp_path / name / "predictions.parquet")
+        folders.append(stored_lists(tmp_path / name, lists, target, dataset))
     deviations = [np.std(np.concatenate([scores - scores[-1] for _, scores in lists])) for lists in stored]
     shares = np.arange(1, 10) / 10
     values = [
@@ -270,7 +261,7 @@ def test_a_grid_chooses_the_weight_with_the_best_ndcg_on_validation(seed, tmp_pa
         for w in shares
     ]
     assert max(values) > min(values)
-    weights = grid_weights([Lists(str(tmp_path / name), dataset) for name in ("one", "two")], n_items)
+    weights = grid_weights([Lists(folder, dataset) for folder in folders], n_items)
     share = shares[int(np.argmax(values))]
     assert weights == pytest.approx(np.array([share, 1 - share]) / deviations, rel=1e-5)
 

@@ -16,6 +16,7 @@ from llm4rec_cli.data.split import hold_out, split_dataset
 from llm4rec_cli.models import base
 from llm4rec_cli.models.evidence_mix.config import Part
 from llm4rec_cli.models.evidence_mix.evidence import TextNeighbours
+from tests.models import naive
 from tests.support.builders import tiny_dataset
 from tests.support.numeric import assert_close
 
@@ -28,6 +29,7 @@ DATASET = tiny_dataset(SEQUENCES, TEXTS)
 NO_ENCODER = [Part.following, Part.preceding, Part.text]
 SETTINGS = {
     "parts": NO_ENCODER,
+    "encoder": EncoderConfig("minilm", Pooling.mean, 256, Precision.fp32),
     "recency": True,
     "folds": 10,
     "steps": 3,
@@ -51,10 +53,13 @@ def built(build):
     """built(dataset, **settings): the model without an encoder, unless `parts` says otherwise."""
 
     def build_model(dataset, **settings):
-        encoder = EncoderConfig("minilm", Pooling.mean, 256, Precision.fp32)
-        return build("evidence_mix", dataset, **{**SETTINGS, "encoder": encoder, **settings})
+        return build("evidence_mix", dataset, **SETTINGS | settings)
 
     return build_model
+
+
+def config_with(**settings):
+    return config_class("evidence_mix")(name="evidence_mix", **SETTINGS | settings)
 
 
 def naive_counts(sequences, steps):
@@ -240,8 +245,7 @@ def test_without_an_encoder_its_settings_may_be_unset(built):
         ("hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout", "temperature")
     )
     model = built(DATASET, parts=NO_ENCODER, **unset)
-    batch = model.training_rows().batch(0, list(range(len(model.training_rows()))))
-    assert model(**batch)["loss"].isfinite()
+    assert naive.loss_of(model).isfinite()
     assert model.score(model.split.examples(SplitName.test)).isfinite().all()
 
 
@@ -264,8 +268,7 @@ def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch,
     def gradients(at_once):
         monkeypatch.setattr("llm4rec_cli.models.evidence_mix.model.SCORES_AT_ONCE", at_once)
         model = built(DATASET, parts=NO_ENCODER)
-        rows = model.training_rows()
-        model(**rows.batch(0, list(range(len(rows)))))["loss"].backward()
+        naive.loss_of(model).backward()
         return {name: weight.grad for name, weight in model.named_parameters()}
 
     whole, blocks = gradients(1 << 20), gradients(5 * N_ITEMS)
@@ -276,7 +279,7 @@ def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch,
 def test_gates_learn_and_depend_on_the_history(built):
     model = built(DATASET, parts=NO_ENCODER)
     start = model.gates.bias.clone()
-    model(**model.training_rows().batch(0, list(range(len(model.training_rows())))))["loss"].backward()
+    naive.loss_of(model).backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     examples = model.split.examples(SplitName.test)
     gates = model._gates(examples, model.evidence.all_users(examples))
@@ -305,7 +308,7 @@ def test_a_sample_of_the_whole_catalogue_is_the_whole_softmax(built):
 
 
 def test_held_out_items_take_no_part_in_a_sampled_softmax(tmp_path):
-    config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": ENCODED, "sampled_items": 20})
+    config = config_with(parts=ENCODED, sampled_items=20)
     split = hold_out(split_dataset(SPARSE), 0.3, 1.0, 0)
     model = base.build(base.Context(config, split, 0, tmp_path, "cpu")).eval()
     rows = model.training_rows()
@@ -351,8 +354,7 @@ def test_a_large_catalogue_is_sampled_anew_for_each_step_from_what_takes_part(bu
 def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built, dataset, parts):
     parts = [part for part in parts if dataset is not NO_TEXT or part is not Part.vectors]
     model = built(dataset, parts=parts)
-    rows = model.training_rows()
-    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
+    loss = naive.loss_of(model)
     loss.backward()
     assert loss.isfinite()
     assert model.score(model.split.examples(SplitName.test)).isfinite().all()
@@ -369,8 +371,7 @@ def test_training_trusts_the_encoder_in_full_and_ignores_recency(built):
 def test_the_popularity_of_an_item_outside_training_is_unknown(tmp_path):
     """An item held out of training, and a new one, have the mean logarithm of the others' counts, in each fold."""
     split = hold_out(split_dataset(DATASET), 0.3, 1.0, 0)
-    config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS)
-    model = base.build(base.Context(config, split, 0, tmp_path, "cpu"))
+    model = base.build(base.Context(config_with(), split, 0, tmp_path, "cpu"))
     included, counts = split.softmax_items(), split.train_counts()
     held_out = np.setdiff1d(np.arange(N_ITEMS), included)
     log_counts = model.evidence.log_counts
@@ -401,10 +402,7 @@ def test_text_vectors_start_white_and_a_new_text_is_not_inflated_along_direction
 def test_text_vectors_are_not_whitened_where_weights_are_loaded(tmp_path, monkeypatch):
     whitened = []
     monkeypatch.setattr("llm4rec_cli.models.evidence_mix.model.EvidenceMix._whiten", lambda *_: whitened.append(1))
-    encoder = EncoderConfig("minilm", Pooling.mean, 256, Precision.fp32)
-    config = config_class("evidence_mix")(
-        name="evidence_mix", **SETTINGS | {"encoder": encoder, "parts": [Part.encoder, Part.vectors]}
-    )
+    config = config_with(parts=[Part.encoder, Part.vectors])
     for is_loaded in (True, False):
         base.build(base.Context(config, split_dataset(DATASET), 0, tmp_path, "cpu", is_loaded=is_loaded))
     assert len(whitened) == 1
@@ -428,7 +426,7 @@ def test_texts_that_are_all_alike_give_no_vectors(built, texts):
     ],
 )
 def test_parts_without_effect_are_refused(parts, problem):
-    config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": parts})
+    config = config_with(parts=parts)
     problems = [str(error) for error in config.problems(None)]
     assert len(problems) == (problem is not None)
     assert problem is None or problem in problems[0]
@@ -446,7 +444,7 @@ def test_a_part_of_text_without_any_text_is_warned_of(built, caplog):
 
 
 def test_an_encoder_of_text_vectors_alone_is_refused_where_texts_are_alike():
-    config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": [Part.encoder, Part.vectors]})
+    config = config_with(parts=[Part.encoder, Part.vectors])
     assert not [*config.problems_with_dataset(None, DATASET)]
     (problem,) = config.problems_with_dataset(None, NO_TEXT)
     assert "the texts of 'tiny' are all alike" in str(problem)
@@ -455,15 +453,12 @@ def test_an_encoder_of_text_vectors_alone_is_refused_where_texts_are_alike():
 
 
 def test_settings_of_parts_that_are_left_out_are_unused():
-    config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": [Part.following]})
+    config = config_with(parts=[Part.following])
     of_encoder = {"encoder", "hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout"}
     assert set(config.unused_settings(None)) == {*of_encoder, "temperature", "neighbours"}
     assert not config.uses_item_text()
     config.parts = list(Part)
     assert not config.unused_settings(None) and config.uses_item_text()
-
-
-# --- nothing to learn but popularity
 
 
 SHARE = 1 / (10 + np.arange(300))

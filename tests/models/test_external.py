@@ -82,7 +82,7 @@ U0 = [[0, 1, 3, 2, 0, 0], [0] * 6, [0] * 6]  # u0: i2, then i3, then i1
         "bom and crlf",
         "quoted",
         "row numbers",
-        "other columns",
+        "others",
     ],
 )
 def test_every_format_of_a_list_gives_the_same_scores(lists, text, name):

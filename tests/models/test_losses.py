@@ -18,11 +18,15 @@ pytestmark = pytest.mark.numeric
 ROWS = ROWS_AT_ONCE["cpu"]
 
 
+def drawn(n):
+    """(n, 8) states, (30, 8) item vectors, and (n,) targets."""
+    torch.manual_seed(0)
+    return torch.randn(n, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True), torch.randint(30, (n,))
+
+
 @pytest.mark.parametrize("n", [1, ROWS, ROWS + 1, 2 * ROWS + 3])
 def test_the_loss_and_its_gradients_are_those_of_cross_entropy(n):
-    torch.manual_seed(0)
-    hidden, table = torch.randn(n, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
-    targets = torch.randint(30, (n,))
+    hidden, table, targets = drawn(n)
     loss, expected = catalogue_cross_entropy(hidden, table, targets), F.cross_entropy(hidden @ table.t(), targets)
     torch.testing.assert_close(loss, expected)
     actual, reference = (torch.autograd.grad(3 * value, [hidden, table]) for value in (loss, expected))
@@ -52,9 +56,7 @@ def test_targets_of_next_to_no_probability_have_the_loss_of_cross_entropy():
 
 
 def test_under_autocast_products_are_in_bf16_and_gradients_in_fp32():
-    torch.manual_seed(0)
-    hidden, table = torch.randn(50, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
-    targets = torch.randint(30, (50,))
+    hidden, table, targets = drawn(50)
     with torch.autocast("cpu", torch.bfloat16):
         loss = catalogue_cross_entropy(hidden, table, targets)
     expected = F.cross_entropy(hidden @ table.t(), targets)
@@ -67,8 +69,7 @@ def test_under_autocast_products_are_in_bf16_and_gradients_in_fp32():
 
 
 def test_a_large_catalogue_shrinks_the_blocks_and_changes_nothing(monkeypatch):
-    torch.manual_seed(0)
-    hidden, table, targets = torch.randn(11, 8), torch.randn(30, 8), torch.randint(30, (11,))
+    hidden, table, targets = drawn(11)
     whole = catalogue_cross_entropy(hidden, table, targets)
     for logits_at_once in (1, 90):  # one row a block, though a row has 30; three rows
         monkeypatch.setattr(losses, "LOGITS_AT_ONCE", {"cpu": logits_at_once})
@@ -93,8 +94,7 @@ def test_targets_the_model_is_sure_of_keep_their_gradient_under_autocast(share):
 
 
 def test_the_loss_over_a_subset_is_dense_cross_entropy_over_it():
-    torch.manual_seed(0)
-    hidden, table = torch.randn(40, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
+    hidden, table, _ = drawn(40)
     items = torch.tensor([0, 3, 4, 11, 17, 29])
     place = torch.randint(len(items), (40,))
     loss = catalogue_cross_entropy(hidden, table, items[place], items)
@@ -107,8 +107,7 @@ def test_the_loss_over_a_subset_is_dense_cross_entropy_over_it():
 
 
 def test_the_subset_of_all_items_changes_nothing():
-    torch.manual_seed(0)
-    hidden, table, targets = torch.randn(40, 8), torch.randn(30, 8), torch.randint(30, (40,))
+    hidden, table, targets = drawn(40)
     assert torch.equal(
         catalogue_cross_entropy(hidden, table, targets, torch.arange(30)),
         catalogue_cross_entropy(hidden, table, targets),

@@ -149,13 +149,6 @@ def test_a_title_is_encoded_once_in_a_batch_and_once_in_an_evaluation(built, mon
     assert len(encoded) > 1, "after training the titles are encoded again"
 
 
-def test_equal_titles_tie(built):
-    nrms = built(Aggregation.attention)
-    same = [i for i, title in enumerate(TITLES) if title == "chair of make 1"]
-    assert nrms.titles.of_item[same[0]] == nrms.titles.of_item[same[1]]
-    assert len(same) == 2
-
-
 def test_sizes_and_scoring_that_are_not_those_of_the_code_are_deviations():
     ours = job_of("model=nrms", "model.scoring=bf16", "model.negatives=4").model
     deviations = in_words(ours, None, "direct")

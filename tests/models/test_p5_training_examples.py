@@ -79,17 +79,14 @@ def test_an_example_is_the_same_in_any_batch(examples):
     built = examples()
     alone, among = built.batch(0, [5]), built.batch(0, [300, 5, 90])
     place = among["order"].tolist().index(1)
-    before = among["lengths"][:place, 0]
-    shapes = among["shapes"].tolist()
     at, row = 0, 0
-    for n, longest, _ in shapes:
+    for n, longest, _ in among["shapes"].tolist():
         if place < row + n:
             at += (place - row) * longest
             break
         at, row = at + n * longest, row + n
     length = int(among["lengths"][place, 0])
     assert among["source"][at : at + length].tolist() == alone["source"].tolist()
-    assert len(before) == place
 
 
 @pytest.mark.parametrize("name", ["2-1", "2-7", "2-11", "5-1", "5-5", "straightforward"])

@@ -141,8 +141,6 @@ def test_new_tokens_are_initialised_as_in_bert(tiny):
     assert new.std().item() == pytest.approx(0.02, rel=0.03)
 
 
-# --- rows that share a history
-
 HISTORIES, OWNERS = (22, 17, 21, 1), (0, 1, 1, 2, 0, 3, 2, 1, 2)  # lengths, and the history of each row
 
 

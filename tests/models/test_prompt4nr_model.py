@@ -10,14 +10,13 @@ from torch.nn.functional import cross_entropy, log_softmax
 from transformers import BertForMaskedLM
 
 from llm4rec_cli.config.deviations import in_words
-from llm4rec_cli.config.schema import Precision, SplitName
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples
-from llm4rec_cli.data.split import TEST, leave_one_out
+from llm4rec_cli.data.split import TEST
 from llm4rec_cli.models.prompt4nr import published
 from llm4rec_cli.models.prompt4nr.config import Attention, ClickLoss
-from tests.models.prompt4nr_data import TEMPLATES, TITLED, TITLES, config, log, model
+from tests.models.prompt4nr_data import TEMPLATES, TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
-from tests.support.builders import tiny_dataset
 from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
@@ -205,9 +204,6 @@ def test_under_autocast_log_odds_are_not_rounded(built):
     assert_close(logits, expected, rel=1e-6)
 
 
-# --- training
-
-
 @pytest.mark.parametrize("template", KINDS)
 def test_listwise_the_loss_is_a_softmax_over_a_click_and_its_negatives(built, template):
     prompt4nr = built(template)
@@ -323,23 +319,6 @@ def test_a_few_steps_lower_the_loss_of_any_template(built, template, attention):
         prompt4nr(**batch)["loss"].backward()
         optimiser.step()
     assert prompt4nr(**batch)["loss"].item() < 0.8 * before
-
-
-def test_it_trains_and_scores_on_interactions(built):
-    dataset = tiny_dataset([[0, 1, 2, 3], [4, 1, 0, 6], [3, 9, 2]], n_items=TITLED)
-    dataset.items["title"] = list(TITLES[:TITLED])
-    split = leave_one_out(dataset)
-    prompt4nr = built(split=split)
-    rows = prompt4nr.training_rows()
-    assert len(rows) == 2
-    assert prompt4nr(**rows.batch(0, [0, 1]))["loss"].isfinite()
-    examples = split.examples(SplitName.test)
-    scores = prompt4nr.score(replace(examples, candidates=np.tile(np.arange(9), (len(examples), 1))))
-    assert scores.shape == (3, 9)
-    torch.testing.assert_close(scores.sum(1), torch.ones(3))
-
-
-# --- name and deviations
 
 
 def test_the_name_states_the_template_and_what_is_trained():

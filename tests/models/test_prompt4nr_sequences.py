@@ -139,34 +139,17 @@ def test_titles_keep_letters_digits_and_spaces_and_are_cut_to_their_first_words(
 def test_a_history_is_its_latest_titles_the_newest_first():
     filler = filler_for(titles=("a", "b", "c", "d"))
     a, b, c, d = (int(filler.candidates.rows(np.array([i])).flat[0]) for i in range(4))
-    assert filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist() == [
-        NSEP,
-        d,
-        NSEP,
-        c,
-        NSEP,
-        b,
-        NSEP,
-        a,
-    ]
+    tokens = filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist()
+    assert tokens == [token for title in (d, c, b, a) for token in (NSEP, title)]
     filler.config.titles = 2
-    assert filler.tokenize_histories(examples_with((0, 1, 2, 3), (0,))).flat.tolist() == [
-        NSEP,
-        d,
-        NSEP,
-        c,
-        NSEP,
-        a,
-    ]
+    tokens = filler.tokenize_histories(examples_with((0, 1, 2, 3), (0,))).flat.tolist()
+    assert tokens == [token for title in (d, c, a) for token in (NSEP, title)]
 
 
 def test_a_history_is_cut_to_its_tokens_off_its_oldest_end():
     filler = filler_for(titles=("a", "b", "c", "d"), history_tokens=3)
-    assert filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist() == [
-        NSEP,
-        int(filler.candidates.flat[3]),
-        NSEP,
-    ]
+    tokens = filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist()
+    assert tokens == [NSEP, filler.candidates.flat[3], NSEP]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -243,9 +226,6 @@ def test_packing_keeps_every_row_whole_and_padding_below_a_tenth(rows):
     in_order = [rows[i] for i in np.argsort(batch["starts"].numpy())]
     assert batch["lengths"].tolist() == [len(row) for row in in_order]
     assert (batch["tokens"] == 0).sum() <= 0.1 * len(batch["tokens"])
-
-
-# --- histories that candidates share
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

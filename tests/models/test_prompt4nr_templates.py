@@ -45,8 +45,9 @@ def with_template(**changes):
     return replace(config(), prompts=replace(GOOD, **changes))
 
 
-def of_backbone(settings):
-    return settings.problems_of_backbone()
+def of_backbone(settings, **changes):
+    """Raise the first problem of a backbone."""
+    raise_first(replace(settings, **changes).problems_of_backbone())
 
 
 def problems(settings):
@@ -66,18 +67,13 @@ def test_a_shipped_template_has_the_published_overhead_answers_and_virtual_token
     assert template.mask_token == 103
     assert len(template.new_tokens) == 1 + VIRTUAL[kind]
     assert config(name).prompts.epochs == EPOCHS.get(name, 4)
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_shipped_templates_have_no_problems_and_are_named_as_their_files(name):
-    assert problems(config(name)) == []
     assert config(name).prompts.name == name
-    raise_first(of_backbone(config(name)))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_mask_of_a_shipped_template_is_on_the_side_of_its_candidate(name):
-    assert problems(replace(config(name), attention=Attention.shared)) == []
+def test_shipped_templates_have_no_problems_with_either_attention(name):
+    assert problems(config(name)) == problems(replace(config(name), attention=Attention.shared)) == []
+    of_backbone(config(name))
 
 
 @pytest.mark.parametrize("text", ["{mask} for {user}: {candidate}", "{candidate} for {user}: {mask}"])
@@ -86,12 +82,6 @@ def test_a_mask_that_would_not_see_the_candidate_is_refused(text):
     assert problems(template) == []
     (problem,) = problems(replace(template, attention=Attention.shared))
     assert "on the history's side" in problem
-
-
-def test_two_continuous_templates_share_a_layout(minilm):
-    relevance, utility = (config(f"continuous_{view}").prompts for view in ("relevance", "utility"))
-    assert relevance.text == utility.text
-    assert relevance.positive != utility.positive
 
 
 def test_ids_of_new_tokens_follow_the_vocabulary(minilm):
@@ -166,9 +156,6 @@ def test_templates_are_linted_without_torch(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# --- the backbone and the dataset
-
-
 @pytest.fixture
 def altered(tmp_path):
     """altered(**changes): a backbone with a changed config.json."""
@@ -182,32 +169,34 @@ def altered(tmp_path):
     return alter
 
 
-def test_a_backbone_that_is_no_bert_is_refused(altered):
-    with pytest.raises(UsageError, match="is a roberta, and model 'prompt4nr' needs a BERT"):
-        raise_first(of_backbone(replace(config(), backbone=altered(model_type="roberta"))))
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"model_type": "roberta"}, "is a roberta, and model 'prompt4nr' needs a BERT"),
+        ({"vocab_size": 1000}, "has 1,000 embeddings for"),
+    ],
+)
+def test_a_backbone_of_another_kind_or_size_is_refused(altered, changes, problem):
+    with pytest.raises(UsageError, match=problem):
+        of_backbone(config(), backbone=altered(**changes))
 
 
 def test_more_tokens_than_the_backbone_has_positions_for_are_refused(tiny):
-    raise_first(of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT)))
+    of_backbone(config(), backbone=str(tiny), max_length=CONTEXT)
     with pytest.raises(UsageError, match=f"max_length={CONTEXT + 1} exceeds the {CONTEXT} tokens"):
-        raise_first(of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT + 1)))
-
-
-def test_a_backbone_with_more_embeddings_than_tokens_is_refused(altered):
-    with pytest.raises(UsageError, match="has 1,000 embeddings for"):
-        raise_first(of_backbone(replace(config(), backbone=altered(vocab_size=1000))))
+        of_backbone(config(), backbone=str(tiny), max_length=CONTEXT + 1)
 
 
 def test_an_answer_word_that_the_backbone_lacks_is_refused(tiny):
     with pytest.raises(UsageError, match="answer word 'splendid'"):
-        raise_first(of_backbone(replace(with_template(positive="splendid"), backbone=str(tiny))))
+        of_backbone(with_template(positive="splendid"), backbone=str(tiny))
 
 
 def test_a_template_that_leaves_no_room_for_a_history_is_refused():
-    long = {"text": "{P:60} {user} {Q:60} {candidate} {mask}"}
+    long = with_template(text="{P:60} {user} {Q:60} {candidate} {mask}")
     with pytest.raises(UsageError, match="leave no room"):
-        raise_first(of_backbone(replace(with_template(**long), max_length=128)))
-    raise_first(of_backbone(with_template(**long)))
+        of_backbone(long, max_length=128)
+    of_backbone(long)
 
 
 @pytest.mark.parametrize("titles", [None, ["", " ", None]])

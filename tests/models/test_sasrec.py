@@ -42,19 +42,11 @@ def model(build):
 
 
 def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(model):
-    rows = model.training_rows()
-    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
-    losses = []
-    for prefix, target in naive.prefix_rows(SPLIT):
-        state = naive.encode(model.encoder, model.items.weight[prefix])
-        losses.append(F.cross_entropy(model.items.weight @ state, torch.tensor(target)))
-    expected = torch.stack(losses).mean()
-    assert len(losses) == 6 + 0 + 3 + 1 + 4 + 1
-    assert_close(loss.double(), expected, rel=1e-5)
-    actual, reference = naive.gradients(loss, model), naive.gradients(expected, model)
-    for name in reference:
-        assert_close(actual[name], reference[name], rel=1e-5, msg=name)
-        assert name.endswith("qkv.bias") or reference[name].abs().max() > 1e-6, f"{name} is not trained"
+    def logits(prefix):
+        return model.items.weight @ naive.encode(model.encoder, model.items.weight[prefix])
+
+    assert len(naive.prefix_rows(SPLIT)) == 6 + 0 + 3 + 1 + 4 + 1
+    naive.assert_trained(naive.assert_same_loss(naive.loss_of(model), naive.mean_loss(SPLIT, logits), model))
 
 
 def test_the_loss_of_a_batch_does_not_depend_on_the_order_of_its_rows(model):
@@ -69,8 +61,7 @@ def test_rows_alone_average_to_the_batch_by_their_targets(model):
     alone = [rows.batch(0, [i]) for i in range(len(rows))]
     weights = torch.tensor([(batch["targets"] != IGNORED).sum().item() for batch in alone]).double()
     losses = torch.stack([model(**batch)["loss"] for batch in alone])
-    batch = model(**rows.batch(0, list(range(len(rows)))))["loss"]
-    assert_close(batch.double(), (losses * weights).sum() / weights.sum(), rel=1e-6)
+    assert_close(naive.loss_of(model).double(), (losses * weights).sum() / weights.sum(), rel=1e-6)
 
 
 def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
@@ -78,28 +69,16 @@ def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
     dataset = tiny_dataset([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]], n_items=10)
     model = build("sasrec", dataset, **SETTINGS | {"max_length": 4}).double().eval()
     naive.randomise(model)
-    rows = model.training_rows()
-    history = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     # targets 1..4 see all before them; 5 and 6 the window that begins at 2; 7 and 8 that at 4; 9 that at 5
     begin = {1: 0, 2: 0, 3: 0, 4: 0, 5: 2, 6: 2, 7: 4, 8: 4, 9: 5}
     losses = [
         F.cross_entropy(
-            model.items.weight @ naive.encode(model.encoder, model.items.weight[history[start:target]]),
+            model.items.weight @ naive.encode(model.encoder, model.items.weight[start:target]),
             torch.tensor(target),
         )
         for target, start in begin.items()
     ]
-    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
-    assert_close(loss.double(), torch.stack(losses).mean(), rel=1e-5)
-
-
-def test_scores_are_inner_products_with_the_state_of_the_latest_items(model):
-    examples = SPLIT.examples(SplitName.test)
-    scores = model.score(examples)
-    for i, user in enumerate(examples.user):
-        history = SEQUENCES[user][:-1][-6:]
-        expected = model.items.weight @ naive.encode(model.encoder, model.items.weight[history])
-        assert_close(scores[i], expected.detach(), rel=1e-9)
+    assert_close(naive.loss_of(model).double(), torch.stack(losses).mean(), rel=1e-5)
 
 
 def test_an_empty_history_scores_all_items_alike(model):
@@ -115,23 +94,15 @@ def test_cold_items_take_no_part_in_training(tmp_path):
     config = config_class("sasrec")(name="sasrec", **SETTINGS)
     model = base.build(base.Context(config, split, 0, tmp_path, "cpu")).double().eval()
     naive.randomise(model)
-    rows = model.training_rows()
-    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
-    expected = torch.stack(
-        [
-            F.cross_entropy(
-                model.items.weight[warm] @ naive.encode(model.encoder, model.items.weight[prefix]),
-                torch.tensor(np.searchsorted(warm, target)),
-            )
-            for prefix, target in naive.prefix_rows(split)
-        ]
-    ).mean()
-    assert_close(loss.double(), expected, rel=1e-5)
-    actual, reference = naive.gradients(loss, model), naive.gradients(expected, model)
-    for name in reference:
-        assert_close(actual[name], reference[name], rel=1e-5, msg=name)
-    assert (actual["items.weight"][cold] == 0).all()
-    assert (actual["items.weight"][warm] != 0).any(1).all()
+    hidden = torch.from_numpy(split.cold)
+
+    def logits(prefix):
+        scores = model.items.weight @ naive.encode(model.encoder, model.items.weight[prefix])
+        return scores.masked_fill(hidden, -torch.inf)
+
+    gradients = naive.assert_same_loss(naive.loss_of(model), naive.mean_loss(split, logits), model)
+    assert (gradients["items.weight"][cold] == 0).all()
+    assert (gradients["items.weight"][warm] != 0).any(1).all()
     assert set(model.state_dict()) == set(base.build(base.Context(config, SPLIT, 0, tmp_path, "cpu")).state_dict())
 
 
@@ -152,20 +123,10 @@ def test_tokens_are_added_to_items_in_input_and_output(build):
     torch.manual_seed(0)
     model = build("sasrec", DATASET_WITH_TOKENS, **SETTINGS, tokens=True).double().eval()
     naive.randomise(model)
-    rows = model.training_rows()
     table = naive_table(model, model.split)
-    expected = torch.stack(
-        [
-            F.cross_entropy(table @ naive.encode(model.encoder, table[prefix]), torch.tensor(target))
-            for prefix, target in naive.prefix_rows(SPLIT)
-        ]
-    ).mean()
-    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
-    assert_close(loss.double(), expected, rel=1e-5)
-    actual, reference = naive.gradients(loss, model), naive.gradients(expected, model)
-    for name in reference:
-        assert_close(actual[name], reference[name], rel=1e-5, msg=name)
-    assert (actual["tokens.weight"] != 0).any(1).all()
+    expected = naive.mean_loss(SPLIT, lambda prefix: table @ naive.encode(model.encoder, table[prefix]))
+    gradients = naive.assert_same_loss(naive.loss_of(model), expected, model)
+    assert (gradients["tokens.weight"] != 0).any(1).all()
     examples = SPLIT.examples(SplitName.test)
     states = [naive.encode(model.encoder, table[SEQUENCES[user][:-1][-6:]]) for user in examples.user]
     assert_close(model.score(examples), (torch.stack(states) @ table.t()).detach(), rel=1e-9)

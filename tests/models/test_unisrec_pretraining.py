@@ -173,9 +173,6 @@ def naive_loss(model, rows, epoch, indices):
     return contrast("item", records) + weight * contrast("view", [r for r in records if r["view"] is not None])
 
 
-# The loss against the naive one.
-
-
 @losses
 @pytest.mark.parametrize(
     "settings",
@@ -189,13 +186,8 @@ def test_one_pass_and_its_view_equal_one_row_a_record_in_loss_and_gradients(buil
     indices = np.random.default_rng(3).permutation(len(rows)).tolist()
     out = model(**rows.batch(2, indices))
     expected = naive_loss(model, rows, 2, indices)
-    assert_close(out["loss"].double(), expected, rel=1e-5)
     assert out["n_terms"] == sum(max(0, len(s) - 3) if len(s) > 2 else len(s) - 1 for s in SEQUENCES)
-    actual, reference = naive.gradients(out["loss"], model), naive.gradients(expected, model)
-    for name in reference:
-        assert_close(actual[name], reference[name], rel=1e-5, msg=name)
-        untrained = name.endswith("qkv.bias") or name == "adaptor.noise"  # keys' biases cancel; noise is off
-        assert untrained or reference[name].abs().max() > 1e-6, f"{name} is not trained"
+    naive.assert_trained(naive.assert_same_loss(out["loss"], expected, model))
 
 
 @losses
@@ -242,8 +234,6 @@ def test_without_augmentation_the_view_is_the_sequence_itself():
     assert batch["seen_at"].tolist() == [0, 1, 2, 3, 4]
 
 
-# By hand.
-
 ELEVEN_TO_FIFTEEN = [[1, 2, 3, 4, 5, 6]]  # 11..15 and the last target, minus ten
 KEEPERS = np.array([True, False, True, False, False, False])  # 11 and 13; the first is never dropped
 DROPPED_BY_HAND = (0, (np.array([True]), ~KEEPERS))
@@ -269,36 +259,35 @@ def test_the_published_code_shows_the_last_dropped_item_of_each_run():
     assert batch["seen_at"][batch["augmented"]].tolist() == [0, 1]
 
 
-def test_words_are_dropped_where_drawn_even_of_the_first_item():
-    for loss in PretrainingLoss:
-        rows = rows_of(ELEVEN_TO_FIFTEEN, loss=loss)
-        rows.drawn = (0, (np.array([False]), np.array([True, False, True, False, False, False])))
-        batch = rows.batch(0, [0])
-        assert batch["views"].tolist() == [1 + N_ITEMS, 2, 3 + N_ITEMS, 4, 5]
-        assert batch["seen_at"].tolist() == [0, 1, 2, 3, 4]
-        assert batch["augmented"].all()
+@losses
+def test_words_are_dropped_where_drawn_even_of_the_first_item(loss):
+    rows = rows_of(ELEVEN_TO_FIFTEEN, loss=loss)
+    rows.drawn = (0, (np.array([False]), np.array([True, False, True, False, False, False])))
+    batch = rows.batch(0, [0])
+    assert batch["views"].tolist() == [1 + N_ITEMS, 2, 3 + N_ITEMS, 4, 5]
+    assert batch["seen_at"].tolist() == [0, 1, 2, 3, 4]
+    assert batch["augmented"].all()
 
 
-AHEAD = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+AS_ONE = math.log(1 + math.exp(-1))  # -log(e / (e + exp(0)))
 
 
-def test_a_record_with_the_same_target_is_not_a_negative():
-    records = torch.tensor([[1, 7, 0], [5, 7, 1]])
-    assert in_batch_cross_entropy(AHEAD, AHEAD, records, temperature=1.0).tolist() == [0, 0]
-
-
-def test_the_published_code_counts_a_record_of_the_same_target_as_one():
-    records = torch.tensor([[1, 7, 0], [5, 7, 1]])
-    terms = in_batch_cross_entropy(AHEAD, AHEAD, records, temperature=1.0, same_target=0.0)
-    assert terms.tolist() == pytest.approx([math.log(1 + math.exp(-1))] * 2)  # -log(e / (e + exp(0)))
-
-
-def test_another_record_of_the_same_user_is_not_a_negative():
-    for same_target in (-torch.inf, 0.0):
-        for targets in ([7, 8], [7, 7]):
-            records = torch.tensor([[1, targets[0], 4], [2, targets[1], 4]])
-            terms = in_batch_cross_entropy(AHEAD, AHEAD, records, 0.5, same_target)
-            assert terms.tolist() == [0, 0]
+@pytest.mark.parametrize(
+    ("targets", "users", "same_target", "term"),
+    [
+        ([7, 7], [0, 1], -torch.inf, 0),
+        ([7, 7], [0, 1], 0.0, AS_ONE),  # the published code
+        ([7, 8], [4, 4], -torch.inf, 0),
+        ([7, 7], [4, 4], -torch.inf, 0),
+        ([7, 8], [4, 4], 0.0, 0),
+        ([7, 7], [4, 4], 0.0, 0),
+    ],
+)
+def test_a_record_of_the_same_target_or_user_is_not_a_negative(targets, users, same_target, term):
+    ahead = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    records = torch.tensor([[1, targets[0], users[0]], [5, targets[1], users[1]]])
+    terms = in_batch_cross_entropy(ahead, ahead, records, temperature=1.0, same_target=same_target)
+    assert terms.tolist() == pytest.approx([term] * 2)
 
 
 def test_two_records_by_hand():
@@ -311,19 +300,19 @@ def test_two_records_by_hand():
         assert terms.tolist() == pytest.approx([expected[i] for i in order], rel=1e-5)
 
 
-def test_a_single_record_has_no_loss_and_no_nan(built):
-    for loss in PretrainingLoss:
-        model = built(loss=loss)
-        rows = model.training_rows()
-        batch = rows.batch(0, [rows.lengths.tolist().index(1)])  # of [4, 5]
-        assert batch["records"][:, 1:].tolist() == [[5, 4]]
-        out = model(**batch)
-        assert out["loss"].item() == 0
-        assert all(gradient.isfinite().all() for gradient in naive.gradients(out["loss"], model).values())
+@losses
+def test_a_single_record_has_no_loss_and_no_nan(built, loss):
+    model = built(loss=loss)
+    rows = model.training_rows()
+    batch = rows.batch(0, [rows.lengths.tolist().index(1)])  # of [4, 5]
+    assert batch["records"][:, 1:].tolist() == [[5, 4]]
+    out = model(**batch)
+    assert out["loss"].item() == 0
+    assert all(gradient.isfinite().all() for gradient in naive.gradients(out["loss"], model).values())
 
 
 def test_under_autocast_loss_and_gradients_are_nearly_those_of_fp32(built):
-    model = built(**{"loss": PretrainingLoss.exact}).eval()
+    model = built().eval()
     naive.randomise(model, std=0.1)
     batch = model.training_rows().batch(0, everything(model.training_rows()))
     exact = model(**batch)["loss"]
@@ -335,8 +324,6 @@ def test_under_autocast_loss_and_gradients_are_nearly_those_of_fp32(built):
     first, second = (torch.cat([g.flatten() for g in gradients.values()]) for gradients in (actual, reference))
     assert F.cosine_similarity(first, second, dim=0) > 0.98
 
-
-# What a record may see.
 
 SEQUENCES_DRAWN = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=14), min_size=1, max_size=5).filter(
     lambda sequences: any(len(sequence) > 1 for sequence in sequences)
@@ -412,15 +399,12 @@ def test_nothing_from_the_target_on_reaches_a_state_or_its_view(built, contraste
     assert moved > 0.4 * len(before)  # unless it was dropped
 
 
-def test_each_target_is_in_one_record_however_windows_overlap(built):
-    for loss in PretrainingLoss:
-        rows = built(loss=loss).training_rows()
-        places = rows.batch(0, everything(rows))["records"][:, 0].tolist()
-        starts = set(rows.offsets.tolist())
-        assert sorted(places) == [place for place in range(len(rows.flat)) if place not in starts]
-
-
-# The draws.
+@losses
+def test_each_target_is_in_one_record_however_windows_overlap(built, loss):
+    rows = built(loss=loss).training_rows()
+    places = rows.batch(0, everything(rows))["records"][:, 0].tolist()
+    starts = set(rows.offsets.tolist())
+    assert sorted(places) == [place for place in range(len(rows.flat)) if place not in starts]
 
 
 MANY = np.random.default_rng(0).integers(0, N_ITEMS, (3000, 11)).tolist()
@@ -515,9 +499,6 @@ def test_the_rows_of_a_batch_may_be_in_any_order(built):
             assert_close(gradient, reference[name], rel=1e-5, msg=name)
 
 
-# The two copies of the texts.
-
-
 def test_each_word_is_dropped_with_its_probability():
     texts = [" ".join(f"{i}-{j}" for j in range(20)) for i in range(500)]
     copies = drop_words(texts, 0.15, seed=0)
@@ -572,9 +553,6 @@ def test_words_are_missing_in_views_only(built, contrasted):
 
 def test_neither_copy_is_among_the_saved_weights(built):
     assert not [name for name in built().state_dict() if "features" in name or "word_drop" in name or "domain" in name]
-
-
-# What the log shows.
 
 
 @losses

@@ -53,19 +53,18 @@ def test_what_moves_no_number_moves_no_address(where, override):
     assert where(override) == where()
 
 
-def test_a_setting_that_came_later_moves_no_address_at_its_old_value(where):
+@pytest.mark.parametrize(
+    ("typed", "old", "new"),
+    [
+        (("model=random", "dataset=demo_news"), "dataset.empty_history=keep", "dataset.empty_history=skip"),
+        (("model=sasrec",), "model.tokens=false", "model.tokens=true"),
+        (("model=transition_text",), "model.symmetric=false", "model.symmetric=true"),
+    ],
+)
+def test_a_setting_that_came_later_moves_no_address_at_its_old_value(where, typed, old, new):
     """tests/golden holds the addresses themselves."""
-    log = ("model=random", "dataset=demo_news")
-    assert where(*log, "dataset.empty_history=keep") == where(*log)
-    assert where(*log, "dataset.empty_history=skip").config_hash != where(*log).config_hash
-    assert where("model=sasrec", "model.tokens=false") == where("model=sasrec")
-    assert where("model=sasrec", "model.tokens=true").config_hash != where("model=sasrec").config_hash
-
-
-def test_a_setting_added_after_runs_existed_enters_the_address_only_with_another_value(where):
-    floor = ("model=transition_text",)
-    assert where(*floor, "model.symmetric=false") == where(*floor)
-    assert where(*floor, "model.symmetric=true").config_hash != where(*floor).config_hash
+    assert where(*typed, old) == where(*typed)
+    assert where(*typed, new).config_hash != where(*typed).config_hash
 
 
 def test_outputs_move_the_folder_but_not_the_hash(where):
@@ -131,17 +130,10 @@ def test_an_evaluation_has_another_address_than_the_training(where):
     assert evaluation.variant != where().variant
 
 
-def test_evaluations_of_two_seeds_of_one_training_share_a_variant(where):
-    first = where(trained=("seed0-1", "v"))
-    second = where("seed=1", trained=("seed1-2", "v"))
-    assert first.variant == second.variant
-    assert first.config_hash != second.config_hash
-
-
-def test_evaluations_of_two_trainings_share_no_variant(where):
-    first = where(trained=("seed0-1", "v"))
-    second = where(trained=("seed0-2", "w"))
-    assert first.variant != second.variant
+def test_evaluations_share_a_variant_where_they_are_of_seeds_of_one_training(where):
+    first, seed, other = (where(trained=trained) for trained in (("seed0-1", "v"), ("seed1-2", "v"), ("seed0-2", "w")))
+    assert first.variant == seed.variant != other.variant
+    assert first.config_hash != seed.config_hash
 
 
 def test_published_weights_count_and_their_path_does_not(where):

@@ -19,6 +19,13 @@ def saved(root, step, score=0.0):
     return folder
 
 
+def all_saved(root, *scores):
+    """The checkpoints of steps 1, 2, … with these scores."""
+    for step, score in enumerate(scores, start=1):
+        saved(root, step, score)
+    return checkpoints.list_complete(root)
+
+
 def test_a_manifest_holds_the_size_and_hash_of_each_file(tmp_path):
     folder = saved(tmp_path, 3, 0.25)
     assert json.loads((folder / "manifest.json").read_text()) == {
@@ -52,11 +59,8 @@ def test_sealing_again_does_not_count_the_manifest(tmp_path):
 def test_complete_checkpoints_come_oldest_first(tmp_path):
     for step in (10, 9, 100):
         saved(tmp_path, step)
-    assert [checkpoint.step for checkpoint in checkpoints.list_complete(tmp_path)] == [
-        9,
-        10,
-        100,
-    ]  # by number, not by name
+    steps = [checkpoint.step for checkpoint in checkpoints.list_complete(tmp_path)]
+    assert steps == [9, 10, 100]  # by number, not by name
 
 
 def test_no_folder_holds_no_checkpoint(tmp_path):
@@ -96,37 +100,24 @@ def test_an_incomplete_checkpoint_is_removed_with_a_warning(tear, tmp_path, capl
 
 
 def test_the_best_has_the_highest_score_and_the_earliest_of_equals_wins(tmp_path):
-    for step, score in [(1, 0.1), (2, 0.3), (3, 0.3), (4, 0.2)]:
-        saved(tmp_path, step, score)
-    assert checkpoints.best(checkpoints.list_complete(tmp_path)).step == 2
+    assert checkpoints.best(all_saved(tmp_path, 0.1, 0.3, 0.3, 0.2)).step == 2
 
 
-def test_rotation_keeps_the_best_and_the_last(tmp_path):
-    for step, score in [(1, 0.1), (2, 0.3), (3, 0.3), (4, 0.2)]:
-        saved(tmp_path, step, score)
-    left = checkpoints.rotate(checkpoints.list_complete(tmp_path))
-    assert [checkpoint.step for checkpoint in left] == [2, 4]
-    assert checkpoints.list_complete(tmp_path) == left
-
-
-def test_rotation_keeps_a_checkpoint_that_is_both(tmp_path):
-    for step, score in [(1, 0.1), (2, 0.3)]:
-        saved(tmp_path, step, score)
-    left = checkpoints.rotate(checkpoints.list_complete(tmp_path))
-    assert [checkpoint.step for checkpoint in left] == [2]
+@pytest.mark.parametrize(("scores", "steps"), [((0.1, 0.3, 0.3, 0.2), [2, 4]), ((0.1, 0.3), [2])])
+def test_rotation_keeps_the_best_and_the_last(tmp_path, scores, steps):
+    left = checkpoints.rotate(all_saved(tmp_path, *scores))
+    assert [checkpoint.step for checkpoint in left] == steps
     assert checkpoints.list_complete(tmp_path) == left
 
 
 def test_each_checkpoint_records_the_best_step_until_then(tmp_path):
-    for step, score in [(1, 0.1), (2, 0.3), (3, 0.3), (4, 0.2), (5, 0.4)]:
-        saved(tmp_path, step, score)
-    assert [checkpoint.best_step for checkpoint in checkpoints.list_complete(tmp_path)] == [1, 2, 2, 2, 5]
+    saved = all_saved(tmp_path, 0.1, 0.3, 0.3, 0.2, 0.4)
+    assert [checkpoint.best_step for checkpoint in saved] == [1, 2, 2, 2, 5]
 
 
 def test_checkpoints_after_a_lost_best_one_are_removed(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("llm4rec_cli"), "propagate", True)
-    for step, score in [(1, 0.1), (2, 0.3), (3, 0.2)]:
-        saved(tmp_path, step, score)
+    all_saved(tmp_path, 0.1, 0.3, 0.2)
     alter(tmp_path / "checkpoint-2")
     with caplog.at_level(logging.WARNING, "llm4rec_cli"):
         assert [checkpoint.step for checkpoint in checkpoints.list_complete(tmp_path)] == [1]
@@ -135,9 +126,7 @@ def test_checkpoints_after_a_lost_best_one_are_removed(tmp_path, caplog, monkeyp
 
 
 def test_a_finished_training_names_its_selected_checkpoint_and_reading_changes_nothing(tmp_path):
-    for step, score in [(1, 0.1), (2, 0.3), (3, 0.2)]:
-        saved(tmp_path, step, score)
-    checkpoints.mark_finished(tmp_path, checkpoints.list_complete(tmp_path)[-1])
+    checkpoints.mark_finished(tmp_path, all_saved(tmp_path, 0.1, 0.3, 0.2)[-1])
     assert checkpoints.selected(tmp_path).step == 2
     alter(tmp_path / "checkpoint-2")
     with pytest.raises(RunError, match="checkpoint-2, the selected checkpoint, is incomplete or altered"):

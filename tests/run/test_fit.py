@@ -36,6 +36,11 @@ CONFIG = TrainerConfig(
 )
 
 
+LAST = replace(CONFIG, keep=Keep.last)
+PEAK, FALLING = [1, 3, 2, 2.5, 1], [6, 5, 4, 3, 2, 1]
+both_kept = pytest.mark.parametrize(("scores", "config"), [(PEAK, CONFIG), (FALLING, LAST)], ids=["best", "last"])
+
+
 class Regression(nn.Module):
     """A line with dropout: training draws random numbers at every step."""
 
@@ -51,6 +56,15 @@ class Regression(nn.Module):
         loss = (self.line(self.dropout(x)).squeeze(1) - y).square().mean()
         self.losses.append(loss.item())
         return {"loss": loss, "n_terms": len(y)}
+
+
+class Paced(Regression):
+    """The same model with a bias that learns ten times as fast."""
+
+    epsilon = 1e-3
+
+    def learning_rate_of(self, name, usual):
+        return 10 * usual if name == "line.bias" else usual
 
 
 class Points:
@@ -100,9 +114,16 @@ def kept(folder):
     return sorted(int(path.name.split("-")[1]) for path in (folder / "checkpoints").glob("checkpoint-*"))
 
 
-def trained(folder, scores=(1, 2, 3, 4, 5, 6), config=CONFIG, killed_at=None, rows=None, start=0.0, seed=0):
+def assert_same_end(folder, model, other_folder, other):
+    assert equal(weights_of(model), weights_of(other))
+    assert log_of(folder) == log_of(other_folder)
+
+
+def trained(
+    folder, scores=(1, 2, 3, 4, 5, 6), config=CONFIG, killed_at=None, rows=None, start=0.0, seed=0, model=Regression
+):
     """One call of fit as a fresh process would make it, its model and its validation."""
-    model = Regression(start)
+    model = model(start)
     validation = Validation(model, scores, killed_at)
     torch.manual_seed(1234)  # what other code drew must not matter
     fitted = fit(model, rows or Points(), validation, config, folder / "checkpoints", folder / "train_log.jsonl", seed)
@@ -125,7 +146,7 @@ def test_training_without_rows_is_an_error_of_the_data(tmp_path):
 
 
 def test_the_best_weights_are_loaded_and_not_the_last(tmp_path):
-    fitted, model, validation = trained(tmp_path, scores=[1, 3, 2, 2.5, 1])
+    fitted, model, validation = trained(tmp_path, scores=PEAK)
     assert equal(weights_of(model), validation.weights[1])
     assert not equal(weights_of(model), validation.weights[-1])
     assert (fitted.best_epoch, fitted.best_score) == (2, 3)
@@ -174,18 +195,18 @@ def test_another_seed_trains_otherwise_and_the_same_one_alike(tmp_path):
 
 
 def test_the_log_has_one_line_an_epoch(tmp_path):
-    _, model, _ = trained(tmp_path, scores=[1, 3, 2, 2.5, 1])
+    _, model, _ = trained(tmp_path, scores=PEAK)
     lines = log_of(tmp_path)
     assert [line["step"] for line in lines] == [3, 6, 9, 12, 15]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5]
-    assert [line["valid"] for line in lines] == [1, 3, 2, 2.5, 1]
+    assert [line["valid"] for line in lines] == PEAK
     for i, line in enumerate(lines):
         losses = model.losses[i * STEPS_AN_EPOCH : (i + 1) * STEPS_AN_EPOCH]
         assert line["loss"] == pytest.approx(sum(losses) / STEPS_AN_EPOCH, rel=1e-3)
 
 
 def test_the_best_and_the_last_checkpoint_are_kept(tmp_path):
-    trained(tmp_path, scores=[1, 3, 2, 2.5, 1])
+    trained(tmp_path, scores=PEAK)
     assert kept(tmp_path) == [6, 15]
 
 
@@ -212,16 +233,21 @@ def test_validation_sees_no_gradients_and_training_goes_on_in_training_mode(tmp_
     assert all(modes)
 
 
-@pytest.mark.parametrize("killed_at", [1, 2, 4, 5])
-def test_a_run_killed_in_validation_ends_as_one_never_killed(killed_at, tmp_path):
-    scores = [1, 3, 2, 2.5, 1]
-    expected, whole, _ = trained(tmp_path / "whole", scores)
+@pytest.mark.parametrize(
+    ("model", "scores", "config", "killed_at"),
+    [
+        *((Regression, PEAK, CONFIG, n) for n in (1, 2, 4, 5)),
+        *((Regression, FALLING, LAST, n) for n in (1, 2, 5, 6)),
+        *((Paced, PEAK, CONFIG, n) for n in (1, 4)),
+    ],
+)
+def test_a_run_killed_in_validation_ends_as_one_never_killed(model, scores, config, killed_at, tmp_path):
+    expected, whole, _ = trained(tmp_path / "whole", scores, config, model=model)
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "killed", scores, killed_at=killed_at)
-    fitted, resumed, _ = trained(tmp_path / "killed", scores[killed_at - 1 :])
-    assert equal(weights_of(resumed), weights_of(whole))
+        trained(tmp_path / "killed", scores, config, killed_at, model=model)
+    fitted, resumed, _ = trained(tmp_path / "killed", scores[killed_at - 1 :], config, model=model)
     assert fitted == expected
-    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)
     assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
 
 
@@ -238,8 +264,7 @@ def test_a_run_killed_within_an_epoch_ends_as_one_never_killed(batches, tmp_path
         trained(tmp_path / "killed", rows=Killed())
     done = len(log_of(tmp_path / "killed")) if (tmp_path / "killed" / "train_log.jsonl").exists() else 0
     _, resumed, _ = trained(tmp_path / "killed", range(done + 1, 7))
-    assert equal(weights_of(resumed), weights_of(whole))
-    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)
 
 
 def test_a_run_killed_twice_ends_as_one_never_killed(tmp_path):
@@ -249,25 +274,25 @@ def test_a_run_killed_twice_ends_as_one_never_killed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "killed", [3, 4, 5, 6], killed_at=2)
     _, resumed, _ = trained(tmp_path / "killed", [4, 5, 6])
-    assert equal(weights_of(resumed), weights_of(whole))
-    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)
 
 
-def test_a_run_killed_after_it_stopped_early_trains_no_further(tmp_path):
-    scores = [1, 3, 2, 2.5, 1]
-    expected, whole, _ = trained(tmp_path, scores)
+@both_kept
+def test_a_run_killed_after_its_last_checkpoint_trains_no_further(scores, config, tmp_path):
+    expected, whole, _ = trained(tmp_path, scores, config)
     (tmp_path / "checkpoints" / "training_done.json").unlink()  # killed between the last checkpoint and this
-    fitted, resumed, validation = trained(tmp_path, [9, 9, 9])
+    fitted, resumed, validation = trained(tmp_path, [9, 9, 9], config)
     assert validation.weights == []
     assert equal(weights_of(resumed), weights_of(whole))
     assert fitted == expected
-    assert len(log_of(tmp_path)) == 5
+    assert len(log_of(tmp_path)) == len(scores)
 
 
-def test_finished_training_is_not_repeated(tmp_path):
-    expected, whole, _ = trained(tmp_path, [1, 3, 2, 2.5, 1])
+@both_kept
+def test_finished_training_is_not_repeated(scores, config, tmp_path):
+    expected, whole, _ = trained(tmp_path, scores, config)
     rows = Points()
-    fitted, again, validation = trained(tmp_path, [9], rows=rows, start=7.0)
+    fitted, again, validation = trained(tmp_path, [9], config, rows=rows, start=7.0)
     assert rows.batches == []
     assert validation.weights == []
     assert equal(weights_of(again), weights_of(whole))
@@ -324,8 +349,7 @@ def test_a_checkpoint_the_trainer_wrote_but_nobody_sealed_is_not_used(tmp_path):
     rows = Points()
     _, resumed, _ = trained(tmp_path / "killed", rows=rows)
     assert rows.batches[0][0] == 0  # none was complete: from the beginning
-    assert equal(weights_of(resumed), weights_of(whole))
-    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)
 
 
 def test_before_training_has_finished_nothing_can_be_loaded(tmp_path):
@@ -347,14 +371,13 @@ def test_training_goes_on_from_before_a_best_checkpoint_that_is_torn(tmp_path):
     _, resumed, validation = trained(tmp_path / "torn", [1, 9, 3, 4, 5])
     _, complete, _ = trained(tmp_path / "expected", [1, 9, 3, 4, 5])
     assert len(validation.weights) == 5  # from the beginning
-    assert equal(weights_of(resumed), weights_of(complete))
-    assert log_of(tmp_path / "torn") == log_of(tmp_path / "expected")
+    assert_same_end(tmp_path / "torn", resumed, tmp_path / "expected", complete)
 
 
 def test_finished_training_whose_best_checkpoint_is_torn_trains_again_to_the_same_weights(tmp_path):
-    expected, whole, _ = trained(tmp_path, [1, 3, 2, 2.5, 1])
+    expected, whole, _ = trained(tmp_path, PEAK)
     (tmp_path / "checkpoints" / "checkpoint-6" / "model.safetensors").write_bytes(b"")
-    fitted, again, _ = trained(tmp_path, [1, 3, 2, 2.5, 1])
+    fitted, again, _ = trained(tmp_path, PEAK)
     assert equal(weights_of(again), weights_of(whole))
     assert fitted == expected
 
@@ -366,8 +389,7 @@ def test_a_torn_line_of_the_log_is_forgotten(tmp_path):
     with (tmp_path / "killed" / "train_log.jsonl").open("a") as file:
         file.write('{"step": 12, "epo')
     _, resumed, _ = trained(tmp_path / "killed", [4, 5, 6])
-    assert equal(weights_of(resumed), weights_of(whole))
-    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)
 
 
 def test_a_run_of_other_processes_or_another_device_is_not_resumed_to_other_weights(tmp_path):
@@ -383,8 +405,7 @@ def test_a_run_of_other_processes_or_another_device_is_not_resumed_to_other_weig
 def test_a_kill_between_a_checkpoint_and_the_removal_of_older_ones_leaves_no_more_than_an_undisturbed_run(
     tmp_path, monkeypatch
 ):
-    scores = [1, 3, 2, 2.5, 1]
-    trained(tmp_path / "whole", scores)
+    trained(tmp_path / "whole", PEAK)
 
     def killed(kept):
         if kept and kept[-1].step == 12:
@@ -394,16 +415,10 @@ def test_a_kill_between_a_checkpoint_and_the_removal_of_older_ones_leaves_no_mor
     rotate = checkpoints.rotate
     monkeypatch.setattr(checkpoints, "rotate", killed)
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "killed", scores)
+        trained(tmp_path / "killed", PEAK)
     monkeypatch.setattr(checkpoints, "rotate", rotate)
-    trained(tmp_path / "killed", scores[4:])
+    trained(tmp_path / "killed", PEAK[4:])
     assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
-
-
-# keep=last
-
-LAST = replace(CONFIG, keep=Keep.last)
-FALLING = (6, 5, 4, 3, 2, 1)
 
 
 def test_keep_last_trains_through_all_epochs_and_loads_the_last_weights(tmp_path):
@@ -421,36 +436,6 @@ def test_keep_last_changes_no_step_of_training(tmp_path):
     assert log_of(tmp_path / "best") == log_of(tmp_path / "last")
 
 
-@pytest.mark.parametrize("killed_at", [1, 2, 5, 6])
-def test_a_killed_run_that_keeps_the_last_weights_ends_as_one_never_killed(killed_at, tmp_path):
-    expected, whole, _ = trained(tmp_path / "whole", FALLING, LAST)
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "killed", FALLING, LAST, killed_at)
-    fitted, resumed, _ = trained(tmp_path / "killed", FALLING[killed_at - 1 :], LAST)
-    assert equal(weights_of(resumed), weights_of(whole))
-    assert fitted == expected
-    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
-    assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
-
-
-def test_finished_training_that_kept_the_last_weights_is_not_repeated(tmp_path):
-    expected, whole, _ = trained(tmp_path, FALLING, LAST)
-    rows = Points()
-    fitted, again, _ = trained(tmp_path, [9], LAST, rows=rows, start=7.0)
-    assert rows.batches == []
-    assert equal(weights_of(again), weights_of(whole))
-    assert fitted == expected
-
-
-def test_a_run_that_keeps_the_last_weights_and_was_killed_after_its_last_checkpoint_trains_no_further(tmp_path):
-    expected, whole, _ = trained(tmp_path, FALLING, LAST)
-    (tmp_path / "checkpoints" / "training_done.json").unlink()
-    fitted, resumed, validation = trained(tmp_path, [9, 9, 9], LAST)
-    assert validation.weights == []
-    assert equal(weights_of(resumed), weights_of(whole))
-    assert fitted == expected
-
-
 def test_a_run_that_keeps_the_last_weights_falls_back_on_an_older_checkpoint_than_a_torn_one(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "torn", FALLING, LAST, killed_at=5)
@@ -462,9 +447,6 @@ def test_a_run_that_keeps_the_last_weights_falls_back_on_an_older_checkpoint_tha
     assert done == 1
     assert all(map(equal, validation.weights, complete.weights[done:]))
     assert equal(weights_of(resumed), weights_of(whole))
-
-
-# What the log shows of a model that is watched
 
 
 class Counted(Regression):
@@ -534,25 +516,6 @@ def test_a_model_that_is_not_watched_has_the_plain_log(tmp_path):
     assert set(log_of(tmp_path)[0]) == {"step", "epoch", "loss", "valid"}
 
 
-# a model whose weights learn at rates of their own
-
-
-class Paced(Regression):
-    """The same model with a bias that learns ten times as fast."""
-
-    epsilon = 1e-3
-
-    def learning_rate_of(self, name, usual):
-        return 10 * usual if name == "line.bias" else usual
-
-
-def paced(folder, scores=(1, 2, 3, 4, 5, 6), killed_at=None, seed=0):
-    model = Paced()
-    validation = Validation(model, scores, killed_at)
-    fitted = fit(model, Points(), validation, CONFIG, folder / "checkpoints", folder / "train_log.jsonl", seed)
-    return fitted, model, validation
-
-
 def test_weights_learn_at_their_own_rates_and_no_bias_decays(tmp_path, monkeypatch):
     seen = []
 
@@ -571,22 +534,9 @@ def test_weights_learn_at_their_own_rates_and_no_bias_decays(tmp_path, monkeypat
 def test_a_model_of_one_rate_is_trained_as_without_the_protocol(tmp_path, monkeypatch):
     monkeypatch.setattr(Paced, "epsilon", 1e-8)
     monkeypatch.setattr(Paced, "learning_rate_of", lambda self, name, usual: usual)
-    _, model, _ = paced(tmp_path / "paced")
-    torch.manual_seed(1234)
+    _, model, _ = trained(tmp_path / "paced", model=Paced)
     _, plain, _ = trained(tmp_path / "plain")
     assert equal(weights_of(model), weights_of(plain))
-
-
-@pytest.mark.parametrize("killed_at", [1, 4])
-def test_a_killed_run_of_several_rates_ends_as_one_never_killed(killed_at, tmp_path):
-    scores = [1, 3, 2, 2.5, 1]
-    expected, whole, _ = paced(tmp_path / "whole", scores)
-    with pytest.raises(KeyboardInterrupt):
-        paced(tmp_path / "killed", scores, killed_at)
-    fitted, resumed, _ = paced(tmp_path / "killed", scores[killed_at - 1 :])
-    assert equal(weights_of(resumed), weights_of(whole))
-    assert fitted == expected
-    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
 
 
 class Poisoned(Points):

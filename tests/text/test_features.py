@@ -197,5 +197,5 @@ def test_an_encoder_that_is_nowhere_is_refused_with_what_would_do(name, tmp_path
 
 def test_a_folder_without_safetensors_is_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(UsageError, match=r"holds no \*\.safetensors"):
+    with pytest.raises(UsageError, match=r"has no \*\.safetensors"):
         encoded(tmp_path, tmp_path / "cache")

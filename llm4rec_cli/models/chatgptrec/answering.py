@@ -56,8 +56,6 @@ class PromptedModel:
         self.prompts.titles = item_titles(split, self.config.prompts.noun)
         self.matcher = TitleMatcher(self.prompts.titles, self.config.threshold)
 
-    # --- requests
-
     def prepare_answers(self, examples: Examples) -> Examples:
         """Complete all requests in one call, so that a completion does not depend on how examples are batched. Return
         the examples, each repeated once per order of its candidates.
@@ -141,8 +139,6 @@ class PromptedModel:
             for continuations in slices
             if not needed[prompt].isdisjoint(continuations)
         ]
-
-    # --- answers
 
     @property
     def ranking_task(self) -> str:

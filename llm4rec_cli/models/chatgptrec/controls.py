@@ -90,9 +90,6 @@ def usage(model: PromptedModel, examples: Examples, seed: int) -> dict[str, Any]
     return None if _requested(model, examples, seed, spent) is None else spent.describe()
 
 
-# --- variations
-
-
 def _requested(model: PromptedModel, examples: Examples, seed: int, spent: Usage) -> Variations | None:
     """Return the variations, whose answers share the model's and are requested, each variation's at once; under
     `llm.dry_run` they are only shown. Those that change no request are left out, as an order where no candidates are
@@ -191,9 +188,6 @@ def _invalid(model: PromptedModel, examples: Examples) -> dict[str, float]:
     rating is the training mean, whose error may be lower than that of a readable one."""
     details = model.answer_details(examples)
     return {} if details is None else {"invalid": float(1 - details.valid.mean())}
-
-
-# --- what ranks depend on
 
 
 def order(model: Any, examples: Examples, reordered: list[Examples]) -> Mapping[str, Any] | None:

@@ -131,7 +131,9 @@ class PromptFiller:
 
     def _named(self, field: Field, code: IntArray, own_token: bool) -> Chunk:
         """Return a user or an item as a word: `user_` or `item_` and a number, or a token of its own."""
-        return _bare_number(code) if own_token else _concatenate([self.short_text(f"{field.value}_"), _suffix(code)])
+        if own_token:
+            return _bare_number(code)
+        return _concatenate([self.short_text(f"{field.value}_"), (code, np.zeros(len(code), dtype=bool))])
 
     def _item_list(self, items: IntArray, separator: Chunk) -> Chunk:
         chunks = [part for item in items for part in (separator, self.item_chunks[item])]
@@ -193,8 +195,3 @@ def _bare_number(code: IntArray) -> Chunk:
     starts = np.zeros(len(code), dtype=bool)
     starts[0] = True
     return code, starts
-
-
-def _suffix(code: IntArray) -> Chunk:
-    """Return a number that continues a word."""
-    return code, np.zeros(len(code), dtype=bool)
