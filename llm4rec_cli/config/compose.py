@@ -48,7 +48,7 @@ class Composed:
 
     Attributes:
         config: the typed root node.
-        typed: the overrides that the user typed, without those of Hydra.
+        typed: the overrides that the user typed, without Hydra's own.
         choices: the chosen option of each config group, by group.
     """
 
@@ -336,7 +336,7 @@ def as_usage_error(error: Exception) -> UsageError:
 
 
 def _similar_keys(key: str, known: Sequence[str]) -> str:
-    """Return a remedy that names the keys that an unknown one may mean; without a parent, those of any node."""
+    """Return a remedy with the keys that an unknown one may mean; without a parent, of any node."""
     parent, _, leaf = key.rpartition(".")  # only last parts are compared: a shared parent makes all keys similar
     siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
     below = defaultdict[str, list[str]](list)
@@ -376,7 +376,7 @@ def _several_values(key: str, values: str) -> UsageError:
 
 
 def _keys(cause: list[str]) -> list[str]:
-    """Return the path of every key of the schema; of models, those of the one with the class that the error names."""
+    """Return the path of every key of the schema, with the model whose class the error names."""
     match = re.search(r"not in '(\w+)'", cause[0]) if cause else None
     named = match.group(1) if match else None
     model: Any

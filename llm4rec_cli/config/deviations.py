@@ -41,7 +41,7 @@ def in_words(model: ModelConfig, task: TaskConfig, trained_on: str | None) -> li
 
 
 def texts(name: str) -> Mapping[str, str]:
-    """Return id -> sentence of a model, or those that are shared; empty for a model without any."""
+    """Return id -> sentence of a model, or of all models (`SHARED`); empty for a model without any."""
     file = data_file(GROUP, name)
     return {} if file is None else _read(file, file.stat().st_mtime_ns)
 

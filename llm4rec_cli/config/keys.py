@@ -1,4 +1,4 @@
-"""All declared settings, those of every model included, and lookup of their keys by role."""
+"""All declared settings, with every model's, and lookup of their keys by role."""
 
 from __future__ import annotations
 

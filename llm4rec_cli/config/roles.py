@@ -33,6 +33,6 @@ FOR_EACH_TASK = (Role.extent, Role.citation)
 
 
 def role_of(holder: type[Any], metadata: Any, above: Role | None) -> Role | None:
-    """Return the role of a setting: its own, else that of the dataclass `holder` that declares it, else `above`, that
-    of the setting which contains this dataclass."""
+    """Return the role of a setting: its own, or of the dataclass `holder` that declares it, or `above`, of the setting
+    that contains this dataclass."""
     return metadata.get("role") or getattr(holder, "role", None) or above

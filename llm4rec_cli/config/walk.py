@@ -1,4 +1,4 @@
-"""Iterate over the settings of a config, and over those that the schema declares."""
+"""Iterate over the settings of a config, or of the schema."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Usage:
     Attributes:
         requests: distinct ones.
         stored: of these, completed from the store.
-        sent: requests sent and completed in this run, including those of a partly stored batch.
+        sent: requests sent and completed in this run, including a batch that was partly stored.
         resent: how often a request had to be sent again before it succeeded.
         prompt_tokens, cached_tokens, answer_tokens, seconds, cost: of all completions, as recorded when they were made;
             the cost at this run's prices.
@@ -173,7 +173,7 @@ class _Session:
 
     Attributes:
         requests: distinct ones, by key.
-        completions: those in the store so far, by key.
+        completions: in the store so far, by key.
         pending: batches of keys that lack a completion, each whole.
     """
 

@@ -165,7 +165,7 @@ class EndpointBackend:
     def complete(self, requests: Iterable[Request]) -> Iterator[tuple[int, Completion]]:
         """Yield completions; `llm.concurrency` requests are under way at a time.
 
-        After a request failed for good no more are sent, and those under way are finished.
+        After a request failed for good no more are sent, and requests under way are finished.
 
         Raises:
             UsageError: the server refuses a request, there is no key, or likelihoods are requested.
@@ -500,7 +500,7 @@ def _prompt_tokens(scores: list[Any]) -> list[tuple[str, float | None]]:
 
 
 def _echoed_tokens(scores: dict[str, Any], usage: dict[str, Any]) -> list[tuple[str, float | None]]:
-    """Return the tokens of the prompt in an echo, as `_prompt_tokens`, without the one that had to be generated."""
+    """Return the tokens of the prompt in an echo, as `_prompt_tokens`, without the generated one."""
     echoed = [*zip(scores["tokens"], scores["token_logprobs"], strict=True)]
     return echoed[: len(echoed) - int(usage["completion_tokens"])]
 

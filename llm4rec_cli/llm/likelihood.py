@@ -96,7 +96,7 @@ def masks_by_layer(model: Any, visible: Tensor, distance: Tensor) -> Any:
 
     Args:
         visible: (batch, tokens, keys) whether a token may attend to a key.
-        distance: (batch, tokens, keys) position of the token minus that of the key.
+        distance: (batch, tokens, keys) the token's position minus the key's.
     """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)

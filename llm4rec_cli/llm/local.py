@@ -34,8 +34,8 @@ class LocalBackend:
     """A local chat model; tokenizer and model are loaded on first use.
 
     A continuation is tokenised on its own, after the chat template's beginning of an assistant's turn. That ends with a
-    line break or a special token, which no tokenizer of ours merges with a following letter: the tokens are those of
-    prompt and continuation as a whole.
+    line break or a special token, which no tokenizer of ours merges with a following letter, so prompt and continuation
+    have the same tokens as their concatenation.
 
     In fp32 log-likelihoods equal those of each continuation alone to 1e-4. In bf16 SmolLM2's of titles differed from
     those in fp32 by 0.13 on average and 0.4 at most, and by up to 0.13 with the other continuations of the request.
@@ -70,7 +70,7 @@ class LocalBackend:
         return len(self._tokens(text))
 
     def token_counts(self, request: Request) -> tuple[int, int]:
-        """Return the exact tokens of a request's prompt, and those of its answer at most."""
+        """Return the exact number of prompt tokens, and the largest possible number of answer tokens."""
         if request.continuations is not None:
             scored = self.tokenizer(list(request.continuations), add_special_tokens=False)["input_ids"]
             return len(self._prompt(request.messages)), sum(map(len, scored))
@@ -247,8 +247,8 @@ class LocalBackend:
 
     @cached_property
     def _end_tokens(self) -> list[int]:
-        """Tokens that end a completion: the tokenizer's, and those of the model's settings. They need no weights, which
-        a dry run does not load."""
+        """Tokens that end a completion, by the tokenizer and the model's settings; weights, which a dry run does not
+        load, are not needed."""
         files = [self._folder / name for name in ("generation_config.json", "config.json")]
         settings = json.loads(next(file for file in files if file.is_file()).read_text(encoding="utf-8"))
         configured = settings.get("text_config", settings).get("eos_token_id")

@@ -57,15 +57,15 @@ class Request:
         return [replace(self, continuations=(continuation,)) for continuation in self.continuations]
 
     def content(self) -> dict[str, Any]:
-        """Return the fields by name, those of choices only where there are some: requests without them keep the key
-        under which their completions are stored."""
+        """Return the fields by name. Those of choices are left out without choices, so that such requests keep the key
+        of their stored completions."""
         fields = asdict(self)
         return fields if self.has_choices else {k: v for k, v in fields.items() if k not in CHOICE_FIELDS}
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A backend's raw reply to a request. Field names are those of the store's JSON.
+    """A backend's raw reply to a request. The store's JSON has the same field names.
 
     Attributes:
         text: what was generated; empty where continuations were scored.
@@ -78,7 +78,7 @@ class Completion:
         model: as the backend identifies it: the weights' hash, or the server's model and system fingerprint.
         asked_at: when the request was sent, UTC, ISO 8601.
         attempts: how often the request was sent until it succeeded.
-        cached_tokens: of the prompt's, those that the server had read before and bills at another price.
+        cached_tokens: prompt tokens that the server had read before and bills at another price.
     """
 
     text: str

@@ -67,8 +67,8 @@ def seal(
 def list_complete(root: Path) -> list[Checkpoint]:
     """Return the checkpoints under `root` from which training can resume, oldest first.
 
-    Incomplete ones are removed, with a warning, and so are those whose best checkpoint is lost: a run resumed from them
-    would end with other weights than an uninterrupted one.
+    Incomplete ones are removed, with a warning, and so are checkpoints whose best one is lost: a run resumed from
+    them would end with other weights than an uninterrupted run.
     """
     complete = []
     for folder in sorted(root.glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[1])):

@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 
 def evaluation(requested: Job) -> Job:
-    """Return the job that evaluates the run that `run` names, or else the best match of the typed overrides, unchecked;
-    of a model without weights the one that runs it.
+    """Return the job that evaluates the run that `run` names, or else the best match of the typed overrides, unchecked.
+    For a model without weights, return the job that runs it.
 
     Raises:
         RunError: there is no such run (the remedy is the command that makes one), or its settings have changed since.
@@ -54,7 +54,7 @@ def evaluation(requested: Job) -> Job:
 
 
 def _evaluating(run: Source, requested: Job) -> Job:
-    """Return the job that evaluates a run with the overrides that it was trained with and those that are typed."""
+    """Return the job that evaluates a run, with the overrides of its training and the typed ones."""
     source = replace(run, overrides=_overrides(run.status.overrides, requested.typed))
     job = of_source(source, requested.typed)
     stored = run.result.settings
@@ -75,7 +75,7 @@ def just_trained(result: Result, job: Job) -> Source:
 
 
 def of_task(source: Source, typed: tuple[str, ...], task: str) -> Job:
-    """Return the evaluation of a run on a task, at its default settings except those that apply to each task."""
+    """Return the evaluation of a run on a task, with default settings except those of every task."""
     kept = [o for o in source.overrides if (key := key_typed(o)) != "task" and not is_of_one_task(key)]
     return of_source(replace(source, overrides=[*kept, f"task={task}"]), typed)
 
@@ -145,7 +145,7 @@ def _matching_runs(requested: Job) -> Iterator[Source]:
 
 
 def _named_folder(path: Path, outputs: Path) -> Path:
-    """Return the run folder at this absolute path, or the one that what was typed is short for."""
+    """Return the run folder at this absolute path, or the one that the typed path abbreviates."""
     if not path.is_dir():
         typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         path = named_results([str(typed)], outputs, imports=True)[0].folder
@@ -185,8 +185,8 @@ def _matches(
 def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
     """Return the trained run's overrides, replaced and extended by the typed ones.
 
-    Kept are those of config groups, and what belongs to the training; `split`, `device`, `paths` and the like belong to
-    the command that set them.
+    Config groups and settings of the training are kept; `split`, `device`, `paths` and the like belong to the command
+    that set them.
     """
     keys = set(map(key_typed, typed))
 
@@ -199,7 +199,7 @@ def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
 
 
 def _problems_with_typed(job: Job, run: Source) -> Iterator[UsageError]:
-    """Yield the typed settings of training, such as the seed, that are not those of the trained weights.
+    """Yield the typed settings of training, such as the seed, that differ from the trained weights'.
 
     Only typed ones: a YAML may have changed since, and the numbers of the evaluation do not depend on them.
     """
@@ -217,7 +217,7 @@ def _problems_with_typed(job: Job, run: Source) -> Iterator[UsageError]:
 
 
 def _problems_with_settings(config: Config, stored: Settings, folder: Path) -> Iterator[RunError]:
-    """Yield the settings of model, item text and held-out data that are not those of the trained weights.
+    """Yield the settings of model, item text and held-out data that differ from the trained weights'.
 
     A YAML may have changed since. A setting that is newer than the run has the default that the run had in effect.
     """

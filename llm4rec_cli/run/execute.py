@@ -75,7 +75,7 @@ def run_all(job: Job) -> Iterator[Outcome]:
 
 
 def run(job: Job) -> Outcome:
-    """Load the data, and execute the job after those of its floors.
+    """Load the data, run the floors, and execute the job.
 
     All weights are located first, because data and floors may take long.
 
@@ -99,7 +99,7 @@ def run(job: Job) -> Outcome:
 
 
 def run_floors(job: Job, split: Split) -> list[Result]:
-    """Return the result of each of the task's floors, running those not finished.
+    """Return the result of each of the task's floors, after running the unfinished ones.
 
     A floor that the dataset cannot fill is left out. A dry run computes nothing, and has none.
     """

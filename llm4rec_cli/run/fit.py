@@ -135,7 +135,7 @@ def _train(
     seed: int,
     on_epoch: Callable[[int, float], None] | None,
 ) -> tuple[checkpoints.Checkpoint, float]:
-    """Train; return the last checkpoint, and the training time until the one that was resumed from."""
+    """Train; return the last checkpoint, and the training time before it was resumed."""
     device = next(model.parameters()).device.type
     steps_an_epoch = -(-len(rows) // config.batch_size)
     arguments = _arguments(config, folder, device, steps_an_epoch, seed)

@@ -158,7 +158,7 @@ def chat_model_identity(config: Config, dataset: RecDataset) -> str | None:
 
 
 def identity_of(llm: LLMConfig) -> str:
-    """Return the identity of a chat model: the server's name for it, or that of its weights and the backend's version.
+    """Return the identity of a chat model: the server's name for it, or its weights' with the backend's version.
 
     Raises:
         UsageError: the model is not on this machine.

@@ -31,7 +31,7 @@ def read_weights(path: Path, config: ModelConfig) -> Imported:
     """Read a file of the published code and return its weights as ours; nothing in it is run.
 
     Raises:
-        DataError: it is not such a file, or its names and shapes are not those of the published code.
+        DataError: it is not such a file, or its names and shapes differ from the published code's.
     """
     mapping = published_mapping(config.name)
     expected = mapping.shapes(config)

@@ -89,9 +89,8 @@ class Job:
         return replace(self, floors=floors, initial=None if self.evaluated else initial_source(self.config))
 
     def floor(self, name: str, *settings: str) -> Job:
-        """Return the job of a floor under the same dataset and task, at its default settings except those that it takes
-        over from the model and `settings`, such as `model.recent=1`. The overrides that it records are those of the
-        data, the task and the seed."""
+        """Return the job of a floor under the same dataset and task, at its default settings except what it copies from
+        the model and `settings`, such as `model.recent=1`. It records only overrides of data, task and seed."""
         with usage_errors():
             model = cast(ModelConfig, OmegaConf.to_object(model_node(name, settings, self._nodes)))
         copied = {
@@ -247,7 +246,7 @@ class Job:
 
     @cached_property
     def deviations(self) -> list[str]:
-        """The deviations of the run from its paper, with those of the run that training started from."""
+        """The deviations of the run from its paper, and of the run that training started from."""
         imported = self.evaluated.result.imported if self.evaluated else None
         own = (
             marks.imported_deviations(self.config, imported)

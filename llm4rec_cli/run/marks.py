@@ -128,7 +128,7 @@ def memorisation_warning(scores: Mapping[str, MemorisationScore] | None) -> str:
 
 
 def save_memorisation(config: Config, dataset: RecDataset, scores: Mapping[str, MemorisationScore]) -> bool:
-    """Keep the scores of this chat model on this dataset for its runs; False if those of more records are kept.
+    """Keep the scores of this chat model on this dataset for its runs; False if scores of more records are kept.
 
     Scores of a version without made-up records are replaced.
     """
@@ -159,8 +159,8 @@ def paper_method(config: Config) -> dict[str, str]:
 
 
 def deviations(config: Config, trained_task: str) -> list[str]:
-    """Return the deviations of a run from its paper: of the model, the trainer, and those the experiment lists.
-    `trained_task` is the one that the weights were trained on."""
+    """Return the deviations of a run from its paper: of the model, the trainer, and as the experiment lists them.
+    The weights were trained on `trained_task`."""
     sentences = in_words(config.model, config.task, trained_task)
     if config.model.traits.trainable and config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
@@ -170,7 +170,7 @@ def deviations(config: Config, trained_task: str) -> list[str]:
 
 
 def imported_deviations(config: Config, imported: Imported) -> list[str]:
-    """Return the deviations of weights that were not trained here: where they come from, and those of the model."""
+    """Return the deviations of weights that were not trained here: where they come from, and the model's."""
     source = f"{imported.file} (sha256 {imported.sha256[:12]}), which {imported.code} writes"
     return [f"weights imported, not trained here: {source}", *in_words(config.model, config.task, None)]
 
@@ -198,7 +198,7 @@ def _settings_of_paper(experiment: str) -> Mapping[str, object]:
 
 
 def _fitted_settings(config: Config) -> Mapping[str, object]:
-    """Return the settings that decide what weights are fitted, and how: those of the model and the trainer."""
+    """Return the settings of model and trainer, which decide what weights are fitted, and how."""
     model: Any = type(config.model)
     roles = {setting.key: setting.role for setting in declarations_with(model)}
     values = {

@@ -24,7 +24,7 @@ ARITHMETIC = "arithmetic.json"  # file of a run folder
 def settled(job: Job, folder: Path | None = None) -> Job:
     """Return the job with each precision `auto` that it reads resolved to fp32 or bf16.
 
-    A resumed run keeps its precision, also on another machine, and an evaluation has that of its training: it is
+    A resumed run keeps its precision, also on another machine, and an evaluation uses its training's, which is
     written to arithmetic.json in the run folder.
     """
     config = deepcopy(job.config)

@@ -1,4 +1,4 @@
-"""The finished run whose weights a job reads: those that it evaluates, or starts training from."""
+"""The finished run whose weights a job evaluates or starts training from."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ EVALUATION_ROLES = (Role.question, Role.extent, *NOT_HASHED)  # may differ from 
 
 @dataclass(frozen=True)
 class Source:
-    """A finished run with weights; `overrides` of its evaluation are those it was trained with, then those typed
-    now."""
+    """A finished run with weights; `overrides` of its evaluation are its training's, then the ones typed now."""
 
     result: Result
     status: Status
@@ -70,7 +69,7 @@ class Source:
         return ReadWeights(self.checkpoint.sha256, variant)
 
     def problems_with_data(self, model: ModelConfig, dataset: RecDataset) -> Iterator[RunError]:
-        """Yield a problem if the dataset is not the one it was trained on: other fingerprint, item tokens or name.
+        """Yield a problem if it was trained on another dataset: other fingerprint, item tokens or name.
 
         Imported weights have read no data here. Where they depend on the numbers of users or items, the dataset must
         at least have the name that they were imported for.

@@ -48,7 +48,7 @@ Write = Callable[[Tracked], None]
 def opened(names: Sequence[str], folder: Path) -> Iterator[Callable[[Sequence[Result]], None]]:
     """Open runs of these trackers; yield a function that writes the results of floors and run to them.
 
-    Trackers other than those of TRACKERS get only the losses, from their callbacks.
+    Trackers that are not in TRACKERS get only the losses, from their callbacks.
     """
     with ExitStack() as stack:
         if names:

@@ -2,8 +2,8 @@
 
     score(j) = Σ_i sim(i, j) over the history's items i,  sim(i, j) = n_ij / (√(n_i n_j) + shrinkage)
 
-n_i is the number of users with item i in training and n_ij that of users with both. An item's similarities to others
-than its nearest are 0. Nothing is trained, and the order of the history has no effect.
+n_i users have item i in training, and n_ij users have both. Only similarities to an item's nearest neighbours are kept;
+the others are 0. Nothing is trained, and the order of the history has no effect.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ITEMS_AT_ONCE = 1024  # rows of similarities before all but the nearest are drop
 
 
 class ItemKnn:
-    """Scores by sums of similarities, (n_items, n_items): row i has those of item i to the items it supports."""
+    """Scores by sums of similarities, (n_items, n_items): row i has the similarities of item i to items it supports."""
 
     def __init__(self, similarity: csr_array) -> None:
         self.similarity = similarity

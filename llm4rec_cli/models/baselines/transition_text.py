@@ -117,7 +117,7 @@ class TransitionText:
 
 def transition_matrix(split: Split, steps: int, symmetric: bool = False) -> csr_array:
     """Return (n_items, n_items) T: row i weights the items that followed item i in training, closer ones more; if
-    `symmetric`, also those that item i followed."""
+    `symmetric`, also the items that item i followed."""
     shape = split.n_items, split.n_items
     counts = csr_array(shape, dtype=np.float32)
     for step, first, second, _ in training_pairs(split, steps):

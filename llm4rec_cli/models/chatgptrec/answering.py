@@ -38,7 +38,8 @@ class PromptedModel:
     """A chat model used as a recommender.
 
     A generated list ranks its items in its order; an item that is not listed scores -inf, and so counts as a miss. A
-    list of candidates alone ranks those that it names, and the others tie after them. Likelihoods rank all items.
+    list restricted to the candidates ranks the titles that it names, and the others tie after them. Likelihoods rank
+    all items.
     """
 
     def __init__(self, config: ChatGPTRecConfig, context: Context, backend: Backend, store: Store) -> None:
@@ -89,7 +90,7 @@ class PromptedModel:
         return [self.completions[_request_key(request)] for request in requests]
 
     def requests(self, task: str, examples: Examples) -> list[Request]:
-        """Return the request for each example, without those that PMI needs for all users together."""
+        """Return the request for each example, without PMI's requests that all users share."""
         return [self._request(task, examples, i) for i in track(range(len(examples)), "writing prompts")]
 
     def _request(self, task: str, examples: Examples, i: int, with_user: bool = True) -> Request:
@@ -204,7 +205,7 @@ class PromptedModel:
         return parse_rating(completion.text, self.prompts.titles[int(examples.target[i])])
 
     def _likelihoods(self, task: str, examples: Examples) -> list[NDArray[np.float32]]:
-        """Return for each example (n_continuations,) log-likelihoods; with PMI minus those without the user."""
+        """Return for each example (n_continuations,) log-likelihoods; with PMI minus the ones without the user."""
         scores = [np.array(completion.logprobs, dtype=np.float32) for completion in self.complete(task, examples)]
         if self.config.answer is AnswerMethod.pmi:
             for i, likelihoods in enumerate(scores):

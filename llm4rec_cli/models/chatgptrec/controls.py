@@ -92,9 +92,8 @@ def usage(model: PromptedModel, examples: Examples, seed: int) -> dict[str, Any]
 
 def _requested(model: PromptedModel, examples: Examples, seed: int, spent: Usage) -> Variations | None:
     """Return the variations, whose answers share the model's and are requested, each variation's at once; under
-    `llm.dry_run` they are only shown. Those that change no request are left out, as an order where no candidates are
-    listed or a history that the prompt does not contain, and those that the chat model refuses. None if a replay lacks
-    an answer.
+    `llm.dry_run` they are only shown. A variation that changes no request is left out, such as the order where no
+    candidates are listed, and so is one that the chat model refuses. None if a replay lacks an answer.
 
     Args:
         spent: what they use is added to it.
@@ -185,7 +184,7 @@ def _varied(
 
 def _invalid(model: PromptedModel, examples: Examples) -> dict[str, float]:
     """Return the share of answers that could not be read, as `invalid`; empty where none is written. An unreadable
-    rating is the training mean, whose error may be lower than that of a readable one."""
+    rating is the training mean, whose error may be lower than a readable one's."""
     details = model.answer_details(examples)
     return {} if details is None else {"invalid": float(1 - details.valid.mean())}
 

@@ -91,7 +91,7 @@ def _problems_of_template(where: str, template: str | None, fields: set[str]) ->
 
 
 def template_fields(template: str | None) -> set[str]:
-    """Return the names of a template's fields; that of `{}` is empty.
+    """Return the names of a template's fields; `{}` has an empty name.
 
     Raises:
         ValueError: a brace is unmatched.

@@ -64,8 +64,8 @@ class PromptBuilder:
         return (*system, {"role": "user", "content": "\n".join(filter(None, parts))})
 
     def candidate_order(self, examples: Examples, i: int) -> IntArray:
-        """Return the candidates of example i, shuffled by seed, example and turn; an example without a row by seed and
-        turn alone."""
+        """Return the candidates of example i, shuffled by seed, example and turn; an example without a row only by
+        seed and turn."""
         assert examples.candidates is not None
         turn = 0 if examples.turn is None else int(examples.turn[i])
         row = int(examples.row[i])
@@ -89,7 +89,7 @@ class PromptBuilder:
         return template.format(**self.constants, **fields)
 
     def _interaction_fields(self, row: int, item: int, names: set[str]) -> dict[str, str]:
-        """Return the title, and those of the other fields of an interaction that are named; the rest empty."""
+        """Return the title and the named fields of an interaction; the rest are empty."""
         interactions, items = self.split.dataset.interactions, self.split.dataset.items
         fields = {"title": to_json(self.titles[item]), "category": "", "stars": "", "review": ""}
         if "category" in names and "categories" in items:

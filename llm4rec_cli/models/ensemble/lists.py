@@ -29,8 +29,8 @@ FUSION = 60  # of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2
 class EnsembleOfLists(RankedLists):
     """Combined lists of several runs, looked up by user.
 
-    A member's score of an item is its stored score above that of the last item of the user's list; 0 for an item that
-    the list omits. Items that all members omit tie below the others.
+    A member's score of an item is its stored score minus the score of the last item in the user's list, and 0 for an
+    item that the list omits. Items that all members omit tie below the others.
     """
 
     def __init__(self, config: EnsembleConfig, context: Context) -> None:
@@ -109,8 +109,8 @@ def fit_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
 
 
 def grid_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
-    """Choose the weights of two members' standardised scores, .1 and .9 to .9 and .1, by NDCG@10 on validation; of
-    those with equal NDCG@10 the first. Returned are weights of the stored scores.
+    """Choose the weights of two members' standardised scores, .1 and .9 to .9 and .1, by NDCG@10 on validation; the
+    first wins a tie. Return weights for the stored scores.
 
     Users for whom no member lists the target are left out: they add the same to all.
     """

@@ -1,7 +1,7 @@
 """Evidence for each item after a history: sparse counts and neighbours, cross-fitted by users.
 
-Users are divided at random into folds. In training, the counts that a user's rows see are those of the other folds:
-transitions, their row sums and popularity alike. Nothing of the target, nor of any other interaction of that user, is
+Users are divided at random into folds. In training, a user's rows see only counts from the other folds: transitions,
+their row sums and popularity. Nothing of the target, nor of any other interaction of that user, is
 in them, so that a training row is like a row of a user who was never counted. Evaluation uses the counts of all users,
 and with them recency, which no training row sees.
 A user's own transitions then count for items of the history only, and these get no evidence but their repetition.
@@ -115,7 +115,7 @@ class TextNeighbours:
         return least, _at_least(cosine, least)
 
     def add(self, texts: list[str]) -> None:
-        """Append items: neighbours of those to which they are as similar as a neighbour in the catalogue must be."""
+        """Append items; their neighbours are the items that pass the catalogue's threshold of similarity."""
         self.new = csr_array(vstack([self.new, self.vectorizer.transform(texts)]))
         right, below = [self.nearest], []
         for vectors in self._blocks(self.new):
@@ -206,7 +206,7 @@ class Evidence:
         return np.full(len(examples), self.n_folds)
 
     def gate_inputs(self, examples: Examples, fold: IntArray) -> Tensor:
-        """Return (n, 3) log(1 + row sum) of the last item and of the one before, and log(1 + the history's length),
+        """Return (n, 3) log(1 + row sum) of the last two items, and log(1 + the history's length),
         without the counts of each history's fold."""
         gate_inputs = np.zeros((len(examples), 3), dtype=np.float32)
         for back in (1, 2):

@@ -79,8 +79,8 @@ class P5(nn.Module):
 
     @torch.no_grad()
     def _start_from_statistics(self, t5: Any) -> None:
-        """Start the tokens of items, those of users where these have their own, and the decoder's attention to the
-        source from statistics of the training part (`start`); and those of stars from their value, at the place to
+        """Start the embeddings of items and of users with their own tokens, and the decoder's attention to the source,
+        from statistics of the training part (`start`). Tokens of stars start from their value, in the coordinate to
         which attention carries the stars of items and users."""
         split, half = self.split.for_ranking(), t5.config.d_model // 2
         u, v = transition_factors(transition_counts(split, WINDOW), half - 1)

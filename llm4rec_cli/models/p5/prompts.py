@@ -384,7 +384,7 @@ def trained(config: Prompted, names: Iterable[str]) -> list[str]:
 
 
 def trained_families(config: Prompted, task: str) -> list[PromptFamily]:
-    """Return the families that a task is trained with: its own, and those of its evaluation prompts, which may differ,
+    """Return the families that a task is trained with: its own, and its evaluation prompts' families, which may differ,
     as a rating may be predicted from a review."""
     if task not in PromptFamily.__members__:
         return list(PromptFamily)

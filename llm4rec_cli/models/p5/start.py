@@ -2,7 +2,7 @@
 
 The token of an item is a pair of vectors [u, v], such that u of one item and v of another have a large inner product
 where the second often follows the first. The decoder's attention to the source starts as a map that moves u to the
-place of v. So the item that it attends to makes those likely that follow it, because tokens are also the output
+place of v. So the item that it attends to makes its usual successors likely, because tokens are also the output
 embeddings. A last coordinate of u says how far the item's stars are above average.
 """
 

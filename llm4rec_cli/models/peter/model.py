@@ -7,7 +7,7 @@ The user and the item see each other, a word sees them and the words before it. 
   it has fewer words than the model writes (as in the published code, which cuts the last of `words` + 1 places);
 - rating: the squared error of a two-layer network on the user's position.
 
-The words of `task=review_summary` are those of the review's title, otherwise of the explanation. With `task=rating`, a
+The text is the review's title for `task=review_summary`, otherwise the explanation. With `task=rating`, a
 rating without a text trains only the rating. Texts are written word by word, always the most probable one. Without the
 item's feature as an input (PETER+).
 """
@@ -38,7 +38,7 @@ N_SPECIAL = 4
 
 
 class Vocabulary:
-    """The most frequent words and punctuation marks of some texts; of equally frequent ones those that come first."""
+    """The most frequent words and punctuation marks of some texts; the earliest win ties."""
 
     def __init__(self, texts: list[str], size: int) -> None:
         counts = Counter(word for text in texts for word in TOKEN.findall(text))
@@ -59,8 +59,8 @@ class Vocabulary:
 
 
 class TextRows:
-    """One row per interaction to learn: `user`, `item`, `rating` (NaN where missing) and `words`, padded: those of the
-    text, its start and end included; of a rating without a text the start alone."""
+    """One row per interaction to learn: `user`, `item`, `rating` (NaN where missing) and `words`, padded: the
+    text's, with start and end; only the start for a rating without a text."""
 
     def __init__(self, user: Tensor, item: Tensor, rating: Tensor, words: list[list[int]]) -> None:
         self.user, self.item, self.rating = user, item, rating

@@ -29,7 +29,7 @@ class Keys(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """Which tokens attend: m of them, first those of histories (in the top layer none), then those of rows.
+    """Which tokens attend: m of them, first of histories (in the top layer none), then of rows.
 
     Attributes:
         order: (m,) indices that sort them by history.
@@ -72,7 +72,7 @@ class PackedBert(PackedEncoder):
         """Return (n, d) the head's state at `mask_positions`, an index in each row; its product with a word's embedding
         is the word's logit.
 
-        Other arguments are those of `tokens.pack_rows`; where rows share histories, `history` (n,) is that of each row.
+        `tokens.pack_rows` returns the other arguments; where rows share histories, `history` (n,) is each row's.
         """
         if histories:
             return self._forward_shared(mask_positions, tokens, position, groups, lengths, starts, **histories)
@@ -138,7 +138,7 @@ class PackedBert(PackedEncoder):
     def _attend_to_both(
         self, query: Tensor, of_histories: Tensor, of_rows: Tensor, keys: Keys, queries: Queries
     ) -> Tensor:
-        """Return (m, d) attention: of tokens of histories to their history, of those of rows to it and to their row.
+        """Return (m, d) attention: a history's tokens attend to the history, a row's to its history and to the row.
 
         A history is read once for all its rows. Attention to both is the average of attention to each, weighted with
         the sums that normalise them.

@@ -6,7 +6,7 @@ log, and other days show other items. Similarities cost no clicks: any history c
 
 The teacher is `frozen_text` on the backbone's own vectors of the items' texts, by default centred and with a weighted
 history. The loss is the divergence of two softmaxes over the candidates: of the teacher's similarities over a
-temperature, and of the log-odds of the answer words. Histories and candidates are those of the training part; whether a
+temperature, and of the log-odds of the answer words. Histories and candidates come from the training part; whether a
 candidate was clicked is not used.
 """
 

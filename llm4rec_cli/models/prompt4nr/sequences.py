@@ -118,7 +118,7 @@ class TemplateFiller:
         return whole.rows(np.arange(len(whole)), np.full(len(whole), self.config.history_tokens))
 
     def fill(self, histories: Ragged, history: IntArray, items: IntArray) -> FilledTemplates:
-        """Fill the template with pairs of a history, of those that `tokenize_histories` returned, and an item."""
+        """Fill the template with pairs of an item and a history, an index into what `tokenize_histories` returned."""
         candidates = self.candidates.rows(items)
         if self.config.shares_histories:
             return self._fill_shared(histories, history, candidates)

@@ -83,7 +83,7 @@ class TemplateTokens:
 
     @staticmethod
     def n_tokens(parts: Sequence[list[int] | str]) -> int:
-        """Return the number of tokens of some parts, without those of the user and the candidate."""
+        """Return the number of tokens of some parts, without the user's and the candidate's."""
         return sum(1 if part == MASK else len(part) for part in parts if part not in (USER, CANDIDATE))
 
 

@@ -168,8 +168,8 @@ def fit(
 
 
 def mask_tokens(inputs: dict[str, Tensor], ids: Mapping[str, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mask or replace some of the packed tokens, in place. Return (m,) flat indices of those to predict, and their
-    original ids."""
+    """Mask or replace some of the packed tokens, in place. Return (m,) flat indices of the tokens to predict, and
+    their original ids."""
     tokens = inputs["tokens"].numpy()
     special = [ids[name] for name in (templates.CLS, templates.SEPARATOR)] + [0]  # 0 = padding
     index = np.flatnonzero((rng.random(len(tokens)) < PREDICTED) & ~np.isin(tokens, special))

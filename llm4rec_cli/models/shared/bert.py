@@ -33,8 +33,8 @@ class PackedEncoder(nn.Module):
         self.layers = bert.encoder.layer
 
     def states(self, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor) -> Tensor:
-        """Return (total, d) the top layer's state at each token, arbitrary at padding. The arguments are those of
-        `tokens.pack_rows`."""
+        """Return (total, d) the top layer's state at each token, arbitrary at padding. `tokens.pack_rows` returns the
+        arguments."""
         shapes = group_shapes(groups)
         masks = padding_masks(shapes, lengths)
         x = self._embed(tokens, position)

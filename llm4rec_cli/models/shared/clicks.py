@@ -21,8 +21,8 @@ class Clicks(Histories):
         others: flat item numbers that `first` and `last` index.
         first, last: (n,) others[first:last] are the items that a click's negatives come from: shown, but not clicked.
             Of interaction data they are the user's training items, which cannot be negatives.
-        pool: None for impressions; for interaction data, the items that negatives come from: those of a training
-            softmax, without items that are held out.
+        pool: None for impressions; for interaction data, the items that negatives come from: all that take part in
+            training, so no held-out item.
     """
 
     user: IntArray
@@ -58,8 +58,8 @@ class Clicks(Histories):
 
 
 def training_clicks(split: Split) -> Clicks:
-    """Return the clicks of the training part: those on impressions with an item that was not clicked, or, of
-    interaction data, every interaction that has a history, of users without some item of the catalogue."""
+    """Return the training clicks. Impressions whose items were all clicked give none. In interaction data each
+    interaction with a history is a click, unless its user has the whole catalogue."""
     return _impression_clicks(split) if split.impression_assignment is not None else _interaction_clicks(split)
 
 

@@ -220,7 +220,7 @@ class _KeyValueCache:
         self.filled = 0
 
     def add(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store a layer's new keys and values (B or 1, heads, n, size); return those of all tokens so far."""
+        """Store a layer's new keys and values (B or 1, heads, n, size); return them for all tokens so far."""
         end = self.filled + key.shape[2]
         self.keys[layer][:, self.filled : end] = key.transpose(1, 2)
         self.values[layer][:, self.filled : end] = value.transpose(1, 2)

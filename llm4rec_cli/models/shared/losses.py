@@ -216,6 +216,6 @@ class _GatherRows(torch.autograd.Function):
 def gather_rows(rows: Tensor) -> Tensor:
     """Return (total, …) rows of all processes in order of rank, with gradient; every process must call it.
 
-    Since each process's loss reaches all rows, the mean of gradients over processes is that of the mean loss.
+    Each process's loss reaches all rows, so the mean of the gradients over processes is the gradient of the mean loss.
     """
     return rows if processes.world_size() == 1 else _GatherRows.apply(rows)

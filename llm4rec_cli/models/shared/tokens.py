@@ -45,7 +45,7 @@ class Ragged:
 
 
 def token_batches(order: IntArray, lengths: IntArray, device: torch.device) -> list[IntArray]:
-    """Split rows, in this order, into batches of about TOKENS_PER_BATCH tokens; `lengths` are those of all rows."""
+    """Split rows, in this order, into batches of about TOKENS_PER_BATCH tokens; `lengths` covers all rows."""
     limit = at_once(TOKENS_PER_BATCH, device.type)
     bounds = np.flatnonzero(np.diff(np.cumsum(lengths[order]) // limit)) + 1
     return np.split(order, bounds) if len(order) else []
