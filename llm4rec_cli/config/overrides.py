@@ -146,8 +146,7 @@ def _translated(argument: str) -> str:
         raise UsageError(f"{argument}: {key} takes the name of one option", f"llm4rec list {key}s")
     if key.partition(".")[0] == "tuning" and value != "null":
         raise UsageError(
-            f"{key}: llm4rec tune writes what a search cost into a YAML",
-            "llm4rec tune … --save NAME, or tuning=null",
+            f"{key}: llm4rec tune writes what a search cost into a YAML", "llm4rec tune … --save NAME, or tuning=null"
         )
     if key == "dataset.domains" or (key.split(".")[:2] == ["dataset", "paper"] and value != "null"):
         raise UsageError(

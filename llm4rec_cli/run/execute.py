@@ -113,11 +113,7 @@ def run_floors(job: Job, split: Split) -> list[Result]:
 
 
 def execute(
-    job: Job,
-    split: Split,
-    floors: Sequence[Result] = (),
-    clock: Clock | None = None,
-    on_epoch: OnEpoch | None = None,
+    job: Job, split: Split, floors: Sequence[Result] = (), clock: Clock | None = None, on_epoch: OnEpoch | None = None
 ) -> Outcome:
     """Return the finished run at the job's address, or build, fit, evaluate and save it.
 

@@ -129,10 +129,7 @@ def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     The identity is of the content, as a name may refer to other weights later or on another machine."""
     from llm4rec_cli.text import weights as text
 
-    identify = {
-        Weights.encoder: lambda name: text.locate_weights(name)[1],
-        Weights.backbone: text.backbone_identity,
-    }
+    identify = {Weights.encoder: lambda name: text.locate_weights(name)[1], Weights.backbone: text.backbone_identity}
     return {key: (kind, identify[kind](name)) for key, kind, name in _named_weights(model)}
 
 

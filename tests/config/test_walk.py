@@ -71,10 +71,7 @@ def test_a_role_is_stated_only_where_it_differs_from_the_inherited_one():
 def test_settings_of_a_config_are_those_that_are_declared_for_its_model():
     config = job_of("model=unisrec", "task=pretrain").config
     declared = {setting.key for setting in keys.declarations_with(type(config.model)) if not setting.is_node}
-    assert {setting.key for setting in walk.settings(config)} - declared == {
-        "dataset.paper",
-        "tuning",
-    }  # null here
+    assert {setting.key for setting in walk.settings(config)} - declared == {"dataset.paper", "tuning"}  # null here
     assert not {setting.key for setting in walk.declarations(Config) if setting.role in NOT_HASHED} & {"seed", "split"}
 
 

@@ -32,10 +32,8 @@ def completion_body(text: Any, **more: Any) -> bytes:
 class ChatServer:
     """Completes a prompt with `to PROMPT`.
 
-    Args:
-        url: for llm.base_url.
-
     Attributes:
+        url: for llm.base_url.
         responses: by prompt, the responses to its first requests; later ones are completed.
         counts: requests by prompt.
         bodies: of the requests, parsed.

@@ -9,12 +9,7 @@ from llm4rec_cli.llm.requests import Completion, Request, estimated_prompt_token
 
 
 class FakeBackend:
-    """Completes requests by a function, and records them.
-
-    Args:
-        reply: returns a request's text; for one with continuations, their log-likelihoods.
-        name: part of the identity.
-    """
+    """Completes requests by `reply`, which returns a text or the log-likelihoods of continuations; records them."""
 
     counts_exactly = False
     scores_one_by_one = False

@@ -211,12 +211,7 @@ def test_likelihoods_are_refused_before_anything_is_sent(chat):
 
 
 SCHEMA = {"type": "array", "items": {"type": "string", "enum": ["Alien", "Heat"]}, "minItems": 2, "maxItems": 2}
-WRAPPED = {
-    "type": "object",
-    "properties": {"answer": SCHEMA},
-    "required": ["answer"],
-    "additionalProperties": False,
-}
+WRAPPED = {"type": "object", "properties": {"answer": SCHEMA}, "required": ["answer"], "additionalProperties": False}
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import Index
-from llm4rec_cli.models.p5.filler import (
-    JITTER,
-    MAX_FIELD_TOKENS,
-    FieldValues,
-    PromptFiller,
-    column_texts,
-    jitter_stars,
-)
+from llm4rec_cli.models.p5.filler import JITTER, MAX_FIELD_TOKENS, FieldValues, PromptFiller, column_texts, jitter_stars
 from llm4rec_cli.models.p5.settings import HistoryOrder, PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.vocabulary import END
 from tests.models.p5_data import config, prompt_filler, shop

@@ -55,11 +55,7 @@ def with_new_tokens(prompt4nr, backbone):
 
 
 def naive(prompt4nr, backbone, history, items):
-    """(n, n_words) logits at the mask, row by row by transformers.
-
-    Args:
-        history: (n,) the impression whose history each pair has.
-    """
+    """(n, n_words) logits at the mask, row by row by transformers; `history` (n,) numbers impressions."""
     bert, filler = with_new_tokens(prompt4nr, backbone), prompt4nr.filler
     filled = filler.fill(filler.tokenize_histories(SHOWN), np.array(history), np.array(items))
     at_mask = []

@@ -73,8 +73,7 @@ def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
     begin = {1: 0, 2: 0, 3: 0, 4: 0, 5: 2, 6: 2, 7: 4, 8: 4, 9: 5}
     losses = [
         F.cross_entropy(
-            model.items.weight @ naive.encode(model.encoder, model.items.weight[start:target]),
-            torch.tensor(target),
+            model.items.weight @ naive.encode(model.encoder, model.items.weight[start:target]), torch.tensor(target)
         )
         for target, start in begin.items()
     ]

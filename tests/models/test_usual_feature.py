@@ -36,11 +36,7 @@ EXPLAINED = [
 ]
 TITLES = ["Soft!" if feature == "strap" else None for feature in FEATURES]
 DATASET = tiny_dataset(
-    SEQUENCES,
-    explanation=EXPLAINED,
-    feature=FEATURES,
-    review_text=["A review."] * 20,
-    review_title=TITLES,
+    SEQUENCES, explanation=EXPLAINED, feature=FEATURES, review_text=["A review."] * 20, review_title=TITLES
 )
 EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)
 

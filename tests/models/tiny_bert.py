@@ -27,11 +27,7 @@ SETTINGS = {
 
 
 def tiny_bert(folder: Path, head: bool = True) -> Path:
-    """Write a BERT's weights and a WordPiece tokenizer to a folder; the same in each call.
-
-    Args:
-        head: whether to save the masked-language-model head.
-    """
+    """Write a BERT, perhaps without its head, and a WordPiece tokenizer to a folder; the same in each call."""
     folder.mkdir(parents=True, exist_ok=True)
     words = dict.fromkeys([*SPECIAL, *"?:'", *CHARACTERS, *WORDS, *(f"##{character}" for character in CHARACTERS)])
     (folder / "vocab.txt").write_text("\n".join(words))

@@ -20,7 +20,6 @@ def build(context: Context) -> RankedLists:
     lengths = np.diff(lists.indptr)
     lengths = lengths[lengths > 0]
     log.info(
-        "%s: lists of %s users, %d to %d items long",
-        *(config.alias, f"{len(lengths):,}", lengths.min(), lengths.max()),
+        "%s: lists of %s users, %d to %d items long", *(config.alias, f"{len(lengths):,}", lengths.min(), lengths.max())
     )
     return RankedLists(lists, context.split.dataset.user_ids, config.max_missing)

@@ -26,23 +26,10 @@ from llm4rec_cli.errors import DataError, raise_first
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import P5Config
-from llm4rec_cli.models.p5.filler import (
-    MIN_LIKED_STARS,
-    FieldValues,
-    PromptFiller,
-    round_stars,
-    user_codes,
-)
+from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars, user_codes
 from llm4rec_cli.models.p5.prompts import Answer
 from llm4rec_cli.models.p5.settings import AnswerLoss, Feature, PromptFamily, Start, WholeWord
-from llm4rec_cli.models.p5.start import (
-    STAR_SCALE,
-    WINDOW,
-    carry_over,
-    mean_stars,
-    transition_factors,
-    user_factors,
-)
+from llm4rec_cli.models.p5.start import STAR_SCALE, WINDOW, carry_over, mean_stars, transition_factors, user_factors
 from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples
 from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
