@@ -45,19 +45,15 @@ class Limits:
     """When to give up on a server.
 
     Attributes:
-        connect_timeout: seconds until the connection is made.
-        read_timeout: seconds without a byte.
         speed_window, min_bytes: at least `min_bytes` must arrive in each `speed_window` seconds.
-        tries: requests to an address; a broken transfer is resumed.
-        retry_delay: seconds before the second try, doubled before each further one.
     """
 
-    connect_timeout: float = 15.0
-    read_timeout: float = 30.0
+    connect_timeout: float = 15.0  # seconds until the connection is made
+    read_timeout: float = 30.0  # seconds without a byte
     speed_window: float = 60.0
     min_bytes: int = 300_000
-    tries: int = 5
-    retry_delay: float = 1.0
+    tries: int = 5  # requests to an address; a broken transfer is resumed
+    retry_delay: float = 1.0  # seconds before the second try, doubled before each further one
 
 
 LIMITS = Limits()

@@ -50,14 +50,10 @@ Clusterer = Callable[[IntArray, np.random.Generator], IntArray]  # (n,) items ->
 
 @dataclass(frozen=True)
 class ItemIndex:
-    """The codes of all items.
-
-    Attributes:
-        codes: the pieces of each item's code; no code is a prefix of another, so all differ.
-    """
+    """The codes of all items."""
 
     kind: Index
-    codes: list[Code]
+    codes: list[Code]  # the pieces of each item's code; no code is a prefix of another, so all differ
 
     def __post_init__(self) -> None:
         in_order = sorted(self.codes)  # a prefix of other codes is followed by one of them

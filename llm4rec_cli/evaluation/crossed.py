@@ -31,17 +31,11 @@ from llm4rec_cli.evaluation.bootstrap import FloatArray, MetricsOfSums
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate whose error is t-distributed.
+    """An estimate whose error is t-distributed."""
 
-    Attributes:
-        value: the mean, or the difference of two.
-        error: its standard error; 0 where nothing varies.
-        df: degrees of freedom of the error.
-    """
-
-    value: float
-    error: float
-    df: float
+    value: float  # the mean, or the difference of two
+    error: float  # its standard error; 0 where nothing varies
+    df: float  # degrees of freedom of the error
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the two-sided t interval at this level."""

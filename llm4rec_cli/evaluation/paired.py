@@ -37,15 +37,10 @@ SIGNS_AT_ONCE = 4_000_000  # 32 MB: the size of a block of permutations, for any
 
 @dataclass(frozen=True)
 class Margin:
-    """An equivalence margin: the difference up to which two means count as equal.
+    """An equivalence margin: the difference up to which two means count as equal."""
 
-    Attributes:
-        size: a difference, or a fraction of A's mean.
-        relative: whether `size` is a fraction.
-    """
-
-    size: float
-    relative: bool = False
+    size: float  # a difference, or a fraction of A's mean
+    relative: bool = False  # whether `size` is a fraction
 
     @classmethod
     def parse(cls, text: str) -> Margin:

@@ -22,15 +22,10 @@ N = "n"  # column of example counts
 
 @dataclass(frozen=True)
 class ScoredAnswers:
-    """The scored answers of one run.
+    """The scored answers of one run."""
 
-    Attributes:
-        examples: (n,) rows that identify the examples.
-        columns: name -> (n,) values; metrics are functions of their sums over examples.
-    """
-
-    examples: pd.DataFrame
-    columns: Mapping[str, FloatArray]
+    examples: pd.DataFrame  # (n,) rows that identify the examples
+    columns: Mapping[str, FloatArray]  # name -> (n,) values; metrics are functions of their sums over examples
     metrics: MetricsOfSums
 
 

@@ -16,31 +16,18 @@ from llm4rec_cli.results.variants import Group
 
 @dataclass(frozen=True)
 class Section:
-    """The page's section on one group.
+    """The page's section on one group."""
 
-    Attributes:
-        name: the section's id, for links.
-        headline: the metric that stays in view where the table scrolls, if any.
-        results: table of results, with the row numbers by which plots refer to variants.
-        deviations: deviations from the papers, in the order of their numbers.
-        papers: comparisons with the papers, if any.
-        chat: controls and costs of chat models.
-        slices: results on slices of the targets, if any.
-        costs: minutes, memory and size of each variant.
-        related: results of other methods on the same dataset and protocol, if any.
-        plots: the group's plots.
-    """
-
-    name: str
-    headline: str | None
-    results: Content
-    deviations: Sequence[str]
-    papers: Content | None
-    chat: Sequence[Content]
-    slices: Content | None
-    costs: Content
-    related: Content | None
-    plots: Sequence[Plot]
+    name: str  # the section's id, for links
+    headline: str | None  # the metric that stays in view where the table scrolls, if any
+    results: Content  # table of results, with the row numbers by which plots refer to variants
+    deviations: Sequence[str]  # deviations from the papers, in the order of their numbers
+    papers: Content | None  # comparisons with the papers, if any
+    chat: Sequence[Content]  # controls and costs of chat models
+    slices: Content | None  # results on slices of the targets, if any
+    costs: Content  # minutes, memory and size of each variant
+    related: Content | None  # results of other methods on the same dataset and protocol, if any
+    plots: Sequence[Plot]  # the group's plots
 
 
 def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> str:

@@ -35,16 +35,11 @@ Row = tuple[int, Variant]  # row number in the table of results, and the variant
 
 @dataclass(frozen=True)
 class Plot:
-    """A chart.
-
-    Attributes:
-        svg: the chart as an SVG element, with its values in words for screen readers.
-        keys: what its symbols mean: (SVG element of the symbol, or a number; words).
-    """
+    """A chart."""
 
     caption: str
-    svg: str
-    keys: Sequence[tuple[str, str]] = ()
+    svg: str  # the chart as an SVG element, with its values in words for screen readers
+    keys: Sequence[tuple[str, str]] = ()  # what its symbols mean: (SVG element of the symbol, or a number; words)
 
 
 def plots(group: Group, own: Path | None = None) -> list[Plot]:

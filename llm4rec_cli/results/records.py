@@ -32,15 +32,10 @@ WITHOUT_RANKS = "recorded without ranks"
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Result):
-    """A recorded run. Its folder is where it would be; nothing is there.
+    """A recorded run. Its folder is where it would be; nothing is there."""
 
-    Attributes:
-        finished: when it ended, in seconds since 1970.
-        config: its settings.
-    """
-
-    finished: int = 0
-    config: Mapping[str, Any] = field(default_factory=dict)
+    finished: int = 0  # when it ended, in seconds since 1970
+    config: Mapping[str, Any] = field(default_factory=dict)  # its settings
 
     @cached_property
     def settings(self) -> Settings:

@@ -161,9 +161,7 @@ class Result:
     """A finished run: the fields of metrics.json (docs/reference/run-folder.md) in their order, and its folder.
 
     Attributes:
-        folder: the run folder; no field of metrics.json.
         draws: draw of candidates -> the run under it, of an average over draws.
-        trainer: the run that trained the evaluated weights, where it was read too.
     """
 
     schema: int = 1
@@ -213,9 +211,9 @@ class Result:
     training_seconds: float | None = None
     intervals_over_seeds: IntervalsOverSeeds | None = None
 
-    folder: Path = Path()
+    folder: Path = Path()  # the run folder; no field of metrics.json
     draws: Mapping[int, Result] = field(default_factory=dict)
-    trainer: Result | None = None
+    trainer: Result | None = None  # the run that trained the evaluated weights, where it was read too
 
     @classmethod
     def of_numbers(

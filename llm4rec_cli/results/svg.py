@@ -25,16 +25,14 @@ class Scale:
     Attributes:
         low, high: the values at both ends.
         start, end: their positions.
-        log: whether positions are proportional to the logarithm.
-        least_step: between two ticks.
     """
 
     low: float
     high: float
     start: float
     end: float
-    log: bool = False
-    least_step: float = 0.0
+    log: bool = False  # whether positions are proportional to the logarithm
+    least_step: float = 0.0  # between two ticks
 
     def __call__(self, value: float) -> float:
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))

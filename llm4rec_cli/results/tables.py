@@ -49,19 +49,15 @@ class Content:
 
     Attributes:
         columns, rows: headings and cells.
-        notes: lines below the table.
-        keyed: columns whose texts a terminal may replace by numbers, explained below.
-        spare: columns that a terminal may leave out, the first one first.
-        whole: columns of names to copy, such as paths, whose words are never broken.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
-    keyed: Sequence[str] = ()
-    spare: Sequence[str] = ()
-    whole: Sequence[str] = ()
+    notes: Sequence[str] = ()  # lines below the table
+    keyed: Sequence[str] = ()  # columns whose texts a terminal may replace by numbers, explained below
+    spare: Sequence[str] = ()  # columns that a terminal may leave out, the first one first
+    whole: Sequence[str] = ()  # columns of names to copy, such as paths, whose words are never broken
 
     @classmethod
     def of_columns(cls, title: str, columns: Mapping[str, Sequence[str]], *attributes: Sequence[str]) -> Content:

@@ -33,15 +33,10 @@ ABSENT = object()
 
 @dataclass(frozen=True)
 class Variant:
-    """Runs that differ only in their seed.
+    """Runs that differ only in their seed."""
 
-    Attributes:
-        runs: one per seed, ordered by seed.
-        distinction: of a variant whose row would equal another's: the settings in which they differ.
-    """
-
-    runs: Sequence[Result]
-    distinction: Sequence[str] = ()
+    runs: Sequence[Result]  # one per seed, ordered by seed
+    distinction: Sequence[str] = ()  # of a variant whose row would equal another's: the settings in which they differ
 
     @property
     def first_run(self) -> Result:
@@ -168,15 +163,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Group:
-    """Variants with the same dataset, task and protocol.
+    """Variants with the same dataset, task and protocol."""
 
-    Attributes:
-        members: sorted by model and variant.
-        metrics: the metrics that tables show.
-    """
-
-    members: Sequence[Variant]
-    metrics: Sequence[str]
+    members: Sequence[Variant]  # sorted by model and variant
+    metrics: Sequence[str]  # the metrics that tables show
 
     @property
     def title(self) -> str:

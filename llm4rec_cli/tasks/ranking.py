@@ -58,19 +58,15 @@ class Ranking:
     """The rank of each example's target.
 
     Attributes:
-        n_better: (n,) how many other items have a higher score than the target.
-        n_tied: (n,) how many items share its score, including itself; 0 if the model did not rank it: a miss.
-        n_candidates: (n,) how many items could be ranked: those that are not masked.
         top_items: (n, k) the item numbers with the highest scores, best first, ties by the lower number; filled up with
             PADDING where fewer than k items can be recommended.
-        top_scores: (n, k) float32, their scores.
     """
 
-    n_better: IntArray
-    n_tied: IntArray
-    n_candidates: IntArray
+    n_better: IntArray  # (n,) how many other items have a higher score than the target
+    n_tied: IntArray  # (n,) how many items share its score, including itself; 0 if the model did not rank it: a miss
+    n_candidates: IntArray  # (n,) how many items could be ranked: those that are not masked
     top_items: IntArray
-    top_scores: NDArray[np.float32]
+    top_scores: NDArray[np.float32]  # (n, k) float32, their scores
 
 
 def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:

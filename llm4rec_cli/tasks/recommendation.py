@@ -17,17 +17,11 @@ from llm4rec_cli.tasks.topk import top_numbers
 
 @dataclass(frozen=True)
 class TopItems:
-    """The items with the highest scores, best first; ties are ordered as in evaluation.
+    """The items with the highest scores, best first; ties are ordered as in evaluation."""
 
-    Attributes:
-        items: (k,) item numbers.
-        columns: (k,) where the model's scores have them; equal to `items` unless candidates were scored.
-        scores: (k,) float32.
-    """
-
-    items: IntArray
-    columns: IntArray
-    scores: NDArray[np.float32]
+    items: IntArray  # (k,) item numbers
+    columns: IntArray  # (k,) where the model's scores have them; equal to `items` unless candidates were scored
+    scores: NDArray[np.float32]  # (k,) float32
 
 
 def top_items(model: Any, example: Examples, k: int, excluded: IntArray) -> TopItems:

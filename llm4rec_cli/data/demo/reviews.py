@@ -19,17 +19,12 @@ USES_HABIT = 0.6  # how often a reviewer starts with their favourite sentence fo
 
 @dataclass(frozen=True)
 class Reviewer:
-    """A customer who writes reviews.
-
-    Attributes:
-        habit: their favourite sentence form, an index into `praising` and `blaming`.
-        care: (n_aspects,) logits of judging each aspect.
-    """
+    """A customer who writes reviews."""
 
     user_id: str
     name: str
-    habit: int
-    care: NDArray[np.float64]
+    habit: int  # their favourite sentence form, an index into `praising` and `blaming`
+    care: NDArray[np.float64]  # (n_aspects,) logits of judging each aspect
 
 
 @dataclass(frozen=True)
