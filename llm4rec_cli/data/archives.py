@@ -51,11 +51,7 @@ class _Budget:
         self.left = max(MIN_BUDGET, MAX_RATIO * archive.stat().st_size)
 
     def drain(self, source: IO[bytes], target: IO[bytes] | None = None) -> None:
-        """Read `source` to its end and write it to `target`, if any.
-
-        Raises:
-            _Invalid: more comes out than allowed.
-        """
+        """Read `source` to its end and write it to `target`, if any. Raises _Invalid if more comes out than allowed."""
         with step(f"unpacking {self.name}", in_bytes=True) as progress:
             while chunk := source.read(_CHUNK):
                 self.left -= len(chunk)

@@ -161,11 +161,8 @@ def _download(entry: DownloadConfig, target: Path, hint: str, limits: Limits) ->
 def _transfer(
     session: requests.Session, url: str, part: Path, entry: DownloadConfig, limits: Limits, progress: Step
 ) -> None:
-    """Fill `part` from one address, retrying temporary failures.
-
-    Raises:
-        _PermanentFailure: the address does not provide the file, or not within the limits.
-    """
+    """Fill `part` from one address, retrying temporary failures. Raises _PermanentFailure if the address does not
+    provide the file, or not within the limits."""
     for n_tries in range(1, limits.tries + 1):
         try:
             with _request(session, url, part, limits) as response:
@@ -181,10 +178,7 @@ def _transfer(
 @contextmanager
 def _request(session: requests.Session, url: str, part: Path, limits: Limits) -> Iterator[requests.Response]:
     """Request a file, or the rest of it if `part` has its beginning; yield the response, whose status is 200 or 206.
-
-    Raises:
-        _TemporaryFailure, _PermanentFailure: no such response.
-    """
+    Raises _TemporaryFailure or _PermanentFailure if there is no such response."""
     start, validator = _resume_point(part, url)
     headers = {"Range": f"bytes={start}-", "If-Range": validator} if start else {}
     try:
@@ -268,11 +262,8 @@ def _resume_point(part: Path, url: str) -> tuple[int, str]:
 
 
 def _content_range(response: requests.Response, part: Path, url: str) -> tuple[int, int | None]:
-    """Return the first byte in the body of a 206 response, and the length of the whole file if stated.
-
-    Raises:
-        _TemporaryFailure: the body does not continue `part`, which is discarded.
-    """
+    """Return the first byte in the body of a 206 response, and the length of the whole file if stated. Raises
+    _TemporaryFailure if the body does not continue `part`, which is discarded."""
     start, validator = _resume_point(part, url)
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if not match or int(match[1]) != start or _validator(response) not in ("", validator):

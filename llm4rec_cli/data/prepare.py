@@ -279,11 +279,8 @@ def _read(domain: str, files: dict[str, Path], config: DatasetConfig) -> RawData
 
 
 def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts) -> RawData:
-    """Drop interactions of unknown items, then users and items outside the k-core; add what is left to `counts`.
-
-    Raises:
-        DataError: nothing is left.
-    """
+    """Drop interactions of unknown items, then users and items outside the k-core; add what is left to `counts`. Raises
+    DataError if nothing is left."""
     interactions = raw.interactions
     user, user_ids = pd.factorize(interactions["user_id"])
     item = pd.Index(raw.items["item_id"]).get_indexer(interactions["item_id"])

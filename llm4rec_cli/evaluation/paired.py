@@ -44,11 +44,8 @@ class Margin:
 
     @classmethod
     def parse(cls, text: str) -> Margin:
-        """Return the margin of a text: `0.005`, or `5%` of A's mean.
-
-        Raises:
-            ValueError: the text is neither, or below zero.
-        """
+        """Return the margin of a text: `0.005`, or `5%` of A's mean. Raises ValueError if the text is neither, or below
+        zero."""
         number, percent, rest = text.strip().partition("%")
         size = float(number) / (100 if percent else 1)
         if rest or not 0 <= size < math.inf:

@@ -89,10 +89,7 @@ def _difference(key: str, a: object, b: object) -> str:
 
 def shared_metrics(runs: Sequence[Result], typed: Sequence[str] | None = None) -> list[str]:
     """Return the metrics to compare: those typed, otherwise the default ones with values per example in all runs.
-
-    Raises:
-        UsageError: some run lacks a typed metric.
-    """
+    Raises UsageError if some run lacks a typed metric."""
     from llm4rec_cli.results.words import default_metrics
 
     # A metric with an interval is a mean over users; with a slash, over a part of them.
@@ -192,11 +189,7 @@ def _pair_of_draw(runs: Sequence[Result], protocol: str, metrics: Sequence[str],
 
 
 def _answer_columns(runs: Sequence[Result]) -> tuple[str, ...]:
-    """Return the columns with the answers of both runs.
-
-    Raises:
-        UsageError: there are none.
-    """
+    """Return the columns with the answers of both runs. Raises UsageError if there are none."""
     for columns in ANSWER_COLUMNS:
         if all(run.columns.issuperset(columns) for run in runs):
             return columns
@@ -261,11 +254,7 @@ def _comparable(value: Any) -> Any:
 
 
 def _values(answers: pd.DataFrame, metrics: Sequence[str]) -> Values:
-    """Return (n,) values of each metric.
-
-    Raises:
-        UsageError: an example has no value.
-    """
+    """Return (n,) values of each metric. Raises UsageError if an example has no value."""
     from llm4rec_cli.results.answers import values_per_example
 
     values = values_per_example({str(name): column.to_numpy() for name, column in answers.items()}, metrics)

@@ -93,11 +93,7 @@ def ranks_name(result: Result) -> str:
 
 
 def read_records(folder: Path) -> Iterator[Recorded]:
-    """Yield the recorded runs in a folder.
-
-    Raises:
-        DataError: a line is not a record.
-    """
+    """Yield the recorded runs in a folder. Raises DataError if a line is not a record."""
     for file in sorted(folder.glob(RECORDS)):
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):

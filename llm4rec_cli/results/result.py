@@ -253,11 +253,7 @@ class Result:
 
     @cached_property
     def columns(self) -> frozenset[str]:
-        """The columns of the stored answers; empty if none are stored.
-
-        Raises:
-            RunError: the file is damaged.
-        """
+        """The columns of the stored answers; empty if none are stored. Raises RunError if the file is damaged."""
         import pyarrow.parquet
 
         file = self.folder / PREDICTIONS
@@ -267,11 +263,8 @@ class Result:
             return frozenset(pyarrow.parquet.read_schema(file).names)
 
     def answers(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return predictions.parquet, one row an example, or some of its columns.
-
-        Raises:
-            RunError: the file is damaged or missing.
-        """
+        """Return predictions.parquet, one row an example, or some of its columns. Raises RunError if the file is
+        damaged or missing."""
         import pandas as pd
 
         with readable(self.folder / PREDICTIONS):
@@ -325,11 +318,7 @@ def read_status(folder: Path) -> Status:
 
 
 def result_of(content: Any, folder: Path) -> Result:
-    """Return the result that the content of a metrics.json describes.
-
-    Raises:
-        ValueError: it is not that of a run.
-    """
+    """Return the result that the content of a metrics.json describes. Raises ValueError if it is not that of a run."""
     return replace(msgspec.convert(content, Result), folder=folder)
 
 

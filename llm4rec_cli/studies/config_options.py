@@ -87,11 +87,8 @@ def descriptions(group: str) -> dict[str, str]:
 
 
 def _prompts_in(file: str) -> PromptTable:
-    """Return the prompts of a file and of those that it builds on.
-
-    Raises:
-        UsageError: it cannot be composed, has unknown keys or wrong types, or a prompt is invalid.
-    """
+    """Return the prompts of a file and of those that it builds on. Raises UsageError if it cannot be composed, has
+    unknown keys or wrong types, or a prompt is invalid."""
     model, _, name = file.partition("/")
     prompts: Any = importlib.import_module(f"llm4rec_cli.models.{model}.prompts")
     try:

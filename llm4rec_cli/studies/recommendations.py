@@ -114,11 +114,7 @@ def answer(composed: Composed, query: Query) -> Answer:
 
 
 def _read_new_items(job: Job, query: Query) -> pd.DataFrame | None:
-    """Return the items of `--new-items`, if it is set.
-
-    Raises:
-        UsageError: the model ranks only the catalogue.
-    """
+    """Return the items of `--new-items`, if it is set. Raises UsageError if the model ranks only the catalogue."""
     if query.new_items is None:
         return None
 
@@ -173,10 +169,7 @@ def _recommend(
 
 def _predict(job: Job, dataset: RecDataset, query: Query, heading: str) -> Answer:
     """Return the rating or text that a model predicts for a user and an item, and the true one where there is one.
-
-    Raises:
-        UsageError: the task or the prompt needs an interaction of the two, and the dataset has none.
-    """
+    Raises UsageError if the task or the prompt needs an interaction of the two, and the dataset has none."""
     from llm4rec_cli.tasks import rating, text
 
     assert query.user is not None and query.item is not None

@@ -24,12 +24,8 @@ from llm4rec_cli.tasks.base import Evaluation, diverged, limit_examples, to_eval
 
 
 def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Impressions:
-    """Return the rankable impressions of one split, with `dataset.control` applied; those with an empty history only
-    if `dataset.empty_history` keeps them.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Return the rankable impressions of one split, with `dataset.control` applied; those with an empty history only if
+    `dataset.empty_history` keeps them. Raises DataError if there are none."""
     impressions = split.impressions(SPLIT_CODES[split_name])
     selected = impressions.rankable
     if config.dataset.empty_history == EmptyHistory.skip:

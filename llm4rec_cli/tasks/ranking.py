@@ -70,11 +70,8 @@ class Ranking:
 
 
 def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
-    """Return the examples of one split, with sampled candidates if any, and `dataset.control` applied.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Return the examples of one split, with sampled candidates if any, and `dataset.control` applied. Raises DataError
+    if there are none."""
     task, split = config.task, split.for_ranking()
     examples = eligible_examples(split, split_name, config)
     if task.candidates != Candidates.full:

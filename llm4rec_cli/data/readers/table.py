@@ -128,11 +128,8 @@ def _table(
 
 
 def _converted(name: str, column: str, texts: pd.Series, row_error: RowError) -> pd.Series:
-    """Convert a column to its type; `column` is the file's name for it.
-
-    Raises:
-        DataError: a required value is missing or invalid.
-    """
+    """Convert a column to its type; `column` is the file's name for it. Raises DataError if a required value is missing
+    or invalid."""
     missing = texts.isna() | (texts == "")
     if name not in (*_IDS, *_NUMBERS):
         return texts.mask(missing)

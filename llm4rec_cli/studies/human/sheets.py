@@ -191,11 +191,7 @@ def _without_formula(text: str) -> str:
 
 
 def read_key(folder: Path) -> Key:
-    """Return key.json of an exported folder.
-
-    Raises:
-        UsageError: the folder has none.
-    """
+    """Return key.json of an exported folder. Raises UsageError if the folder has none."""
     try:
         return msgspec.json.decode((folder / KEY_FILE).read_bytes(), type=Key)
     except FileNotFoundError:
@@ -203,11 +199,8 @@ def read_key(folder: Path) -> Key:
 
 
 def read_page(page: Path, key: Systems) -> list[Example]:
-    """Return the blinded examples that a page shows.
-
-    Raises:
-        DataError: the page is missing, or does not belong to the key.
-    """
+    """Return the blinded examples that a page shows. Raises DataError if the page is missing, or does not belong to the
+    key."""
     remedy = "name a folder as written by llm4rec human export"
     if not page.is_file():
         raise DataError(f"{page} is missing", remedy)

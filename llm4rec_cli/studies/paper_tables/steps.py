@@ -111,11 +111,8 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
 
 
 def composed(overrides: Sequence[str]) -> Composed:
-    """Return the config of overrides as they are typed; the same object again, which is not to be changed.
-
-    Raises:
-        UsageError: they are wrong.
-    """
+    """Return the config of overrides as they are typed; the same object again, which is not to be changed. Raises
+    UsageError if they are wrong."""
     return _composed(tuple(overrides))
 
 
@@ -316,11 +313,8 @@ class Runner:
         return "done"
 
     def _address(self, step: Step) -> Path:
-        """Return the run folder of a training, or of an evaluation of a run that is done.
-
-        Raises:
-            Llm4RecError: weights are not on this machine, or the overrides are refused.
-        """
+        """Return the run folder of a training, or of an evaluation of a run that is done. Raises Llm4RecError if
+        weights are not on this machine, or the overrides are refused."""
         if step.command == "eval":
             config = composed([*self.overrides(step), f"run={self.result(step.after[0]).folder}"])
             job = evaluation(Job.unchecked(config, "eval"))

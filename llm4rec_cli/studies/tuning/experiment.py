@@ -213,11 +213,8 @@ def _settings(job: Job, space: Space) -> Settings:
 
 
 def _settings_of(experiment: str, searched: Job, space: Space) -> Settings:
-    """Return the values of the settings that are searched in an experiment, which may be of other data.
-
-    Raises:
-        UsageError: there is no such experiment, or it is of another model.
-    """
+    """Return the values of the settings that are searched in an experiment, which may be of other data. Raises
+    UsageError if there is no such experiment, or it is of another model."""
     job = Job.unchecked(compose([f"+experiment={experiment}"]), "train")
     if job.model.name != searched.model.name:
         raise UsageError(

@@ -96,11 +96,8 @@ def _kinds(model: str) -> Mapping[str, Any]:
 
 
 def _parse(entry: Any, kind: Any) -> Values | Interval:
-    """Return one entry of a search space, of a setting of this type.
-
-    Raises:
-        TypeError, ValueError: it is neither a list of values nor an interval.
-    """
+    """Return one entry of a search space, of a setting of this type. Raises TypeError or ValueError if it is neither a
+    list of values nor an interval."""
     if not isinstance(entry, dict):
         raise TypeError("neither values nor an interval")
     if "values" in entry:
