@@ -63,9 +63,8 @@ class _Budget:
 
 
 def extract(archive: Path, members: Mapping[str, str], folder: Path) -> None:
-    """Extract members of a zip or tar archive (plain or gzipped); files that already exist are kept.
-
-    A file is written completely or not at all.
+    """Extract members of a zip or tar archive (plain or gzipped); files that already exist are kept, and a file is
+    written completely or not at all.
 
     Args:
         members: the name that a file gets below `folder` -> its name in the archive. If no member has that name, the

@@ -97,11 +97,10 @@ def fetch(
 
     A download is called .FILE.part until it has been checked: against the recipe's hash, or, without one, against the
     hash of the first download, which is kept in FILE.sha256. An interrupted download leaves its part, which the next
-    call resumes if the server supports it.
+    call resumes if the server supports it. Archives are kept, and one that already exists is not downloaded.
 
     Args:
         names: the files, all of them `downloadable`.
-        folder: where to put them; archives are kept, and an archive that already exists is not downloaded.
         hint: how else to get the files, for error messages.
 
     Raises:
@@ -206,10 +205,8 @@ def _receive(
     """Write a response's body to `part`: appended if it is the rest of the file, otherwise from the beginning.
 
     A body with a Content-Encoding is decoded, except for .gz files, whose own compression servers declare as one. A
-    decoded download cannot be resumed.
-
-    Raises:
-        _TemporaryFailure, _PermanentFailure: the transfer broke off or exceeded a limit.
+    decoded download cannot be resumed. Raises _TemporaryFailure or _PermanentFailure if the transfer breaks off or
+    exceeds a limit.
     """
     decode = bool(response.headers.get("Content-Encoding")) and not entry.file.endswith(".gz")
     if response.status_code == 206:
@@ -319,12 +316,11 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def _hash_file(target: Path) -> Path:
-    """Return the file with the hash of the first download, in the format of sha256sum."""
+    """Return the file with the hash of the first download, as sha256sum writes it."""
     return target.with_name(f"{target.name}.sha256")
 
 
 def _resume_file(part: Path) -> Path:
-    """Return the file with the address and validator of a part."""
     return part.with_name(f"{part.name}.json")
 
 

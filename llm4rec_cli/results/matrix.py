@@ -58,11 +58,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Results on one dataset.
-
-    Attributes:
-        n_methods, n_columns: how many there are, of which these may be a part.
-    """
+    """Results on one dataset; it may be a part of `n_methods` and `n_columns`."""
 
     dataset: str
     methods: Sequence[str]  # the rows: methods of papers, our own, baselines, floors
@@ -217,11 +213,7 @@ LEGEND = (
 
 
 def overview(groups: Iterable[Group], everything: bool = False) -> list[Content]:
-    """Return the matrices as tables, which together take about two screens.
-
-    Args:
-        everything: whether nothing is left out.
-    """
+    """Return the matrices as tables, which together take about two screens unless `everything` is wanted."""
     whole = matrices(groups)
     rows = max(3, LINES // max(1, len(whole)) - AROUND)
     selected = whole if everything else [matrix.shortened(rows) for matrix in whole]

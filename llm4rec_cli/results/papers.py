@@ -143,11 +143,7 @@ class Comparison:
 def printed(own: Path | None = None) -> tuple[Printed, ...]:
     """Return the numbers of the reproduced papers, in file order, without quotations of verified numbers.
 
-    Args:
-        own: a user's CSV file with the same columns, read after the shipped ones.
-
-    Raises:
-        DataError: the user's file cannot be read.
+    The rows of a user's `own` CSV file with the same columns follow; DataError if it cannot be read.
     """
     rows = [row for name in REPRODUCED for row in _rows(FOLDER / name)] + ([*_rows(own)] if own else [])
     verified = {_quotable(row) for row in rows if row.verified}
@@ -227,11 +223,7 @@ def _identities() -> tuple[tuple[Mapping[str, object], Identity], ...]:
 
 
 def comparisons(variant: Variant, own: Path | None = None) -> list[Comparison]:
-    """Return the comparisons of a variant with published numbers; empty if `excluded` gives reasons.
-
-    Args:
-        own: a user's CSV file of published numbers.
-    """
+    """Return the comparisons of a variant with published numbers; empty if `excluded` gives reasons."""
     return [] if excluded(variant, own) else _joined(variant, own)
 
 

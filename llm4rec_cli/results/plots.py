@@ -43,11 +43,7 @@ class Plot:
 
 
 def plots(group: Group, own: Path | None = None) -> list[Plot]:
-    """Return all charts that the group's runs have data for.
-
-    Args:
-        own: a user's CSV file of published numbers.
-    """
+    """Return all charts that the group's runs have data for."""
     charts = [learning_curves(group)]
     if group.headline_metric is not None:
         charts = [

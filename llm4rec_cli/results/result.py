@@ -278,7 +278,6 @@ class Result:
         return {name: value for name, value in stored.items() if value is not None or name not in ONLY_WHERE_KNOWN}
 
     def write(self) -> None:
-        """Write metrics.json."""
         write_json(self.folder / METRICS, self.content())
 
 

@@ -56,7 +56,6 @@ class Results(Sequence[Result]):
         return cls(_with_trainers(newest_first if any_model else filter(_is_installed, newest_first)))
 
     def select(self, condition: Callable[[Result], bool]) -> Results:
-        """Return those that meet a condition."""
         return Results(filter(condition, self))
 
     def by_variant(self) -> dict[str, dict[int, Result]]:
@@ -134,8 +133,7 @@ def named_results(names: Sequence[str], outputs: Path, imports: bool = False) ->
     """Return the finished run for each name: its folder, the end of its path, or the beginning of its path under
     `outputs`, such as `sasrec` or `sasrec/demo`, if all runs there are of one variant; of several seeds the lowest.
 
-    Args:
-        imports: whether a run may hold imported weights, which have no results.
+    With `imports` a run may hold imported weights, which have no results.
 
     Raises:
         RunError: no finished run has this name.

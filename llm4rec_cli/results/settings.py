@@ -38,7 +38,6 @@ class Settings:
 
     @classmethod
     def of(cls, config: Config) -> Settings:
-        """Return the settings of a resolved config."""
         return cls(config.model.name, plain(config))
 
     def get(self, key: str, default: Any = None) -> Any:

@@ -89,12 +89,8 @@ class _Console(Console):
 
 
 def _console(at_least: int = 0) -> Console:
-    """Return a console on standard output, as wide as its terminal but at most 100 characters; without a limit under
-    `--wide`. Brackets are not read as markup.
-
-    Args:
-        at_least: the width of a table that does not fit, which the terminal has to wrap.
-    """
+    """Return a console on standard output, as wide as its terminal but at most 100 characters, or `at_least` as wide as
+    a table that does not fit; without a limit under `--wide`. Brackets are not read as markup."""
     terminal = Console()
     width = min(WIDTH, terminal.width) if terminal.is_terminal else WIDTH
     width = UNLIMITED if is_wide() else max(width, at_least)
@@ -171,11 +167,8 @@ def _with_key(content: Content, name: str) -> Content:
 
 
 def _layout(content: Content, columns: list[int], width: int, unbroken: int) -> _Layout | None:
-    """Return the layout of these columns with the fewest wrapped cells; None if none fits the width.
-
-    Args:
-        unbroken: the characters of a word that are never broken.
-    """
+    """Return the layout of these columns with the fewest wrapped cells, words of `unbroken` characters whole; None if
+    none fits."""
     for heading, number in WRAPPED:
         least, natural = _sizes(content, columns, heading, number, unbroken)
         layout = _Layout(columns, least)

@@ -71,11 +71,8 @@ def unconverged_after(run: Result) -> int | None:
 
 
 def results_table(runs: Sequence[Result]) -> Content:
-    """Return the table printed after training: floors, then the model, with one protocol's metrics and labels below.
-
-    Args:
-        runs: the floors, then the run itself.
-    """
+    """Return the table printed after training: the floors, then the run itself, with one protocol's metrics and labels
+    below."""
     last = runs[-1]
     names = [name for name in default_metrics(last.protocol) if name in last.metrics]
     rows = [[shown_as(run), *(_metric_cell(run, name) for name in names)] for run in runs]
@@ -134,7 +131,6 @@ def headline_metric(protocol: str, available: Iterable[str]) -> str | None:
 
 
 def default_metrics(protocol: str) -> tuple[str, ...]:
-    """Return the metrics that tables show by default, in order."""
     return table_metrics(protocol == IMPRESSION)
 
 

@@ -104,7 +104,6 @@ def _pair(
     targets: str | None,
     margin: Margin | None,
 ) -> Pair:
-    """Compare A with another run, over the seeds of each."""
     values = pair_runs([*side_a.values()], [*side_b.values()], metrics, targets)
     differences = paired_differences(values.a, values.b, values.user, stream(0, "compare: permutation"), margin)
     of_a, of_b = dict(zip(side_a, values.a, strict=True)), dict(zip(side_b, values.b, strict=True))
@@ -117,14 +116,8 @@ def _pair(
 
 
 def _averaged(runs: Sequence[Result], finished: Sequence[Result], outputs: Path) -> list[Result]:
-    """Return for each run its average over draws of candidates.
-
-    Args:
-        finished: `over_draws` of these runs and all under `outputs`.
-
-    Raises:
-        UsageError: there is only one draw, or two of these runs are draws of one.
-    """
+    """Return for each run its average over draws of candidates, from `over_draws` of these runs and all under
+    `outputs`. Raises UsageError if there is only one draw, or two of these runs are draws of one."""
     averaged: dict[Path, Result] = {}
     for run in runs:
         average = next((other for other in finished if run.folder in [drawn.folder for drawn in other.of_draws]), run)
@@ -142,13 +135,7 @@ def _averaged(runs: Sequence[Result], finished: Sequence[Result], outputs: Path)
 
 def _seeds(runs: Sequence[Result], finished: Iterable[Result], outputs: Path) -> list[dict[int, Result]]:
     """Return for each run the runs of its variant by seed, the newest of each; of one that depends on no seed, itself.
-
-    Args:
-        finished: all runs under `outputs`, the newest first.
-
-    Raises:
-        UsageError: there is only one, or they are not paired with the first run.
-    """
+    Raises UsageError if there is only one, or they are not paired with the first run."""
     variants = Results(finished).by_variant()
     sides = []
     for run in runs:
@@ -227,7 +214,6 @@ def _signed(interval: tuple[float, float]) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """Return the notes below the table: the runs, the number of users, the test, and caveats."""
     runs, labels_of = comparison.runs, comparison.labels
     in_all_runs = shared(labels_of)
     own_labels = [[label for label in labels if label not in in_all_runs] for labels in labels_of]

@@ -275,11 +275,7 @@ def _unresolved(node: Any, missing: list[str], path: str = "") -> Iterator[Usage
 
 
 def _problems_before_data(node: Any) -> list[Llm4RecError]:
-    """Return the problems for which `train` refuses a config before it reads data.
-
-    Args:
-        node: a composed config without missing values.
-    """
+    """Return the problems for which `train` refuses a composed config without missing values before it reads data."""
     config = cast(Config, OmegaConf.to_object(node))
     problems: list[Llm4RecError] = list(ranges.problems(config))
     try:
@@ -369,11 +365,8 @@ def _wrong_keys(content: dict[Any, Any], path: str, nodes: Nodes) -> Iterator[tu
 
 
 def _node_types(types: Nodes) -> Nodes:
-    """Return the type of every node by its path: a dataclass, or `dict[str, dataclass]` for user-named entries.
-
-    Args:
-        types: the dataclasses that configs choose, by path: `{"model": UniSRecConfig}`.
-    """
+    """Return the type of every node by its path: a dataclass, or `dict[str, dataclass]` for user-named entries, from
+    the dataclasses that configs choose: `{"model": UniSRecConfig}`."""
     nodes: Nodes = {}
     for path, holder in sorted(types.items()):  # the root first: its nodes are replaced by more specific ones
         below = {setting.key: setting.kind for setting in declarations(holder, path) if setting.is_node}

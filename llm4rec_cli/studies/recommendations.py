@@ -260,19 +260,13 @@ def _build(job: Job, split: Split) -> Any:
 
 
 def _example_of_user(dataset: RecDataset, user_id: str) -> Examples:
-    """Return one example with all interactions of a user as its history."""
     user = user_number(dataset, user_id)
     return single_example(user, dataset.sequence, dataset.offsets[user], dataset.offsets[user + 1])
 
 
 def _example_of_titles(job: Job, dataset: RecDataset, typed: Sequence[str]) -> tuple[RecDataset, Examples, list[str]]:
-    """Return the dataset, one example with these titles as its history, and the titles that are no item's.
-
-    The latter are appended to the dataset's catalogue.
-
-    Raises:
-        UsageError: a title is no item's, and the model cannot read it as a text.
-    """
+    """Return the dataset, one example with these titles as its history, and the titles that are no item's, which are
+    appended to the dataset's catalogue. Raises UsageError if the model cannot read these as a text."""
     reads_text = any(dataset.texts) and not any(rules.problems_with_new_items(job.model))
     matches = items_by_title(dataset, typed, reads_text)
     unknown = list(dict.fromkeys(title for title, item in zip(typed, matches, strict=True) if item is None))
@@ -307,15 +301,8 @@ def _item_rows(
     new: IntArray,
     texts: Sequence[str],
 ) -> list[ItemRow]:
-    """Return what is known of recommended items, best first.
-
-    Args:
-        dataset: with the new items and the titles that are no item's.
-        items, scores: (k,) of the recommended items.
-        history: item numbers.
-        new: the numbers of new items.
-        texts: the titles in the history that are no item's.
-    """
+    """Return what is known of recommended items, best first; `dataset` includes the new items and the `texts` that are
+    no item's."""
     return [
         {
             "rank": rank,
@@ -333,8 +320,7 @@ def _add_effects(rows: Sequence[ItemRow], dataset: RecDataset, items: IntArray, 
     """Add to each row `because`: how much each item of the history adds to its score, most first.
 
     Args:
-        items: (h,) of the history.
-        effects: (h, k), as `tasks.recommendation.history_effects` returns them.
+        items, effects: (h,) and (h, k), as `tasks.recommendation.history_effects` returns them.
     """
     for row, column in zip(rows, effects.T, strict=True):
         order = np.argsort(-column, kind="stable")

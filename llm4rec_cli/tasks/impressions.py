@@ -45,13 +45,11 @@ def protocol(task: TaskConfig) -> str:
 
 
 def score(model: ImpressionRanker, impressions: Impressions, batch_size: int) -> NDArray[np.float32]:
-    """Return (total,) scores of all items shown, in the order of `impressions.shown()`.
+    """Return (total,) scores of all items shown, in the order of `impressions.shown()`. Raises RunError if a score is
+    NaN.
 
     A batch holds whole impressions, with about `batch_size` items. Several processes score a share each, with about the
     same number of items, and every process returns all scores.
-
-    Raises:
-        RunError: a score is NaN.
     """
     to_evaluation(model)
     starts = np.cumsum(impressions.n_shown) - impressions.n_shown

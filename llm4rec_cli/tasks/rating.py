@@ -22,7 +22,6 @@ examples = base.examples
 
 
 def protocol(task: TaskConfig) -> str:
-    """Return the protocol's name: the column that predictions are compared with."""
     return "rating"
 
 

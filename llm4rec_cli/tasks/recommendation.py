@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.tasks.base import diverged, to_evaluation
-from llm4rec_cli.tasks.topk import top_numbers
+from llm4rec_cli.tasks.topk import top_scored
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,11 @@ class TopItems:
 
 
 def top_items(model: Any, example: Examples, k: int, excluded: IntArray) -> TopItems:
-    """Return the items with the highest scores.
+    """Return the items with the highest scores; raises RunError if a score is NaN.
 
     Args:
-        model: a Ranker of the catalogue, or of candidates if the example has them.
-        example: a single one; its candidates, if it has any, are in ascending order.
-
-    Raises:
-        RunError: a score is NaN.
+        model: a Ranker of the catalogue, or of candidates if the example has them, which are then in ascending order.
+        example: a single one.
     """
     to_evaluation(model)
     (scores,) = model.score(example).cpu()
@@ -41,7 +38,7 @@ def top_items(model: Any, example: Examples, k: int, excluded: IntArray) -> TopI
     items = np.arange(len(scores)) if example.candidates is None else example.candidates[0]
     # A score of -inf excludes an item.
     allowed = torch.from_numpy(np.flatnonzero(~np.isin(items, excluded) & (scores > -torch.inf).numpy()))
-    top = top_numbers(scores[allowed].unsqueeze(0), allowed, k)[0].numpy()
+    top = top_scored(scores[allowed].unsqueeze(0), allowed, k)[0][0].numpy()
     return TopItems(items[top], top, scores.numpy()[top])
 
 
@@ -51,9 +48,6 @@ def history_effects(model: Any, example: Examples, top: TopItems, batch_size: in
     The effect of an item is the score with the whole history, minus the score with a history from which this item is
     left out wherever it occurs (leave-one-out); so effects do not sum to the score. It is inf if without the item the
     model does not rank the recommended one.
-
-    Args:
-        batch_size: histories that are scored at once.
 
     Returns:
         (h,) the distinct items of the history, latest first; and (h, k) float32 effects.

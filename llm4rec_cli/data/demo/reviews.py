@@ -50,10 +50,7 @@ class Opinion(NamedTuple):
 def review(
     reviewer: Reviewer, product: Product, stars: int, day: date, signal: float, rng: np.random.Generator
 ) -> tuple[dict[str, Any], list[Opinion]]:
-    """Return a review in Amazon's 2014 format, and the opinions it holds.
-
-    With signal 0 the judged aspects are chance.
-    """
+    """Return a review in Amazon's 2014 format, and its opinions; with signal 0 the judged aspects are chance."""
     words = shop_words()
     aspects = list(words.aspects)
     interest = signal * reviewer.care + rng.gumbel(size=len(aspects))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.demo.reviews import Opinion, Product, Reviewer, review
+from llm4rec_cli.data.demo.reviews import Product, Reviewer, review
 from llm4rec_cli.data.demo.words import pick, shop_words
 from llm4rec_cli.data.streams import stream
 
@@ -114,12 +114,9 @@ def generate_shop(shop: Shop, seed: int) -> Files:
         product = catalogue.products[purchases.item[row]]
         record, opinions = review(reviewer, product, int(stars[row]), days[row], shop.signal, rng)
         reviews.append(record)
-        explanations += [_explanation(reviewer, product, opinion) for opinion in opinions]
+        pair = {"user": reviewer.user_id, "item": product.asin}
+        explanations += [{**pair, **opinion._asdict()} for opinion in opinions]
     return Files(reviews, [catalogue.meta[i] for i in rng.permutation(shop.items)], explanations)
-
-
-def _explanation(reviewer: Reviewer, product: Product, opinion: Opinion) -> dict[str, Any]:
-    return {"user": reviewer.user_id, "item": product.asin, **opinion._asdict()}
 
 
 def _population(seed: int) -> People:

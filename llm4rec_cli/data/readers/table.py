@@ -86,7 +86,7 @@ def read_items(path: Path, columns: Mapping[str, str] | None, optional: Containe
 
     Args:
         columns: our column name -> the file's name, where they differ; None = they cannot differ.
-        optional: mapped columns that it may lack.
+        optional: mapped columns that the file may lack.
 
     Raises:
         DataError: a missing column, a malformed row, a missing id, or an unknown file type.
@@ -97,11 +97,7 @@ def read_items(path: Path, columns: Mapping[str, str] | None, optional: Containe
 def _table(
     path: Path, names: Sequence[str], columns: Mapping[str, str] | None, optional: Container[str] = ()
 ) -> pd.DataFrame:
-    """Return the columns of `names` that a file has: ids and texts as text, `timestamp` and `rating` as float64.
-
-    Args:
-        optional: mapped columns that it may lack.
-    """
+    """Return the columns of `names` that a file has: ids and texts as text, `timestamp` and `rating` as float64."""
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     if ending not in _FORMATS:
         raise DataError(f"{path.name}: unknown file type", f"use a file that ends in {', '.join(_FORMATS)}")

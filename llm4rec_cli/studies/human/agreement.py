@@ -52,12 +52,11 @@ class SystemResult:
 
 
 def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) -> list[SystemResult]:
-    """Return the results of each system.
+    """Return the results of each system; all share the bootstrap resamples.
 
     Args:
-        ratings: (raters, examples, systems) scores or ranks; NaN for all systems of an example that a rater skipped.
-            At least one example is rated.
-        rng: draws the bootstrap resamples, which all systems share.
+        ratings: (raters, examples, systems) scores or ranks; NaN for all systems of an example that a rater skipped. At
+            least one example is rated.
     """
     values = {"mean_rank": ranks(ratings, scale), "first": first_places(ratings, scale)}
     if scale is Scale.score:
@@ -89,12 +88,10 @@ def first_places(ratings: FloatArray, scale: Scale) -> FloatArray:
 
 def krippendorff_alpha(ratings: FloatArray) -> float | None:
     """Compute Krippendorff's alpha of ordinal ratings: 1 = perfect agreement, 0 = chance, below 0 = worse than chance.
+    None where it is undefined: no text has two raters, or all ratings of those that do are equal.
 
     Args:
         ratings: (raters, texts) scores or ranks; NaN where a rater gave none.
-
-    Returns:
-        None where alpha is undefined: no text has two raters, or all ratings of those that do are equal.
     """
     import krippendorff
 

@@ -49,7 +49,7 @@ def export(
 
     Args:
         runs: run folders, or ends of their paths under `outputs`.
-        seed: of the sample and of the labels.
+        seed: random seed for sampling and label order.
         cache: the folder that holds the dataset; None = the default.
 
     Raises:

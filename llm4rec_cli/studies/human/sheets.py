@@ -139,13 +139,10 @@ def blind(
 
 
 def to_csv(sheet: Sheet, judgements: Judgements | None = None, judge: str = "") -> str:
-    """Return the sheet as CSV: one row per text, one column per criterion to fill.
+    """Return the sheet as CSV: one row per text, one column per criterion, empty or filled by `judgements`, of the chat
+    model `judge` if it made them.
 
     It begins with a byte order mark, without which Excel misreads UTF-8.
-
-    Args:
-        judgements: fill the cells; None leaves them empty.
-        judge: the chat model that made them.
     """
     filled = judgements or {}
     mark = [_without_formula(judge)] if judge else []

@@ -65,7 +65,6 @@ class Scrutiny:
     over_floor: dict[str, Estimate] = field(default_factory=dict)
 
     def as_json(self) -> Mapping[str, object]:
-        """Return everything as one JSON object, with the verdicts."""
         facts = {name: asdict(fact) for name in ("order", "click_log") if (fact := getattr(self, name)) is not None}
         return {
             "manifest": self.manifest,
@@ -97,12 +96,8 @@ class Scrutiny:
 
 
 def scrutinise(job: Job, split: Split) -> Scrutiny:
-    """Return the facts about a dataset, and what each of RULES reaches on its test targets.
-
-    Args:
-        job: with the dataset and a ranking task; its model is not used.
-        split: of that dataset.
-    """
+    """Return the facts about a dataset, and what each of RULES reaches on its test targets; the job's model is not
+    used."""
     if split.impression_assignment is not None:
         catalogue, log = catalogue_of(split), click_log_of(split)
         return Scrutiny(split.dataset.manifest, catalogue, None, log, {}, {})

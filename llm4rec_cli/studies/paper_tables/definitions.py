@@ -219,7 +219,6 @@ def _at_size(parts: Sequence[Mapping[Size, tuple[str, ...] | None]], size: Size)
 
 
 def names() -> list[str]:
-    """Return the names of all tables."""
     return options(PAPER_TABLES)
 
 
@@ -235,11 +234,7 @@ def table(name: str) -> Table:
 
 
 def read(file: Path, name: str) -> Table:
-    """Return the table of a file.
-
-    Raises:
-        UsageError: the file is not a table; the first of its problems.
-    """
+    """Return the table of a file. Raises UsageError with the first of its problems."""
     content = read_yaml(file)
     raise_first(UsageError(f"{file}: {problem.problem}", problem.remedy) for problem in _problems(content))
     tuning = content.get("tuning")

@@ -111,8 +111,8 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
 
 
 def composed(overrides: Sequence[str]) -> Composed:
-    """Return the config of overrides as they are typed; the same object again, which is not to be changed. Raises
-    UsageError if they are wrong."""
+    """Return the composed config of overrides as they are typed (cached; do not mutate). Raises UsageError if they are
+    wrong."""
     return _composed(tuple(overrides))
 
 
@@ -228,13 +228,8 @@ class Runner:
         return overrides
 
     def sweeps(self, group: Sequence[Step]) -> Iterator[list[str]]:
-        """Yield the overrides of the sweeps that make trainings: those of their search, and then those of their seeds.
-
-        The runs that a sweep needs are made before it is yielded.
-
-        Args:
-            group: trainings that differ only in the seed.
-        """
+        """Yield the overrides of the sweeps that make trainings which differ only in the seed: those of their search,
+        and then those of their seeds. The runs that a sweep needs are made before it is yielded."""
         first = group[0]
         if len(first.search) > 1:
             values: dict[str, dict[str, None]] = {}

@@ -152,10 +152,9 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
     """Search the settings of a model until the budget is spent; a search of this name goes on.
 
     Args:
-        typed: the overrides of `overrides_of_search`.
-        name: of the search; None = MODEL-DATASET-TASK.
+        typed: from `overrides_of_search`.
+        name: None = MODEL-DATASET-TASK.
         starts: experiments whose settings are tried after trial 0.
-        pruned: whether trials may be stopped early.
 
     Raises:
         UsageError: the model has no search space, a start is of another model, or the folder holds another search.
@@ -225,7 +224,6 @@ def _settings_of(experiment: str, searched: Job, space: Space) -> Settings:
 
 
 def _value(job: Job, key: str) -> Any:
-    """Return the composed value of a key."""
     value: Any = job.config
     for part in key.split("."):
         value = getattr(value, part)

@@ -90,14 +90,11 @@ class Search:
         settings: Settings,
         seed: int,
     ) -> None:
-        """Open a search.
+        """Open a search; UsageError if the folder holds one with other settings.
 
         Args:
             starts: the settings that are tried first, key -> value; the first are those before tuning.
             settings: what must be equal for a search to continue, as JSON; of `overrides`, those that affect numbers.
-
-        Raises:
-            UsageError: the folder holds a search with other settings.
         """
         import optuna
 
@@ -355,7 +352,6 @@ def _holds(entry: Values | Interval, value: Any) -> bool:
 
 
 def _proposed(trial: Any, key: str, entry: Values | Interval, start: Any) -> Any:
-    """Return the value that a trial is to have."""
     if isinstance(entry, Values):
         values = [start, *entry.values] if _holds(entry, start) else entry.values
         choices = {_choice(value): value for value in values}

@@ -50,11 +50,7 @@ Space = Mapping[str, Values | Interval]
 
 
 def read_space(file: Path) -> Space:
-    """Return the search space of a file, by key.
-
-    Raises:
-        UsageError: the file is not a search space; the first of its problems.
-    """
+    """Return the search space of a file, by key. Raises UsageError with the first of its problems."""
     content = read_yaml(file)
     raise_first(UsageError(f"{file}: {problem.problem}", problem.remedy) for problem in _problems(content, file.stem))
     kinds = _kinds(file.stem)
