@@ -92,16 +92,12 @@ def depends_on_seed(result: Result) -> bool:
     member do."""
     if result.model not in model_names():
         return True
-    members = [find_result(_member_folder(result, folder)) for folder in result.members or ()]
+    folders = map(Path, result.members or ())  # recorded ones are named under the folder of all runs
+    members = [find_result(folder if folder.is_absolute() else result.outputs / folder) for folder in folders]
     finished = [member for member in members if member is not None]
     if members and len(finished) == len(members):
         return any(map(depends_on_seed, finished))
     return config_class(result.model).traits.seeded
-
-
-def _member_folder(result: Result, folder: str) -> Path:
-    """Return the folder of a member; recorded ones are named under the folder of all runs."""
-    return Path(folder) if Path(folder).is_absolute() else result.outputs / folder
 
 
 def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
@@ -114,7 +110,11 @@ def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
     for seed, result in sorted(by_seed.items()):
         reads_files = result.model in model_names() and settings_with(config_class(result.model), "input_file")
         has_copies = reads_files or (distinct and not depends_on_seed(result))
-        if has_copies and any(_same_numbers(result.metrics, other.metrics) for other in distinct.values()):
+        metrics = result.metrics  # an earlier version may have computed fewer
+        if has_copies and any(
+            all(metrics[name] == other.metrics[name] for name in metrics.keys() & other.metrics.keys())
+            for other in distinct.values()
+        ):
             if reads_files:
                 log.warning(
                     "%s is left out: it has the numbers of a lower seed, so that its files are the same", result.folder
@@ -122,11 +122,6 @@ def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
         else:
             distinct[seed] = result
     return distinct
-
-
-def _same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
-    """Return whether the metrics that both have are equal; an earlier version may have computed fewer."""
-    return all(a[name] == b[name] for name in a.keys() & b.keys())
 
 
 def named_results(names: Sequence[str], outputs: Path, imports: bool = False) -> list[Result]:

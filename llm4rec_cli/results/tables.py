@@ -33,6 +33,7 @@ GAP = 2  # characters between two columns
 # Where cells may be wrapped: nowhere; headings; headings and numbers, as in "0.1206 ± 0.0010".
 HEADING, NUMBER = r"(?<=[ /_])", " (?!±)"
 WRAPPED = (("$", "$"), (HEADING, "$"), (HEADING, NUMBER))
+NUMERIC = re.compile(r"[-–+±.,%\d ]*")
 # Characters special to LaTeX. A bracket or star after a line break would be read as its argument.
 LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -285,8 +286,4 @@ def _finite(value: Any) -> Any:
 
 def numeric_columns(rows: Sequence[Sequence[str]], n: int) -> list[bool]:
     """Return which of n columns hold only numbers, including intervals."""
-    return [any(row[i] for row in rows) and all(_is_number(row[i]) for row in rows) for i in range(n)]
-
-
-def _is_number(cell: str) -> bool:
-    return re.fullmatch(r"[-–+±.,%\d ]*", cell) is not None
+    return [any(row[i] for row in rows) and all(NUMERIC.fullmatch(row[i]) for row in rows) for i in range(n)]

@@ -24,7 +24,6 @@ from llm4rec_cli.results.words import (
     tuning_in_words,
 )
 
-COLUMNS = ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)", "better", "equal", "worse")
 RATIO = "B / A"
 SPARE = ("equal", "worse", "better", "p")  # columns that a terminal may leave out
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -168,45 +167,24 @@ def _how_to_train_seeds(runs: Sequence[Result]) -> str:
 # --- tables
 
 
-def _columns(comparison: Comparison) -> tuple[str, ...]:
-    return (
-        *(["run"] if len(comparison.pairs) > 1 else []),
-        *(RATIO if comparison.ratio and name == "B − A" else name for name in COLUMNS),
-        *([f"within ±{comparison.margin}"] if comparison.margin is not None else []),
-        *(["by seed"] if comparison.has_seeds else []),
-    )
-
-
-def _rows(comparison: Comparison) -> list[list[str]]:
-    """Return a row per pair and metric; with several pairs the letter of the run comes first."""
-    return [
-        [
-            *([side] if len(comparison.pairs) > 1 else []),
-            *_row(name, difference, comparison.ratio),
-            *([" ".join(f"{of_seed[name]:+.4f}" for of_seed in pair.by_seed.values())] if comparison.has_seeds else []),
-        ]
-        for side, pair in zip(LETTERS[1:], comparison.pairs, strict=False)
-        for name, difference in pair.metrics.items()
-    ]
-
-
-def _row(name: str, d: Difference, ratio: bool) -> list[str]:
-    difference = [f"{d.difference:+.4f}", _signed(d.interval)]
-    if ratio:
-        difference = ["-", "-"]
+def _row(comparison: Comparison, letter: str, pair: Pair, name: str) -> dict[str, str]:
+    """Return heading -> cell of one metric of a pair; the headings are the same for all."""
+    d = pair.metrics[name]
+    difference = {"B − A": f"{d.difference:+.4f}", "95 % interval": _signed(d.interval)}
+    if comparison.ratio:
+        difference = {RATIO: "-", "95 % interval": "-"}
         if d.ratio is not None and d.ratio_interval is not None:
             low, high = d.ratio_interval
-            difference = [f"{d.ratio:.3f}", f"{low:.3f} to {high:.3f}"]
-    return [
-        name,
-        f"{d.a:.4f}",
-        f"{d.b:.4f}",
-        *difference,
-        f"{d.p:.4f}",
-        f"{d.p_holm:.4f}",
-        *(f"{count:,}" for count in (d.better, d.equal, d.worse)),
-        *([] if d.equivalent is None else [f"{'yes' if d.equivalent else 'no'}: {_signed(d.margin_interval_90)}"]),
-    ]
+            difference = {RATIO: f"{d.ratio:.3f}", "95 % interval": f"{low:.3f} to {high:.3f}"}
+    row = {"run": letter} if len(comparison.pairs) > 1 else {}
+    row |= {"metric": name, "A": f"{d.a:.4f}", "B": f"{d.b:.4f}", **difference}
+    row |= {"p": f"{d.p:.4f}", "p (Holm)": f"{d.p_holm:.4f}"}
+    row |= {"better": f"{d.better:,}", "equal": f"{d.equal:,}", "worse": f"{d.worse:,}"}
+    if d.equivalent is not None:
+        row[f"within ±{comparison.margin}"] = f"{'yes' if d.equivalent else 'no'}: {_signed(d.margin_interval_90)}"
+    if comparison.has_seeds:
+        row["by seed"] = " ".join(f"{of_seed[name]:+.4f}" for of_seed in pair.by_seed.values())
+    return row
 
 
 def _signed(interval: tuple[float, float]) -> str:
@@ -262,8 +240,10 @@ def _notes(comparison: Comparison) -> list[str]:
 
 def table(comparison: Comparison) -> Content:
     """Return a row per pair and metric, and notes on the runs, the users, the test, and caveats."""
-    heading, rows, notes = title(comparison.runs[0]), _rows(comparison), _notes(comparison)
-    return Content(heading, _columns(comparison), rows, notes, spare=SPARE)
+    pairs = zip(LETTERS[1:], comparison.pairs, strict=False)
+    rows = [_row(comparison, letter, pair, name) for letter, pair in pairs for name in pair.metrics]
+    cells = [list(row.values()) for row in rows]
+    return Content(title(comparison.runs[0]), list(rows[0]), cells, _notes(comparison), spare=SPARE)
 
 
 def as_json(comparison: Comparison) -> Mapping[str, object]:

@@ -157,20 +157,12 @@ def _problems_of_table(file: Path, name: str) -> list[Llm4RecError]:
     if wrong := definitions.problems(file):
         return list(wrong)
     table = definitions.read(file, name)
-    unknown = [
-        UsageError(f"unknown dataset '{name}'", did_you_mean(name, options("dataset")))
-        for name in _datasets_of_table(table)
-        if name not in options("dataset")
-    ]
-    if unknown:
-        return list(unknown)
+    entries = [entry for row in (table.common, *table.rows, *table.columns) for entry in row.train.values() if entry]
+    datasets = [o.partition("=")[2] for overrides in entries for o in overrides if o.startswith("dataset=")]
+    if unknown := [name for name in datasets if name not in options("dataset")]:
+        return [UsageError(f"unknown dataset '{name}'", did_you_mean(name, options("dataset"))) for name in unknown]
     problems = [error for overrides in _overrides_of_table(table) for error in _problems_of_overrides(overrides)]
     return [*problems, *_problems_of_values(table)]
-
-
-def _datasets_of_table(table: Table) -> list[str]:
-    entries = [entry for row in (table.common, *table.rows, *table.columns) for entry in row.train.values() if entry]
-    return [o.partition("=")[2] for overrides in entries for o in overrides if o.startswith("dataset=")]
 
 
 def _overrides_of_table(table: Table) -> Iterator[tuple[str, ...]]:

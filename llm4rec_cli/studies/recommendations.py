@@ -97,7 +97,10 @@ def answer(composed: Composed, query: Query) -> Answer:
         job = of_task(job.evaluated, job.typed, "sequential")
     raise_first(_problems(job, query))
     raise_first(_problems_of_item(job, query))
-    new_items = _read_new_items(job, query)
+    new_items = None
+    if query.new_items is not None:
+        raise_first(rules.problems_with_new_items(job.model))
+        new_items = read_new_items(Path(query.new_items).expanduser(), job.config.dataset)
     if not _is_about_item(job):  # always rank the whole catalogue or file, whatever the task's candidates
         job = job.with_config(task={"candidates": Candidates.uniform if query.only_new else Candidates.full})
         raise_first(job.model.problems(job.config))
@@ -111,15 +114,6 @@ def answer(composed: Composed, query: Query) -> Answer:
     if _is_about_item(job):
         return _predict(job, dataset, query, heading)
     return _recommend(job, dataset, new_items, query, heading)
-
-
-def _read_new_items(job: Job, query: Query) -> pd.DataFrame | None:
-    """Return the items of `--new-items`, if it is set. Raises UsageError if the model ranks only the catalogue."""
-    if query.new_items is None:
-        return None
-
-    raise_first(rules.problems_with_new_items(job.model))
-    return read_new_items(Path(query.new_items).expanduser(), job.config.dataset)
 
 
 def _recommend(
@@ -141,7 +135,9 @@ def _recommend(
     if query.titles is not None:
         dataset, example, texts = _example_of_titles(job, with_new, query.titles)
     else:
-        dataset, example = with_new, _example_of_user(catalogue, str(query.user))
+        user = user_number(catalogue, str(query.user))
+        start, end = catalogue.offsets[user : user + 2]
+        dataset, example = with_new, single_example(user, catalogue.sequence, start, end)
     new, as_text = np.arange(catalogue.n_items, with_new.n_items), np.arange(with_new.n_items, dataset.n_items)
     raise_first(rules.problems_with_dataset(job.config, dataset))
     split = stages.split_dataset(job, catalogue)
@@ -257,11 +253,6 @@ def _build(job: Job, split: Split) -> Any:
     if job.evaluated:
         log.info("%s as trained in %s", job.model.name, job.evaluated.folder)
     return model
-
-
-def _example_of_user(dataset: RecDataset, user_id: str) -> Examples:
-    user = user_number(dataset, user_id)
-    return single_example(user, dataset.sequence, dataset.offsets[user], dataset.offsets[user + 1])
 
 
 def _example_of_titles(job: Job, dataset: RecDataset, typed: Sequence[str]) -> tuple[RecDataset, Examples, list[str]]:

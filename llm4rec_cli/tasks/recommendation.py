@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.tasks.base import diverged, to_evaluation
@@ -57,19 +56,10 @@ def history_effects(model: Any, example: Examples, top: TopItems, batch_size: in
     items = history[::-1][np.sort(first)]
     effects = np.zeros((len(items), len(top.items)), dtype=np.float32)
     for begin in range(0, len(items), batch_size):
-        scores = _scores_without(model, example, items[begin : begin + batch_size])
+        shortened = [history[history != item] for item in items[begin : begin + batch_size]]
+        offsets = np.cumsum([0, *map(len, shortened)])
+        repeated = example[np.zeros(len(shortened), dtype=np.int64)]
+        sequence = np.concatenate(shortened).astype(history.dtype)
+        scores = model.score(replace(repeated, sequence=sequence, start=offsets[:-1], end=offsets[1:])).cpu()
         effects[begin : begin + batch_size] = top.scores - scores.numpy()[:, top.columns]
     return items, effects
-
-
-def _scores_without(model: Any, example: Examples, items: IntArray) -> Tensor:
-    """Return the scores of the example, once for each item with that item left out of its history."""
-    history, _ = example.histories()
-    shortened = [history[history != item] for item in items]
-    ends = np.cumsum([len(part) for part in shortened])
-    repeated = example[np.zeros(len(items), dtype=np.int64)]
-    sequence = np.concatenate(shortened).astype(history.dtype)
-    scores: Tensor = model.score(
-        replace(repeated, sequence=sequence, start=np.concatenate([[0], ends[:-1]]), end=ends)
-    ).cpu()
-    return scores

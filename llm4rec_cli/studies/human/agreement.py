@@ -62,7 +62,8 @@ def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) 
     if scale is Scale.score:
         values["mean_score"] = ratings
     systems = range(ratings.shape[2])
-    means = {name: _mean_over_raters(array) for name, array in values.items()}
+    rated = ~np.isnan(ratings[:, :, 0]).all(axis=0)
+    means = {name: np.nanmean(array[:, rated], axis=0) for name, array in values.items()}  # over the raters
     columns = {f"{name} {i}": array[:, i] for name, array in means.items() for i in systems}
     intervals = bootstrap_intervals(columns, rng)
     estimates = {key: Estimate(float(column.mean()), intervals[key]) for key, column in columns.items()}
@@ -103,10 +104,3 @@ def krippendorff_alpha(ratings: FloatArray) -> float | None:
 
 def _lower_is_better(ratings: FloatArray, scale: Scale) -> FloatArray:
     return -ratings if scale is Scale.score else ratings
-
-
-def _mean_over_raters(values: FloatArray) -> FloatArray:
-    """Return (rated examples, systems) means over the raters of each example."""
-    rated = ~np.isnan(values[:, :, 0]).all(axis=0)
-    means: FloatArray = np.nanmean(values[:, rated], axis=0)
-    return means

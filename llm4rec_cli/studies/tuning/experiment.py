@@ -176,7 +176,9 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
     floors = run_floors(job, split)
 
     def evaluate(settings: Settings, on_epoch: OnEpoch) -> Score:
-        values = [f"{key}={_yaml(value)}" for key, value in settings.items()]
+        values = [
+            f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in settings.items()
+        ]
         trial = Job.resolve(compose([*typed_here, *values]), "train")
         hook = on_epoch if pruned else None
         outcome = execute(trial, split, floors, on_epoch=hook)
@@ -228,10 +230,6 @@ def _value(job: Job, key: str) -> Any:
     for part in key.split("."):
         value = getattr(value, part)
     return getattr(value, "name", value)  # of an enumeration
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
 
 
 def _command(typed: Sequence[str]) -> str:

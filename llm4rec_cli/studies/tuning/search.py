@@ -212,7 +212,8 @@ class Search:
         else:
             seconds = time.monotonic() - start
             if result.seconds is not None:
-                seconds = max(0.0, result.seconds - self._seconds_until_killed(trial.params))
+                until_killed = sum(killed.user_attrs.get("seconds", 0.0) for killed in self._killed(trial.params))
+                seconds = max(0.0, result.seconds - until_killed)
             self._end(trial, seconds, result.value)
 
     def _crashes_anyway(self, trial: Any) -> bool:
@@ -231,10 +232,6 @@ class Search:
 
         failed = self.study.get_trials(deepcopy=False, states=[TrialState.FAIL])
         return [trial for trial in failed if trial.params == params and _error(trial) == KILLED]
-
-    def _seconds_until_killed(self, params: Settings) -> float:
-        """Return what was spent on the same settings in trials whose process was killed."""
-        return sum(trial.user_attrs.get("seconds", 0.0) for trial in self._killed(params))
 
     def _repeat_reports(self, trial: Any) -> None:
         """Report the epochs before a kill, which a run that goes on does not repeat: the pruner looks at the best."""
