@@ -64,7 +64,7 @@ def with_new_items(dataset: RecDataset, items: pd.DataFrame, recipe: TextRecipe)
         )
     if not any(dataset.texts):
         raise DataError(
-            f"dataset {dataset.manifest['name']} has no item text, with which a model could compare new items",
+            f"dataset {dataset.manifest['name']} has no item text that a model could compare with new items",
             "a dataset with titles: llm4rec list datasets",
         )
     in_catalogue = items["item_id"][items["item_id"].isin(dataset.items["item_id"]) & items["item_id"].notna()]

@@ -145,7 +145,7 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
         if result is None:
             raise RunError(f"{path} is not a finished run", "llm4rec list runs")
         if result.imported and not result.metrics:
-            raise RunError(f"{path} holds imported weights and no results", f"llm4rec eval run={path}")
+            raise RunError(f"{path} has imported weights but no results", f"llm4rec eval run={path}")
         return result
     matches = [result for result in finished if _ends_with(result.folder, path)]
     matches = matches or [result for result in finished if result.address.parts[: len(path.parts)] == path.parts]

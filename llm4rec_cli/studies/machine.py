@@ -95,7 +95,7 @@ def _llm4rec() -> Iterator[Finding]:
         commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     fact = f"{__version__}, {f'commit {commit}, ' if commit else ''}configs in {conf_dir()}"
     has_configs = (conf_dir() / "config.yaml").exists()
-    says = fact if has_configs else f"{fact}, which holds none"
+    says = fact if has_configs else f"{fact}, which has none"
     yield _finding("llm4rec", has_configs, says, "pip install --force-reinstall llm4rec")
 
 

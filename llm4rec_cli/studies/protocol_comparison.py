@@ -186,7 +186,9 @@ def problems(jobs: Sequence[Job], metrics: Sequence[str]) -> Iterator[UsageError
                 "one file for each: llm4rec score FILE --name NAME dataset.split=temporal",
             )
         if job.task.question is not Question.rank:
-            yield UsageError(f"protocols compares rankings, and task '{job.task.name}' is none", "task=sequential")
+            yield UsageError(
+                f"protocols compares rankings, and task '{job.task.name}' does not rank", "task=sequential"
+            )
         if (dataset.split, dataset.control) != (SplitRule.leave_one_out, Control.none):
             yield UsageError(
                 "protocols sets split and control, but here dataset.split is "

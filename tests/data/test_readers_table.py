@@ -119,7 +119,7 @@ def test_ids_that_are_fractions_are_refused(tmp_path):
     arrow = pa.table({"user_id": ["a"], "item_id": [7.0]})
     assert (
         problem(tmp_path, "a.parquet", arrow)
-        == "a.parquet: item_id holds double, but ids must be text or whole numbers"
+        == "a.parquet: item_id has type double, but ids must be text or whole numbers"
     )
 
 
@@ -233,8 +233,8 @@ def test_a_malformed_json_line_is_reported_with_its_number(change, message, tmp_
         ({"user_id": ["u", None]}, ", row 2: user_id is empty"),
         ({"rating": [5.0, float("nan")]}, ", row 2: rating is not a number: 'nan'"),
         ({"timestamp": ["2020-01-01", "soon"]}, ", row 2: timestamp is not an ISO 8601 date: 'soon'"),
-        ({"title": [{"en": "x"}, None]}, ": title holds struct<en: string>, which cannot be read as text"),
-        ({"title": [b"\xff", None]}, ": title holds binary, which cannot be read as text"),
+        ({"title": [{"en": "x"}, None]}, ": title has type struct<en: string>, which cannot be read as text"),
+        ({"title": [b"\xff", None]}, ": title has type binary, which cannot be read as text"),
     ],
 )
 def test_a_malformed_parquet_row_is_reported_with_its_number(change, message, tmp_path):

@@ -60,7 +60,7 @@ def test_imported_weights_are_found_only_where_they_are_asked_for(tmp_path):
     write_json(folder / "status.json", {"status": "done", "command": "import-weights"})
     assert not Results.under(tmp_path)
     assert names(named_results(["seed0-a"], tmp_path, imports=True)) == ["seed0-a"]
-    with pytest.raises(RunError, match="holds imported weights and no results"):
+    with pytest.raises(RunError, match="has imported weights but no results"):
         named_results([str(folder)], tmp_path)
 
 

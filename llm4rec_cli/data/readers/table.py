@@ -238,7 +238,7 @@ def _arrow_text(path: Path, name: str, column: str, values: Any) -> pd.Series:
     is_text = pa.types.is_string(dtype) or pa.types.is_large_string(dtype)
     if name in _IDS and not (is_text or pa.types.is_integer(dtype)):
         raise DataError(
-            f"{path.name}: {column} holds {dtype}, but ids must be text or whole numbers",
+            f"{path.name}: {column} has type {dtype}, but ids must be text or whole numbers",
             f"write that column as text: {path}",
         )
     try:
@@ -247,7 +247,8 @@ def _arrow_text(path: Path, name: str, column: str, values: Any) -> pd.Series:
         return values.cast(pa.string()).to_pandas()
     except pa.ArrowException as error:
         raise DataError(
-            f"{path.name}: {column} holds {dtype}, which cannot be read as text", f"write that column as text: {path}"
+            f"{path.name}: {column} has type {dtype}, which cannot be read as text",
+            f"write that column as text: {path}",
         ) from error
 
 

@@ -204,7 +204,7 @@ def read_page(page: Path, key: Systems) -> list[Example]:
     script = re.search(r'<script type="application/json" id="shown">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
     examples = [Example(**example) for example in json.loads(script[1])["examples"]] if script else []
     if {example.name: example.texts.keys() for example in examples} != {name: key[name].keys() for name in key}:
-        raise DataError(f"the examples of {page} are not those of {KEY_FILE}", remedy)
+        raise DataError(f"{page} and {KEY_FILE} have different examples", remedy)
     return examples
 
 

@@ -109,7 +109,7 @@ class Search:
             new = not (folder / SETTINGS).exists()
             if not new and _differs(json.loads((folder / SETTINGS).read_text(encoding="utf-8")), as_stored):
                 raise UsageError(
-                    f"{folder} holds a search on other data, with other settings or another space",
+                    f"{folder} has a search on other data, with other settings or another space",
                     "--name NAME for another search",
                 )
             storage = optuna.storages.JournalStorage(_journal(folder / JOURNAL))

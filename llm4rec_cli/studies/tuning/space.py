@@ -98,7 +98,7 @@ def _parse(entry: Any, kind: Any) -> Values | Interval:
         raise TypeError("neither values nor an interval")
     if "values" in entry:
         if len(entry) > 1 or not isinstance(entry["values"], list) or len(entry["values"]) < 2:
-            raise ValueError("values must be a list of at least two, and stand alone")
+            raise ValueError("values must be a list of at least two, without other keys")
         return Values(tuple(entry["values"]))
     if unknown := entry.keys() - {"low", "high", "log"}:
         raise ValueError(f"unknown key '{min(unknown)}'")
