@@ -103,6 +103,7 @@ def test_recbole_interactions_with_items():
         "title": ['The "Quoted" Film', "Second", "Été"],
         "categories": ["Drama War", "", "Comedy"],
     }
+    assert recbole.read({"interactions": RECBOLE["interactions"]}).items["item_id"].tolist() == ["11", "12", "13"]
 
 
 def recbole_files(tmp_path, interactions, items):
@@ -172,11 +173,6 @@ def test_recbole_files_may_begin_with_empty_lines(tmp_path):
         recbole.read(files)
 
 
-def test_recbole_without_items_sorts_ids():
-    raw = recbole.read({"interactions": RECBOLE["interactions"]})
-    assert raw.items["item_id"].tolist() == ["11", "12", "13"]
-
-
 @pytest.mark.parametrize("ascending", [False, True])
 def test_recbole_prefixes_become_whole_sequences_again(ascending, tmp_path):
     files = UNISREC
@@ -201,12 +197,9 @@ def test_s3rec_sequences():
     assert raw.interactions["item_id"].tolist() == ["A", "B", "C", "C", "A", "J"]
     assert raw.items["item_id"].tolist() == ["A", "B", "C", "J"]  # by number: 10 comes after 3
     assert raw.items["categories"].fillna("").tolist() == ["Tools", "", "", "Home Jars"]
-
-
-def test_s3rec_without_metadata_has_items_without_titles():
-    raw = s3rec.read({role: S3REC[role] for role in ("sequences", "id_map")})
-    assert raw.items.to_dict("list") == {"item_id": ["A", "B", "C", "J"]}
-    assert raw.interactions.equals(s3rec.read(S3REC).interactions)
+    bare = s3rec.read({role: S3REC[role] for role in ("sequences", "id_map")})
+    assert bare.items.to_dict("list") == {"item_id": ["A", "B", "C", "J"]}
+    assert bare.interactions.equals(raw.interactions)
 
 
 def test_s3rec_without_an_id_map_has_numbers_as_ids(tmp_path):
@@ -293,28 +286,25 @@ def test_gzip_byte_order_mark_and_crlf_make_no_difference(name, files, written, 
     pd.testing.assert_frame_equal(plain.interactions, other.interactions)
 
 
-def damaged(fmt: str, role: str, data: bytes, folder: Path) -> DataError:
-    """The error about these bytes in place of a file's, which names the file."""
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda data: b"", "is empty"),
+        (lambda data: gzip.compress(data)[:-9], "gzip data is truncated"),
+        (lambda data: data[:1] + b"\xff" + data[1:], ":1: not UTF-8"),
+    ],
+    ids=["empty", "truncated", "not UTF-8"],
+)
+@pytest.mark.parametrize("fmt, role", ROLES)
+def test_damaged_files_are_named(fmt, role, change, problem, tmp_path):
+    if problem == ":1: not UTF-8" and role in ("movies", "invoices"):
+        pytest.skip("may be Latin-1")
     name, files = FORMATS[fmt]
-    path = folder / f"raw-{role}"
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=path.name) as error:
+    path = tmp_path / f"raw-{role}"
+    path.write_bytes(change(files[role].read_bytes()))
+    with pytest.raises(DataError, match=rf"{path.name}.*{problem}") as error:
         readers.load(name).read(files | {role: path})
     assert str(path) in error.value.remedy
-    return error.value
-
-
-@pytest.mark.parametrize("fmt, role", ROLES)
-def test_damaged_files_are_named(fmt, role, tmp_path):
-    data = FORMATS[fmt][1][role].read_bytes()
-    assert "is empty" in damaged(fmt, role, b"", tmp_path).problem
-    assert "gzip data is truncated" in damaged(fmt, role, gzip.compress(data)[:-9], tmp_path).problem
-
-
-@pytest.mark.parametrize("fmt, role", [(fmt, role) for fmt, role in ROLES if role not in ("movies", "invoices")])
-def test_bytes_that_are_not_utf8_are_named(fmt, role, tmp_path):
-    data = FORMATS[fmt][1][role].read_bytes()
-    assert ":1: not UTF-8" in damaged(fmt, role, data[:1] + b"\xff" + data[1:], tmp_path).problem
 
 
 @pytest.mark.parametrize(

@@ -6,23 +6,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from llm4rec_cli.config.schema import DatasetConfig, TextRecipe
+from llm4rec_cli.config.schema import TextRecipe
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import online_retail
 from llm4rec_cli.data.statistics import remarks
 from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.errors import DataError
 
-from .sources import FIXTURES, ONLINE_RETAIL
+from .sources import ONLINE_RETAIL, config
 
-CONFIG = DatasetConfig(
-    name="retail",
-    reader="online_retail",
-    domains={"retail": {"invoices": "data.csv"}},
-    raw_dir=str(FIXTURES / "online_retail"),
-    user_core=1,
-    item_core=1,
-)
+CONFIG = config("retail", "online_retail", "online_retail", {"invoices": "data.csv"})
 
 
 def replaced(folder: Path, *changes: tuple[str, str]) -> dict[str, Path]:
