@@ -28,9 +28,8 @@ PREDICTIONS, TRAIN_LOG, CHECKPOINTS = "predictions.parquet", "train_log.jsonl", 
 
 Number = int | float
 Interval = tuple[float, float]
-Breakdown = Mapping[
-    str, Mapping[str, Mapping[str, Number]]
-]  # aspect -> group -> metric, and the number `n` of examples
+# aspect -> group -> metric, and the number `n` of examples
+Breakdown = Mapping[str, Mapping[str, Mapping[str, Number]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +86,7 @@ class AnswerCosts:
 
 @dataclass(frozen=True)
 class MemorisationScore:
-    """How often a chat model finds the true end of a record likeliest, or writes it .
+    """How often a chat model finds the true end of a record likeliest, or writes it.
 
     Attributes:
         share: of the records; ties count in part.

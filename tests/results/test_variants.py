@@ -9,10 +9,12 @@ from llm4rec_cli.results.variants import Variant, groups, variants
 from tests.results.finished_runs import metrics_json, rankings, run, write_run
 
 
-def test_seeds_of_one_variant_are_averaged():
-    (variant,) = variants([run(0.3, seed=1), run(0.1, seed=0)])
+def test_seeds_of_one_variant_are_averaged_of_each_the_first_run():
+    (variant,) = variants([run(0.3, seed=1), run(0.1, seed=0), run(0.9, seed=0)])
     assert variant.values("ndcg@10") == [0.1, 0.3]
     assert variant.mean("ndcg@10") == statistics.fmean([0.1, 0.3])
+    (variant,) = variants([run(seed=0), run(seed=1, metrics={"ndcg@10": 0.3})])
+    assert variant.values("recall@10") == [], "one seed lacks it"
 
 
 @pytest.mark.parametrize(
@@ -35,20 +37,10 @@ def test_runs_of_anything_else_are_never_merged(other):
     assert [len(variant.runs) for variant in variants([run(seed=0), run(seed=1, **other)])] == [1, 1]
 
 
-def test_of_runs_with_the_same_seed_the_first_counts():
-    (variant,) = variants([run(0.1), run(0.2)])
-    assert variant.values("ndcg@10") == [0.1]
-
-
 @pytest.mark.parametrize(("model", "values"), [("external", [0.1, 0.2]), ("sasrec", [0.1, 0.1, 0.2])])
 def test_a_file_that_is_evaluated_under_several_seeds_counts_once(model, values):
     (variant,) = variants([run(ndcg, seed=seed, model=model) for seed, ndcg in enumerate((0.1, 0.1, 0.2))])
     assert variant.values("ndcg@10") == values
-
-
-def test_a_metric_that_one_seed_lacks_has_no_values():
-    (variant,) = variants([run(seed=0), run(seed=1, metrics={"ndcg@10": 0.3})])
-    assert variant.values("recall@10") == []
 
 
 def test_labels_and_deviations_of_every_seed_count():
