@@ -74,6 +74,12 @@ def test_popularity_follows_training_counts(spread, tmp_path):
     share = np.bincount(first[first < 9], minlength=9) / (first < 9).sum()
     weight = counts + SMOOTHING
     assert share == pytest.approx(weight / weight.sum(), abs=0.03)
+    if spread == 1:  # all six are of the nine other items, as drawn one by one without replacement
+        rng, p = np.random.default_rng(0), weight / weight.sum()
+        expected = np.concatenate([rng.choice(9, 6, replace=False, p=p) for _ in range(n_users)])
+        assert np.bincount(drawn[:n_users, 1:].ravel(), minlength=9) / n_users == pytest.approx(
+            np.bincount(expected, minlength=9) / n_users, abs=0.05
+        )
 
 
 def test_uniform_draws_all_items_equally_often(tmp_path):

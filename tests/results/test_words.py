@@ -8,6 +8,7 @@ from llm4rec_cli.results.words import (
     cold_table,
     count_in_words,
     default_metrics,
+    headline_metric,
     protocol_in_words,
     results_table,
     shown_as,
@@ -90,6 +91,7 @@ def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
     assert default_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
     assert default_metrics("full") == default_metrics("rating") == table_metrics(of_impressions=False)
     assert count_in_words(run(protocol="impression"), 1000) == "1,000 impressions"
+    assert [headline_metric(name, ["auc", "ndcg@10"]) for name in ("impression", "full")] == ["auc", "ndcg@10"]
 
 
 @pytest.mark.parametrize(
