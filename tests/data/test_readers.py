@@ -272,6 +272,21 @@ def test_mind_impressions():
     assert raw.interactions.empty
 
 
+@pytest.mark.parametrize(
+    "name, files, role",
+    [
+        *(("movielens", files, "movies") for files in (MOVIELENS_100K, MOVIELENS_1M)),
+        ("online_retail", ONLINE_RETAIL, "invoices"),
+    ],
+)
+def test_a_copy_in_utf8_reads_like_the_latin1_original(name, files, role, tmp_path):
+    copy = tmp_path / "copy"
+    copy.write_text(files[role].read_text(encoding="latin-1"), encoding="utf-8")
+    original, again = (readers.load(name).read(own) for own in (files, files | {role: copy}))
+    pd.testing.assert_frame_equal(original.items, again.items)
+    pd.testing.assert_frame_equal(original.interactions, again.interactions)
+
+
 @pytest.mark.parametrize("name, files", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("written", ["gzip", "windows"])
 def test_gzip_byte_order_mark_and_crlf_make_no_difference(name, files, written, tmp_path):
@@ -286,22 +301,26 @@ def test_gzip_byte_order_mark_and_crlf_make_no_difference(name, files, written, 
     pd.testing.assert_frame_equal(plain.interactions, other.interactions)
 
 
+DAMAGE = {
+    "is empty": lambda data: b"",
+    "gzip data is truncated": lambda data: gzip.compress(data)[:-9],
+    ":1: not UTF-8": lambda data: data[:1] + b"\xff" + data[1:],
+}
+
+
 @pytest.mark.parametrize(
-    ("change", "problem"),
+    "fmt, role, problem",
     [
-        (lambda data: b"", "is empty"),
-        (lambda data: gzip.compress(data)[:-9], "gzip data is truncated"),
-        (lambda data: data[:1] + b"\xff" + data[1:], ":1: not UTF-8"),
+        (fmt, role, problem)
+        for fmt, role in ROLES
+        for problem in DAMAGE
+        if problem != ":1: not UTF-8" or role not in ("movies", "invoices")  # which may be Latin-1
     ],
-    ids=["empty", "truncated", "not UTF-8"],
 )
-@pytest.mark.parametrize("fmt, role", ROLES)
-def test_damaged_files_are_named(fmt, role, change, problem, tmp_path):
-    if problem == ":1: not UTF-8" and role in ("movies", "invoices"):
-        pytest.skip("may be Latin-1")
+def test_damaged_files_are_named(fmt, role, problem, tmp_path):
     name, files = FORMATS[fmt]
     path = tmp_path / f"raw-{role}"
-    path.write_bytes(change(files[role].read_bytes()))
+    path.write_bytes(DAMAGE[problem](files[role].read_bytes()))
     with pytest.raises(DataError, match=rf"{path.name}.*{problem}") as error:
         readers.load(name).read(files | {role: path})
     assert str(path) in error.value.remedy

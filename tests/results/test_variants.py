@@ -50,11 +50,6 @@ def test_labels_and_deviations_of_every_seed_count():
     assert variant.deviations == ["bf16", "one pass", "other"]
 
 
-def test_with_one_seed_the_interval_is_the_runs_own():
-    (variant,) = variants([run(intervals={"ndcg@10": [0.05, 0.15]})])
-    assert variant.intervals == {"ndcg@10": (0.05, 0.15)}
-
-
 def test_with_several_seeds_the_interval_is_computed_from_predictions(tmp_path):
     runs = []
     for seed, n_better in enumerate((0, 50)):
@@ -64,17 +59,20 @@ def test_with_several_seeds_the_interval_is_computed_from_predictions(tmp_path):
     assert variant.intervals["hr@10"] == pytest.approx(stats.t.interval(0.95, 1, 0.5, 0.5))
 
 
-def test_with_several_seeds_and_no_predictions_there_is_no_interval():
-    (variant,) = variants([run(seed=s, intervals={"ndcg@10": [0.05, 0.15]}) for s in (0, 1)])
-    assert variant.intervals == {}
-
-
-@pytest.mark.parametrize(("seeds", "expected"), [([0, 1], {"ndcg@10": (0.02, 0.2)}), ([0, 1, 2], {})])
-def test_recorded_runs_hold_the_interval_of_the_seeds_that_they_were_recorded_with(seeds, expected):
-    recorded = {"seeds": seeds, "intervals": {"ndcg@10": [0.02, 0.2]}}
-    facts = {"intervals": {"ndcg@10": [0.05, 0.15]}, "intervals_over_seeds": recorded}
-    (variant,) = variants([run(seed=seed, **facts) for seed in (0, 1)])
-    assert variant.intervals == expected
+@pytest.mark.parametrize(
+    ("n_seeds", "recorded", "expected"),
+    [
+        (1, None, (0.05, 0.15)),  # the run's own
+        (2, None, None),  # without predictions
+        (2, [0, 1], (0.02, 0.2)),  # as recorded
+        (2, [0, 1, 2], None),  # of other seeds
+    ],
+)
+def test_without_predictions_there_is_the_interval_of_one_run_or_of_these_recorded_seeds(n_seeds, recorded, expected):
+    over_seeds = recorded and {"seeds": recorded, "intervals": {"ndcg@10": [0.02, 0.2]}}
+    facts = {"intervals": {"ndcg@10": [0.05, 0.15]}, "intervals_over_seeds": over_seeds}
+    (variant,) = variants([run(seed=seed, **facts) for seed in range(n_seeds)])
+    assert variant.intervals.get("ndcg@10") == expected
 
 
 def test_the_order_of_runs_does_not_matter():
@@ -132,12 +130,8 @@ def test_variants_with_the_same_task_and_protocol_share_a_table():
         ["sasrec"],
         ["sasrec", "unisrec"],
     ]
-
-
-def test_different_data_of_one_name_are_detected():
-    (group,) = groups(variants([run(), run(dataset_fingerprint="g")]))
-    assert group.has_mixed_data
-    assert not groups(variants([run()]))[0].has_mixed_data
+    mixed, plain = (groups(variants([run(), *more]))[0] for more in ([run(dataset_fingerprint="g")], []))
+    assert mixed.has_mixed_data and not plain.has_mixed_data
 
 
 def test_impressions_show_metrics_of_their_own_and_others_do_not():
