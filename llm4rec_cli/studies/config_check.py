@@ -325,7 +325,7 @@ def _type_problems(file: Path, path: str, nodes: Nodes) -> Iterator[ConfigProble
     """Yield the unknown keys and wrong types of a file that goes to `path` in the config."""
     content = OmegaConf.to_container(OmegaConf.load(file))
     if not isinstance(content, dict):
-        yield ConfigProblem(file, 1, f"the file is a {type(content).__name__} instead of keys", "write key: value")
+        yield ConfigProblem(file, 1, f"the file has type {type(content).__name__} instead of keys", "write key: value")
         return
     lines = _lines(yaml.compose(file.read_text(encoding="utf-8")), path)
     values = {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
@@ -344,7 +344,7 @@ def _wrong_keys(content: dict[Any, Any], path: str, nodes: Nodes) -> Iterator[tu
                 yield from _wrong_keys(value, key, {**nodes, **_node_types({key: entry})})
             else:
                 keys = ", ".join(field.name for field in fields(entry))
-                yield key, f"'{name}' is a {type(value).__name__} instead of keys", f"write its keys: {keys}"
+                yield key, f"'{name}' has type {type(value).__name__} instead of keys", f"write its keys: {keys}"
         elif name not in (field.name for field in fields(node)):
             yield key, f"unknown key '{key}'", _nearest(str(name), path, nodes)
         elif isinstance(value, dict) and key in nodes:

@@ -307,7 +307,7 @@ def _problems(content: Any) -> Iterator[UsageError]:
 
 def _key_problems(name: str, entry: Any, allowed: Mapping[str, type], required: Sequence[str]) -> Iterator[UsageError]:
     if not isinstance(entry, dict):
-        yield UsageError(f"{name} is a {type(entry).__name__} instead of keys", "write {label: …, train: …}")
+        yield UsageError(f"{name} has type {type(entry).__name__} instead of keys", "write {label: …, train: …}")
         return
     for key in required:
         if key not in entry:
@@ -318,7 +318,9 @@ def _key_problems(name: str, entry: Any, allowed: Mapping[str, type], required: 
         elif key == "metrics" and isinstance(value, dict):
             continue
         elif not (_fits(value, allowed[key]) or (value is None and key in ("train", "cpu", "small"))):
-            yield UsageError(f"{name}: '{key}' is a {type(value).__name__}", f"write a {allowed[key].__name__}")
+            yield UsageError(
+                f"{name}: '{key}' has type {type(value).__name__}", f"write a value of type {allowed[key].__name__}"
+            )
         elif key in (*STATED, "unsourced") and not SENTENCE.fullmatch(value.strip()):
             yield UsageError(f"{name}: '{key}' is not a sentence: '{value}'", "say why, with a full stop at the end")
         elif key == "values":
