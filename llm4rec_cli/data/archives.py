@@ -51,11 +51,7 @@ class _Budget:
         self.left = max(MIN_BUDGET, MAX_RATIO * archive.stat().st_size)
 
     def drain(self, source: IO[bytes], target: IO[bytes] | None = None) -> None:
-        """Read `source` to its end and write it to `target`, if any.
-
-        Raises:
-            _Invalid: more comes out than allowed.
-        """
+        """Read `source` to its end and write it to `target`, if any. Raises _Invalid if more comes out than allowed."""
         with step(f"unpacking {self.name}", in_bytes=True) as progress:
             while chunk := source.read(_CHUNK):
                 self.left -= len(chunk)
@@ -67,9 +63,8 @@ class _Budget:
 
 
 def extract(archive: Path, members: Mapping[str, str], folder: Path) -> None:
-    """Extract members of a zip or tar archive (plain or gzipped); files that already exist are kept.
-
-    A file is written completely or not at all.
+    """Extract members of a zip or tar archive (plain or gzipped); files that already exist are kept, and a file is
+    written completely or not at all.
 
     Args:
         members: the name that a file gets below `folder` -> its name in the archive. If no member has that name, the

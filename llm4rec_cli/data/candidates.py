@@ -28,14 +28,13 @@ def with_candidates(
 ) -> Examples:
     """Return the examples with sampled candidates: the target first, then distinct items new to the user.
 
-    Candidates are drawn for the whole split and cached. They depend on the dataset, the split and the other arguments
-    alone, not on which examples are passed, nor on what is held out of training.
+    Candidates are drawn for the whole split and cached. They depend on the dataset, the split and the other arguments,
+    not on which examples are passed, nor on what is held out of training.
 
     Args:
         examples: at least one, all of one split.
         kind: `full` returns the examples unchanged; `uniform` draws items with equal probability; `popularity` draws,
             without replacement, in proportion to training count + SMOOTHING.
-        seed: `dataset.seed`.
         number: `task.draw`.
 
     Raises:
@@ -55,17 +54,13 @@ def with_candidates(
         weight = split.train_counts() + SMOOTHING if kind is Candidates.popularity else np.ones(split.n_items)
         user = split.dataset.interactions["user"].to_numpy()[rows]
         drawn = _draw(split.dataset, user, weight, negatives, stream(seed, name))
-        _save(np.column_stack([split.dataset.sequence[rows], drawn]), aside)
+        with aside.open("wb") as file:  # np.save would add .npy to another name
+            np.save(file, np.column_stack([split.dataset.sequence[rows], drawn]), allow_pickle=False)
 
     write_once(path, draw)
     candidates = np.load(path)[np.searchsorted(rows, examples.row)]
     assert (candidates[:, 0] == examples.target).all(), f"{path} holds candidates of other interactions"
     return replace(examples, candidates=candidates)
-
-
-def _save(array: NDArray[np.int32], path: Path) -> None:
-    with path.open("wb") as file:  # np.save would add .npy to another name
-        np.save(file, array, allow_pickle=False)
 
 
 def _draw(
@@ -100,11 +95,8 @@ def _draw_with_replacement(
     negatives: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int32]:
-    """Draw with replacement and keep the first of each new item: the same distribution as without replacement.
-
-    Returns:
-        (n, negatives) items; rows with too few new ones end with -1.
-    """
+    """Return (n, negatives) items, in rows that end with -1 where too few are new: draw with replacement and keep the
+    first of each new item, which gives the same distribution as without replacement."""
     shape = (len(user), 2 * negatives)
     item = np.minimum(np.searchsorted(cumulative, rng.random(shape), side="right"), n_items - 1)
     is_new = ~_contains(owned, user[:, None] * n_items + item)

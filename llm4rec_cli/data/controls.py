@@ -32,7 +32,7 @@ SHUFFLED = {  # item columns that are permuted together
 def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecDataset:
     """Return the dataset that a control trains and evaluates on.
 
-    `shuffle_text` permutes texts, prices and tokens among the items; `shuffle_tokens` permutes tokens alone.
+    `shuffle_text` permutes texts, prices and tokens among the items; `shuffle_tokens` permutes only tokens.
     `shuffle_history` permutes the training interactions of each user: reviews move with their items, times stay in
     place, and the targets of validation and test are unchanged. In a click log it permutes the history of each
     impression. `shuffle_ties` permutes the interactions of each user that have the same time, so that held-out
@@ -41,7 +41,6 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
 
     Args:
         dataset: as prepared, before a recipe has made the items' text; not modified.
-        seed: `dataset.seed`.
 
     Raises:
         DataError: `shuffle_ties`, and no two interactions of a user have the same time.
@@ -73,14 +72,10 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
 def controlled_examples(examples: AnyExamples, control: Control, seed: int) -> AnyExamples:
     """Return the examples with the histories that a control evaluates on.
 
-    `shuffle_history` permutes each whole history. `controlled_dataset` alone would leave the validation item last in a
-    test history, and most sequential models depend on the last item. `swap_users` gives each user's examples the
+    `shuffle_history` permutes each whole history. After `controlled_dataset` the validation item would still be last in
+    a test history, and most sequential models depend on the last item. `swap_users` gives each user's examples the
     history of another user (of their last example, which is the longest), so that no user keeps their own; user, target
     and candidates are unchanged. Other controls return the examples unchanged.
-
-    Args:
-        examples: of one split; histories are swapped among their users.
-        seed: `dataset.seed`.
 
     Raises:
         DataError: `swap_users`, and all examples are of one user.

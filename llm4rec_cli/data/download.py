@@ -45,19 +45,15 @@ class Limits:
     """When to give up on a server.
 
     Attributes:
-        connect_timeout: seconds until the connection is made.
-        read_timeout: seconds without a byte.
         speed_window, min_bytes: at least `min_bytes` must arrive in each `speed_window` seconds.
-        tries: requests to an address; a broken transfer is resumed.
-        retry_delay: seconds before the second try, doubled before each further one.
     """
 
-    connect_timeout: float = 15.0
-    read_timeout: float = 30.0
+    connect_timeout: float = 15.0  # seconds until the connection is made
+    read_timeout: float = 30.0  # seconds without a byte
     speed_window: float = 60.0
     min_bytes: int = 300_000
-    tries: int = 5
-    retry_delay: float = 1.0
+    tries: int = 5  # requests to an address; a broken transfer is resumed
+    retry_delay: float = 1.0  # seconds before the second try, doubled before each further one
 
 
 LIMITS = Limits()
@@ -101,11 +97,10 @@ def fetch(
 
     A download is called .FILE.part until it has been checked: against the recipe's hash, or, without one, against the
     hash of the first download, which is kept in FILE.sha256. An interrupted download leaves its part, which the next
-    call resumes if the server supports it.
+    call resumes if the server supports it. Archives are kept, and one that already exists is not downloaded.
 
     Args:
         names: the files, all of them `downloadable`.
-        folder: where to put them; archives are kept, and an archive that already exists is not downloaded.
         hint: how else to get the files, for error messages.
 
     Raises:
@@ -165,11 +160,8 @@ def _download(entry: DownloadConfig, target: Path, hint: str, limits: Limits) ->
 def _transfer(
     session: requests.Session, url: str, part: Path, entry: DownloadConfig, limits: Limits, progress: Step
 ) -> None:
-    """Fill `part` from one address, retrying temporary failures.
-
-    Raises:
-        _PermanentFailure: the address does not provide the file, or not within the limits.
-    """
+    """Fill `part` from one address, retrying temporary failures. Raises _PermanentFailure if the address does not
+    provide the file, or not within the limits."""
     for n_tries in range(1, limits.tries + 1):
         try:
             with _request(session, url, part, limits) as response:
@@ -185,10 +177,7 @@ def _transfer(
 @contextmanager
 def _request(session: requests.Session, url: str, part: Path, limits: Limits) -> Iterator[requests.Response]:
     """Request a file, or the rest of it if `part` has its beginning; yield the response, whose status is 200 or 206.
-
-    Raises:
-        _TemporaryFailure, _PermanentFailure: no such response.
-    """
+    Raises _TemporaryFailure or _PermanentFailure if there is no such response."""
     start, validator = _resume_point(part, url)
     headers = {"Range": f"bytes={start}-", "If-Range": validator} if start else {}
     try:
@@ -216,10 +205,8 @@ def _receive(
     """Write a response's body to `part`: appended if it is the rest of the file, otherwise from the beginning.
 
     A body with a Content-Encoding is decoded, except for .gz files, whose own compression servers declare as one. A
-    decoded download cannot be resumed.
-
-    Raises:
-        _TemporaryFailure, _PermanentFailure: the transfer broke off or exceeded a limit.
+    decoded download cannot be resumed. Raises _TemporaryFailure or _PermanentFailure if the transfer breaks off or
+    exceeds a limit.
     """
     decode = bool(response.headers.get("Content-Encoding")) and not entry.file.endswith(".gz")
     if response.status_code == 206:
@@ -272,11 +259,8 @@ def _resume_point(part: Path, url: str) -> tuple[int, str]:
 
 
 def _content_range(response: requests.Response, part: Path, url: str) -> tuple[int, int | None]:
-    """Return the first byte in the body of a 206 response, and the length of the whole file if stated.
-
-    Raises:
-        _TemporaryFailure: the body does not continue `part`, which is discarded.
-    """
+    """Return the first byte in the body of a 206 response, and the length of the whole file if stated. Raises
+    _TemporaryFailure if the body does not continue `part`, which is discarded."""
     start, validator = _resume_point(part, url)
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if not match or int(match[1]) != start or _validator(response) not in ("", validator):
@@ -332,12 +316,11 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def _hash_file(target: Path) -> Path:
-    """Return the file with the hash of the first download, in the format of sha256sum."""
+    """Return the file with the hash of the first download, as sha256sum writes it."""
     return target.with_name(f"{target.name}.sha256")
 
 
 def _resume_file(part: Path) -> Path:
-    """Return the file with the address and validator of a part."""
     return part.with_name(f"{part.name}.json")
 
 

@@ -69,17 +69,11 @@ class Judgement(NamedTuple):
 
 
 def with_explanations(split: Split, cache: Path) -> Split:
-    """Return the split with columns `explanation` and `feature`, extracted from the reviews.
+    """Return the split with columns `explanation` and `feature`, extracted from the reviews and cached.
 
     Aspects are counted in training reviews only. An explanation comes from the review's own text, and is null if no
-    sentence qualifies. The manifest's `explanations` has the number of reviews with one.
-
-    Args:
-        split: of a dataset with `review_text`; existing explanations are replaced.
-        cache: the cache folder; explanations are stored there per training part.
-
-    Raises:
-        DataError: there are no review texts.
+    sentence qualifies; existing explanations are replaced. The manifest's `explanations` has the number of reviews with
+    one. Raises DataError if there are no review texts.
     """
     rows = split.dataset.interactions
     if "review_text" not in rows:

@@ -50,14 +50,10 @@ Clusterer = Callable[[IntArray, np.random.Generator], IntArray]  # (n,) items ->
 
 @dataclass(frozen=True)
 class ItemIndex:
-    """The codes of all items.
-
-    Attributes:
-        codes: the pieces of each item's code; no code is a prefix of another, so all differ.
-    """
+    """The codes of all items."""
 
     kind: Index
-    codes: list[Code]
+    codes: list[Code]  # the pieces of each item's code; no code is a prefix of another, so all differ
 
     def __post_init__(self) -> None:
         in_order = sorted(self.codes)  # a prefix of other codes is followed by one of them
@@ -103,11 +99,9 @@ def index_items(
     """Return the codes of all items.
 
     Clusters are computed once and cached, so that no run depends on reproducing them (OpenP5's clusters differ from
-    time to time and then no longer fit its checkpoints).
+    time to time and then no longer fit its checkpoints). All kinds but `leaky_p5` use training interactions only.
 
     Args:
-        split: the data; all kinds but `leaky_p5` use its training interactions only.
-        seed: `dataset.seed`, so that runs of different seeds share their codes.
         digits: per piece of a number; ignored by clusters.
         features: (n_items, d) unit vectors of the items' texts, for `semantic`.
         clusters, leaf_size: children of a cluster, and the largest cluster that is not split; ignored by numbers.
@@ -150,12 +144,7 @@ def digit_length(highest: int, digits: int) -> int:
 
 
 def digit_pieces(number: int, digits: int, length: int) -> Code:
-    """Return a number cut into pieces, padded with zeros: 12101 with 2 digits per piece and length 6 is 01 21 01.
-
-    Args:
-        number: at least 0, with at most `length` digits.
-        length: digits of all pieces, from `digit_length`.
-    """
+    """Return a number cut into pieces, padded with zeros: 12101 with 2 digits per piece and length 6 is 01 21 01."""
     padded = f"{number:0{length}d}"
     return tuple(padded[start : start + digits] for start in range(0, length, digits))
 
@@ -170,10 +159,6 @@ def numbers(kind: Index, split: Split, seed: int) -> IntArray:
     `leaky_p5`: by first appearance in whole sequences, test items included, so that a user's new items have consecutive
     numbers and a test item that no other user has is often the history's highest number + 1. Users come in random
     order, as in P5's notebook for Amazon; the dataset's order leaks less (Beauty: that guess hits 0.044, not 0.055).
-
-    Args:
-        kind: with `is_number`.
-        seed: `dataset.seed`.
     """
     rng = stream(seed, f"{kind.value} numbers")
     if kind is Index.random:
@@ -226,19 +211,16 @@ def _clustered(split: Split, seed: int, texts: Floats | None, clusters: int, lea
 def cluster_tree(
     items: IntArray, clusterer: Clusterer, seed: int, clusters: int, leaf_size: int
 ) -> list[tuple[Code, IntArray]]:
-    """Split items into clusters, breadth first, until each is small.
+    """Return the leaves of a tree of clusters, split breadth first until each is small: a path of pieces like <c3>, and
+    its items.
 
     Clusters are named consecutively through all levels; after `leaf_size` names (at least `clusters`) the names are
     reused from the first, as in OpenP5. Siblings never share a name.
 
     Args:
         items: (n,) item numbers, in the order that names and places follow.
-        seed: of the generators passed to `clusterer`, one for each call.
-        clusters: the most clusters that `clusterer` returns.
+        clusterer: returns at most `clusters` labels; each call gets a generator of its own.
         leaf_size: larger clusters are split again unless the clusterer returns one cluster; the root is always split.
-
-    Returns:
-        The leaves: a path of pieces like <c3>, and its items in their order.
     """
     leaves: list[tuple[Code, IntArray]] = []
     queue: deque[tuple[Code, IntArray]] = deque([((), items)])
@@ -246,14 +228,13 @@ def cluster_tree(
     with step("clustering items", len(items)) as progress:
         while queue:
             path, group = queue.popleft()
-            if len(group) < 2 or (path and len(group) <= leaf_size):
-                leaves.append((path, group))
-                progress.advance(len(group))
-                continue
-            label = clusterer(group, stream(seed, "clusters", calls))
-            calls += 1
-            labels, first = np.unique(label, return_index=True)
-            if len(labels) == 1:  # the items are indistinguishable
+            is_leaf = len(group) < 2 or bool(path and len(group) <= leaf_size)
+            if not is_leaf:
+                label = clusterer(group, stream(seed, "clusters", calls))
+                calls += 1
+                labels, first = np.unique(label, return_index=True)
+                is_leaf = len(labels) == 1  # the items are indistinguishable
+            if is_leaf:
                 leaves.append((path, group))
                 progress.advance(len(group))
                 continue

@@ -33,11 +33,8 @@ def item_number(dataset: RecDataset, item_id: str) -> int:
 
 
 def _number(dataset: RecDataset, kind: str, ids: list[str], raw_id: str) -> int:
-    """Return the position of an id.
-
-    Raises:
-        UsageError: it is not in the dataset; the remedy names the nearest id and a few others.
-    """
+    """Return the position of an id. Raises UsageError with the nearest id and a few others if it is not in the
+    dataset."""
     from rapidfuzz import process
 
     if raw_id in ids:
@@ -122,5 +119,4 @@ def _choose(typed: str, candidates: Sequence[int], titles: Titles, reads_text: b
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Return names in quotes, separated by commas."""
     return ", ".join(f"'{name}'" for name in names)

@@ -24,9 +24,7 @@ SAMPLE = 3  # ids that an error names
 def read_new_items(path: Path, config: DatasetConfig) -> pd.DataFrame:
     """Return the items of a CSV, JSON lines or Parquet file: `item_id`, `title` and other item columns.
 
-    Args:
-        config: of the dataset; if its files are of the user's own, their column names hold for this file too, as far
-            as it has them.
+    Column names of a dataset in the user's own files also hold for this file, as far as it has them.
 
     Raises:
         UsageError: there is no such file.
@@ -48,16 +46,12 @@ def read_new_items(path: Path, config: DatasetConfig) -> pd.DataFrame:
 
 
 def titled_items(titles: Sequence[str]) -> pd.DataFrame:
-    """Return items known by their title alone, which have no id."""
+    """Return items that have a title and no id."""
     return pd.DataFrame({"item_id": None, "title": list(titles)}, dtype=object)
 
 
 def with_new_items(dataset: RecDataset, items: pd.DataFrame, recipe: TextRecipe) -> RecDataset:
     """Return the dataset with items appended to its catalogue, their text made by the dataset's recipe.
-
-    Args:
-        dataset: with item texts.
-        items: as `read_new_items` or `titled_items` return them.
 
     Raises:
         UsageError: the recipe needs tokens that only a chat model writes.
@@ -70,7 +64,7 @@ def with_new_items(dataset: RecDataset, items: pd.DataFrame, recipe: TextRecipe)
         )
     if not any(dataset.texts):
         raise DataError(
-            f"dataset {dataset.manifest['name']} has no item text, with which a model could compare new items",
+            f"dataset {dataset.manifest['name']} has no item text that a model could compare with new items",
             "a dataset with titles: llm4rec list datasets",
         )
     in_catalogue = items["item_id"][items["item_id"].isin(dataset.items["item_id"]) & items["item_id"].notna()]

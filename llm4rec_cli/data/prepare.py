@@ -35,11 +35,8 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
 
     Each domain is filtered on its own: interactions of unknown items are dropped, then users and items with too few
     interactions until none is left. Users are numbered by first appearance, items in the reader's order. Interactions
-    are sorted by (user, time, position in the file), those without a time last.
-
-    Args:
-        config: the dataset's settings (`control` is not used here, and of `text` only whether it needs empty fields).
-        cache: the cache folder; the dataset is stored in datasets/<name>-<fingerprint>/.
+    are sorted by (user, time, position in the file), those without a time last. `dataset.control` is not used here, and
+    of `dataset.text` only whether it needs empty fields.
 
     Raises:
         DataError: a raw file is missing or malformed, the filters leave nothing, or the data cannot be split.
@@ -117,13 +114,11 @@ def _transfer_problems(config: DatasetConfig) -> Iterator[UsageError]:
 
 
 def k_core(user: IntArray, item: IntArray, user_core: int, item_core: int) -> IntArray:
-    """Return the interactions that remain after users and items with too few are dropped repeatedly.
+    """Return (m,) sorted positions of the interactions that remain after users and items with too few are dropped
+    repeatedly.
 
     Args:
         user, item: (n,) numbers from 0.
-
-    Returns:
-        (m,) sorted positions in 0..n-1.
     """
     left = np.arange(len(user))
     with step(f"{user_core}/{item_core}-core, passes") as progress:
@@ -173,7 +168,6 @@ def _raw_names(config: DatasetConfig) -> list[str]:
 
 
 def _folder(config: DatasetConfig, cache: Path) -> Path:
-    """Return the folder of the raw files."""
     if config.generator:
         return cache / "raw" / f"{config.generator}-seed{config.seed}-v{demo.VERSION}"
     return Path(config.raw_dir or cache / "raw" / config.name)
@@ -279,11 +273,8 @@ def _read(domain: str, files: dict[str, Path], config: DatasetConfig) -> RawData
 
 
 def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts) -> RawData:
-    """Drop interactions of unknown items, then users and items outside the k-core; add what is left to `counts`.
-
-    Raises:
-        DataError: nothing is left.
-    """
+    """Drop interactions of unknown items, then users and items outside the k-core; add what is left to `counts`. Raises
+    DataError if nothing is left."""
     interactions = raw.interactions
     user, user_ids = pd.factorize(interactions["user_id"])
     item = pd.Index(raw.items["item_id"]).get_indexer(interactions["item_id"])
@@ -305,17 +296,14 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts) 
             + "".join(f"; {n:,} of {rows:,} rows dropped before: {reason}" for reason, n in dropped if n),
             "lower dataset.user_core and dataset.item_core, or check that the raw files are complete",
         )
-
     return replace(raw, items=raw.items[core_items], interactions=interactions.iloc[core])
 
 
 def _merged(domains: dict[str, RawData], shared_users: bool) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
     """Return the items, interactions and impressions of all domains.
 
-    With several domains, ids are prefixed by their domain, and items get a column `domain`.
-
-    Args:
-        shared_users: do not prefix user ids: the same id in two domains is one user.
+    With several domains, ids are prefixed by their domain, and items get a column `domain`. With `shared_users` the
+    same user id in two domains is one user.
     """
     if len(domains) == 1:
         (single,) = domains.values()

@@ -55,7 +55,8 @@ def target_slices(split: Split, examples: Examples) -> dict[str, BoolArray]:
     counts = split.train_counts()
     result: dict[str, BoolArray] = {}
     if has_dates(split.dataset.manifest) and split.in_train_domain is None:
-        result["same_day"] = _same_day(split, examples)
+        day = split.dataset.interactions["timestamp"].to_numpy() // SECONDS_A_DAY  # NaN equals nothing
+        result["same_day"] = (examples.history_length > 0) & (day[examples.row] == day[examples.row - 1])
     if (words := split.dataset.words) is not None:
         similar = (jaccard(target, flat, words) >= SIMILAR_WORDS) & (target != flat)
         result["near_duplicate"] = _any(similar, row, len(examples))
@@ -75,11 +76,8 @@ def target_slices(split: Split, examples: Examples) -> dict[str, BoolArray]:
 
 
 def long_tail(counts: IntArray) -> BoolArray:
-    """Return (n_items,) which items are in training but in its long tail, as in `target_slices`.
-
-    Args:
-        counts: (n_items,) training interactions of each item.
-    """
+    """Return (n_items,) which items are in training but in its long tail, as in `target_slices`; `counts` are their
+    training interactions."""
     at_most = np.cumsum(np.bincount(counts) * np.arange(counts.max(initial=0) + 1))  # by items of that count or fewer
     return (counts > 0) & (at_most[counts] <= TAIL_SHARE * counts.sum())
 
@@ -93,12 +91,6 @@ def _before_control(split: Split, examples: Examples) -> Examples:
         return examples
     dataset = split.dataset
     return replace(examples, sequence=dataset.sequence, start=dataset.offsets[examples.user], end=examples.row)
-
-
-def _same_day(split: Split, examples: Examples) -> BoolArray:
-    day = split.dataset.interactions["timestamp"].to_numpy() // SECONDS_A_DAY  # NaN equals nothing
-    same: BoolArray = (examples.history_length > 0) & (day[examples.row] == day[examples.row - 1])
-    return same
 
 
 def _any(flags: BoolArray, row: IntArray, n: int) -> BoolArray:

@@ -254,9 +254,6 @@ def p5_reviews(dataset: RecDataset, seed: int) -> NDArray[np.int8]:
     need an order, a ranking does. `prepare` draws the split once and stores it in the column `part`, so a control that
     moves interactions leaves it unchanged.
 
-    Args:
-        seed: `dataset.seed`.
-
     Returns:
         (n_interactions,) TRAIN, VALID or TEST.
 
@@ -315,12 +312,8 @@ def mind(dataset: RecDataset, seed: int) -> Split:
     MIND's own test labels are hidden. Which 5 % the authors drew is unknown; for MIND-small their number is known
     (7,849 of 156,965: rounded up), from GLIMPSE (arXiv 2409.17711), which uses the same setup.
 
-    Args:
-        dataset: a click log whose impressions have a column `part`: `train` or `dev`.
-        seed: `dataset.seed`.
-
     Raises:
-        DataError: it is no click log, or a split is empty.
+        DataError: the dataset is not a click log with a column `part` (`train` or `dev`), or a split is empty.
     """
     train = _train_impressions(dataset)
     return _click_log_split(dataset, stream(seed, "mind").permutation(train)[int((1 - VALID_SHARE) * len(train)) :])
@@ -333,7 +326,7 @@ def mind_last_day(dataset: RecDataset) -> Split:
     day later, shows mostly new ones. The last day resembles test more.
 
     Raises:
-        DataError: it is no click log, or a split is empty.
+        DataError: as `mind`.
     """
     train = _train_impressions(dataset)
     assert dataset.impressions is not None
@@ -342,11 +335,6 @@ def mind_last_day(dataset: RecDataset) -> Split:
 
 
 def _train_impressions(dataset: RecDataset) -> IntArray:
-    """Return the rows of `train`.
-
-    Raises:
-        DataError: the dataset is no click log.
-    """
     if dataset.impressions is None:
         name, rule = dataset.manifest["name"], dataset.manifest["split"]["rule"]
         raise DataError(
@@ -356,11 +344,7 @@ def _train_impressions(dataset: RecDataset) -> IntArray:
 
 
 def _click_log_split(dataset: RecDataset, valid: IntArray) -> Split:
-    """Return the split of a click log with these rows of `train` as validation.
-
-    Raises:
-        DataError: a split is empty.
-    """
+    """Return the split of a click log with these rows of `train` as validation."""
     assert dataset.impressions is not None
     name, is_dev = dataset.manifest["name"], (dataset.impressions["part"] == "dev").to_numpy()
     assignment = np.where(is_dev, TEST, TRAIN).astype(np.int8)
@@ -387,7 +371,6 @@ def hold_out(split: Split, cold_items: float, train_users: float, seed: int) -> 
         split: with nothing held out.
         cold_items: the share of items held out, drawn uniformly; 0 = none, else at least one.
         train_users: the share of users that stay in train and validation, drawn uniformly, at least one.
-        seed: `dataset.seed`.
 
     Raises:
         DataError: no user keeps two interactions to train on, or nothing is left to validate on.
@@ -408,14 +391,11 @@ def hold_out(split: Split, cold_items: float, train_users: float, seed: int) -> 
 
 
 def keep_impressions(split: Split, share: float, seed: int) -> Split:
-    """Keep a share of a click log's training impressions; the others become UNUSED, validation and test are unchanged.
+    """Keep a share of a click log's training impressions, at least one; the others become UNUSED, validation and test
+    are unchanged.
 
     The draw is uniform and nested: with one seed, a larger share includes a smaller one. An impression that is kept
     keeps its whole history.
-
-    Args:
-        share: of the training impressions, at least one of them.
-        seed: `dataset.seed`.
     """
     assert split.impression_assignment is not None
     train = np.flatnonzero(split.impression_assignment == TRAIN)

@@ -91,7 +91,10 @@ def _split_remarks(manifest: Mapping[str, Any]) -> list[str]:
     """Return sentences about the split rule and the sizes of its parts; none for `leave_one_out`."""
     split = manifest["split"]
     if split["rule"] == SplitRule.temporal.value:
-        valid, test = (_moment(time) if has_dates(manifest) else f"{time:g}" for time in split["begins"])
+        valid, test = (
+            datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC") if has_dates(manifest) else f"{time:g}"
+            for time in split["begins"]
+        )
         return [
             f"split by time: train before {valid}, then validation before {test}, then test; examples are each user's "
             f"first interaction of a period: {split['valid']:,} validation, {split['test']:,} test; "
@@ -144,7 +147,3 @@ def has_dates(manifest: Mapping[str, Any]) -> bool:
         return False
     first, last = manifest["times"]
     return bool(first >= 0 and EARLIEST_LAST_TIME <= last < YEAR_10000)
-
-
-def _moment(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -40,11 +40,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def load(folder: Path) -> RecDataset:
-    """Load a dataset written by `save`.
-
-    Raises:
-        DataError: a file is missing or damaged.
-    """
+    """Load a dataset written by `save`. Raises DataError if a file is missing or damaged."""
     try:
         tables = {name: _read(folder / f"{name}.arrow") for name in ("items", "interactions", "users")}
         impressions_path = folder / "impressions.arrow"

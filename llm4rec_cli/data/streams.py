@@ -1,6 +1,7 @@
 """Named random streams: every draw is a function of (seed, name, key), never of earlier draws.
 
-So a resumed run, another batch size or another number of processes gets the same draws.
+So a resumed run, another batch size or another number of processes gets the same draws. Functions of this package take
+`dataset.seed` as `seed`.
 """
 
 from __future__ import annotations

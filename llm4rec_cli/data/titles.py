@@ -67,13 +67,10 @@ class Titles:
         return min(matches)[2] if matches else None
 
     def suggest(self, typed: str, limit: int, min_similarity: float = 0.0) -> list[int]:
-        """Return titles to choose from: first those that contain the typed words, then similar ones.
+        """Return at most `limit` titles to choose from: first those that contain the typed words, then similar ones
+        (from 0 to 100).
 
         Of titles misspelt as above, or cut to their first half, 97 to 100 % are among the first three.
-
-        Args:
-            limit: maximum number of titles.
-            min_similarity: minimum similarity of the similar ones, 0 to 100.
         """
         words, _ = normalised(typed)
         containing = [i for i, own in enumerate(self.words) if words and f" {words} " in f" {own} "]

@@ -64,7 +64,6 @@ def parse_answer(answer: str, limit: int, noun: str, torn: bool = False) -> tupl
     Text without a label counts as key words; if the answer has no label at all, key words get the limit of all slots.
 
     Args:
-        answer: as the model wrote it.
         limit: the most tokens per slot; the first are kept.
         noun: the prompt's word for an item, which is not part of a token.
         torn: whether the answer was cut off, so its last word may be incomplete.

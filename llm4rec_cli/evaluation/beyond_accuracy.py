@@ -22,53 +22,40 @@ FREQUENCY_BUCKETS = {"0": 0, "1-4": 1, "5-9": 5, "10-19": 10, "20+": 20}  # name
 
 
 def coverage(top_items: IntArray, n_items: int) -> float:
-    """Return the share of the catalogue that is recommended to anyone.
-
-    Args:
-        top_items: (n, k) item numbers, the best k of each example.
-    """
+    """Return the share of the catalogue that is recommended to anyone, from (n, k) item numbers."""
     return len(np.unique(top_items)) / n_items
 
 
 def novelty(top_items: IntArray, train_count: IntArray) -> FloatArray:
-    """Return the mean self-information of each list: -log2 of its items' shares of the training interactions.
+    """Return (n,) the mean self-information of each list in bits: -log2 of its items' shares of the training
+    interactions; NaN for an empty list.
 
     Args:
         top_items: (n, k) item numbers; PADDING where a list is shorter.
         train_count: (n_items,) training interactions of each item; an unseen item counts as seen once.
-
-    Returns:
-        (n,) bits; NaN for an empty list.
     """
     bits = -np.log2(np.maximum(train_count, 1) / train_count.sum())
     return _mean(bits[top_items], top_items != PADDING)
 
 
 def title_words(titles: Sequence[str]) -> csr_array:
-    """Return (n_items, n_words) ones for the distinct words of each title: runs of letters and digits in lower case.
-
-    Args:
-        titles: one per item, at least one of them with a word.
-    """
+    """Return (n_items, n_words) ones for the distinct words of each title: runs of letters and digits in lower case. At
+    least one title must have a word."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    vectorizer = CountVectorizer(binary=True, token_pattern=r"\w+", preprocessor=_lower, dtype=np.float32)
+    vectorizer = CountVectorizer(
+        binary=True, token_pattern=r"\w+", preprocessor=lambda title: html.unescape(title).lower(), dtype=np.float32
+    )
     return csr_array(vectorizer.fit_transform(titles))
 
 
-def _lower(title: str) -> str:
-    return html.unescape(title).lower()
-
-
 def intra_list_diversity(top_items: IntArray, words: csr_array) -> FloatArray:
-    """Return the diversity of each list: 1 minus the mean Jaccard index of the words of its pairs of titles.
+    """Return (n,) 1 minus the mean Jaccard index of the words of each pair of titles in a list; NaN for fewer than two
+    items.
 
     Args:
         top_items: (n, k) item numbers; PADDING where a list is shorter.
         words: (n_items, n_words) from `title_words`.
-
-    Returns:
-        (n,) values in [0, 1]; NaN for a list of fewer than two items.
     """
     total, n_pairs = np.zeros(len(top_items)), np.zeros(len(top_items), dtype=np.int64)
     for distance in range(1, top_items.shape[1]):
@@ -92,10 +79,9 @@ def title_similarity(
         top_items: (n, k) item numbers; PADDING where a list is shorter.
         histories: flat item numbers and (n + 1,) offsets, from `Examples.histories`.
         target: (n,) item numbers.
-        words: (n_items, n_words) from `title_words`.
 
     Returns:
-        (n,) means over each list, NaN for an empty list, and (n,) of the target; both in [0, 1], NaN without a history.
+        (n,) means over each list, NaN for an empty list, and (n,) of the target; NaN without a history.
     """
     flat, offsets = histories
     columns = np.column_stack([top_items, target])
@@ -113,11 +99,8 @@ def jaccard(first: IntArray, second: IntArray, words: csr_array) -> FloatArray:
     """Return the Jaccard index of the words of two titles; 0 where neither has a word.
 
     Args:
-        first, second: item numbers, of one shape.
+        first, second: item numbers, of the shape that is returned.
         words: (n_items, n_words) from `title_words`.
-
-    Returns:
-        values in [0, 1], of the same shape.
     """
     n_words = words.sum(axis=1)
     n_common = np.empty(first.size)
@@ -140,25 +123,15 @@ def _ratio(total: FloatArray, n: IntArray) -> FloatArray:
 
 
 def frequency_groups(train_count: IntArray) -> dict[str, NDArray[np.bool_]]:
-    """Return (n,) which examples are in each bucket of the target's frequency in training; unseen ones have their own.
-
-    Args:
-        train_count: (n,) training interactions of each example's target.
-    """
+    """Return (n,) which examples are in each bucket of the target's frequency in training; unseen ones have their
+    own."""
     bucket = np.searchsorted(list(FREQUENCY_BUCKETS.values()), train_count, side="right") - 1
     return {name: bucket == i for i, name in enumerate(FREQUENCY_BUCKETS)}
 
 
 def by_group(values: Mapping[str, FloatArray], groups: Mapping[str, NDArray[np.bool_]]) -> dict[str, dict[str, float]]:
-    """Return means over groups of examples.
-
-    Args:
-        values: (n,) values per metric, one per example.
-        groups: (n,) which examples are in each.
-
-    Returns:
-        For each group that has examples, in order: `n`, and the mean of each metric.
-    """
+    """Return `n` and the mean of each metric over each group that has examples, in order; all values have shape
+    (n,)."""
     return {
         name: {"n": int(inside.sum()), **{m: float(v[inside].mean()) for m, v in values.items()}}
         for name, inside in groups.items()
@@ -169,15 +142,8 @@ def by_group(values: Mapping[str, FloatArray], groups: Mapping[str, NDArray[np.b
 def by_group_of_sums(
     columns: Mapping[str, FloatArray], metrics: MetricsOfSums, groups: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, dict[str, float]]:
-    """Return metrics that are functions of sums over examples, for groups of examples.
-
-    Args:
-        columns, metrics: as in `bootstrap.bootstrap_of_sums`.
-        groups: (n,) which examples are in each.
-
-    Returns:
-        For each group that has examples, in order: `n`, and each metric.
-    """
+    """Return as `by_group` does, of metrics that are functions of sums over examples
+    (`bootstrap.bootstrap_of_sums`)."""
     return {
         name: {"n": int(inside.sum()), **of_sums({c: column[inside] for c, column in columns.items()}, metrics)}
         for name, inside in groups.items()
@@ -186,5 +152,5 @@ def by_group_of_sums(
 
 
 def of_sums(columns: Mapping[str, FloatArray], metrics: MetricsOfSums) -> dict[str, float]:
-    """Return metrics that are functions of sums over examples; arguments as in `bootstrap.bootstrap_of_sums`."""
+    """Return metrics that are functions of sums over examples, as in `bootstrap.bootstrap_of_sums`."""
     return {name: float(value) for name, value in metrics({c: v.sum() for c, v in columns.items()}).items()}

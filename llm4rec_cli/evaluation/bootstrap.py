@@ -28,11 +28,8 @@ def bootstrap_intervals(
     their examples.
 
     Args:
-        values: (n,) values per metric, one per example, over the same examples; all metrics share the resamples.
+        values: (n,) values per metric; all metrics share the resamples.
         user: (n,) the user of each example; None = each has another.
-
-    Returns:
-        Lower and upper end of each metric.
     """
     n = len(next(iter(values.values())))
     if user is None or len(np.unique(user)) == n:
@@ -51,18 +48,14 @@ def bootstrap_of_sums(
     rng: np.random.Generator,
     resamples: int = 1000,
 ) -> dict[str, tuple[float, float]]:
-    """Return intervals of functions of sums over examples: a root of a mean, a ratio of two sums, corpus BLEU.
+    """Return 95 % intervals of functions of sums over examples: a root of a mean, a ratio of two sums, corpus BLEU.
 
-    Users are drawn with replacement, each with all of their examples.
+    Users are drawn with replacement, each with all of their examples. Resamples where a metric is NaN do not count for
+    it.
 
     Args:
-        columns: (n,) values per name, one per example.
+        columns: (n,) values per name.
         metrics: maps the (r,) sums of each column in r resamples to (r,) values of each metric.
-        user: (n,) the user of each example.
-        rng, resamples: as in `bootstrap_intervals`.
-
-    Returns:
-        Lower and upper end of each metric, over the resamples where it is not NaN.
     """
     _, number = np.unique(user, return_inverse=True)
     by_user = {name: np.bincount(number, weights=column).astype(np.float64) for name, column in columns.items()}
@@ -83,11 +76,10 @@ def _resampled_sums(
     n = len(matrix)
     block = max(1, WEIGHTS_AT_ONCE // n)
     starts = track(range(0, resamples, block), "bootstrap")
-    sums = np.concatenate([_weights(rng, min(block, resamples - i), n) @ matrix for i in starts])
-    return {name: sums[:, i] for i, name in enumerate(columns)}
-
-
-def _weights(rng: np.random.Generator, resamples: int, n: int) -> NDArray[np.float64]:
-    """Return (resamples, n) how often each example is drawn: multinomial, n draws per row."""
-    drawn = rng.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
+    sums = []
+    for start in starts:
+        rows = min(block, resamples - start)
+        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+        sums.append(weights @ matrix)
+    return dict(zip(columns, np.concatenate(sums).T, strict=True))

@@ -31,17 +31,11 @@ from llm4rec_cli.evaluation.bootstrap import FloatArray, MetricsOfSums
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate whose error is t-distributed.
+    """An estimate whose error is t-distributed."""
 
-    Attributes:
-        value: the mean, or the difference of two.
-        error: its standard error; 0 where nothing varies.
-        df: degrees of freedom of the error.
-    """
-
-    value: float
-    error: float
-    df: float
+    value: float  # the mean, or the difference of two
+    error: float  # its standard error; 0 where nothing varies
+    df: float  # degrees of freedom of the error
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the two-sided t interval at this level."""
@@ -62,24 +56,19 @@ class Estimate:
 
 
 def mean(values: FloatArray) -> Estimate:
-    """Estimate the mean over users and seeds.
+    """Estimate the mean over users and seeds of (users, seeds) values.
 
-    Args:
-        values: (users, seeds). With one seed the error is over users alone, with one user (a metric of the whole run)
-            over seeds alone, and with one of both it is infinite.
+    With one seed the error is over users only, with one user (a metric of the whole run) over seeds only, and with one
+    of both it is infinite.
     """
     return _estimate(float(values.mean()), values.mean(axis=1), [values])
 
 
 def difference(b: FloatArray, a: FloatArray) -> Estimate:
-    """Estimate the mean of b minus that of a: users are paired, seeds are not.
+    """Estimate the mean of (users, seeds) b minus that of a: users are paired, seeds are not.
 
-    Seed i of one model has nothing in common with seed i of another one. A model with one column, such as a floor
-    that is not trained, adds no variance over seeds.
-
-    Args:
-        b: (users, seeds of b).
-        a: (users, seeds of a), of the same users.
+    Seed i of one model has nothing in common with seed i of another one. A model with one column, such as a floor that
+    is not trained, adds no variance over seeds.
     """
     by_user = b.mean(axis=1) - a.mean(axis=1)
     return _estimate(float(by_user.mean()), by_user, [b, a])
@@ -118,28 +107,22 @@ def _rest_mean_square(values: FloatArray) -> float:
 
 
 def on_log_scale(values: FloatArray) -> FloatArray:
-    """Return contributions to the log of the mean, by the delta method: their difference is a log ratio.
-
-    Args:
-        values: (users, seeds) whose seed means are all above 0.
-    """
+    """Return (users, seeds) contributions to the log of the mean, by the delta method: their difference is a log ratio.
+    All seed means must be above 0."""
     means = values.mean(axis=0, keepdims=True)
     return np.log(means) + (values - means) / means
 
 
 def on_root_scale(values: FloatArray) -> FloatArray:
-    """Return contributions to the square root of the mean, by the delta method: from squared errors to RMSE.
-
-    Args:
-        values: (users, seeds) contributions to means that are not negative.
-    """
+    """Return (users, seeds) contributions to the square root of the mean, by the delta method: from squared errors to
+    RMSE."""
     means = values.mean(axis=0, keepdims=True)
     roots = np.sqrt(means)
     return roots + (values - means) / (2 * np.maximum(roots, 1e-300))  # all values are 0 where the mean is
 
 
 def contributions(per_user: FloatArray, gradient: FloatArray, value: float) -> FloatArray:
-    """Return users' contributions to a metric that is a smooth function of sums over users, as RMSE and BLEU are.
+    """Return (users,) contributions to a metric that is a smooth function of sums over users, as RMSE and BLEU are.
 
     By the infinitesimal jackknife (Efron 1982, chapter 6): their mean is the metric, and their variance over U is its
     variance.
@@ -148,23 +131,17 @@ def contributions(per_user: FloatArray, gradient: FloatArray, value: float) -> F
         per_user: (users, columns) whose column sums the metric is a function of.
         gradient: (columns,) derivative of the metric by each sum, at those sums.
         value: the metric.
-
-    Returns:
-        (users,)
     """
     deviations = per_user - per_user.mean(axis=0, keepdims=True)
     return value + len(per_user) * (deviations @ gradient)
 
 
 def means_by_user(values: Sequence[FloatArray], user: NDArray[Any]) -> FloatArray:
-    """Return users' contributions to the mean over examples, of which a user may have several.
+    """Return (users, seeds) contributions to the mean over examples, of which a user may have several.
 
     Args:
-        values: (n,) for each seed, one per example.
+        values: for each seed (n,), one per example.
         user: (n,) the user of each example.
-
-    Returns:
-        (users, seeds)
     """
     _, number = np.unique(user, return_inverse=True)
     counts = np.bincount(number).astype(float)
@@ -181,15 +158,13 @@ def metric_intervals(
     metrics: MetricsOfSums,
     user: NDArray[Any],
 ) -> dict[str, tuple[float, float]]:
-    """Return 95 % intervals of the mean over seeds, for metrics that are functions of sums over examples.
+    """Return 95 % intervals over users and seeds of each metric that all seeds have, for functions of sums over
+    examples.
 
     Args:
         columns: for each seed (n,) values per name, over the same examples in the same order.
         metrics: maps the (r,) sums of each column in r samples to (r,) values of each metric.
         user: (n,) the user of each example.
-
-    Returns:
-        The interval of each metric that all seeds have.
     """
     _, number = np.unique(user, return_inverse=True)
     by_metric: dict[str, list[FloatArray]] = {}

@@ -31,7 +31,7 @@ def ranks_of_clicks(
 
     Returns:
         Three (clicks,) arrays: the impression, how many of its items score above the click, and how many share its
-        score, the click included.
+            score, the click included.
     """
     row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     order = np.lexsort((-scores, row))  # impressions keep their places

@@ -37,27 +37,19 @@ SIGNS_AT_ONCE = 4_000_000  # 32 MB: the size of a block of permutations, for any
 
 @dataclass(frozen=True)
 class Margin:
-    """An equivalence margin: the difference up to which two means count as equal.
+    """An equivalence margin: the difference up to which two means count as equal."""
 
-    Attributes:
-        size: a difference, or a fraction of A's mean.
-        relative: whether `size` is a fraction.
-    """
-
-    size: float
-    relative: bool = False
+    size: float  # a difference, or a fraction of A's mean
+    relative: bool = False  # whether `size` is a fraction
 
     @classmethod
     def parse(cls, text: str) -> Margin:
-        """Return the margin of a text: `0.005`, or `5%` of A's mean.
-
-        Raises:
-            ValueError: the text is neither, or below zero.
-        """
+        """Return the margin of a text: `0.005`, or `5%` of A's mean. Raises ValueError if the text is neither, or below
+        zero."""
         number, percent, rest = text.strip().partition("%")
         size = float(number) / (100 if percent else 1)
         if rest or not 0 <= size < math.inf:
-            raise ValueError(f"'{text}' is no margin")
+            raise ValueError(f"'{text}' is not a valid margin")
         return cls(size, bool(percent))
 
     def absolute(self, mean: float) -> float:
@@ -118,17 +110,13 @@ def paired_differences(
     permutation: np.random.Generator,
     margin: Margin | None = None,
 ) -> dict[str, Difference]:
-    """Compare every metric of A with that of B.
+    """Compare every metric of A with that of B; p_holm corrects for all of them.
 
     Args:
         a, b: for each seed (n,) values per metric; position i is the same example in all. A model that is not trained
             has one.
         user: (n,) the user of each example.
         permutation: draws the signs of the test; all metrics share them.
-        margin: of equivalence.
-
-    Returns:
-        A difference per metric; p_holm corrects for all of them.
     """
     names = list(a[0])
     values_a, values_b = ({name: [run[name] for run in runs] for name in names} for runs in (a, b))
@@ -204,16 +192,14 @@ def as_one_family(compared: Sequence[Mapping[str, Difference]]) -> list[dict[str
 
 
 def sign_flip_p(differences: FloatArray, rng: np.random.Generator, permutations: int = PERMUTATIONS) -> FloatArray:
-    """Return two-sided p-values of paired permutation tests of the mean.
+    """Return (metrics,) two-sided p-values of paired permutation tests of the mean.
+
+    p = (1 + #{|permuted mean| >= |observed mean|}) / (1 + permutations): the observed signs count as one draw, so p is
+    never 0, and P(p <= α) <= α under the null hypothesis.
 
     Args:
         differences: (n, metrics) one row per user: the sum or mean over the user's examples.
-        rng: draws the signs; all metrics share them.
-        permutations: number of the 2^n sign vectors that are drawn.
-
-    Returns:
-        (metrics,) p = (1 + #{|permuted mean| >= |observed mean|}) / (1 + permutations): the observed signs count as
-        one draw, so p is never 0, and P(p <= α) <= α under the null hypothesis.
+        rng: draws `permutations` of the 2^n sign vectors; all metrics share them.
     """
     n, n_words = len(differences), -(-len(differences) // 64)
     total = differences.sum(axis=0)
@@ -232,12 +218,11 @@ def sign_flip_p(differences: FloatArray, rng: np.random.Generator, permutations:
 def seed_permutation_p(a: FloatArray, b: FloatArray, rng: np.random.Generator) -> float:
     """Return the two-sided p-value of the difference of two models' means under permutation of their trainings.
 
+    It is the share of the assignments of trainings to A and B with a difference at least as large. From eight seeds on
+    there are more than PERMUTATIONS, which are then drawn.
+
     Args:
         a, b: (seeds,) the mean of each training.
-        rng: draws permutations where there are more than PERMUTATIONS, from eight seeds on.
-
-    Returns:
-        The share of the assignments of trainings to A and B with a difference at least as large.
     """
     from scipy.stats import permutation_test
 
@@ -257,11 +242,7 @@ def seed_permutation_p(a: FloatArray, b: FloatArray, rng: np.random.Generator) -
 
 
 def holm(p: FloatArray) -> FloatArray:
-    """Return Holm-corrected p-values of a family; the probability of any false rejection is at most α.
-
-    Returns:
-        (m,) the smallest times m, the next times m - 1, …; made monotone, and at most 1.
-    """
+    """Return (m,) Holm-corrected p-values of a family; the probability of any false rejection is at most α."""
     order = np.argsort(p)
     corrected = np.empty(len(p))
     corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))

@@ -36,11 +36,8 @@ def paper_columns(generated: Sequence[str], references: Sequence[str]) -> dict[s
 
 
 def paper_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return `paper/bleu2`, `paper/bleu4` and the means of `paper/rouge1`, `paper/rouge2` and `paper/rougeL`.
-
-    Args:
-        sums: of `paper_columns` over examples, and `n`, the number of examples; in any shape, which the metrics have.
-    """
+    """Return `paper/bleu2`, `paper/bleu4` and the means of `paper/rouge1`, `paper/rouge2` and `paper/rougeL`, in the
+    shape of the sums: those of `paper_columns` over examples, and `n`, the number of examples."""
     metrics = {f"paper/bleu{order}": _bleu(sums, order) for order in BLEU_ORDERS}
     return metrics | {f"paper/{name}": sums[f"paper/{name}"] / sums["n"] for name in ROUGE}
 

@@ -13,13 +13,11 @@ class Proportion:
     """A share of n cases with its 95 % interval.
 
     Attributes:
-        share: in [0, 1].
-        n: number of cases.
         low, high: ends of Wilson's interval (JASA 1927).
     """
 
-    share: float
-    n: float
+    share: float  # in [0, 1]
+    n: float  # number of cases
     low: float
     high: float
 

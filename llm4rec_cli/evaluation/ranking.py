@@ -16,47 +16,35 @@ FloatArray = NDArray[np.floating[Any]]
 
 
 def expected_hit_rate(n_better: IntArray, n_tied: IntArray, k: int) -> FloatArray:
-    """Return HR@k of each example, averaged over all orders of the items that tie with the target.
+    """Return (n,) HR@k of each example, averaged over all orders of the items that tie with the target.
+
+    With one relevant item HR@k and Recall@k are the same number. A constant scorer gets k / n_candidates, as chance
+    does; counting ties for the target, as several published evaluations do, would give it 1.
 
     Args:
         n_better: (n,) how many candidates score above the target.
         n_tied: (n,) how many candidates share the target's score, itself included (>= 1).
-
-    Returns:
-        (n,) probabilities in [0, 1]; equal to 0 or 1 where nothing ties.
-
-    With one relevant item HR@k and Recall@k are the same number. A constant scorer gets k / n_candidates, as chance
-    does; counting ties for the target, as several published evaluations do, would give it 1.
     """
     return np.clip((k - n_better) / n_tied, 0.0, 1.0)
 
 
 def expected_ndcg(n_better: IntArray, n_tied: IntArray, k: int) -> FloatArray:
-    """Return NDCG@k with one relevant item: 1 / log2(rank + 1) up to rank k, otherwise 0; ties as above.
-
-    Returns:
-        (n,) values in [0, 1].
-    """
+    """Return (n,) NDCG@k with one relevant item: 1 / log2(rank + 1) up to rank k, otherwise 0; ties as above."""
     return _mean_gain(1.0 / np.log2(np.arange(2, k + 2)), n_better, n_tied)
 
 
 def expected_reciprocal_rank(n_better: IntArray, n_tied: IntArray) -> FloatArray:
-    """Return 1 / rank over the whole list; ties as above.
-
-    Returns:
-        (n,) values in (0, 1]. Their mean is MRR.
-    """
+    """Return (n,) 1 / rank over the whole list, whose mean is MRR; ties as above."""
     return _mean_gain(1.0 / np.arange(1, np.max(n_better + n_tied, initial=0) + 1), n_better, n_tied)
 
 
 def expected_auc(n_better: IntArray, n_tied: IntArray, n_candidates: IntArray) -> FloatArray:
-    """Return AUC with one relevant item: the share of other candidates below the target; ties as above.
+    """Return (n,) AUC with one relevant item: the share of other candidates below the target; ties as above.
+
+    It is 0.5, which is chance, where the target is the only candidate.
 
     Args:
         n_candidates: (n,) how many items were ranked, the target included.
-
-    Returns:
-        (n,) values in [0, 1]; 0.5, which is chance, where the target is the only candidate.
     """
     n_others = n_candidates - 1
     n_above = n_better + (n_tied - 1) / 2

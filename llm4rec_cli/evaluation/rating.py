@@ -22,8 +22,8 @@ def rating_values(rating: FloatArray, predicted: FloatArray) -> dict[str, FloatA
 
     Returns:
         (n,) values of `mse` and `mae`, the squared and the absolute error, named after their means; and of
-        `like_accuracy`, whether `predicted >= PREDICTED_LIKED` agrees with `rating >= LIKED`, which assumes a scale of
-        five stars.
+            `like_accuracy`, whether `predicted >= PREDICTED_LIKED` agrees with `rating >= LIKED`, on a scale of five
+            stars.
     """
     error = predicted - rating
     return {
@@ -42,7 +42,6 @@ def rating_columns(
     """Return the columns, (n,) values each, whose sums `rating_metrics` takes.
 
     Args:
-        rating, predicted: as in `rating_values`.
         parsed, parsed_as_published: (n,) the number in the model's answer, as `capabilities.Ratings` has them; NaN
             where there is none; None = no answers.
     """
@@ -56,13 +55,11 @@ def rating_columns(
 
 
 def rating_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return the metrics from the sums of `rating_columns` over examples.
+    """Return the metrics from the sums of `rating_columns` over examples, in the shape of the sums.
 
-    Returns:
-        `rmse`, `mae`, `like_accuracy` and `mse` over all examples; for a model that answers in words also `said/rmse`
-        and `said/mae` over the readable answers, and `said/coverage`, their share. Where no answer is readable, the
-        `said/` errors are left out. `said_paper/rmse`, `said_paper/mae` and `said_paper/coverage` are the same of the
-        answers as the method's published code reads them. Each metric has the shape of the sums.
+    For a model that answers in words, `said/rmse` and `said/mae` are over the readable answers, and left out where
+    there are none; `said/coverage` is the share of these. `said_paper/…` are the same of the answers as the method's
+    published code reads them.
     """
     n = sums["n"]
     metrics = {
@@ -84,11 +81,7 @@ def rating_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
 
 def majority_metrics(rating: FloatArray, in_training: FloatArray) -> dict[str, float]:
     """Return the metrics of constant predictions: the most frequent training rating, and for `like_accuracy` the more
-    frequent of like and dislike.
-
-    Args:
-        in_training: (m,) the training ratings, at least one.
-    """
+    frequent of like and dislike."""
     values = rating_values(rating, np.full(len(rating), commonest(in_training)))
     likes = np.mean(in_training >= LIKED) >= 0.5
     return {

@@ -41,11 +41,7 @@ def sentiment_classifier(texts: Sequence[str], stars: FloatArray) -> Pipeline | 
 
 
 def sentiment_columns(classifier: Pipeline, texts: Sequence[str], stars: FloatArray) -> dict[str, FloatArray]:
-    """Return the columns, (n,) values each, whose sums `sentiment` takes.
-
-    Args:
-        stars: (n,) the users' ratings; NaN where there is none.
-    """
+    """Return the columns, (n,) values each, whose sums `sentiment` takes; `stars` are NaN where there is no rating."""
     sounds_liked = classifier.predict(list(texts))
     liked, disliked = stars >= LIKED, stars < LIKED  # both false for NaN
     columns = (liked, liked & sounds_liked, disliked, disliked & ~sounds_liked)

@@ -64,14 +64,10 @@ def _bleu_signature(order: int) -> str:
 def text_values(
     generated: Sequence[str], references: Sequence[str], features: Sequence[str | None] | None = None
 ) -> dict[str, FloatArray]:
-    """Return the scores of each example.
+    """Return (n,) F-measures of `rouge1`, `rouge2` and `rougeL`; with features also `feature_match`.
 
-    Args:
-        features: (n,) the word or phrase that each text is about; None or empty where there is none.
-
-    Returns:
-        (n,) F-measures of `rouge1`, `rouge2`, `rougeL`; with features also `feature_match`: 1 where the text contains
-        the feature as a whole word or phrase, ignoring case, 0 where not, NaN where there is no feature.
+    The latter is 1 where the text contains the feature as a whole word or phrase, ignoring case, 0 where not, and NaN
+    where there is no feature.
     """
     pairs = track(list(zip(references, generated, strict=True)), "ROUGE")
     scores = [_rouge().score(reference, text) for reference, text in pairs]
@@ -133,13 +129,10 @@ def _count_names(order: int) -> list[str]:
 
 
 def text_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return the metrics from the sums of `text_columns` over examples.
+    """Return the metrics from the sums of `text_columns` over examples, in the shape of the sums.
 
-    Returns:
-        `bleu2` and `bleu4` of the corpus of all examples; the means of `rouge1`, `rouge2`, `rougeL`, and of
-        `feature_match` over the examples with a feature; and `sentiment` and those of `paper_metrics`, if the sums hold
-        their columns.
-        Each metric has the shape of the sums.
+    `feature_match` is over the examples with a feature; `sentiment` and those of `paper_metrics` are there if the sums
+    have their columns.
     """
     metrics = {f"bleu{order}": _corpus_bleu(sums, order) for order in BLEU_ORDERS}
     metrics |= {name: sums[name] / sums["n"] for name in ROUGE}
@@ -172,10 +165,9 @@ def _corpus_bleu(sums: Mapping[str, FloatArray], order: int) -> FloatArray:
 def diversity(generated: Sequence[str]) -> dict[str, float]:
     """Return the diversity of the texts, which does not depend on the references.
 
-    Returns:
-        `distinct1` and `distinct2`: distinct unigrams and bigrams as a share of all (lower case; 0 where there is
-        none); `unique_sentences`: distinct texts as a share of all; `mean_length` in words. The first three fall with
-        the number of texts: compare them on the same examples only.
+    `distinct1` and `distinct2`: distinct unigrams and bigrams as a share of all (lower case; 0 where there is none);
+    `unique_sentences`: distinct texts as a share of all; `mean_length` in words. The first three fall with the number
+    of texts: compare them on the same examples only.
     """
     words = [re.findall(r"\w+(?:['’]\w+)*", text.lower()) for text in generated]
     unigrams = [word for text in words for word in text]

@@ -22,27 +22,21 @@ N = "n"  # column of example counts
 
 @dataclass(frozen=True)
 class ScoredAnswers:
-    """The scored answers of one run.
+    """The scored answers of one run."""
 
-    Attributes:
-        examples: (n,) rows that identify the examples.
-        columns: name -> (n,) values; metrics are functions of their sums over examples.
-    """
-
-    examples: pd.DataFrame
-    columns: Mapping[str, FloatArray]
+    examples: pd.DataFrame  # (n,) rows that identify the examples
+    columns: Mapping[str, FloatArray]  # name -> (n,) values; metrics are functions of their sums over examples
     metrics: MetricsOfSums
 
 
 def interval_over_seeds(runs: Sequence[Sequence[Result]], names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval, over users and seeds, of each metric's mean over the runs of one variant.
 
+    It covers the metrics that can be computed from the stored predictions; empty if a run has none or their examples
+    differ.
+
     Args:
         runs: for each seed one run per draw of the candidates: a user counts by the mean over draws.
-
-    Returns:
-        Lower and upper end of every metric that can be computed from the stored predictions; empty if a run has none or
-        their examples differ.
     """
     scored, columns = [], []
     for of_seed in runs:
@@ -72,11 +66,8 @@ def score_answers(run: Result, names: Sequence[str]) -> ScoredAnswers | None:
 
 
 def values_per_example(answers: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
-    """Return (n,) values of the metrics that are means over examples, from the columns of stored answers.
-
-    Args:
-        names: metrics, whose cutoffs are computed.
-    """
+    """Return (n,) values of the metrics that are means over examples, from the columns of stored answers; of `names`
+    the cutoffs are computed."""
     from llm4rec_cli.evaluation.ranking import ranking_metrics
     from llm4rec_cli.evaluation.rating import rating_values
     from llm4rec_cli.evaluation.text import text_values

@@ -40,11 +40,7 @@ def tables(group: Group) -> Iterator[Content]:
 
 
 def controls(run: Result, name: str) -> Content | None:
-    """Return a run's metric under controls, one per row; None for a run without them.
-
-    Args:
-        name: of the run in the title.
-    """
+    """Return a run's metric under controls, one per row; None for a run without them."""
     if not (measured := run.controls):
         return None
     metric, order = measured.metric, measured.order

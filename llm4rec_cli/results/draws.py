@@ -27,11 +27,10 @@ FACTS = ("dataset_fingerprint", "shown_as", "text_encoder", "tokens")
 def over_draws(runs: Iterable[Result]) -> list[Result]:
     """Average runs of one model and seed that differ only in `task.draw`; of several with one draw the first counts.
 
-    Returns:
-        Runs of one draw, of other protocols and of models that read files as they are, and for each average the run
-        of its lowest draw with these changes: `draws`, a protocol such as `uniform-100-draws0+1+2`,
-        means for `metrics`, `breakdown` and `seconds`, the labels and deviations of all, and a `variant` that two
-        averages share if they share that of each draw. Tokens and controls stay those of the lowest draw.
+    Runs of one draw, of other protocols and of models that read files are returned as they are. An average is the run
+    of its lowest draw with `draws`, a protocol such as `uniform-100-draws0+1+2`, means for `metrics`, `breakdown` and
+    `seconds`, the labels and deviations of all, and a `variant` that two averages share if they share that of each
+    draw. Tokens and controls stay those of the lowest draw.
     """
     result: list[Result] = []
     alike: dict[str, dict[int, Result]] = defaultdict(dict)
@@ -76,7 +75,6 @@ def _without_draw(run: Result) -> str:
 
 
 def _average(draws: Mapping[int, Result]) -> Result:
-    """Return the average of runs with these draws, ascending."""
     first, *_ = of_draws = list(draws.values())
     variants = [run.variant for run in of_draws]
     training = max(run.seconds.get("train", 0.0) + (run.training_seconds or 0.0) for run in of_draws)

@@ -15,12 +15,10 @@ QUESTION = ("dataset", "task", "split", "protocol", "seed")
 
 
 def evaluations_frame(runs: Sequence[Result], metrics: Sequence[str] | None) -> pd.DataFrame:
-    """Return one row per evaluated model.
-
-    The columns are described in `llm4rec_cli.api.train`.
+    """Return one row per evaluated model, with the columns that `llm4rec_cli.api.train` describes.
 
     Args:
-        metrics: which metrics; None = those that commands print.
+        metrics: None = those that commands print.
     """
     if metrics is None:
         usual = dict.fromkeys(name for run in runs for name in default_metrics(run.protocol))
@@ -39,10 +37,7 @@ def evaluations_frame(runs: Sequence[Result], metrics: Sequence[str] | None) -> 
 
 
 def report_frame(groups: Iterable[Group]) -> pd.DataFrame:
-    """Return one row per variant: runs that differ only in their seed.
-
-    The columns are described in `llm4rec_cli.api.report`.
-    """
+    """Return one row per variant, with the columns that `llm4rec_cli.api.report` describes."""
     groups = list(groups)
     metrics = list(dict.fromkeys(name for group in groups for name in group.metrics))
     rows = [_variant_row(variant, group, metrics) for group in groups for variant in group.members]

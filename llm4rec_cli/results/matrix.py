@@ -31,39 +31,24 @@ MOST_COLUMNS = 5  # of a matrix on a terminal
 
 @dataclass(frozen=True)
 class Cell:
-    """A method under one task and protocol.
-
-    Attributes:
-        row: its row in the table of its group, from 1.
-        value: the column's metric, averaged over seeds.
-        best: whether no method of the column is better.
-        floor: whether it is the strongest floor of the column.
-        partial: whether it is evaluated on fewer examples than others; such a cell is neither.
-    """
+    """A method under one task and protocol."""
 
     variant: Variant
-    row: int
-    value: float
-    best: bool = False
-    floor: bool = False
-    partial: bool = False
+    row: int  # its row in the table of its group, from 1
+    value: float  # the column's metric, averaged over seeds
+    best: bool = False  # whether no method of the column is better
+    floor: bool = False  # whether it is the strongest floor of the column
+    partial: bool = False  # whether it is evaluated on fewer examples than others; such a cell is neither
 
 
 @dataclass(frozen=True)
 class Column:
-    """A task under one protocol.
+    """A task under one protocol."""
 
-    Attributes:
-        group: the report's group.
-        metric: the group's headline metric.
-        heading: the task, with a number if several columns have this task.
-        cells: method -> cell, of the methods that were run.
-    """
-
-    group: Group
-    metric: str
-    heading: str
-    cells: Mapping[str, Cell]
+    group: Group  # the report's group
+    metric: str  # the group's headline metric
+    heading: str  # the task, with a number if several columns have this task
+    cells: Mapping[str, Cell]  # method -> cell, of the methods that were run
 
     @property
     def protocol(self) -> str:
@@ -73,17 +58,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Results on one dataset.
-
-    Attributes:
-        methods: the rows: methods of papers, our own, baselines, floors.
-        columns: one per task and protocol.
-        n_methods, n_columns: how many there are, of which these may be a part.
-    """
+    """Results on one dataset; it may be a part of `n_methods` and `n_columns`."""
 
     dataset: str
-    methods: Sequence[str]
-    columns: Sequence[Column]
+    methods: Sequence[str]  # the rows: methods of papers, our own, baselines, floors
+    columns: Sequence[Column]  # one per task and protocol
     n_methods: int
     n_columns: int
 
@@ -234,11 +213,7 @@ LEGEND = (
 
 
 def overview(groups: Iterable[Group], everything: bool = False) -> list[Content]:
-    """Return the matrices as tables, which together take about two screens.
-
-    Args:
-        everything: whether nothing is left out.
-    """
+    """Return the matrices as tables, which together take about two screens unless `everything` is wanted."""
     whole = matrices(groups)
     rows = max(3, LINES // max(1, len(whole)) - AROUND)
     selected = whole if everything else [matrix.shortened(rows) for matrix in whole]

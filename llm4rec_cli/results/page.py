@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llm4rec_cli.results import chat
 from llm4rec_cli.results.contents import costs, notes, paper_comparisons, related_work, results, slices
 from llm4rec_cli.results.matrix import matrices
-from llm4rec_cli.results.plots import Plot, plots
+from llm4rec_cli.results.plots import plots
 from llm4rec_cli.results.tables import Content, numeric_columns
 from llm4rec_cli.results.variants import Group
-
-
-@dataclass(frozen=True)
-class Section:
-    """The page's section on one group.
-
-    Attributes:
-        name: the section's id, for links.
-        headline: the metric that stays in view where the table scrolls, if any.
-        results: table of results, with the row numbers by which plots refer to variants.
-        deviations: deviations from the papers, in the order of their numbers.
-        papers: comparisons with the papers, if any.
-        chat: controls and costs of chat models.
-        slices: results on slices of the targets, if any.
-        costs: minutes, memory and size of each variant.
-        related: results of other methods on the same dataset and protocol, if any.
-        plots: the group's plots.
-    """
-
-    name: str
-    headline: str | None
-    results: Content
-    deviations: Sequence[str]
-    papers: Content | None
-    chat: Sequence[Content]
-    slices: Content | None
-    costs: Content
-    related: Content | None
-    plots: Sequence[Plot]
 
 
 def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> str:
@@ -63,25 +34,26 @@ def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> s
     sections = [_section(group, f"g{i}", own) for i, group in enumerate(groups, start=1)]
     return templates.get_template("report.html").render(
         matrices=overview,
-        names={section.results.title: section.name for section in sections},
+        names={section["results"].title: section["name"] for section in sections},
         sections=sections,
-        elsewhere=[section for section in sections if section.results.title not in in_overview],
+        elsewhere=[section for section in sections if section["results"].title not in in_overview],
         claims=[dict(zip(claims.columns, row, strict=True)) for row in claims.rows],
     )
 
 
-def _section(group: Group, name: str, own: Path | None) -> Section:
+def _section(group: Group, name: str, own: Path | None) -> dict[str, Any]:
+    """Return what the template shows of a group; `name` is the section's id, for links."""
     table = results(group)
-    numbered = [[str(i), *row] for i, row in enumerate(table.rows, start=1)]
-    return Section(
-        name=name,
-        headline=group.headline_metric,
-        results=Content(table.title, ["#", *table.columns], numbered, notes(group)),
-        deviations=group.deviations(),
-        papers=paper_comparisons(group, own),
-        chat=list(chat.tables(group)),
-        slices=slices(group),
-        costs=costs(group),
-        related=related_work(group),
-        plots=plots(group, own),
-    )
+    numbered = [[str(i), *row] for i, row in enumerate(table.rows, start=1)]  # plots refer to variants by number
+    return {
+        "name": name,
+        "headline": group.headline_metric,  # stays in view where the table scrolls
+        "results": Content(table.title, ["#", *table.columns], numbered, notes(group)),
+        "deviations": group.deviations(),
+        "papers": paper_comparisons(group, own),
+        "chat": list(chat.tables(group)),
+        "slices": slices(group),
+        "costs": costs(group),
+        "related": related_work(group),
+        "plots": plots(group, own),
+    }

@@ -89,10 +89,7 @@ def _difference(key: str, a: object, b: object) -> str:
 
 def shared_metrics(runs: Sequence[Result], typed: Sequence[str] | None = None) -> list[str]:
     """Return the metrics to compare: those typed, otherwise the default ones with values per example in all runs.
-
-    Raises:
-        UsageError: some run lacks a typed metric.
-    """
+    Raises UsageError if some run lacks a typed metric."""
     from llm4rec_cli.results.words import default_metrics
 
     # A metric with an interval is a mean over users; with a slash, over a part of them.
@@ -123,12 +120,11 @@ def pair_runs(
     Seeds are not paired: A and B may have other ones, and other numbers of them.
 
     Args:
-        a, b: runs with the same data and protocol.
         targets: `cold` for examples with a target held out of training, `warm` for the others; None for all.
 
     Raises:
-        UsageError: the runs have no predictions or not on the same examples, no items were held out, no target is
-            of that kind, or an example has no value.
+        UsageError: the runs have no predictions or not on the same examples, no items were held out, no target is of
+            that kind, or an example has no value.
     """
     first, *with_b = (_pair((a[0], run), metrics, targets) for run in b)
     with_a = (_pair((run, b[0]), metrics, targets) for run in a[1:])
@@ -155,7 +151,6 @@ def _pair(runs: Sequence[Result], metrics: Sequence[str], targets: str | None) -
 
 
 def _pair_of_draw(runs: Sequence[Result], protocol: str, metrics: Sequence[str], targets: str | None) -> PairedValues:
-    """Return the values of two runs."""
     columns = _answer_columns(runs)
     example = IMPRESSION if "items" in columns else EXAMPLE
     a, b = (run.answers() for run in runs)
@@ -192,11 +187,7 @@ def _pair_of_draw(runs: Sequence[Result], protocol: str, metrics: Sequence[str],
 
 
 def _answer_columns(runs: Sequence[Result]) -> tuple[str, ...]:
-    """Return the columns with the answers of both runs.
-
-    Raises:
-        UsageError: there are none.
-    """
+    """Return the columns with the answers of both runs. Raises UsageError if there are none."""
     for columns in ANSWER_COLUMNS:
         if all(run.columns.issuperset(columns) for run in runs):
             return columns
@@ -214,11 +205,8 @@ def _answer_columns(runs: Sequence[Result]) -> tuple[str, ...]:
 def _problems_of_examples(
     a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame, example: Sequence[str]
 ) -> Iterator[UsageError]:
-    """Yield a problem that says how a and b differ if they have other examples.
-
-    Args:
-        both: the outer join of a and b, with the origin of each row in column `source`.
-    """
+    """Yield a problem that says how a and b differ if they have other examples; `both` is their outer join, with the
+    origin of each row in column `source`."""
     unpaired = both[both["source"] != "both"]
     if unpaired.empty:
         return
@@ -261,11 +249,7 @@ def _comparable(value: Any) -> Any:
 
 
 def _values(answers: pd.DataFrame, metrics: Sequence[str]) -> Values:
-    """Return (n,) values of each metric.
-
-    Raises:
-        UsageError: an example has no value.
-    """
+    """Return (n,) values of each metric. Raises UsageError if an example has no value."""
     from llm4rec_cli.results.answers import values_per_example
 
     values = values_per_example({str(name): column.to_numpy() for name, column in answers.items()}, metrics)

@@ -96,34 +96,26 @@ class Printed:
     """A number printed in a paper.
 
     Attributes:
-        paper: the document that prints it.
         model, variant, prompt: the method, in the paper's words.
         dataset, task: our names; P5's review preference is a separate task.
-        metric: our name; recall is hr, which is equal with one target.
-        value: in our unit.
-        split: None for a split that we do not have.
-        candidates: `full`, `uniform-100`, `impression`, or `na` if nothing is ranked.
         mask_history: `yes`, `no`, `zeroed` (scores of seen items set to 0), `unknown`, or `na` unless the whole
             catalogue is ranked.
-        source: where it is printed.
-        verified: whether it was checked there.
-        identity: None if none of our runs uses this method.
     """
 
-    paper: str
+    paper: str  # the document that prints it
     model: str
     variant: str
     prompt: str
     dataset: str
     task: str
-    metric: str
-    value: float
-    split: SplitOfPaper | None
-    candidates: str
+    metric: str  # our name; recall is hr, which is equal with one target
+    value: float  # in our unit
+    split: SplitOfPaper | None  # None for a split that we do not have
+    candidates: str  # `full`, `uniform-100`, `impression`, or `na` if nothing is ranked
     mask_history: str
-    source: str
-    verified: bool
-    identity: Identity | None
+    source: str  # where it is printed
+    verified: bool  # whether it was checked there
+    identity: Identity | None  # None if none of our runs uses this method
 
     @property
     def owner(self) -> str:
@@ -136,18 +128,12 @@ class Printed:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A printed number next to a variant of ours.
+    """A printed number next to a variant of ours."""
 
-    Attributes:
-        metric: the variant's name for it.
-        inside: whether the number lies in our interval; None if we have none, or something differs.
-        differences: descriptions of what differs; empty if nothing does.
-    """
-
-    metric: str
+    metric: str  # the variant's name for it
     printed: Printed
-    inside: bool | None
-    differences: Sequence[str]
+    inside: bool | None  # whether the number lies in our interval; None if we have none, or something differs
+    differences: Sequence[str]  # descriptions of what differs; empty if nothing does
 
 
 # --- the printed numbers
@@ -157,11 +143,7 @@ class Comparison:
 def printed(own: Path | None = None) -> tuple[Printed, ...]:
     """Return the numbers of the reproduced papers, in file order, without quotations of verified numbers.
 
-    Args:
-        own: a user's CSV file with the same columns, read after the shipped ones.
-
-    Raises:
-        DataError: the user's file cannot be read.
+    The rows of a user's `own` CSV file with the same columns follow; DataError if it cannot be read.
     """
     rows = [row for name in REPRODUCED for row in _rows(FOLDER / name)] + ([*_rows(own)] if own else [])
     verified = {_quotable(row) for row in rows if row.verified}
@@ -241,11 +223,7 @@ def _identities() -> tuple[tuple[Mapping[str, object], Identity], ...]:
 
 
 def comparisons(variant: Variant, own: Path | None = None) -> list[Comparison]:
-    """Return the comparisons of a variant with published numbers; empty if `excluded` gives reasons.
-
-    Args:
-        own: a user's CSV file of published numbers.
-    """
+    """Return the comparisons of a variant with published numbers; empty if `excluded` gives reasons."""
     return [] if excluded(variant, own) else _joined(variant, own)
 
 

@@ -35,24 +35,15 @@ Row = tuple[int, Variant]  # row number in the table of results, and the variant
 
 @dataclass(frozen=True)
 class Plot:
-    """A chart.
-
-    Attributes:
-        svg: the chart as an SVG element, with its values in words for screen readers.
-        keys: what its symbols mean: (SVG element of the symbol, or a number; words).
-    """
+    """A chart."""
 
     caption: str
-    svg: str
-    keys: Sequence[tuple[str, str]] = ()
+    svg: str  # the chart as an SVG element, with its values in words for screen readers
+    keys: Sequence[tuple[str, str]] = ()  # what its symbols mean: (SVG element of the symbol, or a number; words)
 
 
 def plots(group: Group, own: Path | None = None) -> list[Plot]:
-    """Return all charts that the group's runs have data for.
-
-    Args:
-        own: a user's CSV file of published numbers.
-    """
+    """Return all charts that the group's runs have data for."""
     charts = [learning_curves(group)]
     if group.headline_metric is not None:
         charts = [

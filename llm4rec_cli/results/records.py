@@ -32,15 +32,10 @@ WITHOUT_RANKS = "recorded without ranks"
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Result):
-    """A recorded run. Its folder is where it would be; nothing is there.
+    """A recorded run. Its folder is where it would be; nothing is there."""
 
-    Attributes:
-        finished: when it ended, in seconds since 1970.
-        config: its settings.
-    """
-
-    finished: int = 0
-    config: Mapping[str, Any] = field(default_factory=dict)
+    finished: int = 0  # when it ended, in seconds since 1970
+    config: Mapping[str, Any] = field(default_factory=dict)  # its settings
 
     @cached_property
     def settings(self) -> Settings:
@@ -98,11 +93,7 @@ def ranks_name(result: Result) -> str:
 
 
 def read_records(folder: Path) -> Iterator[Recorded]:
-    """Yield the recorded runs in a folder.
-
-    Raises:
-        DataError: a line is not a record.
-    """
+    """Yield the recorded runs in a folder. Raises DataError if a line is not a record."""
     for file in sorted(folder.glob(RECORDS)):
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):

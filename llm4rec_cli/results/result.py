@@ -28,9 +28,8 @@ PREDICTIONS, TRAIN_LOG, CHECKPOINTS = "predictions.parquet", "train_log.jsonl", 
 
 Number = int | float
 Interval = tuple[float, float]
-Breakdown = Mapping[
-    str, Mapping[str, Mapping[str, Number]]
-]  # aspect -> group -> metric, and the number `n` of examples
+# aspect -> group -> metric, and the number `n` of examples
+Breakdown = Mapping[str, Mapping[str, Mapping[str, Number]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +86,7 @@ class AnswerCosts:
 
 @dataclass(frozen=True)
 class MemorisationScore:
-    """How often a chat model finds the true end of a record likeliest, or writes it .
+    """How often a chat model finds the true end of a record likeliest, or writes it.
 
     Attributes:
         share: of the records; ties count in part.
@@ -161,9 +160,7 @@ class Result:
     """A finished run: the fields of metrics.json (docs/reference/run-folder.md) in their order, and its folder.
 
     Attributes:
-        folder: the run folder; no field of metrics.json.
         draws: draw of candidates -> the run under it, of an average over draws.
-        trainer: the run that trained the evaluated weights, where it was read too.
     """
 
     schema: int = 1
@@ -213,9 +210,9 @@ class Result:
     training_seconds: float | None = None
     intervals_over_seeds: IntervalsOverSeeds | None = None
 
-    folder: Path = Path()
+    folder: Path = Path()  # the run folder; no field of metrics.json
     draws: Mapping[int, Result] = field(default_factory=dict)
-    trainer: Result | None = None
+    trainer: Result | None = None  # the run that trained the evaluated weights, where it was read too
 
     @classmethod
     def of_numbers(
@@ -255,11 +252,7 @@ class Result:
 
     @cached_property
     def columns(self) -> frozenset[str]:
-        """The columns of the stored answers; empty if none are stored.
-
-        Raises:
-            RunError: the file is damaged.
-        """
+        """The columns of the stored answers; empty if none are stored. Raises RunError if the file is damaged."""
         import pyarrow.parquet
 
         file = self.folder / PREDICTIONS
@@ -269,11 +262,8 @@ class Result:
             return frozenset(pyarrow.parquet.read_schema(file).names)
 
     def answers(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return predictions.parquet, one row an example, or some of its columns.
-
-        Raises:
-            RunError: the file is damaged or missing.
-        """
+        """Return predictions.parquet, one row an example, or some of its columns. Raises RunError if the file is
+        damaged or missing."""
         import pandas as pd
 
         with readable(self.folder / PREDICTIONS):
@@ -287,7 +277,6 @@ class Result:
         return {name: value for name, value in stored.items() if value is not None or name not in ONLY_WHERE_KNOWN}
 
     def write(self) -> None:
-        """Write metrics.json."""
         write_json(self.folder / METRICS, self.content())
 
 
@@ -327,11 +316,7 @@ def read_status(folder: Path) -> Status:
 
 
 def result_of(content: Any, folder: Path) -> Result:
-    """Return the result that the content of a metrics.json describes.
-
-    Raises:
-        ValueError: it is not that of a run.
-    """
+    """Return the result that the content of a metrics.json describes. Raises ValueError if it is not that of a run."""
     return replace(msgspec.convert(content, Result), folder=folder)
 
 

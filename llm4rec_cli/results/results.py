@@ -56,7 +56,6 @@ class Results(Sequence[Result]):
         return cls(_with_trainers(newest_first if any_model else filter(_is_installed, newest_first)))
 
     def select(self, condition: Callable[[Result], bool]) -> Results:
-        """Return those that meet a condition."""
         return Results(filter(condition, self))
 
     def by_variant(self) -> dict[str, dict[int, Result]]:
@@ -93,16 +92,12 @@ def depends_on_seed(result: Result) -> bool:
     member do."""
     if result.model not in model_names():
         return True
-    members = [find_result(_member_folder(result, folder)) for folder in result.members or ()]
+    folders = map(Path, result.members or ())  # recorded ones are named under the folder of all runs
+    members = [find_result(folder if folder.is_absolute() else result.outputs / folder) for folder in folders]
     finished = [member for member in members if member is not None]
     if members and len(finished) == len(members):
         return any(map(depends_on_seed, finished))
     return config_class(result.model).traits.seeded
-
-
-def _member_folder(result: Result, folder: str) -> Path:
-    """Return the folder of a member; recorded ones are named under the folder of all runs."""
-    return Path(folder) if Path(folder).is_absolute() else result.outputs / folder
 
 
 def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
@@ -115,7 +110,11 @@ def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
     for seed, result in sorted(by_seed.items()):
         reads_files = result.model in model_names() and settings_with(config_class(result.model), "input_file")
         has_copies = reads_files or (distinct and not depends_on_seed(result))
-        if has_copies and any(_same_numbers(result.metrics, other.metrics) for other in distinct.values()):
+        metrics = result.metrics  # an earlier version may have computed fewer
+        if has_copies and any(
+            all(metrics[name] == other.metrics[name] for name in metrics.keys() & other.metrics.keys())
+            for other in distinct.values()
+        ):
             if reads_files:
                 log.warning(
                     "%s is left out: it has the numbers of a lower seed, so that its files are the same", result.folder
@@ -125,17 +124,11 @@ def without_copies(by_seed: Mapping[int, Result]) -> dict[int, Result]:
     return distinct
 
 
-def _same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
-    """Return whether the metrics that both have are equal; an earlier version may have computed fewer."""
-    return all(a[name] == b[name] for name in a.keys() & b.keys())
-
-
 def named_results(names: Sequence[str], outputs: Path, imports: bool = False) -> list[Result]:
     """Return the finished run for each name: its folder, the end of its path, or the beginning of its path under
     `outputs`, such as `sasrec` or `sasrec/demo`, if all runs there are of one variant; of several seeds the lowest.
 
-    Args:
-        imports: whether a run may hold imported weights, which have no results.
+    With `imports` a run may hold imported weights, which have no results.
 
     Raises:
         RunError: no finished run has this name.
@@ -152,7 +145,7 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
         if result is None:
             raise RunError(f"{path} is not a finished run", "llm4rec list runs")
         if result.imported and not result.metrics:
-            raise RunError(f"{path} holds imported weights and no results", f"llm4rec eval run={path}")
+            raise RunError(f"{path} has imported weights but no results", f"llm4rec eval run={path}")
         return result
     matches = [result for result in finished if _ends_with(result.folder, path)]
     matches = matches or [result for result in finished if result.address.parts[: len(path.parts)] == path.parts]

@@ -25,7 +25,7 @@ def select_groups(
 
     Args:
         filters: `key=value[,value…]`, with a key of FILTERS.
-        metrics: the metrics to show; None = the default ones.
+        metrics: None = the default ones.
         draws: whether runs are also averaged over draws of candidates.
 
     Raises:
@@ -40,11 +40,7 @@ def select_groups(
 
 
 def problems_of_metrics(names: Sequence[str] | None, runs: Sequence[Result]) -> Iterator[UsageError]:
-    """Yield a problem for each metric that no run has.
-
-    Args:
-        names: None = no metric was named.
-    """
+    """Yield a problem for each metric that no run has."""
     available = {name for run in runs for name in run.metrics}
     bases = {name.partition("@")[0] for name in available}
     kinds = {metric.kind for metric in METRICS if metric.name in bases}

@@ -26,14 +26,10 @@ REMOVED: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings by dotted key, such as `model.layers`.
-
-    Attributes:
-        content: nested mappings; empty where nothing is stored.
-    """
+    """Settings by dotted key, such as `model.layers`."""
 
     model: str
-    content: Mapping[str, Any]
+    content: Mapping[str, Any]  # nested mappings; empty where nothing is stored
 
     @classmethod
     def read(cls, file: Path, model: str) -> Settings:
@@ -42,7 +38,6 @@ class Settings:
 
     @classmethod
     def of(cls, config: Config) -> Settings:
-        """Return the settings of a resolved config."""
         return cls(config.model.name, plain(config))
 
     def get(self, key: str, default: Any = None) -> Any:

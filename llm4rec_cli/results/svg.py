@@ -25,16 +25,14 @@ class Scale:
     Attributes:
         low, high: the values at both ends.
         start, end: their positions.
-        log: whether positions are proportional to the logarithm.
-        least_step: between two ticks.
     """
 
     low: float
     high: float
     start: float
     end: float
-    log: bool = False
-    least_step: float = 0.0
+    log: bool = False  # whether positions are proportional to the logarithm
+    least_step: float = 0.0  # between two ticks
 
     def __call__(self, value: float) -> float:
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
@@ -57,11 +55,7 @@ def round_step(least: float) -> float:
 
 
 def linear(values: Iterable[float], start: float, end: float, zero: bool = False) -> Scale:
-    """Return a scale that spans the values with a margin.
-
-    Args:
-        zero: whether it starts at 0.
-    """
+    """Return a scale that spans the values with a margin, from 0 if `zero`."""
     values = list(values)
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
@@ -93,7 +87,6 @@ def label(x: float, y: float, words: str, anchor: str = "", class_: str = "") ->
 
 
 def line(points: Sequence[Point], class_: str) -> str:
-    """Return a line through the points."""
     return element("path", d="M" + "L".join(f"{_shown(x)} {_shown(y)}" for x, y in points), class_=class_)
 
 
@@ -126,11 +119,7 @@ def series(points: Sequence[Point], i: int) -> list[str]:
 
 
 def drawing(height: float, elements: Iterable[str], words: str) -> str:
-    """Return the SVG element.
-
-    Args:
-        words: the same in words, for screen readers.
-    """
+    """Return the SVG element, with the same in words for screen readers."""
     return element(
         "svg", "".join(elements), viewBox=f"0 0 {WIDTH} {_shown(float(height))}", role="img", aria_label=words
     )
@@ -147,5 +136,4 @@ def number(value: float) -> str:
 
 
 def positions(points: Iterable[Point], x: Callable[[float], float], y: Callable[[float], float]) -> list[Point]:
-    """Return points in the drawing."""
     return [(x(a), y(b)) for a, b in points]

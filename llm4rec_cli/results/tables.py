@@ -33,6 +33,7 @@ GAP = 2  # characters between two columns
 # Where cells may be wrapped: nowhere; headings; headings and numbers, as in "0.1206 ± 0.0010".
 HEADING, NUMBER = r"(?<=[ /_])", " (?!±)"
 WRAPPED = (("$", "$"), (HEADING, "$"), (HEADING, NUMBER))
+NUMERIC = re.compile(r"[-–+±.,%\d ]*")
 # Characters special to LaTeX. A bracket or star after a line break would be read as its argument.
 LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -49,19 +50,15 @@ class Content:
 
     Attributes:
         columns, rows: headings and cells.
-        notes: lines below the table.
-        keyed: columns whose texts a terminal may replace by numbers, explained below.
-        spare: columns that a terminal may leave out, the first one first.
-        whole: columns of names to copy, such as paths, whose words are never broken.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
-    keyed: Sequence[str] = ()
-    spare: Sequence[str] = ()
-    whole: Sequence[str] = ()
+    notes: Sequence[str] = ()  # lines below the table
+    keyed: Sequence[str] = ()  # columns whose texts a terminal may replace by numbers, explained below
+    spare: Sequence[str] = ()  # columns that a terminal may leave out, the first one first
+    whole: Sequence[str] = ()  # columns of names to copy, such as paths, whose words are never broken
 
     @classmethod
     def of_columns(cls, title: str, columns: Mapping[str, Sequence[str]], *attributes: Sequence[str]) -> Content:
@@ -93,12 +90,8 @@ class _Console(Console):
 
 
 def _console(at_least: int = 0) -> Console:
-    """Return a console on standard output, as wide as its terminal but at most 100 characters; without a limit under
-    `--wide`. Brackets are not read as markup.
-
-    Args:
-        at_least: the width of a table that does not fit, which the terminal has to wrap.
-    """
+    """Return a console on standard output, as wide as its terminal but at most 100 characters, or `at_least` as wide as
+    a table that does not fit; without a limit under `--wide`. Brackets are not read as markup."""
     terminal = Console()
     width = min(WIDTH, terminal.width) if terminal.is_terminal else WIDTH
     width = UNLIMITED if is_wide() else max(width, at_least)
@@ -175,11 +168,8 @@ def _with_key(content: Content, name: str) -> Content:
 
 
 def _layout(content: Content, columns: list[int], width: int, unbroken: int) -> _Layout | None:
-    """Return the layout of these columns with the fewest wrapped cells; None if none fits the width.
-
-    Args:
-        unbroken: the characters of a word that are never broken.
-    """
+    """Return the layout of these columns with the fewest wrapped cells, words of `unbroken` characters whole; None if
+    none fits."""
     for heading, number in WRAPPED:
         least, natural = _sizes(content, columns, heading, number, unbroken)
         layout = _Layout(columns, least)
@@ -296,8 +286,4 @@ def _finite(value: Any) -> Any:
 
 def numeric_columns(rows: Sequence[Sequence[str]], n: int) -> list[bool]:
     """Return which of n columns hold only numbers, including intervals."""
-    return [any(row[i] for row in rows) and all(_is_number(row[i]) for row in rows) for i in range(n)]
-
-
-def _is_number(cell: str) -> bool:
-    return re.fullmatch(r"[-–+±.,%\d ]*", cell) is not None
+    return [any(row[i] for row in rows) and all(NUMERIC.fullmatch(row[i]) for row in rows) for i in range(n)]

@@ -33,15 +33,10 @@ ABSENT = object()
 
 @dataclass(frozen=True)
 class Variant:
-    """Runs that differ only in their seed.
+    """Runs that differ only in their seed."""
 
-    Attributes:
-        runs: one per seed, ordered by seed.
-        distinction: of a variant whose row would equal another's: the settings in which they differ.
-    """
-
-    runs: Sequence[Result]
-    distinction: Sequence[str] = ()
+    runs: Sequence[Result]  # one per seed, ordered by seed
+    distinction: Sequence[str] = ()  # of a variant whose row would equal another's: the settings in which they differ
 
     @property
     def first_run(self) -> Result:
@@ -153,30 +148,24 @@ class Variant:
         return all(run.trained_run is None or run.training_seconds is not None for run in self.runs)
 
     def seconds(self) -> float:
-        """Return the seconds spent on training, chat model requests and evaluation, averaged over seeds; for an
-        evaluation of a trained run with those of its training."""
+        """Return the seconds of training, chat model requests and evaluation, averaged over seeds; for an evaluation of
+        a trained run with those of its training."""
         return self.training_seconds() + self.evaluation_seconds()
 
     def training_seconds(self) -> float:
-        """Return the seconds of training, averaged over seeds."""
         return statistics.fmean(run.seconds.get("train", 0.0) + (run.training_seconds or 0.0) for run in self.runs)
 
     def evaluation_seconds(self) -> float:
-        """Return the seconds of chat model requests and evaluation, averaged over seeds."""
+        """Return the seconds of chat model requests and evaluation."""
         return statistics.fmean(sum(run.seconds.get(phase, 0.0) for phase in ("ask", "evaluate")) for run in self.runs)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Variants with the same dataset, task and protocol.
+    """Variants with the same dataset, task and protocol."""
 
-    Attributes:
-        members: sorted by model and variant.
-        metrics: the metrics that tables show.
-    """
-
-    members: Sequence[Variant]
-    metrics: Sequence[str]
+    members: Sequence[Variant]  # sorted by model and variant
+    metrics: Sequence[str]  # the metrics that tables show
 
     @property
     def title(self) -> str:
@@ -261,12 +250,8 @@ def _in_short(value: Any) -> str:
 
 
 def groups(variants: Iterable[Variant], typed: Sequence[str] | None = None) -> list[Group]:
-    """Return the groups of variants that share a table.
-
-    Args:
-        variants: in table order.
-        typed: the metrics to show; None = the default ones.
-    """
+    """Return the groups of variants, which are in table order, that share a table; `typed` are the metrics to show,
+    None = the default ones."""
     result = []
     for _, in_table in itertools.groupby(variants, key=lambda variant: variant.heading):
         members = list(in_table)

@@ -71,14 +71,13 @@ def unconverged_after(run: Result) -> int | None:
 
 
 def results_table(runs: Sequence[Result]) -> Content:
-    """Return the table printed after training: floors, then the model, with one protocol's metrics and labels below.
-
-    Args:
-        runs: the floors, then the run itself.
-    """
+    """Return the table printed after training: the floors, then the run itself, with one protocol's metrics and labels
+    below."""
     last = runs[-1]
     names = [name for name in default_metrics(last.protocol) if name in last.metrics]
-    rows = [[shown_as(run), *(_metric_cell(run, name) for name in names)] for run in runs]
+    rows = [
+        [shown_as(run), *("" if (v := run.metrics.get(name)) is None else f"{v:.4f}" for name in names)] for run in runs
+    ]
     headline = headline_metric(last.protocol, last.intervals)
     notes = [count_in_words(last, last.n_examples)]
     if headline is not None:
@@ -134,13 +133,7 @@ def headline_metric(protocol: str, available: Iterable[str]) -> str | None:
 
 
 def default_metrics(protocol: str) -> tuple[str, ...]:
-    """Return the metrics that tables show by default, in order."""
     return table_metrics(protocol == IMPRESSION)
-
-
-def _metric_cell(run: Result, name: str) -> str:
-    value = run.metrics.get(name)
-    return "" if value is None else f"{value:.4f}"
 
 
 def shown_as(run: Result) -> str:

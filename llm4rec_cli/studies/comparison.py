@@ -24,7 +24,6 @@ from llm4rec_cli.results.words import (
     tuning_in_words,
 )
 
-COLUMNS = ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)", "better", "equal", "worse")
 RATIO = "B / A"
 SPARE = ("equal", "worse", "better", "p")  # columns that a terminal may leave out
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -104,7 +103,6 @@ def _pair(
     targets: str | None,
     margin: Margin | None,
 ) -> Pair:
-    """Compare A with another run, over the seeds of each."""
     values = pair_runs([*side_a.values()], [*side_b.values()], metrics, targets)
     differences = paired_differences(values.a, values.b, values.user, stream(0, "compare: permutation"), margin)
     of_a, of_b = dict(zip(side_a, values.a, strict=True)), dict(zip(side_b, values.b, strict=True))
@@ -117,14 +115,8 @@ def _pair(
 
 
 def _averaged(runs: Sequence[Result], finished: Sequence[Result], outputs: Path) -> list[Result]:
-    """Return for each run its average over draws of candidates.
-
-    Args:
-        finished: `over_draws` of these runs and all under `outputs`.
-
-    Raises:
-        UsageError: there is only one draw, or two of these runs are draws of one.
-    """
+    """Return for each run its average over draws of candidates, from `over_draws` of these runs and all under
+    `outputs`. Raises UsageError if there is only one draw, or two of these runs are draws of one."""
     averaged: dict[Path, Result] = {}
     for run in runs:
         average = next((other for other in finished if run.folder in [drawn.folder for drawn in other.of_draws]), run)
@@ -142,13 +134,7 @@ def _averaged(runs: Sequence[Result], finished: Sequence[Result], outputs: Path)
 
 def _seeds(runs: Sequence[Result], finished: Iterable[Result], outputs: Path) -> list[dict[int, Result]]:
     """Return for each run the runs of its variant by seed, the newest of each; of one that depends on no seed, itself.
-
-    Args:
-        finished: all runs under `outputs`, the newest first.
-
-    Raises:
-        UsageError: there is only one, or they are not paired with the first run.
-    """
+    Raises UsageError if there is only one, or they are not paired with the first run."""
     variants = Results(finished).by_variant()
     sides = []
     for run in runs:
@@ -181,45 +167,24 @@ def _how_to_train_seeds(runs: Sequence[Result]) -> str:
 # --- tables
 
 
-def _columns(comparison: Comparison) -> tuple[str, ...]:
-    return (
-        *(["run"] if len(comparison.pairs) > 1 else []),
-        *(RATIO if comparison.ratio and name == "B − A" else name for name in COLUMNS),
-        *([f"within ±{comparison.margin}"] if comparison.margin is not None else []),
-        *(["by seed"] if comparison.has_seeds else []),
-    )
-
-
-def _rows(comparison: Comparison) -> list[list[str]]:
-    """Return a row per pair and metric; with several pairs the letter of the run comes first."""
-    return [
-        [
-            *([side] if len(comparison.pairs) > 1 else []),
-            *_row(name, difference, comparison.ratio),
-            *([" ".join(f"{of_seed[name]:+.4f}" for of_seed in pair.by_seed.values())] if comparison.has_seeds else []),
-        ]
-        for side, pair in zip(LETTERS[1:], comparison.pairs, strict=False)
-        for name, difference in pair.metrics.items()
-    ]
-
-
-def _row(name: str, d: Difference, ratio: bool) -> list[str]:
-    difference = [f"{d.difference:+.4f}", _signed(d.interval)]
-    if ratio:
-        difference = ["-", "-"]
+def _row(comparison: Comparison, letter: str, pair: Pair, name: str) -> dict[str, str]:
+    """Return heading -> cell of one metric of a pair; the headings are the same for all."""
+    d = pair.metrics[name]
+    difference = {"B − A": f"{d.difference:+.4f}", "95 % interval": _signed(d.interval)}
+    if comparison.ratio:
+        difference = {RATIO: "-", "95 % interval": "-"}
         if d.ratio is not None and d.ratio_interval is not None:
             low, high = d.ratio_interval
-            difference = [f"{d.ratio:.3f}", f"{low:.3f} to {high:.3f}"]
-    return [
-        name,
-        f"{d.a:.4f}",
-        f"{d.b:.4f}",
-        *difference,
-        f"{d.p:.4f}",
-        f"{d.p_holm:.4f}",
-        *(f"{count:,}" for count in (d.better, d.equal, d.worse)),
-        *([] if d.equivalent is None else [f"{'yes' if d.equivalent else 'no'}: {_signed(d.margin_interval_90)}"]),
-    ]
+            difference = {RATIO: f"{d.ratio:.3f}", "95 % interval": f"{low:.3f} to {high:.3f}"}
+    row = {"run": letter} if len(comparison.pairs) > 1 else {}
+    row |= {"metric": name, "A": f"{d.a:.4f}", "B": f"{d.b:.4f}", **difference}
+    row |= {"p": f"{d.p:.4f}", "p (Holm)": f"{d.p_holm:.4f}"}
+    row |= {"better": f"{d.better:,}", "equal": f"{d.equal:,}", "worse": f"{d.worse:,}"}
+    if d.equivalent is not None:
+        row[f"within ±{comparison.margin}"] = f"{'yes' if d.equivalent else 'no'}: {_signed(d.margin_interval_90)}"
+    if comparison.has_seeds:
+        row["by seed"] = " ".join(f"{of_seed[name]:+.4f}" for of_seed in pair.by_seed.values())
+    return row
 
 
 def _signed(interval: tuple[float, float]) -> str:
@@ -227,7 +192,6 @@ def _signed(interval: tuple[float, float]) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """Return the notes below the table: the runs, the number of users, the test, and caveats."""
     runs, labels_of = comparison.runs, comparison.labels
     in_all_runs = shared(labels_of)
     own_labels = [[label for label in labels if label not in in_all_runs] for labels in labels_of]
@@ -276,8 +240,10 @@ def _notes(comparison: Comparison) -> list[str]:
 
 def table(comparison: Comparison) -> Content:
     """Return a row per pair and metric, and notes on the runs, the users, the test, and caveats."""
-    heading, rows, notes = title(comparison.runs[0]), _rows(comparison), _notes(comparison)
-    return Content(heading, _columns(comparison), rows, notes, spare=SPARE)
+    pairs = zip(LETTERS[1:], comparison.pairs, strict=False)
+    rows = [_row(comparison, letter, pair, name) for letter, pair in pairs for name in pair.metrics]
+    cells = [list(row.values()) for row in rows]
+    return Content(title(comparison.runs[0]), list(rows[0]), cells, _notes(comparison), spare=SPARE)
 
 
 def as_json(comparison: Comparison) -> Mapping[str, object]:

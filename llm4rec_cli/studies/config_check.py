@@ -157,20 +157,12 @@ def _problems_of_table(file: Path, name: str) -> list[Llm4RecError]:
     if wrong := definitions.problems(file):
         return list(wrong)
     table = definitions.read(file, name)
-    unknown = [
-        UsageError(f"unknown dataset '{name}'", did_you_mean(name, options("dataset")))
-        for name in _datasets_of_table(table)
-        if name not in options("dataset")
-    ]
-    if unknown:
-        return list(unknown)
+    entries = [entry for row in (table.common, *table.rows, *table.columns) for entry in row.train.values() if entry]
+    datasets = [o.partition("=")[2] for overrides in entries for o in overrides if o.startswith("dataset=")]
+    if unknown := [name for name in datasets if name not in options("dataset")]:
+        return [UsageError(f"unknown dataset '{name}'", did_you_mean(name, options("dataset"))) for name in unknown]
     problems = [error for overrides in _overrides_of_table(table) for error in _problems_of_overrides(overrides)]
     return [*problems, *_problems_of_values(table)]
-
-
-def _datasets_of_table(table: Table) -> list[str]:
-    entries = [entry for row in (table.common, *table.rows, *table.columns) for entry in row.train.values() if entry]
-    return [o.partition("=")[2] for overrides in entries for o in overrides if o.startswith("dataset=")]
 
 
 def _overrides_of_table(table: Table) -> Iterator[tuple[str, ...]]:
@@ -275,11 +267,7 @@ def _unresolved(node: Any, missing: list[str], path: str = "") -> Iterator[Usage
 
 
 def _problems_before_data(node: Any) -> list[Llm4RecError]:
-    """Return the problems for which `train` refuses a config before it reads data.
-
-    Args:
-        node: a composed config without missing values.
-    """
+    """Return the problems for which `train` refuses a composed config without missing values before it reads data."""
     config = cast(Config, OmegaConf.to_object(node))
     problems: list[Llm4RecError] = list(ranges.problems(config))
     try:
@@ -337,7 +325,7 @@ def _type_problems(file: Path, path: str, nodes: Nodes) -> Iterator[ConfigProble
     """Yield the unknown keys and wrong types of a file that goes to `path` in the config."""
     content = OmegaConf.to_container(OmegaConf.load(file))
     if not isinstance(content, dict):
-        yield ConfigProblem(file, 1, f"the file holds a {type(content).__name__} instead of keys", "write key: value")
+        yield ConfigProblem(file, 1, f"the file has type {type(content).__name__} instead of keys", "write key: value")
         return
     lines = _lines(yaml.compose(file.read_text(encoding="utf-8")), path)
     values = {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
@@ -356,7 +344,7 @@ def _wrong_keys(content: dict[Any, Any], path: str, nodes: Nodes) -> Iterator[tu
                 yield from _wrong_keys(value, key, {**nodes, **_node_types({key: entry})})
             else:
                 keys = ", ".join(field.name for field in fields(entry))
-                yield key, f"'{name}' holds a {type(value).__name__} instead of keys", f"write its keys: {keys}"
+                yield key, f"'{name}' has type {type(value).__name__} instead of keys", f"write its keys: {keys}"
         elif name not in (field.name for field in fields(node)):
             yield key, f"unknown key '{key}'", _nearest(str(name), path, nodes)
         elif isinstance(value, dict) and key in nodes:
@@ -369,11 +357,8 @@ def _wrong_keys(content: dict[Any, Any], path: str, nodes: Nodes) -> Iterator[tu
 
 
 def _node_types(types: Nodes) -> Nodes:
-    """Return the type of every node by its path: a dataclass, or `dict[str, dataclass]` for user-named entries.
-
-    Args:
-        types: the dataclasses that configs choose, by path: `{"model": UniSRecConfig}`.
-    """
+    """Return the type of every node by its path: a dataclass, or `dict[str, dataclass]` for user-named entries, from
+    the dataclasses that configs choose: `{"model": UniSRecConfig}`."""
     nodes: Nodes = {}
     for path, holder in sorted(types.items()):  # the root first: its nodes are replaced by more specific ones
         below = {setting.key: setting.kind for setting in declarations(holder, path) if setting.is_node}

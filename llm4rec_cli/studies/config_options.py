@@ -41,7 +41,6 @@ def _use(group: str, option: str) -> int:
 
 
 def _model_kind(option: str) -> str:
-    """Return the name of a ModelKind."""
     if option not in model_names():  # a user's own YAML of a shipped model
         option = str(_content("model", option).get("name", option))
     return config_class(option).traits.kind.name
@@ -87,11 +86,8 @@ def descriptions(group: str) -> dict[str, str]:
 
 
 def _prompts_in(file: str) -> PromptTable:
-    """Return the prompts of a file and of those that it builds on.
-
-    Raises:
-        UsageError: it cannot be composed, has unknown keys or wrong types, or a prompt is invalid.
-    """
+    """Return the prompts of a file and of those that it builds on. Raises UsageError if it cannot be composed, has
+    unknown keys or wrong types, or a prompt is invalid."""
     model, _, name = file.partition("/")
     prompts: Any = importlib.import_module(f"llm4rec_cli.models.{model}.prompts")
     try:
@@ -107,11 +103,7 @@ def _prompts_in(file: str) -> PromptTable:
 
 
 def tables(group: str, names: Sequence[str] = ()) -> list[Content]:
-    """Return a table of a group's options, or a table for each file of prompts.
-
-    Args:
-        names: of files of prompts; empty for all.
-    """
+    """Return a table of a group's options, or a table for each file of prompts with one of these names, or for all."""
     if group == "prompt":
         return [*_prompt_tables(names)]
     columns = {group: sorted_by_use(group)}
@@ -130,11 +122,8 @@ def _tasks_of_models(options: Sequence[str]) -> list[str]:
 
 
 def _described(group: str, columns: dict[str, list[str]]) -> Content:
-    """Return a table of options whose last column describes them: in one sentence, or completely under `--wide`.
-
-    Args:
-        columns: heading -> cells, the first with the options.
-    """
+    """Return a table of options, the first of `columns`, whose last column describes them: in one sentence, or
+    completely under `--wide`."""
     in_full = descriptions(group)
     options, *_ = columns.values()
     texts = [in_full[option] if is_wide() else first_sentence(in_full[option]) for option in options]
@@ -150,14 +139,8 @@ def first_sentence(text: str) -> str:
 
 
 def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
-    """Yield one table per prompt file.
-
-    Args:
-        names: the files, also without their model (`rating`); empty for all.
-
-    Raises:
-        UsageError: a file does not exist, or its content is invalid.
-    """
+    """Yield one table per prompt file; names may lack their model (`rating`), and none means all. Raises UsageError if
+    a file does not exist, or its content is invalid."""
     with_prompts = [name for name in model_names() if "prompts" in config_class(name).__dataclass_fields__]
     available = [option for option in options("prompt") if option.partition("/")[0] in with_prompts]
     files = [file for file in available if not names or {file, file.partition("/")[2]} & {*names}]

@@ -13,7 +13,6 @@ SHOWN_HASH = 16  # hexadecimal digits
 
 
 def source_table(manifest: Mapping[str, Any]) -> Content:
-    """Return the raw files with their sizes and the beginning of their hashes."""
     rows = [
         [file["domain"], file["role"], file["name"], f"{file['bytes']:,}", file["sha256"][:SHOWN_HASH]]
         for file in manifest["files"]

@@ -68,6 +68,10 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
+def _finding(name: str, is_ok: bool, says: str, remedy: str, otherwise: str = WRONG) -> Finding:
+    return Finding(name, OK, says) if is_ok else Finding(name, otherwise, says, remedy)
+
+
 # --- what is installed
 
 
@@ -77,9 +81,7 @@ def _python() -> Iterator[Finding]:
     needed = metadata.metadata("llm4rec")["Requires-Python"]
     fits = SpecifierSet(needed).contains(platform.python_version())
     fact = f"{platform.python_version()} (needs {needed}), {sys.executable}"
-    yield (
-        Finding("python", OK, fact) if fits else Finding("python", WRONG, fact, f"make a .venv with Python {needed}")
-    )
+    yield _finding("python", fits, fact, f"make a .venv with Python {needed}")
 
 
 def _llm4rec() -> Iterator[Finding]:
@@ -92,10 +94,9 @@ def _llm4rec() -> Iterator[Finding]:
         describe = ["git", "-C", str(checkout), "describe", "--always", "--dirty=, with uncommitted changes"]
         commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     fact = f"{__version__}, {f'commit {commit}, ' if commit else ''}configs in {conf_dir()}"
-    if (conf_dir() / "config.yaml").exists():
-        yield Finding("llm4rec", OK, fact)
-    else:
-        yield Finding("llm4rec", WRONG, f"{fact}, which holds none", "pip install --force-reinstall llm4rec")
+    has_configs = (conf_dir() / "config.yaml").exists()
+    says = fact if has_configs else f"{fact}, which has none"
+    yield _finding("llm4rec", has_configs, says, "pip install --force-reinstall llm4rec")
 
 
 def _packages() -> Iterator[Finding]:
@@ -127,10 +128,8 @@ def _machine() -> Iterator[Finding]:
     yield Finding("cores", OK, f"{_cores():g} of {os.cpu_count()} available")
     total, available = _memory()
     fact = f"{decimal(available)} of {decimal(total)} free"
-    if available < LITTLE_MEMORY:
-        yield Finding("memory", NOTE, fact, "set a smaller trainer.batch_size and trainer.eval_batch_size")
-    else:
-        yield Finding("memory", OK, fact)
+    remedy = "set a smaller trainer.batch_size and trainer.eval_batch_size"
+    yield _finding("memory", available >= LITTLE_MEMORY, fact, remedy, NOTE)
 
 
 def _cores() -> float:
@@ -178,12 +177,9 @@ def _torch() -> Iterator[Finding]:
         fact += f": {torch.cuda.get_device_name()}, {decimal(free)} of {decimal(total)} free"
     yield Finding("device", OK, fact)
     threads, variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS", "not set")
-    fact = f"{threads} (OMP_NUM_THREADS: {variable})"
-    if threads > _cores():
-        remedy = f"export OMP_NUM_THREADS={max(1, int(_cores()))}"
-        yield Finding("threads", NOTE, f"{fact}, more than the available cores", remedy)
-    else:
-        yield Finding("threads", OK, fact)
+    too_many = threads > _cores()
+    fact = f"{threads} (OMP_NUM_THREADS: {variable}){', more than the available cores' if too_many else ''}"
+    yield _finding("threads", not too_many, fact, f"export OMP_NUM_THREADS={max(1, int(_cores()))}", NOTE)
 
 
 def _training() -> Iterator[Finding]:
@@ -243,11 +239,9 @@ def _outputs(outputs: Path) -> Iterator[Finding]:
     folder = _existing(outputs)
     if not os.access(folder, os.W_OK):
         return
-    if _locks_hold(folder):
-        yield Finding("locks", OK, f"work in {folder}")
-    else:
-        fact = f"do not work in {folder}: two processes may write to one run folder"
-        yield Finding("locks", WRONG, fact, "set paths.outputs=PATH on a local disk, or never start a run twice")
+    hold = _locks_hold(folder)
+    says = f"work in {folder}" if hold else f"do not work in {folder}: two processes may write to one run folder"
+    yield _finding("locks", hold, says, "set paths.outputs=PATH on a local disk, or never start a run twice")
 
 
 def _cache(folder: str | None) -> Iterator[Finding]:
@@ -269,14 +263,11 @@ def _writable(name: str, folder: Path) -> Iterator[Finding]:
     existing = _existing(folder)
     free = shutil.disk_usage(existing).free
     fact = f"{folder}{'' if folder.exists() else ' (does not exist yet)'}, {decimal(free)} free"
-    if not os.access(existing, os.W_OK):
-        yield Finding(name, WRONG, f"{existing} is not writable", f"paths.{name}=PATH")
-    elif free < NO_DISK:
-        yield Finding(name, WRONG, fact, f"llm4rec prune, or paths.{name}=PATH")
-    elif free < LITTLE_DISK:
-        yield Finding(name, NOTE, fact, f"llm4rec prune, or paths.{name}=PATH")
+    if os.access(existing, os.W_OK):
+        little = WRONG if free < NO_DISK else NOTE
+        yield _finding(name, free >= LITTLE_DISK, fact, f"llm4rec prune, or paths.{name}=PATH", little)
     else:
-        yield Finding(name, OK, fact)
+        yield Finding(name, WRONG, f"{existing} is not writable", f"paths.{name}=PATH")
 
 
 def _existing(folder: Path) -> Path:

@@ -108,11 +108,7 @@ class ProtocolComparison:
         return dict(zip(costs, map(int, rankdata([*costs.values()], method="min")), strict=True))
 
     def kendall(self, first: str, second: str, metric: str) -> float | None:
-        """Return Kendall's τ-b between the orders of the models by their means; None if either has no order.
-
-        Of pairs of models, the share that both protocols order alike minus the share that they order differently, with
-        ties taken into account.
-        """
+        """Return Kendall's τ-b between the orders of the models by their means; None if either has no order."""
         means = ((self.mean(model, first, metric), self.mean(model, second, metric)) for model in self.models)
         return kendall_tau([(a, b) for a, b in means if a is not None and b is not None])
 
@@ -190,7 +186,9 @@ def problems(jobs: Sequence[Job], metrics: Sequence[str]) -> Iterator[UsageError
                 "one file for each: llm4rec score FILE --name NAME dataset.split=temporal",
             )
         if job.task.question is not Question.rank:
-            yield UsageError(f"protocols compares rankings, and task '{job.task.name}' is none", "task=sequential")
+            yield UsageError(
+                f"protocols compares rankings, and task '{job.task.name}' does not rank", "task=sequential"
+            )
         if (dataset.split, dataset.control) != (SplitRule.leave_one_out, Control.none):
             yield UsageError(
                 "protocols sets split and control, but here dataset.split is "
@@ -220,12 +218,8 @@ def _refusal(job: Job) -> DataError | None:
 
 
 def _distinct(overrides: Sequence[str], sweep: Sequence[Sequence[str]], named: Sequence[str]) -> list[str]:
-    """Return the overrides of a run that not all of a sweep have, except the seed and what the model's name says; of an
-    experiment its name.
-
-    Args:
-        named: settings of the model that its name says.
-    """
+    """Return the overrides of a run that not all of a sweep have, except the seed and settings that the model's name
+    says (`named`); of an experiment its name."""
     hidden = {"model", "seed", *(f"model.{setting}" for setting in named)}
     distinct = [o for o in overrides if not all(o in other for other in sweep) and key_typed(o) not in hidden]
     return [o.partition("=")[2] if key_typed(o) == "experiment" else o for o in distinct]

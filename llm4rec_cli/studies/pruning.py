@@ -31,7 +31,6 @@ class Deletion:
     kept: str = ""  # why they are kept; empty if they are to be deleted
 
     def size(self) -> int:
-        """Return the size in bytes."""
         return sum(map(catalog.disk_usage, self.paths))
 
 
@@ -73,12 +72,8 @@ def checkpoints_of(runs: Sequence[catalog.Run], keep_best: bool, task_named: boo
 
 
 def cached(cache: Path, parts: Sequence[str], outputs: Path | None, before: float) -> Iterator[Deletion]:
-    """Yield the cache entries that were last used before a time.
-
-    Args:
-        parts: of PARTS; by default those that can be recomputed.
-        outputs: select only datasets that no run in this folder uses.
-    """
+    """Yield the cache entries of these PARTS (by default those that can be recomputed) that were last used before a
+    time; with `outputs`, only datasets that no run in this folder uses."""
     for part in parts:
         if part not in PARTS:
             raise UsageError(f"the cache has no part '{part}'", did_you_mean(part, PARTS))

@@ -97,7 +97,10 @@ def answer(composed: Composed, query: Query) -> Answer:
         job = of_task(job.evaluated, job.typed, "sequential")
     raise_first(_problems(job, query))
     raise_first(_problems_of_item(job, query))
-    new_items = _read_new_items(job, query)
+    new_items = None
+    if query.new_items is not None:
+        raise_first(rules.problems_with_new_items(job.model))
+        new_items = read_new_items(Path(query.new_items).expanduser(), job.config.dataset)
     if not _is_about_item(job):  # always rank the whole catalogue or file, whatever the task's candidates
         job = job.with_config(task={"candidates": Candidates.uniform if query.only_new else Candidates.full})
         raise_first(job.model.problems(job.config))
@@ -111,19 +114,6 @@ def answer(composed: Composed, query: Query) -> Answer:
     if _is_about_item(job):
         return _predict(job, dataset, query, heading)
     return _recommend(job, dataset, new_items, query, heading)
-
-
-def _read_new_items(job: Job, query: Query) -> pd.DataFrame | None:
-    """Return the items of `--new-items`, if it is set.
-
-    Raises:
-        UsageError: the model ranks only the catalogue.
-    """
-    if query.new_items is None:
-        return None
-
-    raise_first(rules.problems_with_new_items(job.model))
-    return read_new_items(Path(query.new_items).expanduser(), job.config.dataset)
 
 
 def _recommend(
@@ -145,7 +135,9 @@ def _recommend(
     if query.titles is not None:
         dataset, example, texts = _example_of_titles(job, with_new, query.titles)
     else:
-        dataset, example = with_new, _example_of_user(catalogue, str(query.user))
+        user = user_number(catalogue, str(query.user))
+        start, end = catalogue.offsets[user : user + 2]
+        dataset, example = with_new, single_example(user, catalogue.sequence, start, end)
     new, as_text = np.arange(catalogue.n_items, with_new.n_items), np.arange(with_new.n_items, dataset.n_items)
     raise_first(rules.problems_with_dataset(job.config, dataset))
     split = stages.split_dataset(job, catalogue)
@@ -173,10 +165,7 @@ def _recommend(
 
 def _predict(job: Job, dataset: RecDataset, query: Query, heading: str) -> Answer:
     """Return the rating or text that a model predicts for a user and an item, and the true one where there is one.
-
-    Raises:
-        UsageError: the task or the prompt needs an interaction of the two, and the dataset has none.
-    """
+    Raises UsageError if the task or the prompt needs an interaction of the two, and the dataset has none."""
     from llm4rec_cli.tasks import rating, text
 
     assert query.user is not None and query.item is not None
@@ -266,20 +255,9 @@ def _build(job: Job, split: Split) -> Any:
     return model
 
 
-def _example_of_user(dataset: RecDataset, user_id: str) -> Examples:
-    """Return one example with all interactions of a user as its history."""
-    user = user_number(dataset, user_id)
-    return single_example(user, dataset.sequence, dataset.offsets[user], dataset.offsets[user + 1])
-
-
 def _example_of_titles(job: Job, dataset: RecDataset, typed: Sequence[str]) -> tuple[RecDataset, Examples, list[str]]:
-    """Return the dataset, one example with these titles as its history, and the titles that are no item's.
-
-    The latter are appended to the dataset's catalogue.
-
-    Raises:
-        UsageError: a title is no item's, and the model cannot read it as a text.
-    """
+    """Return the dataset, one example with these titles as its history, and the titles that are no item's, which are
+    appended to the dataset's catalogue. Raises UsageError if the model cannot read these as a text."""
     reads_text = any(dataset.texts) and not any(rules.problems_with_new_items(job.model))
     matches = items_by_title(dataset, typed, reads_text)
     unknown = list(dict.fromkeys(title for title, item in zip(typed, matches, strict=True) if item is None))
@@ -314,15 +292,8 @@ def _item_rows(
     new: IntArray,
     texts: Sequence[str],
 ) -> list[ItemRow]:
-    """Return what is known of recommended items, best first.
-
-    Args:
-        dataset: with the new items and the titles that are no item's.
-        items, scores: (k,) of the recommended items.
-        history: item numbers.
-        new: the numbers of new items.
-        texts: the titles in the history that are no item's.
-    """
+    """Return what is known of recommended items, best first; `dataset` includes the new items and the `texts` that are
+    no item's."""
     return [
         {
             "rank": rank,
@@ -340,8 +311,7 @@ def _add_effects(rows: Sequence[ItemRow], dataset: RecDataset, items: IntArray, 
     """Add to each row `because`: how much each item of the history adds to its score, most first.
 
     Args:
-        items: (h,) of the history.
-        effects: (h, k), as `tasks.recommendation.history_effects` returns them.
+        items, effects: (h,) and (h, k), as `tasks.recommendation.history_effects` returns them.
     """
     for row, column in zip(rows, effects.T, strict=True):
         order = np.argsort(-column, kind="stable")

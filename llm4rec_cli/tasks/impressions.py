@@ -24,12 +24,8 @@ from llm4rec_cli.tasks.base import Evaluation, diverged, limit_examples, to_eval
 
 
 def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Impressions:
-    """Return the rankable impressions of one split, with `dataset.control` applied; those with an empty history only
-    if `dataset.empty_history` keeps them.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Return the rankable impressions of one split, with `dataset.control` applied; those with an empty history only if
+    `dataset.empty_history` keeps them. Raises DataError if there are none."""
     impressions = split.impressions(SPLIT_CODES[split_name])
     selected = impressions.rankable
     if config.dataset.empty_history == EmptyHistory.skip:
@@ -49,13 +45,11 @@ def protocol(task: TaskConfig) -> str:
 
 
 def score(model: ImpressionRanker, impressions: Impressions, batch_size: int) -> NDArray[np.float32]:
-    """Return (total,) scores of all items shown, in the order of `impressions.shown()`.
+    """Return (total,) scores of all items shown, in the order of `impressions.shown()`. Raises RunError if a score is
+    NaN.
 
     A batch holds whole impressions, with about `batch_size` items. Several processes score a share each, with about the
     same number of items, and every process returns all scores.
-
-    Raises:
-        RunError: a score is NaN.
     """
     to_evaluation(model)
     starts = np.cumsum(impressions.n_shown) - impressions.n_shown

@@ -15,7 +15,6 @@ examples = base.examples
 
 
 def protocol(task: TaskConfig) -> str:
-    """Return the protocol's name."""
     return "loss"
 
 
@@ -26,7 +25,6 @@ def evaluate(model: Learner, split: Split, examples: Examples, config: Config) -
 
 
 def validation_score(model: Learner, split: Split, examples: Examples, config: Config) -> float:
-    """Return the negated loss: higher is better."""
     return -float(np.mean([*_losses(model, examples).values()]))
 
 

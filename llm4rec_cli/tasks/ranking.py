@@ -58,27 +58,20 @@ class Ranking:
     """The rank of each example's target.
 
     Attributes:
-        n_better: (n,) how many other items have a higher score than the target.
-        n_tied: (n,) how many items share its score, including itself; 0 if the model did not rank it: a miss.
-        n_candidates: (n,) how many items could be ranked: those that are not masked.
         top_items: (n, k) the item numbers with the highest scores, best first, ties by the lower number; filled up with
             PADDING where fewer than k items can be recommended.
-        top_scores: (n, k) float32, their scores.
     """
 
-    n_better: IntArray
-    n_tied: IntArray
-    n_candidates: IntArray
+    n_better: IntArray  # (n,) how many other items have a higher score than the target
+    n_tied: IntArray  # (n,) how many items share its score, including itself; 0 if the model did not rank it: a miss
+    n_candidates: IntArray  # (n,) how many items could be ranked: those that are not masked
     top_items: IntArray
-    top_scores: NDArray[np.float32]
+    top_scores: NDArray[np.float32]  # (n, k) float32, their scores
 
 
 def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
-    """Return the examples of one split, with sampled candidates if any, and `dataset.control` applied.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Return the examples of one split, with sampled candidates if any, and `dataset.control` applied. Raises DataError
+    if there are none."""
     task, split = config.task, split.for_ranking()
     examples = eligible_examples(split, split_name, config)
     if task.candidates != Candidates.full:
@@ -88,7 +81,7 @@ def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -
 
 
 def protocol(task: TaskConfig) -> str:
-    """Return the protocol's name: `full`, `uniform-100`, `uniform-100-draw1`, …"""
+    """Return `full`, `uniform-100`, `uniform-100-draw1`, …"""
     if task.candidates == Candidates.full:
         return "full"
     of_draw = f"-draw{task.draw}" if task.draw else ""
@@ -99,19 +92,16 @@ def rank(
     model: Ranker, examples: Examples, mask_history: bool, top_items: int, batch_size: int, zeroed: bool = False
 ) -> Ranking:
     """Rank every target, at most `batch_size` examples and SCORES_AT_ONCE scores at a time (at least one example); a
-    BlockRanker bounds its scores itself.
+    BlockRanker bounds its scores itself. Raises RunError if a score is NaN.
 
     Examples are batched by history length, so that models compute little on padding. Several processes rank a share
     each, and every process returns all ranks.
 
     Args:
-        mask_history: exclude items of the history from the ranking. A target among them is a miss: sparing it, as
-            some evaluations do, would give it away, since no other item of the history can be the answer.
+        mask_history: exclude items of the history from the ranking. A target among them is a miss: sparing it, as some
+            evaluations do, would give it away, since no other item of the history can be the answer.
         top_items: how many of the best items to return; 0 = only ranks, which is faster.
         zeroed: give items of the history a score of 0 instead of excluding them.
-
-    Raises:
-        RunError: a score is NaN.
     """
     to_evaluation(model)
     examples = replace(examples, mask_history=mask_history)
@@ -175,11 +165,8 @@ def _products(model: InnerProductRanker, examples: Examples, block: int) -> Iter
 
 @torch.no_grad()
 def _rank_blocks(blocks: Iterable[tuple[Examples, torch.Tensor]], top_items: int, zeroed: bool) -> tuple[IntArray, ...]:
-    """Return the columns of `Ranking` for all blocks.
-
-    Args:
-        blocks: examples with their scores, (n, n_items) or (n, c), which are overwritten.
-    """
+    """Return the columns of `Ranking` for blocks of examples with their (n, n_items) or (n, c) scores, which are
+    overwritten."""
     ranked, flags = [], None
     for examples, scores in blocks:
         flags = torch.empty_like(scores) if flags is None else flags
@@ -196,10 +183,8 @@ def _rank_block(
 ) -> tuple[torch.Tensor, ...]:
     """Return n_better, n_tied and n_candidates of one block, and the scores and numbers that hold its best items.
 
-    An item with score -inf is not ranked. An unranked target is a miss: it ties with nothing, not even itself.
-
-    Args:
-        flags: a buffer as large as the scores.
+    An item with score -inf is not ranked. An unranked target is a miss: it ties with nothing, not even itself. `flags`
+    is a buffer as large as the scores.
     """
     (n, n_scores), device = scores.shape, scores.device
     n_candidates = torch.full((n,), n_scores, device=device)
@@ -335,6 +320,5 @@ def _beyond_accuracy(split: Split, examples: Examples, top_items: IntArray, seed
 def _intervals(
     values: dict[str, NDArray[np.floating[Any]]], user: IntArray, config: Config, key: int
 ) -> dict[str, tuple[float, float]]:
-    """Return bootstrap intervals over users, who have one example each, or several in some splits."""
     rng = stream(config.dataset.seed, "bootstrap", *([key] if key else []))
     return bootstrap_intervals(values, rng, config.task.bootstrap, user)

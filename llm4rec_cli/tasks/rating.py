@@ -22,16 +22,12 @@ examples = base.examples
 
 
 def protocol(task: TaskConfig) -> str:
-    """Return the protocol's name: the column that predictions are compared with."""
     return "rating"
 
 
 def rate(model: Rater, examples: Examples, batch_size: int) -> Ratings:
-    """Return the model's ratings of all examples, at most `batch_size` at a time.
-
-    Raises:
-        RunError: a rating is not finite.
-    """
+    """Return the model's ratings of all examples, at most `batch_size` at a time. Raises RunError if a rating is not
+    finite."""
     batches = answer_in_batches(model, examples, batch_size, model.rate, "rating")
     value = np.concatenate([ratings.value for ratings in batches])
     if not np.isfinite(value).all():

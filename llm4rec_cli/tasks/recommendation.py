@@ -8,37 +8,27 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.tasks.base import diverged, to_evaluation
-from llm4rec_cli.tasks.topk import top_numbers
+from llm4rec_cli.tasks.topk import top_scored
 
 
 @dataclass(frozen=True)
 class TopItems:
-    """The items with the highest scores, best first; ties are ordered as in evaluation.
+    """The items with the highest scores, best first; ties are ordered as in evaluation."""
 
-    Attributes:
-        items: (k,) item numbers.
-        columns: (k,) where the model's scores have them; equal to `items` unless candidates were scored.
-        scores: (k,) float32.
-    """
-
-    items: IntArray
-    columns: IntArray
-    scores: NDArray[np.float32]
+    items: IntArray  # (k,) item numbers
+    columns: IntArray  # (k,) where the model's scores have them; equal to `items` unless candidates were scored
+    scores: NDArray[np.float32]  # (k,) float32
 
 
 def top_items(model: Any, example: Examples, k: int, excluded: IntArray) -> TopItems:
-    """Return the items with the highest scores.
+    """Return the items with the highest scores; raises RunError if a score is NaN.
 
     Args:
-        model: a Ranker of the catalogue, or of candidates if the example has them.
-        example: a single one; its candidates, if it has any, are in ascending order.
-
-    Raises:
-        RunError: a score is NaN.
+        model: a Ranker of the catalogue, or of candidates if the example has them, which are then in ascending order.
+        example: a single one.
     """
     to_evaluation(model)
     (scores,) = model.score(example).cpu()
@@ -47,7 +37,7 @@ def top_items(model: Any, example: Examples, k: int, excluded: IntArray) -> TopI
     items = np.arange(len(scores)) if example.candidates is None else example.candidates[0]
     # A score of -inf excludes an item.
     allowed = torch.from_numpy(np.flatnonzero(~np.isin(items, excluded) & (scores > -torch.inf).numpy()))
-    top = top_numbers(scores[allowed].unsqueeze(0), allowed, k)[0].numpy()
+    top = top_scored(scores[allowed].unsqueeze(0), allowed, k)[0][0].numpy()
     return TopItems(items[top], top, scores.numpy()[top])
 
 
@@ -58,9 +48,6 @@ def history_effects(model: Any, example: Examples, top: TopItems, batch_size: in
     left out wherever it occurs (leave-one-out); so effects do not sum to the score. It is inf if without the item the
     model does not rank the recommended one.
 
-    Args:
-        batch_size: histories that are scored at once.
-
     Returns:
         (h,) the distinct items of the history, latest first; and (h, k) float32 effects.
     """
@@ -69,19 +56,10 @@ def history_effects(model: Any, example: Examples, top: TopItems, batch_size: in
     items = history[::-1][np.sort(first)]
     effects = np.zeros((len(items), len(top.items)), dtype=np.float32)
     for begin in range(0, len(items), batch_size):
-        scores = _scores_without(model, example, items[begin : begin + batch_size])
+        shortened = [history[history != item] for item in items[begin : begin + batch_size]]
+        offsets = np.cumsum([0, *map(len, shortened)])
+        repeated = example[np.zeros(len(shortened), dtype=np.int64)]
+        sequence = np.concatenate(shortened).astype(history.dtype)
+        scores = model.score(replace(repeated, sequence=sequence, start=offsets[:-1], end=offsets[1:])).cpu()
         effects[begin : begin + batch_size] = top.scores - scores.numpy()[:, top.columns]
     return items, effects
-
-
-def _scores_without(model: Any, example: Examples, items: IntArray) -> Tensor:
-    """Return the scores of the example, once for each item with that item left out of its history."""
-    history, _ = example.histories()
-    shortened = [history[history != item] for item in items]
-    ends = np.cumsum([len(part) for part in shortened])
-    repeated = example[np.zeros(len(items), dtype=np.int64)]
-    sequence = np.concatenate(shortened).astype(history.dtype)
-    scores: Tensor = model.score(
-        replace(repeated, sequence=sequence, start=np.concatenate([[0], ends[:-1]]), end=ends)
-    ).cpu()
-    return scores

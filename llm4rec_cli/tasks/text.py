@@ -24,7 +24,6 @@ examples = base.examples
 
 
 def protocol(task: TaskConfig) -> str:
-    """Return the protocol's name: the column that predictions are compared with."""
     assert task.written is not None
     return task.written.value
 

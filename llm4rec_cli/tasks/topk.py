@@ -8,22 +8,15 @@ from torch import Tensor
 BLOCK = 64  # columns per block
 
 
-def top_numbers(scores: Tensor, numbers: Tensor, k: int) -> Tensor:
-    """Return the numbers with the highest scores, (n, min(k, c)) int64; arguments as in `top_scored`."""
-    return top_scored(scores, numbers, k)[0]
-
-
 def top_scored(scores: Tensor, numbers: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the numbers with the highest scores, best first, ties by the lower number, and their scores.
+    """Return (n, min(k, c)) int64 numbers with the highest scores, best first, ties by the lower number, and their
+    scores.
 
     A score and its number form one integer key, so no two keys of a row are equal.
 
     Args:
         scores: (n, c) float32, without NaN.
         numbers: (c,) or (n, c) int64 in [0, 2^32), different within a row.
-
-    Returns:
-        (n, min(k, c)) int64, and (n, min(k, c)) float32.
     """
     bits = (scores + 0.0).view(torch.int32)  # -0.0 becomes 0.0
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
@@ -44,7 +37,7 @@ def block_maxima(scores: Tensor) -> Tensor:
 
 
 def best_blocks(scores: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the columns that hold the k best of each row, ties by the lower column, for `top_scored`.
+    """Return (n, m) scores and numbers that hold the k best of each row, ties by the lower column, for `top_scored`.
 
     Only the k blocks of columns with the highest maxima can hold one of the best k, and the columns left over:
     `torch.topk` over 12,000 columns takes as long as computing their scores.
@@ -52,9 +45,6 @@ def best_blocks(scores: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]
     Args:
         scores: (n, c) float32, without NaN.
         maxima: of its blocks.
-
-    Returns:
-        (n, m) their scores, and (n, m) their numbers; nothing if k is 0.
     """
     n_blocks = scores.shape[1] // BLOCK
     columns = torch.arange(scores.shape[1], device=scores.device)
@@ -62,7 +52,7 @@ def best_blocks(scores: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]
         return scores[:, :0], columns[:0].expand(len(scores), 0)
     if n_blocks <= k:
         return scores.clone(), columns.expand(len(scores), -1)
-    blocks = top_numbers(maxima[:, :n_blocks], columns[:n_blocks], k)
+    blocks, _ = top_scored(maxima[:, :n_blocks], columns[:n_blocks], k)
     in_blocks = (blocks.unsqueeze(-1) * BLOCK + columns[:BLOCK]).flatten(1)
     numbers = torch.cat([in_blocks, columns[n_blocks * BLOCK :].expand(len(scores), -1)], dim=1)
     return scores.gather(1, numbers), numbers

@@ -47,7 +47,7 @@ def test_imported_weights_are_evaluated_and_fine_tuned_and_never_shown_as_a_trai
 
     # It is no result, and matches no overrides.
     assert llm4rec("report").code == 1
-    assert "holds imported weights and no results" in llm4rec("compare", str(folder), str(folder)).err
+    assert "has imported weights but no results" in llm4rec("compare", str(folder), str(folder)).err
     assert llm4rec("eval", "model=unisrec", "task=pretrain").code == 1
     assert "weights imported from" in " ".join(llm4rec("list", "runs", "--wide").out.split())
     assert llm4rec("prune", "runs", "--checkpoints", "--yes").code == 0

@@ -109,7 +109,7 @@ WRONG = {
     "an option": (["--outputs", "x"], "unknown option '--outputs'", "paths.outputs=FOLDER"),
     "a file": (["model=external", "model.file=lists.csv"], "was made for one split", "one file for each"),
     "no draw": (["--draws", "0"], "argument --draws: '0'", "at least 1"),
-    "a task without a ranking": (["model=mean", "task=rating"], "task 'rating' is none", "task=sequential"),
+    "a task without a ranking": (["model=mean", "task=rating"], "task 'rating' does not rank", "task=sequential"),
     "a split of its own": (["dataset.split=temporal"], "dataset.split is temporal", "dataset.split=leave_one_out"),
     "two tasks": (["task.negatives=9,19", "task=direct"], "differ in dataset, task or evaluated split", "dataset="),
     "a model's name": (["model=sasrek"], "unknown model 'sasrek'", "did you mean 'sasrec'?"),

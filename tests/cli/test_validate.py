@@ -157,7 +157,7 @@ INVALID = {
         "prompt/p5/mine.yaml",
         "a: So {user} ?\n",
         1,
-        "'a' holds a str instead of keys",
+        "'a' has type str instead of keys",
         "family, source, target",
     ),
     "a prompt without a target": (
@@ -197,7 +197,7 @@ INVALID = {
     ),
     "a tab": ("dataset/mine.yaml", "name: mine\n\treader: amazon\n", 2, "invalid YAML: ", "fix that line"),
     "a key twice": ("dataset/mine.yaml", "name: mine\nname: yours\n", 2, "duplicate key name", "fix that line"),
-    "a list": ("dataset/mine.yaml", "- a\n", 1, "the file holds a list instead of keys", "key: value"),
+    "a list": ("dataset/mine.yaml", "- a\n", 1, "the file has type list instead of keys", "key: value"),
     "a root config": ("config.yaml", "seed: 1\n", 0, "this file is never read: the root", "conf/experiment/"),
     "an unknown group": ("datasets/mine.yaml", "name: mine\n", 0, "'datasets'", "did you mean 'dataset'?"),
     "another suffix": ("dataset/mine.yml", "name: mine\n", 0, "ends in .yml", "rename it to mine.yaml"),

@@ -1,10 +1,11 @@
 """Paths of the raw files that tests read: small invented ones, and the real data next to the checkout."""
 
-from __future__ import annotations
-
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from llm4rec_cli.config.schema import DatasetConfig
 
 FIXTURES = Path(__file__).parent / "fixtures"
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -47,3 +48,11 @@ def real(folder: str) -> Path:
     if not (REAL / folder).is_dir():
         pytest.skip(f"needs the real data of {folder}, in ../shared/data next to the checkout")
     return REAL / folder
+
+
+def config(name: str, reader: str, raw: str | Path, files: dict[str, str], **settings: Any) -> DatasetConfig:
+    """A dataset of one domain, of these files by role in a folder (of the fixtures, where relative), without a core."""
+    cores = {"user_core": 1, "item_core": 1}
+    return DatasetConfig(
+        name=name, reader=reader, domains={name: files}, raw_dir=str(FIXTURES / raw), **cores | settings
+    )

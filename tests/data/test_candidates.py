@@ -1,29 +1,15 @@
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm4rec_cli.config.schema import Candidates, SplitName
 from llm4rec_cli.data.candidates import SMOOTHING, with_candidates
-from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import hold_out, leave_one_out
-from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
+from tests.support.builders import tiny_dataset
 
 SAMPLED = [Candidates.uniform, Candidates.popularity]
-
-
-def made(sequences: list[list[int]], n_items: int) -> RecDataset:
-    """A dataset of these sequences."""
-    user = np.repeat(np.arange(len(sequences)), [len(s) for s in sequences])
-    return RecDataset(
-        items=pd.DataFrame({"item_id": [f"i{i}" for i in range(n_items)]}),
-        interactions=pd.DataFrame({"user": user, "item": np.concatenate(sequences).astype(np.int32)}),
-        user_ids=np.array([f"u{u}" for u in range(len(sequences))], dtype=object),
-        offsets=user_offsets(user, len(sequences)),
-        manifest={"name": "made", "fingerprint": "0123456789abcdef"},
-    )
 
 
 @settings(max_examples=25)
@@ -34,7 +20,7 @@ def made(sequences: list[list[int]], n_items: int) -> RecDataset:
     part=st.sampled_from(SplitName),
 )
 def test_the_target_comes_first_and_negatives_are_new_and_distinct(sequences, kind, negatives, part, tmp_path_factory):
-    split = leave_one_out(made(sequences, n_items=20))
+    split = leave_one_out(tiny_dataset(sequences, n_items=20))
     examples = with_candidates(split.examples(part), split, kind, negatives, 0, tmp_path_factory.mktemp("cache"))
     assert examples.candidates is not None
     assert examples.candidates.shape == (len(sequences), negatives + 1)
@@ -48,7 +34,7 @@ def test_the_target_comes_first_and_negatives_are_new_and_distinct(sequences, ki
 
 @pytest.mark.parametrize("kind", SAMPLED)
 def test_all_that_a_user_lacks_can_be_drawn(kind, tmp_path):
-    split = leave_one_out(made([[0, 1, 2], [3, 4, 5]], n_items=100))
+    split = leave_one_out(tiny_dataset([[0, 1, 2], [3, 4, 5]], n_items=100))
     drawn = with_candidates(split.examples(SplitName.test), split, kind, 97, 0, tmp_path).candidates
     assert drawn is not None
     assert sorted(drawn[0, 1:]) == list(range(3, 100))
@@ -56,7 +42,7 @@ def test_all_that_a_user_lacks_can_be_drawn(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", SAMPLED)
 def test_candidates_do_not_depend_on_the_examples_passed(kind, tmp_path):
-    split = leave_one_out(made([[i, i + 1, i + 2, i + 3] for i in range(50)], n_items=60))
+    split = leave_one_out(tiny_dataset([[i, i + 1, i + 2, i + 3] for i in range(50)], n_items=60))
     examples = split.examples(SplitName.test)
     some = with_candidates(examples[np.array([31, 7])], split, kind, 9, 0, tmp_path / "some")
     whole = with_candidates(examples, split, kind, 9, 0, tmp_path / "whole")
@@ -81,17 +67,23 @@ def test_popularity_follows_training_counts(spread, tmp_path):
     n_users, counts = 4000, 40 * np.array([0, 0, 1, 2, 5, 10, 20, 50, 100])
     askers = [[9 + u % spread] * 3 for u in range(n_users)]
     others = [[item] * 3 for item in np.repeat(np.arange(9), counts)]
-    split = leave_one_out(made(askers + others, n_items=9 + spread))
+    split = leave_one_out(tiny_dataset(askers + others, n_items=9 + spread))
     drawn = with_candidates(split.examples(SplitName.test), split, Candidates.popularity, 6, 0, tmp_path).candidates
     assert drawn is not None
     first = drawn[:n_users, 1]
     share = np.bincount(first[first < 9], minlength=9) / (first < 9).sum()
     weight = counts + SMOOTHING
     assert share == pytest.approx(weight / weight.sum(), abs=0.03)
+    if spread == 1:  # all six are of the nine other items, as drawn one by one without replacement
+        rng, p = np.random.default_rng(0), weight / weight.sum()
+        expected = np.concatenate([rng.choice(9, 6, replace=False, p=p) for _ in range(n_users)])
+        assert np.bincount(drawn[:n_users, 1:].ravel(), minlength=9) / n_users == pytest.approx(
+            np.bincount(expected, minlength=9) / n_users, abs=0.05
+        )
 
 
 def test_uniform_draws_all_items_equally_often(tmp_path):
-    split = leave_one_out(made([[0, 0, 0]] * 3000, n_items=13))
+    split = leave_one_out(tiny_dataset([[0, 0, 0]] * 3000, n_items=13))
     drawn = with_candidates(split.examples(SplitName.test), split, Candidates.uniform, 4, 0, tmp_path).candidates
     assert drawn is not None
     for place in range(1, 5):
@@ -100,12 +92,12 @@ def test_uniform_draws_all_items_equally_often(tmp_path):
 
 
 def test_the_whole_catalogue_needs_no_candidates(tmp_path):
-    split = leave_one_out(made([[0, 1, 2]], n_items=3))
+    split = leave_one_out(tiny_dataset([[0, 1, 2]], n_items=3))
     assert with_candidates(split.examples(SplitName.test), split, Candidates.full, 99, 0, tmp_path).candidates is None
 
 
 def test_a_catalogue_that_is_too_small_is_refused(tmp_path):
-    split = leave_one_out(made([[0, 1, 2], [0, 0, 0]], n_items=10))
+    split = leave_one_out(tiny_dataset([[0, 1, 2], [0, 0, 0]], n_items=10))
     with pytest.raises(DataError, match="all but 7 of the 10 items") as error:
         with_candidates(split.examples(SplitName.test), split, Candidates.uniform, 8, 0, tmp_path)
     assert "lower task.negatives to 7" in error.value.remedy
@@ -117,7 +109,7 @@ def test_a_catalogue_that_is_too_small_is_refused(tmp_path):
 def test_candidates_do_not_depend_on_what_is_held_out_of_training(kind, part, first, tmp_path):
     """Whoever comes first fills the cache for both."""
     rng = np.random.default_rng(0)
-    whole = leave_one_out(made([rng.zipf(1.3, 12).clip(max=59).tolist() for _ in range(80)], n_items=60))
+    whole = leave_one_out(tiny_dataset([rng.zipf(1.3, 12).clip(max=59).tolist() for _ in range(80)], n_items=60))
     held = hold_out(whole, 0.3, 0.5, seed=0)
 
     def drawn(split, cache):

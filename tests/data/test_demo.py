@@ -89,15 +89,8 @@ def test_an_unknown_variant_is_refused_with_the_closest_name(tmp_path: Path) -> 
 def test_shops_are_in_amazons_format(root: Path, shop: str) -> None:
     reviews, meta = read(root, "reviews", shop), read(root, "meta", shop)
     assert list(reviews) == [
-        "reviewerID",
-        "asin",
-        "reviewerName",
-        "helpful",
-        "reviewText",
-        "overall",
-        "summary",
-        "unixReviewTime",
-        "reviewTime",
+        *("reviewerID", "asin", "reviewerName", "helpful", "reviewText", "overall", "summary"),
+        *("unixReviewTime", "reviewTime"),
     ]
     assert list(meta) == ["asin", "title", "categories", "brand", "description", "price"]
     assert list(read(root, "explanations", shop)) == ["user", "item", "feature", "opinion", "sentence", "polarity"]

@@ -128,17 +128,11 @@ def test_a_file_without_a_stated_length_is_accepted_with_a_warning(server, folde
     assert "a truncated download cannot be detected" in caplog.text
 
 
-def test_a_file_in_chunks_is_accepted(server, folder, caplog):
-    assert fetched(folder, server.at("/a", chunked(CONTENT))) == CONTENT
+@pytest.mark.parametrize("answer", [chunked(CONTENT), encoded(CONTENT), redirected("/b")])
+def test_chunks_encodings_for_the_way_and_redirects_are_followed(server, folder, caplog, answer):
+    server.at("/b", body(CONTENT))
+    assert fetched(folder, server.at("/a", answer), hash=SHA256) == CONTENT
     assert "truncated" not in caplog.text
-
-
-def test_redirects_are_followed(server, folder):
-    assert fetched(folder, server.at("/a", redirected(server.at("/b", body(CONTENT))))) == CONTENT
-
-
-def test_what_was_encoded_for_the_way_is_decoded(server, folder):
-    assert fetched(folder, server.at("/a", encoded(CONTENT)), hash=SHA256) == CONTENT
 
 
 def test_a_gzip_file_that_is_called_encoded_stays_gzipped(server, folder):
@@ -281,23 +275,40 @@ def test_a_missing_file_is_requested_once(server, folder, code):
     assert len(server.requests) == 1
 
 
-def test_a_server_that_always_fails_is_given_up(server, folder):
-    assert "500 Internal Server Error (3 tries)" in refusal(folder, server.at("/a", status(500)))
-    assert len(server.requests) == 3
+NOT_WHOLE = "is not a complete zip, tar or gzip file"
 
 
-def test_fewer_bytes_than_announced_are_no_file(server, folder):
-    message = refusal(folder, server.at("/a", body(CONTENT[:-1], None, **{"Content-Length": len(CONTENT)})), left=PART)
-    assert "cut off after 10,239 of 10,240 bytes" in message
-
-
-def test_chunks_without_an_end_are_no_file(server, folder):
-    assert "cut off after 10,240 bytes" in refusal(folder, server.at("/a", chunked(CONTENT, ended=False)), left=PART)
-
-
-def test_more_bytes_than_announced_are_detected_by_the_hash(server, folder):
-    url = server.at("/a", body(CONTENT, **{"Content-Length": 100}))
-    assert f"expected {SHA256}" in refusal(folder, url, hash=SHA256)
+@pytest.mark.parametrize(
+    ("answer", "more", "left", "message"),
+    [
+        (status(500), {}, (), "500 Internal Server Error (3 tries)"),
+        (slow(CONTENT, 5), {}, (), "no response for 0.3 s (3 tries)"),
+        (stalled(CONTENT, after=100), {}, PART + RESUME, "no data for 0.3 s after 100 bytes"),
+        (
+            body(CONTENT[:-1], None, **{"Content-Length": len(CONTENT)}),
+            *({}, PART, "cut off after 10,239 of 10,240 bytes"),
+        ),
+        (chunked(CONTENT, ended=False), {}, PART, "cut off after 10,240 bytes"),
+        (body(CONTENT, **{"Content-Length": 100}), {"hash": SHA256}, (), f"expected {SHA256}"),
+        (
+            *(body(OTHER), {"hash": SHA256}, ()),
+            f"has sha256 {hashlib.sha256(OTHER).hexdigest()}, expected {SHA256} (the recipe's hash)",
+        ),
+        (
+            *(stalled(CONTENT, 0), {"max_bytes": 10_239}, RESUME),  # before anything is read
+            "the file has 10,240 bytes, but the recipe allows only 10,239",
+        ),
+        (unstated(CONTENT), {"max_bytes": 10_239}, (), "more than the 10,239 bytes"),
+        (encoded(CONTENT), {"max_bytes": 10_239}, (), "more than the 10,239 bytes"),
+        (unstated(gzip.compress(CONTENT)[:-9]), {"file": "log.gz"}, (), NOT_WHOLE),
+        (unstated(CONTENT), {"file": "log.gz"}, (), NOT_WHOLE),
+        (unstated(gzip.compress(bytes(50_000_000))), {"file": "log.gz"}, (), "unpacks to more than 100 times its size"),
+        (unstated(b""), {}, (), "is empty"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_the_whole_file_in_time_is_refused(server, folder, answer, more, left, message):
+    assert message in refusal(folder, server.at("/a", answer), left=left, **more)
 
 
 def test_a_trickle_is_given_up(server, folder):
@@ -305,15 +316,6 @@ def test_a_trickle_is_given_up(server, folder):
     began = time.monotonic()
     assert "too slow" in refusal(folder, url, left=PART)
     assert time.monotonic() - began < 5
-
-
-def test_silence_is_given_up(server, folder):
-    url = server.at("/a", stalled(CONTENT, after=100))
-    assert "no data for 0.3 s after 100 bytes" in refusal(folder, url, left=PART + RESUME)
-
-
-def test_a_server_that_never_answers_is_given_up(server, folder):
-    assert "no response for 0.3 s (3 tries)" in refusal(folder, server.at("/a", slow(CONTENT, 5)))
 
 
 def test_redirects_in_a_circle_are_refused(server, folder):
@@ -328,26 +330,11 @@ def test_a_redirect_out_of_the_web_is_refused(server, folder, to):
     assert len(server.requests) == 1
 
 
-def test_a_file_of_another_hash_is_not_left_anywhere(server, folder):
-    message = refusal(folder, server.at("/a", body(OTHER)), hash=SHA256)
-    assert f"has sha256 {hashlib.sha256(OTHER).hexdigest()}, expected {SHA256} (the recipe's hash)" in message
-
-
 def test_what_changed_since_the_first_download_is_refused(server, folder):
     fetched(folder, server.at("/a", body(CONTENT)))
     (folder / FILE).unlink()
     message = refusal(folder, server.at("/b", body(OTHER)), left=[f"{FILE}.sha256"])
     assert f"expected {SHA256} (that of the first download; delete {folder / FILE}.sha256" in message
-
-
-def test_an_announced_length_beyond_the_limit_is_refused_before_anything_is_read(server, folder):
-    message = refusal(folder, server.at("/a", stalled(CONTENT, 0)), max_bytes=len(CONTENT) - 1, left=RESUME)
-    assert "the file has 10,240 bytes, but the recipe allows only 10,239" in message
-
-
-@pytest.mark.parametrize("answer", [unstated, encoded])
-def test_a_length_beyond_the_limit_is_refused_when_it_shows(server, folder, answer):
-    assert "more than the 10,239 bytes" in refusal(folder, server.at("/a", answer(CONTENT)), max_bytes=10_239)
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><p>Accept our terms", b"\xef\xbb\xbf\n<HTML lang=en>"])
@@ -359,22 +346,9 @@ def test_a_web_page_is_no_file(server, folder, page, more):
     assert names(folder) == set()
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("log.gz", gzip.compress(CONTENT)[:-9], "is not a complete zip, tar or gzip file"),
-        ("log.gz", CONTENT, "is not a complete zip, tar or gzip file"),
-        ("log.gz", gzip.compress(bytes(50_000_000)), "unpacks to more than 100 times its size"),
-        (FILE, b"", "is empty"),
-    ],
-)
-def test_a_file_that_cannot_be_whole_is_refused(server, folder, file, content, message):
-    assert message in refusal(folder, server.at("/a", unstated(content)), file=file)
-
-
 def test_an_archive_that_is_cut_off_is_refused(server, folder):
     entry = recipe(server.at("/a", unstated(zipped(log=CONTENT)[:-30])), file="log.zip", unpack={"log": "log"})
-    with pytest.raises(DataError, match="is not a complete zip, tar or gzip file"):
+    with pytest.raises(DataError, match=NOT_WHOLE):
         fetch(["log"], [entry], folder, limits=HASTY)
 
 
@@ -439,21 +413,18 @@ def test_members_of_an_archive_get_the_names_of_raw_files(server, folder):
     assert len(server.requests) == 1
 
 
-def test_an_archive_that_somebody_put_there_is_unpacked_without_a_network(folder):
+def test_an_archive_that_somebody_put_there_is_unpacked_without_a_network_and_another_is_refused(folder):
     folder.mkdir(parents=True)
     (folder / "set.zip").write_bytes(ARCHIVE)
-    entry = recipe("http://nowhere.invalid/", file="set.zip", unpack=UNPACK, hash=hashlib.sha256(ARCHIVE).hexdigest())
+    other, entry = (
+        recipe("http://nowhere.invalid/", file="set.zip", unpack=UNPACK, hash=digest)
+        for digest in (SHA256, hashlib.sha256(ARCHIVE).hexdigest())
+    )
+    with pytest.raises(DataError, match=r"set\.zip has sha256"):
+        fetch(["ratings.csv"], [other], folder, limits=HASTY)
+    assert names(folder) == {"set.zip"}
     fetch(["ratings.csv"], [entry], folder, limits=HASTY)
     assert names(folder) == {"ratings.csv", "set.zip"}
-
-
-def test_another_archive_that_somebody_put_there_is_refused(folder):
-    folder.mkdir(parents=True)
-    (folder / "set.zip").write_bytes(ARCHIVE)
-    entry = recipe("http://nowhere.invalid/", file="set.zip", unpack=UNPACK, hash=SHA256)
-    with pytest.raises(DataError, match=r"set\.zip has sha256"):
-        fetch(["ratings.csv"], [entry], folder, limits=HASTY)
-    assert names(folder) == {"set.zip"}
 
 
 # --- several processes

@@ -18,32 +18,12 @@ from llm4rec_cli.data.split import TEST, TRAIN, VALID, leave_one_out
 from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 
-from .sources import FIXTURES
+from .sources import FIXTURES, config
 
-AMAZON = DatasetConfig(
-    name="shop",
-    reader="amazon",
-    domains={"shop": {"reviews": "reviews.json", "metadata": "meta.json", "explanations": "explanations.json"}},
-    raw_dir=str(FIXTURES / "amazon"),
-    user_core=1,
-    item_core=1,
-)
-MIND = DatasetConfig(
-    name="news",
-    reader="mind",
-    domains={
-        "news": {
-            "train_behaviors": "train/behaviors.tsv",
-            "train_news": "train/news.tsv",
-            "dev_behaviors": "dev/behaviors.tsv",
-            "dev_news": "dev/news.tsv",
-        }
-    },
-    raw_dir=str(FIXTURES / "mind"),
-    user_core=0,
-    item_core=0,
-    split=SplitRule.mind,
-)
+REVIEWS = {"reviews": "reviews.json", "metadata": "meta.json", "explanations": "explanations.json"}
+AMAZON = config("shop", "amazon", "amazon", REVIEWS)
+CLICKS = {f"{part}_{kind}": f"{part}/{kind}.tsv" for part in ("train", "dev") for kind in ("behaviors", "news")}
+MIND = config("news", "mind", "mind", CLICKS, user_core=0, item_core=0, split=SplitRule.mind)
 
 
 def written(folder: Path, rows: list[tuple[str, str, float]], **settings) -> DatasetConfig:
@@ -51,15 +31,7 @@ def written(folder: Path, rows: list[tuple[str, str, float]], **settings) -> Dat
     folder.mkdir(exist_ok=True)
     lines = ["user_id:token\titem_id:token\ttimestamp:float", *("\t".join(map(str, row)) for row in rows)]
     (folder / "log.inter").write_text("\n".join(lines))
-    config = DatasetConfig(
-        name="log",
-        reader="recbole",
-        domains={"log": {"interactions": "log.inter"}},
-        raw_dir=str(folder),
-        user_core=1,
-        item_core=1,
-    )
-    return replace(config, **settings)
+    return config("log", "recbole", folder, {"interactions": "log.inter"}, **settings)
 
 
 @given(
@@ -128,30 +100,17 @@ def test_ties_at_the_end_and_missing_times_are_counted(tmp_path):
     assert manifest["repeated"] == 0
     again = prepare(written(tmp_path / "again", [*rows, ("clear", "x", 1), ("tied", "y", 3)]), tmp_path).manifest
     assert again["repeated"] == 1
-    untimed = DatasetConfig(
-        name="untimed",
-        reader="s3rec",
-        domains={"all": {"sequences": "sequential_data.txt", "id_map": "datamaps.json", "metadata": "meta.json"}},
-        raw_dir=str(FIXTURES / "s3rec"),
-        user_core=1,
-        item_core=1,
-    )
-    manifest = prepare(untimed, tmp_path).manifest
+    files = {"sequences": "sequential_data.txt", "id_map": "datamaps.json", "metadata": "meta.json"}
+    manifest = prepare(config("untimed", "s3rec", "s3rec", files), tmp_path).manifest
     assert (manifest["users_tied_at_end"], manifest["users_without_times"]) == (0, 2)
     assert manifest["items_without_title"] == manifest["items_without_text"] == 2
 
 
 def test_empty_fields_are_kept_for_the_text_that_needs_them_alone(tmp_path):
-    plain = DatasetConfig(
-        name="tools",
-        reader="amazon",
-        domains={"tools": {"reviews": "reviews.json", "metadata": "meta.json"}},
-        raw_dir=str(FIXTURES / "amazon2018"),
-        user_core=0,
-        item_core=0,
-    )
-    verbatim = replace(plain, text=TextRecipe.unisrec_verbatim)
-    datasets = [prepare(config, tmp_path) for config in (plain, replace(plain, text=TextRecipe.title), verbatim)]
+    files = {"reviews": "reviews.json", "metadata": "meta.json"}
+    plain = config("tools", "amazon", "amazon2018", files, user_core=0, item_core=0)
+    recipes = (plain.text, TextRecipe.title, TextRecipe.unisrec_verbatim)
+    datasets = [prepare(replace(plain, text=recipe), tmp_path) for recipe in recipes]
     assert datasets[0].fingerprint == datasets[1].fingerprint != datasets[2].fingerprint
     assert datasets[0].items["categories"].isna().tolist() == [False, True]
     assert datasets[2].items["categories"].tolist() == ["Tools Clamps & Vises Clamps & Vises", ""]
@@ -174,9 +133,16 @@ def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "datasets").iterdir()] == [f"shop-{first.fingerprint[:16]}"]
 
 
-@pytest.mark.parametrize("change", [{"user_core": 2}, {"item_core": 2}, {"seed": 1}])
-def test_what_changes_the_data_changes_the_fingerprint(change, tmp_path):
-    assert prepare(AMAZON, tmp_path).fingerprint != prepare(replace(AMAZON, **change), tmp_path).fingerprint
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        *(({setting: value}, False) for setting, value in (("user_core", 2), ("item_core", 2), ("seed", 1))),
+        *(({"control": Control.shuffle_text}, True), ({"text": TextRecipe.title}, True)),  # after preparing
+    ],
+)
+def test_what_changes_the_prepared_data_alone_changes_the_fingerprint(change, same, tmp_path):
+    plain, changed = (prepare(config, tmp_path).fingerprint for config in (AMAZON, replace(AMAZON, **change)))
+    assert (plain == changed) is same
 
 
 def test_another_reader_version_or_another_byte_changes_the_fingerprint(tmp_path, monkeypatch):
@@ -185,11 +151,6 @@ def test_another_reader_version_or_another_byte_changes_the_fingerprint(tmp_path
     assert prepare(written(tmp_path / "raw", [*rows, ("a", "x", 3)]), tmp_path).fingerprint != first
     monkeypatch.setattr("llm4rec_cli.data.readers.recbole.VERSION", 99)
     assert prepare(written(tmp_path / "raw", rows), tmp_path).fingerprint != first
-
-
-@pytest.mark.parametrize("change", [{"control": Control.shuffle_text}, {"text": TextRecipe.title}])
-def test_what_comes_after_preparing_does_not_change_the_fingerprint(change, tmp_path):
-    assert prepare(AMAZON, tmp_path).fingerprint == prepare(replace(AMAZON, **change), tmp_path).fingerprint
 
 
 def test_where_the_files_lie_does_not_change_the_fingerprint(tmp_path):
@@ -239,8 +200,7 @@ MIXED = DatasetConfig(
     reader="s3rec",
     domains={
         "shop": {
-            "sequences": "s3rec/sequential_data.txt",
-            "id_map": "s3rec/datamaps.json",
+            **{"sequences": "s3rec/sequential_data.txt", "id_map": "s3rec/datamaps.json"},
             "metadata": "s3rec/meta.json",
         },
         "films": {"reader": "recbole", "interactions": "recbole/tiny.inter", "items": "recbole/tiny.item"},

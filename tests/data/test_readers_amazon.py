@@ -2,13 +2,13 @@
 
 import pytest
 
-from llm4rec_cli.config.schema import DatasetConfig, TextRecipe
+from llm4rec_cli.config.schema import TextRecipe
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import amazon
 from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.errors import DataError
 
-from .sources import AMAZON_2018, FIXTURES, RATINGS_2014, RATINGS_2018, real
+from .sources import AMAZON_2018, RATINGS_2014, RATINGS_2018, config, real
 
 
 def test_reviews_of_2018_with_metadata():
@@ -115,15 +115,8 @@ def test_metadata_with_an_invalid_asin_matches_no_item(tmp_path):
 
 
 def test_unisrec_s_text_of_an_item_of_2018(tmp_path):
-    config = DatasetConfig(
-        name="tools",
-        reader="amazon",
-        domains={"tools": {"ratings_2018": "ratings_2018.csv", "metadata": "meta.json"}},
-        raw_dir=str(FIXTURES / "amazon2018"),
-        user_core=1,
-        item_core=1,
-    )
-    texts = item_texts(prepare(config, tmp_path), TextRecipe.unisrec)
+    files = {"ratings_2018": "ratings_2018.csv", "metadata": "meta.json"}
+    texts = item_texts(prepare(config("tools", "amazon", "amazon2018", files), tmp_path), TextRecipe.unisrec)
     assert texts == ["Clamp, 6. Tools Clamps & Vises Clamps & Vises. Nordhut. ", "Glue. "]
 
 

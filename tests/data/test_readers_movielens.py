@@ -62,13 +62,6 @@ def test_latest():
     assert raw.items["categories"].fillna("").tolist() == ["Drama Romance", ""]
 
 
-@pytest.mark.parametrize("files", [MOVIELENS_100K, MOVIELENS_1M])
-def test_a_copy_in_utf8_reads_like_the_latin1_original(files, tmp_path):
-    copy = tmp_path / "copy"
-    copy.write_text(files["movies"].read_text(encoding="latin-1"), encoding="utf-8")
-    pd.testing.assert_frame_equal(movielens.read(files).items, movielens.read(files | {"movies": copy}).items)
-
-
 def test_without_movies_items_have_no_titles():
     raw = movielens.read({"ratings": MOVIELENS_100K["ratings"]})
     assert raw.items.to_dict("list") == {"item_id": ["242", "7", "9"]}

@@ -3,26 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from llm4rec_cli.config.schema import DatasetConfig, TextRecipe
+from llm4rec_cli.config.schema import TextRecipe
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import online_retail
 from llm4rec_cli.data.statistics import remarks
 from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.errors import DataError
 
-from .sources import FIXTURES, ONLINE_RETAIL
+from .sources import ONLINE_RETAIL, config
 
-CONFIG = DatasetConfig(
-    name="retail",
-    reader="online_retail",
-    domains={"retail": {"invoices": "data.csv"}},
-    raw_dir=str(FIXTURES / "online_retail"),
-    user_core=1,
-    item_core=1,
-)
+CONFIG = config("retail", "online_retail", "online_retail", {"invoices": "data.csv"})
 
 
 def replaced(folder: Path, *changes: tuple[str, str]) -> dict[str, Path]:
@@ -83,14 +75,6 @@ def test_lines_of_one_time_keep_file_order_and_prepare_says_how_many_end_so(tmp_
     assert any(
         remark.startswith("50.0% of users have the same time on their last two") for remark in remarks(manifest, None)
     )
-
-
-def test_a_copy_in_utf8_reads_like_the_latin1_original(tmp_path):
-    copy = tmp_path / "copy"
-    copy.write_text(ONLINE_RETAIL["invoices"].read_text(encoding="latin-1"), encoding="utf-8")
-    original, again = online_retail.read(ONLINE_RETAIL), online_retail.read({"invoices": copy})
-    pd.testing.assert_frame_equal(original.items, again.items)
-    pd.testing.assert_frame_equal(original.interactions, again.interactions)
 
 
 def test_line_breaks_within_a_description_do_not_shift_line_numbers(tmp_path):

@@ -10,13 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.data import readers
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import table
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 
-from .sources import TABLE
+from .sources import TABLE, config
 
 COLUMNS = {
     "user_id": "uid",
@@ -119,7 +118,7 @@ def test_ids_that_are_fractions_are_refused(tmp_path):
     arrow = pa.table({"user_id": ["a"], "item_id": [7.0]})
     assert (
         problem(tmp_path, "a.parquet", arrow)
-        == "a.parquet: item_id holds double, but ids must be text or whole numbers"
+        == "a.parquet: item_id has type double, but ids must be text or whole numbers"
     )
 
 
@@ -233,15 +232,13 @@ def test_a_malformed_json_line_is_reported_with_its_number(change, message, tmp_
         ({"user_id": ["u", None]}, ", row 2: user_id is empty"),
         ({"rating": [5.0, float("nan")]}, ", row 2: rating is not a number: 'nan'"),
         ({"timestamp": ["2020-01-01", "soon"]}, ", row 2: timestamp is not an ISO 8601 date: 'soon'"),
-        ({"title": [{"en": "x"}, None]}, ": title holds struct<en: string>, which cannot be read as text"),
-        ({"title": [b"\xff", None]}, ": title holds binary, which cannot be read as text"),
+        ({"title": [{"en": "x"}, None]}, ": title has type struct<en: string>, which cannot be read as text"),
+        ({"title": [b"\xff", None]}, ": title has type binary, which cannot be read as text"),
     ],
 )
 def test_a_malformed_parquet_row_is_reported_with_its_number(change, message, tmp_path):
     arrow = pa.table({"user_id": ["u", "v"], "item_id": ["i", "j"], "timestamp": [1, 2]} | change)
-    assert (
-        problem(tmp_path, "a.parquet", arrow, {"title": "title"} if "title" in change else {}) == f"a.parquet{message}"
-    )
+    assert problem(tmp_path, "a.parquet", arrow, {key: key for key in {"title"} & {*change}}) == f"a.parquet{message}"
 
 
 @pytest.mark.parametrize(
@@ -271,21 +268,13 @@ def test_a_column_map_is_refused_where_it_says_nothing():
         raise_first(readers.column_problems("amazon", {"user_id": "uid"}))
     with pytest.raises(UsageError, match=r"dataset\.columns maps 'user', which is not a known column") as error:
         raise_first(readers.column_problems("table", {"user": "uid"}))
-    assert error.value.remedy == "did you mean 'user_id'?"
+    assert error.value.remedy == "did you mean one of user_id, user_name?"
 
 
 def test_the_column_map_is_part_of_the_fingerprint(tmp_path):
     (tmp_path / "log.csv").write_text("a,b,item_id\n1,2,x\n1,3,y\n")
-    config = DatasetConfig(
-        name="log",
-        reader="table",
-        domains={"log": {"interactions": "log.csv"}},
-        columns={"user_id": "a"},
-        raw_dir=str(tmp_path),
-        user_core=1,
-        item_core=1,
-    )
-    by_a, by_b = prepare(config, tmp_path), prepare(replace(config, columns={"user_id": "b"}), tmp_path)
+    log = config("log", "table", tmp_path, {"interactions": "log.csv"})
+    by_a, by_b = (prepare(replace(log, columns={"user_id": column}), tmp_path) for column in "ab")
     assert (by_a.n_users, by_b.n_users) == (1, 2)
     assert by_a.fingerprint != by_b.fingerprint
     assert by_a.manifest["columns"] == {"user_id": "a"}

@@ -1,6 +1,8 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from llm4rec_cli.config.schema import PaperStatistics
 from llm4rec_cli.data.statistics import PART_COLUMNS, comparison, parts, remarks
 
@@ -48,16 +50,6 @@ def test_doubtful_order_and_missing_text_are_shares():
     assert "synthetic" in notes[3]
 
 
-def test_data_without_any_time_are_not_counted_by_users():
-    (note, _) = remarks(MANIFEST | {"users_without_times": 150}, None)
-    assert note == "no interaction has a time: file order is taken as time order"
-
-
-def test_repeated_interactions_are_counted():
-    (note, _) = remarks(MANIFEST | {"repeated": 1200}, None)
-    assert note == "1,200 interactions have user, item and time of another: all are kept"
-
-
 CLICK_LOG = MANIFEST | {
     "interactions": 0,
     "impressions": 1700,
@@ -73,9 +65,31 @@ CLICK_LOG = MANIFEST | {
 }
 
 
-def test_a_click_log_says_what_its_validation_is():
-    by_days = CLICK_LOG | {"split": CLICK_LOG["split"] | {"rule": "mind_last_day"}}
-    assert remarks(by_days, None)[0] == "split by days: test is MIND's dev; validation is the last day of MIND's train"
+SOME = {"train": 3, "valid": 0, "test": 12}
+
+
+@pytest.mark.parametrize(
+    ("facts", "place", "remark"),
+    [
+        (MANIFEST | {"users_without_times": 150}, 0, "no interaction has a time: file order is taken as time order"),
+        (MANIFEST | {"repeated": 1200}, 0, "1,200 interactions have user, item and time of another: all are kept"),
+        (
+            CLICK_LOG | {"split": CLICK_LOG["split"] | {"rule": "mind_last_day"}},
+            *(0, "split by days: test is MIND's dev; validation is the last day of MIND's train"),
+        ),
+        (
+            CLICK_LOG | {"split": CLICK_LOG["split"] | {"empty_history": SOME}},
+            *(1, "impressions without a history: 3 of 950 train, 0 of 50 valid and 12 of 700 test;"),
+        ),
+        (
+            CLICK_LOG | {"split": CLICK_LOG["split"] | {"unrankable": SOME}},
+            *(1, "impressions where none or all of the items were clicked: 3 of 950 train,"),
+        ),
+    ],
+    ids=["no times", "repeated", "by days", "no history", "unrankable"],
+)
+def test_what_is_odd_is_a_sentence(facts, place, remark):
+    assert remarks(facts, None)[place].startswith(remark)
 
 
 def test_a_click_log_has_no_order_to_doubt():
@@ -100,14 +114,6 @@ def test_a_click_log_is_compared_by_its_impressions_and_clicks():
 def test_a_click_log_shows_what_its_parts_hold():
     assert parts(CLICK_LOG)[1] == ["valid", "50", "40", "500", "60"]
     assert len(PART_COLUMNS) == 5
-
-
-def test_impressions_that_may_be_left_out_are_reported():
-    some = {"train": 3, "valid": 0, "test": 12}
-    (_, note, _) = remarks(CLICK_LOG | {"split": CLICK_LOG["split"] | {"empty_history": some}}, None)
-    assert note.startswith("impressions without a history: 3 of 950 train, 0 of 50 valid and 12 of 700 test;")
-    (_, note, _) = remarks(CLICK_LOG | {"split": CLICK_LOG["split"] | {"unrankable": some}}, None)
-    assert note.startswith("impressions where none or all of the items were clicked: 3 of 950 train,")
 
 
 def test_a_split_by_domain_reports_its_test_users_and_unused_interactions():

@@ -70,25 +70,26 @@ def test_reasoning_is_no_answer():
     assert parse_answer(f"<think>{draft}, or", 4, "product")[1] is Status.invalid
 
 
-def test_a_whole_word_at_the_end_of_a_cut_off_answer_counts():
-    tokens, _ = parse_answer("use: hiking, mountain camping ", 4, "product", torn=True)
-    assert tokens["use"] == ["hiking", "mountain camping"]
-
-
-def test_a_sentence_gives_its_words_but_those_that_say_nothing():
-    answer = "This product is a hair dryer that is used for drying wet hair."
-    assert parse_answer(answer, 9, "product") == (slots(key_words=["hair", "dryer", "drying", "wet"]), Status.repaired)
-
-
-def test_each_slot_keeps_its_first_tokens_and_a_token_its_first_slot():
-    answer = '{"use": ["a1", "b1", "a1", "c1"], "audience": ["b1", "d1"], "key_words": ["c1", "d1", "e1"]}'
-    assert parse_answer(answer, 2, "product")[0] == slots(["a1", "b1"], ["d1"], ["c1", "e1"])
-
-
-def test_the_last_word_of_an_answer_that_was_cut_off_may_be_half_a_word():
-    answer = '{"use": ["hiking", "camping tr'
-    assert parse_answer(answer, 4, "product")[0]["use"] == ["hiking", "camping tr"]
-    assert parse_answer(answer, 4, "product", torn=True)[0]["use"] == ["hiking", "camping"]
+@pytest.mark.parametrize(
+    ("answer", "limit", "torn", "tokens"),
+    [
+        (
+            "This product is a hair dryer that is used for drying wet hair.",
+            *(9, False, slots(key_words=["hair", "dryer", "drying", "wet"])),
+        ),
+        (  # each slot keeps its first tokens, and a token its first slot
+            '{"use": ["a1", "b1", "a1", "c1"], "audience": ["b1", "d1"], "key_words": ["c1", "d1", "e1"]}',
+            *(2, False, slots(["a1", "b1"], ["d1"], ["c1", "e1"])),
+        ),
+        ('{"use": ["hiking", "camping tr', 4, False, slots(["hiking", "camping tr"])),
+        ('{"use": ["hiking", "camping tr', 4, True, slots(["hiking", "camping"])),  # half a word
+        ("use: hiking, mountain camping ", 4, True, slots(["hiking", "mountain camping"])),
+        ("product, products, drama, war product", 4, False, slots(key_words=["drama", "war"])),  # what items are called
+        (f"tent, {'-'.join(['tent'] * 6)}", 4, False, slots(key_words=["tent"])),  # words joined without end
+    ],
+)
+def test_which_words_of_an_answer_are_tokens(answer, limit, torn, tokens):
+    assert parse_answer(answer, limit, "product", torn)[0] == tokens
 
 
 @pytest.mark.parametrize(
@@ -106,14 +107,6 @@ def test_the_last_word_of_an_answer_that_was_cut_off_may_be_half_a_word():
 )
 def test_a_phrase_becomes_a_token(phrase, token):
     assert parse_answer(f'["{phrase}"]', 4, "product")[0]["key_words"] == [token]
-
-
-def test_what_an_item_is_called_is_no_token():
-    assert parse_answer("film, films, drama, war film", 4, "film")[0]["key_words"] == ["drama", "war"]
-
-
-def test_words_joined_without_end_are_no_word():
-    assert parse_answer(f"tent, {'-'.join(['tent'] * 6)}", 4, "product")[0]["key_words"] == ["tent"]
 
 
 def test_key_words_have_the_room_of_all_slots_where_no_slot_is_named():
@@ -154,7 +147,4 @@ def test_attributes_are_the_brand_and_each_word_of_the_categories():
         {"brand": [" Nordhut", None, ""], "categories": ["Camping &amp; Tents for Camping", "Nordhut", None]}
     )
     assert attribute_tokens(items) == [["brand: nordhut", "camping", "tents"], ["nordhut"], []]
-
-
-def test_items_without_attributes_have_none():
     assert attribute_tokens(pd.DataFrame({"title": ["Tent"]})) == [[]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
-from llm4rec_cli.evaluation.metrics import Kind, direction, lower_is_better, selectable
+from llm4rec_cli.evaluation.metrics import Kind, direction, selectable
 from llm4rec_cli.evaluation.rating import (
     commonest,
     majority_metrics,
@@ -17,8 +17,8 @@ RATING = np.array([5.0, 4.0, 1.0, 3.0])
 PREDICTED = np.array([4.0, 4.0, 3.0, 3.5])
 
 
-def metrics(rating, predicted, parsed=None):
-    return rating_metrics({name: column.sum() for name, column in rating_columns(rating, predicted, parsed).items()})
+def metrics(rating, predicted, *parsed):
+    return rating_metrics({name: column.sum() for name, column in rating_columns(rating, predicted, *parsed).items()})
 
 
 def test_errors_by_hand():
@@ -38,17 +38,11 @@ def test_each_model_has_the_metrics_that_one_may_select_by():
 
 
 def test_readable_answers_are_scored():
-    values = metrics(RATING, PREDICTED, parsed=np.array([5.0, np.nan, 3.0, np.nan]))
+    values = metrics(RATING, PREDICTED, np.array([5.0, np.nan, 3.0, np.nan]))
     assert values["said/rmse"] == pytest.approx(np.sqrt(4 / 2))
     assert values["said/mae"] == pytest.approx(2 / 2)
     assert values["said/coverage"] == 0.5
     assert values["rmse"] == metrics(RATING, PREDICTED)["rmse"]
-
-
-def test_without_readable_answers_there_are_no_said_errors():
-    values = metrics(RATING, PREDICTED, parsed=np.full(4, np.nan))
-    assert values["said/coverage"] == 0
-    assert not {"said/rmse", "said/mae"} & set(values)
 
 
 def test_an_interval_over_resamples_without_a_readable_answer_is_that_of_the_others():
@@ -75,25 +69,23 @@ def test_of_equally_common_ratings_the_lowest_is_taken():
 
 
 def test_times_its_direction_every_metric_is_better_when_higher():
-    errors = ["rmse", "mae", "mse", "said/rmse", "said/mae", "loss"]
-    assert lower_is_better(["ndcg@10", *errors, "rouge1"]) == errors
-    assert [direction(name) for name in errors] == [-1] * 6
+    assert [direction(name) for name in ("rmse", "mae", "mse", "said/rmse", "said/mae", "loss")] == [-1] * 6
     assert [direction(name) for name in ("ndcg@10", "like_accuracy", "said/coverage", "rouge1")] == [1] * 4
 
 
 def test_the_papers_errors_are_of_the_answers_that_its_code_keeps():
     """Of 4, 1 and two dropped answers, all to 4 stars: squares 0 and 9."""
     four, published = np.full(4, 4.0), np.array([np.nan, 4.0, 1.0, np.nan])
-    columns = rating_columns(four, four, np.array([5.0, 4.0, 1.0, np.nan]), published)
-    values = rating_metrics({name: column.sum() for name, column in columns.items()})
+    values = metrics(four, four, np.array([5.0, 4.0, 1.0, np.nan]), published)
     assert values["said_paper/rmse"] == pytest.approx(np.sqrt(9 / 2))
     assert values["said_paper/mae"] == pytest.approx(3 / 2)
     assert values["said_paper/coverage"] == 0.5
     assert values["said/mae"] == pytest.approx(4 / 3)
 
 
-def test_where_the_paper_would_drop_all_there_are_no_such_errors():
-    columns = rating_columns(np.full(2, 4.0), np.full(2, 4.0), np.array([5.0, np.nan]), np.full(2, np.nan))
-    values = rating_metrics({name: column.sum() for name, column in columns.items()})
-    assert values["said_paper/coverage"] == 0
-    assert not {"said_paper/rmse", "said_paper/mae"} & set(values)
+def test_without_readable_answers_there_are_no_errors_of_them():
+    none = np.full(4, np.nan)
+    for prefix, answers in (("said", [none]), ("said_paper", [np.array([5.0, np.nan, 4.0, 1.0]), none])):
+        values = metrics(RATING, PREDICTED, *answers)
+        assert values[f"{prefix}/coverage"] == 0
+        assert not {f"{prefix}/rmse", f"{prefix}/mae"} & set(values)

@@ -27,10 +27,12 @@ def test_without_any_disliked_item_there_is_no_agreement():
     assert np.isnan(agreement(["great"], [5]))
 
 
-@pytest.mark.parametrize("stars", [np.full(50, 5.0), np.full(50, np.nan), np.array([5.0] * 41 + [1.0] * 9)])
-def test_too_few_texts_of_one_kind_give_no_classifier(stars):
-    assert sentiment_classifier([f"text {i}" for i in range(50)], stars) is None
-
-
-def test_texts_without_a_common_word_give_no_classifier():
-    assert sentiment_classifier([f"word{i}" for i in range(50)], np.array([5.0] * 25 + [1.0] * 25)) is None
+@pytest.mark.parametrize(
+    ("word", "stars"),
+    [
+        *(("text ", stars) for stars in ([5.0] * 50, [np.nan] * 50, [5.0] * 41 + [1.0] * 9)),  # too few of one kind
+        ("word", [5.0] * 25 + [1.0] * 25),  # no common word
+    ],
+)
+def test_too_few_texts_of_one_kind_or_no_common_word_give_no_classifier(word, stars):
+    assert sentiment_classifier([f"{word}{i}" for i in range(50)], np.array(stars)) is None

@@ -12,6 +12,9 @@ import yaml
 
 from llm4rec_cli.files import write_json
 from llm4rec_cli.results.result import Result, result_of
+from llm4rec_cli.results.variants import Group, groups, variants
+
+PRINTED = "paper,model,variant,dataset,task,prompt,metric,value,unit,split,candidates,mask_history,source,verified\n"
 
 
 def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
@@ -61,6 +64,12 @@ def started_from(dataset: str, experiment: str | None = None, overrides: Sequenc
 def run(ndcg: float = 0.1, folder: Path = Path("nowhere"), **facts: Any) -> Result:
     """Return a finished run, without a folder on disk."""
     return result_of(metrics_json(ndcg, **facts), folder)
+
+
+def group(*runs: Result) -> Group:
+    """Return the only group of these runs."""
+    (only,) = groups(variants(runs))
+    return only
 
 
 def write_run(

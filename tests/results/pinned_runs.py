@@ -10,7 +10,7 @@ import pandas as pd
 
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.files import write_json
-from tests.results.finished_runs import metrics_json, write_run
+from tests.results.finished_runs import metrics_json, rankings, write_run
 
 USERS = 60
 TOKENS = {"items": 5, "sha256": "t", "shared": 0}
@@ -85,31 +85,25 @@ def _write(outputs: Path, model: str, predictions: pd.DataFrame, config: Any = N
 
 def _ranking(random: np.random.Generator, middle: int) -> pd.DataFrame:
     slices = {f"{SLICE}{name}": random.random(USERS) < 0.4 for name in SLICES}
-    return pd.DataFrame(
-        {
-            "user_id": [f"u{i}" for i in range(USERS)],
-            "target": [f"i{i}" for i in range(USERS)],
-            "n_better": random.geometric(1 / middle, USERS) - 1,
-            "n_tied": 1,
-            "n_candidates": 100,
-            **slices,
-        }
-    )
+    return rankings(random.geometric(1 / middle, USERS) - 1).assign(**slices)
+
+
+def _answers(**columns: Any) -> pd.DataFrame:
+    users, targets = [f"u{i}" for i in range(USERS)], [f"i{i}" for i in range(USERS)]
+    return pd.DataFrame({"user_id": users, "target": targets, **columns})
 
 
 def _ratings(random: np.random.Generator) -> pd.DataFrame:
     stars = np.random.default_rng(1).integers(1, 6, USERS).astype(float)
     predicted = np.clip(stars + random.normal(0, 1, USERS), 1, 5)
-    users, targets = [f"u{i}" for i in range(USERS)], [f"i{i}" for i in range(USERS)]
-    return pd.DataFrame({"user_id": users, "target": targets, "rating": stars, "prediction": predicted})
+    return _answers(rating=stars, prediction=predicted)
 
 
 def _texts(random: np.random.Generator) -> pd.DataFrame:
     words = np.array(["a", "good", "soap", "that", "smells", "of", "roses", "and", "lasts", "long"])
     references = [" ".join(np.random.default_rng(i).choice(words, 6)) for i in range(USERS)]
     written = [" ".join(random.choice(words, 6)) for _ in range(USERS)]
-    users, targets = [f"u{i}" for i in range(USERS)], [f"i{i}" for i in range(USERS)]
-    return pd.DataFrame({"user_id": users, "target": targets, "reference": references, "prediction": written})
+    return _answers(reference=references, prediction=written)
 
 
 def _column(task: str, **metrics: float) -> dict[str, Any]:

@@ -88,6 +88,5 @@ def test_without_predictions_on_the_same_examples_there_is_no_interval(runs, oth
 
 
 def test_a_metric_that_predictions_do_not_determine_has_no_interval(runs):
-    assert interval_over_seeds(runs(rankings(BETTER), rankings(BETTER)), ["ndcg@10", "valid/hr@10"]).keys() == {
-        "ndcg@10"
-    }
+    intervals = interval_over_seeds(runs(rankings(BETTER), rankings(BETTER)), ["ndcg@10", "valid/hr@10"])
+    assert intervals.keys() == {"ndcg@10"}

@@ -17,14 +17,9 @@ from llm4rec_cli.results.contents import (
     slices,
 )
 from llm4rec_cli.results.variants import groups, variants
-from tests.results.finished_runs import metrics_json, rankings, run, started_from, write_run
+from tests.results.finished_runs import group, metrics_json, rankings, run, started_from, write_run
 
 SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"hr@10": 0.105}, "intervals": {"hr@10": [0.10, 0.11]}}
-
-
-def group(*runs):
-    (only_group,) = groups(variants(runs))
-    return only_group
 
 
 def over_seeds(values, model="sasrec"):
@@ -37,28 +32,20 @@ def rows(content):
     return [dict(zip(content.columns, row, strict=True)) for row in content.rows]
 
 
-def test_the_deviation_is_that_of_a_sample():
-    values = [0.1, 0.2, 0.4]
-    cell = mean_and_deviation(over_seeds(values), "ndcg@10")
-    assert cell == f"{sum(values) / 3:.4f} ± {statistics.stdev(values):.4f}"
-
-
-def test_one_seed_has_no_deviation_and_a_missing_metric_no_mean():
-    assert mean_and_deviation(over_seeds([0.5]), "ndcg@10") == "0.5000"
-    assert mean_and_deviation(over_seeds([0.5]), "rmse") == ""
-
-
 @pytest.mark.parametrize(
     ("model", "values", "cell"),
     [
-        ("popularity", [0.5, 0.5], "0.5000"),
+        ("sasrec", [0.1, 0.2, 0.4], f"0.2333 ± {statistics.stdev([0.1, 0.2, 0.4]):.4f}"),  # of a sample
+        ("sasrec", [0.5], "0.5000"),
         ("sasrec", [0.5, 0.5], "0.5000 ± 0.0000"),
         ("random", [0.5, 0.5], "0.5000 ± 0.0000"),
+        ("popularity", [0.5, 0.5], "0.5000"),  # a rule without a seed
         ("popularity", [0.4, 0.6], "0.5000 ± 0.1414"),  # which its declaration rules out: it must be seen
     ],
 )
-def test_equal_numbers_of_a_rule_without_a_seed_have_no_deviation(model, values, cell):
+def test_a_cell_has_the_mean_and_deviation_over_seeds(model, values, cell):
     assert mean_and_deviation(over_seeds(values, model), "ndcg@10") == cell
+    assert mean_and_deviation(over_seeds(values, model), "rmse") == ""
 
 
 def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():
@@ -103,13 +90,10 @@ def test_the_initial_run_and_a_value_of_several_words_are_shown_in_full():
     ]
 
 
-def test_the_labels_of_a_single_row_are_in_the_row():
+def test_empty_columns_are_left_out_and_the_labels_of_a_single_row_are_in_it():
+    assert results(group(run())).columns == ["model", "n", "ndcg@10"]
     (row,) = rows(results(group(run(labels=["subset"]))))
     assert row["labels"] == "subset"
-
-
-def test_empty_columns_are_left_out():
-    assert results(group(run())).columns == ["model", "n", "ndcg@10"]
 
 
 @pytest.mark.parametrize(("deviations", "cell"), [("abde", "1–2 4–5"), ("ace", "1 3 5"), ("", ""), ("b", "2")])
@@ -137,21 +121,15 @@ def test_a_comparison_is_a_row_with_letters_for_differences():
     assert (row["paper"], row["inside"], row["differences"]) == ("0.1080", "", "a")
     assert (row["of"], row["source"]) == ("SASRec, UniSRec", "arXiv 2206.05941 Table 2")
     assert content.notes[1:] == ["a: examples: a sample is ours"]
-
-
-def test_without_a_difference_the_row_says_whether_the_number_is_inside():
     (row,) = rows(paper_comparisons(group(run(**SCIENTIFIC))))
     assert (row["inside"], row["differences"]) == ("yes", "")
+    assert paper_comparisons(group(run())) is None, "no paper has the dataset"
 
 
 def test_a_variant_not_compared_with_a_paper_has_a_reason_and_no_row():
     content = paper_comparisons(group(run(**SCIENTIFIC, labels=["control-shuffle_history", "leaky"])))
     assert content.rows == []
     assert content.notes == ["sasrec is not compared with a paper: control-shuffle_history"]
-
-
-def test_without_a_paper_on_the_dataset_there_is_no_table():
-    assert paper_comparisons(group(run())) is None
 
 
 def test_related_work_is_listed_best_first_and_never_for_synthetic_data():

@@ -8,6 +8,10 @@ from tests.results.finished_runs import metrics_json, run, write_run
 INTERVAL = {"ndcg@10": [0.0, 1.0]}
 
 
+def training(valid):
+    return {"rows": 9, "epochs": 3.0, "best_epoch": 2.0, "valid_ndcg@10": valid}
+
+
 def matrices_of(*runs):
     return matrices(groups(variants(runs)))
 
@@ -106,8 +110,7 @@ def test_a_method_on_all_examples_is_shown_rather_than_on_fewer_with_more_seeds(
 
 
 def trained(ndcg, valid, **facts):
-    facts = {"training": {"rows": 9, "epochs": 3.0, "best_epoch": 2.0, "valid_ndcg@10": valid}} | facts
-    return result(ndcg, "sasrec", **facts)
+    return result(ndcg, "sasrec", **{"training": training(valid)} | facts)
 
 
 def shown(*runs):
@@ -116,8 +119,8 @@ def shown(*runs):
 
 
 def test_validation_chooses_the_variant_whatever_its_test_result_seeds_and_overrides():
-    training = {"rows": 9, "epochs": 3.0, "best_epoch": 2.0, "valid_ndcg@10": 0.2}
-    with_seeds = [run(0.9, variant="w", seed=seed, training=training, intervals=INTERVAL) for seed in (0, 1)]
+    facts = {"training": training(0.2), "intervals": INTERVAL}
+    with_seeds = [run(0.9, variant="w", seed=seed, **facts) for seed in (0, 1)]
     assert shown(*with_seeds, trained(0.1, 0.3, overrides=["model.layers=1"])) == 0.1
     assert shown(trained(0.9, 0.2), result(0.8, "sasrec", overrides=["model.layers=1"])) == 0.9
 
@@ -132,14 +135,13 @@ def test_a_variant_chosen_under_another_mask_comes_after_those_under_that_of_the
 
 
 def test_an_evaluation_has_the_validation_of_its_training(tmp_path):
-    training = {"rows": 9, "epochs": 3.0, "best_epoch": 2.0, "valid_ndcg@10": 0.3}
-    facts = metrics_json(0.5, task="pretrain", config_hash="a", training=training)
+    facts = metrics_json(0.5, task="pretrain", config_hash="a", training=training(0.3))
     write_run(tmp_path / "sasrec/shop/pretrain/seed0-a", facts)
     evaluation = metrics_json(0.1, variant="v of it", trained_run="sasrec/shop/pretrain/seed0-a", intervals=INTERVAL)
     write_run(tmp_path / "sasrec/shop/sequential/seed0-c", evaluation)
     evaluated = Results.under(tmp_path).select(lambda found: found.task == "sequential")
     assert [variant.validation for variant in variants(evaluated)] == [0.3]
-    (matrix,) = matrices_of(*evaluated, result(0.9, "sasrec", training=training | {"valid_ndcg@10": 0.2}))
+    (matrix,) = matrices_of(*evaluated, result(0.9, "sasrec", training=training(0.2)))
     assert matrix.columns[0].cells["sasrec"].value == 0.1
 
 
@@ -154,8 +156,7 @@ def test_a_method_with_something_added_stands_above_its_matched_control(tmp_path
     def sasrec(ndcg, valid, tokens, layers):
         config = {"model": {"name": "sasrec", "tokens": tokens, "layers": layers}, "dataset": {"name": "shop"}}
         name, variant = "sasrec + tokens" if tokens else "sasrec", f"{tokens} {layers}"
-        training = {"rows": 9, "epochs": 3.0, "best_epoch": 2.0, "valid_ndcg@10": valid}
-        facts = {"shown_as": name, "variant": variant, "training": training, "intervals": INTERVAL}
+        facts = {"shown_as": name, "variant": variant, "training": training(valid), "intervals": INTERVAL}
         folder = tmp_path / f"sasrec/shop/sequential/seed0-{len(list(tmp_path.rglob('seed*')))}"
         return write_run(folder, metrics_json(ndcg, **facts), config=config)
 

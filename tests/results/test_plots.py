@@ -15,15 +15,7 @@ from llm4rec_cli.results.plots import (
     plots,
     quality_against_seconds,
 )
-from llm4rec_cli.results.variants import groups, variants
-from tests.results.finished_runs import metrics_json, rankings, run, write_run
-
-COLUMNS = "paper,model,variant,dataset,task,prompt,metric,value,unit,split,candidates,mask_history,source,verified"
-
-
-def group(*runs):
-    (only_group,) = groups(variants(runs))
-    return only_group
+from tests.results.finished_runs import PRINTED, group, metrics_json, rankings, run, write_run
 
 
 def ranked(**means):
@@ -106,19 +98,13 @@ def test_a_label_that_all_rows_share_is_not_repeated():
 
 def test_published_numbers_of_the_user_are_drawn(tmp_path):
     own = tmp_path / "mine.csv"
-    own.write_text(f"{COLUMNS}\nmine,sasrec,,shop,sequential,,ndcg@10,0.3,fraction,leave_one_out,full,no,my lab,yes\n")
+    own.write_text(f"{PRINTED}mine,sasrec,,shop,sequential,,ndcg@10,0.3,fraction,leave_one_out,full,no,my lab,yes\n")
     one = group(*ranked(sasrec=0.1))
     assert by_model(one) is None
     plot = by_model(one, own)
     assert len(marks(plot, "c1")) == 1
     assert "sasrec, mine for row 1: 0.3000" in words(plot)
     assert keys(plot) == ["a published number"]
-
-
-def test_one_variant_alone_makes_no_chart():
-    only = group(*ranked(sasrec=0.1))
-    assert by_model(only) is None
-    assert quality_against_seconds(only) is None
 
 
 def test_time_is_logarithmic_and_labels_that_would_overlap_share_one():
@@ -154,11 +140,6 @@ def test_frequency_groups_are_in_order_and_averaged_over_seeds(tmp_path):
     assert early < late
 
 
-def test_one_frequency_group_makes_no_chart():
-    breakdown = {"target_train_count": {"0": {"n": 9, "ndcg@10": 0.3}}}
-    assert by_frequency(group(run(intervals={"ndcg@10": [0, 1]}, breakdown=breakdown))) is None
-
-
 def test_the_strongest_floor_is_among_the_lines_even_if_many_models_are_better():
     counts = {"target_train_count": {"0": {"n": 9, "ndcg@10": 0.3}, "1-4": {"n": 9, "ndcg@10": 0.3}}}
     facts = {"intervals": {"ndcg@10": [0, 1]}, "breakdown": counts}
@@ -187,10 +168,6 @@ def test_curves_need_no_interval(tmp_path):
     assert "validation loss (lower is better)" in plot.svg
 
 
-def test_a_single_epoch_is_no_curve(tmp_path):
-    assert learning_curves(group(trained(tmp_path / "a", [(3.0, 0.1)]))) is None
-
-
 def test_a_damaged_training_log_is_named_and_its_curve_left_out(tmp_path, caplog):
     run = trained(tmp_path / "a", [(3.0, 0.1), (2.0, 0.2)])
     with (run.folder / "train_log.jsonl").open("a") as file:
@@ -206,6 +183,10 @@ def test_calibration_has_the_means_of_bins_of_equal_size(tmp_path):
     assert words(plot).endswith("1 mf: 1.50 where 2.50, 4.00 where 4.50")
 
 
-def test_calibration_needs_ratings_that_differ(tmp_path):
-    assert calibration(group(ratings(tmp_path / "a", [4.0] * 40, [3] * 40))) is None
-    assert calibration(group(*ranked(sasrec=0.1))) is None
+def test_of_too_little_there_is_no_chart(tmp_path):
+    (only,) = ranked(sasrec=0.1)
+    one_frequency = {"target_train_count": {"0": {"n": 9, "ndcg@10": 0.3}}}
+    assert by_model(group(only)) is quality_against_seconds(group(only)) is calibration(group(only)) is None
+    assert by_frequency(group(replace(only, breakdown=one_frequency))) is None
+    assert learning_curves(group(trained(tmp_path / "one epoch", [(3.0, 0.1)]))) is None
+    assert calibration(group(ratings(tmp_path / "equal ratings", [4.0] * 40, [3] * 40))) is None

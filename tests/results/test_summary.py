@@ -62,7 +62,9 @@ def test_a_worse_run_and_one_that_cannot_be_told_from_the_floor(tmp_path):
 
 def test_the_strongest_of_several_floors_counts(tmp_path):
     floors = [ranked(tmp_path, model, hits) for model, hits in (("random", 1), ("popularity", 20), ("next_id", 5))]
-    assert compare_with_floor(ranked(tmp_path, "unisrec", 30), floors).floor is floors[1]
+    run = ranked(tmp_path, "unisrec", 30)
+    assert compare_with_floor(run, floors).floor is floors[1]
+    assert compare_with_floor(run, []) is None
 
 
 def test_of_errors_the_lower_is_better_and_the_interval_is_that_of_rmse(tmp_path):
@@ -87,10 +89,6 @@ def test_runs_on_other_examples_have_a_difference_without_an_interval(tmp_path):
     assert comparison.interval is None
     assert comparison.in_words().startswith("unisrec is better than popularity, the strongest floor, by 0.18")
     assert "no interval: these runs are not paired" in comparison.in_words()
-
-
-def test_without_floors_there_is_nothing_to_compare(tmp_path):
-    assert compare_with_floor(ranked(tmp_path, "unisrec", 30), []) is None
 
 
 def next_of(tmp_path, seeds, *overrides, beaten=True, model="sasrec"):

@@ -23,46 +23,6 @@ COLUMNS = ["model", "ndcg@10"]
 ROWS = [["sasrec", "0.1000 ± 0.0100"], ['a "b", c', ""]]
 
 
-def shown(content):
-    out = io.StringIO()
-    with redirect_stdout(out):
-        show(content)
-    return out.getvalue()
-
-
-def test_csv_reads_back_as_it_was_written():
-    assert list(csv.reader(io.StringIO(comma_separated(COLUMNS, ROWS)))) == [COLUMNS, *ROWS]
-
-
-def test_markdown_has_a_header_a_rule_and_one_line_per_row():
-    lines = markdown(COLUMNS, ROWS).splitlines()
-    assert len(lines) == 4
-    assert lines[0] == "| model | ndcg@10 |"
-    assert lines[2] == "| sasrec | 0.1000 ± 0.0100 |"
-
-
-def test_markdown_escapes_the_cell_separator():
-    assert "a\\|b" in markdown(["x"], [["a|b"]])
-
-
-def test_rich_shows_every_cell_and_the_title():
-    text = shown(Content("runs", COLUMNS, ROWS))
-    assert all(cell in text for cell in ["runs", *COLUMNS, "sasrec", "0.1000 ± 0.0100"])
-
-
-def test_rich_folds_long_cells_rather_than_cutting_them():
-    assert "…" not in shown(Content("runs", ["run"], [["x" * 400]]))
-
-
-def test_brackets_and_colons_are_shown_as_typed():
-    assert "task.floors=[popularity] :x:" in shown(Content("sweep", ["job"], [["task.floors=[popularity] :x:"]]))
-    assert "runs under a[b]" in shown(Content("runs under a[b]", ["run of a long name"], []))
-
-
-def test_a_table_without_rows_is_shown():
-    assert "runs" in shown(Content("runs", COLUMNS, []))
-
-
 def lines_of(*contents):
     out = io.StringIO()
     with redirect_stdout(out):
@@ -70,10 +30,39 @@ def lines_of(*contents):
     return out.getvalue().splitlines()
 
 
+def test_csv_reads_back_as_it_was_written():
+    assert list(csv.reader(io.StringIO(comma_separated(COLUMNS, ROWS)))) == [COLUMNS, *ROWS]
+
+
+def test_markdown_has_a_header_a_rule_and_one_line_per_row_with_separators_escaped():
+    lines = markdown(COLUMNS, ROWS).splitlines()
+    assert len(lines) == 4
+    assert lines[0] == "| model | ndcg@10 |"
+    assert lines[2] == "| sasrec | 0.1000 ± 0.0100 |"
+    assert "a\\|b" in markdown(["x"], [["a|b"]])
+
+
+@pytest.mark.parametrize(
+    ("title", "columns", "rows"),
+    [
+        ("runs", COLUMNS, [["sasrec", "0.1000 ± 0.0100"]]),
+        ("runs", COLUMNS, []),
+        ("runs under a[b]", ["job"], [["task.floors=[popularity] :x:"]]),  # brackets and colons as typed
+    ],
+)
+def test_rich_shows_every_cell_and_the_title(title, columns, rows):
+    text = "\n".join(lines_of(Content(title, columns, rows)))
+    assert all(cell in text for cell in (title, *columns, *(cell for row in rows for cell in row)))
+
+
+def test_rich_folds_long_cells_rather_than_cutting_them():
+    assert "…" not in "\n".join(lines_of(Content("runs", ["run"], [["x" * 400]])))
+
+
 def test_numbers_are_not_wrapped_if_the_line_is_wide_enough():
     rows = [["a model of quite some words " * 5, "0.0750 ± 0.0039", "0.0667–0.0846"]] * 2
-    shown = "\n".join(lines_of(Content("t", ["model", "ndcg@10", "interval"], rows)))
-    assert shown.count("0.0750 ± 0.0039  0.0667–0.0846") == 2
+    text = "\n".join(lines_of(Content("t", ["model", "ndcg@10", "interval"], rows)))
+    assert text.count("0.0750 ± 0.0039  0.0667–0.0846") == 2
 
 
 def wide_table(n, **more):

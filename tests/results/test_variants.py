@@ -9,10 +9,12 @@ from llm4rec_cli.results.variants import Variant, groups, variants
 from tests.results.finished_runs import metrics_json, rankings, run, write_run
 
 
-def test_seeds_of_one_variant_are_averaged():
-    (variant,) = variants([run(0.3, seed=1), run(0.1, seed=0)])
+def test_seeds_of_one_variant_are_averaged_of_each_the_first_run():
+    (variant,) = variants([run(0.3, seed=1), run(0.1, seed=0), run(0.9, seed=0)])
     assert variant.values("ndcg@10") == [0.1, 0.3]
     assert variant.mean("ndcg@10") == statistics.fmean([0.1, 0.3])
+    (variant,) = variants([run(seed=0), run(seed=1, metrics={"ndcg@10": 0.3})])
+    assert variant.values("recall@10") == [], "one seed lacks it"
 
 
 @pytest.mark.parametrize(
@@ -35,20 +37,10 @@ def test_runs_of_anything_else_are_never_merged(other):
     assert [len(variant.runs) for variant in variants([run(seed=0), run(seed=1, **other)])] == [1, 1]
 
 
-def test_of_runs_with_the_same_seed_the_first_counts():
-    (variant,) = variants([run(0.1), run(0.2)])
-    assert variant.values("ndcg@10") == [0.1]
-
-
 @pytest.mark.parametrize(("model", "values"), [("external", [0.1, 0.2]), ("sasrec", [0.1, 0.1, 0.2])])
 def test_a_file_that_is_evaluated_under_several_seeds_counts_once(model, values):
     (variant,) = variants([run(ndcg, seed=seed, model=model) for seed, ndcg in enumerate((0.1, 0.1, 0.2))])
     assert variant.values("ndcg@10") == values
-
-
-def test_a_metric_that_one_seed_lacks_has_no_values():
-    (variant,) = variants([run(seed=0), run(seed=1, metrics={"ndcg@10": 0.3})])
-    assert variant.values("recall@10") == []
 
 
 def test_labels_and_deviations_of_every_seed_count():
@@ -56,11 +48,6 @@ def test_labels_and_deviations_of_every_seed_count():
     (variant,) = variants([a, run(seed=1, labels=["leaky", "subset"], deviations=["one pass", "other"])])
     assert variant.labels == ["leaky", "subset"]
     assert variant.deviations == ["bf16", "one pass", "other"]
-
-
-def test_with_one_seed_the_interval_is_the_runs_own():
-    (variant,) = variants([run(intervals={"ndcg@10": [0.05, 0.15]})])
-    assert variant.intervals == {"ndcg@10": (0.05, 0.15)}
 
 
 def test_with_several_seeds_the_interval_is_computed_from_predictions(tmp_path):
@@ -72,17 +59,20 @@ def test_with_several_seeds_the_interval_is_computed_from_predictions(tmp_path):
     assert variant.intervals["hr@10"] == pytest.approx(stats.t.interval(0.95, 1, 0.5, 0.5))
 
 
-def test_with_several_seeds_and_no_predictions_there_is_no_interval():
-    (variant,) = variants([run(seed=s, intervals={"ndcg@10": [0.05, 0.15]}) for s in (0, 1)])
-    assert variant.intervals == {}
-
-
-@pytest.mark.parametrize(("seeds", "expected"), [([0, 1], {"ndcg@10": (0.02, 0.2)}), ([0, 1, 2], {})])
-def test_recorded_runs_hold_the_interval_of_the_seeds_that_they_were_recorded_with(seeds, expected):
-    recorded = {"seeds": seeds, "intervals": {"ndcg@10": [0.02, 0.2]}}
-    facts = {"intervals": {"ndcg@10": [0.05, 0.15]}, "intervals_over_seeds": recorded}
-    (variant,) = variants([run(seed=seed, **facts) for seed in (0, 1)])
-    assert variant.intervals == expected
+@pytest.mark.parametrize(
+    ("n_seeds", "recorded", "expected"),
+    [
+        (1, None, (0.05, 0.15)),  # the run's own
+        (2, None, None),  # without predictions
+        (2, [0, 1], (0.02, 0.2)),  # as recorded
+        (2, [0, 1, 2], None),  # of other seeds
+    ],
+)
+def test_without_predictions_there_is_the_interval_of_one_run_or_of_these_recorded_seeds(n_seeds, recorded, expected):
+    over_seeds = recorded and {"seeds": recorded, "intervals": {"ndcg@10": [0.02, 0.2]}}
+    facts = {"intervals": {"ndcg@10": [0.05, 0.15]}, "intervals_over_seeds": over_seeds}
+    (variant,) = variants([run(seed=seed, **facts) for seed in range(n_seeds)])
+    assert variant.intervals.get("ndcg@10") == expected
 
 
 def test_the_order_of_runs_does_not_matter():
@@ -140,12 +130,8 @@ def test_variants_with_the_same_task_and_protocol_share_a_table():
         ["sasrec"],
         ["sasrec", "unisrec"],
     ]
-
-
-def test_different_data_of_one_name_are_detected():
-    (group,) = groups(variants([run(), run(dataset_fingerprint="g")]))
-    assert group.has_mixed_data
-    assert not groups(variants([run()]))[0].has_mixed_data
+    mixed, plain = (groups(variants([run(), *more]))[0] for more in ([run(dataset_fingerprint="g")], []))
+    assert mixed.has_mixed_data and not plain.has_mixed_data
 
 
 def test_impressions_show_metrics_of_their_own_and_others_do_not():

@@ -8,6 +8,7 @@ from llm4rec_cli.results.words import (
     cold_table,
     count_in_words,
     default_metrics,
+    headline_metric,
     protocol_in_words,
     results_table,
     shown_as,
@@ -19,20 +20,17 @@ from tests.results.finished_runs import metrics_json, run, write_run
 from tests.support.driver import job_of
 
 
-def test_full_ranking_says_whether_the_history_is_masked():
-    others = ({}, {"mask_history": True}, {"split": "valid"}, {"split_rule": "temporal"})
-    assert len({protocol_in_words(run(**facts)) for facts in others}) == 4
-
-
 def test_protocols_differ_in_words():
-    protocols = ("full", "uniform-100", "popularity-100")
-    assert len({protocol_in_words(run(protocol=protocol)) for protocol in protocols}) == 3
+    masks = ({"mask_history": True}, {"split": "valid"}, {"split_rule": "temporal"})
+    protocols = ({"protocol": protocol} for protocol in ("full", "uniform-100", "popularity-100"))
+    assert len({protocol_in_words(run(**facts)) for facts in (*masks, *protocols)}) == 6
 
 
 def test_a_variant_is_named_by_experiment_and_overrides_of_model_and_control():
     overrides = ["seed=1", "model.layers=1", "dataset.control=shuffle_text", "device=cpu"]
     named = run(experiment="unisrec/paper", overrides=overrides)
     assert variant_in_words(named) == ["unisrec/paper", "model.layers=1", "dataset.control=shuffle_text"]
+    assert variant_in_words(run(overrides=["model=sasrec", "seed=0"])) == []
 
 
 @pytest.mark.parametrize(
@@ -60,10 +58,6 @@ def test_overrides_that_move_numbers_unseen_in_other_columns_name_a_variant(type
     assert bool(variant_in_words(run(model="p5", overrides=[typed]))) == named
 
 
-def test_a_default_run_has_no_variant_to_name():
-    assert variant_in_words(run(overrides=["model=sasrec", "seed=0"])) == []
-
-
 def cold_run(model, metrics=("hr@10", "ndcg@10", "mrr"), **hits):
     """Return a run with a hit rate of targets that are `cold`, `warm` or either."""
 
@@ -87,11 +81,8 @@ def test_cold_and_warm_targets_have_columns_and_chance_a_row():
     assert shown.notes == ["20 cold and 1,500 warm"]
 
 
-def test_a_group_without_targets_has_no_columns():
+def test_a_group_without_targets_has_no_columns_and_other_cutoffs_show_mrr():
     assert list(cold_table([cold_run("unisrec", cold=0.2)]).columns) == ["model", "cold hr@10", "cold ndcg@10"]
-
-
-def test_with_other_cutoffs_the_table_of_cold_targets_shows_mrr():
     other = cold_run("unisrec", metrics=["mrr"], cold=0.2, warm=0.3)
     assert list(cold_table([other]).columns) == ["model", "cold mrr", "warm mrr"]
 
@@ -100,6 +91,7 @@ def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
     assert default_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
     assert default_metrics("full") == default_metrics("rating") == table_metrics(of_impressions=False)
     assert count_in_words(run(protocol="impression"), 1000) == "1,000 impressions"
+    assert [headline_metric(name, ["auc", "ndcg@10"]) for name in ("impression", "full")] == ["auc", "ndcg@10"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,22 @@
 """Puts the scripts' folder on the path, as when one of them is run; it is not a package."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+
+@pytest.fixture
+def bench_prints(monkeypatch, capsys):
+    """bench_prints(main, arguments, *words): run a benchmark, which prints these words and exits with its verdict."""
+    monkeypatch.setattr("bench_common.machine_rate", lambda precision: 50.0)
+
+    def check(main, arguments, *words):
+        status = main(arguments)
+        printed = capsys.readouterr().out
+        assert [word for word in words if word not in printed] == []
+        assert bool(status) == ("FAIL: " in printed)
+
+    return check

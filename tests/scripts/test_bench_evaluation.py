@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import bench_common
 import bench_evaluation as bench
 import numpy as np
 import pytest
@@ -56,13 +55,10 @@ def test_a_causal_pass_needs_half_of_the_square():
     assert long - short == 2 * per_token + 4 * 8 * (6 - 1) + 4 * 8 * (3 - 1)
 
 
-def test_a_run_on_synthetic_data_prints_each_contender(capsys, monkeypatch):
-    monkeypatch.setattr(bench_common, "machine_rate", lambda precision: 50.0)
+def test_a_run_on_synthetic_data_prints_each_contender(bench_prints, monkeypatch):
     monkeypatch.setattr(bench, "measure_in_fresh_process", lambda *_: Measurement(1, 300, 310))
-    bench.main(["--synthetic", "30", "100", "--rounds", "1", "task.bootstrap=10", *SMALL])
-    printed = capsys.readouterr().out
-    for words in ("sasrec, 8-d", "unisrec, 8-d", "30 users, 100 items", *(bench.AT_ONCE, bench.RANK, bench.EVALUATE)):
-        assert words in printed
+    words = ("sasrec, 8-d", "unisrec, 8-d", "30 users, 100 items", bench.AT_ONCE, bench.RANK, bench.EVALUATE)
+    bench_prints(bench.main, ["--synthetic", "30", "100", "--rounds", "1", "task.bootstrap=10", *SMALL], *words)
 
 
 def test_a_share_of_the_users_can_be_set_up_alone():

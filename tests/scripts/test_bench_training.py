@@ -2,7 +2,6 @@
 
 from itertools import islice
 
-import bench_common
 import bench_training as bench
 import numpy as np
 import pytest
@@ -58,6 +57,11 @@ def test_the_reference_has_the_loss_and_gradients_of_our_one_pass(name, built, m
     rows = model.training_rows()
     loss = model.train()(**rows.batch(0, list(range(len(rows)))))["loss"]
     expected = reference.train()(**prefixes.batch(np.arange(len(prefixes))))
+    assert_same_gradients(loss, model, expected, reference)
+
+
+def assert_same_gradients(loss, model, expected, reference):
+    """Assert that two models have the same loss and the same gradients of it."""
     assert_close(loss, expected, rel=1e-4)
     ours, theirs = naive.gradients(loss, model), naive.gradients(expected, reference)
     assert ours.keys() == theirs.keys()
@@ -102,11 +106,7 @@ def test_the_reference_of_pretraining_has_the_loss_and_gradients_of_ours(built, 
     reference = bench.build_reference(config, model)
     loss_of_ours = model.train()(**batch)["loss"]
     expected = reference.train()(**records, **views_of(batch, config.model.max_length))
-    assert_close(loss_of_ours, expected, rel=1e-4)
-    ours, theirs = naive.gradients(loss_of_ours, model), naive.gradients(expected, reference)
-    assert ours.keys() == theirs.keys()
-    for key in theirs:
-        assert_close(ours[key], theirs[key], rel=1e-3, msg=key)
+    assert_same_gradients(loss_of_ours, model, expected, reference)
 
 
 def views_of(batch, max_length):
@@ -172,12 +172,9 @@ def test_every_contender_trains_on_the_targets_it_reports(name, vectors, cache, 
     assert n_targets == {bench.REFERENCE: 8, bench.FP32: contest.n_targets, bench.BF16: contest.n_targets}
 
 
-def test_a_run_prints_each_contender(cache, monkeypatch, capsys):
+def test_a_run_prints_each_contender(cache, monkeypatch, bench_prints):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr(bench_common, "machine_rate", lambda precision: 50.0)
     monkeypatch.setattr(bench, "TARGETS", 1)
     small = [*SMALL, "trainer.batch_size=512", "model.layers=1"]
-    bench.main([*small, "--model", "sasrec", "--reference-batch", "8", "--rounds", "1"])
-    printed = capsys.readouterr().out
-    for words in ("### sasrec on demo, 16-d, 160 items", *bench.DESCRIPTIONS):
-        assert words in printed
+    arguments = [*small, "--model", "sasrec", "--reference-batch", "8", "--rounds", "1"]
+    bench_prints(bench.main, arguments, "### sasrec on demo, 16-d, 160 items", *bench.DESCRIPTIONS)

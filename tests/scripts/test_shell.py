@@ -38,6 +38,13 @@ def script(tmp_path):
     return run
 
 
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder to start a script from that is not its checkout."""
+    (tmp_path / "elsewhere/data").mkdir(parents=True)
+    return tmp_path / "elsewhere"
+
+
 @pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.sh")), ids=lambda path: path.name)
 def test_the_syntax_is_right(path):
     assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
@@ -63,9 +70,7 @@ def test_every_table_of_a_paper_is_made_though_one_fails(script):
     assert script("reproduce_p5.sh", "--small")[0] == 0
 
 
-def test_paths_and_outputs_are_relative_to_where_a_script_is_started(script, tmp_path):
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
+def test_paths_and_outputs_are_relative_to_where_a_script_is_started(script, elsewhere):
     arguments = ("--raw=data", "--raw", "beauty=data", "llm.model=weights/llama", "--small")
     assert script("reproduce_p5.sh", *arguments, cwd=elsewhere)[0] == 0
     assert (elsewhere / "calls").read_text().splitlines()[1:] == [
@@ -73,19 +78,15 @@ def test_paths_and_outputs_are_relative_to_where_a_script_is_started(script, tmp
     ]
 
 
-def test_baselines_are_tuned_in_the_checkout_with_data_from_where_the_script_is_started(script, tmp_path):
-    elsewhere = tmp_path / "elsewhere"
-    (elsewhere / "data").mkdir(parents=True)
+def test_baselines_are_tuned_in_the_checkout_with_data_from_where_the_script_is_started(script, elsewhere, tmp_path):
     assert script("tune_baselines.sh", "ml-100k", "data", "sasrec", cwd=elsewhere)[0] == 0
     assert f"dataset.raw_dir={elsewhere}/data" in (tmp_path / "calls").read_text()
     assert script("tune_baselines.sh", "ml-100k", cwd=elsewhere)[0] == 2
 
 
-def test_without_llm4rec_the_checkout_gets_one(script, tmp_path):
+def test_without_llm4rec_the_checkout_gets_one(script, elsewhere, tmp_path):
     (tmp_path / ".venv/bin/llm4rec").rename(tmp_path / "stub")
     (tmp_path / "scripts/venv.sh").write_text("mv stub .venv/bin/llm4rec")
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
     assert script("reproduce_p5.sh", "--small", cwd=elsewhere, PATH="/usr/bin:/bin")[0] == 0
     assert (elsewhere / "calls").exists()
 

@@ -66,9 +66,8 @@ def test_the_orders_of_models_are_compared_between_protocols_and_draws():
 
 
 def test_kendall_s_tau_counts_pairs_and_leaves_ties_out():
-    assert kendall_tau([(1, 1), (1, 2), (2, 2), (3, 3)]) == pytest.approx(
-        4 / 5
-    )  # 4 in order; 5 of 6 differ on each side
+    # 4 pairs in order; 5 of 6 differ on each side
+    assert kendall_tau([(1, 1), (1, 2), (2, 2), (3, 3)]) == pytest.approx(4 / 5)
     assert kendall_tau([(1, 3), (2, 2), (3, 1)]) == pytest.approx(-1)
     assert [kendall_tau(pairs) for pairs in ([], [(1, 2)], [(1, 2), (1, 3)])] == [None, None, None]
 

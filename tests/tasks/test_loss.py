@@ -1,9 +1,5 @@
 """The held-out loss of a training for all tasks."""
 
-from __future__ import annotations
-
-import pytest
-
 from llm4rec_cli.config.schema import Config, DatasetConfig, Question, SplitName, TaskConfig, TrainerConfig
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.tasks import base, loss
@@ -26,21 +22,16 @@ class Learner:
         return {"loss/rating": 1.0, "loss/direct_item": 2.0}
 
 
-@pytest.fixture
-def learner():
-    return Learner()
-
-
-def test_the_loss_is_the_mean_over_kinds_and_each_kind_is_a_metric(learner, tmp_path):
-    examples = loss.examples(SPLIT, SplitName.test, CONFIG, tmp_path)
+def test_the_loss_is_the_mean_over_kinds_and_each_kind_is_a_metric(tmp_path):
+    learner, examples = Learner(), loss.examples(SPLIT, SplitName.test, CONFIG, tmp_path)
     result = loss.evaluate(learner, SPLIT, examples, CONFIG)
     assert result.metrics == {"loss": 1.5, "loss/rating": 1.0, "loss/direct_item": 2.0}
     assert len(result.predictions) == len(learner.examples) == 2
 
 
-def test_a_lower_loss_validates_better(learner, tmp_path):
+def test_a_lower_loss_validates_better(tmp_path):
     examples = loss.examples(SPLIT, SplitName.valid, CONFIG, tmp_path)
-    assert loss.validation_score(learner, SPLIT, examples, CONFIG) == -1.5
+    assert loss.validation_score(Learner(), SPLIT, examples, CONFIG) == -1.5
 
 
 def test_it_is_the_task_of_a_training_for_all_tasks():

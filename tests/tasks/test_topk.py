@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from llm4rec_cli.tasks.topk import BLOCK, best_blocks, block_maxima, top_numbers
+from llm4rec_cli.tasks.topk import BLOCK, best_blocks, block_maxima, top_scored
 
 
 def top_columns(scores, k):
-    return top_numbers(*best_blocks(scores, block_maxima(scores), k), k)
+    return top_scored(*best_blocks(scores, block_maxima(scores), k), k)[0]
 
 
 def naive(scores, k):
@@ -43,4 +43,4 @@ def test_the_best_column_may_be_in_the_last_incomplete_block():
 
 def test_ties_are_ordered_by_number():
     numbers = torch.tensor([[9, 2**32 - 1, 3, 0]])
-    assert top_numbers(torch.tensor([[1.0, 2.0, 1.0, 1.0]]), numbers, 3).tolist() == [[2**32 - 1, 0, 3]]
+    assert top_scored(torch.tensor([[1.0, 2.0, 1.0, 1.0]]), numbers, 3)[0].tolist() == [[2**32 - 1, 0, 3]]

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from llm4rec_cli.data.demo.news import generate_news
 from llm4rec_cli.data.demo.shop import SHOPS, generate_shop
@@ -26,34 +25,24 @@ VARIANTS = (*SHOPS, "demo_news")
 
 
 def problems_of_variant(variant: str) -> Iterator[UsageError]:
-    """Yield a problem if no variant has this name."""
     if variant not in VARIANTS:
         yield UsageError(f"there is no demo data named '{variant}'", did_you_mean(variant, VARIANTS))
 
 
 def generate(variant: str, seed: int, folder: Path) -> None:
-    """Write a variant's raw files.
-
-    Args:
-        seed: `dataset.seed`; variants of one seed share their population.
-        folder: made if it does not exist; files of the same name are replaced.
-    """
+    """Write a variant's raw files to a folder; variants of one seed share their population."""
     raise_first(problems_of_variant(variant))
     folder.mkdir(parents=True, exist_ok=True)
     for shop in SHOPS.get(variant, ()):
         for role, rows in generate_shop(shop, seed)._asdict().items():
-            _write_json_lines(folder / f"{role}_{shop.name}.json.gz", rows)
+            with (
+                (folder / f"{role}_{shop.name}.json.gz").open("wb") as raw,
+                gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as file,
+            ):
+                file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
     if variant == "demo_news":
         for split, tables in generate_news(seed).items():
             (folder / split).mkdir(exist_ok=True)
             for name, rows in tables._asdict().items():
-                _write_tsv(folder / split / f"{name}.tsv", rows)
-
-
-def _write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as file:
-        file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
-
-
-def _write_tsv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    path.write_bytes("".join("\t".join(row) + "\n" for row in rows).encode())
+                lines = "".join("\t".join(row) + "\n" for row in rows)
+                (folder / split / f"{name}.tsv").write_bytes(lines.encode())

@@ -41,17 +41,11 @@ class Tables(NamedTuple):
 
 @dataclass(frozen=True)
 class Stories:
-    """All stories.
+    """All stories."""
 
-    Attributes:
-        rows: as in news.tsv.
-        day: (n,) day of publication; -1 = before the week.
-        appeal: (readers, n) logits of a click.
-    """
-
-    rows: Sequence[tuple[str, ...]]
-    day: Array
-    appeal: Array
+    rows: Sequence[tuple[str, ...]]  # as in news.tsv
+    day: Array  # (n,) day of publication; -1 = before the week
+    appeal: Array  # (readers, n) logits of a click
 
 
 class Impression(NamedTuple):

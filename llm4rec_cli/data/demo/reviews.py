@@ -19,17 +19,12 @@ USES_HABIT = 0.6  # how often a reviewer starts with their favourite sentence fo
 
 @dataclass(frozen=True)
 class Reviewer:
-    """A customer who writes reviews.
-
-    Attributes:
-        habit: their favourite sentence form, an index into `praising` and `blaming`.
-        care: (n_aspects,) logits of judging each aspect.
-    """
+    """A customer who writes reviews."""
 
     user_id: str
     name: str
-    habit: int
-    care: NDArray[np.float64]
+    habit: int  # their favourite sentence form, an index into `praising` and `blaming`
+    care: NDArray[np.float64]  # (n_aspects,) logits of judging each aspect
 
 
 @dataclass(frozen=True)
@@ -55,10 +50,7 @@ class Opinion(NamedTuple):
 def review(
     reviewer: Reviewer, product: Product, stars: int, day: date, signal: float, rng: np.random.Generator
 ) -> tuple[dict[str, Any], list[Opinion]]:
-    """Return a review in Amazon's 2014 format, and the opinions it holds.
-
-    With signal 0 the judged aspects are chance.
-    """
+    """Return a review in Amazon's 2014 format, and its opinions; with signal 0 the judged aspects are chance."""
     words = shop_words()
     aspects = list(words.aspects)
     interest = signal * reviewer.care + rng.gumbel(size=len(aspects))

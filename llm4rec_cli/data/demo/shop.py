@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.demo.reviews import Opinion, Product, Reviewer, review
+from llm4rec_cli.data.demo.reviews import Product, Reviewer, review
 from llm4rec_cli.data.demo.words import pick, shop_words
 from llm4rec_cli.data.streams import stream
 
@@ -26,21 +26,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Shop:
-    """One shop.
+    """One shop."""
 
-    Attributes:
-        name: part of its file names.
-        department: what it sells, one of the departments in shop_words.yaml.
-        customers: indices into the population; shops share customers where their ranges overlap.
-        items: number of products.
-        signal: 1 = tastes and sequences decide; 0 = they do not, and item texts are permuted.
-    """
-
-    name: str
-    department: str
-    customers: range
-    items: int
-    signal: float = 1.0
+    name: str  # part of its file names
+    department: str  # what it sells, one of the departments in shop_words.yaml
+    customers: range  # indices into the population; shops share customers where their ranges overlap
+    items: int  # number of products
+    signal: float = 1.0  # 1 = tastes and sequences decide; 0 = they do not, and item texts are permuted
 
 
 SHOPS: dict[str, tuple[Shop, ...]] = {
@@ -79,38 +71,23 @@ class Files(NamedTuple):
 
 @dataclass(frozen=True)
 class People:
-    """The population, which shops share.
+    """The population, which shops share."""
 
-    Attributes:
-        reviewers: their ids and how they write.
-        taste: (2, n, facets * values) in logits, at the beginning and the end of a history.
-        leniency: (n,) added to their ratings.
-    """
-
-    reviewers: list[Reviewer]
-    taste: Array
-    leniency: Array
+    reviewers: list[Reviewer]  # their ids and how they write
+    taste: Array  # (2, n, facets * values) in logits, at the beginning and the end of a history
+    leniency: Array  # (n,) added to their ratings
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What a shop sells.
+    """What a shop sells."""
 
-    Attributes:
-        products: the words that reviews use for each.
-        meta: their metadata, in the same order.
-        traits: (n, facets * values + pursuits) 1 where an item has the value.
-        follow: (n, n) logits of buying the second right after the first.
-        appeal: (n,) logits: popularity.
-        quality: (n,) added to an item's ratings.
-    """
-
-    products: list[Product]
-    meta: list[dict[str, Any]]
-    traits: Array
-    follow: Array
-    appeal: Array
-    quality: Array
+    products: list[Product]  # the words that reviews use for each
+    meta: list[dict[str, Any]]  # their metadata, in the same order
+    traits: Array  # (n, facets * values + pursuits) 1 where an item has the value
+    follow: Array  # (n, n) logits of buying the second right after the first
+    appeal: Array  # (n,) logits: popularity
+    quality: Array  # (n,) added to an item's ratings
 
 
 @dataclass(frozen=True)
@@ -137,12 +114,9 @@ def generate_shop(shop: Shop, seed: int) -> Files:
         product = catalogue.products[purchases.item[row]]
         record, opinions = review(reviewer, product, int(stars[row]), days[row], shop.signal, rng)
         reviews.append(record)
-        explanations += [_explanation(reviewer, product, opinion) for opinion in opinions]
+        pair = {"user": reviewer.user_id, "item": product.asin}
+        explanations += [{**pair, **opinion._asdict()} for opinion in opinions]
     return Files(reviews, [catalogue.meta[i] for i in rng.permutation(shop.items)], explanations)
-
-
-def _explanation(reviewer: Reviewer, product: Product, opinion: Opinion) -> dict[str, Any]:
-    return {"user": reviewer.user_id, "item": product.asin, **opinion._asdict()}
 
 
 def _population(seed: int) -> People:

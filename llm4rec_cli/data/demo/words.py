@@ -23,13 +23,11 @@ class Pursuit(NamedTuple):
     """An activity that people shop for.
 
     Attributes:
-        category: its shelf in the shop.
-        purpose: completes `I bought it for …`.
         kinds: in the order in which people come to need them; `name/synonym` -> two parts that reviews judge.
     """
 
-    category: str
-    purpose: str
+    category: str  # its shelf in the shop
+    purpose: str  # completes `I bought it for …`
     kinds: dict[str, Words]
 
 

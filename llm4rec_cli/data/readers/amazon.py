@@ -71,11 +71,8 @@ def read(files: dict[str, Path], keep_empty: bool = False) -> RawData:
 
 
 def read_metadata(path: Path, wanted: set[str], keep_empty: bool = False) -> pd.DataFrame:
-    """Return title, brand, categories, description and price of the wanted items, from the first record of each.
-
-    Raises:
-        DataError: a line that is neither JSON nor a Python literal, or has no `asin`.
-    """
+    """Return title, brand, categories, description and price of the wanted items, from the first record of each. Raises
+    DataError for a line that is neither JSON nor a Python literal, or has no `asin`."""
     records: dict[str, dict[str, str | None]] = {}
     for _, row in json_lines(path, required=("asin",), parse=_json_or_literal):
         item = str(row["asin"])

@@ -176,7 +176,7 @@ def _index(path: Path) -> dict[str, str]:
 
 
 def _atomic(path: Path, required: tuple[str, ...], ours: tuple[str, ...], columns: Mapping[str, str]) -> pd.DataFrame:
-    """Return the known columns of an atomic file, under our names; a number may be blank, which is NaN.
+    """Return the columns of `ours` that an atomic file has; a number may be blank, which is NaN.
 
     Args:
         required: columns of ours that it must have.

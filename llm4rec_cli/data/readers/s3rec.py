@@ -31,11 +31,8 @@ ROLES: FileRoles = (
 
 
 def read(files: dict[str, Path]) -> RawData:
-    """Read interactions in file order and items in the order of their numbers.
-
-    Raises:
-        DataError: a malformed line, a number that is not in the id map, or an invalid id map.
-    """
+    """Read interactions in file order and items in the order of their numbers. Raises DataError for a malformed line, a
+    number that is not in the id map, or an invalid id map."""
     id_map = files.get("id_map")
     users, items = _id_maps(id_map) if id_map else _numbers(files["sequences"])
     expected = f"is not in {id_map.name}" if id_map else "is not a number"
@@ -65,11 +62,7 @@ def read(files: dict[str, Path]) -> RawData:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """Yield the number of each line, its user and its items.
-
-    Raises:
-        DataError: a line without items.
-    """
+    """Yield the number of each line, its user and its items. Raises DataError for a line without items."""
     for line, row in lines(path):
         user, *sequence = row.split() or [""]
         if not sequence:
@@ -86,11 +79,8 @@ def _numbers(path: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _businesses(path: Path, wanted: set[str]) -> pd.DataFrame:
-    """Return the name, as title, and categories of each wanted business in Yelp's file, from its first record.
-
-    Raises:
-        DataError: a line that is not JSON, or has no `business_id`.
-    """
+    """Return the name, as title, and categories of each wanted business in Yelp's file, from its first record. Raises
+    DataError for a line that is not JSON, or has no `business_id`."""
     records: dict[str, dict[str, str | None]] = {}
     for _, row in json_lines(path, required=("business_id",)):
         item = str(row["business_id"])
@@ -114,11 +104,8 @@ def _id_maps(path: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; Python's own parser would silently keep the last of several equal keys.
-
-    Raises:
-        ValueError: a key appears twice.
-    """
+    """Return a JSON object; Python's own parser would silently keep the last of several equal keys. Raises ValueError
+    if a key appears twice."""
     parsed = dict(pairs)
     if len(parsed) < len(pairs):
         repeated, _ = Counter(key for key, _ in pairs).most_common(1)[0]

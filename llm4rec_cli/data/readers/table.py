@@ -86,7 +86,7 @@ def read_items(path: Path, columns: Mapping[str, str] | None, optional: Containe
 
     Args:
         columns: our column name -> the file's name, where they differ; None = they cannot differ.
-        optional: mapped columns that it may lack.
+        optional: mapped columns that the file may lack.
 
     Raises:
         DataError: a missing column, a malformed row, a missing id, or an unknown file type.
@@ -97,11 +97,7 @@ def read_items(path: Path, columns: Mapping[str, str] | None, optional: Containe
 def _table(
     path: Path, names: Sequence[str], columns: Mapping[str, str] | None, optional: Container[str] = ()
 ) -> pd.DataFrame:
-    """Return the columns of `names` that a file has: ids and texts as text, `timestamp` and `rating` as float64.
-
-    Args:
-        optional: mapped columns that it may lack.
-    """
+    """Return the columns of `names` that a file has: ids and texts as text, `timestamp` and `rating` as float64."""
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     if ending not in _FORMATS:
         raise DataError(f"{path.name}: unknown file type", f"use a file that ends in {', '.join(_FORMATS)}")
@@ -128,11 +124,8 @@ def _table(
 
 
 def _converted(name: str, column: str, texts: pd.Series, row_error: RowError) -> pd.Series:
-    """Convert a column to its type; `column` is the file's name for it.
-
-    Raises:
-        DataError: a required value is missing or invalid.
-    """
+    """Convert a column to its type; `column` is the file's name for it. Raises DataError if a required value is missing
+    or invalid."""
     missing = texts.isna() | (texts == "")
     if name not in (*_IDS, *_NUMBERS):
         return texts.mask(missing)
@@ -245,7 +238,7 @@ def _arrow_text(path: Path, name: str, column: str, values: Any) -> pd.Series:
     is_text = pa.types.is_string(dtype) or pa.types.is_large_string(dtype)
     if name in _IDS and not (is_text or pa.types.is_integer(dtype)):
         raise DataError(
-            f"{path.name}: {column} holds {dtype}, but ids must be text or whole numbers",
+            f"{path.name}: {column} has type {dtype}, but ids must be text or whole numbers",
             f"write that column as text: {path}",
         )
     try:
@@ -254,7 +247,8 @@ def _arrow_text(path: Path, name: str, column: str, values: Any) -> pd.Series:
         return values.cast(pa.string()).to_pandas()
     except pa.ArrowException as error:
         raise DataError(
-            f"{path.name}: {column} holds {dtype}, which cannot be read as text", f"write that column as text: {path}"
+            f"{path.name}: {column} has type {dtype}, which cannot be read as text",
+            f"write that column as text: {path}",
         ) from error
 
 

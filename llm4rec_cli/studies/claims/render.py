@@ -40,7 +40,6 @@ def commands_to_run(results: Sequence[ClaimResult]) -> list[str]:
 
 
 def claims_content(results: Sequence[ClaimResult]) -> Content:
-    """Return the verdicts as one table, with a complete row for each."""
     rows = [
         [
             *(result.claim.id, result.claim.words, result.claim.source, ", ".join(result.test.experiments)),
@@ -75,12 +74,8 @@ def _side_in_words(side: Side) -> str:
 def pair_numbers(
     test: ClaimTest, difference: Difference, values: PairedValues, a: Variant, b: Variant, has_examples: bool
 ) -> str:
-    """Return both means, the difference with the interval that decides, the means of each seed, and the runs' labels.
-
-    Args:
-        values: what is compared.
-        has_examples: whether the metric has a value for each example.
-    """
+    """Return both means, the difference with the interval that decides, the means of each seed, and the runs'
+    labels."""
     low, high = difference.margin_interval_90 if test.level == 90 else difference.margin_interval
     metric = f"{test.targets}/{test.metric}" if test.targets else test.metric
     over = "" if has_examples else " over seeds alone"
@@ -109,7 +104,6 @@ def variant_numbers(test: ClaimTest, variant: Variant, interval: tuple[float, fl
 
 
 def rank_numbers(ranks: Mapping[str, Estimate]) -> str:
-    """Return the mean rank of each system with its interval."""
     return "; ".join(
         f"{system} mean rank {rank.mean:.2f} ({rank.interval[0]:.2f} to {rank.interval[1]:.2f})"
         for system, rank in ranks.items()

@@ -24,10 +24,8 @@ NO_TOKENS = {"model.tokens": [False, None]}  # default of a side's settings
 
 
 def variants_under(outputs: Path) -> list[Variant]:
-    """Return the test runs under `outputs` and its subfolders as variants, newest first in each folder.
-
-    Scripts write to subfolders outputs/NAME. Of several runs with one seed the newest counts.
-    """
+    """Return the test runs under `outputs` and its subfolders outputs/NAME, to which scripts write, as variants, newest
+    first in each folder. Of several runs with one seed the newest counts."""
     subfolders = sorted(path for path in outputs.iterdir() if path.is_dir()) if outputs.is_dir() else []
     finished = Results(run for root in (outputs, *subfolders) for run in Results.under(root))
     tested = finished.select(lambda run: run.split == "test")

@@ -121,11 +121,8 @@ def shipped_claims() -> tuple[Claim, ...]:
 
 
 def parse_claims(text: str) -> tuple[Claim, ...]:
-    """Return the claims of a YAML text whose keys are the attributes of `Claim`, `ClaimTest` and `Side`.
-
-    Raises:
-        TypeError, ValueError: a key is unknown or missing, or a value is invalid.
-    """
+    """Return the claims of a YAML text whose keys are the attributes of `Claim`, `ClaimTest` and `Side`. Raises
+    TypeError or ValueError if a key is unknown or missing, or a value is invalid."""
     return tuple(
         Claim(**{**claim, "tests": tuple(_parse_test(test) for test in claim["tests"])})
         for claim in yaml.safe_load(text)

@@ -29,15 +29,10 @@ CROSSES_MARGIN = "the interval crosses the margin"
 
 
 def judge_claims(outputs: Path, claims: Iterable[Claim] | None = None) -> list[ClaimResult]:
-    """Test claims against the finished runs under `outputs`.
+    """Test claims against the finished runs under `outputs`, and against filled sheets that `human export --out` wrote
+    to a subfolder of it.
 
-    Filled sheets count if `human export --out` wrote to a subfolder of `outputs`.
-
-    Args:
-        claims: None = the shipped ones.
-
-    Returns:
-        At least one result for each test, in the order of the claims; one for each dataset and protocol.
+    There is at least one result for each test, in the order of the claims; one for each dataset and protocol.
     """
     variants = select.variants_under(outputs)
     results = []
@@ -85,11 +80,8 @@ def decide(rule: Rule, low: float, high: float, margin: float) -> Verdict:
 def p_of_claim(rule: Rule, above: tuple[float, float], sign: int) -> float:
     """Return the p-value of the hypothesis that a rule's claim rejects, at most 5 % where its interval supports it.
 
-    It is one-sided, and doubled for the rules with a 95 % interval.
-
-    Args:
-        above: `Difference.p_above`.
-        sign: −1 if lower values of the metric are better.
+    It is one-sided, and doubled for the rules with a 95 % interval. `above` is `Difference.p_above`; `sign` is −1 if
+    lower values of the metric are better.
     """
     # Of "B is better by at most −margin" and "… at most +margin": B − A is negated where lower values are better.
     at_most_minus, at_most_plus = above if sign > 0 else (1 - above[1], 1 - above[0])
@@ -173,14 +165,8 @@ def _has_value_per_example(metric: str, runs: Sequence[Result]) -> bool:
 
 
 def _values(test: ClaimTest, runs_a: Sequence[Result], runs_b: Sequence[Result], has_examples: bool) -> PairedValues:
-    """Return the metric of each run of A and B on their common examples, or once for each run.
-
-    Args:
-        has_examples: whether the metric has a value for each example.
-
-    Raises:
-        UsageError: the runs cannot be paired.
-    """
+    """Return the metric of each run of A and B on their common examples, or once for each run if it has no value per
+    example. Raises UsageError if the runs cannot be paired."""
     name = test.metric
     if has_examples:
         return pair_runs(runs_a, runs_b, [name], test.targets)

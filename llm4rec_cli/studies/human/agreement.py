@@ -52,18 +52,18 @@ class SystemResult:
 
 
 def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) -> list[SystemResult]:
-    """Return the results of each system.
+    """Return the results of each system; all share the bootstrap resamples.
 
     Args:
-        ratings: (raters, examples, systems) scores or ranks; NaN for all systems of an example that a rater skipped.
-            At least one example is rated.
-        rng: draws the bootstrap resamples, which all systems share.
+        ratings: (raters, examples, systems) scores or ranks; NaN for all systems of an example that a rater skipped. At
+            least one example is rated.
     """
     values = {"mean_rank": ranks(ratings, scale), "first": first_places(ratings, scale)}
     if scale is Scale.score:
         values["mean_score"] = ratings
     systems = range(ratings.shape[2])
-    means = {name: _mean_over_raters(array) for name, array in values.items()}
+    rated = ~np.isnan(ratings[:, :, 0]).all(axis=0)
+    means = {name: np.nanmean(array[:, rated], axis=0) for name, array in values.items()}  # over the raters
     columns = {f"{name} {i}": array[:, i] for name, array in means.items() for i in systems}
     intervals = bootstrap_intervals(columns, rng)
     estimates = {key: Estimate(float(column.mean()), intervals[key]) for key, column in columns.items()}
@@ -89,12 +89,10 @@ def first_places(ratings: FloatArray, scale: Scale) -> FloatArray:
 
 def krippendorff_alpha(ratings: FloatArray) -> float | None:
     """Compute Krippendorff's alpha of ordinal ratings: 1 = perfect agreement, 0 = chance, below 0 = worse than chance.
+    None where it is undefined: no text has two raters, or all ratings of those that do are equal.
 
     Args:
         ratings: (raters, texts) scores or ranks; NaN where a rater gave none.
-
-    Returns:
-        None where alpha is undefined: no text has two raters, or all ratings of those that do are equal.
     """
     import krippendorff
 
@@ -106,10 +104,3 @@ def krippendorff_alpha(ratings: FloatArray) -> float | None:
 
 def _lower_is_better(ratings: FloatArray, scale: Scale) -> FloatArray:
     return -ratings if scale is Scale.score else ratings
-
-
-def _mean_over_raters(values: FloatArray) -> FloatArray:
-    """Return (rated examples, systems) means over the raters of each example."""
-    rated = ~np.isnan(values[:, :, 0]).all(axis=0)
-    means: FloatArray = np.nanmean(values[:, rated], axis=0)
-    return means

@@ -49,7 +49,7 @@ def export(
 
     Args:
         runs: run folders, or ends of their paths under `outputs`.
-        seed: of the sample and of the labels.
+        seed: random seed for sampling and label order.
         cache: the folder that holds the dataset; None = the default.
 
     Raises:
@@ -210,10 +210,7 @@ def normalised(text: str) -> str:
 
 def sample(examples: Sequence[Example], n: int, seed: int) -> tuple[list[Example], int]:
     """Return at most n examples in random order, and how many were left out because all their texts are identical.
-
-    Raises:
-        DataError: none is left.
-    """
+    Raises DataError if none is left."""
     differing = [example for example in examples if len(set(example.texts.values())) > 1]
     if not differing:
         raise DataError(

@@ -70,7 +70,7 @@ def preferences(
     """Return criterion -> kind of damage -> how often the intact text is preferred.
 
     Args:
-        parsed: of each probe shown, criterion -> letter -> score or rank; without incomplete judgements.
+        parsed: of each probe, criterion -> letter -> score or rank; without incomplete judgements.
     """
     sign = 1 if sheet.scale is Scale.score else -1
     result: dict[str, dict[str, Preference]] = {}

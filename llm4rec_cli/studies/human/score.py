@@ -64,15 +64,12 @@ class SheetResult(SheetFacts):
 
 
 def read_scores(file: Path) -> SheetResult:
-    """Return human.json or judge.json."""
     return msgspec.json.decode(file.read_bytes(), type=SheetResult)
 
 
 def score(folder: Path, paths: Sequence[Path]) -> tuple[SheetResult, Path]:
-    """Score filled sheets and write the result to the exported folder.
-
-    Returns:
-        The result, and the path of human.json or judge.json.
+    """Score filled sheets, write the result to the exported folder, and return it with its path, human.json or
+    judge.json.
 
     Raises:
         UsageError: the folder has no key, a sheet is missing, two sheets have the same rater, or people filled some and
@@ -115,7 +112,6 @@ def _read_sheets(paths: Sequence[Path], key: Key) -> list[FilledSheet]:
 
 
 def _criterion_result(key: Key, criterion: str, sheets: Sequence[FilledSheet]) -> CriterionResult:
-    """Return the results on one criterion."""
     by_text, by_system = _ratings(key, criterion, sheets)
     judged = ~np.isnan(by_system[:, :, 0])
     raters, examples = (int(judged.any(axis=axis).sum()) for axis in (1, 0))
@@ -129,12 +125,8 @@ def _criterion_result(key: Key, criterion: str, sheets: Sequence[FilledSheet]) -
 
 
 def _ratings(key: Key, criterion: str, sheets: Sequence[FilledSheet]) -> tuple[FloatArray, FloatArray]:
-    """Return the judgements on one criterion, NaN where a rater skipped an example.
-
-    Returns:
-        (raters, texts), where a text that several systems wrote counts once, as it was judged; and
-        (raters, examples, systems).
-    """
+    """Return the judgements on one criterion, NaN where a rater skipped an example: (raters, texts), where a text that
+    several systems wrote counts once, as it was judged, and (raters, examples, systems)."""
     texts = [(example, label) for example, labels in key.examples.items() for label in labels]
     by_rater = [sheet.values[criterion] for sheet in sheets]
     by_text = np.array([[values.get(e, {}).get(label, np.nan) for e, label in texts] for values in by_rater])
@@ -143,10 +135,8 @@ def _ratings(key: Key, criterion: str, sheets: Sequence[FilledSheet]) -> tuple[F
 
 
 def judged(folder: Path) -> dict[str, Result]:
-    """Return what people have judged, if anything: `clarity/mean_rank`, `clarity/first` and their intervals by system.
-
-    The systems are those of the key, the reference included.
-    """
+    """Return what people have judged, if anything: `clarity/mean_rank`, `clarity/first` and their intervals by system
+    of the key, the reference included."""
     file = folder / RESULT
     if not file.exists():
         return {}

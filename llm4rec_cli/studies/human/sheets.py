@@ -139,13 +139,10 @@ def blind(
 
 
 def to_csv(sheet: Sheet, judgements: Judgements | None = None, judge: str = "") -> str:
-    """Return the sheet as CSV: one row per text, one column per criterion to fill.
+    """Return the sheet as CSV: one row per text, one column per criterion, empty or filled by `judgements`, of the chat
+    model `judge` if it made them.
 
     It begins with a byte order mark, without which Excel misreads UTF-8.
-
-    Args:
-        judgements: fill the cells; None leaves them empty.
-        judge: the chat model that made them.
     """
     filled = judgements or {}
     mark = [_without_formula(judge)] if judge else []
@@ -191,11 +188,7 @@ def _without_formula(text: str) -> str:
 
 
 def read_key(folder: Path) -> Key:
-    """Return key.json of an exported folder.
-
-    Raises:
-        UsageError: the folder has none.
-    """
+    """Return key.json of an exported folder. Raises UsageError if the folder has none."""
     try:
         return msgspec.json.decode((folder / KEY_FILE).read_bytes(), type=Key)
     except FileNotFoundError:
@@ -203,18 +196,15 @@ def read_key(folder: Path) -> Key:
 
 
 def read_page(page: Path, key: Systems) -> list[Example]:
-    """Return the blinded examples that a page shows.
-
-    Raises:
-        DataError: the page is missing, or does not belong to the key.
-    """
+    """Return the blinded examples that a page shows. Raises DataError if the page is missing, or does not belong to the
+    key."""
     remedy = "name a folder as written by llm4rec human export"
     if not page.is_file():
         raise DataError(f"{page} is missing", remedy)
     script = re.search(r'<script type="application/json" id="shown">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
     examples = [Example(**example) for example in json.loads(script[1])["examples"]] if script else []
     if {example.name: example.texts.keys() for example in examples} != {name: key[name].keys() for name in key}:
-        raise DataError(f"the examples of {page} are not those of {KEY_FILE}", remedy)
+        raise DataError(f"{page} and {KEY_FILE} have different examples", remedy)
     return examples
 
 

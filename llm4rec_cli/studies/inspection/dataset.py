@@ -85,11 +85,7 @@ class ClickLog:
 
 
 def order_of(split: Split) -> Order:
-    """Return how the order of interactions comes about.
-
-    Args:
-        split: of a dataset with interactions, as ranking tasks use it.
-    """
+    """Return how the order of interactions comes about, of a split as ranking tasks use it."""
     dataset = split.dataset
     rows, user, item = dataset.interactions, dataset.interactions["user"].to_numpy(), dataset.sequence
     first = np.flatnonzero(user[1:] == user[:-1])

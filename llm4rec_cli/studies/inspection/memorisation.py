@@ -89,11 +89,7 @@ def _next_ids(ids: NDArray[np.object_]) -> NDArray[np.object_]:
 
 
 def probes(dataset: RecDataset, n: int, seed: int) -> dict[str, Probe]:
-    """Return each of PROBES that the dataset has the columns for, with up to n records.
-
-    Args:
-        seed: of the records drawn.
-    """
+    """Return each of PROBES that the dataset has the columns for, with up to n records."""
     sources = {"titles": _titles, "items": _items, "rows": _rows, "next_item": _next_items}
     made_up, result = with_next_ids(dataset), {}
     for number, (name, source) in enumerate(sources.items()):
@@ -126,11 +122,7 @@ def to_be_written(requests: Sequence[Request]) -> list[Request]:
 
 
 def likeliest(requests: Sequence[Request], completions: Sequence[Completion]) -> Hits:
-    """Return where the true end is the likeliest of those offered.
-
-    Args:
-        completions: of one probe's requests.
-    """
+    """Return where the true end is the likeliest of those offered."""
     return Hits([_first_is_best(completion.logprobs or ()) for completion in completions], _chance(requests))
 
 
@@ -141,12 +133,8 @@ def _first_is_best(values: Sequence[float]) -> float:
 
 
 def verbatim(requests: Sequence[Request], completions: Sequence[Completion]) -> Hits:
-    """Return where the true end is written, but for white space: on the first line, alone or after the beginning.
-
-    Args:
-        requests: of one probe, with the ends.
-        completions: of `to_be_written(requests)`.
-    """
+    """Return where the true end is written, but for white space: on the first line, by itself or after the beginning.
+    `completions` are of `to_be_written(requests)`."""
     true = [_plain(request.continuations[0]) for request in requests if request.continuations]
     written = [_written(request, completion.text) for request, completion in zip(requests, completions, strict=True)]
     hits = [float(end == of_record) for end, of_record in zip(written, true, strict=True)]
@@ -156,11 +144,7 @@ def verbatim(requests: Sequence[Request], completions: Sequence[Completion]) -> 
 
 
 def score(hits: Hits, of_made_up: Hits | None = None) -> MemorisationScore:
-    """Score a probe.
-
-    Args:
-        of_made_up: on the made-up copies of the same records, in the same order.
-    """
+    """Score a probe; `of_made_up` are hits on the made-up copies of the same records, in the same order."""
     from scipy.stats import binomtest
 
     n, share = len(hits.shares), float(np.mean(hits.shares))
@@ -175,14 +159,8 @@ def score(hits: Hits, of_made_up: Hits | None = None) -> MemorisationScore:
 
 
 def measure(job: Job, probes: Mapping[str, Probe], usage: Usage) -> dict[str, MemorisationScore]:
-    """Return the score of each probe, by likelihood where the chat model has it and by written ends.
-
-    Args:
-        usage: counts the requests.
-
-    Raises:
-        DryRun: under `llm.dry_run`, once all probes are shown.
-    """
+    """Return the score of each probe, by likelihood where the chat model has it and by written ends. Raises DryRun
+    under `llm.dry_run`, once all probes are shown."""
     backend, chat_model = stages.chat_backend(job, job.config.dataset.seed), Path(job.llm.model).name
     scores = {}
     with Store(completions.store_path(job.llm, job.cache)) as store:
@@ -211,7 +189,6 @@ def measure(job: Job, probes: Mapping[str, Probe], usage: Usage) -> dict[str, Me
 
 
 def table(job: Job, dataset: str, scores: Mapping[str, MemorisationScore]) -> Content:
-    """Return the scores of a chat model on the records of a dataset."""
     title = f"{Path(job.llm.model).name} on records of {dataset}: share with the true end"
     likeliest = "the true end is the likeliest of several; " if _has_likelihoods(job) else ""
     probed = [f"{name}: {text}" for name, text in PROBES.items() if name + VERBATIM in scores]

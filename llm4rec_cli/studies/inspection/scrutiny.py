@@ -65,7 +65,6 @@ class Scrutiny:
     over_floor: dict[str, Estimate] = field(default_factory=dict)
 
     def as_json(self) -> Mapping[str, object]:
-        """Return everything as one JSON object, with the verdicts."""
         facts = {name: asdict(fact) for name in ("order", "click_log") if (fact := getattr(self, name)) is not None}
         return {
             "manifest": self.manifest,
@@ -97,12 +96,8 @@ class Scrutiny:
 
 
 def scrutinise(job: Job, split: Split) -> Scrutiny:
-    """Return the facts about a dataset, and what each of RULES reaches on its test targets.
-
-    Args:
-        job: with the dataset and a ranking task; its model is not used.
-        split: of that dataset.
-    """
+    """Return the facts about a dataset, and what each of RULES reaches on its test targets; the job's model is not
+    used."""
     if split.impression_assignment is not None:
         catalogue, log = catalogue_of(split), click_log_of(split)
         return Scrutiny(split.dataset.manifest, catalogue, None, log, {}, {})
@@ -282,19 +277,14 @@ def _verdicts_on_rules(scrutiny: Scrutiny) -> Iterator[str]:
             continue
         floor = scrutiny.strongest_floor
         ours, best = (scrutiny.scores[name][HEADLINE][ALL] for name in (rule, floor))
+        model, *settings = RULES[rule]
         relation = "is better than" if low > 0 else "is not distinguishable from"
         yield (
             f"{rule}, which train does not run as a floor, {relation} {floor}, the strongest floor that it runs: "
             f"{HEADLINE.upper()} {ours:.4f} and {best:.4f}, difference {gain.value:+.4f} (95 % interval {low:+.4f} to "
             f"{high:+.4f}, over users). Compare models with it, too: on this dataset, llm4rec train "
-            f"{_as_typed(rule)}."
+            f"{shlex.join([f'model={model}', *settings])}."
         )
-
-
-def _as_typed(rule: str) -> str:
-    """Return the overrides with which `train` runs a rule."""
-    model, *settings = RULES[rule]
-    return shlex.join([f"model={model}", *settings])
 
 
 def _verdicts_on_slices(scrutiny: Scrutiny) -> Iterator[str]:
@@ -407,11 +397,8 @@ def _catalogue_table(scrutiny: Scrutiny) -> Content:
         "items in the long tail": items.tail_items,
     }
     note = f"Gini coefficient of {_unit(scrutiny)}: {items.gini:.3f}"
-    return Content("items", ("items", "share"), _shares(rows), [note])
-
-
-def _shares(rows: Mapping[str, float | None]) -> list[list[str]]:
-    return [[name, _percent(share)] for name, share in rows.items() if share is not None]
+    cells = [[name, _percent(share)] for name, share in rows.items() if share is not None]
+    return Content("items", ("items", "share"), cells, [note])
 
 
 def _percent(share: float, digits: int = 1) -> str:
@@ -434,22 +421,14 @@ def _slice_tables(scrutiny: Scrutiny) -> list[Content]:
             [name, f"{scrutiny.slices[name]:,}", *(f"{by_slice[name]:.4f}" for by_slice in by_rule)]
             for name in not_empty
         ]
-        columns = ("slice", "targets", *scrutiny.scores)
-        result.append(
-            Content(
-                f"{metric.upper()} of rules without training",
-                columns,
-                rows,
-                [*notes, *(floors if metric == HEADLINE else [])],
-            )
-        )
+        columns, of_floors = ("slice", "targets", *scrutiny.scores), floors if metric == HEADLINE else []
+        result.append(Content(f"{metric.upper()} of rules without training", columns, rows, [*notes, *of_floors]))
     shares = [
-        [name, _percent(scrutiny.slices[name] / scrutiny.slices[ALL]), *(_hits(scrutiny, rule, name) for rule in RULES)]
+        [
+            *(name, _percent(scrutiny.slices[name] / scrutiny.slices[ALL])),
+            *(_percent(scrutiny.share_of_hits(rule, name).share) for rule in RULES),
+        ]
         for name in not_empty[1:]
     ]
     title = "share of targets, and of each rule's hits (HR@10)"
     return [*result, Content(title, ("slice", "targets", *RULES), shares)]
-
-
-def _hits(scrutiny: Scrutiny, rule: str, name: str) -> str:
-    return _percent(scrutiny.share_of_hits(rule, name).share)

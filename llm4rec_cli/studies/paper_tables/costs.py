@@ -39,11 +39,10 @@ class Cost(NamedTuple):
 
 
 def measure(command: str, overrides: Sequence[str]) -> Cost:
-    """Return the cost of a run, measured in a process of its own so that its memory is not that of another.
+    """Return the cost of `train` or `eval`, measured in a process of its own so that its memory is not that of another.
 
     Args:
-        command: `train` or `eval`; the latter has no training.
-        overrides: of the command, in Hydra's grammar; of `eval` those of a training.
+        overrides: in Hydra's grammar; of `eval` those of the training.
 
     Raises:
         Llm4RecError: it cannot be run here.
@@ -58,13 +57,7 @@ def measure(command: str, overrides: Sequence[str]) -> Cost:
 
 def chat_usage(overrides: Sequence[str]) -> Usage:
     """Return the requests and tokens of a chat model's run, and their cost, as estimated; what is stored needs none.
-
-    Args:
-        overrides: in Hydra's grammar.
-
-    Raises:
-        Llm4RecError: it cannot be run here.
-    """
+    Raises Llm4RecError if it cannot be run here."""
     job = Job.resolve(compose([*overrides, "llm.dry_run=true"]), "train")
     with contextlib.redirect_stdout(io.StringIO()):
         return stages.show_requests(job, stages.split_dataset(job, stages.load(job)))
@@ -88,7 +81,6 @@ def _measure(command: str, overrides: list[str]) -> Cost:
 
 
 def _training_seconds(job: Job, model: Any) -> float:
-    """Return the seconds of all training steps."""
     import torch
 
     trainer, rows = job.config.trainer, model.training_rows()

@@ -219,7 +219,6 @@ def _at_size(parts: Sequence[Mapping[Size, tuple[str, ...] | None]], size: Size)
 
 
 def names() -> list[str]:
-    """Return the names of all tables."""
     return options(PAPER_TABLES)
 
 
@@ -235,11 +234,7 @@ def table(name: str) -> Table:
 
 
 def read(file: Path, name: str) -> Table:
-    """Return the table of a file.
-
-    Raises:
-        UsageError: the file is not a table; the first of its problems.
-    """
+    """Return the table of a file. Raises UsageError with the first of its problems."""
     content = read_yaml(file)
     raise_first(UsageError(f"{file}: {problem.problem}", problem.remedy) for problem in _problems(content))
     tuning = content.get("tuning")
@@ -312,7 +307,7 @@ def _problems(content: Any) -> Iterator[UsageError]:
 
 def _key_problems(name: str, entry: Any, allowed: Mapping[str, type], required: Sequence[str]) -> Iterator[UsageError]:
     if not isinstance(entry, dict):
-        yield UsageError(f"{name} holds a {type(entry).__name__} instead of keys", "write {label: …, train: …}")
+        yield UsageError(f"{name} has type {type(entry).__name__} instead of keys", "write {label: …, train: …}")
         return
     for key in required:
         if key not in entry:
@@ -323,9 +318,11 @@ def _key_problems(name: str, entry: Any, allowed: Mapping[str, type], required: 
         elif key == "metrics" and isinstance(value, dict):
             continue
         elif not (_fits(value, allowed[key]) or (value is None and key in ("train", "cpu", "small"))):
-            yield UsageError(f"{name}: '{key}' holds a {type(value).__name__}", f"write a {allowed[key].__name__}")
+            yield UsageError(
+                f"{name}: '{key}' has type {type(value).__name__}", f"write a value of type {allowed[key].__name__}"
+            )
         elif key in (*STATED, "unsourced") and not SENTENCE.fullmatch(value.strip()):
-            yield UsageError(f"{name}: '{key}' is no sentence: '{value}'", "say why, with a full stop at the end")
+            yield UsageError(f"{name}: '{key}' is not a sentence: '{value}'", "say why, with a full stop at the end")
         elif key == "values":
             yield from (
                 UsageError(f"{name}: no column '{selector}' of printed numbers", did_you_mean(selector, SELECTORS))
@@ -334,7 +331,7 @@ def _key_problems(name: str, entry: Any, allowed: Mapping[str, type], required: 
             )
         elif key == "unmade":
             yield from (
-                UsageError(f"{name}: 'unmade' of {metric} is no sentence: '{text}'", "say why, with a full stop")
+                UsageError(f"{name}: 'unmade' of {metric} is not a sentence: '{text}'", "say why, with a full stop")
                 for metric, text in value.items()
                 if not SENTENCE.fullmatch(str(text).strip())
             )
@@ -360,7 +357,7 @@ def _label_problems(content: Mapping[str, Any]) -> Iterator[UsageError]:
             continue
         for member in entry.get("ensemble", []):
             if member not in labels["rows"]:
-                yield UsageError(f"'{entry.get('label')}' combines '{member}', which is no row", "name other rows")
+                yield UsageError(f"'{entry.get('label')}' combines '{member}', which is not a row", "name other rows")
         columns = [column for column in content.get("columns") or [] if isinstance(column, dict)]
         if entry.get("prompted") and not content.get("prompts") and not entry.get("prompts"):
             yield from (
@@ -376,7 +373,8 @@ def _label_problems(content: Mapping[str, Any]) -> Iterator[UsageError]:
         for key, group in (("row", "rows"), ("column", "columns")):
             if isinstance(entry, dict) and key in entry and not any(matches(v, entry[key]) for v in labels[group]):
                 yield UsageError(
-                    f"an exception is for {key} '{entry[key]}', which is none", did_you_mean(entry[key], labels[group])
+                    f"an exception names {key} '{entry[key]}', which does not exist",
+                    did_you_mean(entry[key], labels[group]),
                 )
 
 

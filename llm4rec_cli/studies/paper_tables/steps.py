@@ -111,11 +111,8 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
 
 
 def composed(overrides: Sequence[str]) -> Composed:
-    """Return the config of overrides as they are typed; the same object again, which is not to be changed.
-
-    Raises:
-        UsageError: they are wrong.
-    """
+    """Return the composed config of overrides as they are typed (cached; do not mutate). Raises UsageError if they are
+    wrong."""
     return _composed(tuple(overrides))
 
 
@@ -231,13 +228,8 @@ class Runner:
         return overrides
 
     def sweeps(self, group: Sequence[Step]) -> Iterator[list[str]]:
-        """Yield the overrides of the sweeps that make trainings: those of their search, and then those of their seeds.
-
-        The runs that a sweep needs are made before it is yielded.
-
-        Args:
-            group: trainings that differ only in the seed.
-        """
+        """Yield the overrides of the sweeps that make trainings which differ only in the seed: those of their search,
+        and then those of their seeds. The runs that a sweep needs are made before it is yielded."""
         first = group[0]
         if len(first.search) > 1:
             values: dict[str, dict[str, None]] = {}
@@ -316,11 +308,8 @@ class Runner:
         return "done"
 
     def _address(self, step: Step) -> Path:
-        """Return the run folder of a training, or of an evaluation of a run that is done.
-
-        Raises:
-            Llm4RecError: weights are not on this machine, or the overrides are refused.
-        """
+        """Return the run folder of a training, or of an evaluation of a run that is done. Raises Llm4RecError if
+        weights are not on this machine, or the overrides are refused."""
         if step.command == "eval":
             config = composed([*self.overrides(step), f"run={self.result(step.after[0]).folder}"])
             job = evaluation(Job.unchecked(config, "eval"))

@@ -152,10 +152,9 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
     """Search the settings of a model until the budget is spent; a search of this name goes on.
 
     Args:
-        typed: the overrides of `overrides_of_search`.
-        name: of the search; None = MODEL-DATASET-TASK.
+        typed: from `overrides_of_search`.
+        name: None = MODEL-DATASET-TASK.
         starts: experiments whose settings are tried after trial 0.
-        pruned: whether trials may be stopped early.
 
     Raises:
         UsageError: the model has no search space, a start is of another model, or the folder holds another search.
@@ -177,7 +176,9 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
     floors = run_floors(job, split)
 
     def evaluate(settings: Settings, on_epoch: OnEpoch) -> Score:
-        values = [f"{key}={_yaml(value)}" for key, value in settings.items()]
+        values = [
+            f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in settings.items()
+        ]
         trial = Job.resolve(compose([*typed_here, *values]), "train")
         hook = on_epoch if pruned else None
         outcome = execute(trial, split, floors, on_epoch=hook)
@@ -213,11 +214,8 @@ def _settings(job: Job, space: Space) -> Settings:
 
 
 def _settings_of(experiment: str, searched: Job, space: Space) -> Settings:
-    """Return the values of the settings that are searched in an experiment, which may be of other data.
-
-    Raises:
-        UsageError: there is no such experiment, or it is of another model.
-    """
+    """Return the values of the settings that are searched in an experiment, which may be of other data. Raises
+    UsageError if there is no such experiment, or it is of another model."""
     job = Job.unchecked(compose([f"+experiment={experiment}"]), "train")
     if job.model.name != searched.model.name:
         raise UsageError(
@@ -228,15 +226,10 @@ def _settings_of(experiment: str, searched: Job, space: Space) -> Settings:
 
 
 def _value(job: Job, key: str) -> Any:
-    """Return the composed value of a key."""
     value: Any = job.config
     for part in key.split("."):
         value = getattr(value, part)
     return getattr(value, "name", value)  # of an enumeration
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
 
 
 def _command(typed: Sequence[str]) -> str:

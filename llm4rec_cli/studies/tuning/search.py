@@ -90,14 +90,11 @@ class Search:
         settings: Settings,
         seed: int,
     ) -> None:
-        """Open a search.
+        """Open a search; UsageError if the folder holds one with other settings.
 
         Args:
             starts: the settings that are tried first, key -> value; the first are those before tuning.
             settings: what must be equal for a search to continue, as JSON; of `overrides`, those that affect numbers.
-
-        Raises:
-            UsageError: the folder holds a search with other settings.
         """
         import optuna
 
@@ -112,7 +109,7 @@ class Search:
             new = not (folder / SETTINGS).exists()
             if not new and _differs(json.loads((folder / SETTINGS).read_text(encoding="utf-8")), as_stored):
                 raise UsageError(
-                    f"{folder} holds a search on other data, with other settings or another space",
+                    f"{folder} has a search on other data, with other settings or another space",
                     "--name NAME for another search",
                 )
             storage = optuna.storages.JournalStorage(_journal(folder / JOURNAL))
@@ -215,7 +212,8 @@ class Search:
         else:
             seconds = time.monotonic() - start
             if result.seconds is not None:
-                seconds = max(0.0, result.seconds - self._seconds_until_killed(trial.params))
+                until_killed = sum(killed.user_attrs.get("seconds", 0.0) for killed in self._killed(trial.params))
+                seconds = max(0.0, result.seconds - until_killed)
             self._end(trial, seconds, result.value)
 
     def _crashes_anyway(self, trial: Any) -> bool:
@@ -234,10 +232,6 @@ class Search:
 
         failed = self.study.get_trials(deepcopy=False, states=[TrialState.FAIL])
         return [trial for trial in failed if trial.params == params and _error(trial) == KILLED]
-
-    def _seconds_until_killed(self, params: Settings) -> float:
-        """Return what was spent on the same settings in trials whose process was killed."""
-        return sum(trial.user_attrs.get("seconds", 0.0) for trial in self._killed(params))
 
     def _repeat_reports(self, trial: Any) -> None:
         """Report the epochs before a kill, which a run that goes on does not repeat: the pruner looks at the best."""
@@ -355,7 +349,6 @@ def _holds(entry: Values | Interval, value: Any) -> bool:
 
 
 def _proposed(trial: Any, key: str, entry: Values | Interval, start: Any) -> Any:
-    """Return the value that a trial is to have."""
     if isinstance(entry, Values):
         values = [start, *entry.values] if _holds(entry, start) else entry.values
         choices = {_choice(value): value for value in values}

@@ -50,11 +50,7 @@ Space = Mapping[str, Values | Interval]
 
 
 def read_space(file: Path) -> Space:
-    """Return the search space of a file, by key.
-
-    Raises:
-        UsageError: the file is not a search space; the first of its problems.
-    """
+    """Return the search space of a file, by key. Raises UsageError with the first of its problems."""
     content = read_yaml(file)
     raise_first(UsageError(f"{file}: {problem.problem}", problem.remedy) for problem in _problems(content, file.stem))
     kinds = _kinds(file.stem)
@@ -96,16 +92,13 @@ def _kinds(model: str) -> Mapping[str, Any]:
 
 
 def _parse(entry: Any, kind: Any) -> Values | Interval:
-    """Return one entry of a search space, of a setting of this type.
-
-    Raises:
-        TypeError, ValueError: it is neither a list of values nor an interval.
-    """
+    """Return one entry of a search space, of a setting of this type. Raises TypeError or ValueError if it is neither a
+    list of values nor an interval."""
     if not isinstance(entry, dict):
         raise TypeError("neither values nor an interval")
     if "values" in entry:
         if len(entry) > 1 or not isinstance(entry["values"], list) or len(entry["values"]) < 2:
-            raise ValueError("values must be a list of at least two, and stand alone")
+            raise ValueError("values must be a list of at least two, without other keys")
         return Values(tuple(entry["values"]))
     if unknown := entry.keys() - {"low", "high", "log"}:
         raise ValueError(f"unknown key '{min(unknown)}'")

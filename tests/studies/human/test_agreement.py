@@ -18,21 +18,21 @@ def results(ratings, scale=Scale.score):
     return system_results(np.asarray(ratings, dtype=float), scale, np.random.default_rng(0))
 
 
-def test_ties_share_the_mean_of_their_ranks():
-    assert ranks(np.array([5.0, 3, 3]), Scale.score).tolist() == [1, 2.5, 2.5]
-    assert ranks(np.array([4.0, 4, 1]), Scale.score).tolist() == [1.5, 1.5, 3]
-    assert ranks(np.array([2.0, 2, 2]), Scale.score).tolist() == [2, 2, 2]
-
-
-def test_ranks_are_kept_and_a_text_of_two_systems_is_a_tie():
-    assert ranks(np.array([3.0, 1, 2]), Scale.rank).tolist() == [3, 1, 2]
-    assert ranks(np.array([1.0, 2, 1]), Scale.rank).tolist() == [1.5, 3, 1.5]
-
-
-def test_first_places_are_split_among_ties():
-    assert first_places(np.array([5.0, 3, 3]), Scale.score).tolist() == [1, 0, 0]
-    assert first_places(np.array([4.0, 4, 1]), Scale.score).tolist() == [0.5, 0.5, 0]
-    assert first_places(np.array([2.0, 1, 3]), Scale.rank).tolist() == [0, 1, 0]
+@pytest.mark.parametrize(
+    ("function", "given", "scale", "expected"),
+    [
+        (ranks, [5, 3, 3], Scale.score, [1, 2.5, 2.5]),  # ties share the mean of their ranks
+        (ranks, [4, 4, 1], Scale.score, [1.5, 1.5, 3]),
+        (ranks, [2, 2, 2], Scale.score, [2, 2, 2]),
+        (ranks, [3, 1, 2], Scale.rank, [3, 1, 2]),
+        (ranks, [1, 2, 1], Scale.rank, [1.5, 3, 1.5]),  # a text of two systems is a tie
+        (first_places, [5, 3, 3], Scale.score, [1, 0, 0]),
+        (first_places, [4, 4, 1], Scale.score, [0.5, 0.5, 0]),
+        (first_places, [2, 1, 3], Scale.rank, [0, 1, 0]),
+    ],
+)
+def test_ties_share_ranks_and_first_places(function, given, scale, expected):
+    assert function(np.array(given, float), scale).tolist() == expected
 
 
 def test_each_example_counts_once_with_the_mean_over_its_raters():

@@ -68,10 +68,10 @@ def test_a_page_is_read_as_raters_see_it(tmp_path):
     page.write_text(to_html(sheet), encoding="utf-8")
     assert read_page(page, key) == sheet.examples
     _, other_key = blinded([example(1)])
-    with pytest.raises(DataError, match=r"are not those of key\.json"):
+    with pytest.raises(DataError, match=r"and key\.json have different examples"):
         read_page(page, other_key)
     page.write_text("nothing")
-    with pytest.raises(DataError, match=r"are not those of key\.json"):
+    with pytest.raises(DataError, match=r"and key\.json have different examples"):
         read_page(page, key)
     page.unlink()
     with pytest.raises(DataError, match="is missing"):

@@ -1,9 +1,10 @@
 """Probes of a chat model's memory of a dataset: what is asked, and what a model that knows it by heart scores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.llm.requests import Completion, Request
 from llm4rec_cli.studies.inspection import memorisation
 from tests.support.builders import tiny_dataset
@@ -15,9 +16,7 @@ N = sum(map(len, SEQUENCES))
 PLAIN = tiny_dataset(
     SEQUENCES, TITLES, rating=[float(1 + i % 5) for i in range(N)], timestamp=[8e8 + i for i in range(N)]
 )
-DATASET = RecDataset(
-    **{**vars(PLAIN), "items": PLAIN.items.assign(title=TITLES), "manifest": PLAIN.manifest | {"name": "tiny"}}
-)
+DATASET = replace(PLAIN, items=PLAIN.items.assign(title=TITLES))
 
 
 def completion(logprobs):
@@ -56,12 +55,10 @@ def test_the_first_end_completes_the_record():
 
 
 def test_ids_of_a_made_up_copy_are_the_next_ones_in_order():
-    dataset = RecDataset(
-        **{
-            **vars(DATASET),
-            "items": DATASET.items.assign(item_id=[str(7 * i % 20) for i in range(20)]),
-            "user_ids": np.array([f"{'AB'[i % 2]}{i}C" for i in range(30)], dtype=object),
-        }
+    dataset = replace(
+        DATASET,
+        items=DATASET.items.assign(item_id=[str(7 * i % 20) for i in range(20)]),
+        user_ids=np.array([f"{'AB'[i % 2]}{i}C" for i in range(30)], dtype=object),
     )
     made_up = memorisation.with_next_ids(dataset)
     assert list(made_up.items["item_id"]) == [str((7 * i + 1) % 20) for i in range(20)]
@@ -166,11 +163,6 @@ def test_one_lucky_end_is_no_sign_of_memory():
 
 
 def test_a_dataset_without_titles_or_ratings_has_fewer_probes():
-    bare = RecDataset(
-        **{
-            **vars(DATASET),
-            "items": DATASET.items.drop(columns="title"),
-            "interactions": DATASET.interactions.drop(columns=["rating", "timestamp"]),
-        }
-    )
+    untitled, untimed = DATASET.items.drop(columns="title"), DATASET.interactions.drop(columns=["rating", "timestamp"])
+    bare = replace(DATASET, items=untitled, interactions=untimed)
     assert list(memorisation.probes(bare, 10, 0)) == ["next_item"]

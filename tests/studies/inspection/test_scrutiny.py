@@ -63,15 +63,6 @@ def test_of_data_without_accidents_only_popularity_is_said():
             {"without_time": 1.0, "other_ascending_id": Proportion.of(0.7, 500)},
             "70.0 % (95 % interval 65.8 % to 73.9 %) of the 500 adjacent interactions ascend by raw id",
         ),
-    ],
-)
-def test_what_is_said_of_order(changed, said):
-    assert any(sentence.startswith(said) for sentence in sentences(replace(QUIET, **changed)))
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
         (
             {"tied_ascending_id": Proportion.of(1, 1)},
             "1 of 1 pairs of adjacent interactions of equal time ascend by raw id (95 % interval 20.7 % to 100.0 %): "
@@ -89,8 +80,8 @@ def test_what_is_said_of_order(changed, said):
         ),
     ],
 )
-def test_of_few_pairs_it_is_said_that_they_are_too_few(changed, said):
-    assert said in sentences(replace(QUIET, **changed))
+def test_what_is_said_of_order(changed, said):
+    assert any(sentence.startswith(said) for sentence in sentences(replace(QUIET, **changed)))
 
 
 def test_of_many_pairs_without_an_order_nothing_is_said():

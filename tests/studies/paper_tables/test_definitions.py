@@ -79,23 +79,23 @@ def test_a_cell_that_is_not_run_says_why(read):
 WRONG = {
     "no title": (("title: A table", "seeds: [0]"), "the table has no 'title'"),
     "an unknown key": (("label: A, train", "label: A, trian"), "'A': unknown key 'trian'"),
-    "a key of another type": (("prompted: true", "prompted: 1"), "'B': 'prompted' holds a int"),
-    "a reason in a word": (("Nobody has this baseline.", "none"), "'C': 'quoted' is no sentence: 'none'"),
+    "a key of another type": (("prompted: true", "prompted: 1"), "'B': 'prompted' has type int"),
+    "a reason in a word": (("Nobody has this baseline.", "none"), "'C': 'quoted' is not a sentence: 'none'"),
     "an unknown selector": (("values: {paper: p5}", "values: {papers: p5}"), "no column 'papers' of printed numbers"),
     "neither command nor reason": (
         (", quoted: Nobody has this baseline.", "", "train: task=sequential\n", ""),
         "'C' has neither",
     ),
     "two rows of one name": (("label: C", "label: A"), "two rows are called 'A'"),
-    "a member of no row": (("label: A,", "label: A, ensemble: [D],"), "'A' combines 'D', which is no row"),
+    "a member of no row": (("label: A,", "label: A, ensemble: [D],"), "'A' combines 'D', which is not a row"),
     "an exception of no row": (
         ("row: A, column: Y", "row: D, column: Y"),
-        "an exception is for row 'D', which is none",
+        "an exception names row 'D', which does not exist",
     ),
     "no prompts": (("prompts:\n", "notes:\n"), "'B' is prompted, and column 'X' has no prompts"),
     "a label with a comma": (("label: C,", 'label: "C, D",'), "the label 'C, D' has a comma"),
     "an unknown kind": (("title:", "kind: claims\ntitle:"), "unknown kind 'claims'"),
-    "a row without keys": (("{label: C, quoted: Nobody has this baseline.}", "C"), "holds a str instead of keys"),
+    "a row without keys": (("{label: C, quoted: Nobody has this baseline.}", "C"), "has type str instead of keys"),
 }
 
 

@@ -33,6 +33,14 @@ def search(tmp_path):
     return lambda space=SPACE, **settings: Search(tmp_path / "tune", space, [START], settings, seed=0)
 
 
+class Killed(BaseException):
+    """What ends the process of a trial."""
+
+
+def killed(settings, on_epoch):
+    raise Killed
+
+
 def closeness(settings, on_epoch):
     """The closer the learning rate is to 0.003, the better."""
     return Score(-abs(math.log(settings["trainer.learning_rate"] / 0.003)))
@@ -106,9 +114,6 @@ def test_a_budget_is_spent_where_few_values_are_to_choose_from(tmp_path):
 
 
 def test_further_starts_follow_trial_0_and_are_repeated_after_a_kill(tmp_path):
-    class Killed(BaseException):
-        pass
-
     def killed_at_the_second(settings, on_epoch):
         if settings["model.layers"] == 7:
             raise Killed
@@ -138,12 +143,6 @@ def test_a_setting_may_take_one_of_several_lists(tmp_path):
 
 
 def test_trial_0_outside_the_space_has_another_turn_with_its_own_settings(tmp_path):
-    class Killed(BaseException):
-        pass
-
-    def killed(settings, on_epoch):
-        raise Killed
-
     space, start = {"model.days": Interval(1, 3, whole=True)}, {"model.days": 30}
     with pytest.raises(Killed):
         Search(tmp_path / "killed", space, [start], {}, seed=0).run(Budget(trials=2), killed)
@@ -153,15 +152,8 @@ def test_trial_0_outside_the_space_has_another_turn_with_its_own_settings(tmp_pa
 
 
 def test_a_trial_whose_process_was_killed_has_another_turn(search):
-    class Killed(BaseException):
-        pass
-
-    def killed(settings, on_epoch):
-        raise Killed
-
-    first = search()
     with pytest.raises(Killed):
-        first.run(Budget(trials=2), killed)
+        search().run(Budget(trials=2), killed)
     opened = search()
     opened.run(Budget(trials=2), closeness)
     trials = opened.trials()
@@ -295,13 +287,16 @@ def test_minutes_end_a_search_too(search):
     assert len(opened.trials()) == 3  # 4, 8, 12 minutes
 
 
-def test_another_space_or_other_settings_are_another_search(search):
-    search(mask=True)
-    search(mask=True)
+def test_another_space_other_settings_and_other_data_are_another_search(search):
+    same = {"mask": True, "dataset_fingerprint": "a"}
+    for _ in range(2):
+        search(**same)
     with pytest.raises(UsageError, match="other settings"):
-        search(mask=False)
+        search(**same | {"mask": False})
+    with pytest.raises(UsageError, match="on other data"):
+        search(**same | {"dataset_fingerprint": "b"})
     with pytest.raises(UsageError, match="another space"):
-        search({**SPACE, "model.layers": Values((1, 2))}, mask=True)
+        search({**SPACE, "model.layers": Values((1, 2))}, **same)
 
 
 def test_a_search_goes_on_with_other_settings_that_affect_no_number(search):
@@ -312,13 +307,6 @@ def test_a_search_goes_on_with_other_settings_that_affect_no_number(search):
     for others in (["+experiment=p5/beauty"], ["+experiment=p5/demo", "trainer.batch_size=64"]):
         with pytest.raises(UsageError, match="other settings"):
             search(overrides=others, **same)
-
-
-def test_a_search_on_other_data_is_another_one(search):
-    search(dataset_fingerprint="a")
-    search(dataset_fingerprint="a")
-    with pytest.raises(UsageError, match="on other data"):
-        search(dataset_fingerprint="b")
 
 
 def test_the_best_of_n_is_that_of_draws_without_replacement():

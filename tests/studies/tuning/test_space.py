@@ -45,7 +45,7 @@ def test_a_space_has_values_and_intervals(file):
         ("model.drop: {values: [1, 2]}", "'model.drop' is not a setting to search"),
         ("model.dropout: 0.1", "neither values nor an interval"),
         ("model.dropout: {values: [0.1]}", "at least two"),
-        ("model.dropout: {values: [0.1, 0.2], low: 1}", "at least two, and stand alone"),
+        ("model.dropout: {values: [0.1, 0.2], low: 1}", "at least two, without other keys"),
         ("model.layers: {low: 1.5, high: 3}", "whole numbers"),
         ("model.dropout: {low: 0.1}", "low and high must be numbers"),
         ("model.dropout: {low: 0.5, high: 0.1}", "low=0.5 must be below high=0.1"),
