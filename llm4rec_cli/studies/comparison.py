@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError, raise_first
@@ -23,6 +24,9 @@ from llm4rec_cli.results.words import (
     tuning_budget,
     tuning_in_words,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)", "better", "equal", "worse")
 RATIO = "B / A"
@@ -278,6 +282,37 @@ def table(comparison: Comparison) -> Content:
     """Return a row per pair and metric, and notes on the runs, the users, the test, and caveats."""
     heading, rows, notes = title(comparison.runs[0]), _rows(comparison), _notes(comparison)
     return Content(heading, _columns(comparison), rows, notes, spare=SPARE)
+
+
+def frame(comparison: Comparison) -> pd.DataFrame:
+    """Return one row per pair and metric; the columns are described in `llm4rec_cli.api.compare`."""
+    import pandas as pd
+
+    rows = [
+        {
+            "run_a": str(comparison.runs[0].folder),
+            "run_b": str(run.folder),
+            "metric": name,
+            "a": d.a,
+            "b": d.b,
+            "difference": d.difference,
+            "low": d.interval[0],
+            "high": d.interval[1],
+            "ratio": d.ratio,
+            "ratio low": d.ratio_interval and d.ratio_interval[0],
+            "ratio high": d.ratio_interval and d.ratio_interval[1],
+            "p": d.p,
+            "p_holm": d.p_holm,
+            "better": d.better,
+            "equal": d.equal,
+            "worse": d.worse,
+            "n": pair.n,
+        }
+        | ({} if d.equivalent is None else {"equivalent": d.equivalent})
+        for run, pair in zip(comparison.runs[1:], comparison.pairs, strict=True)
+        for name, d in pair.metrics.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def as_json(comparison: Comparison) -> Mapping[str, object]:

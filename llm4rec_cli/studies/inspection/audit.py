@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import Results, named_results
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.words import MIN_SEEDS, is_trained, is_tunable, shown_as, title, tuned_more, tuning_in_words
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ALL, ELSEWHERE = "all targets", "elsewhere"
 # Slices in which a gain may come from how the data was made rather than from taste.
@@ -404,6 +408,19 @@ def _remarks(
 
 
 # --- output
+
+
+def frames(result: Audit) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Return the gain's parts, the conditions and the verdict; `llm4rec_cli.api.inspect` describes the columns."""
+    import pandas as pd
+
+    parts = [[part.name, part.n, part.a, part.b, part.gain, *part.interval, part.share] for part in result.parts]
+    conditions = [[check.condition, check.passed, check.reason] for check in result.checks]
+    return (
+        pd.DataFrame(parts, columns=["slice", "n", "a", "b", "gain", "low", "high", "share"]),
+        pd.DataFrame(conditions, columns=["condition", "holds", "reason"]),
+        result.verdict,
+    )
 
 
 def tables(result: Audit) -> list[Content]:
