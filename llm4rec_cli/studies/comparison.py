@@ -16,6 +16,7 @@ from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import Results, depends_on_seed
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.words import (
+    MIN_USERS,
     SYNTHETIC_NOTE,
     count_in_words,
     shared,
@@ -39,6 +40,7 @@ class Pair:
     """The comparison of A with another run B."""
 
     n: int  # number of examples
+    n_users: int
     metrics: dict[str, Difference]  # metric -> both means and their difference
     by_seed: dict[int, dict[str, float]]  # seed of both -> metric -> B − A; a single run of a side is paired with all
 
@@ -117,7 +119,7 @@ def _pair(
     for seed in seeds:
         a, b = (of_side.get(seed, next(iter(of_side.values()))) for of_side in (of_a, of_b))
         by_seed[seed] = {name: float((b[name] - a[name]).mean()) for name in metrics}
-    return Pair(len(values.user), differences, by_seed)
+    return Pair(len(values.user), len(set(values.user)), differences, by_seed)
 
 
 def _averaged(runs: Sequence[Result], finished: Sequence[Result], outputs: Path) -> list[Result]:
@@ -199,7 +201,7 @@ def _rows(comparison: Comparison) -> list[list[str]]:
     return [
         [
             *([side] if len(comparison.pairs) > 1 else []),
-            *_row(name, difference, comparison.ratio),
+            *_row(name, difference, comparison.ratio, pair.n_users >= MIN_USERS),
             *([" ".join(f"{of_seed[name]:+.4f}" for of_seed in pair.by_seed.values())] if comparison.has_seeds else []),
         ]
         for side, pair in zip(LETTERS[1:], comparison.pairs, strict=False)
@@ -207,20 +209,19 @@ def _rows(comparison: Comparison) -> list[list[str]]:
     ]
 
 
-def _row(name: str, d: Difference, ratio: bool) -> list[str]:
-    difference = [f"{d.difference:+.4f}", _signed(d.interval)]
+def _row(name: str, d: Difference, ratio: bool, enough_users: bool) -> list[str]:
+    difference = [f"{d.difference:+.4f}", _signed(d.interval) if enough_users else "-"]
     if ratio:
         difference = ["-", "-"]
         if d.ratio is not None and d.ratio_interval is not None:
             low, high = d.ratio_interval
-            difference = [f"{d.ratio:.3f}", f"{low:.3f} to {high:.3f}"]
+            difference = [f"{d.ratio:.3f}", f"{low:.3f} to {high:.3f}" if enough_users else "-"]
     return [
         name,
         f"{d.a:.4f}",
         f"{d.b:.4f}",
         *difference,
-        f"{d.p:.4f}",
-        f"{d.p_holm:.4f}",
+        *([f"{d.p:.4f}", f"{d.p_holm:.4f}"] if enough_users else ["-", "-"]),
         *(f"{count:,}" for count in (d.better, d.equal, d.worse)),
         *([] if d.equivalent is None else [f"{'yes' if d.equivalent else 'no'}: {_signed(d.margin_interval_90)}"]),
     ]
@@ -245,6 +246,8 @@ def _notes(comparison: Comparison) -> list[str]:
     family = "metrics of this table" if len(runs) == 2 else "runs and metrics of this table"
     size = f"{count_in_words(runs[0], comparison.pairs[0].n)}{targets}"
     notes.append(f"{size}; two-sided p of t; Holm over the {family}")
+    if any(pair.n_users < MIN_USERS for pair in comparison.pairs):
+        notes.append(f"fewer than {MIN_USERS} users: no interval and no test")
     if comparison.margin is not None:
         unit = " of A's mean" if comparison.margin.relative else ""
         notes.append(

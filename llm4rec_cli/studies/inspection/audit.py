@@ -18,7 +18,14 @@ from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.crossed import Estimate
 from llm4rec_cli.labels import NO_BEATS
-from llm4rec_cli.results.pairing import PROTOCOL_KEYS, PairedValues, pair_runs, problems_of_protocols, shared_metrics
+from llm4rec_cli.results.pairing import (
+    PROTOCOL_KEYS,
+    PairedValues,
+    pair_runs,
+    problems_of_protocols,
+    problems_of_users,
+    shared_metrics,
+)
 from llm4rec_cli.results.records import WITHOUT_RANKS
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import Results, named_results
@@ -133,6 +140,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     raise_first(problems_of_protocols([opponent, run]))
     a, b = (_seeds(side, runs) for side in (opponent, run))
     paired = pair_runs([*a.values()], [*b.values()], [metric])
+    raise_first(problems_of_users(paired))
     if not paired.slices:
         raise UsageError(
             f"{run.folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
