@@ -237,7 +237,8 @@ def inspect(
     Returns:
         `parts`, one row per slice with `slice`, `n` (targets), `a`, `b` (means there), `gain` (its contribution to the
         mean of B − A over all targets), `low` and `high` (its 95 % interval over users and seeds) and `share`;
-        `conditions`, with `condition`, `holds` (None = not known) and `reason`; and `verdict`, a sentence.
+        `conditions`, with `condition`, `holds` (None = not known), `reason` and the `command` that would show it; and
+        `verdict`, a sentence.
 
     Raises:
         RunError, UsageError: there is no such run, nothing to compare it with, or it has no slices.

@@ -15,14 +15,13 @@ papers before the project's own, baselines and floors.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
-from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed
+from llm4rec_cli.config.overrides import GROUPS, key_typed, shell_word
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation.metrics import headline_metrics
 from llm4rec_cli.labels import UNUSUAL
@@ -120,7 +119,8 @@ def runs_table(runs: Sequence[Run], outputs: Path) -> Content:
 def _typed(run: Run) -> str:
     """Return what was typed besides what the folder's path says."""
     overrides = run.result.overrides if run.result else run.status.overrides
-    return shlex.join(as_typed(override) for override in overrides if key_typed(override) not in (*FILTERS, "force"))
+    typed = [override for override in overrides if key_typed(override) not in (*FILTERS, "force")]
+    return " ".join(map(shell_word, typed))
 
 
 def moment(time: float) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
-import shlex
 from pathlib import Path
 
 from llm4rec_cli.commands import at_least
 from llm4rec_cli.config.compose import Composed, conf_dir
-from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.overrides import command_line, key_typed
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.results.tables import show
@@ -83,6 +82,6 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         write_text(saved, tuned.experiment())
         print(f"saved: {saved}")
     not_saved = [o for o in typed if o.startswith(("dataset.raw_dir=", "~"))]
-    command = ["llm4rec", "train", "-m", f"+experiment={options.save or 'NAME'}", *not_saved, "seed=0,1,2"]
-    print(f"next: {shlex.join(command)}" + ("" if options.save else "   (after --save NAME)"))
+    command = command_line("train -m", [f"+experiment={options.save or 'NAME'}", *not_saved, "seed=0,1,2"])
+    print(f"next: {command}" + ("" if options.save else "   (after --save NAME)"))
     return Outcome("done", tuned.folder)
