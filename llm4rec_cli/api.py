@@ -128,7 +128,7 @@ def recommend(
 
     Returns:
         one row per item, best first: `rank`, `item_id`, `title`, `score`, `in_history`, `is_new` and `titles_as_text`,
-        the titles that are no item's. For a task with `item` one row: `user_id`, `item_id`, `title`, a column with the
+        typed titles that match no item. For a task with `item` one row: `user_id`, `item_id`, `title`, a column with the
         rating or text, and `given`, the true one or None.
 
     Raises:
@@ -319,7 +319,7 @@ def _outputs(typed: str | Path | None) -> Path:
 def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
     for override in overrides:
         if not isinstance(override, str):
-            yield UsageError(f"{override} is no override", "one string for each, such as 'model=unisrec', 'seed=1'")
+            yield UsageError(f"{override} is not an override", "one string for each, such as 'model=unisrec', 'seed=1'")
         elif override.startswith("-"):
             yield UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
 

@@ -258,7 +258,7 @@ INVALID = {
     ),
     "a printed number": ("model: Caser", "model: Casserole", "'Caser' has no printed hr@5 on 'Beauty'"),
     "several numbers": (", unsourced: The paper has no floors.", "", "'popular' selects several numbers of hr@5"),
-    "a reason": ("The project does not have this baseline.", "none", "'quoted' is no sentence"),
+    "a reason": ("The project does not have this baseline.", "none", "'quoted' is not a sentence"),
 }
 
 

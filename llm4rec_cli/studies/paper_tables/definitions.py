@@ -325,7 +325,7 @@ def _key_problems(name: str, entry: Any, allowed: Mapping[str, type], required: 
         elif not (_fits(value, allowed[key]) or (value is None and key in ("train", "cpu", "small"))):
             yield UsageError(f"{name}: '{key}' holds a {type(value).__name__}", f"write a {allowed[key].__name__}")
         elif key in (*STATED, "unsourced") and not SENTENCE.fullmatch(value.strip()):
-            yield UsageError(f"{name}: '{key}' is no sentence: '{value}'", "say why, with a full stop at the end")
+            yield UsageError(f"{name}: '{key}' is not a sentence: '{value}'", "say why, with a full stop at the end")
         elif key == "values":
             yield from (
                 UsageError(f"{name}: no column '{selector}' of printed numbers", did_you_mean(selector, SELECTORS))
@@ -334,7 +334,7 @@ def _key_problems(name: str, entry: Any, allowed: Mapping[str, type], required: 
             )
         elif key == "unmade":
             yield from (
-                UsageError(f"{name}: 'unmade' of {metric} is no sentence: '{text}'", "say why, with a full stop")
+                UsageError(f"{name}: 'unmade' of {metric} is not a sentence: '{text}'", "say why, with a full stop")
                 for metric, text in value.items()
                 if not SENTENCE.fullmatch(str(text).strip())
             )
@@ -360,7 +360,7 @@ def _label_problems(content: Mapping[str, Any]) -> Iterator[UsageError]:
             continue
         for member in entry.get("ensemble", []):
             if member not in labels["rows"]:
-                yield UsageError(f"'{entry.get('label')}' combines '{member}', which is no row", "name other rows")
+                yield UsageError(f"'{entry.get('label')}' combines '{member}', which is not a row", "name other rows")
         columns = [column for column in content.get("columns") or [] if isinstance(column, dict)]
         if entry.get("prompted") and not content.get("prompts") and not entry.get("prompts"):
             yield from (

@@ -80,14 +80,14 @@ WRONG = {
     "no title": (("title: A table", "seeds: [0]"), "the table has no 'title'"),
     "an unknown key": (("label: A, train", "label: A, trian"), "'A': unknown key 'trian'"),
     "a key of another type": (("prompted: true", "prompted: 1"), "'B': 'prompted' holds a int"),
-    "a reason in a word": (("Nobody has this baseline.", "none"), "'C': 'quoted' is no sentence: 'none'"),
+    "a reason in a word": (("Nobody has this baseline.", "none"), "'C': 'quoted' is not a sentence: 'none'"),
     "an unknown selector": (("values: {paper: p5}", "values: {papers: p5}"), "no column 'papers' of printed numbers"),
     "neither command nor reason": (
         (", quoted: Nobody has this baseline.", "", "train: task=sequential\n", ""),
         "'C' has neither",
     ),
     "two rows of one name": (("label: C", "label: A"), "two rows are called 'A'"),
-    "a member of no row": (("label: A,", "label: A, ensemble: [D],"), "'A' combines 'D', which is no row"),
+    "a member of no row": (("label: A,", "label: A, ensemble: [D],"), "'A' combines 'D', which is not a row"),
     "an exception of no row": (
         ("row: A, column: Y", "row: D, column: Y"),
         "an exception is for row 'D', which is none",
