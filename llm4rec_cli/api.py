@@ -1,11 +1,14 @@
 """The Python API: train, evaluate, recommend and report, in one process and with results as pandas DataFrames.
 
-    from llm4rec_cli.api import evaluate, recommend, report, train
+    from llm4rec_cli.api import compare, evaluate, inspect, load_split, recommend, report, train
 
     table = train("model=unisrec", "trainer.epochs=5")          # the floors of the task, then the model
     table = evaluate("model=unisrec", "task=direct")            # the trained run that matches
     table = recommend("model=unisrec", titles=["camp stove"])   # its top items
     table = report("dataset=demo", metrics=["ndcg@10"])         # all finished runs, averaged over seeds
+    table = compare("sasrec", "unisrec", seeds=True)            # differences on the same examples
+    parts = inspect("unisrec").parts                            # what the gain over the strongest floor consists of
+    split = load_split("dataset=demo", "task=direct")           # training rows, examples and candidates, for your model
 
 Overrides are those of the command line, one string each, without the quotes of a shell. Runs are stored in the same
 folders, so that commands and calls reuse each other's finished runs. A sweep is a loop over calls.
@@ -21,19 +24,38 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.errors import Llm4RecError, UsageError, as_environment_error, raise_first
+from llm4rec_cli.paths import default_outputs
 from llm4rec_cli.run.job import Job
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["evaluate", "recommend", "report", "train"]
+__all__ = ["Inspection", "LoadedSplit", "compare", "evaluate", "inspect", "load_split", "recommend", "report", "train"]
 
 logging.getLogger("llm4rec_cli").addHandler(logging.NullHandler())  # otherwise Python prints warnings to stderr
+
+
+class LoadedSplit(NamedTuple):
+    """What `load_split` returns: DataFrames with the ids of the raw files."""
+
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    test: pd.DataFrame
+    candidates: pd.DataFrame | None
+    items: pd.DataFrame
+
+
+class Inspection(NamedTuple):
+    """What `inspect` returns."""
+
+    parts: pd.DataFrame  # of the gain, by slice
+    conditions: pd.DataFrame  # of the word "beats"
+    verdict: str
 
 
 def train(*overrides: str, metrics: Sequence[str] | None = None, progress: bool = False) -> pd.DataFrame:
@@ -106,8 +128,8 @@ def recommend(
 
     Returns:
         one row per item, best first: `rank`, `item_id`, `title`, `score`, `in_history`, `is_new` and `titles_as_text`,
-        the titles that are no item's. For a task with `item` one row: `user_id`, `item_id`, `title`, a column with the
-        rating or text, and `given`, the true one or None.
+        typed titles that match no item. For a task with `item` one row: `user_id`, `item_id`, `title`, a column with
+        the rating or text, and `given`, the true one or None.
 
     Raises:
         RunError: no trained run matches.
@@ -130,13 +152,13 @@ def recommend(
 
 
 def report(
-    *filters: str, outputs: str | Path = "outputs", metrics: Sequence[str] | None = None, draws: bool = False
+    *filters: str, outputs: str | Path | None = None, metrics: Sequence[str] | None = None, draws: bool = False
 ) -> pd.DataFrame:
     """Return all finished runs, averaged over seeds, as `llm4rec report` shows them.
 
     Args:
         filters: `key=value[,value…]`, such as `model=unisrec,sasrec`; keys are those of the command.
-        outputs: the folder of the runs.
+        outputs: the folder of the runs; None = the commands' default.
         metrics: names of metrics; None = those that the command shows.
         draws: whether runs with sampled candidates are averaged over `task.draw`, as by `report --draws`.
 
@@ -154,7 +176,122 @@ def report(
     from llm4rec_cli.results.selection import select_groups
 
     with _typed_errors():
-        return report_frame(select_groups(Path(outputs).expanduser(), filters, metrics, draws))
+        return report_frame(select_groups(_outputs(outputs), filters, metrics, draws))
+
+
+def compare(
+    a: str | Path,
+    *others: str | Path,
+    metrics: Sequence[str] | None = None,
+    seeds: bool = False,
+    draws: bool = False,
+    targets: str | None = None,
+    margin: str | float | None = None,
+    outputs: str | Path | None = None,
+) -> pd.DataFrame:
+    """Compare runs on the same examples, user by user, as `llm4rec compare` does.
+
+    Args:
+        a, others: run folders, or ends or beginnings of their paths that match one run; `a` is compared with each.
+        metrics: names of metrics; None = those that all runs have and the command shows.
+        seeds, draws: whether to compare over all seeds of these runs' variants, and over all draws of candidates.
+        targets: `cold` for examples with held-out targets, `warm` for the others; None = all.
+        margin: the largest difference that counts as equivalent: 0.005, or "5%" of A's mean; None = not tested.
+        outputs: the folder of the runs; None = the commands' default.
+
+    Returns:
+        one row per pair and metric. Columns: `run_a`, `run_b`, the folders; `metric`; `a`, `b`, the means;
+        `difference`, B − A, with the ends of its 95 % interval, `low` and `high`; `ratio`, B / A, with `ratio low` and
+        `ratio high`; `p`, two-sided; `p_holm`, corrected for the whole table; `better`, `equal`, `worse`, numbers of
+        examples; `n`, of all; `equivalent`, if there is a margin.
+
+    Raises:
+        RunError: no run or several runs match.
+        UsageError: the runs are not on the same examples, or lack a metric.
+    """
+    from llm4rec_cli.evaluation.paired import Margin
+    from llm4rec_cli.results.results import named_results
+    from llm4rec_cli.studies import comparison
+
+    folder = _outputs(outputs)
+    with _typed_errors():
+        try:
+            limit = None if margin is None else Margin.parse(str(margin))
+        except ValueError as error:
+            raise UsageError(str(error), "margin=0.005, or margin='5%'") from error
+        runs = named_results([str(a), *map(str, others)], folder)
+        return comparison.frame(comparison.compare(runs, folder, metrics, seeds, draws, targets, limit, ratio=False))
+
+
+def inspect(
+    run: str | Path, over: str | None = None, metric: str | None = None, outputs: str | Path | None = None
+) -> Inspection:
+    """Return what a result's gain consists of and whether it may be called "beats", as `llm4rec inspect result` does.
+
+    Args:
+        run: a run folder, an end or beginning of its path that matches one run, or a file that was scored.
+        over: the model that the gain is over: its name or a run; None = the strongest floor.
+        metric: None = the task's selection metric.
+        outputs: the folder of the runs; None = the commands' default.
+
+    Returns:
+        `parts`, one row per slice with `slice`, `n` (targets), `a`, `b` (means there), `gain` (its contribution to the
+        mean of B − A over all targets), `low` and `high` (its 95 % interval over users and seeds) and `share`;
+        `conditions`, with `condition`, `holds` (None = not known), `reason` and the `command` that would show it; and
+        `verdict`, a sentence.
+
+    Raises:
+        RunError, UsageError: there is no such run, nothing to compare it with, or it has no slices.
+    """
+    from llm4rec_cli.studies.inspection import audit
+
+    with _typed_errors():
+        return Inspection(*audit.frames(audit.audit(str(run), _outputs(outputs), over, metric)))
+
+
+def load_split(*overrides: str, progress: bool = False) -> LoadedSplit:
+    """Return a dataset as it is split for training and evaluation, for models outside this project.
+
+    Examples, candidates and their order are those of `train` and `eval` with the same overrides. Scores of the test
+    examples are evaluated by `llm4rec score FILE` with these overrides.
+
+    Args:
+        overrides: as on the command line, such as `dataset=mine`, `task=direct`, `dataset.split=temporal`.
+        progress: whether to show log lines and progress on stderr.
+
+    Returns:
+        `train`: one row per interaction, by user and time: `user_id`, `item_id` and what the data have of `timestamp`,
+        `rating`, `review_text`, …. `validation` and `test`: one row per example, which is the interaction to predict,
+        with its `history`, an array of item ids, oldest first. `candidates`: one row per candidate of each example
+        (`split`, `user_id`, `target`, `item_id`), the target first; None where the whole catalogue is ranked. `items`:
+        one row per item, `item_id`, `title`, `text`, …. Of a click log all three parts have one row per impression,
+        with `history`, and with `items` and `clicked`, arrays of equal length; `candidates` is None.
+
+    Raises:
+        UsageError: an override is wrong.
+        DataError: a file is missing or malformed, or a part is empty.
+    """
+    import numpy as np
+
+    from llm4rec_cli.config.schema import SplitName
+    from llm4rec_cli.data import frames
+    from llm4rec_cli.data.split import TRAIN
+    from llm4rec_cli.run import stages
+
+    raise_first(_problems_of_overrides(overrides))
+    with _typed_errors(), _messages(progress):
+        job = Job.unchecked(compose([hydra_override(override) for override in overrides]), "prepare")
+        split = stages.split_dataset(job, stages.load(job))
+        names = (SplitName.valid, SplitName.test)
+        examples = {name.value: job.task_module.examples(split, name, job.config, job.cache) for name in names}
+        items = split.dataset.items
+        if split.impression_assignment is not None:
+            training = frames.impressions_frame(split, split.impressions(TRAIN))
+            valid, test = (frames.impressions_frame(split, part) for part in examples.values())
+            return LoadedSplit(training, valid, test, None, items)
+        training = frames.interactions_frame(split, np.flatnonzero(split.assignment == TRAIN))
+        valid, test = (frames.examples_frame(split, part) for part in examples.values())
+        return LoadedSplit(training, valid, test, frames.candidates_frame(split, examples), items)
 
 
 def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, progress: bool) -> pd.DataFrame:
@@ -175,10 +312,14 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
         return evaluations_frame(runs, metrics)
 
 
+def _outputs(typed: str | Path | None) -> Path:
+    return Path(typed or default_outputs()).expanduser()
+
+
 def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
     for override in overrides:
         if not isinstance(override, str):
-            yield UsageError(f"{override} is no override", "one string for each, such as 'model=unisrec', 'seed=1'")
+            yield UsageError(f"{override} is not an override", "one string for each, such as 'model=unisrec', 'seed=1'")
         elif override.startswith("-"):
             yield UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
 

@@ -7,7 +7,6 @@ import importlib
 import json
 import logging
 import os
-import shlex
 import sys
 import tempfile
 import traceback
@@ -19,7 +18,7 @@ from typing import Any
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, SweepJob, compose, launch
-from llm4rec_cli.config.overrides import key_typed, sweep_jobs
+from llm4rec_cli.config.overrides import command_line, key_typed, sweep_jobs
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, as_environment_error, raise_first
 from llm4rec_cli.paths import default_outputs, outputs_option
 from llm4rec_cli.progress import log_to_stderr
@@ -166,10 +165,9 @@ def _show_results(outcomes: Sequence[Mapping[str, Any]]) -> None:
         print(outcomes[-1]["next"])
     elif len(own) == 2 and own[0].heading == own[1].heading:
         seeds = [] if any(variant.is_seeded and len(variant.runs) < 2 for variant in own) else ["--seeds"]
-        compare = ["llm4rec", "compare", *(variant.first_run.name for variant in own), *seeds, *outputs]
-        print(f"next, their difference with an interval: {shlex.join(compare)}")
+        names = (variant.first_run.name for variant in own)
+        print(f"next, their difference with an interval: {command_line('compare', names, *seeds, *outputs)}")
     else:
         datasets = ",".join(dict.fromkeys(variant.first_run.dataset for variant in own))
-        print(
-            f"next, all results with deviations: {shlex.join(['llm4rec', 'report', f'dataset={datasets}', *outputs])}"
-        )
+        command = command_line("report", [f"dataset={datasets}"], *outputs)
+        print(f"next, all results with deviations: {command}")

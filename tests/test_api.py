@@ -38,7 +38,7 @@ def test_train_evaluate_and_report_give_the_numbers_of_the_commands_and_print_no
         assert table["ndcg@10"].tolist() == [run["metrics"]["ndcg@10"] for run in stored]
         assert table["ndcg@10 low"].tolist() == [run["intervals"]["ndcg@10"][0] for run in stored]
         assert table["labels"].iloc[0] == "synthetic subset"
-        assert set(table["seed"]) == {seed}
+        assert table["seed"].tolist() == [0, 0, seed]  # rules depend on no seed
         assert set(table["n"]) == {100}
 
     (row,) = direct.to_dict("records")
@@ -58,6 +58,82 @@ def test_train_evaluate_and_report_give_the_numbers_of_the_commands_and_print_no
     shown = call("train", *RUN, "seed=1", cwd=here, cache=cache)
     assert "finished run found" in shown.err
     assert f"{tables[1]['ndcg@10'].iloc[-1]:.4f}" in shown.out
+
+
+def test_runs_are_compared_and_inspected_as_by_the_commands(here, cache, capfd):
+    api.train(*RUN, "task.max_examples=null")
+    table = api.compare("popularity", "sasrec", metrics=["ndcg@10", "hr@10"], margin="5%")
+    inspection = api.inspect("sasrec", over="popularity")
+    assert capfd.readouterr() == ("", "")
+    printed = json.loads(call("compare", "popularity", "sasrec", "--json", cwd=here, cache=cache).out)
+    for row in table.to_dict("records"):
+        stored = printed["metrics"][row["metric"]]
+        assert [row[key] for key in ("a", "b", "difference", "p", "better")] == [
+            stored[key] for key in ("a", "b", "difference", "p", "better")
+        ]
+        assert [row["low"], row["high"]] == stored["interval"]
+    assert table["n"].tolist() == [printed["n_examples"]] * 2
+    assert table["run_b"].str.contains("sasrec").all() and "equivalent" in table
+    printed = json.loads(
+        call("inspect", "result", "sasrec", "--over", "popularity", "--json", cwd=here, cache=cache).out
+    )
+    assert inspection.verdict == printed["verdict"]
+    assert inspection.parts["gain"].tolist() == [part["gain"] for part in printed["parts"]]
+    assert inspection.conditions["holds"].tolist() == [check["passed"] for check in printed["checks"]]
+
+    run = read(here / table["run_b"][0] / "metrics.json")
+    answers = pd.read_parquet(here / table["run_b"][0] / "predictions.parquet")
+    assert {name: answers[name].mean() for name in ("ndcg@10", "hr@1", "mrr")} == pytest.approx(
+        {name: run["metrics"][name] for name in ("ndcg@10", "hr@1", "mrr")}
+    )
+    with pytest.raises(UsageError, match="'much'"):
+        api.compare("popularity", "sasrec", margin="much")
+
+
+def test_a_split_is_that_of_training_and_evaluation(here, cache):
+    loaded = api.load_split("dataset=demo", "task=direct", "task.max_examples=50")
+    run = api.train("model=popularity", "task=direct", "task.max_examples=50", "task.floors=[]")
+    answers = pd.read_parquet(here / run["folder"][0] / "predictions.parquet")
+    assert loaded.test["user_id"].tolist() == answers["user_id"].tolist()
+    assert loaded.test["item_id"].tolist() == answers["target"].tolist()
+    assert loaded.test["history"].map(len).tolist() == answers["history_length"].tolist()
+    assert loaded.train["item_id"].value_counts().reindex(answers["target"], fill_value=0).tolist() == (
+        answers["target_train_count"].tolist()
+    )
+    user, target = loaded.test["user_id"][0], loaded.test["item_id"][0]
+    of_user = loaded.train[loaded.train["user_id"] == user]["item_id"].tolist()
+    assert [*loaded.test["history"][0][:-1]] == of_user, (
+        "all but the last item of the history, which validation predicts"
+    )
+    assert loaded.candidates is not None
+    listed = loaded.candidates[(loaded.candidates["split"] == "test") & (loaded.candidates["user_id"] == user)]
+    assert len(listed) == 100 == listed["item_id"].nunique() and listed["item_id"].iloc[0] == target
+    assert not set(listed["item_id"]) & {*loaded.test["history"][0]}
+    assert set(loaded.items["item_id"]) >= set(loaded.candidates["item_id"])
+    assert api.load_split("dataset=demo").candidates is None
+
+
+def test_scores_made_from_a_split_are_evaluated_like_our_own_model(here, cache):
+    """Popularity, counted from the frames, has the metrics of the floor `popularity`."""
+    loaded = api.load_split("dataset=demo", "task=direct", "task.max_examples=50")
+    counts = loaded.train["item_id"].value_counts()
+    assert loaded.candidates is not None
+    scores = loaded.candidates.assign(score=loaded.candidates["item_id"].map(counts).fillna(0))
+    scores = scores[scores["split"] == "test"]
+    scores[["user_id", "item_id", "score"]].to_csv(here / "popular.csv", index=False)
+    question = ("dataset=demo", "task=direct", "task.max_examples=50", "task.floors=[]")
+    scored = call("score", "popular.csv", *question, cwd=here, cache=cache)
+    own = api.train("model=popularity", *question[1:])
+    assert scored.metrics["metrics"]["ndcg@10"] == pytest.approx(own["ndcg@10"][0])
+
+
+def test_a_split_of_a_click_log_has_impressions(here, cache):
+    loaded = api.load_split("dataset=demo_news")
+    assert loaded.candidates is None
+    for part in (loaded.train, loaded.validation, loaded.test):
+        assert (part["items"].map(len) == part["clicked"].map(len)).all()
+    assert loaded.test["clicked"].map(any).all()
+    assert not set(loaded.train["impression_id"]) & set(loaded.validation["impression_id"])
 
 
 def test_recommendations_are_those_of_the_command(here, cache, capfd):
@@ -115,7 +191,7 @@ def test_a_floor_is_run_with_progress_on_stderr_if_requested(here, capfd):
         (["seed=0,1"], "seed=0,1 has several values"),
         (["model=sasrec", "model.lrr=1"], "unknown key 'model.lrr'"),
         (["-m", "seed=0,1"], "-m is an option of the command line"),
-        ([["model=sasrec"]], "is no override"),
+        ([["model=sasrec"]], "is not an override"),
         (["model=mf", "task=direct"], "model 'mf' cannot do task 'direct'"),
     ],
 )

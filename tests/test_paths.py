@@ -26,4 +26,3 @@ def test_runs_are_written_and_found_where_the_environment_says(llm4rec, tmp_path
         assert answer.code == 0 and "sasrec" in answer.out, answer.err
     elsewhere = llm4rec("train", *TINY, f"paths.outputs={tmp_path / 'typed'}")
     assert elsewhere.folder.is_relative_to(tmp_path / "typed")
-    assert f"--outputs {tmp_path / 'typed'}" in elsewhere.out

@@ -66,4 +66,6 @@ def main(argv: list[str]) -> int:
         return 0
     show(*tables(audited))
     say(*(f"- {sentence}" for sentence in audited.known), audited.verdict)
+    for command in audited.commands:
+        print(f"to find out: {command}")
     return 0

@@ -7,6 +7,8 @@ from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.run.folder import Outcome
 from llm4rec_cli.run.job import Job
 
+FEW_INTERACTIONS = 30_000  # for which the default batch of 512 makes an epoch of few steps
+
 
 def run(composed: Composed) -> Outcome:
     """Prepare one dataset, unless it is cached, and print its statistics."""
@@ -25,4 +27,6 @@ def run(composed: Composed) -> Outcome:
     show(*statistics_tables(dataset.manifest, settings.paper))
     say(*remarks(dataset.manifest, settings.paper))
     print(f"dataset folder: {folder}")
+    if dataset.impressions is None and len(dataset.interactions) < FEW_INTERACTIONS:
+        print(f"small data: llm4rec train dataset={settings.name} trainer=small has smaller batches and fewer epochs")
     return Outcome("done", folder)

@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     named = Path(options.html).expanduser()
     path = named.resolve()  # of a link, what it leads to
     if path.exists() and not path.is_file():
-        raise UsageError(f"{options.html} is no file", "--html report.html")
+        raise UsageError(f"{options.html} is not a file", "--html report.html")
     if not path.parent.is_dir():
         raise UsageError(f"--html {options.html}: there is no folder {named.parent}", f"mkdir -p {named.parent}")
     tested = [result for result in judge_claims(root) if result.numbers or result.verdict is not Verdict.not_run]

@@ -128,7 +128,7 @@ def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
         if key in SET_BY_REPRODUCE or key.startswith("dataset.raw_dir"):
             yield UsageError(f"{key} is set by the table", "--seeds 0,1,2, --rows, --columns, --raw DATASET=PATH")
         if key == "llm.dry_run":
-            yield UsageError("llm.dry_run shows the requests of one run", "--dry-run counts those of all")
+            yield UsageError("llm.dry_run shows the requests of one run", "--dry-run --probe counts those of all")
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
-import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import at_least
 from llm4rec_cli.config.compose import Composed, conf_dir
-from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.overrides import command_line, key_typed
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.results.tables import show
-from llm4rec_cli.run.folder import Outcome
-from llm4rec_cli.studies.tuning.experiment import names_the_search, overrides_of_search, tune
-from llm4rec_cli.studies.tuning.search import Budget
+
+if TYPE_CHECKING:
+    from llm4rec_cli.run.folder import Outcome
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,6 +59,10 @@ def _minutes(text: str) -> float:
 
 def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     """Search, print the trials, and write tuning.json and experiment.yaml."""
+    from llm4rec_cli.run.folder import Outcome
+    from llm4rec_cli.studies.tuning.experiment import names_the_search, overrides_of_search, tune
+    from llm4rec_cli.studies.tuning.search import Budget
+
     if importlib.util.find_spec("optuna") is None:
         raise UsageError("tune needs Optuna, which is not installed", "pip install 'llm4rec[tune]'")
     if {"seed", "split"} & {key_typed(override) for override in composed.typed}:
@@ -83,6 +87,6 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         write_text(saved, tuned.experiment())
         print(f"saved: {saved}")
     not_saved = [o for o in typed if o.startswith(("dataset.raw_dir=", "~"))]
-    command = ["llm4rec", "train", "-m", f"+experiment={options.save or 'NAME'}", *not_saved, "seed=0,1,2"]
-    print(f"next: {shlex.join(command)}" + ("" if options.save else "   (after --save NAME)"))
+    command = command_line("train -m", [f"+experiment={options.save or 'NAME'}", *not_saved, "seed=0,1,2"])
+    print(f"next: {command}" + ("" if options.save else "   (after --save NAME)"))
     return Outcome("done", tuned.folder)

@@ -20,13 +20,15 @@ from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config.compose import user_conf_dir
 from llm4rec_cli.config.overrides import PAPER_TABLES
 from llm4rec_cli.errors import UsageError, did_you_mean
-from llm4rec_cli.studies.config_check import NOUNS, READ, check, file_of, known_configs
 
 
 def main(argv: list[str]) -> int:
     parser = command_parser("validate", __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="group/option, a group, or a file (default: all)")
     arguments = parser.parse_args(argv).names
+
+    from llm4rec_cli.studies.config_check import check, known_configs
+
     known = known_configs()
     names = [name for argument in arguments for name in _matching(argument, known)] or known
     problems, n_invalid = check(names, everything=not arguments)
@@ -45,6 +47,8 @@ def _matching(argument: str, known: Sequence[str]) -> list[str]:
     name = argument.removeprefix("./").removeprefix("conf/").removesuffix(".yaml").rstrip("/")
     name = PAPER_TABLES if name == "papers" else name
     group, _, option = name.partition("/")
+    from llm4rec_cli.studies.config_check import READ
+
     matches = [other for other in known if name in (other, other.partition("/")[2]) or other.startswith(f"{name}/")]
     if not matches:
         near = [other for other in known if other.startswith(f"{group}/")] if option else READ
@@ -54,6 +58,8 @@ def _matching(argument: str, known: Sequence[str]) -> list[str]:
 
 def _summary(names: Sequence[str], n_problems: int, n_invalid: int) -> str:
     """Return `29 configs (9 datasets, …): all valid`."""
+    from llm4rec_cli.studies.config_check import NOUNS, READ, file_of
+
     counts = {group: sum(name.startswith(f"{group}/") for name in names) for group in READ}
     parts = [_plural(n, NOUNS.get(group, group)) for group, n in counts.items() if n]
     if user := user_conf_dir():

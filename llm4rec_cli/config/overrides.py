@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import NoneType
@@ -208,12 +209,27 @@ def _prompts(value: str) -> str:
 
 
 def as_typed(override: str) -> str:
-    """Return a translated override as typed: `prompt=[p5/rating]` for `prompt/p5@model.prompts=[rating]`."""
+    """Return a translated override as typed: `prompt=[p5/rating]` for `prompt/p5@model.prompts=[rating]`, and a path
+    without Hydra's quotes."""
     key, _, value = override.partition("=")
     if not key.startswith("prompt/"):
+        plain = f"{key}={value[1:-1]}"
+        if value[:1] == value[-1:] == "'" and _translated(plain) == override:
+            return plain
         return override.replace("model.prompts.", "prompt.", 1)
     model = key.removeprefix("prompt/").partition("@")[0]
     return "prompt=" + re.sub(r"[^\s\[\],]+", rf"{model}/\g<0>", value)
+
+
+def command_line(command: str, overrides: Iterable[str], *options: str) -> str:
+    """Return `llm4rec <command> <overrides> <options>` to be copied into a shell: each value quoted once, if at all."""
+    return " ".join(["llm4rec", command, *map(shell_word, overrides), *map(shlex.quote, options)])
+
+
+def shell_word(override: str) -> str:
+    """Return an override as typed in a shell, with quotes around its value alone, if any."""
+    key, equals, value = as_typed(override).partition("=")
+    return f"{key}{equals}{shlex.quote(value) if value else value}"
 
 
 def quoted(text: str) -> str:

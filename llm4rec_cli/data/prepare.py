@@ -179,9 +179,11 @@ def _names(config: DatasetConfig) -> dict[str, dict[str, str]]:
 
 
 def _existing(folder: Path, name: str) -> Path | None:
-    """Return the path of a raw file, with or without .gz; None if neither exists."""
-    twin = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
-    return next((path for path in (folder / name, folder / twin) if path.is_file()), None)
+    """Return the path of a raw file, with or without .gz, by its name or another usual one; None if there is none."""
+    plain = folder / name.removesuffix(".gz")
+    names = [name, readers.USUAL_NAMES.get(plain.name, plain.name)]
+    paths = [plain.with_name(Path(same).name.removesuffix(".gz") + end) for same in names for end in ("", ".gz")]
+    return next((path for path in [folder / name, *paths] if path.is_file()), None)
 
 
 def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataError:
@@ -195,6 +197,8 @@ def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataE
         remedy = f"put {them} there, or leave out dataset.raw_dir to download {fetched}. {config.get}"
     else:
         remedy = f"{config.get} Put the files into {folder}, or set their folder with dataset.raw_dir=PATH"
+        keys = {file: f"{domain}.{role}" for domain, files in _names(config).items() for role, file in files.items()}
+        remedy += f"; a file of another name: dataset.domains.{keys[names[0]]}=NAME"
     if config.licence:
         remedy = f"{remedy.strip().removesuffix('.')}. Licence: {config.licence}"
     which = f"which is {where}" if len(names) == 1 else "which are not in"

@@ -14,6 +14,7 @@ from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
 from llm4rec_cli.results.records import WITHOUT_RANKS, Recorded
 from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.words import MIN_USERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +54,15 @@ class PairedValues:
     a: Sequence[Values]
     b: Sequence[Values]
     slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+
+def problems_of_users(paired: PairedValues) -> Iterator[UsageError]:
+    """Yield a problem if there are too few users for an interval."""
+    if (n_users := len(set(paired.user))) < MIN_USERS:
+        yield UsageError(
+            f"an interval over users needs at least {MIN_USERS}, and these examples are of {n_users}",
+            "evaluate more of them: task.max_examples, or a longer log",
+        )
 
 
 def problems_of_protocols(runs: Sequence[Result]) -> Iterator[UsageError]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction, paired_metric
 from llm4rec_cli.results import chat, tables
-from llm4rec_cli.results.pairing import pair_runs
+from llm4rec_cli.results.pairing import pair_runs, problems_of_users
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.words import cold_table, headline_metric, results_table, shown_as
 
@@ -140,12 +140,13 @@ def _paired_difference(a: Result, b: Result, metric: str) -> Estimate:
     """Estimate the metric of b minus that of a, over users.
 
     Raises:
-        UsageError: the runs cannot be paired.
+        UsageError: the runs cannot be paired, or there are too few users.
     """
     from llm4rec_cli.evaluation import crossed
 
     by_example = paired_metric(metric) or metric
     values = pair_runs([a], [b], [by_example])
+    raise_first(problems_of_users(values))
     by_user = [crossed.means_by_user([run[by_example]], values.user) for run in (*values.b, *values.a)]
     if by_example != metric:  # RMSE, from squared errors
         by_user = [crossed.on_root_scale(contributions) for contributions in by_user]

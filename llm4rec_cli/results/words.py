@@ -20,6 +20,7 @@ from llm4rec_cli.results.tables import Content
 IMPRESSION = "impression"  # the protocol that ranks the items shown to a user
 SYNTHETIC_NOTE = "synthetic data: these numbers settle no claim"
 MIN_SEEDS = 3  # trainings that a statement about a trained model needs
+MIN_USERS = 4  # that an interval over users needs
 COLD_METRICS = ("hr@10", "ndcg@10")
 # Protocols that predict a column of interactions.
 COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
@@ -80,7 +81,7 @@ def results_table(runs: Sequence[Result]) -> Content:
     ]
     headline = headline_metric(last.protocol, last.intervals)
     notes = [count_in_words(last, last.n_examples)]
-    if headline is not None:
+    if headline is not None and last.n_examples >= MIN_USERS:
         low, high = last.intervals[headline]
         notes[0] += f"; {shown_as(last)} {headline} within {low:.4f}–{high:.4f} (95 %, over users)"
     if reversed_names := lower_is_better(names):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -19,7 +18,7 @@ from pathlib import Path
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import all_declarations, is_of_one_task, key_role
-from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed
+from llm4rec_cli.config.overrides import GROUPS, command_line, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.roles import Role
@@ -93,7 +92,7 @@ def _select(requested: Job) -> Source:
         return _named_run(requested)
     matches = _matching_runs(requested)
     if (newest := next(matches, None)) is None:
-        command = shlex.join(["llm4rec", "train", *map(as_typed, requested.typed)])
+        command = command_line("train", requested.typed)
         raise RunError(f"no finished training run under {requested.outputs} matches what was typed", command)
 
     def not_typed(run: Source) -> list[str]:
@@ -119,7 +118,7 @@ def _named_run(requested: Job) -> Source:
     if not config_class(named.model).traits.trainable:
         overrides = _overrides(status.overrides, [o for o in requested.typed if key_typed(o) != "run"])
         problem = f"{folder} is a run of {named.model}, which has no weights to evaluate"
-        raise UsageError(problem, shlex.join(["llm4rec", "train", *map(as_typed, overrides)]))
+        raise UsageError(problem, command_line("train", overrides))
     expected = requested.outputs / named.address
     if expected.resolve() != folder:
         raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")

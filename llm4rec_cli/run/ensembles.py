@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import keys_with_role
-from llm4rec_cli.config.overrides import key_typed, quoted
+from llm4rec_cli.config.overrides import command_line, key_typed, quoted
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import SeenItems
@@ -129,7 +128,7 @@ def _validation_run(run: Result, outputs: Path) -> Path:
         chosen.insert(1, f"dataset={run.dataset}")
     masked = ["task.mask_history=true"] if run.mask_history else []
     masked += ["task.seen_items=zeroed"] if run.mask_history == SeenItems.zeroed.name else []
-    command = shlex.join(["llm4rec", "eval", *chosen, *masked, "split=valid"])
+    command = command_line("eval", [*chosen, *masked, "split=valid"])
     raise UsageError(f"{run.folder} was not evaluated on validation", command)
 
 

@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
 from omegaconf import OmegaConf
 
 from llm4rec_cli import files, processes
@@ -32,6 +31,8 @@ from llm4rec_cli.run.catalog import read_json
 from llm4rec_cli.run.identity import Address
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from llm4rec_cli.run.job import Job
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,8 @@ def log_finished(model: str, folder: Path) -> None:
 
 def write_results(result: Result, predictions: pd.DataFrame) -> None:
     """Write predictions.parquet and metrics.csv, then metrics.json; of several processes only the first writes."""
+    import pandas as pd
+
     if not processes.is_first():
         return
     write_atomic(result.folder / PREDICTIONS, lambda path: predictions.to_parquet(path, index=False))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-
-from llm4rec_cli.config.overrides import as_typed, key_typed
+from llm4rec_cli.config.overrides import command_line, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.paths import outputs_option
@@ -22,30 +20,26 @@ def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> s
     """
     seeds = _seeds(run)
     if job.command == "train" and job.model.traits.trainable and len(seeds) < MIN_SEEDS:
-        typed = [as_typed(o) for o in job.typed if key_typed(o) not in ("seed", "force")]
+        typed = [o for o in job.typed if key_typed(o) not in ("seed", "force")]
         wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
-        return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
+        return f"next, to see how much depends on the seed: {command_line('train -m', [*typed, wanted])}"
     outputs = outputs_option(run.outputs)
     if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
-        inspect = _command("inspect", "result", run.name, *outputs)
+        inspect = command_line("inspect result", [run.name], *outputs)
         return f"next, on all seeds and slices, does it beat the floor? {inspect}"
     is_seeded = job.model.traits.seeded or (comparison and config_class(comparison.floor.model).traits.seeded)
     if len(seeds) > 1 and comparison and is_seeded:
-        compare = _command("compare", comparison.floor.name, run.name, "--seeds", *outputs)
+        compare = command_line("compare", [comparison.floor.name, run.name], "--seeds", *outputs)
         return f"next, for an interval over users and seeds: {compare}"
     reads_text = job.model.uses_item_text() and not job.model.traits.uses_llm  # whose answers may cost money
     if comparison and comparison.beaten and reads_text and not job.model.traits.trainable:
         control = f"dataset.control={Control.shuffle_text.name}"
-        return f"next, does the gain come from the texts? {_command(job.command, *map(as_typed, job.typed), control)}"
+        return f"next, does the gain come from the texts? {command_line(job.command, [*job.typed, control])}"
     filters = [f"dataset={job.config.dataset.name}", f"task={run.task}"]
-    return f"next, all results on this task: {_command('report', *filters, *outputs)}"
+    return f"next, all results on this task: {command_line('report', filters, *outputs)}"
 
 
 def _seeds(run: Result) -> set[int]:
     """Return the seeds of the finished runs of this run's variant."""
     others = [read_result(folder) for folder in run.folder.parent.glob("seed*")]
     return {other.seed for other in others if other and other.variant == run.variant}
-
-
-def _command(*arguments: str) -> str:
-    return shlex.join(["llm4rec", *arguments])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError, raise_first
@@ -15,6 +16,7 @@ from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import Results, depends_on_seed
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.words import (
+    MIN_USERS,
     SYNTHETIC_NOTE,
     count_in_words,
     shared,
@@ -23,6 +25,9 @@ from llm4rec_cli.results.words import (
     tuning_budget,
     tuning_in_words,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RATIO = "B / A"
 SPARE = ("equal", "worse", "better", "p")  # columns that a terminal may leave out
@@ -34,6 +39,7 @@ class Pair:
     """The comparison of A with another run B."""
 
     n: int  # number of examples
+    n_users: int
     metrics: dict[str, Difference]  # metric -> both means and their difference
     by_seed: dict[int, dict[str, float]]  # seed of both -> metric -> B − A; a single run of a side is paired with all
 
@@ -111,7 +117,7 @@ def _pair(
     for seed in seeds:
         a, b = (of_side.get(seed, next(iter(of_side.values()))) for of_side in (of_a, of_b))
         by_seed[seed] = {name: float((b[name] - a[name]).mean()) for name in metrics}
-    return Pair(len(values.user), differences, by_seed)
+    return Pair(len(values.user), len(set(values.user)), differences, by_seed)
 
 
 def _averaged(runs: Sequence[Result], finished: Sequence[Result], outputs: Path) -> list[Result]:
@@ -170,15 +176,18 @@ def _how_to_train_seeds(runs: Sequence[Result]) -> str:
 def _row(comparison: Comparison, letter: str, pair: Pair, name: str) -> dict[str, str]:
     """Return heading -> cell of one metric of a pair; the headings are the same for all."""
     d = pair.metrics[name]
+    enough_users = pair.n_users >= MIN_USERS
     difference = {"B − A": f"{d.difference:+.4f}", "95 % interval": _signed(d.interval)}
     if comparison.ratio:
         difference = {RATIO: "-", "95 % interval": "-"}
         if d.ratio is not None and d.ratio_interval is not None:
             low, high = d.ratio_interval
             difference = {RATIO: f"{d.ratio:.3f}", "95 % interval": f"{low:.3f} to {high:.3f}"}
+    if not enough_users:
+        difference["95 % interval"] = "-"
     row = {"run": letter} if len(comparison.pairs) > 1 else {}
     row |= {"metric": name, "A": f"{d.a:.4f}", "B": f"{d.b:.4f}", **difference}
-    row |= {"p": f"{d.p:.4f}", "p (Holm)": f"{d.p_holm:.4f}"}
+    row |= {"p": f"{d.p:.4f}", "p (Holm)": f"{d.p_holm:.4f}"} if enough_users else {"p": "-", "p (Holm)": "-"}
     row |= {"better": f"{d.better:,}", "equal": f"{d.equal:,}", "worse": f"{d.worse:,}"}
     if d.equivalent is not None:
         row[f"within ±{comparison.margin}"] = f"{'yes' if d.equivalent else 'no'}: {_signed(d.margin_interval_90)}"
@@ -205,6 +214,8 @@ def _notes(comparison: Comparison) -> list[str]:
     family = "metrics of this table" if len(runs) == 2 else "runs and metrics of this table"
     size = f"{count_in_words(runs[0], comparison.pairs[0].n)}{targets}"
     notes.append(f"{size}; two-sided p of t; Holm over the {family}")
+    if any(pair.n_users < MIN_USERS for pair in comparison.pairs):
+        notes.append(f"fewer than {MIN_USERS} users: no interval and no test")
     if comparison.margin is not None:
         unit = " of A's mean" if comparison.margin.relative else ""
         notes.append(
@@ -244,6 +255,37 @@ def table(comparison: Comparison) -> Content:
     rows = [_row(comparison, letter, pair, name) for letter, pair in pairs for name in pair.metrics]
     cells = [list(row.values()) for row in rows]
     return Content(title(comparison.runs[0]), list(rows[0]), cells, _notes(comparison), spare=SPARE)
+
+
+def frame(comparison: Comparison) -> pd.DataFrame:
+    """Return one row per pair and metric; the columns are described in `llm4rec_cli.api.compare`."""
+    import pandas as pd
+
+    rows = [
+        {
+            "run_a": str(comparison.runs[0].folder),
+            "run_b": str(run.folder),
+            "metric": name,
+            "a": d.a,
+            "b": d.b,
+            "difference": d.difference,
+            "low": d.interval[0],
+            "high": d.interval[1],
+            "ratio": d.ratio,
+            "ratio low": d.ratio_interval and d.ratio_interval[0],
+            "ratio high": d.ratio_interval and d.ratio_interval[1],
+            "p": d.p,
+            "p_holm": d.p_holm,
+            "better": d.better,
+            "equal": d.equal,
+            "worse": d.worse,
+            "n": pair.n,
+        }
+        | ({} if d.equivalent is None else {"equivalent": d.equivalent})
+        for run, pair in zip(comparison.runs[1:], comparison.pairs, strict=True)
+        for name, d in pair.metrics.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def as_json(comparison: Comparison) -> Mapping[str, object]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import difflib
+import multiprocessing
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import yaml
 from omegaconf import OmegaConf
@@ -41,9 +43,12 @@ from llm4rec_cli.studies.paper_tables.definitions import Kind, Size, Table, merg
 from llm4rec_cli.studies.tuning.space import Values, problems_of_space, read_space
 from llm4rec_cli.tasks.base import ranks_impressions
 
+T = TypeVar("T")
+
 READ = (*FOLDERS, SEARCH_SPACES, PAPER_TABLES, deviations.GROUP)  # the folders of conf/ that are read
 # Of a config, where its folder's name is none.
 NOUNS = {SEARCH_SPACES: "search space", PAPER_TABLES: "paper table", deviations.GROUP: "deviation list"}
+MANY = 20  # configs, of which each takes a tenth of a second
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 Nodes = Mapping[str, Any]  # path in the config -> its dataclass, or `dict[str, dataclass]` of user-named entries
@@ -72,7 +77,7 @@ def check(names: Sequence[str], everything: bool) -> tuple[list[ConfigProblem], 
     """
     register_types()
     _problems_of_overrides.cache_clear()  # the files may have changed
-    by_name = {name: problems_in(name) for name in names}
+    by_name = dict(zip(names, _in_processes(problems_in, names), strict=True))
     problems = {
         *_unread_files(() if everything else names),
         *(problem for some in by_name.values() for problem in some),
@@ -80,6 +85,14 @@ def check(names: Sequence[str], everything: bool) -> tuple[list[ConfigProblem], 
     located = {problem.problem for problem in problems if problem.line}  # repeated by the configs that build on them
     problems = {problem for problem in problems if problem.line or problem.problem not in located}
     return sorted(problems), sum(map(bool, by_name.values()))
+
+
+def _in_processes(function: Callable[[str], T], names: Sequence[str]) -> list[T]:
+    """Return the function's values of all names, computed by one process a core if there are many."""
+    if len(names) < MANY:
+        return [function(name) for name in names]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
+        return list(pool.map(function, names))
 
 
 def known_configs() -> list[str]:

@@ -152,5 +152,8 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
             )
     by_file = descriptions("prompt")
     for file in files:
-        table = _prompts_in(file)
-        yield Content(f"{file}: {by_file[file]}", table.columns, table.rows)
+        table, folders = _prompts_in(file), filter(None, (conf_dir(), user_conf_dir()))
+        path = next(path for folder in folders if (path := folder / f"prompt/{file}.yaml").exists())
+        model = file.partition("/")[0]
+        copied = f"a changed copy is conf/prompt/{model}/NAME.yaml, chosen by prompt={model}/NAME"
+        yield Content(f"{file}: {by_file[file]}", table.columns, table.rows, [f"file: {path}", copied])

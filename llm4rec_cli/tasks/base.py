@@ -110,10 +110,13 @@ def eligible_examples(split: Split, split_name: SplitName, config: Config) -> Ex
     examples = split.examples(split_name)
     dataset = config.dataset.name
     if len(examples) == 0:
-        reason = "no user has three interactions"
+        most = np.diff(split.dataset.offsets).max(initial=0)
+        reason = f"no user has three interactions ({split.n_users:,} users have at most {most})"
+        remedy = "take a longer log, or check that the column read as user_id holds users (dataset.columns)"
         if config.dataset.split == SplitRule.temporal:
             reason = "no user with a history comes back in that period"
-        raise DataError(f"dataset {dataset} has no {split_name.name} examples: {reason}", "llm4rec list datasets")
+            remedy = "choose other dataset.cuts, or dataset.split=leave_one_out"
+        raise DataError(f"dataset {dataset} has no {split_name.name} examples: {reason}", remedy)
     for column in _needed_columns(config.task):
         examples = examples[np.flatnonzero(split.dataset.has_value(column)[examples.row])]
         if len(examples) == 0:

@@ -262,6 +262,7 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
                 scores[row != PADDING] for row, scores in zip(ranking.top_items, ranking.top_scores, strict=True)
             ],
             **{f"{SLICE}{name}": inside for name, inside in slices.items()},
+            **values,
         }
     )
     if examples.turn is not None:

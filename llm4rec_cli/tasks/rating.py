@@ -70,6 +70,7 @@ def evaluate(model: Rater, split: Split, examples: Examples, config: Config) -> 
     }
     parsed = {"said": ratings.parsed, "said_paper": ratings.parsed_as_published}
     answers = {name: numbers for name, numbers in parsed.items() if numbers is not None}
+    answers |= rating_values(rating, ratings.value)
     predictions = result.predictions.assign(rating=rating, prediction=ratings.value, **answers)
     return replace(result, breakdown=breakdown, predictions=predictions)
 

@@ -55,14 +55,15 @@ def evaluate(model: Writer, split: Split, examples: Examples, config: Config) ->
     if config.task.written == Written.explanation and "feature" in split.dataset.interactions:
         features = _column(split, examples, "feature")
     counts = bleu_counts(texts, references) | paper_columns(texts, references)
-    columns = text_columns(text_values(texts, references, features), counts)
+    values = text_values(texts, references, features)
+    columns = text_columns(values, counts)
     columns |= _sentiment(split, examples, config.task, texts)
     result = evaluation_of_sums(columns, text_metrics, split, examples, config)
     answers = {"reference": references, "prediction": texts} | ({} if features is None else {"feature": features})
     return replace(
         result,
         metrics=result.metrics | diversity(texts),
-        predictions=result.predictions.assign(**answers),
+        predictions=result.predictions.assign(**answers, **values),
         signatures=signatures(),
     )
 

@@ -412,6 +412,13 @@ def test_the_endless_interval_of_a_single_user_is_null_in_json(write, compared):
     assert difference["interval"] == [None, None]
 
 
+def test_of_fewer_than_four_users_the_table_has_neither_interval_nor_test(write, llm4rec):
+    answer = llm4rec("compare", str(write("a", RANKS[:3])), str(write("b", RANKS[1:4])), "--metric", "hr@1", "--wide")
+    assert "fewer than 4 users: no interval and no test" in answer.out
+    (row,) = (line.split() for line in answer.out.splitlines() if line.startswith("hr@1"))
+    assert row[4:7] == ["-", "-", "-"]
+
+
 def test_json_and_markdown_exclude_one_another(llm4rec, write):
     assert llm4rec("compare", "--json", "--markdown", str(write("a", RANKS)), "seed0").code == 2
 

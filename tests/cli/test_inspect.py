@@ -61,7 +61,8 @@ def test_a_result_is_inspected(llm4rec, trained):
     last = " ".join(answer.out.partition('"sasrec beats transition_text" is refused: ')[2].split())
     assert "labels: synthetic" in last
     assert "1 seed of sasrec (0)" in last
-    assert "not known under shuffled ties: llm4rec protocols model=sasrec " in last
+    assert "it is not known under shuffled ties; it is not known under a temporal split. to find out: " in last
+    assert answer.out.splitlines()[-1].startswith("to find out: llm4rec protocols model=sasrec ")
 
 
 def test_a_scored_file_is_inspected(llm4rec, trained, tmp_path):

@@ -255,9 +255,10 @@ def test_runs_of_another_folder_are_listed(run, llm4rec, tmp_path):
 
 
 def test_a_trained_run_is_listed(llm4rec, trained):
-    out = llm4rec("list", "runs", "model=sasrec").out
+    out = llm4rec("list", "runs", "model=sasrec", "--wide").out
     assert f"sasrec/demo/sequential/{trained.name}" in out
     assert "ndcg@10 0." in out
+    assert " model.hidden_size=16 model.inner_size=16 model.layers=1 trainer.epochs=1 " in out, "what was typed"
 
 
 def test_the_cache_is_listed_by_part_and_entry(llm4rec, tmp_path):

@@ -47,7 +47,7 @@ def test_a_small_table_is_run_marked_recorded_and_run_only_once(mine, llm4rec, t
     assert "never run" in llm4rec("list", "papers", "mine").out
     plan = " ".join(mine("--small", "--dry-run", "--unprobed").out.split())
     assert "3 commands: 0 done, 3 to run, with 1 trainings" in plan
-    assert "to run llm4rec train task.max_examples=100 'task.floors=[]' dataset=demo model=popularity seed=0" in plan
+    assert "to run llm4rec train task.max_examples=100 task.floors='[]' dataset=demo model=popularity seed=0" in plan
     assert "llm4rec eval run=RUN_2" in plan
     assert "quoted, not run: Caser on Beauty, Toys" in plan
 
@@ -100,18 +100,17 @@ def test_a_dry_run_says_what_is_missing_on_this_machine(mine, tmp_path):
     answer = mine("--dry-run", "--rows", "SASRec", f"paths.cache={tmp_path}")
     assert answer.code == 0, answer.err
     assert answer.out.count("unknown llm4rec train") == 4, "two datasets, two seeds"
-    assert "no data: " in answer.out
-    assert "4 of unknown cost" in answer.out
+    assert "\nunknown, 1–2: no data of " in answer.out and "; licence: " in answer.out
 
 
 def test_a_dry_run_counts_what_a_chat_model_is_sent(llm4rec, tmp_path):
     model = tiny_llm(tmp_path / "llm", 2048)
     typed = ("chatgptrec/rating", "--small", "--rows", "ChatGPT*", f"llm.model={model}", "llm.context=2048")
-    answer = llm4rec("reproduce", *typed, "--dry-run")
+    answer = llm4rec("reproduce", *typed, "--dry-run", "--probe")
     assert answer.code == 0, answer.err
     assert "what a chat model is sent for a run" in answer.out and "of unknown cost" not in answer.out
     refused = llm4rec("reproduce", *typed, "llm.dry_run=true")
-    assert (refused.code, "--dry-run counts those of all" in refused.err) == (2, True)
+    assert (refused.code, "--dry-run --probe counts those of all" in refused.err) == (2, True)
 
 
 def test_a_dry_run_measures_each_distinct_run_once(mine, monkeypatch):
@@ -119,7 +118,8 @@ def test_a_dry_run_measures_each_distinct_run_once(mine, monkeypatch):
 
     measured = []
     monkeypatch.setattr(costs, "measure", lambda *run: measured.append(run) or costs.Cost(2.0, 0.5, 300))
-    answer = mine("--dry-run", "--small", "--seeds", "0,1")
+    assert "of unknown cost" not in mine("--dry-run", "--small", "--seeds", "0,1").out and measured == []
+    answer = mine("--dry-run", "--probe", "--small", "--seeds", "0,1")
     assert [command for command, _ in measured] == ["train", "train", "eval"], "one for all seeds"
     assert "5 commands: 0 done, 5 to run, with 2 trainings; about 12 minutes and 300 MiB here" in answer.out
 

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import json
 import shutil
@@ -171,6 +172,25 @@ def test_a_missing_file_is_named_with_its_source_and_place(tmp_path):
 def test_a_file_may_lie_there_unpacked(tmp_path):
     config = replace(AMAZON, domains={"shop": {"reviews": "reviews.json.gz"}})
     assert prepare(config, tmp_path).manifest["files"][0]["name"] == "reviews.json"
+
+
+@pytest.mark.parametrize(
+    "there", ["sequential_data.txt", "sequential.txt", "sequential.txt.gz", "sequential_data.txt.gz"]
+)
+@pytest.mark.parametrize("named", ["sequential_data.txt", "sequential.txt"])
+def test_a_sequence_file_is_found_by_either_usual_name(tmp_path, there, end, named):
+    content = b"1 1 2 3\n2 2 3 1\n"
+    (tmp_path / f"{there}{end}").write_bytes(gzip.compress(content) if end else content)
+    config = replace(AMAZON, reader="s3rec", domains={"shop": {"sequences": named}}, raw_dir=str(tmp_path))
+    assert prepare(config, tmp_path).manifest["files"][0]["name"] == f"{there}{end}"
+
+
+def test_a_missing_file_of_another_name_can_be_named(tmp_path):
+    config = replace(AMAZON, raw_dir=str(tmp_path), licence="Free.")
+    (tmp_path / "reviews.json").unlink(missing_ok=True)
+    with pytest.raises(DataError) as error:
+        prepare(config, tmp_path)
+    assert error.value.remedy.endswith("a file of another name: dataset.domains.shop.reviews=NAME. Licence: Free.")
 
 
 def test_a_dataset_that_the_core_empties_is_refused(tmp_path):

@@ -19,12 +19,12 @@ CONFIG = {"dataset": {"name": "shop", "split": "leave_one_out"}, "task": {"selec
 def folder(tmp_path):
     """Records of three seeds of sasrec and one floor, with ranks, and of a stronger floor without."""
     (tmp_path / "shop.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in all_records()))
-    ranks = rankings([0, 0, 0]).drop(columns=["n_better", "n_tied"])
-    ranks["slice/repeated"] = [True, False, False]
+    ranks = rankings([0, 0, 0, 0]).drop(columns=["n_better", "n_tied"])
+    ranks["slice/repeated"] = [True, False, False, False]
     for model, seeds in SEEDS.items():
         for seed in seeds:
             address = f"{model}/shop/sequential/seed{seed}-ab"
-            ranks[f"{address}/n_better"] = [0, 20, seed] if model == "sasrec" else [5, 20, 30]
+            ranks[f"{address}/n_better"] = [0, 20, seed, 40] if model == "sasrec" else [5, 20, 30, 40]
             ranks[f"{address}/n_tied"] = 1
     (tmp_path / "ranks").mkdir()
     ranks.convert_dtypes().to_parquet(tmp_path / "ranks" / ranks_name(run(dataset="shop")))
@@ -34,7 +34,7 @@ def folder(tmp_path):
 def all_records():
     for model, seeds in {**SEEDS, "next_id": (0,)}.items():
         for seed in seeds:
-            facts = {"model": model, "seed": seed, "config_hash": "ab", "variant": model, "n_examples": 3}
+            facts = {"model": model, "seed": seed, "config_hash": "ab", "variant": model, "n_examples": 4}
             facts |= {"intervals": {"ndcg@10": [0, 1], "hr@10": [0, 1]}, "labels": ["no-timestamps"]}
             config = CONFIG | {"model": {"name": model}, "seed": seed}
             ndcg = 0.9 if model == "next_id" else 0.1
@@ -49,7 +49,10 @@ def test_recorded_runs_are_results_with_settings_and_answers(folder):
         "sasrec/shop/sequential/seed2-ab",
         "sasrec",
     )
-    assert run.answers(["target", "n_better"]).to_dict("list") == {"target": ["i0", "i1", "i2"], "n_better": [0, 20, 2]}
+    assert run.answers(["target", "n_better"]).to_dict("list") == {
+        "target": ["i0", "i1", "i2", "i3"],
+        "n_better": [0, 20, 2, 40],
+    }
     assert str(run.answers()["n_better"].dtype) == "int64"
     assert recorded(folder / "sasrec/shop/sequential/seed9-ab") is None
 
@@ -57,7 +60,7 @@ def test_recorded_runs_are_results_with_settings_and_answers(folder):
 def test_they_are_paired_as_runs_are(folder):
     runs = {found.model: found for found in Results.under(folder) if found.seed == 0}
     paired = pair_runs([runs["popularity"]], [runs["sasrec"]], ["hr@10"])
-    assert [values["hr@10"].tolist() for values in (*paired.a, *paired.b)] == [[1, 0, 0], [1, 0, 1]]
+    assert [values["hr@10"].tolist() for values in (*paired.a, *paired.b)] == [[1, 0, 0, 0], [1, 0, 1, 0]]
     with pytest.raises(UsageError, match="recorded without ranks"):
         pair_runs([runs["next_id"]], [runs["sasrec"]], ["hr@10"])
     with pytest.raises(RunError, match="recorded without ranks"):

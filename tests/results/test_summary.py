@@ -1,5 +1,7 @@
 """The sentence below a results table, and the command to run next."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,6 +91,17 @@ def test_runs_on_other_examples_have_a_difference_without_an_interval(tmp_path):
     assert comparison.interval is None
     assert comparison.in_words().startswith("unisrec is better than popularity, the strongest floor, by 0.18")
     assert "no interval: these runs are not paired" in comparison.in_words()
+
+
+def test_of_fewer_than_four_users_there_is_no_interval(tmp_path, capsys):
+    run, floor = ranked(tmp_path, "unisrec", 3, users=3), ranked(tmp_path, "popularity", 0, users=3)
+    comparison = compare_with_floor(run, [floor])
+    assert comparison.interval is None and not comparison.beaten
+    assert "by 1.0000 NDCG@10 (no interval: an interval over users needs at least 4, and these" in comparison.in_words()
+    show([replace(floor, n_examples=3), replace(run, n_examples=3)])
+    assert "within" not in capsys.readouterr().out
+    enough = compare_with_floor(ranked(tmp_path, "sasrec", 3, users=4), [ranked(tmp_path, "mean", 0, users=4)])
+    assert enough.interval is not None
 
 
 def next_of(tmp_path, seeds, *overrides, beaten=True, model="sasrec"):

@@ -340,9 +340,12 @@ def test_predictions_hold_one_row_an_example_with_raw_ids():
     assert rows["target_train_count"].tolist() == [2, 3, 1, 2, 2]  # train parts: 0 1 | 4 3 2 | 5 | 1 0 | 2 4 | 3 0
     assert [list(top) for top in rows["top_items"]] == [["i1", "i2", "i3"]] * 5
     assert [list(top) for top in rows["top_scores"]] == [[8, 7, 6]] * 5
+    values = ranking_metrics(rows["n_better"].to_numpy(), np.ones(5, int), np.full(5, 8), list(config().task.cutoffs))
+    assert {name: rows[name].tolist() for name in values} == {name: value.tolist() for name, value in values.items()}
     assert [name for name in rows if not name.startswith("slice/")] == [
         *("user_id", "target", "target_train_count", "history_length", "n_better", "n_tied", "n_candidates"),
         *("top_items", "top_scores"),
+        *values,
     ]
 
 

@@ -15,6 +15,9 @@ import pandas as pd
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import UsageError, did_you_mean
 
+# Names under which one file is passed on: P5's own, and that of later work on P5's data.
+USUAL_NAMES = {"sequential_data.txt": "sequential.txt", "sequential.txt": "sequential_data.txt"}
+
 FileRoles = tuple[tuple[frozenset[str], frozenset[str]], ...]
 
 

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.overrides import command_line, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.crossed import Estimate
 from llm4rec_cli.labels import NO_BEATS
-from llm4rec_cli.results.pairing import PROTOCOL_KEYS, PairedValues, pair_runs, problems_of_protocols, shared_metrics
+from llm4rec_cli.results.pairing import (
+    PROTOCOL_KEYS,
+    PairedValues,
+    pair_runs,
+    problems_of_protocols,
+    problems_of_users,
+    shared_metrics,
+)
 from llm4rec_cli.results.records import WITHOUT_RANKS
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import Results, named_results
 from llm4rec_cli.results.tables import Content
-from llm4rec_cli.results.words import MIN_SEEDS, is_trained, is_tunable, shown_as, title, tuned_more, tuning_in_words
+from llm4rec_cli.results.words import (
+    MIN_SEEDS,
+    is_trained,
+    is_tunable,
+    shown_as,
+    title,
+    tuned_more,
+    tuning_in_words,
+    unconverged_after,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ALL, ELSEWHERE = "all targets", "elsewhere"
 # Slices in which a gain may come from how the data was made rather than from taste.
@@ -59,7 +78,8 @@ class Check:
 
     condition: str  # what is required
     passed: bool | None  # whether it holds; None = not known
-    reason: str  # the numbers behind that, or the command that would show it
+    reason: str  # the numbers behind that
+    command: str | None = None  # that would show it
 
 
 @dataclass(frozen=True)
@@ -78,6 +98,11 @@ class Audit:
     def allowed(self) -> bool:
         """Whether every condition holds."""
         return all(check.passed for check in self.checks)
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands that would show what is not known."""
+        return list(dict.fromkeys(check.command for check in self.checks if check.command))
 
     @property
     def verdict(self) -> str:
@@ -129,6 +154,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     raise_first(problems_of_protocols([opponent, run]))
     a, b = (_seeds(side, runs) for side in (opponent, run))
     paired = pair_runs([*a.values()], [*b.values()], [metric])
+    raise_first(problems_of_users(paired))
     if not paired.slices:
         raise UsageError(
             f"{run.folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
@@ -295,7 +321,7 @@ def _protocols_command(run: Result, runs: Sequence[Result]) -> str:
     chosen = {key_typed(override) for override in typed} & {"model", "experiment"}
     model = [] if chosen else [f"model={run.model}"]
     seeds = ",".join(str(seed) for seed in sorted(_seeds(run, runs)))
-    return shlex.join(["llm4rec", "protocols", *model, *typed, f"seed={seeds}"])
+    return command_line("protocols", [*model, *typed, f"seed={seeds}"])
 
 
 def _above_zero(condition: str, what: str, part: Part) -> Check:
@@ -326,7 +352,7 @@ def _protocol_checks(run: Result, runs: Sequence[Result], opponent: Result | Non
             command = _protocols_command(run, runs)
             if settings_with(config_class(run.model), "input_file"):
                 command = f"llm4rec score FILE {key}={value}, with a file that was made for these data"
-            yield Check(condition, None, f"not known under {name}: {command}")
+            yield Check(condition, None, f"it is not known under {name}", command)
             continue
         sides = [(_seeds(other, runs), draw) for draw, other in draws]
         gains = [_gain(pair_runs([*a.values()], [*b.values()], [metric]), metric) for a, b in sides]
@@ -394,6 +420,8 @@ def _remarks(
                     if of_seed
                 )
                 yield f"{name}: weights of the best epoch on validation ({epochs}), {training['rows']:,} training rows"
+            if any(unconverged_after(run) is not None for run in side.values()):
+                yield f"{name}: the best epoch is the last, so that more epochs may be better: trainer.epochs"
             if len(variants) > 1:
                 yield (
                     f"{name}: {len(variants)} variants of {one.model} were evaluated on these examples; to "
@@ -404,6 +432,19 @@ def _remarks(
 
 
 # --- output
+
+
+def frames(result: Audit) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Return the gain's parts, the conditions and the verdict; `llm4rec_cli.api.inspect` describes the columns."""
+    import pandas as pd
+
+    parts = [[part.name, part.n, part.a, part.b, part.gain, *part.interval, part.share] for part in result.parts]
+    conditions = [[check.condition, check.passed, check.reason, check.command] for check in result.checks]
+    return (
+        pd.DataFrame(parts, columns=["slice", "n", "a", "b", "gain", "low", "high", "share"]),
+        pd.DataFrame(conditions, columns=["condition", "holds", "reason", "command"]),
+        result.verdict,
+    )
 
 
 def tables(result: Audit) -> list[Content]:

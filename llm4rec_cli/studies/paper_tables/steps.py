@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import shlex
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import Composed, compose
 from llm4rec_cli.config.keys import is_of_one_task
-from llm4rec_cli.config.overrides import hydra_override, key_typed
+from llm4rec_cli.config.overrides import command_line, hydra_override, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Question
 from llm4rec_cli.data import store
@@ -294,8 +293,8 @@ class Runner:
             return "to run"
         try:
             job = Job.unchecked(composed(self.overrides(step)), step.command)
-            if missing := missing_files(job.config.dataset, job.cache):
-                return f"no data: {', '.join(missing)} of {job.config.dataset.name}"
+            if missing_files(job.config.dataset, job.cache):
+                return f"no data of {job.config.dataset.name}"
             if step.command == "prepare":
                 return "to run"
             folder = self._address(step)
@@ -330,7 +329,7 @@ class Runner:
         if step.search:
             searched = sorted(numbers[candidate] for _, candidate in step.search)
             overrides.append(f"BEST_OF_{searched[0]}_TO_{searched[-1]}")
-        return shlex.join(["llm4rec", step.command, *overrides])
+        return command_line(step.command, overrides)
 
 
 def _init_setting(model: str) -> str:

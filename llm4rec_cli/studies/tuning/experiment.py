@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ import yaml
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import Composed, compose, data_file
-from llm4rec_cli.config.overrides import GROUPS, SEARCH_SPACES, as_typed, key_typed, quoted
+from llm4rec_cli.config.overrides import GROUPS, SEARCH_SPACES, command_line, key_typed, quoted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import Result, Tuning
@@ -235,7 +234,7 @@ def _value(job: Job, key: str) -> Any:
 def _command(typed: Sequence[str]) -> str:
     """Return the command that repeats a search, without what is no part of its experiment."""
     saved = (o for o in typed if key_typed(o) not in NOT_SAVED and not o.startswith("paths."))
-    return shlex.join(["llm4rec", "tune", *map(as_typed, saved)])
+    return command_line("tune", saved)
 
 
 def names_the_search(experiment: Path, typed: Sequence[str]) -> bool:

@@ -108,4 +108,4 @@ def test_a_step_that_failed_fails_those_that_need_it_without_a_second_try(tmp_pa
 def test_what_is_missing_on_this_machine_is_no_state_of_the_run(tmp_path):
     (step,) = steps_of("unisrec/main", rows="SASRec", columns="Pantry")
     runner = Runner({}, [f"paths.cache={tmp_path}"])
-    assert runner.located(step).startswith("no data: ")
+    assert runner.located(step).startswith("no data of ")
