@@ -156,7 +156,8 @@ def _translated(argument: str) -> str:
     if key == "dataset.columns" and value.startswith("{"):
         return f"+{argument}"  # Hydra cannot replace a dictionary, only add to it
     if equals and key in _paths() and value not in ("", "null") and value[0] not in "'\"":
-        paths = [str(Path(path).expanduser()) if path.startswith("~") else path for path in value.split(",")]
+        paths = re.split(r",(?!\s)", value)  # a comma before a space belongs to a name
+        paths = [str(Path(path).expanduser()) if path.startswith("~") else path for path in paths]
         plain = r"[A-Za-z_./][A-Za-z0-9_./-]*"  # unquoted, 1e5 would become 100000.0
         return f"{key}={','.join(path if re.fullmatch(plain, path) else quoted(path) for path in paths)}"
     return argument
