@@ -113,8 +113,6 @@ def problems_in(name: str) -> list[ConfigProblem]:
                 config = _config([*overrides, f"dataset={CLICK_LOG}"])
     except UsageError as error:
         return _problems_of_files(overrides) or [locate(error)]
-    except UnicodeDecodeError as error:
-        return [locate(UsageError(f"not UTF-8 ({error.reason} at byte {error.start})", "save the file as UTF-8"))]
     missing: list[str] = []
     problems = list(_unresolved(config, missing))
     if missing:
