@@ -332,6 +332,10 @@ def usage_errors() -> Iterator[None]:
         yield
     except COMPOSE_ERRORS as error:
         raise as_usage_error(error) from error
+    except ValueError as error:
+        if not str(error).startswith("Expected header format"):  # of Hydra, for a damaged `# @package …`
+            raise
+        raise UsageError(f"a config's first line is no header: {error}", "write `# @package _global_`") from error
 
 
 def as_usage_error(error: Exception) -> UsageError:

@@ -113,6 +113,14 @@ def test_a_file_that_is_not_utf8_is_named_by_composing_and_no_hindrance_for_list
         tables("dataset")
 
 
+def test_a_damaged_first_line_is_an_error_of_the_config(tmp_path, monkeypatch):
+    (tmp_path / "conf/experiment/mine").mkdir(parents=True)
+    (tmp_path / "conf/experiment/mine/first.yaml").write_text("# @packag\u2028e _global_\nseed: 3\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="first line is no header"):
+        compose(["+experiment=mine/first"])
+
+
 @pytest.mark.parametrize("content", ["seed: 3", "defaults:\n  - override /model: sasrec\n  - _self_\nseed: 3"])
 def test_an_experiment_without_its_first_line_is_named_with_that_line(tmp_path, monkeypatch, content):
     file = tmp_path / "conf/experiment/mine/first.yaml"
