@@ -7,6 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from llm4rec_cli.results.plots import _log as training_log
 from llm4rec_cli.results.plots import (
     by_frequency,
     by_model,
@@ -209,3 +210,10 @@ def test_calibration_has_the_means_of_bins_of_equal_size(tmp_path):
 def test_calibration_needs_ratings_that_differ(tmp_path):
     assert calibration(group(ratings(tmp_path / "a", [4.0] * 40, [3] * 40))) is None
     assert calibration(group(*ranked(sasrec=0.1))) is None
+
+
+def test_a_line_that_is_twice_in_a_training_log_is_one_epoch(tmp_path):
+    (tmp_path / "log").write_text('{"epoch": 1.0, "loss": 2.0, "valid": 0.1}\n' * 2)
+    assert [entry["epoch"] for entry in training_log(tmp_path / "log")] == [1.0]
+    (tmp_path / "log").write_text("[]\n")
+    assert training_log(tmp_path / "log") == []
