@@ -318,7 +318,7 @@ def _problems_of_files(overrides: Sequence[str]) -> list[ConfigProblem]:
         if mark is None:
             return []
         return [ConfigProblem(Path(mark.name), mark.line + 1, f"invalid YAML: {error.problem}", "fix that line")]
-    except COMPOSE_ERRORS:
+    except (*COMPOSE_ERRORS, ValueError):  # the latter for a damaged `# @package …`
         return []
     types: dict[str, type] = {"": Config}  # path in the config -> its dataclass
     files: dict[Path, str] = {}  # file -> its path in the config

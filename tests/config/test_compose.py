@@ -10,6 +10,7 @@ from llm4rec_cli.config.compose import compose, conf_dir, model_node, options, r
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.run.job import Job
+from llm4rec_cli.studies.config_check import problems_in
 from llm4rec_cli.studies.config_options import descriptions, tables
 
 TYPED = (
@@ -119,6 +120,8 @@ def test_a_damaged_first_line_is_an_error_of_the_config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="first line is no header"):
         compose(["+experiment=mine/first"])
+    (problem,) = problems_in("experiment/mine/first")
+    assert "first line is no header" in problem.problem
 
 
 @pytest.mark.parametrize("content", ["seed: 3", "defaults:\n  - override /model: sasrec\n  - _self_\nseed: 3"])
