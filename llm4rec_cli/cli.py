@@ -110,11 +110,13 @@ def _place(error: Exception) -> str:
 
 
 def _report(error: Exception, problem: str, remedy: str, exit_code: int, verbose: bool) -> int:
+    from llm4rec_cli.errors import printable
+
     if os.environ.get("RANK", "0") != "0" and exit_code == 2:
         return exit_code  # the first process of the run reports it
     if verbose:
         traceback.print_exception(error)
-    print("error:", *problem.splitlines(), file=sys.stderr)
+    print("error:", *printable(problem).splitlines(), file=sys.stderr)
     if remedy:
-        print("  try:", *remedy.splitlines(), file=sys.stderr)
+        print("  try:", *printable(remedy).splitlines(), file=sys.stderr)
     return exit_code

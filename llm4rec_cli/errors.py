@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
@@ -60,6 +61,11 @@ _FULL_DISK = (
 # Messages for a lack of memory of torch, on the CPU and on accelerators.
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
+# Control characters, marks and overrides of direction, and invisible ones other than those that join letters.
+_UNPRINTABLE = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
 _UNUSABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
@@ -107,6 +113,11 @@ def as_out_of_memory(error: BaseException) -> RunError | None:
         "lower trainer.batch_size, trainer.eval_batch_size or llm.batch_tokens; the same command resumes from the last "
         "checkpoint",
     )
+
+
+def printable(text: str) -> str:
+    """Escape what would act on a terminal or reorder its text: titles, ids and reviews are untrusted."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def raise_first(problems: Iterable[Llm4RecError]) -> None:

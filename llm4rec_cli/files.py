@@ -22,8 +22,16 @@ HASHED_AT_ONCE = 1 << 22  # bytes
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the same folder, flush it to disk, then rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let `write` fill a temporary file in the same folder, flush it to disk, then rename it to `path`.
+
+    Of several processes that write a path, one does so at a time; it removes what killed ones left.
+    """
+    with locked(_lock(path), path):
+        _write_locked(path, write)
+
+
+def _write_locked(path: Path, write: Callable[[Path], object]) -> None:
+    remove_parts(path)
     part = _part(path)
     try:
         write(part)
@@ -46,10 +54,9 @@ def write_once(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file with `write_atomic` unless it exists; of several processes one writes and the others wait."""
     if path.exists():
         return
-    with locked(path.with_name(f".{path.name}.lock"), path):
+    with locked(_lock(path), path):
         if not path.exists():
-            remove_parts(path)
-            write_atomic(path, write)
+            _write_locked(path, write)
 
 
 def fill_once(folder: Path, fill: Callable[[Path], object]) -> None:
@@ -59,7 +66,7 @@ def fill_once(folder: Path, fill: Callable[[Path], object]) -> None:
     """
     if folder.exists():
         return
-    with locked(folder.with_name(f".{folder.name}.lock"), folder):
+    with locked(_lock(folder), folder):
         if folder.exists():
             return
         remove_parts(folder)
@@ -113,6 +120,10 @@ def _is_same_file(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _part(path: Path) -> Path:

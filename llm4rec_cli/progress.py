@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
 from llm4rec_cli import processes
+from llm4rec_cli.errors import printable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -133,6 +134,11 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
+
+
 def log_to_stderr(prefix: str = "") -> None:
     """Log the package's messages with Rich on a terminal; elsewhere as plain lines, with the prefix. With -v, more."""
     handler: logging.Handler
@@ -141,6 +147,7 @@ def log_to_stderr(prefix: str = "") -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
+    handler.addFilter(_make_printable)
     root = logging.getLogger("llm4rec_cli")
     level = logging.DEBUG if VERBOSE in os.environ else logging.INFO
     root.setLevel(level if processes.is_first() else logging.WARNING)

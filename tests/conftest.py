@@ -67,7 +67,7 @@ HEAVY = (
     *("cli/test_p5.py", "data/test_demo.py", "cli/test_validate.py", "cli/test_chatgptrec.py", "llm/test_weights.py"),
     *("cli/test_recommend.py", "cli/test_held_out.py", "tasks/test_real_data.py", "studies/claims/test_spec.py"),
     *("cli/test_eval.py", "cli/test_doctor.py", "cli/test_inspect.py", "cli/test_ensemble.py", "cli/test_protocols.py"),
-    *("cli/test_enrich.py", "docs/test_commands.py", "scripts/test_soak_resume.py", "data/test_download.py"),
+    *("cli/test_enrich.py", "docs/test_commands.py", "soak/test_soak.py", "data/test_download.py"),
     *("models/test_p5_vocabulary.py", "data/test_real_data.py", "models/test_prompt4nr_sequences.py"),
     *("run/test_address.py", "models/test_unisrec_pretraining.py", "models/test_prompt4nr_templates.py"),
     *(

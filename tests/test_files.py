@@ -22,6 +22,12 @@ def test_a_file_is_complete_or_absent(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_part_that_a_killed_process_left_is_removed_when_the_file_is_written_again(tmp_path):
+    (tmp_path / ".page.html.1234.part").write_text("half")
+    write_atomic(tmp_path / "page.html", lambda part: part.write_text("whole"))
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
 def test_existing_files_and_folders_are_not_made_again(tmp_path):
     write_once(tmp_path / "kept", lambda part: part.write_text("1"))
     write_once(tmp_path / "kept", lambda part: part.write_text("2"))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.commands import at_least
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, printable
 from llm4rec_cli.results.tables import Content, json_text, show
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _print_items(rows: Sequence[ItemRow], heading: Sequence[str], with_history: 
         del columns["in history"]
     if not any(columns["new"]):
         del columns["new"]
-    print(*heading, sep="\n")
+    print(*map(printable, heading), sep="\n")
     if not rows:
         print("the model ranks none of these items")
         return
@@ -137,7 +137,6 @@ def _print_prediction(row: Mapping[str, object], column: str, heading: str, in_t
     if as_json:
         print(json_text(row))
         return
-    print(f"{heading}, {column}: user {row['user_id']}, '{row['title'] or row['item_id']}'")
-    print(row[column])
+    print(printable(f"{heading}, {column}: user {row['user_id']}, '{row['title'] or row['item_id']}'\n{row[column]}"))
     if row["given"] is not None:
-        print(f"in the data: {row['given']}{' (used in training)' if in_training else ''}")
+        print(printable(f"in the data: {row['given']}{' (used in training)' if in_training else ''}"))

@@ -32,10 +32,12 @@ from omegaconf.errors import OmegaConfBaseException
 from llm4rec_cli.config import schema
 from llm4rec_cli.config.keys import all_declarations, declarations_with, key_role, value_types
 from llm4rec_cli.config.overrides import GROUPS, as_typed, quoted
+from llm4rec_cli.config.reading import MOST_VALUES, n_values
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError, closest, did_you_mean, meant
 
-COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)  # what Hydra raises for wrong overrides
+# What Hydra raises for wrong overrides and files.
+COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
 # Of an experiment that Hydra merges below `experiment`, not into the root.
 _OUTSIDE_ROOT = re.compile(
     r"In '(experiment/[^']+)': (?:ConfigKeyError .*\nKey 'experiment' not in|Could not override '[^']+@experiment\.)"
@@ -125,6 +127,19 @@ def _files() -> tuple[object, ...]:
     return tuple(files)
 
 
+@lru_cache(maxsize=1)
+def _refuse_oversized(files: tuple[object, ...]) -> None:
+    """Raise an error if a file of the user's has so many or so deep values that composing would not end.
+
+    Args:
+        files: what `_files` returns: a changed file is read again.
+    """
+    for file in _user_files():
+        with suppress(OSError, UnicodeDecodeError, yaml.YAMLError):  # told if the file is composed
+            if n_values(file.read_text(encoding="utf-8")) > MOST_VALUES:
+                raise UsageError(f"{file} has more than {MOST_VALUES:,} values, or is too deep", "delete or repair it")
+
+
 def compose_prompt(model: str, name: str) -> Any:
     with _hydra():
         return hydra.compose(overrides=[*searchpath(), f"+prompt/{model}@prompt={name}"]).prompt
@@ -178,6 +193,7 @@ def launch(job: Callable[[SweepJob], None], command: str, flags: Sequence[str], 
     """Run Hydra's application: a sweep, with jobs in the processes that its launcher starts, or the output of a flag,
     such as `--cfg job`. Overrides are in Hydra's grammar."""
     register_types()
+    _refuse_oversized(_files())
     saved = sys.argv
     sys.argv = [f"llm4rec {command}", *flags, f"hydra.job.name={command}", *searchpath(), *typed]
     try:
@@ -204,6 +220,7 @@ def _composed(config: DictConfig, hydra_config: Any) -> Composed:
 def _hydra() -> Iterator[None]:
     """Initialise Hydra's global state while the block lasts, and then restore the previous one (of a sweep)."""
     register_types()
+    _refuse_oversized(_files())
     state = GlobalHydra.instance()
     previous, state.hydra = state.hydra, None
     try:
@@ -228,6 +245,11 @@ def user_conf_dir() -> Path | None:
 
 def _folders() -> list[Path]:
     return [conf_dir(), *filter(None, [user_conf_dir()])]
+
+
+def _user_files() -> list[Path]:
+    user = user_conf_dir()
+    return sorted(user.rglob("*.yaml")) if user else []
 
 
 def searchpath() -> list[str]:
@@ -278,17 +300,26 @@ def register_types() -> None:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Raise a UsageError where the block raises an error of Hydra, OmegaConf or YAML."""
+    """Raise a UsageError where the block raises an error of Hydra, OmegaConf, YAML or of a file that is not UTF-8."""
     try:
         yield
     except COMPOSE_ERRORS as error:
         raise as_usage_error(error) from error
+    except ValueError as error:
+        if not str(error).startswith("Expected header format"):  # of Hydra, for a damaged `# @package …`
+            raise
+        raise UsageError(f"a config's first line is no header: {error}", "write `# @package _global_`") from error
 
 
 def as_usage_error(error: Exception) -> UsageError:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return UsageError(f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})", "fix that line")
+    if isinstance(error, UnicodeDecodeError):
+        file = next(
+            (file for file in _user_files() if file.is_file() and file.read_bytes() == error.object), "a config"
+        )
+        return UsageError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})", "save the file as UTF-8")
     text = str(error)
     cause = str(error.__cause__ or "").splitlines()
     if outside := _OUTSIDE_ROOT.match(text):

@@ -1,7 +1,8 @@
-"""Reading YAML files outside the composed config: tables, search spaces, and the configs of runs."""
+"""Reading YAML files outside the composed config: tables, search spaces, configs of runs; and the size of any."""
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import yaml
 
 from llm4rec_cli.errors import UsageError
+
+MOST_VALUES = 100_000  # in a file, where each alias stands for a copy
+DEEPEST = 100  # levels
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # in C ten times as fast, if available
@@ -30,3 +34,29 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: invalid YAML ({str(error).splitlines()[0]})", "fix the file") from None
+
+
+def n_values(text: str) -> float:
+    """Return how many values a YAML text has if each alias is a copy, as OmegaConf makes them; infinite if too deep.
+
+    A file of a few lines, each with nine aliases of the line before, would fill any memory.
+
+    Raises:
+        yaml.YAMLError: it is no valid YAML.
+    """
+    n_in, names, anchors = [0.0], [""], dict[str, float]()  # of the open collections, outermost first
+    for event in yaml.parse(text, yaml.SafeLoader):  # the one in C refuses what is too deep as invalid
+        if isinstance(event, yaml.CollectionStartEvent):
+            n_in.append(1)
+            names.append(event.anchor or "")
+            if len(n_in) > DEEPEST:
+                return math.inf
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchors[names.pop()] = n = n_in.pop()
+            n_in[-1] += n
+        elif isinstance(event, yaml.AliasEvent):
+            n_in[-1] += anchors.get(event.anchor, math.inf)  # infinite inside itself
+        elif isinstance(event, yaml.ScalarEvent):
+            anchors[event.anchor or ""] = 1
+            n_in[-1] += 1
+    return n_in[0]

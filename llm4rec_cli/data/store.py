@@ -36,7 +36,9 @@ def save(dataset: RecDataset, folder: Path) -> None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return pyarrow.feather.read_table(str(path), memory_map=True).to_pandas(split_blocks=True)
+    table = pyarrow.feather.read_table(str(path), memory_map=True)
+    table.validate(full=True)  # of a damaged file, reading a text would crash the process
+    return table.to_pandas(split_blocks=True)
 
 
 def load(folder: Path) -> RecDataset:

@@ -14,7 +14,7 @@ from pathlib import Path
 from llm4rec_cli import progress
 from llm4rec_cli.config import schema
 from llm4rec_cli.config.schema import LLMConfig
-from llm4rec_cli.errors import DryRun, RunError
+from llm4rec_cli.errors import DryRun, RunError, printable
 from llm4rec_cli.llm.requests import Backend, Completion, Request, joined
 from llm4rec_cli.llm.store import Store, cache_key
 
@@ -319,12 +319,7 @@ class _Session:
             kind = f"{verb} {len(options)}, first {options[0]!r}" if options else "generate"
             print(f"--- request {number}: {kind}")
             for message in request.messages:
-                print(f"{message['role']}:\n{textwrap.indent(_printable(message['content']), '    ')}")
-
-
-def _printable(text: str) -> str:
-    """Escape characters that would act on a terminal: titles and reviews are untrusted."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+                print(f"{message['role']}:\n{textwrap.indent(printable(message['content']), '    ')}")
 
 
 def _cost_of(config: LLMConfig, completion: Completion) -> float:

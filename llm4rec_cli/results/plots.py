@@ -323,9 +323,10 @@ def _best_entry(log: Sequence[dict[str, float]]) -> int:
 
 
 def _log(path: Path) -> list[dict[str, float]]:
-    """Return the entries of a training log, oldest first; empty if nothing was trained, or if the log is damaged."""
+    """Return the entry of each epoch in a training log; empty if nothing was trained, or if the log is damaged."""
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    except ValueError:
+        entries = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+        return list({entry["epoch"]: entry for entry in entries}.values())
+    except (ValueError, LookupError, TypeError):
         log.warning("%s is damaged: its run has no curve", path)
         return []

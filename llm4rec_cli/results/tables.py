@@ -25,6 +25,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from llm4rec_cli.errors import printable
+
 WIDTH = 100  # characters per line, at most
 WIDE = "LLM4REC_WIDE"  # environment variable, set by `--wide`: all columns, on lines of any length
 UNLIMITED = 100_000
@@ -100,7 +102,9 @@ def _console(at_least: int = 0) -> Console:
 
 def show(*tables: Content) -> None:
     """Print tables, each with its title above and its notes below, with an empty line between two."""
-    for i, content in enumerate(tables):
+    for i, untrusted in enumerate(tables):
+        rows = [[*map(printable, row)] for row in untrusted.rows]
+        content = replace(untrusted, title=printable(untrusted.title), rows=rows)
         if i > 0:
             print()
         if not content.columns:
@@ -119,7 +123,7 @@ def say(*lines: str) -> None:
     width = _console().width
     for line in lines:
         indent = " " * (2 + len(line) - len(line.lstrip()))
-        text = line.replace(" %", "\0%")  # together
+        text = printable(line).replace(" %", "\0%")  # together
         text = textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         print(text.replace("\0", " "))
 
@@ -272,8 +276,9 @@ def comma_separated(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> st
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return strict JSON: null for NaN and infinities, which JSON has no numbers for."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """Return strict JSON, with null for NaN and infinities, which JSON has no numbers for; fit to print."""
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return "".join(c if printable(c) == c else json.dumps(c)[1:-1] for c in text) if printable(text) != text else text
 
 
 def _finite(value: Any) -> Any:

@@ -186,7 +186,8 @@ def _names_variant(key: str) -> bool:
 def variant_in_words(run: Result) -> list[str]:
     """Return the experiment's name, the source of the initial weights, and the overrides that name a variant."""
     named = {f"model.{setting}" for setting in settings_with(config_class(run.model), "named")}
-    typed = [as_typed(o) for o in run.overrides if _names_variant(key := key_typed(o)) and key not in named]
+    overrides = [o for o in run.overrides if _names_variant(key := key_typed(o)) and key not in named]
+    typed = [o if " " in o else as_typed(o) for o in overrides]  # a value of several words keeps its quotes
     source = run.init_from
     initial = None
     if source:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -164,7 +165,13 @@ def _train(
     with step("training", n_steps, done=n_done) as progress, warnings.catch_warnings():
         trainer.add_callback(_ShowProgress(progress, trainer, config.epochs))
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # raised by accelerate
-        trainer.train(resume_from_checkpoint=str(complete[-1].folder) if complete else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(complete[-1].folder) if complete else None)
+        except pickle.UnpicklingError as error:  # of torch, which loads the optimiser's tensors and runs nothing
+            raise DataError(
+                f"{complete[-1].folder} holds something other than tensors: {str(error).partition('.')[0]}",
+                "delete that folder, or train again with force=true",
+            ) from error
     return recorder.kept[-1], earlier_seconds
 
 

@@ -126,8 +126,6 @@ def problems_in(name: str) -> list[ConfigProblem]:
                 config = _config([*overrides, f"dataset={CLICK_LOG}"])
     except UsageError as error:
         return _problems_of_files(overrides) or [locate(error)]
-    except UnicodeDecodeError as error:
-        return [locate(UsageError(f"not UTF-8 ({error.reason} at byte {error.start})", "save the file as UTF-8"))]
     missing: list[str] = []
     problems = list(_unresolved(config, missing))
     if missing:
@@ -321,7 +319,7 @@ def _problems_of_files(overrides: Sequence[str]) -> list[ConfigProblem]:
         if mark is None:
             return []
         return [ConfigProblem(Path(mark.name), mark.line + 1, f"invalid YAML: {error.problem}", "fix that line")]
-    except COMPOSE_ERRORS:
+    except (*COMPOSE_ERRORS, ValueError):  # the latter for a damaged `# @package …`
         return []
     types: dict[str, type] = {"": Config}  # path in the config -> its dataclass
     files: dict[Path, str] = {}  # file -> its path in the config

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt, conf_dir, options, user_conf_dir
+from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import Candidates, ModelKind, PromptTable, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
@@ -60,7 +61,7 @@ def _task(option: str) -> TaskConfig:
 
 def _content(group: str, option: str) -> Mapping[str, Any]:
     """Return the keys of an option's YAML and of those of its group that it builds on."""
-    content = yaml.safe_load(_file(group, option).read_text(encoding="utf-8")) or {}
+    content = read_yaml(_file(group, option)) or {}
     merged: Mapping[str, Any] = {}
     for parent in content.pop("defaults", []):
         if isinstance(parent, str) and not parent.startswith("_"):
@@ -78,7 +79,7 @@ def descriptions(group: str) -> dict[str, str]:
     """Return the options of a config group, each with the first comment line of its file."""
     by_option = {}
     for option in options(group):
-        lines = _file(group, option).read_text(encoding="utf-8").splitlines()
+        lines = _file(group, option).read_text(encoding="utf-8", errors="replace").splitlines()
         by_option[option] = next(
             (line[1:].strip() for line in lines if line.startswith("# ") and "@package" not in line), ""
         )

@@ -111,7 +111,7 @@ def eligible_examples(split: Split, split_name: SplitName, config: Config) -> Ex
     dataset = config.dataset.name
     if len(examples) == 0:
         most = np.diff(split.dataset.offsets).max(initial=0)
-        reason = f"no user has three interactions ({split.n_users:,} users have at most {most})"
+        reason = f"no user has three interactions (most: {most})"
         remedy = "take a longer log, or check that the column read as user_id holds users (dataset.columns)"
         if config.dataset.split == SplitRule.temporal:
             reason = "no user with a history comes back in that period"

@@ -10,6 +10,8 @@ from llm4rec_cli.config.compose import compose, conf_dir, model_node, options, r
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.run.job import Job
+from llm4rec_cli.studies.config_check import problems_in
+from llm4rec_cli.studies.config_options import descriptions, tables
 
 TYPED = (
     [],
@@ -97,6 +99,29 @@ def test_an_editors_lock_is_no_option(tmp_path, monkeypatch):
     (tmp_path / "conf/dataset/.#mine.yaml").symlink_to("user@host.1234")
     (tmp_path / "conf/dataset/broken.yaml").symlink_to("nowhere")
     assert {name for name in options("dataset") if "mine" in name or "broken" in name} == {"mine"}
+
+
+def test_a_file_that_is_not_utf8_is_named_by_composing_and_no_hindrance_for_lists(tmp_path, monkeypatch):
+    file = tmp_path / "conf/dataset/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"defaults: [demo, _self_]\nname: caf\xe9\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"conf/dataset/mine\.yaml: not UTF-8") as refused:
+        compose(["dataset=mine"])
+    assert refused.value.remedy == "save the file as UTF-8"
+    assert descriptions("dataset")["mine"] == ""
+    with pytest.raises(UsageError, match=r"mine\.yaml: invalid YAML"):
+        tables("dataset")
+
+
+def test_a_damaged_first_line_is_an_error_of_the_config(tmp_path, monkeypatch):
+    (tmp_path / "conf/experiment/mine").mkdir(parents=True)
+    (tmp_path / "conf/experiment/mine/first.yaml").write_text("# @packag\u2028e _global_\nseed: 3\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="first line is no header"):
+        compose(["+experiment=mine/first"])
+    (problem,) = problems_in("experiment/mine/first")
+    assert "first line is no header" in problem.problem
 
 
 @pytest.mark.parametrize("content", ["seed: 3", "defaults:\n  - override /model: sasrec\n  - _self_\nseed: 3"])

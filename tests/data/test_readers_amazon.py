@@ -132,3 +132,9 @@ def test_the_ratings_of_real_reviews_are_their_interactions(role, order, tmp_pat
     (other,) = {"ratings_2014", "ratings_2018"} - {role}
     with pytest.raises(DataError, match="not in the order"):
         amazon.read({other: path})
+
+
+def test_half_a_surrogate_pair_in_an_id_of_the_explanations_becomes_a_question_mark(tmp_path):
+    file = tmp_path / "explanations.json"
+    file.write_text(r'{"user": "U\ud800", "item": "B1", "feature": "sail", "sentence": "Sails."}' + "\n")
+    assert amazon._explanations(file).iloc[0].tolist() == ["U?", "B1", "sail", "Sails."]

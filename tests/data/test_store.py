@@ -40,6 +40,20 @@ def test_a_missing_or_torn_file_is_damage(folder, file, content):
         store.load(folder)
 
 
+def test_flipped_bits_never_crash_the_process(folder):
+    """Of a table whose offsets are wrong, reading a text would."""
+    whole = (folder / "items.arrow").read_bytes()
+    text = store.load(folder).items["text"].iloc[0].encode()
+    n_damaged = 0
+    for place in range(whole.index(text) - 64, whole.index(text)):
+        (folder / "items.arrow").write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
+        try:
+            store.load(folder).items["text"].tolist()
+        except DataError as error:
+            n_damaged += "is damaged" in error.problem
+    assert n_damaged
+
+
 def test_a_file_without_permission_is_no_damage(folder, monkeypatch):
     def refuse(path, memory_map):
         raise PermissionError(13, "Permission denied", path)

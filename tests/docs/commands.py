@@ -26,6 +26,8 @@ OWN_DATA = {
     "model=running_mean",
     "dataset=mine",
     "dataset=plays",
+    "prompt=chatgptrec/mine",
+    "prompt/chatgptrec/mine",
     "new.csv",
     "+experiment=ml100k/sasrec",
 }  # of a page's examples

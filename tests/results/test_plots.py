@@ -7,6 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from llm4rec_cli.results.plots import _log as training_log
 from llm4rec_cli.results.plots import (
     by_frequency,
     by_model,
@@ -190,3 +191,10 @@ def test_of_too_little_there_is_no_chart(tmp_path):
     assert by_frequency(group(replace(only, breakdown=one_frequency))) is None
     assert learning_curves(group(trained(tmp_path / "one epoch", [(3.0, 0.1)]))) is None
     assert calibration(group(ratings(tmp_path / "equal ratings", [4.0] * 40, [3] * 40))) is None
+
+
+def test_a_line_that_is_twice_in_a_training_log_is_one_epoch(tmp_path):
+    (tmp_path / "log").write_text('{"epoch": 1.0, "loss": 2.0, "valid": 0.1}\n' * 2)
+    assert [entry["epoch"] for entry in training_log(tmp_path / "log")] == [1.0]
+    (tmp_path / "log").write_text("[]\n")
+    assert training_log(tmp_path / "log") == []

@@ -126,7 +126,7 @@ def _ratings(path: Path, role: str) -> pd.DataFrame:
 
 def _explanations(path: Path) -> pd.DataFrame:
     rows = [
-        (str(row["user"]), str(row["item"]), _text(row["feature"]), _text(row["sentence"]))
+        tuple(map(_text, (row["user"], row["item"], row["feature"], row["sentence"])))
         for _, row in json_lines(path, required=("user", "item", "feature", "sentence"))
     ]
     frame = pd.DataFrame(rows, columns=["user_id", "item_id", "feature", "explanation"])

@@ -135,6 +135,10 @@ class Search:
             trial, lock = begun
             with lock:
                 self._run_trial(trial, evaluate)
+        for running in self.trials():  # by other processes: without theirs there is no result yet
+            if running.state == "running" and best(self.trials()) is None:
+                with files.locked(self._lock(running.number), self.folder):
+                    pass
 
     def _begin(self, budget: Budget) -> tuple[Any, contextlib.ExitStack] | None:
         """Return the next trial, and the lock that shows that its process lives; None if the search ends."""

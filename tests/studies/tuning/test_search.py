@@ -3,6 +3,8 @@
 import itertools
 import json
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -159,6 +161,27 @@ def test_a_trial_whose_process_was_killed_has_another_turn(search):
     trials = opened.trials()
     assert [(t.state, t.error) for t in trials] == [("failed", "killed"), ("complete", None), ("complete", None)]
     assert trials[1].settings == trials[0].settings == START
+
+
+def test_a_process_that_finds_every_trial_begun_waits_for_one(search):
+    first, second = search(), search()
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slowly(settings, on_epoch):
+        begun.set()
+        may_end.wait(10)
+        return closeness(settings, on_epoch)
+
+    budget = Budget(trials=1)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(first.run, budget, slowly)
+        begun.wait(10)
+        waiting = pool.submit(second.run, budget, lambda *_: pytest.fail("the budget is spent"))
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+        may_end.set()
+        waiting.result(timeout=10)
+    assert best(second.trials()) is not None
 
 
 def test_the_time_of_a_killed_trial_is_spent_and_its_score_is_counted_once(search, monkeypatch):
