@@ -104,7 +104,7 @@ def test_an_editors_lock_is_no_option(tmp_path, monkeypatch):
 def test_a_file_that_is_not_utf8_is_named_by_composing_and_no_hindrance_for_lists(tmp_path, monkeypatch):
     file = tmp_path / "conf/dataset/mine.yaml"
     file.parent.mkdir(parents=True)
-    file.write_bytes(b"defaults: [demo, _self_]\nname: caf\xe9\n")
+    file.write_bytes(b"defaults: [demo, _self_]\nname: b\xe9b\xe9\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"conf/dataset/mine\.yaml: not UTF-8") as refused:
         compose(["dataset=mine"])
