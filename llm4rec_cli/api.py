@@ -237,7 +237,7 @@ def inspect(
     Returns:
         `parts`, one row per slice with `slice`, `n` (targets), `a`, `b` (means there), `gain` (its contribution to the
         mean of B − A over all targets), `low` and `high` (its 95 % interval over users and seeds) and `share`;
-        `conditions`, with `condition`, `holds` (None = not known), `reason` and the `command` that would show it; and
+        `conditions`, with `condition`, `holds` (None = not known), `reason` and the `commands` that would show it; and
         `verdict`, a sentence.
 
     Raises:
@@ -329,7 +329,8 @@ def _typed_errors() -> Iterator[None]:
     """Raise errors of a full disk and of unusable paths as this project's own."""
     try:
         yield
-    except Llm4RecError:
+    except Llm4RecError as error:
+        error.add_note(f"try: {error.remedy}")
         raise
     except Exception as error:
         if known := as_environment_error(error):

@@ -9,6 +9,7 @@ from llm4rec_cli.config.schema import Control
 IMPORTED = "imported"
 MAY_BE_MEMORISED = "may-be-memorised"
 FLOOR_NOT_BEATEN = "floor-not-beaten"
+UNREAD_ANSWERS = "unread-answers"
 SELECTED_UNMASKED, SELECTED_MASKED = "selected-unmasked", "selected-masked"
 CONTROL = "control-"  # prefix
 
@@ -79,6 +80,13 @@ LABELS = {
         Label(
             MAY_BE_MEMORISED,
             "a chat model may have read these data in its training; `llm4rec inspect memorisation` measures it",
+        ),
+        Label(
+            UNREAD_ANSWERS,
+            "more than a tenth of a chat model's answers could not be read",
+            inherited=False,
+            unusual=True,
+            beats=False,
         ),
         Label("llm-tokens", "item texts or features that a chat model wrote", paper=False),
         Label("extracted-explanations", "explanations extracted from reviews by a rule"),

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--targets", choices=("cold", "warm"), help="only examples with held-out targets, or only the others"
     )
-    parser.add_argument("--metric", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
+    parser.add_argument("--metric", "--metrics", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
     parser.add_argument(
         "--margin",
         type=_margin,

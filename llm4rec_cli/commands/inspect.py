@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     result = verbs.add_parser("result", help="what a result's gain consists of, and whether it may be called 'beats'")
     result.add_argument("run", metavar="RUN|FILE", help="a run folder, an end of its path, or a file that was scored")
     result.add_argument("--over", metavar="MODEL|RUN", help="what the gain is over (default: the strongest floor)")
-    result.add_argument("--metric", help="of a ranking (default: the task's selection metric)")
+    result.add_argument("--metric", "--metrics", help="of a ranking (default: the task's selection metric)")
     result.add_argument("--json", action="store_true", help="one JSON object")
     result.add_argument(
         "--outputs", type=Path, default=Path(default_outputs()), help="folder of the runs (default: %(default)s)"

@@ -48,7 +48,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--only", metavar="NAMES", help="comma-separated protocols")
     parser.add_argument("--draws", metavar="N", type=at_least(1), default=5, help="draws of shuffle_ties (default: 5)")
-    parser.add_argument("--metrics", metavar="NAMES", help="comma-separated (default: the task's selection metric)")
+    parser.add_argument(
+        "--metrics", "--metric", metavar="NAMES", help="comma-separated (default: the task's selection metric)"
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object")
     output.add_argument("--csv", action="store_true", help="one row a run, metric and slice")

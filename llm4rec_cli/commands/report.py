@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--numbers", metavar="FILE", help="a CSV of published numbers, with the columns of papers/paper_results.csv"
     )
-    parser.add_argument("--metrics", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
+    parser.add_argument("--metrics", "--metric", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
     parser.add_argument("--outputs", default=default_outputs(), help="folder of the runs (default: %(default)s)")
     return parser
 

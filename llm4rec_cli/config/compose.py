@@ -209,7 +209,8 @@ def _run_job(job: Callable[[SweepJob], None], config: DictConfig) -> None:
 
 def _composed(config: DictConfig, hydra_config: Any) -> Composed:
     choices = {k: str(name) for k, name in hydra_config.runtime.choices.items() if not k.startswith("hydra/")}
-    typed = tuple(hydra_config.overrides.task)
+    # Hydra's sweeper writes `llm.base_url=http\\://…`, which is the same value as without the backslash.
+    typed = tuple(override.replace("\\:", ":") for override in hydra_config.overrides.task)
     if "hydra" in config:
         with open_dict(config):
             del config["hydra"]

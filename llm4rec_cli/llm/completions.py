@@ -137,10 +137,12 @@ def _complete(
             pass
     finally:
         log.info(
-            "%s: %d of %d answers are in the store, %d requests sent, %d tokens spent at a cost of %.4f",
+            "%s: %d of %d answers are in the store, %d of them new, %d tokens spent at a cost of %.4f",
             *(description, len(session.completions), len(session.requests)),
             *(usage.sent - before.sent, usage.spent_tokens - before.spent_tokens, usage.spent_cost - before.spent_cost),
         )
+        if config.ask_again and usage.sent > before.sent and session.n_missing:
+            log.warning("%s: the old answers are replaced: go on without llm.ask_again", description)
     for key in session.requests:  # in their order, so that float sums do not depend on the order of arrival
         usage.add(session.completions[key], config)
     return [session.completions[key] for key in keys]
@@ -188,8 +190,8 @@ class _Session:
     ) -> None:
         self.requests, self.backend = requests, backend
         self.config, self.store, self.usage = config, store, usage
-        if config.ask_again and not config.dry_run:
-            store.forget(requests)
+        if config.ask_again:
+            store.replace(requests)
         self.completions = store.get(requests)
         self.independent = batches is None
         all_batches = batches or [[key] for key in requests]

@@ -416,8 +416,8 @@ class EndpointBackend:
         wait = f"; it asks to wait {failure.retry_after:,.0f} s" if failure.retry_after else ""
         return RunError(
             f"{self.base_url}: {failure.reason}{wait}",
-            "run the same command again: answers so far are stored. llm.retries, llm.timeout and llm.concurrency set "
-            "how much failure is tolerated",
+            "if a server is running there (llm.base_url), run the same command again: answers so far are stored. "
+            "llm.retries, llm.timeout and llm.concurrency set how much failure is tolerated",
         )
 
 

@@ -51,7 +51,8 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._forgotten: set[str] = set()
+        self._old: dict[str, bytes] = {}  # key -> digest of a completion that is to be replaced
+        self._asked_again: set[str] = set()
         with locked(path.with_name(f".{path.name}.lock"), path), self._errors():  # two cannot create one file at once
             # In Jupyter an endpoint reads it in another thread, while this one waits.
             self._db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
@@ -74,6 +75,8 @@ class Store:
                 if row is None:
                     continue
                 answer, digest = row
+                if self._old.get(key) == digest:
+                    continue
                 if answer and digest == _digest(key, answer).encode():
                     completions[key] = _from_json(answer)
                     continue
@@ -81,18 +84,26 @@ class Store:
                 self._db.execute("DELETE FROM answers WHERE key = ? AND CAST(answer AS BLOB) IS ?", (key, answer))
         return completions
 
-    def forget(self, keys: Iterable[str]) -> None:
-        """Remove the completions of these keys, each at most once, so that a run asks each of them again."""
-        new = set(keys) - self._forgotten
+    def replace(self, keys: Iterable[str]) -> None:
+        """Let the completions of these keys count as missing, each once. They are removed together when the first new
+        one arrives: until then nothing is lost, and after it old ones are not taken for new ones."""
         with self._errors():
-            self._db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in new])
-        self._forgotten |= new
+            for key in set(keys) - self._asked_again:
+                if row := self._db.execute(_SELECT, (key,)).fetchone():
+                    self._old[key] = row[1]
+        self._asked_again |= set(keys)
 
     def add(
         self, key: str, identity: dict[str, Any], request: Request, completion: Completion, cost: float
     ) -> Completion:
         """Store a completion durably, unless there is one. Return the stored one: another process's where that came
         first."""
+        if self._old:
+            with self._errors():
+                self._db.executemany(
+                    "DELETE FROM answers WHERE key = ? AND CAST(digest AS BLOB) = ?", list(self._old.items())
+                )
+            self._old = {}
         while not (stored := self.get([key])):
             text = json.dumps(asdict(completion))
             row = (key, *map(canonical_json, (identity, request.content())), text, cost, _digest(key, text.encode()))

@@ -10,15 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
+from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 from llm4rec_cli.results.records import read_records, recorded
 from llm4rec_cli.results.result import STATUS, Result, read_result, read_status
+from llm4rec_cli.results.words import shown_as, variant_in_words
 
 log = logging.getLogger(__name__)
 
 IMPORT = "import-weights"  # the command, in status.json, of runs that hold weights and no results
+# Settings of controls and other splits: such runs are meant only where their folder is named.
+OTHER_DATA = {"dataset.control", "dataset.split", "dataset.seed"}
 NEAREST_RUNS = 5  # named in an error
 
 
@@ -148,7 +152,9 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
             raise RunError(f"{path} has imported weights but no results", f"llm4rec eval run={path}")
         return result
     matches = [result for result in finished if _ends_with(result.folder, path)]
-    matches = matches or [result for result in finished if result.address.parts[: len(path.parts)] == path.parts]
+    if not matches:
+        begin = [run for run in finished if run.address.parts[: len(path.parts)] == path.parts or name == shown_as(run)]
+        matches = [run for run in begin if not OTHER_DATA & set(map(key_typed, run.overrides))] or begin
     if not finished:
         raise RunError(
             f"there is no finished run under {outputs}, and '{name}' names one",
@@ -161,8 +167,10 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
         remedy = "; ".join(filter(None, [did_you_mean(name, near), "llm4rec list runs shows all"]))
         raise RunError(f"no finished run under {outputs} matches '{name}'", remedy)
     if len({result.variant for result in matches}) > 1 or len({result.seed for result in matches}) < len(matches):
-        folders = sorted(result.folder.relative_to(outputs).as_posix() for result in matches)
-        raise UsageError(f"'{name}' matches {len(matches)} runs", ", ".join(folders))
+        shown = sorted(
+            " ".join([result.folder.relative_to(outputs).as_posix(), *variant_in_words(result)]) for result in matches
+        )
+        raise UsageError(f"'{name}' matches {len(matches)} runs", "; ".join(shown))
     return min(matches, key=lambda result: result.seed)
 
 

@@ -19,6 +19,7 @@ from llm4rec_cli.results.words import cold_table, headline_metric, results_table
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
 
+UNREAD = "answers/invalid"
 LONGEST_ANSWER = 200  # characters shown of an answer
 
 
@@ -90,25 +91,26 @@ def show(runs: Sequence[Result]) -> FloorComparison | None:
         _show_chat(runs[-1])
     print(f"run folder: {runs[-1].folder}\n")
     *floors, run = runs
-    if unread := none_read(run):
-        tables.say(unread)
-        return None
-    comparison = compare_with_floor(run, floors)
-    if comparison:
-        tables.say(comparison.in_words())
+    unread = unread_in_words(run)
+    comparison = None if run.metrics.get(UNREAD) == 1 else compare_with_floor(run, floors)
+    tables.say(*([comparison.in_words()] if comparison else []), *([unread] if unread else []))
     return comparison
 
 
-def none_read(run: Result) -> str:
-    """Return `none of 10 answers could be read; the first: …` of a chat model's run; empty if one could."""
-    if run.metrics.get("answers/invalid") != 1:
+def unread_in_words(run: Result) -> str:
+    """Return `none of 10 answers could be read, so …; the first: …` of a chat model's run; empty if all could."""
+    if not (share := run.metrics.get(UNREAD)):
         return ""
-    answer = str(run.answers(["answer"])["answer"].iloc[0])
-    first = repr(textwrap.shorten(answer, LONGEST_ANSWER, placeholder=" …")) if answer else "empty"
-    return (
-        f"none of {run.n_examples:,} answers could be read, so these numbers are not the model's; the first: {first}. "
-        "llm.dry_run=true shows the requests; once the server or the prompt is mended, llm.ask_again=true asks again"
-    )
+    answers = run.answers(["answer", "status"])
+    unread = answers["answer"][answers["status"] == "invalid"]
+    first = str(unread.iloc[0])
+    shown = repr(textwrap.shorten(first, LONGEST_ANSWER, placeholder=" …")) if first else "empty"
+    remedy = "llm.dry_run=true shows the requests; when server or prompt are mended, llm.ask_again=true asks again"
+    if share == 1:
+        problem = f"none of {len(answers):,} answers could be read, so these numbers are not the model's"
+    else:
+        problem = f"{len(unread):,} of {len(answers):,} answers could not be read"
+    return f"{problem}; the first: {shown}. {remedy}"
 
 
 def _show_chat(run: Result) -> None:

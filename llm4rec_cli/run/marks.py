@@ -39,6 +39,7 @@ from llm4rec_cli.labels import (
     NOT_INHERITED,
     SELECTED_MASKED,
     SELECTED_UNMASKED,
+    UNREAD_ANSWERS,
 )
 from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.result import Imported, InitFrom, MemorisationScore, Result
@@ -47,6 +48,7 @@ from llm4rec_cli.run.identity import identity_of
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
 
+MOST_UNREAD = 0.1  # share of answers
 MEMORISED = (
     "the chat model may have read these very data in its training: a high number can be memory (llm4rec inspect "
     "memorisation measures it)"
@@ -231,6 +233,11 @@ def floor_labels(config: Config, metrics: Mapping[str, float], floors: Sequence[
     sign = direction(metric)
     beaten = all(sign * metrics[metric] > sign * floor.metrics[metric] for floor in floors)
     return [] if beaten else [FLOOR_NOT_BEATEN]
+
+
+def answer_labels(metrics: Mapping[str, float]) -> list[str]:
+    """Return `unread-answers` if many of a chat model's answers could not be read."""
+    return [UNREAD_ANSWERS] if metrics.get("answers/invalid", 0) > MOST_UNREAD else []
 
 
 def update_finished(run: Result, config: Config, dataset: RecDataset, floors: Sequence[Result]) -> Result:

@@ -276,6 +276,7 @@ def evaluate(job: Job, split: Split, model: Any, run: Result, clock: Clock, floo
     labels = [
         *marks.labels(config, split.dataset, len(examples)),
         *marks.selection_labels(config.task, selected),
+        *marks.answer_labels(evaluation.metrics),
         *([IMPORTED] if run.imported else []),
     ]
     inherited = run.init_from.labels if run.init_from else []

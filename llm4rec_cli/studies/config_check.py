@@ -382,7 +382,7 @@ def _nearest(key: str, path: str, nodes: Nodes) -> str:
     if nodes[path] is ModelConfig:
         return f"name the model whose settings these are: defaults: [_NAME, _self_], NAME in {', '.join(model_names())}"
     keys = [field.name for field in fields(nodes[path])]
-    if not difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
+    if not difflib.get_close_matches(key, keys, n=1, cutoff=0.6) and not path.startswith("model.prompts"):
         for group in (field.name for field in fields(Config) if field.name in nodes and field.name != path):
             if key in (field.name for field in fields(nodes[group])):
                 return f"it is a key of {group}: {group}.{key}"

@@ -1,5 +1,6 @@
 """`llm4rec train model=chatgptrec` from the command line: local weights, an endpoint, the store, a kill."""
 
+import itertools
 import json
 import re
 import sqlite3
@@ -274,12 +275,21 @@ def test_a_finished_run_is_asked_again_after_the_server_was_mended(llm4rec, endp
     unread = llm4rec(*run)
     assert "none of 3 answers could be read" in unread.out and "'I do not know'" in unread.out
     assert llm4rec(*run, "force=true").metrics["metrics"]["answers/invalid"] == 1  # stored answers
+    assert "unread-answers" in unread.metrics["labels"]
     again = llm4rec(*run, "llm.ask_again=true")
     assert again.metrics["metrics"]["said/coverage"] == 1
     n_sent = sum(endpoint.counts.values())
     assert n_sent == 6
     refused = llm4rec(*run, "llm.ask_again=true", "llm.replay=true")
     assert refused.code == 2 and "llm.replay sends none" in refused.err
+
+
+def test_a_part_that_could_not_be_read_is_counted_and_labelled(llm4rec, endpoint):
+    replies = itertools.cycle(["I do not know", "4"])
+    endpoint.responses = lambda prompt: [completed(next(replies))]
+    answer = llm4rec(*TRAIN, "task=rating", "task.max_examples=4", "model.controls=0", *endpoint.typed)
+    assert "2 of 4 answers could not be read; the first: 'I do not know'" in answer.out
+    assert "unread-answers" in answer.metrics["labels"]
 
 
 def test_the_key_is_written_nowhere(llm4rec, endpoint, tmp_path):

@@ -171,7 +171,7 @@ def test_a_run_that_is_none_is_an_error(llm4rec, trained, tmp_path):
     assert answer.code == 1
     assert "no finished run under outputs matches 'nowhere'\n  try: known: " in answer.err
     alone = llm4rec("eval", "run=nowhere", "paths.outputs=empty")
-    assert "no finished run under empty matches 'nowhere'\n  try: llm4rec list runs shows all" in alone.err
+    assert "there is no finished run under empty, and 'nowhere' names one\n  try: train one first" in alone.err
 
 
 def test_a_run_may_be_named_by_the_end_of_its_path(llm4rec, trained):

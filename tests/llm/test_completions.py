@@ -61,10 +61,26 @@ def test_stored_completions_are_asked_again_once_a_run_where_that_is_typed(tmp_p
     with Store(path) as second:
         for _ in range(2):  # answers are completed, and later read again for the metrics
             texts(backends[1], second, requests(3), ask_again=True)
-        with pytest.raises(DryRun):
-            texts(backends[2], Store(path), requests(3), ask_again=True, dry_run=True)
         assert len(second.get(cache_keys(requests(3), EchoBackend())[0])) == 3
     assert [len(backend.sent) for backend in backends] == [3, 3, 0]
+
+
+def test_asking_again_loses_nothing_before_an_answer_arrives_and_mixes_no_old_ones_with_new(tmp_path, capsys):
+    keys = cache_keys(requests(3), EchoBackend())[0]
+    with Store(tmp_path / "answers.sqlite") as store:
+        texts(EchoBackend(), store, requests(3))
+    with Store(tmp_path / "answers.sqlite") as dry, pytest.raises(DryRun):
+        texts(EchoBackend(), dry, requests(3), ask_again=True, dry_run=True)
+    assert "to send: 3," in capsys.readouterr().out
+    with Store(tmp_path / "answers.sqlite") as refused, pytest.raises(RunError, match="budget_tokens=1"):
+        texts(EchoBackend(), refused, requests(3), ask_again=True, budget_tokens=1)
+    with Store(tmp_path / "answers.sqlite") as store:
+        assert len(store.get(keys)) == 3
+        store.replace(keys)
+        assert store.get(keys) == {}
+        new = completion("another text")
+        store.add(keys[0], {}, requests(1)[0], new, 0.0)
+        assert store.get(keys) == {keys[0]: new}
 
 
 def test_continuations_that_are_scored_one_by_one_are_paid_for_once(store):
@@ -371,9 +387,7 @@ def test_the_store_is_in_the_cache_unless_llm_store_is_set(tmp_path):
 def test_the_log_reports_progress_on_failure(store, caplog):
     with caplog.at_level(logging.INFO):
         interrupted(store, 4, RunError("gone"))
-    assert (
-        "querying: 4 of 10 answers are in the store, 4 requests sent, 32 tokens spent at a cost of 0.0" in caplog.text
-    )
+    assert "querying: 4 of 10 answers are in the store, 4 of them new, 32 tokens spent at a cost of 0.0" in caplog.text
 
 
 def test_progress_has_tokens_a_second_and_cost(store, caplog, monkeypatch):

@@ -81,6 +81,17 @@ def test_a_run_is_named_by_its_model_where_that_is_one_variant(tmp_path):
         named_results(["sasrec"], tmp_path)
 
 
+def test_a_bare_name_means_no_control_and_no_other_split(tmp_path):
+    changes = {"ab": [], "cd": ["dataset.control=shuffle_ties"], "ef": ["dataset.split=temporal"]}
+    for variant, overrides in changes.items():
+        facts = metrics_json(config_hash=variant, variant=variant, overrides=overrides)
+        write_run(tmp_path / f"sasrec/shop/sequential/seed0-{variant}", facts)
+    assert names(named_results(["sasrec", "sequential/seed0-cd"], tmp_path)) == ["seed0-ab", "seed0-cd"]
+    with pytest.raises(UsageError, match="matches 3 runs") as error:
+        named_results(["sequential/seed0"], tmp_path)
+    assert "seed0-cd dataset.control=shuffle_ties; " in error.value.remedy
+
+
 def test_of_a_rule_that_draws_nothing_the_lowest_seed_counts():
     runs = [run(0.1, seed=seed, model="popularity") for seed in (2, 1)]
     assert [*Results(runs).by_variant()["v"]] == [1]

@@ -139,7 +139,7 @@ def test_a_gain_from_texts_without_training_is_checked_by_a_control_and_no_gain_
 
 
 def test_a_chat_model_of_which_nothing_could_be_read_is_compared_with_nothing(tmp_path, capsys):
-    rows = rankings([50] * 3).assign(answer=["Sorry, I cannot\nhelp.", "", "no"])
+    rows = rankings([50] * 3).assign(answer=["Sorry, I cannot\nhelp.", "", "no"], status="invalid")
     facts = {"n_examples": 3, "intervals": INTERVAL, "model": "chatgptrec"}
     metrics = metrics_json(0.0, **facts) | {"metrics": {"ndcg@10": 0.0, "answers/invalid": 1.0}}
     run = write_run(tmp_path / "chatgptrec/shop/sequential/seed0-c", metrics, rows)

@@ -79,7 +79,7 @@ class Check:
     condition: str  # what is required
     passed: bool | None  # whether it holds; None = not known
     reason: str  # the numbers behind that
-    command: str | None = None  # that would show it
+    commands: Sequence[str] = ()  # that would show it
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Audit:
     @property
     def commands(self) -> list[str]:
         """The commands that would show what is not known."""
-        return list(dict.fromkeys(check.command for check in self.checks if check.command))
+        return list(dict.fromkeys(command for check in self.checks for command in check.commands))
 
     @property
     def verdict(self) -> str:
@@ -110,7 +110,9 @@ class Audit:
         b, a = (shown_as(_any(runs)) for runs in (self.b, self.a))
         if self.allowed:
             missing = "" if self.has_times else ", as far as data without times can show"
-            return f'"{b} beats {a}" is allowed: every condition holds{missing}.'
+            early = [shown_as(_any(side)) for side in (self.b, self.a) if _unconverged(side)]
+            caveat = f", though the best epoch of {' and of '.join(early)} is the last" if early else ""
+            return f'"{b} beats {a}" is allowed: every condition holds{missing}{caveat}.'
         reasons = [check.reason for check in self.checks if not check.passed]
         return f'"{b} beats {a}" is refused: {"; ".join(reasons)}.'
 
@@ -171,6 +173,10 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
 
 
 # --- which runs
+
+
+def _unconverged(runs: Mapping[int, Result]) -> bool:
+    return any(unconverged_after(run) is not None for run in runs.values())
 
 
 def _any(runs: Mapping[int, Result]) -> Result:
@@ -343,26 +349,30 @@ def _protocol_checks(run: Result, runs: Sequence[Result], opponent: Result | Non
         if run.settings.get(key) == value:
             yield Check(condition, True, f"it is evaluated under {name}")
             continue
+        drawn = Results(_under(run, runs, key, value, free)).by_variant().values()
         draws = [
             (draw, other)  # a draw is a variant: dataset.seed is part of it
-            for draw in Results(_under(run, runs, key, value, free)).by_variant().values()
+            for draw in drawn
             if (other := _opponent_of(_any(draw), runs, opponent, free, metric)) is not None
         ]
         if not draws:
-            command = _protocols_command(run, runs)
+            sides = [*([] if drawn else [run]), *([opponent] if opponent and is_trained(opponent) else [])]
+            commands = [_protocols_command(side, runs) for side in sides]
             if settings_with(config_class(run.model), "input_file"):
-                command = f"llm4rec score FILE {key}={value}, with a file that was made for these data"
-            yield Check(condition, None, f"it is not known under {name}", command)
+                commands = [f"llm4rec score FILE {key}={value}, with a file that was made for these data"]
+            yield Check(condition, None, f"it is not known under {name}", commands)
             continue
-        sides = [(_seeds(other, runs), draw) for draw, other in draws]
-        gains = [_gain(pair_runs([*a.values()], [*b.values()], [metric]), metric) for a, b in sides]
+        paired = [(_seeds(other, runs), draw) for draw, other in draws]
+        gains = [_gain(pair_runs([*a.values()], [*b.values()], [metric]), metric) for a, b in paired]
         values, held = [gain.value for gain in gains], [gain.interval()[0] > 0 for gain in gains]
         reason = f"under {name} the gain is {values[0]:+.4f} ({_interval(gains[0].interval())})"
+        if value == UNTIED:
+            reason += ", in one draw"
         if len(draws) > 1:
             spread = f"gains of {min(values):+.4f} to {max(values):+.4f}"
             reason = f"under {name} the interval is above 0 in {sum(held)} of {len(held)} draws, {spread}"
         trainings = [
-            sum(len(side) for side in of_side if is_trained(_any(side))) for of_side in zip(*sides, strict=True)
+            sum(len(side) for side in of_side if is_trained(_any(side))) for of_side in zip(*paired, strict=True)
         ]
         n_trainings = min(filter(None, trainings), default=MIN_SEEDS)  # of the side that was trained less
         if n_trainings < MIN_SEEDS:
@@ -420,7 +430,7 @@ def _remarks(
                     if of_seed
                 )
                 yield f"{name}: weights of the best epoch on validation ({epochs}), {training['rows']:,} training rows"
-            if any(unconverged_after(run) is not None for run in side.values()):
+            if _unconverged(side):
                 yield f"{name}: the best epoch is the last, so that more epochs may be better: trainer.epochs"
             if len(variants) > 1:
                 yield (
@@ -439,10 +449,10 @@ def frames(result: Audit) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     import pandas as pd
 
     parts = [[part.name, part.n, part.a, part.b, part.gain, *part.interval, part.share] for part in result.parts]
-    conditions = [[check.condition, check.passed, check.reason, check.command] for check in result.checks]
+    conditions = [[check.condition, check.passed, check.reason, list(check.commands)] for check in result.checks]
     return (
         pd.DataFrame(parts, columns=["slice", "n", "a", "b", "gain", "low", "high", "share"]),
-        pd.DataFrame(conditions, columns=["condition", "holds", "reason", "command"]),
+        pd.DataFrame(conditions, columns=["condition", "holds", "reason", "commands"]),
         result.verdict,
     )
 

@@ -195,9 +195,17 @@ def test_a_file_is_the_run_that_judged_it(write, tmp_path):
     write("external", GOOD, [0], file=str(file), shown_as="theirs")
     result = audit(str(file), tmp_path)
     assert failed(result)["3 seeds of theirs"] is False
-    (temporal,) = [check.reason for check in result.checks if "temporal" in check.condition]
-    assert temporal.endswith("llm4rec score FILE dataset.split=temporal, with a file that was made for these data")
+    (temporal,) = [check for check in result.checks if "temporal" in check.condition]
+    assert temporal.commands == ["llm4rec score FILE dataset.split=temporal, with a file that was made for these data"]
     assert "its file says nothing" in result.known[0]
+
+
+def test_what_is_not_known_is_found_out_for_both_sides(sound, write, tmp_path):
+    name = sound(temporal=None)
+    write("bpr_mf", FLOOR, training={"epochs": 3.0, "best_epoch": 2.0, "rows": 9})
+    over_floor, over_model = (audit(name, tmp_path, over=over).commands for over in (None, "bpr_mf"))
+    assert [command.split()[:3] for command in over_floor] == [["llm4rec", "protocols", "model=sasrec"]]
+    assert [command.split()[2] for command in over_model] == ["model=bpr_mf", "model=sasrec"]
 
 
 def test_a_gain_over_a_model_that_had_a_smaller_search_is_not_called_beats(sound, write, tmp_path):
