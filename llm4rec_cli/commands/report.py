@@ -49,6 +49,8 @@ MOST_TABLES = 3  # that are shown in full without --all
 def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     root = Path(options.outputs).expanduser()
+    if options.outputs != default_outputs() and not root.is_dir():
+        raise UsageError(f"--outputs {options.outputs}: there is no such folder", "the folder of the runs")
     if options.html and (options.papers or options.claims or options.slices or options.costs):
         raise UsageError(
             "--html already includes papers, slices, costs and claims",

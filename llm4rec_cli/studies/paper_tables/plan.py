@@ -84,11 +84,12 @@ class Plan:
             if not missing:
                 continue
             counts = {what: getattr(config.paper, what, None) for what in ("users", "interactions", "impressions")}
-            sizes = [f"{n:,} {what}" for what, n in counts.items() if n]
+            sizes = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n)
             by_hand = set(missing) & set(files_by_hand(config))
             how = f"{config.get} Then --raw {config.name}=PATH" if by_hand else "downloaded when it is first used"
             yield (
-                f"missing: {config.name} ({', '.join(sizes)}): {', '.join(missing)}; licence: {config.licence}; {how}"
+                f"missing: {config.name}{f' ({sizes})' if sizes else ''}: {', '.join(missing)}; "
+                f"licence: {config.licence}; {how}"
             )
 
     def not_made(self) -> Iterator[str]:

@@ -378,6 +378,7 @@ def states(outputs: Path, only: str = ALL, titles: bool = False) -> Content:
     notes = [
         "cells of the paper's table; can run: by llm4rec reproduce TABLE; by hand: of these, from files that you "
         "put in place (--dry-run says which); quoted: baselines that the project does not have; cannot: no data, "
-        "weights or method"
+        "weights or method",
+        f"states: of the runs under {outputs}",
     ]
     return Content("tables of the papers", columns, rows, notes)

@@ -156,7 +156,8 @@ class Runner:
     def overrides(self, step: Step) -> list[str]:
         """Return the overrides of a step with the folder of its raw files; an ensemble has those of its members."""
         typed = self._of_machine if step.command in ("ensemble", "prepare") else self.typed
-        if step.overrides and composed(step.overrides).config.task.question == Question.all:
+        composes = bool(step.overrides) and step.command != "ensemble"
+        if composes and composed(step.overrides).config.task.question == Question.all:
             typed = [override for override in typed if not is_of_one_task(key_typed(override))]  # of its evaluations
         overrides = [*merged([step.overrides, typed])]
         if step.command == "ensemble" or not self.raw:

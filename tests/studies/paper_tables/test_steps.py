@@ -61,6 +61,7 @@ def test_an_ensemble_comes_after_its_members():
     assert ensemble.command == "ensemble"
     assert ensemble.after == tuple(members)
     assert len(members) == 3
+    assert "combine=sum" in Runner({}, []).overrides(ensemble)  # no setting of a config
 
 
 def test_a_tuned_row_is_searched_on_validation_with_one_seed():
