@@ -26,7 +26,7 @@ def run(composed: Composed) -> Outcome:
         return Outcome("done", folder)
     show(*statistics_tables(dataset.manifest, settings.paper))
     say(*remarks(dataset.manifest, settings.paper))
-    print(f"dataset folder: {folder}")
     if dataset.impressions is None and len(dataset.interactions) < FEW_INTERACTIONS:
         print(f"small data: llm4rec train dataset={settings.name} trainer=small has smaller batches and fewer epochs")
+    print(f"dataset folder: {folder}")
     return Outcome("done", folder)

@@ -99,7 +99,7 @@ def test_the_same_command_goes_on_and_an_experiment_is_not_overwritten(tuned, ca
     ("typed", "command"),
     [
         (["model=prompt4nr", "prompt=prompt4nr/hybrid_action"], "prompt=prompt4nr/hybrid_action"),
-        (["model=p5", "prompt=[p5/rating,p5/sequential]"], "'prompt=[p5/rating,p5/sequential]'"),
+        (["model=p5", "prompt=[p5/rating,p5/sequential]"], "prompt='[p5/rating,p5/sequential]'"),
         (
             ["model=chatgptrec", "prompt=chatgptrec/short", "prompt.shots=3"],
             "prompt=chatgptrec/short prompt.shots=3",

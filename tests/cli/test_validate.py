@@ -381,7 +381,7 @@ def test_sentences_that_no_model_needs_or_that_are_none_are_reported_with_their_
     write_text(tmp_path / "conf/deviations/peter.yaml", "words: as written\n")
     answer = llm4rec("validate", "deviations")
     assert answer.code == 2
-    assert "simplex.yaml:1: 'penalty' is no sentence" in answer.out
+    assert "simplex.yaml:1: 'penalty' is not a sentence" in answer.out
     assert "simplex.yaml:3: the model has no deviation 'latest_item'\n  try: did you mean 'latest_items'?" in answer.out
     assert "there is no model 'simplexx'\n  try: did you mean 'simplex'?" in answer.out
     assert "sasrec.yaml: the file has no sentences" in answer.out
