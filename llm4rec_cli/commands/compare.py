@@ -12,7 +12,8 @@ llm4rec compare transition_text/… unisrec/… --seeds --ratio    how many per 
 llm4rec compare sasrec/… unisrec/… --metric ndcg@10 --seeds --margin 5%     equivalent within 5 %?
 llm4rec compare sasrec/… unisrec/… --targets cold            of runs with dataset.cold_items: only held-out targets
 
-A run is its folder, or any end of its path that matches one run under --outputs. Data, split and protocol must be the
+A run is its folder, any end of its path that matches one run under --outputs, or a model's name where that is one
+variant (compare popularity unisrec; controls and other splits apart). Data, split and protocol must be the
 same, and the examples too: each user's target and number of candidates, or the impression; otherwise the differences
 are listed. The table has, per metric, both means, B − A, its 95 % t interval, the two-sided p that belongs to it, and
 the number of examples on which B is better, equal or worse (for errors lower is better). Ratings are compared by

@@ -141,8 +141,9 @@ def _complete(
             *(description, len(session.completions), len(session.requests)),
             *(usage.sent - before.sent, usage.spent_tokens - before.spent_tokens, usage.spent_cost - before.spent_cost),
         )
-        if config.ask_again and usage.sent > before.sent and session.n_missing:
-            log.warning("%s: the old answers are replaced: go on without llm.ask_again", description)
+        if session.n_replaced and session.n_missing:
+            kept = "are kept" if usage.sent == before.sent else "are replaced: go on without llm.ask_again"
+            log.warning("%s: the %d old answers %s", description, session.n_replaced, kept)
     for key in session.requests:  # in their order, so that float sums do not depend on the order of arrival
         usage.add(session.completions[key], config)
     return [session.completions[key] for key in keys]
@@ -177,6 +178,7 @@ class _Session:
         requests: distinct ones, by key.
         completions: in the store so far, by key.
         pending: batches of keys that lack a completion, each whole.
+        n_replaced: completions that `llm.ask_again` replaces once the first new one arrives.
     """
 
     def __init__(
@@ -190,8 +192,7 @@ class _Session:
     ) -> None:
         self.requests, self.backend = requests, backend
         self.config, self.store, self.usage = config, store, usage
-        if config.ask_again:
-            store.replace(requests)
+        self.n_replaced = store.replace(requests) if config.ask_again else 0
         self.completions = store.get(requests)
         self.independent = batches is None
         all_batches = batches or [[key] for key in requests]
@@ -307,7 +308,10 @@ class _Session:
 
         `usage` adds up what is to be sent.
         """
-        print(f"{description}: {len(self.requests):,} requests, {len(self.completions):,} in {self.store.path}")
+        replaced = f", {self.n_replaced:,} to be replaced" if self.n_replaced else ""
+        print(
+            f"{description}: {len(self.requests):,} requests, {len(self.completions):,} in {self.store.path}{replaced}"
+        )
         print(f"to send: {len(self.pending_keys):,}, {self.projection_in_words()}")
         n_printed = 0 if self.usage.requests else DRY_RUN_REQUESTS
         self.usage.requests += len(self.pending_keys)

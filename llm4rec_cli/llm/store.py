@@ -84,14 +84,15 @@ class Store:
                 self._db.execute("DELETE FROM answers WHERE key = ? AND CAST(answer AS BLOB) IS ?", (key, answer))
         return completions
 
-    def replace(self, keys: Iterable[str]) -> None:
+    def replace(self, keys: Iterable[str]) -> int:
         """Let the completions of these keys count as missing, each once. They are removed together when the first new
-        one arrives: until then nothing is lost, and after it old ones are not taken for new ones."""
+        one arrives: until then nothing is lost, and after it old ones are not taken for new ones. Return their number."""
         with self._errors():
             for key in set(keys) - self._asked_again:
                 if row := self._db.execute(_SELECT, (key,)).fetchone():
                     self._old[key] = row[1]
         self._asked_again |= set(keys)
+        return len(self._old)
 
     def add(
         self, key: str, identity: dict[str, Any], request: Request, completion: Completion, cost: float

@@ -163,7 +163,8 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
     if not matches:
         addresses = [result.folder.relative_to(outputs).as_posix() for result in finished]
         of_model = [address for address in addresses if path.parts[0] in address.split("/")]
-        near = difflib.get_close_matches(name, addresses, n=1) or (of_model or addresses)[:NEAREST_RUNS]
+        models = {result.model for result in finished}
+        near = difflib.get_close_matches(name, [*models, *addresses], n=1) or (of_model or addresses)[:NEAREST_RUNS]
         remedy = "; ".join(filter(None, [did_you_mean(name, near), "llm4rec list runs shows all"]))
         raise RunError(f"no finished run under {outputs} matches '{name}'", remedy)
     if len({result.variant for result in matches}) > 1 or len({result.seed for result in matches}) < len(matches):

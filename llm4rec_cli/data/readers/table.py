@@ -108,7 +108,7 @@ def _table(
         if column not in header and (name in _IDS or (name in mapped and name not in optional)):
             remedy = did_you_mean(column, header)
             if name in _IDS and name in mapped:
-                remedy += " An id has the same column name in all files of a dataset"
+                remedy += ". An id has one column name in all files: rename it in one of them"
             if columns is not None:
                 remedy += f" (to map another column: {'' if name in mapped else '+'}dataset.columns.{name}=COLUMN)"
             raise DataError(f"{path.name}: no column '{column}' for {name}", remedy)
