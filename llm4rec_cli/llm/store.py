@@ -85,8 +85,11 @@ class Store:
         return completions
 
     def replace(self, keys: Iterable[str]) -> int:
-        """Let the completions of these keys count as missing, each once. They are removed together when the first new
-        one arrives: until then nothing is lost, and after it old ones are not taken for new ones. Return their number."""
+        """Let the completions of these keys count as missing, each once, and return their number.
+
+        They are removed together when the first new one arrives: until then nothing is lost, and after it old ones are
+        not taken for new ones.
+        """
         with self._errors():
             for key in set(keys) - self._asked_again:
                 if row := self._db.execute(_SELECT, (key,)).fetchone():
