@@ -181,7 +181,8 @@ def _details(row: dict[str, str]) -> str:
 
 def papers(name: str) -> str:
     """Return a paper's tables with what the recorded runs hold of each, and the recorded cells of each table."""
-    content = reproduction.states(ROOT / RECORDED, name, titles=True)
+    with contextlib.chdir(ROOT):
+        content = reproduction.states(RECORDED, name, titles=True)
     rows = [[f"`{table}`", *cells] for table, *cells in content.rows]
     parts = [markdown(content.columns, rows), *content.notes]
     for table, size in itertools.product(map(definitions.table, definitions.names()), (Size.paper, Size.cpu)):
