@@ -349,7 +349,7 @@ def test_an_ambiguous_name_is_refused_with_all_its_runs(llm4rec, write):
     write("b", RANKS)
     answer = llm4rec("compare", "seed0", "seed0")
     assert answer.code == 2
-    assert "a/demo/sequential/seed0-abc" in answer.err and "; b/demo/sequential/seed0-abc" in answer.err
+    assert "a/demo/sequential/seed0-abc; b/demo/sequential/seed0-abc" in answer.err
 
 
 def test_an_unknown_run_is_refused_with_the_closest_name(llm4rec, write):
