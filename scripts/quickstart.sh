@@ -5,6 +5,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/venv.sh ""
-echo "== llm4rec train model=unisrec: demo data is written, not downloaded; about a minute and a half on two cores"
+echo "== llm4rec train model=unisrec: demo data is written, not downloaded; about two minutes on two cores"
 .venv/bin/llm4rec train model=unisrec
 echo "== next: source .venv/bin/activate; llm4rec --help; llm4rec list"
