@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
-from llm4rec_cli.config.overrides import GROUPS, key_typed, shell_word
+from llm4rec_cli.config.overrides import GROUPS, typed_besides_path
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation.metrics import headline_metrics
 from llm4rec_cli.labels import UNUSUAL
@@ -102,7 +102,7 @@ def runs_table(runs: Sequence[Run], outputs: Path) -> Content:
         [
             run.folder.relative_to(outputs).as_posix(),
             run.state,
-            _typed(run),
+            " ".join(typed_besides_path(run.result.overrides if run.result else run.status.overrides)),
             _result(run),
             moment(run.written),
             decimal(disk_usage(run.folder)) if run.folder.exists() else "recorded",
@@ -114,13 +114,6 @@ def runs_table(runs: Sequence[Run], outputs: Path) -> Content:
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     return Content(f"runs under {outputs}", columns, rows, spare=["size", "time"], whole=["run"])
-
-
-def _typed(run: Run) -> str:
-    """Return what was typed besides what the folder's path says."""
-    overrides = run.result.overrides if run.result else run.status.overrides
-    typed = [override for override in overrides if key_typed(override) not in (*FILTERS, "force")]
-    return " ".join(map(shell_word, typed))
 
 
 def moment(time: float) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import Composed
+from llm4rec_cli.config.overrides import command_line
 from llm4rec_cli.run.folder import Outcome
 from llm4rec_cli.run.job import Job
 
-FEW_INTERACTIONS = 30_000  # for which the default batch of 512 makes an epoch of few steps
+FEW_INTERACTIONS = 30_000  # of fewer, an epoch has few steps at the default batch of 512 sequences
 
 
 def run(composed: Composed) -> Outcome:
@@ -27,6 +28,7 @@ def run(composed: Composed) -> Outcome:
     show(*statistics_tables(dataset.manifest, settings.paper))
     say(*remarks(dataset.manifest, settings.paper))
     if dataset.impressions is None and len(dataset.interactions) < FEW_INTERACTIONS:
-        print(f"small data: llm4rec train dataset={settings.name} trainer=small has smaller batches and fewer epochs")
+        command = command_line("train", [*composed.typed, "trainer=small"])
+        print(f"small data, for which smaller batches and fewer epochs are better: {command}")
     print(f"dataset folder: {folder}")
     return Outcome("done", folder)

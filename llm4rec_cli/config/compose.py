@@ -209,8 +209,9 @@ def _run_job(job: Callable[[SweepJob], None], config: DictConfig) -> None:
 
 def _composed(config: DictConfig, hydra_config: Any) -> Composed:
     choices = {k: str(name) for k, name in hydra_config.runtime.choices.items() if not k.startswith("hydra/")}
-    # Hydra's sweeper writes `llm.base_url=http\\://…`, which is the same value as without the backslash.
-    typed = tuple(override.replace("\\:", ":") for override in hydra_config.overrides.task)
+    # Hydra's sweeper writes `llm.base_url=http\://…`, which outside quotes is the same value as without the backslash.
+    overrides = hydra_config.overrides.task
+    typed = tuple(text if "'" in text or '"' in text else text.replace("\\:", ":") for text in overrides)
     if "hydra" in config:
         with open_dict(config):
             del config["hydra"]
@@ -309,7 +310,7 @@ def usage_errors() -> Iterator[None]:
     except ValueError as error:
         if not str(error).startswith("Expected header format"):  # of Hydra, for a damaged `# @package …`
             raise
-        raise UsageError(f"a config's first line is no header: {error}", "write `# @package _global_`") from error
+        raise UsageError(f"a config's first line is not a header: {error}", "write `# @package _global_`") from error
 
 
 def as_usage_error(error: Exception) -> UsageError:

@@ -227,6 +227,12 @@ def command_line(command: str, overrides: Iterable[str], *options: str) -> str:
     return " ".join(["llm4rec", command, *map(shell_word, overrides), *map(shlex.quote, options)])
 
 
+def typed_besides_path(overrides: Iterable[str]) -> list[str]:
+    """Return what was typed for a run besides what its folder's path says, as in a shell."""
+    in_path = ("model", "dataset", "task", "seed", "force")
+    return [shell_word(override) for override in overrides if key_typed(override) not in in_path]
+
+
 def shell_word(override: str) -> str:
     """Return an override as typed in a shell, with quotes around its value alone, if any."""
     key, equals, value = as_typed(override).partition("=")

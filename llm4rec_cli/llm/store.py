@@ -90,12 +90,14 @@ class Store:
         They are removed together when the first new one arrives: until then nothing is lost, and after it old ones are
         not taken for new ones.
         """
+        old = {}
         with self._errors():
             for key in set(keys) - self._asked_again:
                 if row := self._db.execute(_SELECT, (key,)).fetchone():
-                    self._old[key] = row[1]
+                    old[key] = row[1]
+        self._old |= old
         self._asked_again |= set(keys)
-        return len(self._old)
+        return len(old)
 
     def add(
         self, key: str, identity: dict[str, Any], request: Request, completion: Completion, cost: float

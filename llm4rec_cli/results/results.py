@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
-from llm4rec_cli.config.overrides import as_typed, key_typed
+from llm4rec_cli.config.overrides import key_typed, typed_besides_path
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
@@ -168,14 +168,12 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
         remedy = "; ".join(filter(None, [did_you_mean(name, near), "llm4rec list runs shows all"]))
         raise RunError(f"no finished run under {outputs} matches '{name}'", remedy)
     if len({result.variant for result in matches}) > 1 or len({result.seed for result in matches}) < len(matches):
-        shown = sorted(" ".join([run.folder.relative_to(outputs).as_posix(), *_typed(run)]) for run in matches)
-        raise UsageError(f"'{name}' matches {len(matches)} runs", "; ".join(shown))
+        names = (
+            " ".join([run.folder.relative_to(outputs).as_posix(), *typed_besides_path(run.overrides)])
+            for run in matches
+        )
+        raise UsageError(f"'{name}' matches {len(matches)} runs", "; ".join(sorted(names)))
     return min(matches, key=lambda result: result.seed)
-
-
-def _typed(run: Result) -> list[str]:
-    """Return what was typed besides what the folder's path says."""
-    return [as_typed(o) for o in run.overrides if key_typed(o) not in ("model", "dataset", "task", "seed", "force")]
 
 
 def _ends_with(run: Path, end: Path) -> bool:

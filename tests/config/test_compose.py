@@ -118,10 +118,10 @@ def test_a_damaged_first_line_is_an_error_of_the_config(tmp_path, monkeypatch):
     (tmp_path / "conf/experiment/mine").mkdir(parents=True)
     (tmp_path / "conf/experiment/mine/first.yaml").write_text("# @packag\u2028e _global_\nseed: 3\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="first line is no header"):
+    with pytest.raises(UsageError, match="first line is not a header"):
         compose(["+experiment=mine/first"])
     (problem,) = problems_in("experiment/mine/first")
-    assert "first line is no header" in problem.problem
+    assert "first line is not a header" in problem.problem
 
 
 @pytest.mark.parametrize("content", ["seed: 3", "defaults:\n  - override /model: sasrec\n  - _self_\nseed: 3"])

@@ -76,7 +76,7 @@ def test_asking_again_loses_nothing_before_an_answer_arrives_and_mixes_no_old_on
         texts(EchoBackend(), refused, requests(3), ask_again=True, budget_tokens=1)
     with Store(tmp_path / "answers.sqlite") as store:
         assert len(store.get(keys)) == 3
-        store.replace(keys)
+        assert [store.replace(keys[:2]), store.replace(keys)] == [2, 1], "each once"
         assert store.get(keys) == {}
         new = completion("another text")
         store.add(keys[0], {}, requests(1)[0], new, 0.0)

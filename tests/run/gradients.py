@@ -38,6 +38,7 @@ def keep_gradients(name: str, batch_size: int, folder: Path) -> None:
     dataset.items["domain"] = ["films", "books"] * 6
     config = resolved(*SETTINGS[name])
     model = base.build(base.Context(config.model, leave_one_out(dataset), 0, folder / "cache", "cpu"))
+    model.double()  # in fp32, a small gradient is a difference of terms that round by more than it may differ
     seen: list[dict[str, torch.Tensor]] = []
 
     def keep(optimizer: torch.optim.Optimizer, *arguments: object, **named: object) -> object:
