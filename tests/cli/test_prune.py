@@ -316,11 +316,11 @@ def test_a_link_in_the_cache_goes_and_what_it_points_to_stays(cached, llm4rec, t
 
 
 def test_a_dataset_that_was_pruned_is_prepared_again(llm4rec, cache, tmp_path):
-    *before, _ = llm4rec("prepare").out.splitlines()  # the last line names the folder
+    *before, _, _ = llm4rec("prepare").out.splitlines()  # the last lines name what was typed, and the folder
     shutil.copytree(cache / "llm4rec", tmp_path / "cache")
     assert llm4rec("prune", "cache", "datasets", "--cache", "cache", "--yes").code == 0
     assert not list((tmp_path / "cache/datasets").iterdir())
-    *after, _ = llm4rec("prepare", "paths.cache=cache").out.splitlines()
+    *after, _, _ = llm4rec("prepare", "paths.cache=cache").out.splitlines()
     assert before == after
 
 
