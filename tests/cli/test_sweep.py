@@ -232,9 +232,7 @@ def test_a_reader_of_the_output_that_ends_does_not_end_the_sweep(tmp_path, cache
 
 def test_an_address_is_recorded_by_a_sweep_as_it_was_typed(llm4rec, tmp_path):
     typed = "llm.base_url=http://127.0.0.1:1/v1"
-    assert (
-        llm4rec("train", "-m", "model=popularity", "task.floors=[]", "task.max_examples=50", "seed=0,1", typed).code
-        == 0
-    )
-    for file in tmp_path.rglob("metrics.json"):
-        assert typed in read(file)["overrides"]
+    swept = ("model=popularity,random", "task.floors=[]", "task.max_examples=50", typed)
+    assert llm4rec("train", "-m", *swept).code == 0
+    runs = [*tmp_path.rglob("metrics.json")]
+    assert len(runs) == 2 and all(typed in read(run)["overrides"] for run in runs)
