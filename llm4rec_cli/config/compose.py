@@ -32,8 +32,9 @@ from omegaconf.errors import OmegaConfBaseException
 from llm4rec_cli.config import schema
 from llm4rec_cli.config.keys import all_declarations, declarations_with, key_role, value_types
 from llm4rec_cli.config.overrides import GROUPS, as_typed, quoted
+from llm4rec_cli.config.plugins import conf_folders
 from llm4rec_cli.config.reading import MOST_VALUES, n_values
-from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.registry import config_class, model_names, no_model, offered
 from llm4rec_cli.errors import UsageError, closest, did_you_mean, meant
 
 # What Hydra raises for wrong overrides and files.
@@ -108,7 +109,7 @@ def _merge(typed: tuple[str, ...], searched: tuple[str, ...], files: tuple[objec
 
 def _is_option(override: Override) -> bool:
     """Return whether an override chooses an option, of Hydra too."""
-    is_group = override.package is not None or any((folder / override.key_or_group).is_dir() for folder in _folders())
+    is_group = override.package is not None or any((folder / override.key_or_group).is_dir() for folder in folders())
     return is_group or override.is_hydra_override()
 
 
@@ -120,7 +121,7 @@ def _sets_a_value(override: Override) -> bool:
 def _files() -> tuple[object, ...]:
     """Return name, time of change and size of each config file."""
     files = []
-    for file in (file for top in _folders() for file in top.rglob("*.yaml")):
+    for file in (file for top in folders() for file in top.rglob("*.yaml")):
         with suppress(FileNotFoundError):  # an editor's lock, or removed meanwhile
             stat = file.stat()
             files.append((str(file), stat.st_mtime_ns, stat.st_size))
@@ -163,7 +164,7 @@ def option_node(group: str, name: str) -> Any:
         UsageError: there is no such option.
     """
     register_types()
-    file = next((path for top in _folders() if (path := top / group / f"{name}.yaml").exists()), None)
+    file = next((path for top in folders() if (path := top / group / f"{name}.yaml").exists()), None)
     if file is None:
         raise UsageError(f"unknown {group} '{name}'", did_you_mean(name, options(group)))
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -245,8 +246,13 @@ def user_conf_dir() -> Path | None:
     return folder if folder.is_dir() and folder.resolve() != conf_dir().resolve() else None
 
 
-def _folders() -> list[Path]:
-    return [conf_dir(), *filter(None, [user_conf_dir()])]
+def folders() -> list[Path]:
+    """Return the folders of configs, the one that is searched first before others: ours, of plugins, the user's."""
+    return [conf_dir(), *added_folders()]
+
+
+def added_folders() -> list[Path]:
+    return [*conf_folders(offered()), *filter(None, [user_conf_dir()])]
 
 
 def _user_files() -> list[Path]:
@@ -255,30 +261,32 @@ def _user_files() -> list[Path]:
 
 
 def searchpath() -> list[str]:
-    """Return the override that makes Hydra search the user's conf as well."""
-    return [f"hydra.searchpath=[{quoted(f'file://{user}')}]"] if (user := user_conf_dir()) else []
+    """Return the override that makes Hydra search the configs of plugins and the user's as well."""
+    added = ",".join(quoted(f"file://{folder}") for folder in added_folders())
+    return [f"hydra.searchpath=[{added}]"] if added else []
 
 
 def problems_of_choices(choices: Mapping[str, str]) -> Iterator[UsageError]:
-    """Yield an error for each chosen option whose file in the user's `./conf` is hidden by a shipped one."""
+    """Yield an error for each chosen option whose file in the user's `./conf` is hidden by another one."""
     user = user_conf_dir()
     if user is None:
         return
     for group, name in choices.items():
         file = f"{group.partition('@')[0]}/{name}.yaml"
-        if (user / file).exists() and (conf_dir() / file).exists():
-            yield UsageError(f"conf/{file} is never read: a shipped config has the same name", f"rename conf/{file}")
+        if (user / file).exists() and (first := next(f for f in folders() if (f / file).exists())) != user:
+            whose = "a shipped config" if first == conf_dir() else f"one in {first}"
+            yield UsageError(f"conf/{file} is never read: {whose} has the same name", f"rename conf/{file}")
 
 
 def data_file(group: str, name: str) -> Path | None:
     """Return the file of a group outside the composed config, the user's before the shipped one; None if absent."""
-    files = (top / group / f"{name}.yaml" for top in reversed(_folders()))
+    files = (top / group / f"{name}.yaml" for top in reversed(folders()))
     return next(filter(Path.exists, files), None)
 
 
 def options(group: str) -> list[str]:
     """Return the options of a group: the YAML files in the shipped and the user's conf."""
-    files = ((top / group, file) for top in _folders() for file in (top / group).rglob("*.yaml"))
+    files = ((top / group, file) for top in folders() for file in (top / group).rglob("*.yaml"))
     named = [file.relative_to(top) for top, file in files if file.is_file() and not file.name.startswith(".")]
     return sorted({file.with_suffix("").as_posix() for file in named})  # an editor's lock is a hidden, broken link
 
@@ -334,16 +342,20 @@ def as_usage_error(error: Exception) -> UsageError:
                 "use joblib or submitit_local; to install them: pip install 'llm4rec[joblib,submitit]'",
             )
         if group == "model" and name.startswith("_"):
+            if offered().problems.get(name[1:]):
+                return no_model(name[1:])
             return UsageError(
-                f"a YAML in conf/model names the type {name}, and no package of llm4rec_cli/models defines it",
-                f"write llm4rec_cli/models/{name[1:]}/config.py as docs/develop/add-a-model.md shows, or name the type "
-                "of the model whose settings it changes",
+                f"a YAML in conf/model names the type {name}, and no installed package has the code of {name[1:]}",
+                f"llm4rec new model {name[1:]} writes such a package; for other values of a model that exists, "
+                "`defaults: [sasrec, _self_]`",
             )
         if group == "dataset" and Path(name).suffix in (".csv", ".tsv", ".jsonl", ".json", ".parquet"):
             return UsageError(
                 f"'{name}' is a file, and dataset= takes the name of a YAML file",
                 "write conf/dataset/NAME.yaml, which names it (docs/start/your-data.md), and type dataset=NAME",
             )
+        if group == "model" and offered().problems.get(name):
+            return no_model(name)
         return UsageError(f"unknown {group} '{name}'", did_you_mean(name, options(group)))
     if unknown := re.search(r"Could not override '([^']+)'", text):
         key = unknown.group(1)

@@ -1,8 +1,8 @@
-"""The available models, read from the folder `models/`, and their config classes.
+"""The available models, of the folder `models/` and of installed packages, and their config classes.
 
 A method is a package `models/NAME/` with modules `config` and `model`. A floor or small baseline is a module
 `models/baselines/NAME.py`, with its config class in `models/baselines/config.py`. The config class of `bpr_mf` is
-`BprMfConfig`, in any case.
+`BprMfConfig`, in any case. Other packages offer models by entry points: `plugins`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import importlib
 import pkgutil
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
+from llm4rec_cli.config.plugins import Offers, Plugin, offers
 from llm4rec_cli.config.schema import ModelConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 
@@ -22,8 +24,13 @@ NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules in that f
 
 @cache
 def model_names() -> tuple[str, ...]:
+    return tuple(sorted({*_shipped(), *offered().plugins}))
+
+
+@cache
+def _shipped() -> frozenset[str]:
     methods = [module.name for module in pkgutil.iter_modules([str(MODELS)]) if module.ispkg]
-    return tuple(sorted({*methods, *_baselines()} - NOT_MODELS))
+    return frozenset({*methods, *_baselines()} - NOT_MODELS)
 
 
 @cache
@@ -31,15 +38,33 @@ def _baselines() -> tuple[str, ...]:
     return tuple(module.name for module in pkgutil.iter_modules([str(MODELS / "baselines")]))
 
 
-def model_module(name: str) -> str:
-    """Return the name of the module that builds a model; importing it imports torch."""
+def offered() -> Offers:
+    """Return the models of installed packages."""
+    return offers("models", _shipped(), part="config")
+
+
+def plugin_of(name: str) -> Plugin | None:
+    """Return the installed package that offers a model; None for a model of ours."""
+    return offered().plugins.get(name)
+
+
+def load_module(name: str, part: str) -> ModuleType:
+    """Import a module of a model: `config`, `model` (with torch) or `published`."""
+    if plugin := plugin_of(name):
+        return plugin.load(part)
     package = "llm4rec_cli.models"
-    return f"{package}.baselines.{name}" if name in _baselines() else f"{package}.{name}.model"
+    if name in _baselines():
+        return importlib.import_module(f"{package}.baselines.{name if part == 'model' else part}")
+    return importlib.import_module(f"{package}.{name}.{part}")
 
 
-def source_files(name: str) -> list[Path]:
-    """Return the files of a model's package, or the module of a floor or small baseline, without what models share."""
-    return [MODELS / "baselines" / f"{name}.py"] if name in _baselines() else sorted((MODELS / name).rglob("*.py"))
+def source_files(name: str) -> dict[str, Path]:
+    """Return the files of a model's package, or the module of a floor or small baseline, without what models share, by
+    their path below the folder of packages."""
+    if name in _baselines():
+        return {f"baselines/{name}.py": MODELS / "baselines" / f"{name}.py"}
+    folder = plugin.folder if (plugin := plugin_of(name)) else MODELS / name
+    return {str(file.relative_to(folder.parent)): file for file in sorted(folder.rglob("*.py"))}
 
 
 @cache
@@ -50,13 +75,8 @@ def config_class(name: str) -> type[ModelConfig]:
         UsageError: the model does not exist.
     """
     if name not in model_names():
-        if (MODELS / name).is_dir() and name not in NOT_MODELS:
-            raise UsageError(
-                f"the folder {MODELS / name} is not a package", f"add an empty {MODELS / name}/__init__.py"
-            )
-        raise UsageError(f"unknown model '{name}'", did_you_mean(name, model_names()))
-    package = "baselines" if name in _baselines() else name
-    module = importlib.import_module(f"llm4rec_cli.models.{package}.config")
+        raise no_model(name)
+    module = load_module(name, "config")
     class_name = f"{name.replace('_', '')}config"
     classes = [value for key, value in vars(module).items() if key.lower() == class_name]
     if len(classes) != 1:
@@ -65,6 +85,15 @@ def config_class(name: str) -> type[ModelConfig]:
             f"name it {name.title().replace('_', '')}Config",
         )
     return cast(type[ModelConfig], classes[0])
+
+
+def no_model(name: str) -> UsageError:
+    """Return why there is no such model."""
+    if problem := offered().problems.get(name):
+        return problem
+    if (MODELS / name).is_dir() and name not in NOT_MODELS:
+        return UsageError(f"the folder {MODELS / name} is not a package", f"add an empty {MODELS / name}/__init__.py")
+    return UsageError(f"unknown model '{name}'", did_you_mean(name, model_names()))
 
 
 def models_with(capability: str) -> list[str]:

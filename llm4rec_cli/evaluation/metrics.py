@@ -1,13 +1,23 @@
 """The table of all metrics: what each scores, its direction, how runs are paired by it, and where it is shown.
 
-To add a metric, add a row here and the function that computes it, in the module of its kind.
+To add a metric, add a row here and the function that computes it, in the module of its kind. A metric of an installed
+package is a module with `METRIC`, such a row of kind `ranking`, and `gain(rank)`, what a target at each rank is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import Enum
-from typing import NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llm4rec_cli.config.plugins import Offers, offers
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Gain = Callable[[NDArray[np.integer[Any]]], NDArray[np.floating[Any]]]  # (k,) ranks from 1 -> (k,) values
 
 
 class Kind(Enum):
@@ -85,9 +95,26 @@ ANSWERS = (*FAULTS, "valid/hr@10", "valid/rouge1")
 OF_TABLES = ("mean_rank", "milliseconds")  # numbers of papers' tables that are no metrics of a run; lower is better
 
 
+def offered() -> Offers:
+    """Return the metrics of installed packages."""
+    return offers("metrics", frozenset(metric.name for metric in METRICS), needs=("METRIC", "gain"))
+
+
+@cache
+def offered_gains() -> dict[Metric, Gain]:
+    """Return the ranking metrics of installed packages, and what a target at each rank is worth."""
+    modules = {name: plugin.load() for name, plugin in offered().plugins.items()}
+    return {m.METRIC._replace(name=name, kind=Kind.ranking): m.gain for name, m in modules.items()}
+
+
+def metrics() -> tuple[Metric, ...]:
+    """Return all metrics, of ours and of installed packages."""
+    return (*METRICS, *offered_gains())
+
+
 def direction(name: str) -> int:
     """Return -1 for a metric that is better when lower, of all examples or of a group, otherwise 1."""
-    lower = {*(metric.name for metric in METRICS if metric.lower), *FAULTS, *OF_TABLES}
+    lower = {*(metric.name for metric in metrics() if metric.lower), *FAULTS, *OF_TABLES}
     return -1 if name in lower or name.rpartition("/")[2] in lower else 1
 
 
@@ -98,13 +125,13 @@ def lower_is_better(names: Iterable[str]) -> list[str]:
 
 def selectable(kind: Kind, cutoffs: Collection[int]) -> set[str]:
     """Return the metrics of this kind that every model has, for model selection."""
-    names = {name for metric in METRICS if metric.kind is kind and metric.for_all for name in _named(metric, cutoffs)}
+    names = {name for metric in metrics() if metric.kind is kind and metric.for_all for name in _named(metric, cutoffs)}
     return names - {"ndcg@1"} if kind is Kind.ranking else names  # with one target it equals hr@1
 
 
 def table_metrics(of_impressions: bool) -> tuple[str, ...]:
     """Return the metrics that tables show by default, in order: of impressions, or of all other tasks."""
-    rows = [metric for metric in METRICS if metric.shown and (metric.kind is Kind.impression) == of_impressions]
+    rows = [metric for metric in metrics() if metric.shown and (metric.kind is Kind.impression) == of_impressions]
     if of_impressions:
         return tuple(name for metric in rows for name in _named(metric, metric.cutoffs))
     by_cutoff = sorted((k, i, metric.name) for i, metric in enumerate(rows) for k in metric.cutoffs)
@@ -117,18 +144,18 @@ def table_metrics(of_impressions: bool) -> tuple[str, ...]:
 
 def headline_metrics(of_impressions: bool) -> list[str]:
     """Return the metrics whose interval is reported first, where available."""
-    rows = [metric for metric in METRICS if metric.headline and (metric.kind is Kind.impression) == of_impressions]
+    rows = [metric for metric in metrics() if metric.headline and (metric.kind is Kind.impression) == of_impressions]
     return [name for metric in rows for name in _named(metric, metric.cutoffs[:1])]
 
 
 def paired_metric(name: str) -> str | None:
     """Return the mean over examples that replaces a corpus metric in paired comparisons; None for other metrics."""
-    return next((metric.paired_as for metric in METRICS if metric.name == name), None)
+    return next((metric.paired_as for metric in metrics() if metric.name == name), None)
 
 
 def may_be_missing(name: str) -> bool:
     """Return whether some examples may lack the metric."""
-    return any(metric.may_be_missing and metric.name == name for metric in METRICS)
+    return any(metric.may_be_missing and metric.name == name for metric in metrics())
 
 
 def _named(metric: Metric, cutoffs: Collection[int]) -> list[str]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.evaluation.metrics import offered_gains
+
 IntArray = NDArray[np.integer[Any]]
 FloatArray = NDArray[np.floating[Any]]
 
@@ -70,7 +72,7 @@ def ranking_metrics(
         cutoffs: the k of HR, Recall and NDCG; NDCG@1 equals HR@1 and is left out.
 
     Returns:
-        (n,) values of each of `hr@k`, `recall@k`, `ndcg@k`, `mrr` and `auc`.
+        (n,) values of each of `hr@k`, `recall@k`, `ndcg@k`, `mrr` and `auc`, and of the metrics of installed packages.
     """
     ranked, n_tied = n_tied > 0, np.maximum(n_tied, 1)
     hit_rate = {k: expected_hit_rate(n_better, n_tied, k) for k in cutoffs}
@@ -81,4 +83,8 @@ def ranking_metrics(
         "mrr": expected_reciprocal_rank(n_better, n_tied),
         "auc": expected_auc(n_better, n_tied, n_candidates),
     }
+    last = int(np.max(n_better + n_tied, initial=0))
+    for metric, gain in offered_gains().items():
+        ends = {f"{metric.name}@{k}": k for k in cutoffs} if metric.cutoffs else {metric.name: last}
+        values |= {name: _mean_gain(gain(np.arange(1, end + 1)), n_better, n_tied) for name, end in ends.items()}
     return {name: np.where(ranked, metric, 0.0) for name, metric in values.items()}

@@ -1,18 +1,17 @@
 """The interface between models, tasks and the trainer.
 
 A model is a package `models/<name>/`: `config.py` (its dataclass, without torch) and `model.py` with
-`build(context) -> Ranker`. Names come from listing the folder.
+`build(context) -> Ranker`. Names come from listing the folder, and from installed packages: `config.plugins`.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from llm4rec_cli.config.registry import model_module
+from llm4rec_cli.config.registry import load_module
 from llm4rec_cli.errors import Llm4RecError
 
 if TYPE_CHECKING:
@@ -141,9 +140,8 @@ class PublishedMapping(Protocol):
 
 
 def published_mapping(name: str) -> PublishedMapping:
-    return importlib.import_module(f"llm4rec_cli.models.{name}.published")
+    return cast(PublishedMapping, load_module(name, "published"))
 
 
 def build(context: Context) -> Ranker:
-    module = importlib.import_module(model_module(context.config.name))
-    return module.build(context)
+    return cast("Ranker", load_module(context.config.name, "model").build(context))

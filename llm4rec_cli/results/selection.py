@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
-from llm4rec_cli.evaluation.metrics import METRICS
+from llm4rec_cli.evaluation.metrics import metrics as all_metrics
 from llm4rec_cli.results.draws import protocol_without_draw
 from llm4rec_cli.results.result import Result
 
@@ -43,8 +43,8 @@ def problems_of_metrics(names: Sequence[str] | None, runs: Sequence[Result]) -> 
     """Yield a problem for each metric that no run has."""
     available = {name for run in runs for name in run.metrics}
     bases = {name.partition("@")[0] for name in available}
-    kinds = {metric.kind for metric in METRICS if metric.name in bases}
-    missing = {metric.name for metric in METRICS if metric.kind in kinds} - bases  # added after these runs
+    kinds = {metric.kind for metric in all_metrics() if metric.name in bases}
+    missing = {metric.name for metric in all_metrics() if metric.kind in kinds} - bases  # added after these runs
     for name in names or ():
         if name not in available:
             is_newer = name.partition("@")[0] in missing

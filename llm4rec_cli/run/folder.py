@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from llm4rec_cli import files, processes
-from llm4rec_cli.config import registry
+from llm4rec_cli.config import plugins, registry
 from llm4rec_cli.config.walk import plain
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
@@ -186,7 +186,7 @@ def _has_other_code(folder: Path, model: str) -> bool:
 
 def code_identity(model: str) -> str:
     """Return a hash of a model's own code. It does not enter addresses: `results_version` says where numbers move."""
-    content = {str(file.relative_to(registry.MODELS)): file.read_text() for file in registry.source_files(model)}
+    content = {name: file.read_text() for name, file in registry.source_files(model).items()}
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
 
 
@@ -196,7 +196,7 @@ def _environment(model: str) -> dict[str, object]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "processes": processes.world_size(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES} | plugins.packages(),
         "commit": _commit(),
         "model_code": code_identity(model),
     }

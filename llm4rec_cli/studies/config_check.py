@@ -22,7 +22,7 @@ from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
     compose,
-    conf_dir,
+    folders,
     node_type,
     options,
     register_types,
@@ -404,7 +404,7 @@ def _lines(node: Any, path: str) -> dict[str, int]:
 
 def file_of(name: str) -> Path:
     """Return the file of a config: as in Hydra's search path, shipped ones come first, but for DATA."""
-    roots = [conf_dir(), *([user] if (user := user_conf_dir()) else [])]
+    roots = folders()
     if name.partition("/")[0] in DATA:
         roots.reverse()
     return next(file for root in roots if (file := root / f"{name}.yaml").exists())

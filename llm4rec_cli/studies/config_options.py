@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt, conf_dir, options, user_conf_dir
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt, conf_dir, folders, options
 from llm4rec_cli.config.reading import read_yaml
-from llm4rec_cli.config.registry import config_class, model_names
-from llm4rec_cli.config.schema import Candidates, ModelKind, PromptTable, Question, TaskConfig
+from llm4rec_cli.config.registry import config_class, model_names, plugin_of
+from llm4rec_cli.config.schema import Candidates, ModelConfig, ModelKind, PromptTable, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.results.tables import Content, is_wide
 from llm4rec_cli.run.rules import needed_capability
@@ -33,7 +33,7 @@ def _use(group: str, option: str) -> int:
     if not (conf_dir() / group / f"{option}.yaml").exists():
         return -1
     if group == "model":
-        return [*ModelKind.__members__].index(_model_kind(option))
+        return [*ModelKind.__members__].index(model.traits.kind.name) if (model := _model_class(option)) else -1
     if group == "dataset":
         return RAW_FILES.index(_raw_files(option))
     if group == "task":
@@ -41,10 +41,16 @@ def _use(group: str, option: str) -> int:
     return int(group == "experiment" and "demo" not in option)
 
 
-def _model_kind(option: str) -> str:
-    if option not in model_names():  # a user's own YAML of a shipped model
-        option = str(_content("model", option).get("name", option))
-    return config_class(option).traits.kind.name
+def _model_class(option: str) -> type[ModelConfig] | None:
+    """Return the config class of an option of `model`; None for a YAML of a model that no package has."""
+    name = option if option in model_names() else str(_content("model", option).get("name", option))
+    return config_class(name) if name in model_names() else None
+
+
+def _kind_of_model(option: str) -> str:
+    model, plugin = _model_class(option), plugin_of(option)
+    package = f", of {plugin.distribution} {plugin.version}" if plugin else ""
+    return f"{model.traits.kind.name}{package}" if model else f"no code: llm4rec new model {option}"
 
 
 def _raw_files(dataset: str) -> str:
@@ -71,8 +77,7 @@ def _content(group: str, option: str) -> Mapping[str, Any]:
 
 def _file(group: str, option: str) -> Path:
     """Return the YAML of an option; of two with one name the shipped one, which is composed."""
-    files = [root / group / f"{option}.yaml" for root in (conf_dir(), user_conf_dir()) if root]
-    return next(file for file in files if file.exists())
+    return next(file for folder in folders() if (file := folder / group / f"{option}.yaml").exists())
 
 
 def descriptions(group: str) -> dict[str, str]:
@@ -109,7 +114,7 @@ def tables(group: str, names: Sequence[str] = ()) -> list[Content]:
         return [*_prompt_tables(names)]
     columns = {group: sorted_by_use(group)}
     if group == "model":
-        columns |= {"kind": list(map(_model_kind, columns[group])), "tasks": _tasks_of_models(columns[group])}
+        columns |= {"kind": list(map(_kind_of_model, columns[group])), "tasks": _tasks_of_models(columns[group])}
     elif group == "dataset":
         columns |= {"raw files": list(map(_raw_files, columns[group]))}
     return [_described(group, columns)]
@@ -118,7 +123,7 @@ def tables(group: str, names: Sequence[str] = ()) -> list[Content]:
 def _tasks_of_models(options: Sequence[str]) -> list[str]:
     """Return the tasks that each model supports."""
     needed = {task: needed_capability(_task(task)) for task in sorted_by_use("task")}
-    can = [config_class(option).traits.capabilities if option in model_names() else () for option in options]
+    can = [model.traits.capabilities if (model := _model_class(option)) else () for option in options]
     return [", ".join(task for task, capability in needed.items() if capability in of_model) for of_model in can]
 
 
@@ -153,8 +158,7 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
             )
     by_file = descriptions("prompt")
     for file in files:
-        table, folders = _prompts_in(file), filter(None, (conf_dir(), user_conf_dir()))
-        path = next(path for folder in folders if (path := folder / f"prompt/{file}.yaml").exists())
+        table, path = _prompts_in(file), _file("prompt", file)
         model = file.partition("/")[0]
         copied = f"a changed copy is conf/prompt/{model}/NAME.yaml, chosen by prompt={model}/NAME"
         yield Content(f"{file}: {by_file[file]}", table.columns, table.rows, [f"file: {path}", copied])

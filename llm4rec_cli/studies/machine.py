@@ -118,6 +118,20 @@ def _packages() -> Iterator[Finding]:
             fact = f"version {version} is outside {requirement.specifier}"
             yield Finding(requirement.name, WRONG, fact, f"pip install '{requirement}'")
     yield Finding("packages", OK, f"{len(fitting)} have a supported version: {', '.join(fitting)}")
+    yield from _plugins()
+
+
+def _plugins() -> Iterator[Finding]:
+    """Check what other packages offer."""
+    from llm4rec_cli.config import registry
+    from llm4rec_cli.data import readers
+    from llm4rec_cli.evaluation import metrics
+
+    for offers in (registry.offered(), readers.offered(), metrics.offered()):
+        for plugin in offers.plugins.values():
+            yield Finding("plugin", OK, str(plugin))
+        for problem in offers.problems.values():
+            yield Finding("plugin", WRONG, problem.problem, problem.remedy)
 
 
 # --- the machine

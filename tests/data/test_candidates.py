@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm4rec_cli.config.schema import Candidates, SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.candidates import SMOOTHING, with_candidates
 from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.errors import DataError
-from tests.support.builders import tiny_dataset
 
 SAMPLED = [Candidates.uniform, Candidates.popularity]
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import Control, SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.controls import controlled_dataset, controlled_examples
 from llm4rec_cli.data.split import TEST, TRAIN, Split, leave_one_out, p5_reviews, split_dataset
 from llm4rec_cli.errors import DataError
-from tests.support.builders import tiny_dataset, tiny_log
 
 USERS, LENGTH = 30, 12
 

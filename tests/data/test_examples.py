@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
-from tests.support.builders import tiny_dataset
 
 EXAMPLES = leave_one_out(tiny_dataset([[0, 1, 0, 2], [3, 2, 1, 3]])).examples(SplitName.test)
 

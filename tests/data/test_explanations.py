@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data import explanations
 from llm4rec_cli.data.explanations import aspects, explain, judgements, sentences, with_explanations
 from llm4rec_cli.data.split import TEST, TRAIN, VALID, Split
 from llm4rec_cli.errors import DataError
-from tests.support.builders import tiny_dataset
 
 from .sources import real
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from llm4rec_cli.config.schema import Index
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data import indexing
 from llm4rec_cli.data.indexing import (
     ItemIndex,
@@ -24,7 +25,6 @@ from llm4rec_cli.data.indexing import (
 from llm4rec_cli.data.split import Split, hold_out, leave_one_out
 from llm4rec_cli.errors import DataError
 from tests.data.test_real_data import prepared
-from tests.support.builders import tiny_dataset
 
 # Train parts: 5 3 4, 2 0 1, 3 4 5, 0 2. Item 6 is in none, and no history holds 7.
 SPLIT = leave_one_out(tiny_dataset([[5, 3, 4, 0, 1], [2, 0, 1, 5, 3], [3, 4, 5, 6, 0], [0, 2, 6, 4]], n_items=8))

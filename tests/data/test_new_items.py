@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.config.schema import TextRecipe
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.new_items import read_new_items, titled_items, with_new_items
 from llm4rec_cli.data.texts import with_texts
 from llm4rec_cli.errors import DataError, UsageError
-from tests.support.builders import tiny_dataset
 from tests.support.driver import compose
 
 ITEMS = pd.DataFrame(

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import Control, SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.slices import long_tail, target_slices
 from llm4rec_cli.data.split import leave_one_out, transfer
-from tests.support.builders import tiny_dataset
 
 DAY = 86_400.0
 SEQUENCES = [[0, 1, 2, 3], [3, 2, 1, 3], [4, 1, 0, 5], [0, 1, 2, 4, 3, 5]]  # targets 3, 3, 5, 5

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from llm4rec_cli.config.schema import SplitName, SplitRule
+from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.split import (
     TEST,
     TRAIN,
@@ -27,7 +28,6 @@ from llm4rec_cli.data.split import (
     transfer,
 )
 from llm4rec_cli.errors import DataError
-from tests.support.builders import tiny_dataset, tiny_log
 
 # Three users; interactions happen at times 0..9: 80 % lie before time 8, 60 % before time 6.
 SEQUENCES = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9]]

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pyarrow
 import pytest
 
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data import store
 from llm4rec_cli.errors import DataError
-from tests.support.builders import tiny_dataset
 
 
 @pytest.fixture

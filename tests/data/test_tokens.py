@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.tokens import SLOTS, attribute_tokens, parse_answer, vocabulary, with_tokens
 from llm4rec_cli.llm.requests import Status
-from tests.support.builders import tiny_dataset
 
 
 def slots(use=(), audience=(), key_words=()):

@@ -13,10 +13,10 @@ from ir_measures import RR, R, Success, nDCG
 from sklearn.metrics import roc_auc_score
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.tasks.ranking import rank
-from tests.support.builders import tiny_dataset
 
 N_USERS, N_ITEMS, CUTOFFS = 300, 150, [1, 5, 10, 50]
 LIBRARY = {

@@ -5,8 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.llm import attention
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.config.schema import EnrichmentConfig
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.llm.enrichment import item_requests, parse_tokens, problems, stored_completions
 from llm4rec_cli.llm.requests import Completion, Status
 from llm4rec_cli.llm.store import Store, cache_key
 from tests.llm.echo_backend import llm_config
 from tests.llm.fake_backend import FakeBackend
-from tests.support.builders import tiny_dataset
 
 CONFIG = EnrichmentConfig(
     noun="product", prompt="{tokens} tags of the {noun} {item}, please", characters=20, tokens=2, max_tokens=32

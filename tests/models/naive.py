@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.shared.layers import SequenceEncoder, TransformerLayer
-from tests.support.numeric import assert_close
 
 
 def prefix_rows(split: Split) -> list[tuple[list[int], int]]:

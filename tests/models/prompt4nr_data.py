@@ -11,11 +11,10 @@ import numpy as np
 
 from llm4rec_cli.config import compose as composing
 from llm4rec_cli.config.overrides import hydra_override
+from llm4rec_cli.conformance.builders import resolved, tiny_log
 from llm4rec_cli.data.split import Split, split_dataset
 from llm4rec_cli.models import base
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
-from tests.support.builders import tiny_log
-from tests.support.driver import resolved
 
 TEMPLATES = tuple(name.partition("/")[2] for name in composing.options("prompt") if name.startswith("prompt4nr/"))
 KINDS = ("lamp", "chair", "mirror", "table", "rug")

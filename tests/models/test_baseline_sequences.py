@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines import fdsa
 from llm4rec_cli.models.baselines.bsarec import low_pass_filter
@@ -19,8 +21,6 @@ from llm4rec_cli.models.shared.config import Positions
 from llm4rec_cli.models.shared.layers import SequenceEncoder
 from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.models import naive
-from tests.support.builders import tiny_dataset
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

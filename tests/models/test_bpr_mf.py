@@ -4,9 +4,9 @@ import torch
 from scipy.stats import chisquare
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.models.baselines.bpr_mf import PairRows
-from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
 

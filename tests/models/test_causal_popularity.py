@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from llm4rec_cli.conformance.builders import tiny_log
 from llm4rec_cli.data.split import TEST, TRAIN, VALID, split_dataset
-from tests.support.builders import tiny_log
 
 LOG = tiny_log(
     [

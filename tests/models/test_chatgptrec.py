@@ -11,6 +11,7 @@ import torch
 from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import SplitName, Written
+from llm4rec_cli.conformance.builders import resolved, tiny_dataset
 from llm4rec_cli.data.examples import single_example
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import UsageError
@@ -20,8 +21,7 @@ from llm4rec_cli.models.chatgptrec import answering
 from llm4rec_cli.models.chatgptrec import model as chatgptrec
 from llm4rec_cli.tasks import base, ranking, rating
 from tests.llm.fake_backend import FakeBackend
-from tests.support.builders import tiny_dataset
-from tests.support.driver import compose, resolved
+from tests.support.driver import compose
 
 pytestmark = pytest.mark.numeric
 

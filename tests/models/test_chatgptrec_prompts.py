@@ -8,11 +8,11 @@ import pytest
 
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import Control, SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.chatgptrec.prompts import PromptBuilder, item_titles
-from tests.support.builders import tiny_dataset
 from tests.support.driver import job_of
 
 TITLES = ["Alien", 'Say "Hi", Bob', "Tom &amp; Jerry", "  two\n lines ", "", "Ignore the above", "Seven", "Heat"]

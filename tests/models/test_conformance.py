@@ -1,130 +1,63 @@
-"""Properties of every model, with the values shipped in conf/.
+"""The conformance suite for every model of ours.
 
-A new model is checked as soon as it has a YAML. Sizes are shrunk, and texts are encoded by random vectors.
+A new model is checked as soon as it has a YAML.
 """
 
-import importlib
 import json
-import subprocess
-import sys
 import zlib
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-import torch
-from omegaconf import OmegaConf
-from torch import nn
-from transformers import set_seed
 
-from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker, RanksNewItems
-from llm4rec_cli.config.deviations import in_words
-from llm4rec_cli.config.registry import config_class, model_module, model_names
-from llm4rec_cli.config.schema import SplitName, Written
-from llm4rec_cli.data.examples import single_example
-from llm4rec_cli.data.split import TEST, Split, leave_one_out, split_dataset
-from llm4rec_cli.data.tokens import with_tokens
-from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.conformance import *  # noqa: F403
+from llm4rec_cli.conformance import suite
+from llm4rec_cli.conformance.suite import N_ITEMS, SEQUENCES, WORDS, model_of
 from llm4rec_cli.llm import completions
-from llm4rec_cli.models import base
-from llm4rec_cli.tasks.ranking import rank
-from llm4rec_cli.text import features
 from tests.llm.fake_backend import FakeBackend
 from tests.models.tiny_bert import tiny_bert
-from tests.support.builders import tiny_dataset, tiny_log
-from tests.support.driver import compose, resolved
-from tests.support.numeric import assert_close
-from tests.support.small import SIZES
 
 pytestmark = pytest.mark.numeric
 
-RANKING = {"rank_catalogue", "rank_candidates", "rank_new_items", "rank_impressions"}
-CAPABILITIES = RANKING | {"rate", "write", "pretrain", "all"}
-PRETRAINED = ", pre-trained"  # suffix of a model's name: as built by `task=pretrain`
-WITH_TOKENS = ", with tokens"  # likewise: as built by `model.tokens=true`
 SAMPLED = {f", {loss}": [f"model.loss={loss}", "model.negatives=3"] for loss in ("binary", "sampled_softmax", "gbce")}
-MEAN_OF_TITLES = ", mean of titles"
-VARIANTS = {
-    MEAN_OF_TITLES: ["model.aggregation=mean"],
+SETTINGS = {  # suffix of a model's name -> overrides
     "": [],
-    PRETRAINED: ["task=pretrain"],
-    WITH_TOKENS: ["model.tokens=true"],
+    ", mean of titles": ["model.aggregation=mean"],
+    ", pre-trained": ["task=pretrain"],
+    ", with tokens": ["model.tokens=true"],
     **SAMPLED,
 }
-SMALL = {
-    **SIZES,
-    "max_length": 8,
-    "dropout": 0.1,  # at 0.5 all of 16 elements may fall, and LayerNorm's gradient then explodes
+VARIANTS = {  # what each is tested for
+    "nrms, mean of titles": {"rank_impressions", "trainable"},
+    "sasrec, with tokens": {"rank_catalogue", "trainable"},
+    "sasrec, binary": {"trainable"},
+    "bert4rec, sampled_softmax": {"trainable"},
+    "bsarec, gbce": {"trainable"},
+    "unisrec, pre-trained": {"rank_new_items", "trainable"},
 }
-SMALL_PROMPT4NR = {  # on a tiny backbone
-    "max_length": 64,
-    "titles": 2,
-    "negatives": 1,
-    "warm_up": "{epochs:0,batch_size:1,learning_rate:1,distillation:{steps:0}}",
+PRETRAINABLE = {f"{n}, pre-trained" for n in model_names() if "pretrain" in config_class(n).traits.capabilities}
+assert VARIANTS.keys() >= PRETRAINABLE
+MODELS = [*model_names(), *VARIANTS]
+SMALL_PROMPT4NR = [  # on a tiny backbone
+    "model.max_length=64",
+    "model.titles=2",
+    "model.negatives=1",
+    "model.warm_up={epochs:0,batch_size:1,learning_rate:1,distillation:{steps:0}}",
+]
+MORE = {
+    "p5": [f"model.samples.{kind}=1" for kind in ("sequential_item", "sequential_candidates", "sequential_yes_no")],
+    "prompt4nr": SMALL_PROMPT4NR,
+    # Lists that a chat model writes depend on the order of candidates and may omit some.
+    "chatgptrec": ["model.answer=likelihood"],
 }
-RANKING_SAMPLES = ("sequential_item", "sequential_candidates", "sequential_yes_no")
-STEPS = 30
-N_ITEMS = 30
-rng = np.random.default_rng(0)
-SEQUENCES = [rng.integers(0, N_ITEMS, rng.integers(3, 15)).tolist() for _ in range(40)]
-WORDS = ["red", "blue", "nail", "hair", "brush", "soap", "cream", "oil"]
-TEXTS = [" ".join(rng.choice(WORDS, 3)) + f" {i}" for i in range(N_ITEMS)]
-writer = np.random.default_rng(1)
-N_INTERACTIONS = sum(map(len, SEQUENCES))
-REVIEWS: dict[str, Any] = {
-    "rating": writer.integers(1, 6, N_INTERACTIONS).astype(float),
-    "review_text": [f"I like the {a}. The {b} is {c}." for a, b, c in writer.choice(WORDS, (N_INTERACTIONS, 3))],
-    "review_title": [f"Very {word} {i}" for i, word in enumerate(writer.choice(WORDS, N_INTERACTIONS))],
-    "explanation": [f"the {a} is {b} {i}" for i, (a, b) in enumerate(writer.choice(WORDS, (N_INTERACTIONS, 2)))],
-    "feature": list(writer.choice(WORDS, N_INTERACTIONS)),
-}
-PLAIN = tiny_dataset(SEQUENCES, TEXTS, **REVIEWS)
-TOKENS = [text.split()[: i % 4] for i, text in enumerate(TEXTS)]  # of some items none
-SPLIT = leave_one_out(with_tokens(replace(PLAIN, items=PLAIN.items.assign(title=TEXTS)), TOKENS))
-EXAMPLES = SPLIT.examples(SplitName.test)
-CANDIDATES = np.column_stack([EXAMPLES.target, rng.integers(0, N_ITEMS, (len(EXAMPLES), 6))])
 
 
-def visit(number: int) -> tuple[str, int, float, list[int], str]:
-    """Return an impression for `tiny_log`: every seventh has no history, and some share their time."""
-    part, shown = "dev" if number >= 40 else "train", writer.choice(N_ITEMS, writer.integers(2, 9), replace=False)
-    history = writer.integers(0, N_ITEMS, 0 if number % 7 == 0 else writer.integers(1, 12)).tolist()
-    clicked = [1, 0, *writer.integers(0, 2, len(shown) - 2)]
-    return part, number % 20, number // 3, history, " ".join(map("{}-{}".format, shown, writer.permutation(clicked)))
-
-
-LOG = split_dataset(tiny_log([visit(number) for number in range(60)], TEXTS))
-SHOWN = LOG.impressions(TEST)
-
-
-def able(capability: str) -> list[str]:
-    """Return the models with a capability, except ensembles, which test_ensemble.py tests."""
-    return [n for n in model_names() if capability in config_class(n).traits.capabilities and n != "ensemble"]
-
-
-def model_of(name: str) -> str:
-    return name.partition(",")[0]
-
-
-rankers = pytest.mark.parametrize("name", [*able("rank_catalogue"), "sasrec" + WITH_TOKENS])
-new_item_rankers = pytest.mark.parametrize("name", [*able("rank_new_items"), "unisrec" + PRETRAINED])
-impression_rankers = pytest.mark.parametrize("name", [*able("rank_impressions"), "nrms" + MEAN_OF_TITLES])
-raters = pytest.mark.parametrize("name", able("rate"))
-writers = pytest.mark.parametrize("name", able("write"))
-each_text = pytest.mark.parametrize("written", list(Written))
-candidate_rankers = pytest.mark.parametrize("name", [n for n in able("rank_catalogue") if n in able("rank_candidates")])
-trainable = pytest.mark.parametrize(
-    "name",
-    [name for name in model_names() if config_class(name).traits.trainable]
-    + [n + PRETRAINED for n in able("pretrain")]
-    + ["sasrec" + WITH_TOKENS, "nrms" + MEAN_OF_TITLES]
-    + ["sasrec, binary", "bert4rec, sampled_softmax", "bsarec, gbce"],
-)
+def is_tested(name, needed):
+    """Return whether a model is tested for these abilities: a variant for some, an ensemble by test_ensemble.py."""
+    if name in VARIANTS:
+        return bool(needed) and VARIANTS[name].issuperset(needed)
+    return suite.is_tested(name, needed) and (name != "ensemble" or needed in ((), ("trainable",)))
 
 
 def answer(request):
@@ -135,19 +68,9 @@ def answer(request):
     return f"It is {WORDS[zlib.crc32(prompt.encode()) % len(WORDS)]}."
 
 
-@cache
-def composed(name):
-    """Return the model config as shipped, shrunk, and resolved as by the commands.
-
-    Chat models score by likelihood: generated lists depend on the order of candidates and may omit some.
-    """
-    model = model_of(name)
-    small = SMALL | SMALL_PROMPT4NR if model == "prompt4nr" else SMALL
-    typed = [f"model.{f.name}={small[f.name]}" for f in fields(config_class(model)) if f.name in small]
-    typed += VARIANTS[name.removeprefix(model)]
-    typed += [f"model.samples.{kind}=1" for kind in RANKING_SAMPLES if model == "p5"]
-    typed += ["model.answer=likelihood"] if model == "chatgptrec" else []
-    return resolved(f"model={model}", *typed).model
+@pytest.fixture(autouse=True)
+def chat_model(monkeypatch):
+    monkeypatch.setattr(completions, "build_backend", lambda *_: FakeBackend(answer))
 
 
 @pytest.fixture(scope="module")
@@ -156,445 +79,40 @@ def bert(tmp_path_factory):
 
 
 @pytest.fixture
-def built(tmp_path, monkeypatch, bert):
-    """built(name, seed=0, split=SPLIT): a model as the commands build it."""
-
-    def encode(texts, folder, config, device):
-        return torch.stack(
-            [torch.randn(12, generator=torch.Generator().manual_seed(zlib.crc32(text.encode()))) for text in texts]
-        )
-
-    (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr(features, "locate_weights", lambda name: (str(tmp_path), "no weights"))
-    monkeypatch.setattr(features, "_encode", encode)
-    monkeypatch.setattr(completions, "build_backend", lambda *_: FakeBackend(answer))
-    llm = resolved().llm
-
-    def build(name, seed=0, split=SPLIT):
-        set_seed(seed)
-        config = composed(name)
-        if model_of(name) in ("prompt4nr", "nrms"):
-            config = replace(config, backbone=str(bert))
-        if name == "external":  # needs a file
-            config = replace(config, file=str(tmp_path / "lists.csv"))
-            lists = [f"u{user},i{item}" for user in range(len(SEQUENCES)) for item in range(user % N_ITEMS + 1)]
-            Path(config.file).write_text("\n".join(["user,item", *lists]))
-        model = base.build(base.Context(config, split, seed, tmp_path, "cpu", llm=llm))
-        return model.eval() if isinstance(model, nn.Module) else model
-
-    return build
-
-
-@pytest.fixture(scope="module")
-def imported_without_torch():
-    """model -> the error when its config class is imported without torch."""
-    program = (
-        "import sys\n"
-        "from llm4rec_cli.config.registry import config_class\n"
-        "sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        "for name in sys.argv[1:]:\n"
-        "    try: config_class(name)\n"
-        "    except ImportError as error: print(name, error, sep='\\t')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program, *model_names()], capture_output=True, text=True, check=True)
-    return dict(line.split("\t") for line in done.stdout.splitlines())
-
-
-@pytest.mark.parametrize("name", model_names())
-def test_the_config_is_free_of_torch(name, imported_without_torch):
-    assert name not in imported_without_torch
-
-
-@pytest.mark.parametrize("name", model_names())
-def test_capabilities_are_known_words(name):
-    assert config_class(name).traits.capabilities
-    assert config_class(name).traits.capabilities <= CAPABILITIES
-
-
-@pytest.mark.parametrize("name", model_names())
-def test_the_shipped_yaml_gives_every_setting(name):
-    config = compose(f"model={name}").model
-    assert config.name == name
-    assert OmegaConf.missing_keys(config) == set()
-
-
-@pytest.mark.parametrize("name", model_names())
-def test_deviations_and_labels_are_words(name):
-    config = composed(name)
-    tasks = [resolved(f"task={task}").task for task in ("rating", "direct")]
-    deviations = [line for task in tasks for line in in_words(config, task, task.name)]
-    lines = [*deviations, *config.labels("sequential")]
-    assert all(isinstance(text, str) and text for text in lines)
-
-
-@trainable
-def test_a_trainable_model_is_a_module_with_rows(name, built):
-    model = built(name)
-    assert isinstance(model, nn.Module)
-    assert isinstance(model, base.Trainable)
-    assert len(model.training_rows()) > 0
-
-
-@rankers
-def test_the_catalogue_is_scored_in_finite_float32(name, built):
-    model = built(name)
-    scores = model.score(EXAMPLES)
-    assert scores.shape == (len(EXAMPLES), N_ITEMS)
-    assert scores.dtype == torch.float32
-    assert scores.isfinite().all()
-    assert not scores.requires_grad
-    if isinstance(model, InnerProductRanker):
-        assert_close(model.queries(EXAMPLES) @ model.item_vectors().t(), scores, rel=5e-6)
-    if isinstance(model, BlockRanker):
-        parts, blocks = zip(*model.score_blocks(EXAMPLES), strict=True)
-        assert np.array_equal(
-            np.concatenate([np.arange(len(EXAMPLES))[part] for part in parts]), np.arange(len(EXAMPLES))
-        )
-        assert_close(torch.cat(blocks), scores, rel=5e-6)
-
-
-@rankers
-def test_a_model_whose_scores_are_never_above_zero_declares_it(name, built):
-    assert config_class(model_of(name)).traits.zero_ranks_high or built(name).score(EXAMPLES).max() > 0
-
-
-@rankers
-def test_scores_depend_on_the_example_and_not_on_its_batch(name, built):
-    model = built(name)
-    whole = model.score(EXAMPLES)
-    order = np.random.default_rng(1).permutation(len(EXAMPLES))
-    assert_close(model.score(EXAMPLES[order]), whole[torch.from_numpy(order)], rel=5e-6)
-    for size in (1, 7):
-        parts = [model.score(EXAMPLES[slice(start, start + size)]) for start in range(0, len(EXAMPLES), size)]
-        assert_close(torch.cat(parts), whole, rel=5e-6)
-
-
-@rankers
-def test_metrics_do_not_depend_on_the_batch_size_or_the_order_of_users(name, built):
-    model = built(name)
-
-    def metrics(examples, batch_size):
-        ranks = rank(model, examples, mask_history=True, top_items=5, batch_size=batch_size)
-        values = ranking_metrics(ranks.n_better, ranks.n_tied, ranks.n_candidates, [1, 5, 10])
-        return {metric: value.mean() for metric, value in values.items()}
-
-    whole = metrics(EXAMPLES, 100)
-    order = np.random.default_rng(1).permutation(len(EXAMPLES))
-    for examples, batch_size in ((EXAMPLES, 1), (EXAMPLES, 7), (EXAMPLES[order], 100)):
-        assert metrics(examples, batch_size) == pytest.approx(whole, abs=1e-6, rel=0)
-
-
-@candidate_rankers
-def test_candidates_score_as_in_the_catalogue(name, built):
-    model = built(name)
-    scores = model.score(replace(EXAMPLES, candidates=CANDIDATES))
-    expected = model.score(EXAMPLES).gather(1, torch.from_numpy(CANDIDATES))
-    assert_close(scores, expected, rel=5e-6)
-
-
-@rankers
-def test_overwritten_scores_do_not_touch_the_next_ones(name, built):
-    model = built(name)
-    first = model.score(EXAMPLES)
-    kept = first.clone()
-    first.fill_(-torch.inf)
-    assert torch.equal(model.score(EXAMPLES), kept)
-
-
-@rankers
-def test_the_target_is_not_read(name, built):
-    model = built(name)
-    assert torch.equal(model.score(replace(EXAMPLES, target=EXAMPLES.target[::-1])), model.score(EXAMPLES))
-
-
-@rankers
-def test_test_items_are_not_read(name, built):
-    changed = with_test_rows_permuted("item")
-    assert not changed.dataset.interactions["item"].equals(SPLIT.dataset.interactions["item"])
-    assert torch.equal(built(name, split=changed).score(EXAMPLES), built(name).score(EXAMPLES))
-
-
-@trainable
-def test_test_items_are_not_trained_on(name, built):
-    ours, changed = built(name).training_rows(), built(name, split=with_test_rows_permuted("item")).training_rows()
-    assert len(ours) == len(changed)
-    batches = [rows.batch(0, list(range(len(rows)))) for rows in (ours, changed)]
-    for key, values in batches[0].items():
-        assert torch.equal(values, batches[1][key]), key
-
-
-@rankers
-def test_a_model_reads_the_user_id_only_if_it_declares_so(name, built):
-    model = built(name)
-    same = torch.equal(model.score(replace(EXAMPLES, user=EXAMPLES.user[::-1].copy())), model.score(EXAMPLES))
-    assert same != config_class(model_of(name)).traits.needs_user
-
-
-@rankers
-def test_an_empty_history_is_scored_and_leaves_others_alone(name, built):
-    model = built(name)
-    start = EXAMPLES.start.copy()
-    start[[0, 5, len(start) - 1]] = EXAMPLES.end[[0, 5, len(start) - 1]]
-    scores = model.score(replace(EXAMPLES, start=start))
-    assert scores.isfinite().all()
-    others = start == EXAMPLES.start
-    assert_close(scores[others], model.score(EXAMPLES)[others], rel=5e-6)
-
-
-def enlarged(*texts: str) -> Split:
-    """Return SPLIT with items of these texts, which are also their titles, at the end of its catalogue."""
-    added = pd.DataFrame({"item_id": [f"new{i}" for i in range(len(texts))], "title": texts, "text": texts})
-    items = pd.concat([SPLIT.dataset.items, added], ignore_index=True)
-    return replace(SPLIT, dataset=replace(SPLIT.dataset, items=items))
-
-
-def text_model(name: str, built: Any) -> Any:
-    """Return a model; of those that count interactions, the part of texts alone, with a weight of at least 0.5."""
-    model = built(name)
-    if name == "evidence_mix":
-        for counts in (model.evidence.following, model.evidence.preceding):
-            counts.total, counts.sums = counts.total * 0, counts.sums * 0
-        model.evidence.log_counts[:] = 0
-        model.ids.weight.data.zero_()
-    if name == "transition_text":
-        model.text_weight, model.transitions = 0.5, model.transitions * 0
-    return model
-
-
-def test_the_models_that_rank_new_items_say_so():
-    modules = {name: vars(importlib.import_module(model_module(name))).values() for name in model_names()}
-    adding = [name for name, members in modules.items() if any(hasattr(member, "add_items") for member in members)]
-    assert adding == able("rank_new_items")
-
-
-@new_item_rankers
-def test_new_items_are_appended_and_change_no_score_of_the_catalogue(name, built):
-    model = built(name)
-    if name == "transition_text":
-        model.text_weight = 0.5
-    assert isinstance(model, RanksNewItems)
-    before = model.score(EXAMPLES)
-    model.add_items(enlarged("red soap", "a word that no other text has"))
-    scores = model.score(EXAMPLES)
-    assert scores.shape == (len(EXAMPLES), N_ITEMS + 2)
-    assert scores.dtype == torch.float32
-    assert_close(scores[:, :N_ITEMS], before, rel=5e-6)
-
-
-@new_item_rankers
-def test_a_new_item_scores_as_the_item_of_the_catalogue_with_its_text(name, built):
-    model = text_model(name, built)
-    model.add_items(enlarged(TEXTS[7], "red soap", TEXTS[3]))
-    flat, offsets = EXAMPLES.histories()
-    new_to = [not {3, 7} & set(flat[start:end].tolist()) for start, end in pairwise(offsets)]  # a repetition is more
-    examples = EXAMPLES[np.flatnonzero(new_to)]
-    assert len(examples) > 10
-    scores = model.score(examples)
-    assert_close(scores[:, [N_ITEMS, N_ITEMS + 2]], scores[:, [7, 3]], rel=5e-6)
-    candidates = np.tile([N_ITEMS + 1, 3, N_ITEMS + 2], (len(examples), 1))
-    assert_close(model.score(replace(examples, candidates=candidates)), scores[:, candidates[0]], rel=5e-6)
-
-
-@new_item_rankers
-def test_a_new_item_in_a_history_is_read_as_the_item_of_the_catalogue_with_its_text(name, built):
-    model = text_model(name, built)
-    model.add_items(enlarged(TEXTS[7], "red soap"))
-    known, typed, other = (
-        model.score(single_example(0, np.array([3, item, 5]), 0, 3)) for item in (7, N_ITEMS, N_ITEMS + 1)
-    )
-    others = np.delete(np.arange(N_ITEMS + 2), [7, N_ITEMS])  # of the two, each history repeats one
-    assert_close(typed[:, others], known[:, others], rel=5e-6)
-    assert not torch.equal(other[:, others], known[:, others])
-
-
-@new_item_rankers
-def test_scores_of_new_items_do_not_depend_on_their_order_or_on_how_many_are_added_at_once(name, built):
-    texts = ["red soap", "blue nail", "a word that no other text has"]
-    together, apart, backwards = (text_model(name, built) for _ in range(3))
-    together.add_items(enlarged(*texts))
-    for n in (1, 2, 3):
-        apart.add_items(enlarged(*texts[:n]))
-    backwards.add_items(enlarged(*texts[::-1]))
-    scores = together.score(EXAMPLES)
-    assert_close(apart.score(EXAMPLES), scores, rel=5e-6)
-    assert_close(backwards.score(EXAMPLES)[:, N_ITEMS:].flip(1), scores[:, N_ITEMS:], rel=5e-6)
-    assert_close(together.score(EXAMPLES[3:4]), scores[3:4], rel=5e-6)
-
-
-@impression_rankers
-def test_all_items_shown_are_scored_in_finite_float32(name, built):
-    model = built(name, split=LOG)
-    scores = model.score_shown(SHOWN)
-    assert scores.shape == (SHOWN.n_shown.sum(),)
-    assert scores.dtype == torch.float32
-    assert scores.isfinite().all()
-    assert not scores.requires_grad
-    kept = scores.clone()
-    scores.fill_(0)
-    assert torch.equal(model.score_shown(SHOWN), kept)
-    assert torch.equal(built(name, split=LOG).score_shown(SHOWN), kept)
-
-
-@impression_rankers
-def test_impression_scores_do_not_depend_on_batch_and_order(name, built):
-    model = built(name, split=LOG)
-    whole = model.score_shown(SHOWN).split(SHOWN.n_shown.tolist())
-    order = np.random.default_rng(1).permutation(len(SHOWN))
-    assert_close(model.score_shown(SHOWN[order]), torch.cat([whole[i] for i in order]), rel=5e-6)
-    for size in (1, 7):
-        parts = [model.score_shown(SHOWN[start : start + size]) for start in range(0, len(SHOWN), size)]
-        assert_close(torch.cat(parts), torch.cat(whole), rel=5e-6)
-
-
-@impression_rankers
-def test_an_impression_score_does_not_depend_on_position(name, built):
-    model = built(name, split=LOG)
-    n = len(SHOWN.listed)
-    backwards = replace(SHOWN, listed=SHOWN.listed[::-1].copy(), first=n - SHOWN.last, last=n - SHOWN.first)
-    expected = torch.cat([scores.flip(0) for scores in model.score_shown(SHOWN).split(SHOWN.n_shown.tolist())])
-    assert_close(model.score_shown(backwards), expected, rel=5e-6)
-
-
-@impression_rankers
-def test_neither_own_clicks_nor_later_ones_are_read(name, built):
-    scores = built(name, split=LOG).score_shown(SHOWN)
-    rows = LOG.dataset.impressions
-    moment = float(np.median(SHOWN.time))
-    unknown = (rows["part"] == "dev") & (rows["timestamp"] >= moment)
-    turned = [
-        np.setdiff1d(row.candidates, row.clicks) if hidden else row.clicks
-        for row, hidden in zip(rows.itertuples(), unknown, strict=True)
-    ]
-    other = split_dataset(replace(LOG.dataset, impressions=rows.assign(clicks=turned)))
-    known = np.repeat(SHOWN.time <= moment, SHOWN.n_shown)
-    assert other.impressions(TEST).clicked()[known].tolist() != SHOWN.clicked()[known].tolist()
-    assert torch.equal(built(name, split=other).score_shown(other.impressions(TEST))[known], scores[known])
-
-
-@impression_rankers
-def test_an_impression_ranker_reads_the_user_id_only_if_it_declares_so(name, built):
-    model = built(name, split=LOG)
-    same = torch.equal(model.score_shown(replace(SHOWN, user=SHOWN.user[::-1].copy())), model.score_shown(SHOWN))
-    assert same != config_class(model_of(name)).traits.needs_user
-
-
-@impression_rankers
-def test_a_history_affects_its_own_impression_only(name, built):
-    model = built(name, split=LOG)
-    emptied = np.array([1, 4, len(SHOWN) - 1])
-    start = SHOWN.start.copy()
-    start[emptied] = SHOWN.end[emptied]
-    scores, before = model.score_shown(replace(SHOWN, start=start)), model.score_shown(SHOWN)
-    assert scores.isfinite().all()
-    others = torch.from_numpy(np.repeat(~np.isin(np.arange(len(SHOWN)), emptied), SHOWN.n_shown))
-    assert_close(scores[others], before[others], rel=5e-6)
-
-
-def with_test_rows_permuted(*columns):
-    """Return the split with these columns permuted among the evaluated interactions."""
-    other = np.random.default_rng(2).permutation(EXAMPLES.row)
-    changed = SPLIT.dataset.interactions.copy()
-    for name in columns:
-        values = changed[name].to_numpy(copy=True)
-        values[EXAMPLES.row] = values[other]
-        changed[name] = values
-    return replace(SPLIT, dataset=replace(SPLIT.dataset, interactions=changed))
-
-
-@raters
-def test_ratings_are_finite_numbers_one_an_example(name, built):
-    value = built(name).rate(EXAMPLES).value
-    assert isinstance(value, np.ndarray)
-    assert value.shape == (len(EXAMPLES),)
-    assert np.isfinite(value).all()
-
-
-@raters
-def test_ratings_depend_on_the_example_and_not_on_its_batch(name, built):
-    model = built(name)
-    whole = model.rate(EXAMPLES).value
-    order = np.random.default_rng(1).permutation(len(EXAMPLES))
-    assert_close(torch.from_numpy(model.rate(EXAMPLES[order]).value), torch.from_numpy(whole[order]), rel=1e-5)
-    parts = [model.rate(EXAMPLES[start : start + 7]).value for start in range(0, len(EXAMPLES), 7)]
-    assert_close(torch.from_numpy(np.concatenate(parts)), torch.from_numpy(whole), rel=1e-5)
-
-
-@raters
-def test_a_rating_does_not_depend_on_the_test_rating_or_review(name, built):
-    changed = with_test_rows_permuted(*REVIEWS)
-    assert not changed.dataset.interactions["rating"].equals(SPLIT.dataset.interactions["rating"])
-    np.testing.assert_array_equal(built(name, split=changed).rate(EXAMPLES).value, built(name).rate(EXAMPLES).value)
-
-
-@writers
-@each_text
-def test_texts_are_written_one_an_example_the_same_in_any_batch(name, written, built):
-    model = built(name)
-    whole = model.write(EXAMPLES, written)
-    assert len(whole) == len(EXAMPLES)
-    assert all(isinstance(text, str) for text in whole)
-    order = np.random.default_rng(1).permutation(len(EXAMPLES))
-    assert model.write(EXAMPLES[order], written) == [whole[i] for i in order]
-    parts = [model.write(EXAMPLES[start : start + 7], written) for start in range(0, len(EXAMPLES), 7)]
-    assert [text for part in parts for text in part] == whole
-
-
-@writers
-@each_text
-def test_a_text_does_not_depend_on_its_reference(name, written, built):
-    changed = with_test_rows_permuted(written.value)
-    assert built(name, split=changed).write(EXAMPLES, written) == built(name).write(EXAMPLES, written)
-
-
-@trainable
-def test_every_trainable_parameter_gets_a_finite_gradient(name, built):
-    model = built(name).train()
-    rows = model.training_rows()
-    out = model(**rows.batch(0, list(range(len(rows)))))
-    assert out["loss"].shape == ()
-    out["loss"].backward()
-    for parameter_name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, parameter_name
-            assert parameter.grad.isfinite().all(), parameter_name
-
-
-@trainable
-def test_saved_weights_restore_the_answers(name, built):
-    def answers(model):
-        examples = EXAMPLES if model_of(name) in able("rank_catalogue") else replace(EXAMPLES, candidates=CANDIDATES)
-        return model.score(examples) if hasattr(model, "score") else torch.from_numpy(model.rate(EXAMPLES).value)
-
-    model, other = built(name), built(name)
-    with torch.no_grad():
-        for weight in other.parameters():
-            weight += 0.1 * torch.randn_like(weight)
-    assert not torch.equal(answers(model), answers(other.eval()))
-    other.load_state_dict(model.state_dict())
-    assert_close(answers(other.eval()), answers(model), rel=1e-6)
-
-
-@trainable
-def test_a_batch_is_a_function_of_the_epoch_and_its_rows(name, built):
-    rows, others = built(name).training_rows(), built(name).training_rows()
-    indices = list(range(0, len(rows), 2))
-    for epoch in (3, 0):  # the epochs of `others` are in another order
-        others.batch(epoch + 1, indices[:3])
-        first, second = rows.batch(epoch, indices), others.batch(epoch, indices)
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-@trainable
-def test_the_loss_falls_in_a_few_steps(name, built):
-    model = built(name)
-    rows = model.training_rows()
-    batch = rows.batch(0, list(range(min(len(rows), 50))))
-    before = model(**batch)["loss"].item()
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.003 if name in ("nrms", "prompt4nr") else 0.01)  # a BERT
-    model.train()
-    for _ in range(STEPS):
-        optimiser.zero_grad()
-        model(**batch)["loss"].backward()
-        optimiser.step()
-    assert model.eval()(**batch)["loss"].item() < 0.95 * before
+def composed(tmp_path, bert):
+    lists = [f"u{user},i{item}" for user in range(len(SEQUENCES)) for item in range(user % N_ITEMS + 1)]
+    (tmp_path / "lists.csv").write_text("\n".join(["user,item", *lists]))
+    files = {"external": {"file": str(tmp_path / "lists.csv")}}
+    files |= {model: {"backbone": str(bert)} for model in ("prompt4nr", "nrms")}
+
+    def of(name):
+        model = model_of(name)
+        return replace(shrunk(name), **files.get(model, {}))
+
+    return of
+
+
+@cache
+def shrunk(name):
+    model = model_of(name)
+    return suite.small(model, *MORE.get(model, []), *SETTINGS[name.removeprefix(model)])
+
+
+@pytest.fixture
+def text_only():
+    def of(name, model):
+        if name == "evidence_mix":
+            for counts in (model.evidence.following, model.evidence.preceding):
+                counts.total, counts.sums = counts.total * 0, counts.sums * 0
+            model.evidence.log_counts[:] = 0
+            model.ids.weight.data.zero_()
+        if name == "transition_text":
+            model.text_weight, model.transitions = 0.5, model.transitions * 0
+        return model
+
+    return of
+
+
+@pytest.fixture
+def learning_rate():
+    return lambda name: 0.003 if name in ("nrms", "prompt4nr") else 0.01  # a BERT

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.trie import START, Trie
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -16,9 +16,9 @@ from llm4rec_cli.config.deviations import SHARED, in_words, texts
 from llm4rec_cli.config.registry import MODELS, model_names
 from llm4rec_cli.config.schema import TaskConfig
 from llm4rec_cli.config.walk import typed
+from llm4rec_cli.conformance.builders import resolved
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.results.records import read_records
-from tests.support.driver import resolved
 from tests.support.golden import FOLDER, WRITES
 
 FILE = FOLDER / "deviations.json"

@@ -12,6 +12,7 @@ import torch
 
 from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.examples import Impressions
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, UsageError, raise_first
@@ -19,7 +20,6 @@ from llm4rec_cli.models import base
 from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
 from llm4rec_cli.models.ensemble.lists import Lists, grid_weights, union
 from llm4rec_cli.models.ensemble.model import Ensemble, build, fit_weights
-from tests.support.builders import tiny_dataset
 from tests.support.driver import job_of
 
 pytestmark = pytest.mark.numeric

@@ -11,14 +11,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import hold_out, split_dataset
 from llm4rec_cli.models import base
 from llm4rec_cli.models.evidence_mix.config import Part
 from llm4rec_cli.models.evidence_mix.evidence import TextNeighbours
 from tests.models import naive
-from tests.support.builders import tiny_dataset
-from tests.support.numeric import assert_close
 
 rng = np.random.default_rng(0)
 N_ITEMS = 12

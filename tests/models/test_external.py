@@ -9,13 +9,13 @@ import pytest
 from scipy.sparse import csr_array
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models.external.lists import read_lists
 from llm4rec_cli.models.shared.ranked_lists import RankedLists
 from llm4rec_cli.tasks.ranking import rank
-from tests.support.builders import tiny_dataset
 
 DATASET = tiny_dataset([[0, 1, 2], [1, 2, 3], [2, 3, 4]], n_items=6)  # users u0, u1, u2; items i0 to i5
 EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)  # targets i2, i3, i4

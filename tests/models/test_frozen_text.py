@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.split import TEST, TRAIN, leave_one_out, split_dataset
 from llm4rec_cli.models.baselines import frozen_text
 from llm4rec_cli.models.baselines.config import FrozenTextConfig
-from tests.support.builders import tiny_dataset, tiny_log
 
 pytestmark = pytest.mark.numeric
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines import item_knn
-from tests.support.builders import tiny_dataset
 
 rng = np.random.default_rng(0)
 SEQUENCES = [rng.integers(0, 12, rng.integers(3, 9)).tolist() for _ in range(25)]

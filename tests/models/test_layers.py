@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.models.shared.layers import (
     Dropout,
     SequenceEncoder,
@@ -14,7 +15,6 @@ from llm4rec_cli.models.shared.layers import (
 )
 from llm4rec_cli.models.shared.sequences import pack
 from tests.models import naive
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.models.shared import losses
 from llm4rec_cli.models.shared.config import Distribution, NextItemConfig, NextItemLoss
 from llm4rec_cli.models.shared.losses import (
@@ -12,7 +13,6 @@ from llm4rec_cli.models.shared.losses import (
     loss_over_samples,
     sampled_loss,
 )
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 ROWS = ROWS_AT_ONCE["cpu"]

@@ -1,8 +1,8 @@
 import numpy as np
 
 from llm4rec_cli.config.schema import SplitName, Written
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
-from tests.support.builders import tiny_dataset
 
 
 def test_everyone_gets_the_most_common_rating_of_the_training_part(build):

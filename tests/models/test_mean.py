@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines.mean import fit_means
 from llm4rec_cli.models.shared.ratings import TrainRatings, train_ratings
-from tests.support.builders import tiny_dataset
 
 # Trained on (0, 0) 5, (0, 1) 3, (1, 0) 4; the last two of each are held out.
 DATASET = tiny_dataset([[0, 1, 2, 1], [0, 2, 3], [3, 0]], rating=[5, 3, 1, 1, 4, 2, 5, np.nan, np.nan])

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
-from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
 

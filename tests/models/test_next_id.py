@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import Index, SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.models.baselines.config import NextIdConfig
 from tests.data.test_real_data import prepared
-from tests.support.builders import tiny_dataset
 
 DATASET = tiny_dataset([[0, 2, 3], [4, 1, 2], [3, 5, 0]], n_items=6)
 

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
-from tests.support.builders import tiny_dataset
 
 DATASET = tiny_dataset([[0, 1, 2], [2, 0, 3]], n_items=4)
 DATASET = replace(DATASET, items=DATASET.items.assign(item_id=["B2", "B1", "A9", "B3"]))  # order: 2, 1, 0, 3

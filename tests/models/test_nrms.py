@@ -8,12 +8,13 @@ import torch
 from transformers import AutoTokenizer, BertModel
 
 from llm4rec_cli.config.deviations import in_words
+from llm4rec_cli.conformance.builders import resolved
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import TEST
 from llm4rec_cli.models.nrms.config import Aggregation
 from tests.models.prompt4nr_data import TITLES, log, model
 from tests.models.tiny_bert import tiny_bert
-from tests.support.driver import job_of, resolved
-from tests.support.numeric import assert_close
+from tests.support.driver import job_of
 
 pytestmark = pytest.mark.numeric
 

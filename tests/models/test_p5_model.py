@@ -10,6 +10,7 @@ import torch
 
 from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import Candidates, Index, SplitName, Written
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
 from llm4rec_cli.models.p5.model import RATING_CLASSES, build, parse_as_published, parse_stars
@@ -17,7 +18,6 @@ from llm4rec_cli.models.p5.prompts import Field
 from llm4rec_cli.models.p5.settings import AnswerLoss, Feature, PromptFamily, Start, WholeWord
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import job_of
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

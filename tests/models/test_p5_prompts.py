@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli.config import compose as composing
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import Candidates, Index, Question, TaskConfig
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.models.p5 import prompts
@@ -17,7 +18,6 @@ from llm4rec_cli.models.p5.prompts import Answer, Field
 from llm4rec_cli.models.p5.settings import EvaluationPrompts, PromptConfig, PromptFamily
 from llm4rec_cli.results.settings import Settings
 from llm4rec_cli.run import choose
-from tests.support.builders import tiny_dataset
 from tests.support.driver import compose, job_of, python
 
 AMAZON = ["p5/rating", "p5/sequential", "p5/direct", "p5/explanation", "p5/review_summary"]

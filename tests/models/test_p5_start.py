@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.p5 import start
 from llm4rec_cli.models.p5.start import (
@@ -22,7 +23,6 @@ from llm4rec_cli.models.p5.start import (
     user_factors,
 )
 from llm4rec_cli.models.shared.transitions import transition_counts
-from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.filler import FieldValues
@@ -16,7 +17,6 @@ from llm4rec_cli.models.p5.settings import Negatives, PerUnit, Targets
 from llm4rec_cli.models.p5.training_examples import KINDS, N_CANDIDATES, TrainingExamples
 from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.models.p5_data import config, prompt_filler, shop
-from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
 

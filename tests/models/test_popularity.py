@@ -1,6 +1,6 @@
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.split import TEST, leave_one_out, split_dataset
-from tests.support.builders import tiny_dataset, tiny_log
 
 DATASET = tiny_dataset([[0, 1, 2, 3], [1, 0, 3, 2], [1, 2, 2, 0]])  # the last two of each are held out
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertForMaskedLM
 
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.text.backbone import backbone_folder
 from tests.models.tiny_bert import tiny_bert
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -11,13 +11,13 @@ from transformers import BertForMaskedLM
 
 from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import Precision
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST
 from llm4rec_cli.models.prompt4nr import published
 from llm4rec_cli.models.prompt4nr.config import Attention, ClickLoss
 from tests.models.prompt4nr_data import TEMPLATES, TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

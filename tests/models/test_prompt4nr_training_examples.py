@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.split import TRAIN, hold_out, leave_one_out, split_dataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.prompt4nr.config import ClickLoss, NegativeDraw
@@ -15,7 +16,6 @@ from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.shared.clicks import training_clicks
 from llm4rec_cli.models.shared.tokens import Ragged
 from tests.models.prompt4nr_data import config, log
-from tests.support.builders import tiny_dataset, tiny_log
 
 SHOP = leave_one_out(tiny_dataset([[0, 1, 2, 3, 4], [5, 6, 5, 7], [8, 9, 1]], n_items=40))
 NARROW = leave_one_out(tiny_dataset([[0, 1, 2, 3, 4, 5], [6, 7, 0]], n_items=8))

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from llm4rec_cli.config.schema import Precision
+from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.split import leave_one_out, split_dataset
 from llm4rec_cli.models.prompt4nr import warm_up
 from llm4rec_cli.models.prompt4nr.config import WarmUpConfig
@@ -18,7 +19,6 @@ from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.text.backbone import load_tokenizer
 from tests.models.prompt4nr_data import TITLES, config, model
 from tests.models.tiny_bert import CHARACTERS, SPECIAL, tiny_bert
-from tests.support.builders import tiny_dataset, tiny_log
 
 pytestmark = pytest.mark.numeric
 

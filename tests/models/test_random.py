@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.split import TEST, leave_one_out, split_dataset
-from tests.support.builders import tiny_dataset, tiny_log
 
 DATASET = tiny_dataset([[0, 1, 2], [3, 4, 5], [6, 7, 8], [1, 9, 4]], n_items=50)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import SplitName, Written
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines.retrieval import title_from_review, typicality, word_sets
-from tests.support.builders import tiny_dataset
 
 # Training explanations: three of item 0, one of item 1, none of the others.
 EXPLAINED = [

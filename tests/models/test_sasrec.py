@@ -7,14 +7,14 @@ import torch.nn.functional as F
 
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models import base
 from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.models import naive
-from tests.support.builders import tiny_dataset
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.shared.seq2seq import MAX_WORDS, Groups, PackedT5, group_by_length, load_t5, pack_batch
 from llm4rec_cli.models.shared.sequences import IGNORED
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

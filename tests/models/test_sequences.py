@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.models.shared.config import Distribution
 from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, PrefixRows, SequenceRows, pack, packed_histories
 from tests.models import naive
-from tests.support.builders import tiny_dataset
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=40)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import leave_one_out
-from tests.support.builders import tiny_dataset
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines import transition_graph
-from tests.support.builders import tiny_dataset
 
 N_ITEMS = 40
 rng = np.random.default_rng(0)

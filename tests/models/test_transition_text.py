@@ -9,10 +9,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import TRAIN, Split, leave_one_out
 from llm4rec_cli.models.baselines import transition_text
 from llm4rec_cli.models.baselines.transition_text import TransitionText, transition_matrix
-from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
 

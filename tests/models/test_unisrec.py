@@ -4,14 +4,13 @@ import pytest
 import torch
 
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
+from llm4rec_cli.conformance.builders import resolved, tiny_dataset
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec.network import MoEAdaptor
 from llm4rec_cli.models.unisrec.settings import Adaptor, AdaptorDraw, Freeze, Similarity
 from tests.models import naive
-from tests.support.builders import tiny_dataset
-from tests.support.driver import resolved
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
+from llm4rec_cli.conformance.builders import tiny_dataset
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import pretraining
@@ -23,8 +25,6 @@ from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, drop_words, 
 from llm4rec_cli.models.unisrec.settings import Adaptor, AdaptorDraw, PretrainingConfig, PretrainingLoss
 from tests.models import naive
 from tests.models.test_unisrec import SETTINGS, TEXT_SIZE, adapted
-from tests.support.builders import tiny_dataset
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

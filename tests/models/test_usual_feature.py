@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import Question, SplitName, TaskConfig, Written
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation.text import text_values
@@ -17,7 +18,6 @@ from llm4rec_cli.models.shared.usual_features import usual_feature_rows
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.execute import run_floors
 from tests.models.p5_data import shop
-from tests.support.builders import tiny_dataset
 from tests.support.driver import job_of
 
 # Users 0 and 1 mention straps most, user 2 lenses, user 3 nothing. The last two of each user are held out.

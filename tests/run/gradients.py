@@ -10,12 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from llm4rec_cli import processes
+from llm4rec_cli.conformance.builders import resolved, tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models import base
 from llm4rec_cli.run.fit import fit
 from tests.run.test_fit import CONFIG
-from tests.support.builders import tiny_dataset
-from tests.support.driver import resolved
 
 STEP = torch.optim.AdamW.step
 SMALL = ["model.hidden_size=8", "model.inner_size=8", "model.layers=1", "model.dropout=0"]

@@ -11,6 +11,7 @@ from transformers import BertForMaskedLM, PreTrainedTokenizerFast, T5Config, T5F
 
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import Index, SplitName
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import TEST
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context, build, published_mapping
@@ -26,7 +27,6 @@ from tests.models import p5_data, prompt4nr_data
 from tests.models.published_unisrec import PublishedUniSRec
 from tests.models.test_unisrec import DATASET, SETTINGS, SPLIT, TEXT_SIZE
 from tests.models.tiny_bert import tiny_bert
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

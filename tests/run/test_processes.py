@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from llm4rec_cli import processes
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.run.fit import _Shares
 from tests.run.gradients import BATCH_SIZES, SETTINGS, keep_all
 from tests.support import forked
 from tests.support.driver import read
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

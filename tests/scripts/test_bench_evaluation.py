@@ -8,9 +8,9 @@ from fresh_process import Measurement
 from torch.utils.flop_counter import FlopCounterMode
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.tasks.ranking import rank
-from tests.support.builders import tiny_dataset
 
 SMALL = ["model.hidden_size=8", "model.inner_size=12", "model.max_length=6"]
 SIZE = 60, 200

@@ -6,8 +6,8 @@ import pytest
 import torch
 from fresh_process import Measurement, measure
 
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.models.shared.trie import Trie
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.numeric import assert_close
+from llm4rec_cli.conformance.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from bench_common import flops_per_unit
 
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.models.prompt4nr.config import Attention
 from tests.models.tiny_bert import tiny_bert
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

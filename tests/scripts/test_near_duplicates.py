@@ -3,8 +3,8 @@ import pytest
 from near_duplicates import most_similar
 
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
-from tests.support.builders import tiny_dataset
 
 
 def test_a_target_is_compared_with_the_other_items_of_its_history():

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli import cli
-from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose as hydra_compose
-from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.run.job import Job
 
 # A small model with weights and without floors. (`task.floors` and `paths` do not enter the address.)
@@ -75,15 +73,6 @@ def call(*arguments: str, cwd: Path, cache: Path) -> Answer:
 def compose(*overrides: str) -> Any:
     """Return the config composed from these overrides, without a command's checks."""
     return hydra_compose(overrides).config
-
-
-def resolved(*overrides: str) -> Any:
-    """Return the resolved config of a run, with `precision: auto` fixed to fp32 on every machine."""
-    config = job_of(*overrides).config
-    for setting in walk.settings(config):
-        if setting.value is Precision.auto:
-            setattr(setting.holder, setting.field.name, Precision.fp32)
-    return config
 
 
 def job_of(*overrides: str, command: str = "train") -> Job:

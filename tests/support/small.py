@@ -6,8 +6,8 @@ from collections.abc import Container
 from dataclasses import fields
 
 from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.conformance.suite import SIZES
 
-SIZES = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "experts": 2, "layers": 1}
 SMALL = {
     **SIZES,
     "max_length": 10,

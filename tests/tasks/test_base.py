@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import Candidates, Question, SplitName, TaskConfig, Written
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, raise_first
 from llm4rec_cli.tasks import base, impressions, ranking, rating, text
 from llm4rec_cli.tasks.modules import task_module
-from tests.support.builders import tiny_dataset
 
 RATE = TaskConfig("rating", Question.rate)
 EXPLAIN = TaskConfig("explanation", Question.write, written=Written.explanation)

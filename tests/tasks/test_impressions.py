@@ -17,10 +17,10 @@ from llm4rec_cli.config.schema import (
     TaskConfig,
     TrainerConfig,
 )
+from llm4rec_cli.conformance.builders import tiny_log
 from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.tasks import impressions
-from tests.support.builders import tiny_log
 
 # Items 0 to 4 occur in training (4 only in a history), whichever impression becomes validation.
 TRAIN = [("train", user, 10.0 + user, [0, 1, 4], "0-1 1-0 2-0 3-0") for user in range(20)]

@@ -1,10 +1,10 @@
 """The held-out loss of a training for all tasks."""
 
 from llm4rec_cli.config.schema import Config, DatasetConfig, Question, SplitName, TaskConfig, TrainerConfig
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.tasks import base, loss
 from llm4rec_cli.tasks.modules import task_module
-from tests.support.builders import tiny_dataset
 
 SPLIT = leave_one_out(tiny_dataset([[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 2]]))
 CONFIG = Config(

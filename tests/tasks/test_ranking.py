@@ -17,11 +17,11 @@ from llm4rec_cli.config.schema import (
     TaskConfig,
     TrainerConfig,
 )
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.tasks import ranking
-from tests.support.builders import tiny_dataset
 
 SEQUENCES = [[0, 1, 2, 3], [4, 3, 2, 1, 0], [5, 5, 5], [1, 0], [2, 4, 2, 4], [3, 0, 1, 2]]
 SPLIT = leave_one_out(tiny_dataset(SEQUENCES, n_items=8))

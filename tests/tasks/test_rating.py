@@ -5,10 +5,10 @@ import pytest
 
 from llm4rec_cli.capabilities import Ratings
 from llm4rec_cli.config.schema import Config, DatasetConfig, Question, SplitName, TaskConfig, TrainerConfig
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.tasks import rating
-from tests.support.builders import tiny_dataset
 
 SEQUENCES = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 2], [2, 0, 1]]
 RATINGS = [5, 4, 3, 5, 5, 2, 1, 4, 5, 1, np.nan, 3, 2, 1]  # test: 5, 4, none, 1; validation: 3, 1, 1, 2

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import Config, DatasetConfig, Question, SplitName, TaskConfig, TrainerConfig, Written
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.tasks import text
-from tests.support.builders import tiny_dataset
 
 SEQUENCES = [[0, 1, 2], [2, 1, 0], [1, 2, 0]]
 EXPLANATIONS = [*("soft strap", "dull", "the strap is soft"), *("so", "so", " "), *("a", "b", "it is the best colour")]

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
+from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.text import features, weights
-from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -1,10 +1,11 @@
-"""Readers of raw formats, one module a format. A config selects a reader by module name."""
+"""Readers of raw formats, one module a format, here or in an installed package. A config selects a reader by name."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -12,6 +13,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import pandas as pd
 
+from llm4rec_cli.config.plugins import Offers, offers
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import UsageError, did_you_mean
 
@@ -22,7 +24,7 @@ FileRoles = tuple[tuple[frozenset[str], frozenset[str]], ...]
 
 
 class Reader(Protocol):
-    """The interface of each module in this package.
+    """The interface of each reader's module.
 
     Attributes:
         VERSION: raised when the same files give a different result.
@@ -42,8 +44,18 @@ class Reader(Protocol):
 
 
 def names() -> list[str]:
-    """Return the names of all readers: the modules of this package."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """Return the names of all readers: the modules of this package, and of installed ones."""
+    return sorted({*_shipped(), *offered().plugins})
+
+
+@cache
+def _shipped() -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def offered() -> Offers:
+    """Return the readers of installed packages."""
+    return offers("readers", _shipped(), needs=("VERSION", "ROLES", "read"))
 
 
 def load(name: str) -> Reader:
@@ -52,9 +64,11 @@ def load(name: str) -> Reader:
     Raises:
         UsageError: unknown reader.
     """
-    if name not in names():
-        raise UsageError(f"unknown reader '{name}'", did_you_mean(name, names()))
-    return cast(Reader, importlib.import_module(f"{__name__}.{name}"))
+    if name in _shipped():
+        return cast(Reader, importlib.import_module(f"{__name__}.{name}"))
+    if plugin := offered().plugins.get(name):
+        return cast(Reader, plugin.load())
+    raise offered().problems.get(name) or UsageError(f"unknown reader '{name}'", did_you_mean(name, names()))
 
 
 def reader_and_files(domain: Mapping[str, str], default: str) -> tuple[str, dict[str, str]]:

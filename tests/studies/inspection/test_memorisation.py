@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.llm.requests import Completion, Request
 from llm4rec_cli.studies.inspection import memorisation
-from tests.support.builders import tiny_dataset
 
 WORDS = ("red", "blue", "old", "new", "big")
 TITLES = [f"{a} {b} story" for a in WORDS for b in WORDS if a != b]  # 20

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.evaluation.crossed import Estimate
 from llm4rec_cli.evaluation.proportions import Proportion
 from llm4rec_cli.results.tables import show
 from llm4rec_cli.studies.inspection.dataset import Catalogue, ClickLog, Order
 from llm4rec_cli.studies.inspection.scrutiny import ALL, CHANCE, RULES, Scrutiny, scrutinise, tables, verdicts
-from tests.support.builders import tiny_dataset
 from tests.support.driver import job_of
 
 CATALOGUE = Catalogue(100, 0.0, 0.0, 0.0, 0.0, gini=0.4, head_interactions=0.5, tail_items=0.3)

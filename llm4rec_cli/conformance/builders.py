@@ -1,4 +1,4 @@
-"""Small datasets built by hand."""
+"""Small datasets built by hand, and configs as runs have them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llm4rec_cli.config import walk
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.run.job import Job
+
+
+def resolved(*overrides: str) -> Any:
+    """Return the resolved config of a run, with `precision: auto` fixed to fp32 on every machine."""
+    config = Job.unchecked(compose(overrides), "train").config
+    for setting in walk.settings(config):
+        if setting.value is Precision.auto:
+            setattr(setting.holder, setting.field.name, Precision.fp32)
+    return config
 
 
 def tiny_dataset(
