@@ -116,6 +116,7 @@ LABELS = {
         _control(Control.swap_users, "somebody else's history at evaluation"),
         Label("external", "scores of another system, evaluated by `llm4rec score`"),
         Label("truncated-lists", "an external list leaves out items, which affects a metric"),
+        Label("left-out-codes", "an external list of semantic ids repeats some, or has some of no item"),
         Label("missing-users", "an external list leaves out users"),
         Label("llm-judge", "in `judge.json`: a chat model filled the sheets"),
     )

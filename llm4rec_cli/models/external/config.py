@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from omegaconf import MISSING
@@ -27,6 +26,10 @@ class ExternalConfig(ModelConfig):
 
     file: str | None = noted(ranges.path(None), named=True, input_file="")
     alias: str = noted(MISSING, named=True)  # name in tables
+    # Maps of another system's ids: to raw ids, and of items to codes, which several may share.
+    user_ids: str | None = noted(ranges.path(None), named=True, input_file="")
+    item_ids: str | None = noted(ranges.path(None), named=True, input_file="")
+    codes: str | None = noted(ranges.path(None), named=True, input_file="")
     # maximum share of evaluated users without a row
     max_missing: float = ranges.number(role=Role.machine, at_least=0, at_most=1)
 
@@ -42,4 +45,4 @@ class ExternalConfig(ModelConfig):
         if self.file is None:
             yield UsageError("model 'external' needs a file of scores, and model.file is not set", "llm4rec score FILE")
         else:
-            yield from problems_raised_by(partial(lists.read_lists, Path(self.file), dataset))
+            yield from problems_raised_by(partial(lists.read_lists, self, dataset))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import numpy as np
 
@@ -16,10 +15,10 @@ log = logging.getLogger(__name__)
 
 def build(context: Context) -> RankedLists:
     config = context.config
-    lists = read_lists(Path(config.file), context.split.dataset)
-    lengths = np.diff(lists.indptr)
+    lists = read_lists(config, context.split.dataset)
+    lengths = np.diff(lists.matrix.indptr)
     lengths = lengths[lengths > 0]
     log.info(
         "%s: lists of %s users, %d to %d items long", *(config.alias, f"{len(lengths):,}", lengths.min(), lengths.max())
     )
-    return RankedLists(lists, context.split.dataset.user_ids, config.max_missing)
+    return RankedLists(lists.matrix, context.split.dataset.user_ids, config.max_missing, lists.left_out)

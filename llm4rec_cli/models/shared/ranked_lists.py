@@ -34,11 +34,15 @@ def ranked_lists(user: IntArray, item: IntArray, score: NDArray[Any], shape: tup
 class RankedLists:
     """Ranked lists by user, as `ranked_lists` returns them: all examples of one user get the same scores.
 
-    `max_missing` is the maximum share of examples whose user has no row.
+    Attributes:
+        max_missing: the maximum share of examples whose user has no row.
+        left_out: what was left out of the lists when they were read, in words.
     """
 
-    def __init__(self, lists: csr_array, user_ids: NDArray[np.object_], max_missing: float) -> None:
-        self.lists, self.user_ids, self.max_missing = lists, user_ids, max_missing
+    def __init__(
+        self, lists: csr_array, user_ids: NDArray[np.object_], max_missing: float, left_out: str | None = None
+    ) -> None:
+        self.lists, self.user_ids, self.max_missing, self.left_out = lists, user_ids, max_missing, left_out
 
     def score(self, examples: Examples) -> Tensor:
         import torch  # imported here: a file of lists is checked before torch is imported
@@ -50,7 +54,8 @@ class RankedLists:
         return torch.from_numpy(scores.reshape(examples.candidates.shape))
 
     def gaps(self, examples: Examples, ranks: pd.DataFrame, cutoffs: Sequence[int]) -> dict[str, str]:
-        """Return `missing-users` if users lack rows, `truncated-lists` if chance among omitted items adds to a metric.
+        """Return `missing-users` if users lack rows, `truncated-lists` if chance among omitted items adds to a metric,
+        `left-out-codes` if rows were left out.
 
         An omitted target has, in expectation, any place among the omitted items. Below a list of L items that adds
         nothing to HR@K for K <= L, a little beyond, and much to AUC.
@@ -65,7 +70,7 @@ class RankedLists:
                 f"'{self.user_ids[examples.user[missing][0]]}'",
                 "add their rows, or score them as chance: model.max_missing=1",
             )
-        warnings = {}
+        warnings = {"left-out-codes": self.left_out} if self.left_out else {}
         if missing.any():
             warnings["missing-users"] = f"{missing.sum():,} of {len(examples):,} users have no row and count as chance"
         n_better, n_tied, n_candidates = (ranks[name].to_numpy() for name in ("n_better", "n_tied", "n_candidates"))
