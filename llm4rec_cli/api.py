@@ -9,6 +9,7 @@
     table = compare("sasrec", "unisrec", seeds=True)            # differences on the same examples
     parts = inspect("unisrec").parts                            # what the gain over the strongest floor consists of
     split = load_split("dataset=demo", "task=direct")           # training rows, examples and candidates, for your model
+    export_data("dataset=demo", out="split")                    # the same as files, also for other libraries
 
 Overrides are those of the command line, one string each, without the quotes of a shell. Runs are stored in the same
 folders, so that commands and calls reuse each other's finished runs. A sweep is a loop over calls.
@@ -35,7 +36,10 @@ from llm4rec_cli.run.job import Job
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Inspection", "LoadedSplit", "compare", "evaluate", "inspect", "load_split", "recommend", "report", "train"]
+__all__ = [
+    *("Inspection", "LoadedSplit", "compare", "evaluate", "export_data", "export_model", "inspect", "load_split"),
+    *("recommend", "report", "train"),
+]
 
 logging.getLogger("llm4rec_cli").addHandler(logging.NullHandler())  # otherwise Python prints warnings to stderr
 
@@ -273,7 +277,6 @@ def load_split(*overrides: str, progress: bool = False) -> LoadedSplit:
     """
     import numpy as np
 
-    from llm4rec_cli.config.schema import SplitName
     from llm4rec_cli.data import frames
     from llm4rec_cli.data.split import TRAIN
     from llm4rec_cli.run import stages
@@ -281,9 +284,7 @@ def load_split(*overrides: str, progress: bool = False) -> LoadedSplit:
     raise_first(_problems_of_overrides(overrides))
     with _typed_errors(), _messages(progress):
         job = Job.unchecked(compose([hydra_override(override) for override in overrides]), "prepare")
-        split = stages.split_dataset(job, stages.load(job))
-        names = (SplitName.valid, SplitName.test)
-        examples = {name.value: job.task_module.examples(split, name, job.config, job.cache) for name in names}
+        split, examples = stages.load_examples(job)
         items = split.dataset.items
         if split.impression_assignment is not None:
             training = frames.impressions_frame(split, split.impressions(TRAIN))
@@ -292,6 +293,46 @@ def load_split(*overrides: str, progress: bool = False) -> LoadedSplit:
         training = frames.interactions_frame(split, np.flatnonzero(split.assignment == TRAIN))
         valid, test = (frames.examples_frame(split, part) for part in examples.values())
         return LoadedSplit(training, valid, test, frames.candidates_frame(split, examples), items)
+
+
+def export_data(
+    *overrides: str, out: str | Path | None = None, formats: Sequence[str] | None = None, progress: bool = False
+) -> Path:
+    """Write a dataset as it is split to a folder, as `llm4rec export data` does, and return the folder.
+
+    Args:
+        overrides: as for `load_split`.
+        out: the folder; None = `exports/DATASET`.
+        formats: such as `["parquet", "recbole"]`; None = all that can hold the data.
+        progress: whether to show log lines and progress on stderr.
+
+    Raises:
+        UsageError: an override or a format is wrong, or the folder has other files.
+        DataError: as for `load_split`; or ids hold what a format cannot.
+    """
+    from llm4rec_cli.studies.export import data
+
+    raise_first(_problems_of_overrides(overrides))
+    with _typed_errors(), _messages(progress):
+        job = Job.unchecked(compose([hydra_override(override) for override in overrides]), "prepare")
+        return data.export_data(job, None if out is None else Path(out), formats)
+
+
+def export_model(run: str | Path, out: str | Path, outputs: str | Path | None = None) -> Path:
+    """Write the weights of a finished run, its config and a model card to a folder, and return the folder.
+
+    Args:
+        run: a run folder, or an end or beginning of its path that matches one run.
+        out: the folder.
+        outputs: the folder of the runs; None = the commands' default.
+
+    Raises:
+        RunError, UsageError: there is no such run, it has no weights, or the folder has other files.
+    """
+    from llm4rec_cli.studies.export import model
+
+    with _typed_errors():
+        return model.export_model(str(run), Path(out), _outputs(outputs))
 
 
 def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, progress: bool) -> pd.DataFrame:

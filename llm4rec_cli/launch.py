@@ -24,7 +24,7 @@ from llm4rec_cli.sweep import run_sweep
 
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 # Commands with options as well as overrides: see `parser()` in their modules.
-WITH_OPTIONS = ("recommend", "tune", "inspect_data", "inspect_memorisation")
+WITH_OPTIONS = ("recommend", "tune", "inspect_data", "inspect_memorisation", "export_data")
 
 COMMON_OPTIONS = """\
 Common options:
@@ -60,7 +60,7 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "", op
         options, arguments = parser.parse_known_args(arguments)
     flags, overrides = split_flags(arguments, re.findall(r"--[\w-]+", usage))
     if "--help" in flags:
-        print(_help(command.replace("inspect_", "inspect "), summary, usage, examples), end="")
+        print(_help(command.replace("_", " "), summary, usage, examples), end="")
         return 0
     sweep = "--multirun" in flags
     raise_first(_problems_of_flags(command, flags, sweep, runs_once=options is not None))

@@ -19,6 +19,7 @@ PLAIN_COMMANDS = {
     "compare": "compare runs on the same examples: paired differences, confidence intervals, tests",
     "ensemble": "combine stored scores of finished runs on the same examples and evaluate the result",
     "score": "evaluate scores or ranked lists from another system with our evaluator",
+    "export": "write a dataset as it is split, or a trained model, for other programs",
     "import-weights": "make a run of weights that a method's published code wrote, for eval and init_from",
     "inspect": "say what a dataset rewards besides taste, and what a result's gain consists of",
     "human": "evaluate generated texts with human judges: export blind sheets, score the filled ones",
@@ -73,6 +74,11 @@ the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
     "inspect_data": """\
   llm4rec inspect data dataset=amazon2014-beauty dataset.raw_dir=PATH
   llm4rec inspect data dataset=ml-100k dataset.split=temporal --json
+""",
+    "export_data": """\
+  llm4rec export data dataset=ml-100k                                      exports/ml-100k, in every format
+  llm4rec export data dataset=ml-100k task=direct --out split --format parquet,rectools
+  llm4rec export data dataset=amazon2014-beauty dataset.raw_dir=PATH --format recbole,recbole-sequential
 """,
     "inspect_memorisation": """\
   llm4rec inspect memorisation dataset=ml-100k llm=local --records 100

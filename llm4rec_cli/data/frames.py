@@ -14,7 +14,7 @@ from llm4rec_cli.data.split import Split
 def interactions_frame(split: Split, rows: IntArray) -> pd.DataFrame:
     """Return these rows of the interactions."""
     table = split.dataset.interactions.iloc[rows].drop(columns="part", errors="ignore").reset_index(drop=True)
-    user, item = split.dataset.user_ids[table.pop("user")], _item_ids(split, table.pop("item").to_numpy())
+    user, item = split.dataset.user_ids[table.pop("user")], item_ids(split, table.pop("item").to_numpy())
     return pd.concat([pd.DataFrame({"user_id": user, "item_id": item}), table], axis=1)
 
 
@@ -33,7 +33,7 @@ def impressions_frame(split: Split, impressions: Impressions) -> pd.DataFrame:
             "user_id": split.dataset.user_ids[impressions.user],
             "timestamp": impressions.time,
             "history": _histories(split, impressions),
-            "items": np.split(_item_ids(split, items), offsets[1:-1]),
+            "items": np.split(item_ids(split, items), offsets[1:-1]),
             "clicked": np.split(impressions.clicked(), offsets[1:-1]),
         }
     )
@@ -49,8 +49,8 @@ def candidates_frame(split: Split, parts: Mapping[str, Examples]) -> pd.DataFram
         columns = {
             "split": name,
             "user_id": np.repeat(split.dataset.user_ids[examples.user], n),
-            "target": np.repeat(_item_ids(split, examples.target), n),
-            "item_id": _item_ids(split, examples.candidates.ravel()),
+            "target": np.repeat(item_ids(split, examples.target), n),
+            "item_id": item_ids(split, examples.candidates.ravel()),
         }
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
@@ -58,8 +58,9 @@ def candidates_frame(split: Split, parts: Mapping[str, Examples]) -> pd.DataFram
 
 def _histories(split: Split, examples: Histories) -> list[np.ndarray]:
     items, offsets = examples.histories()
-    return np.split(_item_ids(split, items), offsets[1:-1])
+    return np.split(item_ids(split, items), offsets[1:-1])
 
 
-def _item_ids(split: Split, items: IntArray) -> np.ndarray:
+def item_ids(split: Split, items: IntArray) -> np.ndarray:
+    """Return the raw ids of these item numbers."""
     return split.dataset.items["item_id"].to_numpy()[items]

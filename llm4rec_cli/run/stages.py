@@ -20,7 +20,7 @@ from llm4rec_cli.config import walk
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Control, Question, SeenItems, TextRecipe, Written
+from llm4rec_cli.config.schema import Control, Question, SeenItems, SplitName, TextRecipe, Written
 from llm4rec_cli.errors import DataError, DryRun, RunError, raise_first
 from llm4rec_cli.evaluation.metrics import paired_metric
 from llm4rec_cli.files import write_text
@@ -157,6 +157,15 @@ def split_dataset(job: Job, dataset: RecDataset) -> Split:
     if needs_explanations and "review_text" in dataset.interactions and "explanation" not in dataset.interactions:
         return with_explanations(result, job.cache)
     return result
+
+
+def load_examples(job: Job) -> tuple[Split, dict[str, Any]]:
+    """Return the split that the task trains on, and its examples by part: `valid` and `test`."""
+    split = split_dataset(job, load(job))
+    if job.task.question is Question.rank:
+        split = split.for_ranking()
+    parts = (SplitName.valid, SplitName.test)
+    return split, {part.value: job.task_module.examples(split, part, job.config, job.cache) for part in parts}
 
 
 def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = False) -> Any:

@@ -1,0 +1,31 @@
+"""`llm4rec export data`: a dataset as it is split, for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from llm4rec_cli.config.compose import Composed
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the options that `export data` has besides overrides."""
+    usage = "llm4rec export data [--out DIR] [--format NAME[,NAME…]] [overrides]"
+    options = argparse.ArgumentParser("llm4rec export data", usage, add_help=False, allow_abbrev=False)
+    options.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: exports/DATASET)")
+    options.add_argument(
+        "--format",
+        type=lambda text: text.split(","),
+        metavar="NAME",
+        help="csv, parquet, recbole, recbole-sequential, rectools, cornac, lenskit (default: all)",
+    )
+    return options
+
+
+def run(composed: Composed, options: argparse.Namespace) -> None:
+    """Prepare the dataset, unless it is cached, and write its split."""
+    from llm4rec_cli.run.job import Job
+    from llm4rec_cli.studies.export.data import README, export_data
+
+    folder = export_data(Job.unchecked(composed, "prepare"), options.out, options.format)
+    print(f"exported to {folder}: {README} says what is in it")
