@@ -34,7 +34,7 @@ LAYERS = (
     {"launch", "sweep"},
     {"studies"},
     {"commands"},
-    {"cli", "__main__", "api"},
+    {"cli", "__main__", "api", "conformance", "plugin_template"},
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.results import chat
 from llm4rec_cli.results.contents import costs, notes, paper_comparisons, related_work, results, slices
@@ -12,6 +12,9 @@ from llm4rec_cli.results.matrix import matrices
 from llm4rec_cli.results.plots import plots
 from llm4rec_cli.results.tables import Content, numeric_columns
 from llm4rec_cli.results.variants import Group
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> str:
@@ -21,24 +24,33 @@ def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> s
         claims: verdicts on the papers' claims; without rows if there are none.
         own: a user's CSV file of published numbers.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    templates = Environment(
-        loader=PackageLoader("llm4rec_cli.results"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    templates.filters["numeric"] = lambda content: numeric_columns(content.rows, len(content.columns))
-    templates.filters["element"] = Markup
     overview = matrices(groups)
     in_overview = {column.group.title for matrix in overview for column in matrix.columns}
     sections = [_section(group, f"g{i}", own) for i, group in enumerate(groups, start=1)]
-    return templates.get_template("report.html").render(
-        matrices=overview,
-        names={section["results"].title: section["name"] for section in sections},
-        sections=sections,
-        elsewhere=[section for section in sections if section["results"].title not in in_overview],
-        claims=[dict(zip(claims.columns, row, strict=True)) for row in claims.rows],
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            matrices=overview,
+            names={section["results"].title: section["name"] for section in sections},
+            sections=sections,
+            elsewhere=[section for section in sections if section["results"].title not in in_overview],
+            claims=[dict(zip(claims.columns, row, strict=True)) for row in claims.rows],
+        )
     )
+
+
+def templates() -> Environment:
+    """Return the templates of pages."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loaded = Environment(
+        loader=PackageLoader("llm4rec_cli.results"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    loaded.filters["numeric"] = lambda content: numeric_columns(content.rows, len(content.columns))
+    loaded.filters["element"] = Markup
+    return loaded
 
 
 def _section(group: Group, name: str, own: Path | None) -> dict[str, Any]:

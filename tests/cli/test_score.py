@@ -1,6 +1,7 @@
 """`score`: lists from another system through our evaluator, with our floors, at an address of their content."""
 
 import gzip
+import json
 
 import pandas as pd
 import pytest
@@ -185,3 +186,72 @@ def test_a_wrong_file_is_refused_before_torch_is_imported(tmp_path, cache):
     )
     assert done.returncode == 0, done.stderr
     assert "no user 'nobody'" in done.stderr
+
+
+def test_the_split_of_another_system_is_compared_and_stands_on_the_card(llm4rec, answers, top_items, tmp_path):
+    top_items.to_csv(tmp_path / "lists.csv", index=False)
+    answers[["user_id", "target"]].set_axis(["user", "item"], axis=1).to_csv(tmp_path / "test.csv", index=False)
+    answers[["user_id", "target"]].set_axis(["user", "item"], axis=1).head(2).to_csv(
+        tmp_path / "train.csv", index=False
+    )
+    answer = llm4rec(
+        "score",
+        "lists.csv",
+        *("--targets", "test.csv", "--training", "train.csv", "--card", "card.html"),
+        *("--stated", "tuning=16 trials <on test>", "--stated", "system=a library 1.0"),
+        *("task.max_examples=100", "task.floors=[popularity,transition_text]"),
+    )
+    assert answer.code == 0, answer.err
+    assert "the targets of all 100 users are ours" in " ".join(answer.out.split())
+    assert "2 of 100 test targets are among the 2 rows" in " ".join(answer.out.split())
+    assert "is refused: 2 of 100 test targets" in " ".join(answer.out.split())
+    page = (tmp_path / "card.html").read_text()
+    assert "16 trials &lt;on test&gt;" in page
+    assert "<dt>seeds</dt>\n<dd>not stated</dd>" in page
+    assert "<dt>their split</dt>\n<dd>test.csv: the targets of all 100 users are ours</dd>" in page
+    assert str(tmp_path) not in page
+    assert "transition_text" in page
+
+
+def test_a_list_on_another_split_is_refused_before_anything_is_computed(llm4rec, answers, top_items, tmp_path):
+    top_items.to_csv(tmp_path / "lists.csv", index=False)
+    other = answers[["user_id", "target"]].set_axis(["user", "item"], axis=1)
+    other.assign(item=other["item"].to_numpy()[::-1]).to_csv(tmp_path / "test.csv", index=False)
+    refused = llm4rec("score", "lists.csv", "--targets", "test.csv", *QUICK)
+    assert refused.code == 1
+    assert "test.csv: another split" in refused.err
+    assert not list(tmp_path.glob("outputs/external/*/*/*"))
+
+
+def test_a_folder_is_judged_in_one_table_whatever_one_of_its_files_is(llm4rec, top_items, targets, tmp_path):
+    (tmp_path / "lists").mkdir()
+    targets.to_csv(tmp_path / "lists/best.csv", index=False)
+    top_items.to_parquet(tmp_path / "lists/tops.parquet")
+    (tmp_path / "lists/bad.csv").write_text("user,item\nnobody,x\n")
+    answer = llm4rec("score", "lists", *QUICK)
+    assert answer.code == 1
+    names = [line.split()[0] for line in answer.out.splitlines() if line.startswith(("best", "tops", "bad"))]
+    assert names == ["best", "tops"]
+    assert "1 of 3 files were not judged: bad: bad.csv:2: no user 'nobody'" in answer.err
+    assert llm4rec("score", "lists", "--name", "x", *QUICK).code == 2
+
+
+def test_semantic_ids_are_judged_with_their_collisions(llm4rec, targets, tmp_path):
+    items = sorted(set(targets["item"]))
+    index = {item: [f"<a_{i // 2}>"] for i, item in enumerate(items)}  # two items share a code
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    lines = [json.dumps({"user": user, "predict": index[item]}) for user, item in targets.itertuples(index=False)]
+    (tmp_path / "beams.jsonl").write_text("\n".join(lines))
+    metrics = llm4rec("score", "beams.jsonl", "--codes", "index.json", *QUICK).metrics["metrics"]
+    alone = [item for item in items if list(index.values()).count(index[item]) == 1]
+    expected = targets["item"].isin(alone).mean() + 0.5 * (~targets["item"].isin(alone)).mean()
+    assert metrics["hr@1"] == pytest.approx(expected)
+    assert metrics["hr@5"] == 1
+
+
+@pytest.mark.parametrize("text", ["speed=fast", "tuning"])
+def test_a_statement_of_another_form_is_refused(llm4rec, targets, tmp_path, text):
+    targets.to_csv(tmp_path / "lists.csv", index=False)
+    refused = llm4rec("score", "lists.csv", "--stated", text)
+    assert refused.code == 2
+    assert f"--stated {text}: it is KEY=TEXT" in refused.err

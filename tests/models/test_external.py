@@ -1,6 +1,8 @@
 """Files of scores: formats, errors, and the ranks they give."""
 
 import gzip
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -21,14 +23,18 @@ DATASET = tiny_dataset([[0, 1, 2], [1, 2, 3], [2, 3, 4]], n_items=6)  # users u0
 EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)  # targets i2, i3, i4
 
 
+def read(path, dataset=DATASET, **settings):
+    return read_lists(str(path), dataset, **settings)
+
+
 @pytest.fixture
 def lists(tmp_path):
     """lists(text, name="lists.csv"): write a file and return its lists, (3, 6)."""
 
-    def write_and_read(text, name="lists.csv"):
+    def write_and_read(text, name="lists.csv", **settings):
         path = tmp_path / name
         path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-        return read_lists(path, DATASET).toarray()
+        return read(path, **settings).matrix.toarray()
 
     return write_and_read
 
@@ -39,7 +45,7 @@ def parquet(tmp_path):
 
     def write_and_read(**columns):
         pd.DataFrame(columns).to_parquet(tmp_path / "lists.parquet")
-        return read_lists(tmp_path / "lists.parquet", DATASET).toarray()
+        return read(tmp_path / "lists.parquet").matrix.toarray()
 
     return write_and_read
 
@@ -71,6 +77,12 @@ U0 = [[0, 1, 3, 2, 0, 0], [0] * 6, [0] * 6]  # u0: i2, then i3, then i1
         ('"","user","item","score"\n"1","u0","i1",-5\n"2","u0","i2",0.5\n"3","u0","i3",0.25\n', "lists.csv"),
         (",user,item\n8,u0,i2\n2,u0,i3\n5,u0,i1\n", "lists.csv"),
         ("score,item,fold,user\n-5,i1,a,u0\n0.5,i2,a,u0\n0.25,i3,a,u0\n", "lists.csv"),
+        ("user_id,item_id,score,rank\nu0,i2,0.5,1\nu0,i3,0.25,2\nu0,i1,-5,3\n", "lists.csv"),
+        ("user_id:token\titem_id:token\tscore:float\nu0\ti1\t-5\nu0\ti2\t0.5\nu0\ti3\t0.25\n", "lists.inter"),
+        ("u0 Q0 i2 1 0.5 mine\nu0 Q0 i3 2 0.25 mine\nu0 Q0 i1 3 -5 mine\n", "lists.run"),
+        ("u0\tQ0\ti1\t7\t-5\tmine\nu0\tQ0\ti3\t7\t.25\tmine\nu0\tQ0\ti2\t7\t.5\tmine\n", "lists.trec.gz"),
+        ('{"user": "u0", "items": ["i2", "i3", "i1"]}\n', "lists.jsonl"),
+        ('[{"user_id": "u0", "predict": ["i1", "i2", "i3"], "scores": [-5, 0.5, 0.25]}]', "lists.json"),
     ],
     ids=[
         "score",
@@ -83,6 +95,12 @@ U0 = [[0, 1, 3, 2, 0, 0], [0] * 6, [0] * 6]  # u0: i2, then i3, then i1
         "quoted",
         "row numbers",
         "others",
+        "score and rank",
+        "RecBole",
+        "TREC",
+        "TREC by score",
+        "JSON lines",
+        "JSON with scores",
     ],
 )
 def test_every_format_of_a_list_gives_the_same_scores(lists, text, name):
@@ -96,17 +114,95 @@ def test_parquet_is_read_by_score_rank_and_order(parquet):
     assert parquet(user=user, item=["i2", "i3", "i1"]).tolist() == U0
 
 
+def test_a_list_per_row_of_parquet_is_flattened(parquet):
+    """As lenskit writes collections of lists, and as our predictions hold top items."""
+    assert (
+        parquet(
+            user_id=["u0"],
+            items=[
+                [{"item_id": "i1", "score": -5.0}, {"item_id": "i2", "score": 0.5}, {"item_id": "i3", "score": 0.25}]
+            ],
+        ).tolist()
+        == U0
+    )
+    assert parquet(user_id=["u0"], top_items=[["i2", "i3", "i1"]]).tolist() == U0
+    assert parquet(user_id=["u0"], top_items=[["i1", "i2", "i3"]], top_scores=[[-5, 0.5, 0.25]]).tolist() == U0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("ids.tsv", "i{0}\t{1}\n"), ("ids.txt", "i{0} {1}\n"), ("ids.csv", "i{0},{1}\n"), ("ids.json", None)],
+)
+def test_numbers_of_another_system_are_mapped_to_raw_ids(lists, tmp_path, name, content):
+    pairs = [(item, item + 100) for item in range(6)]
+    text = "".join(content.format(*pair) for pair in pairs) if content else json.dumps({f"i{a}": b for a, b in pairs})
+    (tmp_path / name).write_text(text)
+    assert lists("user,item\nu0,102\nu0,103\nu0,101\n", item_ids=str(tmp_path / name)).tolist() == U0
+
+
+def test_a_number_without_a_raw_id_is_refused(lists, tmp_path):
+    (tmp_path / "ids").write_text("i0\t0\n")
+    with pytest.raises(DataError, match=r"lists.csv:3: no item '7' in ids"):
+        lists("user,item\nu0,0\nu0,7\n", item_ids=str(tmp_path / "ids"))
+    (tmp_path / "ids").write_text("i0\t0\ni1\t0\n")
+    with pytest.raises(DataError, match="'0' stands for 'i0' and 'i1'"):
+        lists("user,item\nu0,0\n", item_ids=str(tmp_path / "ids"))
+
+
+# ---- semantic ids
+
+CODES = {"i0": ["<a_1>", "<b_1>"], "i1": ["<a_1>", "<b_2>"], "i2": ["<a_2>", "<b_1>"], "i3": ["<a_1>", "<b_2>"]}
+
+
+@pytest.fixture
+def codes(tmp_path):
+    (tmp_path / "index.json").write_text(json.dumps(CODES))
+    return {"codes": str(tmp_path / "index.json")}
+
+
+def test_items_with_the_same_codes_tie(lists, codes):
+    beams = '{"user": "u0", "predict": ["<a_1><b_2>", "<a_2><b_1>", "<a_1><b_1>"]}'
+    assert lists(beams, "lists.jsonl", **codes)[0].tolist() == [1, 3, 2, 3, 0, 0]
+    listed = '{"user": "u0", "predict": [["<a_1>", "<b_2>"], ["<a_2>", "<b_1>"], ["<a_1>", "<b_1>"]]}'
+    assert lists(listed, "lists.jsonl", **codes)[0].tolist() == [1, 3, 2, 3, 0, 0]
+
+
+def test_a_collided_target_counts_by_expectation(lists, codes):
+    """A group of two at the first rank: HR@1 is a half for either, as both orders are equally likely."""
+    matrix = lists('{"user": "u0", "predict": ["<a_1><b_2>", "<a_2><b_1>"]}', "lists.jsonl", **codes)
+    *_, ranks = ranked(matrix, candidates=[[1, 2, 3], [0, 1, 2], [0, 1, 2]])
+    values = ranking_metrics(*(ranks[name].to_numpy()[:1] for name in ("n_better", "n_tied", "n_candidates")), [1, 2])
+    assert values["hr@1"].tolist() == [0.5]
+    assert values["hr@2"].tolist() == [1.0]
+
+
+def test_codes_of_no_item_and_repeated_codes_are_left_out_and_counted(tmp_path, codes):
+    beams = ["<a_1><b_2>", "<a_9><b_9>", "<a_1><b_2>", "<a_2><b_1>"]
+    (tmp_path / "lists.json").write_text(json.dumps([{"user": "u0", "predict": beams}]))
+    read_in = read(tmp_path / "lists.json", **codes)
+    assert read_in.matrix.toarray()[0].tolist() == [0, 2, 1, 2, 0, 0]
+    assert read_in.left_out == "1 codes of no item and 1 repeated codes were left out of 4"
+    model = RankedLists(read_in.matrix, DATASET.user_ids, 1, read_in.left_out)
+    ranks = pd.DataFrame({"n_better": [0, 0, 0], "n_tied": [1, 1, 1], "n_candidates": [6, 6, 6]})
+    assert model.gaps(EXAMPLES, ranks, [1])["left-out-codes"] == read_in.left_out
+
+
+def test_codes_of_another_model_are_refused(lists, codes):
+    with pytest.raises(DataError, match=r"no item has the codes '<x_1>' in index.json \(2 of 2 rows\)"):
+        lists('{"user": "u0", "predict": ["<x_1>", "<x_2>"]}', "lists.jsonl", **codes)
+
+
 def test_the_index_that_pandas_adds_to_parquet_is_not_a_column(tmp_path):
     frame = pd.DataFrame({"user": ["u0"] * 3, "item": ["i2", "i3", "i1"]}, index=[8, 2, 5])
     frame.to_parquet(tmp_path / "lists.parquet")
-    assert read_lists(tmp_path / "lists.parquet", DATASET).toarray().tolist() == U0
+    assert read(tmp_path / "lists.parquet").matrix.toarray().tolist() == U0
 
 
 def test_ids_in_parquet_may_be_numbers(tmp_path):
     dataset = tiny_dataset([[0, 1, 2]])
     dataset.items["item_id"] = ["10", "11", "12"]
     pd.DataFrame({"user": ["u0"], "item": [11]}).to_parquet(tmp_path / "lists.parquet")
-    assert read_lists(tmp_path / "lists.parquet", dataset).toarray().tolist() == [[0, 1, 0]]
+    assert read(tmp_path / "lists.parquet", dataset).matrix.toarray().tolist() == [[0, 1, 0]]
 
 
 def test_rows_of_different_users_may_alternate(lists):
@@ -145,7 +241,10 @@ WRONG = {
     "no header": ("u0,i0,1\n", "no column 'user' (columns: u0, i0, 1)"),
     "no item": ("user,score\nu0,1\n", "no column 'item'"),
     "two columns of users": ("user,user_id,item\nu0,u0,i0\n", "more than one user column"),
-    "score and rank": ("user,item,score,rank\nu0,i0,1,1\n", "both 'score' and 'rank'"),
+    "a rank against the score": (
+        "user,item,score,rank\nu0,i0,1,1\nu0,i1,2,2\n",
+        ":3: for user 'u0', score and rank order the items differently",
+    ),
     "a score of another name": ("user,item,prediction\nu0,i0,1\n", "no column 'score' or 'rank'"),
     "nothing": ("", "is empty"),
     "only a header": ("user,item,score\n", "no rows after the header"),
@@ -186,7 +285,25 @@ def test_a_file_that_is_not_parquet_is_refused(lists):
 def test_cut_off_gzip_is_refused(tmp_path):
     (tmp_path / "lists.csv.gz").write_bytes(gzip.compress(b"user,item\n" + b"u0,i0\n" * 1000)[:-20])
     with pytest.raises(DataError, match="gzip data is truncated"):
-        read_lists(tmp_path / "lists.csv.gz", DATASET)
+        read(tmp_path / "lists.csv.gz")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("lists.run", "u0 Q0 i0 1 2.5\n", "lists.run:1: expected six fields, got 5"),
+        ("lists.run", "u0 Q0 i0 1 high mine\n", "lists.run:1: score is not a number: 'high'"),
+        ("lists.jsonl", '{"user": "u0", "items": "i0"}\n', "lists.jsonl:1: items is not a list"),
+        ("lists.jsonl", '{"items": ["i0"]}\n', "lists.jsonl:1: no column 'user'"),
+        ("lists.json", '[{"user": "u0", "items": ["i0"], "scores": []}]', "entry 1: items and scores differ in number"),
+        ("lists.json", "[1]", "entry 1: not an object"),
+        ("lists.json", "[", "lists.json is not JSON"),
+        ("lists.json", "[]", "lists.json has no rows"),
+    ],
+)
+def test_a_wrong_file_of_another_format_is_refused(lists, name, text, problem):
+    with pytest.raises(DataError, match=re.escape(problem)):
+        lists(text, name)
 
 
 @pytest.mark.parametrize("name", ["lists.txt", "lists", "lists.xlsx"])

@@ -16,6 +16,7 @@ from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
+    from llm4rec_cli.models.external.lists import UserLists
 
 
 @dataclass
@@ -40,9 +41,13 @@ class ExternalConfig(ModelConfig):
         return ["external"]
 
     def problems_with_dataset(self, task: TaskConfig, dataset: RecDataset) -> Iterator[Llm4RecError]:
-        from llm4rec_cli.models.external import lists
-
         if self.file is None:
             yield UsageError("model 'external' needs a file of scores, and model.file is not set", "llm4rec score FILE")
         else:
-            yield from problems_raised_by(partial(lists.read_lists, self, dataset))
+            yield from problems_raised_by(partial(self.lists, dataset))
+
+    def lists(self, dataset: RecDataset) -> UserLists:
+        """Read the lists of all users."""
+        from llm4rec_cli.models.external.lists import read_lists
+
+        return read_lists(str(self.file), dataset, self.user_ids, self.item_ids, self.codes)

@@ -11,9 +11,8 @@ All but Parquet may be gzipped.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ NAMES = {  # the columns that are read, under their other names
     "score": ("score", "scores", "top_scores"),
     "rank": ("rank",),
 }
+KEYS = {spelling for spellings in NAMES.values() for spelling in spellings}
 TREC_COLUMNS = ("user", "Q0", "item", "rank", "score", "run")
 READABLE = ".csv, .tsv or .inter (also with .gz), .parquet, .run, .trec, .jsonl or .json"
 
@@ -55,24 +55,27 @@ class Lists:
         return DataError(f"{self.place(row)}: {problem}", remedy)
 
 
-def read(path: Path) -> Lists:
+def read(path: Path, scored: bool = True) -> Lists:
     """Return the lists in a file.
+
+    Args:
+        scored: whether other columns than user and item mean something; if not, rows are pairs in no order.
 
     Raises:
         UsageError: as `check`.
         DataError: as `check`, or a row is malformed, or a score is not a finite number.
     """
-    kind = check(path)
+    kind = check(path, scored)
     if kind == PARQUET:
-        return _read_parquet(path)
+        return _read_parquet(path, scored)
     if kind in TREC:
         return _read_trec(path)
     if kind in (JSON, JSON_LINES):
-        return _read_json(path, kind)
-    return _read_delimited(path, kind)
+        return _read_json(path, kind, scored)
+    return _read_delimited(path, kind, scored)
 
 
-def check(path: Path) -> str:
+def check(path: Path, scored: bool = True) -> str:
     """Return the file's format after a look at its header.
 
     Raises:
@@ -83,13 +86,13 @@ def check(path: Path) -> str:
         raise UsageError(f"no file {path}", "check the path: llm4rec score FILE")
     kind = Path(path.name.removesuffix(".gz")).suffix
     if kind in DELIMITERS or kind == PARQUET:
-        _columns(path, kind)
+        _columns(path, kind, scored)
     elif kind not in (*TREC, JSON, JSON_LINES):
         raise UsageError(f"{path.name}: unknown file format", f"end the name with {READABLE}")
     return kind
 
 
-def _columns(path: Path, kind: str) -> dict[str, str]:
+def _columns(path: Path, kind: str, scored: bool) -> dict[str, str]:
     """Return the file's names of the columns that are read, of NAMES."""
     if kind == PARQUET:
         try:
@@ -98,13 +101,16 @@ def _columns(path: Path, kind: str) -> dict[str, str]:
             raise DataError(f"{path.name} is not a Parquet file: {error}", f"write it again: {path}") from error
     else:
         _, header = next(rows(path, DELIMITERS[kind], quoted=True))
-    return _named(path.name, [c for c in header if c and not c.startswith("__index_level_")])  # pandas adds these
+    header = [column for column in header if column and not column.startswith("__index_level_")]  # pandas adds these
+    return _named(path.name, header, scored)
 
 
-def _named(place: str, header: list[str]) -> dict[str, str]:
+def _named(place: str, header: list[str], scored: bool) -> dict[str, str]:
     listed = f"(columns: {', '.join(header)})"
     found = {}
     for name, spellings in NAMES.items():
+        if name in ("score", "rank") and not scored:
+            continue
         same = [column for column in header if column.partition(":")[0].lower().replace(" ", "_") in spellings]
         if len(same) > 1:
             raise DataError(f"{place}: more than one {name} column {listed}", f"keep one of {', '.join(same)}")
@@ -112,7 +118,7 @@ def _named(place: str, header: list[str]) -> dict[str, str]:
             raise DataError(f"{place}: no column '{name}' {listed}", "use the header user,item,score or user,item,rank")
         if same:
             found[name] = same[0]
-    if len(found) == 2 and len(header) > 2 and not _is_lists(found["item"]):
+    if scored and len(found) == 2 and len(header) > 2 and not _is_lists(found["item"]):
         raise DataError(
             f"{place}: no column 'score' or 'rank' {listed}",
             "rename your column to 'score' (higher is better) or 'rank' (1 is best); if each user's rows are sorted "
@@ -143,7 +149,9 @@ def _lists(path: Path, frame: pd.DataFrame, place: Callable[[int], str]) -> List
         user = pd.factorize(frame["user"])[0]
         order = np.lexsort((frame["rank"], user))
         same_user = user[order][1:] == user[order][:-1]
-        rising = same_user & (np.diff(frame["score"].to_numpy()[order]) > 0) & (np.diff(frame["rank"].to_numpy()[order]) > 0)
+        rising = (
+            same_user & (np.diff(frame["score"].to_numpy()[order]) > 0) & (np.diff(frame["rank"].to_numpy()[order]) > 0)
+        )
         if rising.any():
             row = int(order[1:][rising][0])
             problem = f"for user '{frame['user'].iloc[row]}', score and rank order the items differently"
@@ -153,8 +161,8 @@ def _lists(path: Path, frame: pd.DataFrame, place: Callable[[int], str]) -> List
     return Lists(frame.drop(columns="rank", errors="ignore"), place)
 
 
-def _read_delimited(path: Path, kind: str) -> Lists:
-    columns = _columns(path, kind)
+def _read_delimited(path: Path, kind: str, scored: bool) -> Lists:
+    columns = _columns(path, kind, scored)
     _, header = next(rows(path, DELIMITERS[kind], quoted=True))
     numbers = [columns[name] for name in ("score", "rank") if name in columns]
     delimiter, keep = DELIMITERS[kind], list(columns.values())
@@ -168,18 +176,18 @@ def _read_delimited(path: Path, kind: str) -> Lists:
     return _lists(path, frame, place)
 
 
-def _read_parquet(path: Path) -> Lists:
-    columns = _columns(path, PARQUET)
+def _read_parquet(path: Path, scored: bool) -> Lists:
+    columns = _columns(path, PARQUET, scored)
     table = pa.parquet.read_table(path, columns=list(columns.values()))
     table = table.rename_columns(list(columns)).combine_chunks()
     if pa.types.is_list(table.schema.field("item").type) or pa.types.is_large_list(table.schema.field("item").type):
-        table = _flat(path, table)
+        table = _flat(path, table, scored)
     frame = table.to_pandas(ignore_metadata=True)
     frame = frame.astype({"user": str, "item": str})
     return _lists(path, frame, lambda row: f"{path.name}, row {row + 1}")
 
 
-def _flat(path: Path, table: pa.Table) -> pa.Table:
+def _flat(path: Path, table: pa.Table, scored: bool) -> pa.Table:
     """Return one row for each element of the lists of items."""
     listed = table["item"]
     user = pa.compute.take(table["user"], pa.compute.list_parent_indices(listed))
@@ -190,7 +198,7 @@ def _flat(path: Path, table: pa.Table) -> pa.Table:
             raise DataError(f"{path.name}: lists of items and of scores differ in length", "write one score per item")
     if pa.types.is_struct(flat["item"].type):
         fields = pa.Table.from_struct_array(flat["item"])
-        names = _named(path.name, ["user", *fields.column_names])
+        names = _named(path.name, ["user", *fields.column_names], scored)
         flat |= {name: fields[column] for name, column in names.items() if name != "user"}
     return pa.table(flat)
 
@@ -210,10 +218,10 @@ def _read_trec(path: Path) -> Lists:
     return _lists(path, frame, lambda row: f"{path.name}:{numbers[row]}")
 
 
-def _read_json(path: Path, kind: str) -> Lists:
+def _read_json(path: Path, kind: str, scored: bool) -> Lists:
     parts, places = [], []
     for place, entry in _json_objects(path, kind):
-        names = _named(place, [key for key in entry if key.lower() in sum(NAMES.values(), ())])
+        names = _named(place, [key for key in entry if key.lower() in KEYS], scored)
         items = entry[names["item"]]
         if not isinstance(items, list):
             raise DataError(f"{place}: {names['item']} is not a list", 'write {"user": "u1", "items": ["i1", "i2"]}')
@@ -231,7 +239,7 @@ def _read_json(path: Path, kind: str) -> Lists:
 def _json_objects(path: Path, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the objects of a file with their places."""
     if kind == JSON_LINES:
-        yield from ((f"{path.name}:{line}", entry) for line, entry in json_lines(path))
+        yield from ((f"{path.name}:{line}", entry) for line, entry in json_lines(path, required=()))
         return
     entries = read_json(path)
     for i, entry in enumerate(entries if isinstance(entries, list) else [entries], start=1):

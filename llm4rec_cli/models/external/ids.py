@@ -59,7 +59,9 @@ def read_ids(file: Path) -> dict[str, str]:
     raw_ids: dict[str, str] = {}
     for raw, other in pairs:
         if raw_ids.setdefault(other, raw) != raw:
-            raise DataError(f"{file.name}: '{other}' stands for '{raw_ids[other]}' and '{raw}'", "write one line per id")
+            raise DataError(
+                f"{file.name}: '{other}' stands for '{raw_ids[other]}' and '{raw}'", "write one line per id"
+            )
     return raw_ids
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,6 @@ from scipy.sparse import csr_array
 from llm4rec_cli.data.recdataset import IntArray, RecDataset
 from llm4rec_cli.models.external import files, ids
 from llm4rec_cli.models.shared.ranked_lists import ranked_lists
-
-if TYPE_CHECKING:
-    from llm4rec_cli.models.external.config import ExternalConfig
 
 
 @dataclass(frozen=True)
@@ -26,19 +22,29 @@ class UserLists:
     left_out: str | None = None
 
 
-def read_lists(config: ExternalConfig, dataset: RecDataset) -> UserLists:
+def read_lists(
+    file: str,
+    dataset: RecDataset,
+    user_ids: str | None = None,
+    item_ids: str | None = None,
+    codes: str | None = None,
+) -> UserLists:
     """Read the lists of a file, in raw ids or in those of another system.
+
+    Args:
+        user_ids, item_ids: files that map the ids of the lists to raw ids.
+        codes: a file of items and their codes, of which the lists are.
 
     Raises:
         UsageError, DataError: as `files.read`, `ids.renamed` and `ids.decoded`; or an id is not in the dataset, or an
             item is listed twice for a user.
     """
-    lists, left_out = files.read(Path(str(config.file))), None
-    if config.codes:
-        lists, left_out = ids.decoded(lists, ids.read_codes(Path(config.codes)), Path(config.codes).name)
-    for column, file in (("user", config.user_ids), ("item", config.item_ids)):
-        if file:
-            lists = ids.renamed(lists, column, Path(file))
+    lists, left_out = files.read(Path(file)), None
+    if codes:
+        lists, left_out = ids.decoded(lists, ids.read_codes(Path(codes)), Path(codes).name)
+    for column, mapped_by in (("user", user_ids), ("item", item_ids)):
+        if mapped_by:
+            lists = ids.renamed(lists, column, Path(mapped_by))
     user = _numbers(lists, "user", pd.Index(dataset.user_ids), dataset)
     item = _numbers(lists, "item", pd.Index(dataset.items["item_id"]), dataset)
     repeated = pd.Series(user * dataset.n_items + item).duplicated().to_numpy()

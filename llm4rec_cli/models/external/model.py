@@ -7,7 +7,6 @@ import logging
 import numpy as np
 
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.external.lists import read_lists
 from llm4rec_cli.models.shared.ranked_lists import RankedLists
 
 log = logging.getLogger(__name__)
@@ -15,7 +14,7 @@ log = logging.getLogger(__name__)
 
 def build(context: Context) -> RankedLists:
     config = context.config
-    lists = read_lists(config, context.split.dataset)
+    lists = config.lists(context.split.dataset)
     lengths = np.diff(lists.matrix.indptr)
     lengths = lengths[lengths > 0]
     log.info(
