@@ -342,6 +342,6 @@ def readable(path: Path) -> Iterator[None]:
     """Raise RunError where the block cannot read a run's file."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise RunError(f"{path} is damaged or missing ({reason})", "type the run's command with force=true") from error

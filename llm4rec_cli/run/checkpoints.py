@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import flush, sha256, write_json
+from llm4rec_cli.results.result import readable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -121,14 +122,13 @@ def selected(root: Path) -> Checkpoint:
     Raises:
         RunError: training has not finished, or the checkpoint is no longer complete.
     """
-    try:
-        done = json.loads((root / TRAINING_DONE).read_text())
-    except FileNotFoundError as error:
+    if not (file := root / TRAINING_DONE).exists():
         raise RunError(
             f"{root} has no finished training: it was killed, or its weights were removed",
             "repeat the train command, with force=true if it had finished",
-        ) from error
-    folder = root / f"checkpoint-{done['best_step']}"
+        )
+    with readable(file):
+        folder = root / f"checkpoint-{json.loads(file.read_text())['best_step']}"
     checkpoint = _read(folder)
     if checkpoint is None:
         raise RunError(f"{folder}, the selected checkpoint, is incomplete or altered", "train again with force=true")

@@ -14,6 +14,7 @@ from llm4rec_cli.config import walk
 from llm4rec_cli.config.schema import Backend, Config, LLMConfig, Precision, Work
 from llm4rec_cli.config.walk import Setting
 from llm4rec_cli.files import write_json
+from llm4rec_cli.results.result import readable
 from llm4rec_cli.run.job import Job
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,10 @@ def settled(job: Job, folder: Path | None = None) -> Job:
 
     def choose() -> dict[str, str]:
         path = recorded_in / ARITHMETIC if recorded_in else None
-        recorded = json.loads(path.read_text()) if path and path.exists() else {}
+        recorded = {}
+        if path and path.exists():
+            with readable(path):
+                recorded = dict(json.loads(path.read_text()))
         chosen = {}
         for key, _, declared, precision in settings:
             previous = recorded.get(key) if precision is Precision.auto else None

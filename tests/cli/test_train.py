@@ -1,5 +1,7 @@
 """`train`: what it writes, when it does so again, and what decides where."""
 
+import json
+
 import pandas as pd
 import pytest
 import yaml
@@ -206,6 +208,26 @@ def test_the_training_time_of_a_run_killed_before_its_metrics_includes_that_of_t
     assert answer.folder.name == trained.name
     assert "epoch 1" not in answer.err
     assert 1000 < answer.metrics["seconds"]["train"] < 1100
+
+
+def test_a_damaged_record_of_a_finished_training_is_one_error_and_the_same_command_repairs_it(llm4rec, trained):
+    done = trained / "checkpoints/training_done.json"
+    whole = done.read_text()
+    done.write_text(whole[:20])
+    refused = llm4rec("recommend", f"run={trained}", "--user", "A00895B2MGIGH")
+    assert refused.code == 1
+    assert f"{trained.name}/checkpoints/training_done.json is damaged or missing" in refused.err
+    (trained / "metrics.json").unlink()
+    assert llm4rec("train", *TINY).code == 0
+    assert read(done)["step"] == json.loads(whole)["step"]
+
+
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_damaged_arithmetic_of_a_run_is_one_error(llm4rec, trained, content):
+    (trained / "arithmetic.json").write_text(content)
+    refused = llm4rec("eval", f"run={trained}", "task.mask_history=true", "task.max_examples=20", "task.floors=[]")
+    assert refused.code == 1
+    assert f"{trained.name}/arithmetic.json is damaged or missing" in refused.err
 
 
 # ---- the address

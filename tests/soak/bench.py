@@ -178,9 +178,9 @@ def _reply(prompt: str) -> str:
 def snapshot(folder: Path) -> dict[str, Any]:
     """Return the content of every file that a command leaves, by path, without what depends on time and process.
 
-    The lock file of a killed process stays, and is free.
+    The lock file of a killed process stays, and is free; so does the link of Optuna's lock, for a minute.
     """
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".lock")
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix not in (".lock", ".rename"))
     return {str(path.relative_to(folder)): _content(path, folder) for path in files}
 
 

@@ -19,6 +19,7 @@ from llm4rec_cli.studies.inspection.audit import Check
 
 # Why a user's target is another one, the likelier first.
 SAME_TIME = "their target has the same time as ours"
+NEAR = "their target has the same time as ours in single precision, which is 64 or 128 s coarse"
 EARLIER_ITEM = "their target is our validation item, one earlier"
 ABSENT = "they do not test this user"
 NOT_HERE = "their target is no interaction of this user here"
@@ -26,6 +27,7 @@ ELSEWHERE = "their target is elsewhere in the user's history"
 # Splits that differ from ours for one reason alone.
 KNOWN = {
     SAME_TIME: "it is leave-one-out by another order of equal times: the file's, or a library's own sort",
+    NEAR: "it is RecBole's own leave-one-out, which orders items by such times, and equal ones by the file",
     EARLIER_ITEM: "it tests on the items before the last, our validation part",
     ABSENT: "it is ours for fewer users: filters differ",
     NOT_HERE: "their data are others, or have other ids",
@@ -118,9 +120,12 @@ def _reasons(
         at = rows[np.isin(split.dataset.sequence[rows], item.get_indexer(list(theirs)))]
         if not len(at):
             return frozenset({NOT_HERE})
-        same_time = (time[at] == time[own[number[user]]]).any()
-        earlier = (split.assignment[at] == VALID).any()
-        found = {reason for reason, holds in ((SAME_TIME, same_time), (EARLIER_ITEM, earlier)) if holds}
-        return frozenset(found or {ELSEWHERE})
+        last = own[number[user]]
+        holds = {
+            SAME_TIME: time[at] == time[last],
+            NEAR: time[at].astype(np.float32) == time[last].astype(np.float32),
+            EARLIER_ITEM: split.assignment[at] == VALID,
+        }
+        return frozenset([reason for reason, rows_of in holds.items() if rows_of.any()] or [ELSEWHERE])
 
     return [of_user(user) for user in users]

@@ -27,7 +27,7 @@ from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import Llm4RecError, UsageError, as_full_disk, as_unusable_path
+from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path
 from llm4rec_cli.run.execute import OnEpoch
 from llm4rec_cli.studies.tuning.space import Interval, Space, Values
 
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 Settings = Mapping[str, Any]  # key -> value
 JOURNAL, SETTINGS = "journal.jsonl", "settings.json"
+LINK_SECONDS = 60
 START = "start"  # the attribute of a trial with given settings: their place among the starts
 WARM_UP = 5  # the first epoch after which a trial may be pruned
 KILLED = "killed"  # the error of a trial whose process ended; its settings have another turn
@@ -107,7 +108,7 @@ class Search:
         as_stored = json.loads(json.dumps(content | ({"outside": outside} if outside else {}) | further))
         with files.locked(folder / ".start.lock", folder):
             new = not (folder / SETTINGS).exists()
-            if not new and _differs(json.loads((folder / SETTINGS).read_text(encoding="utf-8")), as_stored):
+            if not new and _differs(_stored_settings(folder / SETTINGS), as_stored):
                 raise UsageError(
                     f"{folder} has a search on other data, with other settings or another space",
                     "--name NAME for another search",
@@ -288,10 +289,22 @@ class Search:
         ]
 
 
-def _journal(path: Path) -> Any:
-    """Return Optuna's journal, without an incomplete last line.
+def _stored_settings(file: Path) -> Settings:
+    """Return the settings of an earlier call.
 
-    A killed process leaves one. The next entry would continue it, and the journal could not be read any more.
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{file} is damaged ({error})", "--name NAME begins another search") from error
+
+
+def _journal(path: Path) -> Any:
+    """Return Optuna's journal, without what a killed process leaves: links of its lock, and an incomplete last line.
+
+    The next entry would continue that line, and the journal could not be read any more.
     """
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
@@ -299,6 +312,9 @@ def _journal(path: Path) -> Any:
     journal = JournalFileBackend(str(path), lock)
     lock.acquire()  # other processes write to the journal meanwhile
     try:
+        for link in path.parent.glob(f"{path.name}.lock*.rename"):
+            if time.time() - link.lstat().st_mtime > LINK_SECONDS:  # a living process removes its own at once
+                link.unlink(missing_ok=True)
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
     finally:
         lock.release()

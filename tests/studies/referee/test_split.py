@@ -11,7 +11,7 @@ from llm4rec_cli.models.external.config import ExternalConfig
 from llm4rec_cli.studies.referee.split import check_targets, check_training
 
 # Users u0 to u3; the last two interactions of u2 and u3 share a time. Targets: i3, i0, i4, i1.
-TIMES = [1, 2, 3, 4, 1, 2, 3, 1, 2, 3, 3, 1, 2, 2]
+TIMES = [1e9 + 1000 * time for time in (1, 2, 3.008, 3.03, 1, 2, 3, 1, 2, 3, 3, 1, 2, 2)]  # u0's last two: 22 s apart
 SPLIT = leave_one_out(tiny_dataset([[0, 1, 2, 3], [2, 1, 0], [0, 1, 3, 4], [4, 0, 1]], n_items=6, timestamp=TIMES))
 EXAMPLES = SPLIT.examples(SplitName.test)
 CONFIG = ExternalConfig(name="external", file=None, alias="theirs", max_missing=0)
@@ -42,6 +42,10 @@ def test_the_same_targets_in_any_order_pass(file):
     ("changed", "said"),
     [
         ({"u2": "i3", "u3": "i0"}, "2: their target has the same time as ours: it is leave-one-out by another order"),
+        (
+            {"u0": "i2", "u2": "i3"},
+            "2: their target has the same time as ours in single precision",
+        ),
         ({"u2": "i3"}, "1 of 4 users have another target, first 'u2' (ours: i4; theirs: i3)"),
         (
             {"u0": "i2", "u1": "i1", "u2": "i3", "u3": "i0"},

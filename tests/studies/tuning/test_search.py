@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -113,6 +114,24 @@ def test_a_budget_is_spent_where_few_values_are_to_choose_from(tmp_path):
     opened = Search(tmp_path / "floor", space, [{"model.recent": 3, "model.steps": 3}], {}, seed=0)
     opened.run(Budget(trials=8), lambda settings, _: Score(settings["model.steps"] - settings["model.recent"]))
     assert len(opened.trials()) == 8
+
+
+def test_links_of_a_killed_processs_lock_are_removed_after_a_while(search, tmp_path):
+    search()
+    old, new = (tmp_path / "tune" / f"{JOURNAL}.lock{name}.rename" for name in ("old", "new"))
+    for link in (old, new):
+        link.symlink_to(JOURNAL)
+    os.utime(old, (0, 0), follow_symlinks=False)
+    search()
+    assert not old.is_symlink()
+    assert new.is_symlink()
+
+
+def test_damaged_settings_are_one_error(search, tmp_path):
+    search()
+    (tmp_path / "tune" / SETTINGS).write_bytes(b"{\xed")
+    with pytest.raises(RunError, match=r"settings.json is damaged"):
+        search()
 
 
 def test_further_starts_follow_trial_0_and_are_repeated_after_a_kill(tmp_path):
