@@ -21,10 +21,10 @@ from llm4rec_cli.data.examples import Examples, Impressions, IntArray, slices
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.statistics import has_dates, remarks
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
+from llm4rec_cli.results.sealed import SealedFolder, sealed_folder
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.export.formats import FORMATS, HISTORY, LIBRARIES, TABLES, Format
-from llm4rec_cli.studies.sealed import SealedFolder, sealed_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
