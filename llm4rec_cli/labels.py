@@ -10,6 +10,7 @@ IMPORTED = "imported"
 MAY_BE_MEMORISED = "may-be-memorised"
 FLOOR_NOT_BEATEN = "floor-not-beaten"
 UNREAD_ANSWERS = "unread-answers"
+UNVERIFIED = "unverified"
 SELECTED_UNMASKED, SELECTED_MASKED = "selected-unmasked", "selected-masked"
 CONTROL = "control-"  # prefix
 
@@ -118,6 +119,13 @@ LABELS = {
         Label("truncated-lists", "an external list leaves out items, which affects a metric"),
         Label("left-out-codes", "an external list of semantic ids repeats some, or has some of no item"),
         Label("missing-users", "an external list leaves out users"),
+        Label(
+            UNVERIFIED,
+            "of a bundle whose files or numbers do not hold: `llm4rec bundle verify` says which",
+            inherited=False,
+            paper=False,
+            beats=False,
+        ),
         Label("llm-judge", "in `judge.json`: a chat model filled the sheets"),
     )
 }

@@ -20,6 +20,7 @@ PLAIN_COMMANDS = {
     "ensemble": "combine stored scores of finished runs on the same examples and evaluate the result",
     "score": "evaluate scores or ranked lists from another system with our evaluator",
     "export": "write a dataset as it is split, or a trained model, for other programs",
+    "bundle": "make a folder of finished runs to hand over, and verify one",
     "import-weights": "make a run of weights that a method's published code wrote, for eval and init_from",
     "inspect": "say what a dataset rewards besides taste, and what a result's gain consists of",
     "human": "evaluate generated texts with human judges: export blind sheets, score the filled ones",

@@ -160,7 +160,8 @@ def split_dataset(job: Job, dataset: RecDataset) -> Split:
 
 
 def load_examples(job: Job) -> tuple[Split, dict[str, Any]]:
-    """Return the split that the task trains on, and its examples by part: `valid` and `test`."""
+    """Return the split that the task trains on, and its examples by part, `valid` and `test`, for any model."""
+    job = job.floor("popularity")  # which needs no texts
     split = split_dataset(job, load(job))
     if job.task.question is Question.rank:
         split = split.for_ranking()

@@ -15,16 +15,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from llm4rec_cli.config.overrides import command_line, key_typed
+from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.data import frames
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray, slices
 from llm4rec_cli.data.split import TRAIN, Split
-from llm4rec_cli.data.statistics import has_dates, remarks
+from llm4rec_cli.data.statistics import has_dates
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
+from llm4rec_cli.results.sealed import SealedFolder, sealed_folder
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.export.formats import FORMATS, HISTORY, LIBRARIES, TABLES, Format
-from llm4rec_cli.studies.sealed import SealedFolder, sealed_folder
+from llm4rec_cli.studies.export.readme import readme
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def export_data(job: Job, out: Path | None = None, formats: Sequence[str] | None
         if not is_log:
             _write_libraries(folder, split, parts, job.config.dataset.name, chosen)
         folder.facts = _facts(job, split, parts, chosen)
-        folder.write_text(README, _readme(job, split, folder.facts))
+        folder.write_text(README, readme(job, split, folder.facts))
         return folder.path
 
 
@@ -280,6 +281,9 @@ def _write_interactions(content: Frames, library: Format, path: Path) -> None:
     if library.file.endswith(".parquet"):
         _write_parquet(content, path)
         return
+    if library.file.endswith(".csv"):
+        _write_csv(content, path)
+        return
     with path.open("w", encoding="utf-8", newline="") as file:
         for i, frame in enumerate(content):
             header = library.header and i == 0
@@ -325,100 +329,3 @@ def _facts(job: Job, split: Split, parts: Any, chosen: Sequence[str]) -> dict[st
         "has_times": has_times(split) if split.impression_assignment is None else True,
         "formats": list(chosen),
     }
-
-
-def _readme(job: Job, split: Split, facts: dict[str, Any]) -> str:
-    config, counts = job.config, facts["counts"]
-    unit = "impressions" if split.impression_assignment is not None else "interactions"
-    licence = facts["licence"] or "not stated"
-    warning = "\n\n**The licence forbids redistribution: do not publish or pass on this folder.**"
-    typed = [override for override in facts["overrides"] if key_typed(override) != "dataset"]
-    needs_files = ["dataset.raw_dir=PATH"] if config.dataset.raw_dir else []
-    question = [f"dataset={facts['dataset']}", *typed, *needs_files]
-    masked = "items of the history are excluded" if facts["mask_history"] else "items of the history may be ranked"
-    candidates = {"full": f"the whole catalogue ({counts['items']:,} items)"}.get(
-        facts["protocol"], f"{facts['protocol']}: the items in the table `candidates`, the target first"
-    )
-    if split.impression_assignment is not None:
-        masked, candidates = "does not apply", "the items shown in the impression, in the table `shown`"
-    parts = [
-        f"# {facts['dataset']}, as llm4rec splits it",
-        f"Written by `{command_line('export data', question)}`.",
-        "\n".join(
-            [
-                f"- Data: {facts['dataset']}. {config.dataset.get}".rstrip(),
-                f"- Licence of the data, which are in this folder: {licence}{'.' if licence[-1] not in '.' else ''}",
-                f"- Split: `{facts['split_rule']}`, by dataset.seed={facts['dataset_seed']}: {counts['train']:,} "
-                f"training {unit}, {counts['valid']:,} validation and {counts['test']:,} test examples of "
-                f"{counts['users']:,} users and {counts['items']:,} items.",
-                f"- Task: `{facts['task']}`. Candidates: {candidates}. Mask: {masked}.",
-                f"- Fingerprint of the data: `{facts['fingerprint']}`.",
-                *(f"- {remark[0].upper()}{remark[1:]}." for remark in remarks(split.dataset.manifest, None)),
-            ]
-        )
-        + (warning if "no redistribution" in licence else ""),
-        "## Order and times",
-        "Rows are sorted by user and then by time, oldest first. `order` counts a user's interactions from 0 over all "
-        "parts, also where times are equal or missing: it is the order of histories here."
-        if split.impression_assignment is None
-        else "Impressions are in the order of the log; histories are oldest first.",
-    ]
-    if split.impression_assignment is None:
-        parts.append(
-            "Files for libraries that sort by time add a microsecond to each further interaction of a user at one time."
-            if facts["has_times"]
-            else "Not all interactions have times, so files for libraries have the place in the history as seconds "
-            "since 1970."
-        )
-    parts += ["## Tables", _tables_in_words(facts, split)] if set(TABLES) & set(facts["formats"]) else []
-    if libraries := [name for name in LIBRARIES if name in facts["formats"]]:
-        parts += ["## Libraries", "Run these lines in this folder."]
-        for name in libraries:
-            code = LIBRARIES[name].usage.format(name=facts["dataset"])
-            parts += [f"### {name}", f"```python\n{code}\n```", *NOTES.get(name, ())]
-    parts += [
-        "## Bring lists back",
-        "For each user of `test`, write the items best first with columns `user_id,item_id` (at least 50 of them), or "
-        "scores with `user_id,item_id,score`. Then, with your model's lists in lists.csv:",
-        f"```bash\n{command_line('score lists.csv', question)}\n```",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-NOTES = {
-    "recbole": (
-        "RecBole itself leaves training items out of the ranking of such models: compare its numbers with "
-        "`task.mask_history=true`.",
-    ),
-    "recbole-sequential": (
-        f"Each training row is a prefix of a user's training interactions, cut to the last {HISTORY} items, which is "
-        "RecBole's own augmentation. Examples without a history are left out.",
-    ),
-    "cornac": ('The fourth column is the time in seconds: `fmt="UIRT"` reads it.',),
-    "lenskit": ("It takes no repeated interactions: the last one counts.",),
-}
-
-
-def _tables_in_words(facts: dict[str, Any], split: Split) -> str:
-    is_log = split.impression_assignment is not None
-    lines = [
-        "- `train`, `validation`, `test`: " + ("one row per impression" if is_log else "one row per interaction") + ".",
-        "- `histories`: what precedes each example, oldest first. `example` is a row of its part, from 0.",
-        "- `shown`: the items of each impression and which were clicked."
-        if is_log
-        else "- `candidates`: the items to rank for each example, the target first."
-        if facts["protocol"] != "full"
-        else "- no `candidates`: all items are ranked.",
-        "- `users`, `items`: numbers and raw ids; items with their texts.",
-    ]
-    folders = " and ".join(f"`{name}/`" for name in TABLES if name in facts["formats"])
-    return f"In {folders}; read ids as text.\n\n" + "\n".join(lines) + "\n\n" + f"```python\n{_reading(facts)}\n```"
-
-
-def _reading(facts: dict[str, Any]) -> str:
-    if "parquet" in facts["formats"]:
-        return 'import pandas as pd\n\ntrain = pd.read_parquet("parquet/train.parquet")'
-    return (
-        "import pandas as pd\n\n"
-        'train = pd.read_csv("csv/train.csv", dtype={"user_id": str, "item_id": str}, keep_default_na=False)'
-    )

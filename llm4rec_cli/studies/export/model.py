@@ -18,13 +18,13 @@ from llm4rec_cli.labels import LABELS
 from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.result import CHECKPOINTS, CONFIG, METRICS, STATUS, Result
 from llm4rec_cli.results.results import find_result, named_results
+from llm4rec_cli.results.sealed import sealed_folder
 from llm4rec_cli.results.tables import markdown
 from llm4rec_cli.results.words import count_in_words, default_metrics, protocol_in_words, shown_as, tuning_in_words
 from llm4rec_cli.run import checkpoints
 from llm4rec_cli.run.catalog import read_json
 from llm4rec_cli.run.folder import ENVIRONMENT
 from llm4rec_cli.studies.portable import config_of, metrics_of, without_paths
-from llm4rec_cli.studies.sealed import sealed_folder
 
 MANIFEST, CARD = "export.json", "README.md"
 WEIGHTS = "model.safetensors"

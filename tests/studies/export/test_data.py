@@ -52,6 +52,10 @@ def read(file):
     return pd.read_csv(file, dtype={"user_id": str, "item_id": str, "title": str})
 
 
+def dated(file):
+    return pd.read_csv(file, dtype={"user_id": str}, parse_dates=["datetime"])
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_the_tables_are_the_split(here, form):
     folder = api.export_data("dataset=mine", out="out", formats=[form])
@@ -139,7 +143,7 @@ def test_long_histories_are_cut_as_recbole_cuts_them(here):
 
 def test_libraries_that_sort_by_time_keep_our_order(here):
     folder = api.export_data("dataset=mine", out="out", formats=["rectools", "lenskit", "cornac"])
-    parts = [read(folder / f"rectools/{part}.parquet") for part in ("test", "valid", "train")]
+    parts = [dated(folder / f"rectools/{part}.csv") for part in ("test", "valid", "train")]
     table = pd.concat(parts).sample(frac=1, random_state=0).sort_values(["user_id", "datetime"])
     assert list(table) == ["user_id", "item_id", "weight", "datetime"]
     assert table["item_id"].tolist() == [*"abcd", *"ba", *"dca"]
@@ -153,7 +157,7 @@ def test_without_times_the_place_in_the_history_is_the_time(here):
     write(here, [(user, item) for user, item, *_ in ROWS], ("user_id", "item_id"))
     folder = api.export_data("dataset=mine", out="out")
     assert (folder / "cornac/test.tsv").read_text() == "007\td\t1.0\t3\nu3\ta\t1.0\t2\n"
-    assert read(folder / "rectools/train.parquet")["datetime"].tolist()[:2] == [
+    assert dated(folder / "rectools/train.csv")["datetime"].tolist()[:2] == [
         pd.Timestamp(0),
         pd.Timestamp(1, unit="s"),
     ]
@@ -169,6 +173,15 @@ def test_ids_that_a_format_cannot_hold_are_refused_by_name(here):
         "dataset=mine", out="out", formats=refused.value.remedy.removeprefix("--format ").split(",")
     )
     assert read(folder / "csv/test.csv")["item_id"].tolist() == ["item d", "item a"]
+
+
+def test_data_without_texts_and_times_are_exported(here):
+    write(here, [(user, item) for user, item, *_ in ROWS], ("user_id", "item_id"))
+    (here / "conf/dataset/mine.yaml").write_text(DATASET.replace(", items: items.jsonl", ""))
+    assert api.load_split("dataset=mine").test["item_id"].tolist() == ["d", "a"]
+    folder = api.export_data("dataset=mine", out="out")
+    assert read(folder / "csv/test.csv")["item_id"].tolist() == ["d", "a"]
+    assert (folder / "recbole/mine/mine.item").read_text().splitlines()[:2] == ["item_id:token", "a"]
 
 
 def test_the_readme_states_data_split_licence_and_how_to_come_back(here):

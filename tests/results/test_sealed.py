@@ -5,7 +5,7 @@ import json
 import pytest
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.studies.sealed import has_link, is_inside, read_manifest, sealed_folder
+from llm4rec_cli.results.sealed import has_link, is_inside, read_manifest, sealed_folder
 
 
 def test_the_manifest_is_written_last_and_names_every_file(tmp_path):

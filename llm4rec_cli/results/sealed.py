@@ -41,6 +41,11 @@ class SealedFolder:
         self.write_text(name, json.dumps(content, indent=2) + "\n")
 
     @property
+    def names(self) -> list[str]:
+        """The files written so far."""
+        return sorted(self._files)
+
+    @property
     def content(self) -> dict[str, Any]:
         return {**self.facts, COMPLETE: True, FILES: dict(sorted(self._files.items()))}
 
