@@ -14,10 +14,13 @@ from cornac.metrics import NDCG, Recall
 from cornac.models import BPR
 
 K, LENGTH = 10, 100
+PARTS = ("train", "valid", "test")
 
 
 def main(export: Path, out: Path, epochs: int) -> None:
-    train, valid, test = (Reader().read(f"{export}/cornac/{part}.tsv", fmt="UIR") for part in ("train", "valid", "test"))
+    train, valid, test = (
+        Reader().read(f"{export}/cornac/{part}.tsv", fmt="UIR") for part in ("train", "valid", "test")
+    )
     method = BaseMethod.from_splits(
         train_data=train, val_data=valid, test_data=test, fmt="UIR", exclude_unknowns=True, rating_threshold=0.0, seed=0
     )

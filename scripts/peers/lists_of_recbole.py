@@ -52,7 +52,9 @@ def main(export: Path, out: Path, name: str, epochs: int) -> None:
     scores, items = full_sort_topk(users.numpy(), model, test, k=LENGTH, device=config["device"])
     listed = dataset.id2token(dataset.iid_field, items.cpu().numpy())
     ids = dataset.id2token(dataset.uid_field, users.numpy())
-    rows = pd.DataFrame({"user_id": ids.repeat(LENGTH), "item_id": listed.ravel(), "score": scores.cpu().numpy().ravel()})
+    rows = pd.DataFrame(
+        {"user_id": ids.repeat(LENGTH), "item_id": listed.ravel(), "score": scores.cpu().numpy().ravel()}
+    )
     rows[rows["score"] > float("-inf")].to_csv(out.with_suffix(".csv"), index=False)
     out.with_suffix(".own.json").write_text(json.dumps({"hr@10": own[f"hit@{K}"], "ndcg@10": own[f"ndcg@{K}"]}))
 

@@ -17,12 +17,13 @@ from rectools.models import SASRecModel
 K, LENGTH = 10, 100
 
 
+def rows(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, parse_dates=["datetime"], dtype={"user_id": str, "item_id": str})
+
+
 def main(export: Path, out: Path, epochs: int) -> None:
     torch.manual_seed(0)
-    parts = {
-        part: pd.read_csv(export / f"rectools/{part}.csv", parse_dates=["datetime"], dtype={"user_id": str, "item_id": str})
-        for part in ("train", "valid", "test")
-    }
+    parts = {part: rows(export / f"rectools/{part}.csv") for part in ("train", "valid", "test")}
     model = SASRecModel(
         n_factors=64, n_blocks=2, n_heads=2, session_max_len=50, batch_size=128, lr=1e-3, epochs=epochs, verbose=0
     )
@@ -30,7 +31,7 @@ def main(export: Path, out: Path, epochs: int) -> None:
     known = Dataset.construct(pd.concat([parts["train"], parts["valid"]]))
     users = parts["test"][Columns.User].unique()
     lists = model.recommend(users, known, k=LENGTH, filter_viewed=True, on_unsupported_targets="warn")
-    lists.to_parquet(out.with_suffix(".parquet"), index=False)
+    lists.to_csv(out.with_suffix(".csv"), index=False)
     measured = calc_metrics({"hr@10": HitRate(K), "ndcg@10": NDCG(K)}, lists, parts["test"])
     out.with_suffix(".own.json").write_text(json.dumps({name: float(value) for name, value in measured.items()}))
 

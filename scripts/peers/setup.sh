@@ -9,7 +9,7 @@ declare -A packages=(
   [lenskit]="lenskit==2025.8.1"
   [rectools]="rectools[torch]==0.19.0"                                        # needs numpy below 2
   [cornac]="cornac==3.0.1 torch tqdm"
-  [recbole]="recbole==1.2.1 numpy<2 pandas<2.2 setuptools<81"                 # written for these
+  [recbole]="recbole==1.2.1 numpy<2 pandas<2.2 scipy<1.13 setuptools<81"    # written for these
 )
 for library in "$@"; do
   python3 -m venv "$folder/$library"

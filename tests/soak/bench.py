@@ -178,14 +178,16 @@ def _reply(prompt: str) -> str:
 def snapshot(folder: Path) -> dict[str, Any]:
     """Return the content of every file that a command leaves, by path, without what depends on time and process.
 
-    The lock file of a killed process stays, and is free; so does the link of Optuna's lock, for a minute.
+    The lock file of a killed process stays, and is free; so do the link of Optuna's lock for a minute, and SQLite's own
+    files beside a database, until it is opened again.
     """
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix not in (".lock", ".rename"))
+    ends = (".lock", ".rename", "-wal", "-shm")
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.endswith(ends))
     return {str(path.relative_to(folder)): _content(path, folder) for path in files}
 
 
 def _content(path: Path, folder: Path) -> Any:
-    if path.name in ("run.log", "journal.jsonl") or path.name.endswith(("-wal", "-shm")):
+    if path.name in ("run.log", "journal.jsonl"):
         return None
     if path.suffix == ".sqlite":
         with sqlite3.connect(path) as database:

@@ -32,12 +32,12 @@ class Format:
 
 LIBRARIES: Mapping[str, Format] = {
     "recbole": Format(
-        "recbole/{name}/{name}.{part}.inter",
+        "recbole/{name}-pairs/{name}-pairs.{part}.inter",  # RecBole reads a file of its own for the name ml-100k
         {"user_id:token": "user_id", "item_id:token": "item_id", "rating:float": "rating", "timestamp:float": "time"},
         """\
 from recbole.quick_start import run_recbole
 
-run_recbole("BPR", "{name}", config_dict={{
+run_recbole("BPR", "{name}-pairs", config_dict={{
     "data_path": "recbole", "benchmark_filename": ["train", "valid", "test"],
     "load_col": {{"inter": ["user_id", "item_id"]}},
 }}, saved=False)""",

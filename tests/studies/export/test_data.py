@@ -102,7 +102,7 @@ def test_candidates_begin_with_the_target(here):
 
 def test_recbole_reads_our_split(here):
     folder = api.export_data("dataset=mine", out="out", formats=["recbole", "recbole-sequential"]) / "recbole"
-    assert (folder / "mine/mine.train.inter").read_text().splitlines() == [
+    assert (folder / "mine-pairs/mine-pairs.train.inter").read_text().splitlines() == [
         "user_id:token\titem_id:token\trating:float\ttimestamp:float",
         f"007\ta\t5.0\t{DAY + 10}",
         f"007\tb\t3.0\t{DAY + 10}",
@@ -110,7 +110,7 @@ def test_recbole_reads_our_split(here):
         f"u2\ta\t2.0\t{DAY + 6}",
         f"u3\td\t5.0\t{DAY + 1}",
     ]
-    assert (folder / "mine/mine.valid.inter").read_text().splitlines()[1:] == [
+    assert (folder / "mine-pairs/mine-pairs.valid.inter").read_text().splitlines()[1:] == [
         f"007\tc\t4.0\t{DAY + 10}",
         f"u3\tc\t5.0\t{DAY + 1}",
     ]
@@ -125,7 +125,7 @@ def test_recbole_reads_our_split(here):
     ]
     assert sequential["valid"][1:] == ["007\ta b\tc", "u3\td\tc"]
     assert sequential["test"][1:] == ["007\ta b c\td", "u3\td c\ta"]
-    items = (folder / "mine/mine.item").read_text().splitlines()
+    items = (folder / "mine-pairs/mine-pairs.item").read_text().splitlines()
     assert items == ["item_id:token\ttitle:token_seq", "a\ttab here, quotes", "b\ttwo lines three", *items[3:]]
     assert items[3:] == ["c\tNUL inside", "d\tnaïve — 雨"]
 
@@ -181,7 +181,7 @@ def test_data_without_texts_and_times_are_exported(here):
     assert api.load_split("dataset=mine").test["item_id"].tolist() == ["d", "a"]
     folder = api.export_data("dataset=mine", out="out")
     assert read(folder / "csv/test.csv")["item_id"].tolist() == ["d", "a"]
-    assert (folder / "recbole/mine/mine.item").read_text().splitlines()[:2] == ["item_id:token", "a"]
+    assert (folder / "recbole/mine-pairs/mine-pairs.item").read_text().splitlines()[:2] == ["item_id:token", "a"]
 
 
 def test_the_readme_states_data_split_licence_and_how_to_come_back(here):
