@@ -56,8 +56,8 @@ def readme(job: Job, split: Split, facts: Mapping[str, Any]) -> str:
         )
     else:
         parts += [
-            "For each user of `test`, write the items best first with columns `user_id,item_id` (at least 50 of them), or "
-            "scores with `user_id,item_id,score`. With the lists in lists.csv:",
+            "For each user of `test`, write the items best first with columns `user_id,item_id` (at least 50 of them), "
+            "or scores with `user_id,item_id,score`. With the lists in lists.csv:",
             f"```bash\n{command_line('score lists.csv', question)}\n```",
         ]
     return "\n\n".join(filter(None, parts)) + "\n"
