@@ -40,8 +40,8 @@ from llm4rec_cli.studies.portable import config_of, has_path, metrics_of, withou
 
 README, CHECKLIST, TABLE_CSV, TABLE_MD = "README.md", "CHECKLIST.md", "tables/results.csv", "tables/results.md"
 ARITHMETIC, METRICS_CSV = "arithmetic.json", "metrics.csv"
-# Columns of answers with ids, or lists of ids and numbers. Of the others, those with numbers are kept, and neither texts
-# nor what impressions showed, which is the click log itself.
+# Columns of answers with ids, or lists of ids and numbers. Of the others, those with numbers are kept: no texts, and
+# not what impressions showed, which is the click log itself.
 IDS = ("user_id", "target", "impression_id", "status")
 LISTS = ("top_items", "top_scores")
 

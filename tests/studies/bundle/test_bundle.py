@@ -337,3 +337,17 @@ def test_a_run_whose_numbers_do_not_hold_is_marked(lab):
     path.write_text(path.read_text().replace('"rmse": 1.', '"rmse": 0.'))
     reseal(lab)
     assert {run.model for run in Results.under(lab) if "unverified" in run.labels} == {"mean"}
+
+
+def test_a_run_whose_answers_cannot_be_read_is_marked(lab):
+    path = file_of(lab, "mean/*/*/*", "predictions.parquet")
+    pd.read_parquet(path).drop(columns="prediction").to_parquet(path)
+    reseal(lab)
+    assert "metrics" in failed(lab)
+    assert {run.model for run in Results.under(lab) if "unverified" in run.labels} == {"mean"}
+
+
+def test_runs_outside_the_bundle_are_not_read(lab):
+    manifest = json.loads((lab / "bundle.json").read_text())
+    (lab / "bundle.json").write_text(json.dumps(manifest | {"runs": ["../outputs", "/etc", 3]}))
+    assert len(failed(lab)["runs"]) == 9, "none is named, and eight are there"
