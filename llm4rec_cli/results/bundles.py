@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.evaluation.metrics import METRICS, may_be_missing
 from llm4rec_cli.files import sha256
 from llm4rec_cli.labels import UNVERIFIED
@@ -22,9 +23,16 @@ def marked(result: Result) -> Result:
     a result in no bundle as it is."""
     if len(result.folder.parents) < 4 or not (result.outputs / MANIFEST).is_file():
         return result
-    is_sound = not files_with_problems(result.outputs.resolve()) and not any(problems_of_numbers(result))
+    is_sound = not files_with_problems(result.outputs.resolve()) and _numbers_hold(result)
     labels = result.labels if is_sound else [*result.labels, UNVERIFIED]
     return replace(result, bundle=result.outputs.resolve().name, labels=labels)
+
+
+def _numbers_hold(result: Result) -> bool:
+    try:
+        return not any(problems_of_numbers(result))
+    except (Llm4RecError, ValueError, KeyError, TypeError):  # answers that cannot be read
+        return False
 
 
 @cache

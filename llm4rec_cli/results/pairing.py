@@ -34,10 +34,12 @@ ANSWER_COLUMNS = (
     ("reference", "prediction", "feature"),
     ("reference", "prediction"),
     ("items", "clicked", *metrics.table_metrics(of_impressions=True)),
+    ("n_shown", "n_clicks", *metrics.table_metrics(of_impressions=True)),  # in a bundle
 )
 # Columns that belong to the example, not to the answer, so that they must be equal in both runs.
 EXAMPLE_FACTS = {"rating": "ratings", "reference": "reference texts", "n_candidates": "numbers of candidates"}
 EXAMPLE_FACTS |= {"items": "items shown", "clicked": "clicks"}
+EXAMPLE_FACTS |= {"n_shown": "numbers of items shown", "n_clicks": "numbers of clicks"}
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def _pair(runs: Sequence[Result], metrics: Sequence[str], targets: str | None) -
 
 def _pair_of_draw(runs: Sequence[Result], protocol: str, metrics: Sequence[str], targets: str | None) -> PairedValues:
     columns = _answer_columns(runs)
-    example = IMPRESSION if "items" in columns else EXAMPLE
+    example = IMPRESSION if {"items", "n_shown"} & {*columns} else EXAMPLE
     a, b = (run.answers() for run in runs)
     if any("turn" in answers for answers in (a, b)):
         raise UsageError(

@@ -10,8 +10,8 @@ from typing import Any
 from llm4rec_cli.results.result import Result
 
 RUN_NAME = re.compile(r"seed\d+-\w+")
-# A path from the root, the home folder or the working directory; not the path of a URL, nor a slash between words.
-_PATH = re.compile(r"""(?<![\w/.:@%~-])(?:~[\w.-]*|\.\.?)?/[^\s'",;\[\](){}|=]+""")
+# A path from the root, the home folder or the working directory; not the path of a URL, nor a slash within words.
+_PATH = re.compile(r"""(?<![^\s='"`(\[{,;:|<>])(?!//)(?:~[\w.-]*|\.\.?)?/[^\s'"`,;:\[\](){}|=<>]+""")
 _QUOTED_PATH = re.compile(r"""(['"])((?:~[^'"]*|\.{0,2})/[^'"]*)\1""")
 _PASSWORD = re.compile(r"(?<=://)[^/\s@]+@")
 _QUERY = re.compile(r"(://[^\s'\"?]+)\?[^\s'\"]+")

@@ -1,7 +1,11 @@
 """What leaves this machine has no paths and passwords."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+import yaml
+
+from llm4rec_cli.results.records import read_records
 from llm4rec_cli.studies.portable import has_path, without_paths
 
 
@@ -37,6 +41,25 @@ def test_paths_are_shortened(text, left):
 def test_other_slashes_stay(text):
     assert without_paths(text) == text
     assert not has_path(text)
+
+
+def strings(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from strings(item)
+
+
+def test_no_shipped_setting_and_no_recorded_number_is_taken_for_a_path():
+    root = Path(__file__).parents[2]
+    files = [file for file in (root / "conf").rglob("*.yaml") if file.parent != root / "conf"]
+    texts = [text for file in files for text in strings(yaml.safe_load(file.read_text()))]
+    runs = read_records(root / "docs/recorded")
+    texts += [text for run in runs for content in (run.content(), run.config) for text in strings(content)]
+    assert len(texts) > 10_000
+    homes = {f"/home/{file.stem}" for file in (root / "conf/home").iterdir()}  # a group of Hydra
+    assert {text for text in texts if has_path(text)} <= homes
 
 
 def test_nested_values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -39,9 +40,10 @@ from llm4rec_cli.studies.portable import config_of, has_path, metrics_of, withou
 
 README, CHECKLIST, TABLE_CSV, TABLE_MD = "README.md", "CHECKLIST.md", "tables/results.csv", "tables/results.md"
 ARITHMETIC, METRICS_CSV = "arithmetic.json", "metrics.csv"
-# Columns of answers with ids, or lists of ids and numbers. Of the others, those with numbers are kept; texts are not.
+# Columns of answers with ids, or lists of ids and numbers. Of the others, those with numbers are kept: no texts, and
+# not what impressions showed, which is the click log itself.
 IDS = ("user_id", "target", "impression_id", "status")
-LISTS = ("top_items", "top_scores", "items", "scores", "clicked")
+LISTS = ("top_items", "top_scores")
 
 
 def make(names: Sequence[str], out: Path, outputs: Path, seeds: bool = False, weights: bool = False) -> Path:
@@ -106,14 +108,19 @@ def _write_run(folder: SealedFolder, run: Result, weights: bool) -> None:
     if (source / METRICS_CSV).exists():
         folder.write(f"{to}/{METRICS_CSV}", lambda path: shutil.copyfile(source / METRICS_CSV, path))
     if (source / TRAIN_LOG).exists():
-        lines = (source / TRAIN_LOG).read_text(encoding="utf-8").splitlines()
-        rewritten = [json.dumps(without_paths(json.loads(line))) for line in lines if line.strip()]
-        folder.write_text(f"{to}/{TRAIN_LOG}", "".join(f"{line}\n" for line in rewritten))
+        folder.write_text(f"{to}/{TRAIN_LOG}", "".join(_rewritten(source / TRAIN_LOG)))
     if run.columns:
         answers = without_texts(run.answers())
         folder.write(f"{to}/{PREDICTIONS}", lambda path: answers.to_parquet(path, index=False))
     if weights and config_class(run.model).traits.trainable and not run.trained_run:
         _write_weights(folder, run, to)
+
+
+def _rewritten(file: Path) -> Iterator[str]:
+    """Yield the lines of a log; those that a killed process left torn are left out."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):
+            yield json.dumps(without_paths(json.loads(line))) + "\n"
 
 
 def without_texts(answers: pd.DataFrame) -> pd.DataFrame:

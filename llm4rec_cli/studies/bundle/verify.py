@@ -17,7 +17,7 @@ from llm4rec_cli.config.schema import Config
 from llm4rec_cli.errors import Llm4RecError, UsageError
 from llm4rec_cli.results.bundles import MANIFEST, problems_of_files, problems_of_numbers, recomputed
 from llm4rec_cli.results.result import PREDICTIONS, Result, read_result, read_status
-from llm4rec_cli.results.sealed import FILES, read_manifest
+from llm4rec_cli.results.sealed import FILES, is_inside, read_manifest
 from llm4rec_cli.run import identity
 from llm4rec_cli.run.source import Source
 from llm4rec_cli.studies.bundle.make import METRICS_CSV, is_id_or_number, tables
@@ -60,11 +60,14 @@ def verify(folder: Path) -> list[Check]:
     names = sorted(manifest[FILES])
     kinds = Check("content", "no pickles, links, texts or paths", tuple(_problems_of_content(folder, names)))
     addresses = manifest.get("runs")
-    addresses = [own for own in addresses if isinstance(own, str)] if isinstance(addresses, list) else []
+    addresses = (
+        [own for own in addresses if isinstance(own, str) and is_inside(own)] if isinstance(addresses, list) else []
+    )
     runs = {address: read_result(folder / address) for address in addresses}
     readable = [run for run in runs.values() if run is not None]
     of_runs = Check("runs", f"{len(runs)} in their folders", tuple(_problems_of_runs(folder, runs)))
-    return [files, kinds, of_runs, *_checks_of_results(readable), _check_of_tables(folder, manifest, readable)]
+    checks = [files, kinds, of_runs, *_checks_of_results(readable)]
+    return checks if of_runs.problems else [*checks, _check_of_tables(folder, manifest, readable)]
 
 
 def _problems_of_content(folder: Path, names: list[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from llm4rec_cli import api
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import sha256
 from llm4rec_cli.results import bundles
@@ -22,9 +23,9 @@ RUNS = [
     (*TINY, "seed=1"),
     ("model=mean", "task=rating", "task.floors=[]", "task.max_examples=100"),
     ("model=retrieval", "task=explanation", "task.floors=[]", "task.max_examples=20"),
-    ("model=popularity", "dataset=demo_news", "task.floors=[]", "task.max_examples=50"),
+    ("model=popularity", "dataset=demo_news", "task.floors=[random]", "task.max_examples=50"),
 ]
-NAMES = ["sasrec/demo/sequential", "popularity/demo/sequential", "mean", "retrieval", "popularity/demo_news"]
+NAMES = ["sasrec/demo/sequential", "popularity/demo/sequential", "mean", "retrieval", "popularity/demo_news", "random"]
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +80,8 @@ def test_a_bundle_is_verified_by_everything_that_it_holds(made):
     checks = {check.name: check for check in verify(made)}
     assert [*checks] == ["files", "content", "runs", "metrics", "addresses", "tables"]
     assert not any(check.problems for check in checks.values())
-    assert checks["runs"].found == "7 in their folders"
-    assert checks["addresses"].found == "7 follow from the settings"
+    assert checks["runs"].found == "8 in their folders"
+    assert checks["addresses"].found == "8 follow from the settings"
     assert int(checks["metrics"].found.split()[0]) > 50
 
 
@@ -94,6 +95,8 @@ def test_it_holds_neither_texts_nor_paths_nor_pickles(made, home):
     written = pd.read_parquet(file_of(made, "retrieval/*/*/*", "predictions.parquet"))
     assert not {"reference", "prediction", "feature", "answer"} & {*written}
     assert {"user_id", "target", "rouge1"} <= {*written}
+    shown = pd.read_parquet(file_of(made, "popularity/demo_news/*/*", "predictions.parquet"))
+    assert not {"items", "clicked", "scores"} & {*shown}, "the click log"
     for path in made.rglob("*"):
         if path.is_file():
             assert str(home).encode() not in path.read_bytes()
@@ -124,12 +127,20 @@ def test_paths_and_passwords_of_a_run_are_rewritten(home, tmp_path):
 def test_a_run_over_its_own_bundle_is_the_same_run(made, home):
     ours = Results.under(home / "outputs")
     theirs = {run.address: run for run in Results.under(made)}
-    assert len(theirs) == 7
+    assert len(theirs) == 8
     for run in ours:
         other = theirs[run.address]
         assert (other.metrics, other.intervals) == (run.metrics, run.intervals)
         assert other.bundle == "lab" and not run.bundle
         assert other.labels == run.labels
+
+
+def test_impressions_of_a_bundle_are_compared_as_before(made, home):
+    names = ["random/demo_news", "popularity/demo_news"]
+    before, after = (
+        api.compare(*names, outputs=folder).drop(columns=["run_a", "run_b"]) for folder in (home / "outputs", made)
+    )
+    pd.testing.assert_frame_equal(before, after)
 
 
 def test_weights_of_a_bundle_are_evaluated(lab, tmp_path, cache):
@@ -326,3 +337,17 @@ def test_a_run_whose_numbers_do_not_hold_is_marked(lab):
     path.write_text(path.read_text().replace('"rmse": 1.', '"rmse": 0.'))
     reseal(lab)
     assert {run.model for run in Results.under(lab) if "unverified" in run.labels} == {"mean"}
+
+
+def test_a_run_whose_answers_cannot_be_read_is_marked(lab):
+    path = file_of(lab, "mean/*/*/*", "predictions.parquet")
+    pd.read_parquet(path).drop(columns="prediction").to_parquet(path)
+    reseal(lab)
+    assert "metrics" in failed(lab)
+    assert {run.model for run in Results.under(lab) if "unverified" in run.labels} == {"mean"}
+
+
+def test_runs_outside_the_bundle_are_not_read(lab):
+    manifest = json.loads((lab / "bundle.json").read_text())
+    (lab / "bundle.json").write_text(json.dumps(manifest | {"runs": ["../outputs", "/etc", 3]}))
+    assert len(failed(lab)["runs"]) == 9, "none is named, and eight are there"

@@ -1,6 +1,8 @@
 """An exported split has the rows, the order and the texts of ours, in each library's form."""
 
+import ast
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -198,6 +200,18 @@ def test_the_readme_states_data_split_licence_and_how_to_come_back(here):
     assert all(f"### {name}\n" in text for name in LIBRARIES)
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert written == {*facts["files"], "export.json"}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_the_lines_for_a_library_are_python_and_name_files_that_are_there(here, name):
+    library = LIBRARIES[name]
+    code = library.usage.format(name="mine")
+    ast.parse(code)
+    folder = api.export_data("dataset=mine", out="out", formats=[name])
+    for part in ("train", "valid", "test"):
+        assert (folder / library.file.format(name="mine", part=part)).is_file()
+    for path in re.findall(rf'"({name}/[\w./{{}}]+)"', code):
+        assert (folder / path.format(part="train")).is_file()
 
 
 def test_an_export_is_replaced_and_other_files_are_left_alone(here):
