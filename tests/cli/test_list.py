@@ -165,6 +165,12 @@ def test_a_failed_run_shows_the_first_line_of_its_error_and_no_metric(run, line)
     assert "ndcg" not in line("seed0-a")
 
 
+def test_an_interrupted_run_is_not_called_failed(run, line, llm4rec):
+    run("seed0-a", "failed", "interrupted")
+    assert line("seed0-a").count(" interrupted ") == 1
+    assert all("seed0-a" in llm4rec("list", "runs", f"status={state}").out for state in ("interrupted", "failed"))
+
+
 def test_a_run_whose_lock_is_held_is_running_and_one_whose_lock_is_free_was_killed(run, line):
     held, free = run("seed0-a", "running"), run("seed1-b", "running")
     (free / ".lock").touch()
