@@ -35,6 +35,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from llm4rec_cli.config import schema
+from llm4rec_cli.config.folders import conf_dir, conf_dirs, options, user_conf_dir, user_files
 from llm4rec_cli.config.keys import all_declarations, declarations_with, key_role, value_types
 from llm4rec_cli.config.overrides import GROUPS, as_typed, quoted
 from llm4rec_cli.config.reading import MOST_VALUES, n_values
@@ -115,7 +116,7 @@ def _merge(typed: tuple[str, ...], searched: tuple[str, ...], files: tuple[objec
 
 def _is_option(override: Override) -> bool:
     """Return whether an override chooses an option, of Hydra too."""
-    is_group = override.package is not None or any((folder / override.key_or_group).is_dir() for folder in _folders())
+    is_group = override.package is not None or any((folder / override.key_or_group).is_dir() for folder in conf_dirs())
     return is_group or override.is_hydra_override()
 
 
@@ -127,7 +128,7 @@ def _sets_a_value(override: Override) -> bool:
 def _files() -> tuple[object, ...]:
     """Return name, time of change and size of each config file."""
     files = []
-    for file in (file for top in _folders() for file in top.rglob("*.yaml")):
+    for file in (file for top in conf_dirs() for file in top.rglob("*.yaml")):
         with suppress(FileNotFoundError):  # an editor's lock, or removed meanwhile
             stat = file.stat()
             files.append((str(file), stat.st_mtime_ns, stat.st_size))
@@ -141,7 +142,7 @@ def _refuse_oversized(files: tuple[object, ...]) -> None:
     Args:
         files: what `_files` returns: a changed file is read again.
     """
-    for file in _user_files():
+    for file in user_files():
         with suppress(OSError, UnicodeDecodeError, yaml.YAMLError):  # told if the file is composed
             if n_values(file.read_text(encoding="utf-8")) > MOST_VALUES:
                 raise UsageError(f"{file} has more than {MOST_VALUES:,} values, or is too deep", "delete or repair it")
@@ -214,7 +215,7 @@ def option_node(group: str, name: str) -> Any:
         UsageError: there is no such option.
     """
     register_types()
-    file = next((path for top in _folders() if (path := top / group / f"{name}.yaml").exists()), None)
+    file = next((path for top in conf_dirs() if (path := top / group / f"{name}.yaml").exists()), None)
     if file is None:
         raise UsageError(f"unknown {group} '{name}'", did_you_mean(name, options(group)))
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -283,28 +284,6 @@ def _hydra() -> Iterator[None]:
         GlobalHydra.instance().hydra = previous
 
 
-def conf_dir() -> Path:
-    """Return the folder of shipped configs: inside the package in a wheel, next to it in a checkout."""
-    package = Path(__file__).parents[1]
-    packaged = package / "conf"
-    return packaged if packaged.exists() else package.parent / "conf"
-
-
-def user_conf_dir() -> Path | None:
-    """Return `./conf` of the working directory, or None if it does not exist or is the shipped one."""
-    folder = Path.cwd() / "conf"
-    return folder if folder.is_dir() and folder.resolve() != conf_dir().resolve() else None
-
-
-def _folders() -> list[Path]:
-    return [conf_dir(), *filter(None, [user_conf_dir()])]
-
-
-def _user_files() -> list[Path]:
-    user = user_conf_dir()
-    return sorted(user.rglob("*.yaml")) if user else []
-
-
 def searchpath() -> list[str]:
     """Return the override that makes Hydra search the user's conf as well."""
     return [f"hydra.searchpath=[{quoted(f'{_ParsedOnce.scheme()}://{user}')}]"] if (user := user_conf_dir()) else []
@@ -319,19 +298,6 @@ def problems_of_choices(choices: Mapping[str, str]) -> Iterator[UsageError]:
         file = f"{group.partition('@')[0]}/{name}.yaml"
         if (user / file).exists() and (conf_dir() / file).exists():
             yield UsageError(f"conf/{file} is never read: a shipped config has the same name", f"rename conf/{file}")
-
-
-def data_file(group: str, name: str) -> Path | None:
-    """Return the file of a group outside the composed config, the user's before the shipped one; None if absent."""
-    files = (top / group / f"{name}.yaml" for top in reversed(_folders()))
-    return next(filter(Path.exists, files), None)
-
-
-def options(group: str) -> list[str]:
-    """Return the options of a group: the YAML files in the shipped and the user's conf."""
-    files = ((top / group, file) for top in _folders() for file in (top / group).rglob("*.yaml"))
-    named = [file.relative_to(top) for top, file in files if file.is_file() and not file.name.startswith(".")]
-    return sorted({file.with_suffix("").as_posix() for file in named})  # an editor's lock is a hidden, broken link
 
 
 @cache
@@ -371,9 +337,7 @@ def as_usage_error(error: Exception) -> UsageError:
         mark = error.problem_mark
         return UsageError(f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})", "fix that line")
     if isinstance(error, UnicodeDecodeError):
-        file = next(
-            (file for file in _user_files() if file.is_file() and file.read_bytes() == error.object), "a config"
-        )
+        file = next((file for file in user_files() if file.is_file() and file.read_bytes() == error.object), "a config")
         return UsageError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})", "save the file as UTF-8")
     text = str(error)
     cause = str(error.__cause__ or "").splitlines()

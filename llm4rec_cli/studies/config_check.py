@@ -22,14 +22,12 @@ from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
     compose,
-    conf_dir,
     node_type,
-    options,
     register_types,
     sources,
     usage_errors,
-    user_conf_dir,
 )
+from llm4rec_cli.config.folders import conf_dir, options, user_conf_dir
 from llm4rec_cli.config.overrides import FOLDERS, PAPER_TABLES, SEARCH_SPACES, hydra_override
 from llm4rec_cli.config.registry import config_class, model_names, models_with
 from llm4rec_cli.config.resolved import resolved_config

@@ -86,7 +86,7 @@ def _python() -> Iterator[Finding]:
 
 def _llm4rec() -> Iterator[Finding]:
     """Check the version, the commit of a checkout and the configs."""
-    from llm4rec_cli.config.compose import conf_dir
+    from llm4rec_cli.config.folders import conf_dir
 
     checkout = Path(__file__).parents[2]
     commit = ""
