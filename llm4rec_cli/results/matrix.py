@@ -191,15 +191,15 @@ def _adds_to(variant: Variant, other: Variant) -> bool:
 
 def content(matrix: Matrix) -> Content:
     """Return the matrix as a table of text: the best of a column marked by `*`, its strongest floor by `f`."""
-    columns = {"method": list(matrix.methods)}
+    headings, columns = ["method"], [[*matrix.methods]]
     for column in matrix.columns:
         cells = [column.cells.get(method) for method in matrix.methods]
-        columns[f"{column.heading} {column.metric}"] = list(map(_text, cells))
+        headings.append(f"{column.heading} {column.metric}")
+        columns.append([*map(_text, cells)])
         if is_wide() or len(matrix.columns) <= MOST_WITH_INTERVALS:
-            columns[f"{column.heading} 95 %"] = [
-                interval(cell.variant, column.metric) if cell else "" for cell in cells
-            ]
-            columns[f"{column.heading} n"] = [str(len(cell.variant.runs)) if cell else "" for cell in cells]
+            headings += ["95 %", "n"]
+            columns.append([interval(cell.variant, column.metric) if cell else "" for cell in cells])
+            columns.append([str(len(cell.variant.runs)) if cell else "" for cell in cells])
     left_out = [
         f"{n - len(part)} of {n} {what}"
         for part, n, what in (
@@ -212,7 +212,7 @@ def content(matrix: Matrix) -> Content:
         *matrix.protocols(),
         *([f"left out: {', '.join(left_out)}: llm4rec report dataset={matrix.dataset} --all"] if left_out else []),
     ]
-    return Content.of_columns(matrix.title, columns, notes)
+    return Content(matrix.title, headings, [[*row] for row in zip(*columns, strict=True)], notes)
 
 
 LEGEND = (
