@@ -141,14 +141,16 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> list[str]:
-    """Return the known names that a name may mean: the one that is spelled like it; else those that contain it; else
-    one that is somewhat like it."""
+    """Return the known names that a name may mean: the one that is spelled like it; else those that contain it, or that
+    it abbreviates (`lr` of `learning_rate`); else one that is somewhat like it."""
     lower = {candidate.lower(): candidate for candidate in sorted(known)}
     like = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     if like and difflib.SequenceMatcher(None, name.lower(), like[0]).ratio() >= 0.8:
         return [lower[like[0]]]
     containing = [candidate for text, candidate in lower.items() if len(name) > 1 and name.lower() in text]
-    return containing or [lower[text] for text in like]
+    initials = {text: "".join(word[:1] for word in text.split("_")) for text in lower if "_" in text}
+    abbreviated = [lower[text] for text, letters in initials.items() if letters == name.lower()]
+    return containing or abbreviated or [lower[text] for text in like]
 
 
 def meant(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import compose, launch, usage_errors
-from llm4rec_cli.config.compose import options as options_of
+from llm4rec_cli.config.folders import options as options_of
 from llm4rec_cli.config.overrides import (
     GROUPS,
     hydra_override,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import json
 import logging
 import os
@@ -95,8 +96,11 @@ def _run_job(outcomes: Path, sweep_process: int, job: SweepJob) -> None:
     overrides = " ".join(job.composed.typed)
     outcome = {"overrides": job.composed.typed, "status": "failed", "folder": "", "error": "", "results": []}
     outcome["defaults"] = "" if "experiment" in typed_keys else " ".join(defaults)
+    shown = io.StringIO()  # the job's own table, which the last one of the sweep repeats
     try:
-        result = command.run(job.composed)
+        with contextlib.redirect_stdout(shown if job.command in ("train", "eval") else sys.stdout):
+            result = command.run(job.composed)
+        log.info("job %d, %s: %s", job.number, overrides, result.status)
         outcome |= {"status": result.status, "folder": str(result.folder), "next": result.next}
         outcome["results"] = [str(own.folder) for own in result.results]
     except BrokenPipeError:  # nobody reads what is printed any more; a finished run is only shown again
@@ -104,6 +108,7 @@ def _run_job(outcomes: Path, sweep_process: int, job: SweepJob) -> None:
         _run_job(outcomes, sweep_process, job)
         return
     except DryRun as dry_run:
+        print(shown.getvalue(), end="")
         outcome |= {"status": "shown", "error": dry_run.problem}
     except Llm4RecError as error:
         outcome["error"] = error.problem

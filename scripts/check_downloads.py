@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from llm4rec_cli.config.compose import compose, options
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.schema import DatasetConfig, DownloadConfig
 from llm4rec_cli.data import download
 from llm4rec_cli.data.prepare import prepare

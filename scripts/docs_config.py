@@ -18,16 +18,18 @@ from typing import Any, get_args, get_origin
 import yaml
 from omegaconf import MISSING
 
-from llm4rec_cli.config.compose import options
+from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.config.walk import Declaration
 from llm4rec_cli.results.tables import markdown
+from llm4rec_cli.studies.config_options import content_of
 
 CONF = Path(__file__).parents[1] / "conf"
 SHOWN = {"trainer": "default", "llm": "local", "enrichment": "default"}  # the option whose values are shown
+OTHERS = {"llm": ["openai"]}  # whose values are shown where they differ
 BOUNDS = {"at_least": "≥", "above": ">", "at_most": "≤", "below": "<"}
 TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
 MOST_FILES = 6  # of a dataset, that its row names
@@ -45,6 +47,10 @@ def config_keys() -> str:
         file = CONF / group.key / f"{SHOWN.get(group.key)}.yaml"
         values = yaml_values(file, f"{group.key}.") if file.exists() else {}
         shown = f" The defaults are those of `{group.key}={file.stem}`." if values else ""
+        for other in OTHERS.get(group.key, ()):
+            for key, (default, source) in yaml_values(CONF / group.key / f"{other}.yaml", f"{group.key}.").items():
+                if default != values[key][0]:
+                    values[key] = (f"{values[key][0]}; `{group.key}={other}`: {default}", values[key][1] or source)
         parts += [f"## {group.key}", _summary(group.kind) + shown]
         parts.append(_table(_below(shared, group.key), _holders(shared), values))
     for name in model_names():
@@ -77,7 +83,7 @@ def datasets() -> str:
     rows = []
     for name in options("dataset"):
         file = CONF / f"dataset/{name}.yaml"
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = content_of("dataset", name)
         paper = content.get("paper") or {}
         counts = [f"{paper[key]:,} {key}" for key in ("users", "items") if key in paper]
         source = "generated" if content.get("generator") else "downloaded" if content.get("download") else "by hand"

@@ -140,7 +140,7 @@ def _overrides(word: str, before: list[str]) -> Iterator[str]:
 
 def _values(word: str, before: list[str]) -> Iterator[str]:
     """Yield `key=value` for each possible value; in a list or sweep, for each value of its last element."""
-    from llm4rec_cli.config.compose import options
+    from llm4rec_cli.config.folders import options
     from llm4rec_cli.config.overrides import GROUPS
 
     key, _, value = word.partition("=")

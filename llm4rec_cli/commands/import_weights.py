@@ -18,16 +18,19 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config import walk
-from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import PublishedWeights
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.labels import IMPORTED
-from llm4rec_cli.run.folder import Outcome
+
+if TYPE_CHECKING:
+    from llm4rec_cli.config.compose import Composed
+    from llm4rec_cli.run.folder import Outcome
 
 
 def methods() -> dict[str, PublishedWeights]:
@@ -37,8 +40,6 @@ def methods() -> dict[str, PublishedWeights]:
 
 def main(argv: list[str]) -> int:
     """Compose the config of the training that the weights stand for, then `run`."""
-    from llm4rec_cli import launch
-
     parser = command_parser("import-weights", __doc__, "llm4rec import-weights METHOD FILE [overrides]")
     parser.add_argument("method", choices=sorted(methods()), help="the method")
     parser.add_argument("file", metavar="FILE", help="a file that its published code wrote")
@@ -49,6 +50,9 @@ def main(argv: list[str]) -> int:
         raise UsageError("the method is named first", "llm4rec import-weights METHOD FILE [overrides], without model=")
     if "experiment" not in keys:
         typed = [f"+experiment={methods()[options.method].experiment}", *typed]
+
+    from llm4rec_cli import launch
+
     return launch.run("import_weights", "import published weights", typed, options=options)
 
 
@@ -64,7 +68,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     from llm4rec_cli.results.result import CHECKPOINTS, Imported, read_result
     from llm4rec_cli.results.results import IMPORT
     from llm4rec_cli.run import checkpoints, identity, marks, stages
-    from llm4rec_cli.run.folder import locked, recorded
+    from llm4rec_cli.run.folder import Outcome, locked, recorded
     from llm4rec_cli.run.imported import read_weights
     from llm4rec_cli.run.job import Job
 

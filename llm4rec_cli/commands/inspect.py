@@ -26,7 +26,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llm4rec_cli.commands import EXAMPLES, command_parser
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, closest, meant
 from llm4rec_cli.paths import default_outputs
 
 COMPOSED = {
@@ -42,7 +42,9 @@ def main(argv: list[str]) -> int:
         command = f"inspect_{verb}"
         return launch.run(command, COMPOSED[verb], argv[1:], examples=EXAMPLES[command])
     if argv and argv[0] not in (*COMPOSED, "result") and not argv[0].startswith("-"):
-        raise UsageError(f"'{argv[0]}' is not data, memorisation or result", f"llm4rec inspect result {argv[0]}")
+        near = closest(argv[0], [*COMPOSED, "result"])
+        remedy = meant(near) if near else f"llm4rec inspect result {argv[0]}"
+        raise UsageError(f"'{argv[0]}' is not data, memorisation or result", remedy)
     parser = command_parser("inspect", __doc__)
     verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")
     for verb, summary in COMPOSED.items():

@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
+from llm4rec_cli.config.overrides import setting_of
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.results.result import read_result
 from llm4rec_cli.studies.paper_tables import definitions
@@ -54,7 +55,10 @@ SET_BY_REPRODUCE = ("seed", "split", "model", "dataset", "run")
 def main(argv: list[str]) -> int:
     options, overrides = _parser().parse_known_args(argv)
     if flags := [argument for argument in overrides if argument.startswith("-")]:
-        raise UsageError(f"unknown option '{flags[0]}'", "llm4rec reproduce --help")
+        flag = flags[0].partition("=")[0]
+        setting = setting_of(flag.lstrip("-"))
+        remedy = f"settings are written without dashes: {setting}=…" if setting else "llm4rec reproduce --help"
+        raise UsageError(f"unknown option '{flags[0]}'", remedy)
     if options.dry_run and (options.json or options.csv):
         raise UsageError("--dry-run prints commands, and --json and --csv print results", "leave one of them out")
     table, size = definitions.table(options.table), Size[options.size]
@@ -141,7 +145,7 @@ def _seeds(text: str | None) -> tuple[int, ...]:
 
 def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
     """Return dataset -> folder; `*` = the folder that holds one for each dataset."""
-    from llm4rec_cli.config.compose import options
+    from llm4rec_cli.config.folders import options
 
     folders = {}
     for argument in typed:

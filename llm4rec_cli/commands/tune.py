@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import at_least
-from llm4rec_cli.config.compose import Composed, conf_dir
+from llm4rec_cli.config.compose import Composed
+from llm4rec_cli.config.folders import conf_dir
 from llm4rec_cli.config.overrides import command_line, key_typed
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_json, write_text

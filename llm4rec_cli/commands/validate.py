@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llm4rec_cli.commands import command_parser
-from llm4rec_cli.config.compose import user_conf_dir
+from llm4rec_cli.config.folders import user_conf_dir
 from llm4rec_cli.config.overrides import PAPER_TABLES
 from llm4rec_cli.errors import UsageError, did_you_mean
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from llm4rec_cli.config.compose import compose, data_file
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.folders import data_file
 from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.schema import ModelConfig, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean

@@ -43,7 +43,7 @@ def split_flags(arguments: Sequence[str], options: Sequence[str] = ()) -> tuple[
         name, equals, value = argument.partition("=")
         flag = SHORT_FLAGS.get(name, name)
         if flag not in FLAGS:
-            setting = _setting_of(name.lstrip("-"))
+            setting = setting_of(name.lstrip("-"))
             remedy = f"settings are written without dashes: {setting}={value or '…'}" if setting else ""
             raise UsageError(f"unknown option '{argument}'", remedy or did_you_mean(argument, [*FLAGS, *options]))
         values = FLAGS[flag]
@@ -56,7 +56,7 @@ def split_flags(arguments: Sequence[str], options: Sequence[str] = ()) -> tuple[
     return flags, overrides
 
 
-def _setting_of(name: str) -> str | None:
+def setting_of(name: str) -> str | None:
     """Return the group or the first key that ends with a name: `trainer.epochs` of `epochs`."""
     from llm4rec_cli.config.keys import all_declarations
 

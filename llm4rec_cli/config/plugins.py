@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import pkgutil
 import re
 import time
 from collections import defaultdict
@@ -28,6 +29,8 @@ from llm4rec_cli.errors import UsageError
 log = logging.getLogger(__name__)
 
 KINDS = ("models", "readers", "metrics")
+MODELS = Path(__file__).parents[1] / "models"
+NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules in that folder that are not models
 NAME = re.compile("[a-z][a-z0-9_]*")
 SLOW = 1.0  # seconds to import the settings of a model
 
@@ -119,11 +122,29 @@ def _points() -> list[EntryPoint]:
     return [point for kind in KINDS for point in entry_points(group=f"llm4rec.{kind}")]
 
 
-def conf_folders(models: Offers) -> list[Path]:
-    """Return the folders of configs of the packages that offer these models, or readers."""
+def conf_folders() -> list[Path]:
+    """Return the folders of configs of the packages whose models can be used, or that offer readers."""
     readers = {folder for point in entry_points(group="llm4rec.readers") if (folder := _folder(point))}
-    folders = {folder / "conf" for folder in {*readers, *(plugin.folder for plugin in models.plugins.values())}}
+    folders = {
+        folder / "conf" for folder in {*readers, *(plugin.folder for plugin in offered_models().plugins.values())}
+    }
     return sorted(filter(Path.is_dir, folders))
+
+
+def offered_models() -> Offers:
+    """Return the models of installed packages."""
+    return offers("models", shipped_models(), part="config")
+
+
+@cache
+def shipped_models() -> frozenset[str]:
+    methods = [module.name for module in pkgutil.iter_modules([str(MODELS)]) if module.ispkg]
+    return frozenset({*methods, *baselines()} - NOT_MODELS)
+
+
+@cache
+def baselines() -> tuple[str, ...]:
+    return tuple(module.name for module in pkgutil.iter_modules([str(MODELS / "baselines")]))
 
 
 def _plugin(kind: str, same: list[EntryPoint], shipped: Collection[str]) -> Plugin:

@@ -8,44 +8,24 @@ A method is a package `models/NAME/` with modules `config` and `model`. A floor 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from llm4rec_cli.config.plugins import Offers, Plugin, offers
+from llm4rec_cli.config.plugins import MODELS, NOT_MODELS, Plugin, baselines, offered_models, shipped_models
 from llm4rec_cli.config.schema import ModelConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
-
-MODELS = Path(__file__).parents[1] / "models"
-NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules in that folder that are not models
 
 
 @cache
 def model_names() -> tuple[str, ...]:
-    return tuple(sorted({*_shipped(), *offered().plugins}))
-
-
-@cache
-def _shipped() -> frozenset[str]:
-    methods = [module.name for module in pkgutil.iter_modules([str(MODELS)]) if module.ispkg]
-    return frozenset({*methods, *_baselines()} - NOT_MODELS)
-
-
-@cache
-def _baselines() -> tuple[str, ...]:
-    return tuple(module.name for module in pkgutil.iter_modules([str(MODELS / "baselines")]))
-
-
-def offered() -> Offers:
-    """Return the models of installed packages."""
-    return offers("models", _shipped(), part="config")
+    return tuple(sorted({*shipped_models(), *offered_models().plugins}))
 
 
 def plugin_of(name: str) -> Plugin | None:
     """Return the installed package that offers a model; None for a model of ours."""
-    return offered().plugins.get(name)
+    return offered_models().plugins.get(name)
 
 
 def load_module(name: str, part: str) -> ModuleType:
@@ -53,7 +33,7 @@ def load_module(name: str, part: str) -> ModuleType:
     if plugin := plugin_of(name):
         return plugin.load(part)
     package = "llm4rec_cli.models"
-    if name in _baselines():
+    if name in baselines():
         return importlib.import_module(f"{package}.baselines.{name if part == 'model' else part}")
     return importlib.import_module(f"{package}.{name}.{part}")
 
@@ -61,7 +41,7 @@ def load_module(name: str, part: str) -> ModuleType:
 def source_files(name: str) -> dict[str, Path]:
     """Return the files of a model's package, or the module of a floor or small baseline, without what models share, by
     their path below the folder of packages."""
-    if name in _baselines():
+    if name in baselines():
         return {f"baselines/{name}.py": MODELS / "baselines" / f"{name}.py"}
     folder = plugin.folder if (plugin := plugin_of(name)) else MODELS / name
     return {str(file.relative_to(folder.parent)): file for file in sorted(folder.rglob("*.py"))}
@@ -89,7 +69,7 @@ def config_class(name: str) -> type[ModelConfig]:
 
 def no_model(name: str) -> UsageError:
     """Return why there is no such model."""
-    if problem := offered().problems.get(name):
+    if problem := offered_models().problems.get(name):
         return problem
     if (MODELS / name).is_dir() and name not in NOT_MODELS:
         return UsageError(f"the folder {MODELS / name} is not a package", f"add an empty {MODELS / name}/__init__.py")

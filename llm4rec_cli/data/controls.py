@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray
@@ -102,24 +103,34 @@ def controlled_examples(examples: AnyExamples, control: Control, seed: int) -> A
     return examples
 
 
+def has_ties(dataset: RecDataset) -> bool:
+    """Return whether two interactions of a user have the same time, of a dataset with times."""
+    return not _is_first(dataset).all()
+
+
+def _is_first(dataset: RecDataset) -> NDArray[np.bool_]:
+    """Return (n,) whether an interaction is the first of its user at its time; one without a time always is."""
+    user, time = (dataset.interactions[name].to_numpy() for name in ("user", "timestamp"))
+    is_first = np.ones(len(user), dtype=bool)
+    is_first[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
+    return is_first
+
+
 def _with_shuffled_ties(dataset: RecDataset, rng: np.random.Generator) -> RecDataset:
     """Return the dataset with each user's interactions of one time in random order; those without a time stay."""
-    name, user = dataset.manifest["name"], dataset.interactions["user"].to_numpy()
+    name = dataset.manifest["name"]
     if "timestamp" not in dataset.interactions:
         raise DataError(
             f"dataset.control=shuffle_ties shuffles interactions at one time, and dataset '{name}' has no times",
             "choose a dataset with times: dataset=ml-100k, or a file of your own with a column for timestamp",
         )
-    time = dataset.interactions["timestamp"].to_numpy()
-    is_first = np.ones(len(user), dtype=bool)  # of the interactions of a user at a time; NaN equals nothing
-    is_first[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
-    if is_first.all():
+    if not has_ties(dataset):
         raise DataError(
             f"dataset.control=shuffle_ties would change nothing: no two interactions of a user in dataset '{name}' "
             "have the same time",
             "leave it out",
         )
-    order = _shuffled_within(np.cumsum(is_first), rng)
+    order = _shuffled_within(np.cumsum(_is_first(dataset)), rng)
     fingerprint = hashlib.sha256(f"{dataset.fingerprint} {Control.shuffle_ties.value}".encode()).hexdigest()
     return replace(
         dataset,

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 OPENAI = "https://api.openai.com/v1"
 FIRST_PAUSE = 0.5  # seconds before the second attempt, doubled before each further one; half of it is random
 MAX_PAUSE = 60.0
+WAVE = 0.2  # seconds after a failure in which others are counted, before a line of the log tells of all
 PLACEHOLDER_KEY = "none"  # sent where no key is
 MAX_RETRY_AFTER = 3600.0  # seconds that a server may request: beyond it somebody should look
 MIN_SECRET = 8  # characters: a shorter key is a placeholder such as EMPTY, which completions may contain
@@ -103,6 +104,7 @@ class EndpointBackend:
         self.config, self.seed = config, seed
         self.base_url = (config.base_url or OPENAI).rstrip("/")
         self._jitter = random.Random()  # its own: a server's failures must not change other random draws
+        self._waves: dict[int, list[float]] = {}  # attempt -> pauses of requests that failed it, since one succeeded
 
     def identity(self, has_choices: bool = False) -> dict[str, Any]:
         structured, template_hash = self.config.structured, None
@@ -216,12 +218,18 @@ class EndpointBackend:
             body = await self._send(client, request, key)
             seconds = time.monotonic() - begun
             outcome = self._read(body, request, seconds, sent_at, attempt) if isinstance(body, bytes) else body
-            if isinstance(outcome, Completion) or not outcome.may_pass or stop.is_set():
+            if isinstance(outcome, Completion):
+                self._waves.clear()
+                return outcome
+            if not outcome.may_pass or stop.is_set():
                 return outcome
             if attempt > self.config.retries or (outcome.retry_after or 0) > MAX_RETRY_AFTER:
                 return replace(outcome, reason=f"{outcome.reason} ({attempt} tries)")
             pause = self._pause(attempt, outcome.retry_after)
-            log.info("%s; retry %d of %d in %.1f s", outcome.reason, attempt, self.config.retries, pause)
+            wave = self._waves.setdefault(attempt, [])
+            wave.append(pause)
+            if len(wave) == 1:
+                asyncio.get_running_loop().call_later(WAVE, self._log_wave, outcome.reason, attempt)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
                 return outcome
@@ -405,6 +413,14 @@ class EndpointBackend:
         if retry_after is not None:
             return retry_after + self._jitter.uniform(0, FIRST_PAUSE)  # never earlier, and not all at one moment
         return min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(attempt - 1, 16)) * self._jitter.uniform(0.5, 1)
+
+    def _log_wave(self, reason: str, attempt: int) -> None:
+        if attempt not in self._waves:  # a request succeeded meanwhile
+            return
+        n = max(map(len, self._waves.values()))
+        requests = f"{n} requests" if n > 1 else "1 request"
+        pause = min(self._waves[attempt])
+        log.info("%s failed: %s; retry %d of %d in %.1f s", requests, reason, attempt, self.config.retries, pause)
 
     def _error(self, failure: _Failure) -> Llm4RecError:
         if failure.status:

@@ -41,7 +41,7 @@ def results(group: Group, in_short: bool = False) -> Content:
     all_deviations = [] if in_short else group.deviations()
     shared_parts = shared([variant.parts for variant in group.members])
     shared_labels = {"synthetic", *shared([variant.labels for variant in group.members])}
-    columns = {"model": [variant.name[0] for variant in group.members]}
+    columns = {"model": _names(group)}
     columns["variant"] = [" ".join(part for part in v.parts if part not in shared_parts) for v in group.members]
     if group.has_mixed_data:
         columns["data"] = [variant.first_run.dataset_fingerprint[:8] for variant in group.members]
@@ -61,6 +61,13 @@ def results(group: Group, in_short: bool = False) -> Content:
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
     spare = [*spare_metrics(group.metrics, first_metric), f"{first_metric} by draw"]
     return Content.of_columns(group.title, columns, [*notes(group), *legend], ["labels"], spare)
+
+
+def _names(group: Group) -> list[str]:
+    """Return the name of each row's model, with a mark of controls, and of floors unless all are."""
+    floor = "" if all(variant.is_floor for variant in group.members) else " (floor)"
+    marks = (" (control)" if variant.is_control else floor if variant.is_floor else "" for variant in group.members)
+    return [f"{variant.name[0]}{mark}" for variant, mark in zip(group.members, marks, strict=True)]
 
 
 def notes(group: Group) -> list[str]:

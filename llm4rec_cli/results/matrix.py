@@ -18,7 +18,8 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import ModelKind
 from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.evaluation.metrics import direction
-from llm4rec_cli.results.tables import Content
+from llm4rec_cli.results.contents import interval
+from llm4rec_cli.results.tables import Content, is_wide
 from llm4rec_cli.results.variants import Group, Variant
 
 NOT_RUN = "·"
@@ -27,6 +28,7 @@ MATCHED = "{}, as in {}"  # the name of a matched control's row
 LINES = 100  # of two screens, which the matrices of a report share
 AROUND = 12  # lines of a matrix besides its rows: title, headings, notes
 MOST_COLUMNS = 5  # of a matrix on a terminal
+MOST_WITH_INTERVALS = 2  # columns of a matrix that shows intervals and numbers of seeds, too
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,15 @@ def _adds_to(variant: Variant, other: Variant) -> bool:
 
 def content(matrix: Matrix) -> Content:
     """Return the matrix as a table of text: the best of a column marked by `*`, its strongest floor by `f`."""
-    columns = ["method", *(f"{column.heading} {column.metric}" for column in matrix.columns)]
-    rows = [[method, *(_text(column.cells.get(method)) for column in matrix.columns)] for method in matrix.methods]
+    headings, columns = ["method"], [[*matrix.methods]]
+    for column in matrix.columns:
+        cells = [column.cells.get(method) for method in matrix.methods]
+        headings.append(f"{column.heading} {column.metric}")
+        columns.append([*map(_text, cells)])
+        if is_wide() or len(matrix.columns) <= MOST_WITH_INTERVALS:
+            headings += ["95 %", "n"]
+            columns.append([interval(cell.variant, column.metric) if cell else "" for cell in cells])
+            columns.append([str(len(cell.variant.runs)) if cell else "" for cell in cells])
     left_out = [
         f"{n - len(part)} of {n} {what}"
         for part, n, what in (
@@ -203,7 +212,7 @@ def content(matrix: Matrix) -> Content:
         *matrix.protocols(),
         *([f"left out: {', '.join(left_out)}: llm4rec report dataset={matrix.dataset} --all"] if left_out else []),
     ]
-    return Content(matrix.title, columns, rows, notes)
+    return Content(matrix.title, headings, [[*row] for row in zip(*columns, strict=True)], notes)
 
 
 LEGEND = (

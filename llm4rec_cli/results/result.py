@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # What a run folder holds.
 STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"
+INTERRUPTED = "interrupted"  # the error of a run that was ended by Ctrl-C
 PREDICTIONS, TRAIN_LOG, CHECKPOINTS = "predictions.parquet", "train_log.jsonl", "checkpoints"
 
 Number = int | float

@@ -164,7 +164,7 @@ class Variant:
 class Group:
     """Variants with the same dataset, task and protocol."""
 
-    members: Sequence[Variant]  # sorted by model and variant
+    members: Sequence[Variant]  # sorted by model and variant; floors and then controls come last
     metrics: Sequence[str]  # the metrics that tables show
 
     @property
@@ -254,7 +254,7 @@ def groups(variants: Iterable[Variant], typed: Sequence[str] | None = None) -> l
     None = the default ones."""
     result = []
     for _, in_table in itertools.groupby(variants, key=lambda variant: variant.heading):
-        members = list(in_table)
+        members = sorted(in_table, key=lambda variant: (variant.is_control, variant.is_floor))
         names = default_metrics(members[0].first_run.protocol) if typed is None else typed
         result.append(Group(members, [name for name in names if any(variant.values(name) for variant in members)]))
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from llm4rec_cli.config.compose import options
+from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import SEARCH_SPACES, as_typed, key_typed
 from llm4rec_cli.config.registry import config_class

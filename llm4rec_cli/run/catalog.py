@@ -15,9 +15,9 @@ from typing import Any
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.paths import default_outputs
 from llm4rec_cli.results.records import read_records
-from llm4rec_cli.results.result import LOCK, METRICS, STATUS, Result, Status, read_status, result_of
+from llm4rec_cli.results.result import INTERRUPTED, LOCK, METRICS, STATUS, Result, Status, read_status, result_of
 
-STATES = ("done", "failed", "running", "killed", "unreadable")
+STATES = ("done", "failed", INTERRUPTED, "running", "killed", "unreadable")
 FILTERS = ("model", "dataset", "task", "seed", "status")
 TRASH = ".pruned"  # where `prune` moves things before it removes them
 
@@ -28,7 +28,8 @@ class Run:
 
     Attributes:
         folder: <outputs>/<model>/<dataset>/<task>/seed<seed>-<hash>.
-        state: one of STATES; a `killed` run says running, but no process holds its lock.
+        state: one of STATES; an `interrupted` run says failed with that error, and a `killed` one running, but no
+            process holds its lock.
         result: of a run that is done.
         written: when its state last changed, in seconds since 1970.
     """
@@ -67,6 +68,8 @@ def read_run(folder: Path) -> Run:
     state, result = status.status, None
     if state == "running" and not is_locked(folder / LOCK):
         state = "killed"
+    elif state == "failed" and status.error == INTERRUPTED:
+        state = INTERRUPTED
     elif state == "done":
         try:
             result = result_of(read_json(folder / METRICS), folder)
@@ -98,6 +101,8 @@ def filter_runs(runs: Iterable[Run], filters: Sequence[str]) -> list[Run]:
     for state in wanted.get("status", []):
         if state not in STATES:
             raise UsageError(f"unknown status '{state}'", did_you_mean(state, STATES))
+    if "failed" in wanted.get("status", []):
+        wanted["status"].append(INTERRUPTED)  # as status.json says
     return [run for run in runs if all(run.value(key) in values for key, values in wanted.items())]
 
 

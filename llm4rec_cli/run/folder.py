@@ -26,7 +26,7 @@ from llm4rec_cli.config import plugins, registry
 from llm4rec_cli.config.walk import plain
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
-from llm4rec_cli.results.result import CONFIG, LOCK, PREDICTIONS, STATUS, Result
+from llm4rec_cli.results.result import CONFIG, INTERRUPTED, LOCK, PREDICTIONS, STATUS, Result
 from llm4rec_cli.run.catalog import read_json
 from llm4rec_cli.run.identity import Address
 
@@ -105,7 +105,7 @@ def recorded(address: Address, job: Job) -> Iterator[Path]:
         try:
             yield folder
         except KeyboardInterrupt:
-            write_json(folder / STATUS, status | {"status": "failed", "error": "interrupted"})
+            write_json(folder / STATUS, status | {"status": "failed", "error": INTERRUPTED})
             raise
         except Exception as error:
             problem = error.problem if isinstance(error, Llm4RecError) else f"{type(error).__name__}: {error}"

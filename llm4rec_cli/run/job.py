@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from llm4rec_cli.arithmetic import resolve_device
 from llm4rec_cli.config import walk
-from llm4rec_cli.config.compose import Composed, model_node, options, problems_of_choices, usage_errors
+from llm4rec_cli.config.compose import Composed, model_node, problems_of_choices, usage_errors
+from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.schema import Config, LLMConfig, ModelConfig, TaskConfig, TextRecipe, Weights

@@ -140,16 +140,21 @@ def _averaged(runs: Sequence[Result], finished: Sequence[Result], outputs: Path)
 
 def _seeds(runs: Sequence[Result], finished: Iterable[Result], outputs: Path) -> list[dict[int, Result]]:
     """Return for each run the runs of its variant by seed, the newest of each; of one that depends on no seed, itself.
-    Raises UsageError if there is only one, or they are not paired with the first run."""
-    variants = Results(finished).by_variant()
+    A scored file may be the only one of its name.
+
+    Raises:
+        UsageError: another run has only one seed, or they are not paired with the first run.
+    """
+    variants = Results([*finished, *runs]).by_variant()
     sides = []
     for run in runs:
-        of_variant = variants.get(run.variant, {}) if depends_on_seed(run) else {run.seed: run}
+        of_variant = variants[run.variant] if depends_on_seed(run) else {run.seed: run}
         sides.append(dict(sorted(of_variant.items())))
-    seeded = [side for run, side in zip(runs, sides, strict=True) if depends_on_seed(run)]
-    if any(len(side) < 2 for side in seeded):
+    trained = [side for run, side in zip(runs, sides, strict=True) if depends_on_seed(run) and not _is_scored(run)]
+    if any(len(side) < 2 for side in trained):
         seeds_of_each = "; ".join(
-            f"{letter} has {', '.join(map(str, side)) or 'none'}" for letter, side in zip(LETTERS, sides, strict=False)
+            f"{letter} has {'seeds' if len(side) > 1 else 'only seed'} {', '.join(map(str, side))}"
+            for letter, side in zip(LETTERS, sides, strict=False)
         )
         raise UsageError(
             f"--seeds needs at least two seeds of each run under {outputs}: {seeds_of_each}",
@@ -159,6 +164,11 @@ def _seeds(runs: Sequence[Result], finished: Iterable[Result], outputs: Path) ->
         for other in side.values():
             raise_first(problems_of_protocols([runs[0], other]))
     return sides
+
+
+def _is_scored(run: Result) -> bool:
+    """Return whether a run is a file of another system, of which there may be no other training."""
+    return "external" in run.labels
 
 
 def _how_to_train_seeds(runs: Sequence[Result]) -> str:
@@ -238,6 +248,14 @@ def _notes(comparison: Comparison) -> list[str]:
         notes.append("one seed each: two sets of predictions, not two methods, and no claim rests on them")
     else:
         notes.append("none of them depends on a seed; interval and p cover users")
+    files = [
+        side for side, run, of in zip(LETTERS, runs, comparison.sides, strict=False) if _is_scored(run) and len(of) == 1
+    ]
+    if letters_of and files:
+        notes.append(
+            f"{' and '.join(files)}: one file, compared with every seed of the others; interval and p do not cover "
+            "other trainings of it, which llm4rec score FILE --name NAME seed=1 adds"
+        )
     if draws := runs[0].draws:
         notes.append(f"metrics are averaged over draws {', '.join(map(str, draws))} of the candidates, per user")
     if len(set(map(tuning_budget, runs))) > 1:

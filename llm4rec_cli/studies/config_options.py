@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt, conf_dir, folders, options
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt
+from llm4rec_cli.config.folders import conf_dir, conf_dirs, options
 from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.registry import config_class, model_names, plugin_of
 from llm4rec_cli.config.schema import Candidates, ModelConfig, ModelKind, PromptTable, Question, TaskConfig
@@ -43,7 +44,7 @@ def _use(group: str, option: str) -> int:
 
 def _model_class(option: str) -> type[ModelConfig] | None:
     """Return the config class of an option of `model`; None for a YAML of a model that no package has."""
-    name = option if option in model_names() else str(_content("model", option).get("name", option))
+    name = option if option in model_names() else str(content_of("model", option).get("name", option))
     return config_class(name) if name in model_names() else None
 
 
@@ -55,29 +56,29 @@ def _kind_of_model(option: str) -> str:
 
 def _raw_files(dataset: str) -> str:
     """Return how a dataset's raw files are obtained, as one of RAW_FILES."""
-    content = _content("dataset", dataset)
+    content = content_of("dataset", dataset)
     return RAW_FILES[0 if content.get("generator") else 1 if content.get("download") else 2]
 
 
 def _task(option: str) -> TaskConfig:
-    content = _content("task", option)
+    content = content_of("task", option)
     candidates = Candidates[content.get("candidates", Candidates.full.name)]
     return TaskConfig(name=content["name"], question=Question[content["question"]], candidates=candidates)
 
 
-def _content(group: str, option: str) -> Mapping[str, Any]:
+def content_of(group: str, option: str) -> Mapping[str, Any]:
     """Return the keys of an option's YAML and of those of its group that it builds on."""
     content = read_yaml(_file(group, option)) or {}
     merged: Mapping[str, Any] = {}
     for parent in content.pop("defaults", []):
         if isinstance(parent, str) and not parent.startswith("_"):
-            merged = {**merged, **_content(group, parent)}
+            merged = {**merged, **content_of(group, parent)}
     return {**merged, **content}
 
 
 def _file(group: str, option: str) -> Path:
     """Return the YAML of an option; of two with one name the shipped one, which is composed."""
-    return next(file for folder in folders() if (file := folder / group / f"{option}.yaml").exists())
+    return next(file for folder in conf_dirs() if (file := folder / group / f"{option}.yaml").exists())
 
 
 def descriptions(group: str) -> dict[str, str]:

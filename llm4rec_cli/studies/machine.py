@@ -86,7 +86,7 @@ def _python() -> Iterator[Finding]:
 
 def _llm4rec() -> Iterator[Finding]:
     """Check the version, the commit of a checkout and the configs."""
-    from llm4rec_cli.config.compose import conf_dir
+    from llm4rec_cli.config.folders import conf_dir
 
     checkout = Path(__file__).parents[2]
     commit = ""
@@ -123,11 +123,11 @@ def _packages() -> Iterator[Finding]:
 
 def _plugins() -> Iterator[Finding]:
     """Check what other packages offer."""
-    from llm4rec_cli.config import registry
+    from llm4rec_cli.config import plugins
     from llm4rec_cli.data import readers
     from llm4rec_cli.evaluation import metrics
 
-    for offers in (registry.offered(), readers.offered(), metrics.offered()):
+    for offers in (plugins.offered_models(), readers.offered(), metrics.offered()):
         for plugin in offers.plugins.values():
             yield Finding("plugin", OK, str(plugin))
         for problem in offers.problems.values():

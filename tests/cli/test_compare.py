@@ -136,7 +136,15 @@ def test_over_seeds_two_of_both_are_needed(write, llm4rec):
     a, b = write_seeds(write, "a", RANKS, RANKS), write_seeds(write, "b", RANKS)
     answer = llm4rec("compare", str(a), str(b), "--seeds")
     assert answer.code == 2
-    assert "A has 0, 1; B has 0" in answer.err
+    assert "A has seeds 0, 1; B has only seed 0" in answer.err
+
+
+def test_a_scored_file_is_compared_with_every_seed(write, compared, llm4rec):
+    file = write("external", RANKS, variant="file", labels=["external"])
+    a = write_seeds(write, "a", RANKS, RANKS[::-1])
+    assert [*compared(a, file, "--seeds")["by_seed"]] == ["0", "1"]
+    out = " ".join(llm4rec("compare", str(a), str(file), "--seeds", "--metric", "mrr").out.split())
+    assert "B: one file, compared with every seed of the others; interval and p do not cover other trainings" in out
 
 
 def test_a_rule_is_compared_with_every_seed(write, compared, llm4rec):

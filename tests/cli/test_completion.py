@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli.cli import HYDRA_COMMANDS, PLAIN_COMMANDS
 from llm4rec_cli.commands.completion import BASH, completions
 from llm4rec_cli.commands.list import KINDS
-from llm4rec_cli.config.compose import options
+from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.config.registry import model_names
 from tests.support.driver import compose, python

@@ -106,7 +106,7 @@ def test_python_is_checked_against_the_declared_range(findings, monkeypatch, ver
 
 
 def test_missing_configs_are_reported(findings, monkeypatch, tmp_path):
-    monkeypatch.setattr("llm4rec_cli.config.compose.conf_dir", lambda: tmp_path)
+    monkeypatch.setattr("llm4rec_cli.config.folders.conf_dir", lambda: tmp_path)
     assert findings()["llm4rec"].state == "wrong"
 
 

@@ -40,6 +40,8 @@ WRONG = {
     ),
     "a key of the dataset": (["dataset.rawdir=x"], "unknown key 'dataset.rawdir'", "did you mean 'dataset.raw_dir'?"),
     "a short key like no other": (["trainer.lr=1"], "unknown key 'trainer.lr'", "learning_rate"),
+    "a short key without its node": (["lr=1"], "unknown key 'lr'", "did you mean 'trainer.learning_rate'?"),
+    "initials of two words": (["trainer.bs=1"], "unknown key 'trainer.bs'", "did you mean 'trainer.batch_size'?"),
     "a word for a number": (["seed=abc"], "seed is a whole number, not 'abc'", "--cfg job"),
     "a setting without its node": (["epochs=3"], "unknown key 'epochs'", "did you mean 'trainer.epochs'?"),
     "a misspelt list of seeds": (["seeds=0,1"], "unknown key 'seeds'", "did you mean 'seed'?"),

@@ -65,6 +65,12 @@ def test_a_result_is_inspected(llm4rec, trained):
     assert answer.out.splitlines()[-1].startswith("to find out: llm4rec protocols model=sasrec ")
 
 
+def test_a_misspelt_verb_or_run_is_answered_with_the_nearest(llm4rec, trained):
+    assert "did you mean 'result'?" in llm4rec("inspect", "reslt", "sasrec").err
+    assert "did you mean 'sasrec'?" in llm4rec("inspect", "result", "sasrce").err
+    assert "did you mean 'sasrec'?" in llm4rec("compare", "sasrce", "sasrec").err
+
+
 def test_a_scored_file_is_inspected(llm4rec, trained, tmp_path):
     lists = pd.read_parquet(trained / "predictions.parquet")[["user_id", "top_items"]].explode("top_items")
     lists.set_axis(["user", "item"], axis=1).to_csv(tmp_path / "mine.csv", index=False)

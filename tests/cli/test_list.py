@@ -7,7 +7,7 @@ import re
 import pytest
 
 from llm4rec_cli.commands.list import OPTIONS
-from llm4rec_cli.config.compose import options
+from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.studies.config_options import descriptions, first_sentence
@@ -163,6 +163,12 @@ def test_a_failed_run_shows_the_first_line_of_its_error_and_no_metric(run, line)
     assert "diverged" in line("seed0-a")
     assert "at step 3" not in line("seed0-a")
     assert "ndcg" not in line("seed0-a")
+
+
+def test_an_interrupted_run_is_not_called_failed(run, line, llm4rec):
+    run("seed0-a", "failed", "interrupted")
+    assert line("seed0-a").count(" interrupted ") == 1
+    assert all("seed0-a" in llm4rec("list", "runs", f"status={state}").out for state in ("interrupted", "failed"))
 
 
 def test_a_run_whose_lock_is_held_is_running_and_one_whose_lock_is_free_was_killed(run, line):

@@ -206,9 +206,9 @@ def test_the_terminal_opens_with_a_matrix_of_methods_and_tasks(llm4rec, write):
     write(0.2, model="unisrec", task="direct", protocol="uniform-100", **facts)
     title, heading, _, unisrec, popularity, *_ = llm4rec("report").out.splitlines()
     assert title == "shop: methods × tasks"
-    assert heading.split() == ["method", "direct", "ndcg@10", "sequential", "ndcg@10"]
-    assert unisrec.split() == ["unisrec", "0.2000", "*", "0.3000", "*"]
-    assert popularity.split() == ["popularity", "·", "0.1000", "f"]
+    assert heading.split() == ["method", "direct", "ndcg@10", "95", "%", "n", "sequential", "ndcg@10", "95", "%", "n"]
+    assert unisrec.split() == ["unisrec", "0.2000", "*", "0.0000–0.5000", "1", "0.3000", "*", "0.0000–0.5000", "1"]
+    assert popularity.split() == ["popularity", "·", "0.1000", "f", "0.0000–0.5000", "1"]
 
 
 def test_outputs_may_be_in_another_folder(llm4rec, write, tmp_path):

@@ -236,6 +236,7 @@ WRONG = {
     "seeds": (["unisrec/main", "--seeds", "one"], "--seeds one", "--seeds 0,1,2"),
     "a raw folder": (["unisrec/main", "--raw", "ml-100k=/no/such"], "there is no such folder", "--raw"),
     "a raw dataset": (["unisrec/main", "--raw", "ml-10k=."], "unknown dataset", "ml-100k"),
+    "a setting as an option": (["unisrec/main", "--outputs", "x"], "unknown option '--outputs'", "paths.outputs=…"),
     "an option": (["unisrec/main", "--smal"], "unknown option '--smal'", "--help"),
 }
 

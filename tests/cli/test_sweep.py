@@ -37,9 +37,16 @@ def test_a_sweep_ends_with_one_table_of_all_jobs_each_floor_once_and_the_next_co
     typed = ("task.floors=[popularity]", "task.max_examples=50")
     answer = llm4rec("train", "-m", "model=random,transition_text", "seed=0,1", *typed)
     table = answer.out.rsplit("all jobs:", 1)[1]
-    rows = [line.split()[:2] for line in table.splitlines() if line.startswith(("popularity", "random", "transition"))]
+    rows = [
+        line.replace(" (floor)", "").split()[:2]
+        for line in table.splitlines()
+        if line.startswith(("popularity", "random", "transition"))
+    ]
     assert rows == [["popularity", "1"], ["random", "2"], ["transition_text", "1"]]
-    assert answer.out.count("next, ") == 1
+    assert answer.out.count("next, ") == 1 and answer.out.count("ndcg@10 95 %") == 1, (
+        "the table of each job is left out"
+    )
+    assert answer.err.count(": done") == 3 and answer.err.count(": skipped") == 1
     command = shlex.split(answer.out.splitlines()[-1].partition(": ")[2])
     assert command[:2] == ["llm4rec", "compare"] and command[4] == "--seeds"
     assert llm4rec(*command[1:]).code == 0

@@ -6,7 +6,8 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from llm4rec_cli.config.compose import compose, conf_dir, model_node, options, register_types
+from llm4rec_cli.config.compose import compose, model_node, register_types
+from llm4rec_cli.config.folders import conf_dir, options
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.run.job import Job

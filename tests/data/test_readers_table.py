@@ -160,6 +160,19 @@ def test_the_map_may_name_what_users_are_called_and_what_items_cost(tmp_path):
     assert columns(raw.items) == {"item_id": ["2"], "price": ["12.5"]}
 
 
+def test_each_file_may_have_its_own_name_of_an_items_id(tmp_path):
+    plays, songs = tmp_path / "plays.csv", tmp_path / "songs.csv"
+    plays.write_text("uid,track\nu,T1\n")
+    songs.write_text("song,name\nT1,Blue\n")
+    mapped = {"user_id": "uid", "item_id": "track", "title": "name"}
+    with pytest.raises(DataError, match="no column 'track' for item_id") as error:
+        table.read({"interactions": plays, "items": songs}, mapped)
+    assert "columns: {items/item_id: COLUMN}" in error.value.remedy
+    data = table.read({"interactions": plays, "items": songs}, mapped | {"items/item_id": "song"})
+    assert columns(data.items) == {"item_id": ["T1"], "title": ["Blue"]}
+    assert columns(data.interactions) == {"user_id": ["u"], "item_id": ["T1"]}
+
+
 def test_without_an_item_file_the_map_says_what_describes_items(tmp_path):
     log = "user_id,item_id,film,text\n1,b,Second,so so\n1,a,First,good\n2,b,A later row,bad\n"
     raw = read(tmp_path, "log.csv", log, {"title": "film"})

@@ -590,6 +590,17 @@ def test_retries_are_limited(chat):
     assert chat.counts["a"] == 4
 
 
+def test_retries_of_requests_that_fail_together_are_one_line_of_the_log(chat, caplog):
+    caplog.set_level(logging.INFO)
+    chat.responses = lambda prompt: [status(503)] * 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(endpoint, "FIRST_PAUSE", 0.5)
+        complete(chat, requests(8), retries=6, concurrency=8)
+    retries = [text for record in caplog.records if "; retry " in (text := record.getMessage())]
+    assert [text[:18] for text in retries] == ["8 requests failed:"] * 3
+    assert [text.partition("; ")[2][:12] for text in retries] == [f"retry {i} of 6" for i in (1, 2, 3)]
+
+
 def test_an_answer_that_is_always_broken_off_is_no_completion(chat):
     body = completion_body("", choices=[broken_off(finish_reason="error", error={"message": "overloaded"})])
     raised = error_of(chat, *[ok(body)] * 9)

@@ -148,13 +148,15 @@ def test_the_papers_explanation_contains_the_stars_and_is_labelled():
 @pytest.mark.parametrize(
     ("task", "part", "template", "problem", "known"),
     [
-        ("rating", "task", "What about {candidates}?", "no field {candidates}", "title"),
+        ("rating", "task", "What about {title} or {candidates}?", "no field {candidates}", "title"),
         ("rating", "shot", "{title}: {answer}", "no field {answer}", "stars"),
         ("direct", "shot", "{title}", "no field {title}", "history"),
         ("direct", "task", "What {", "unmatched brace", "{{"),
+        ("rating", "task", "How many stars?", "it does not name the item", "add {title}"),
+        ("review_summary", "task", "What of the {noun}?", "it does not name the item", "add {review} or {title}"),
     ],
 )
-def test_a_field_that_a_part_does_not_have_is_refused(task, part, template, problem, known):
+def test_a_template_with_a_wrong_field_or_without_the_item_is_refused(task, part, template, problem, known):
     config = job_of("model=chatgptrec").config
     setattr(getattr(config.model.prompts, task), part, template)
     (refused,) = config.model.problems(config)

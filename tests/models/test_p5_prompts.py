@@ -256,10 +256,11 @@ WRONG = {
     ),
     "the answer in the source": (prompt("{user} {star} {item}"), "{star} in its source, which reveals", "leave"),
     "the review of an explanation": (
-        prompt("{user} {review}", "{explanation}", PromptFamily.explanation),
+        prompt("{user} {item} {review}", "{explanation}", PromptFamily.explanation),
         "has {review} in its source, which reveals the target",
         "leave {review} out",
     ),
+    "no item": (prompt("How many stars does {user} give ?"), "does not name the item", "add {item} or {title}"),
     "yes or no about nothing": (
         prompt("{user} {item}", "{yes_no}"),
         "yes/no target, but no field to ask",
@@ -278,13 +279,13 @@ def test_a_problem_names_the_prompt_and_a_remedy(wrong, problem, remedy):
 
 def test_all_problems_of_all_prompts_are_reported():
     messages = problems(
-        {"a": prompt("{usr} {itm}", "{stars}"), "b": prompt("{user}", "{star}"), "c": prompt("nothing")}
+        {"a": prompt("{usr} {itm}", "{stars}"), "b": prompt("{user} {item}", "{star}"), "c": prompt("nothing")}
     )
     assert [message.split("'")[1] for message in messages] == ["a", "a", "a", "c"]
 
 
 def test_two_prompts_with_the_same_wording_are_reported():
-    (message,) = problems({"a": prompt("Stars of {user} ?"), "b": prompt("stars of  {user} ?", "{like}")})
+    (message,) = problems({"a": prompt("Stars of {item} ?"), "b": prompt("stars of  {item} ?", "{like}")})
     assert message.startswith("prompt 'b' has the same wording as 'a'")
 
 

@@ -58,6 +58,15 @@ def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():
     assert shown.notes[-1] == "dev. 4: four"
 
 
+def test_floors_and_then_controls_come_last_and_are_marked():
+    runs = [
+        run(0.1, model="popularity", variant="p"),
+        run(0.2, model="sasrec", variant="c", labels=["control-shuffle_ties"]),
+        run(0.3, model="sasrec", variant="s"),
+    ]
+    assert [row["model"] for row in rows(results(group(*runs)))] == ["sasrec", "popularity (floor)", "sasrec (control)"]
+
+
 def test_a_row_says_what_the_search_for_its_settings_cost():
     search = {"trials": 8, "minutes": 31.4, "metric": "ndcg@10", "score": 0.1}
     tuned = run(model="unisrec", tuning=search)

@@ -147,7 +147,7 @@ def test_the_strongest_floor_is_among_the_lines_even_if_many_models_are_better()
     models = [run(0.2 + i / 100, overrides=[f"model.layers={i}"], variant=str(i), **facts) for i in range(9)]
     plot = by_frequency(group(*models, run(0.1, model="popularity", **facts)))
     assert len(keys(plot)) == 8
-    assert keys(plot)[-1] == "1 popularity"
+    assert keys(plot)[-1] == "10 popularity"
     assert plot.caption.endswith("; 8 of 10 variants")
 
 

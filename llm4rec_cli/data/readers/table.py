@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 VERSION = 2
 ROLES: FileRoles = ((frozenset({"interactions"}), frozenset({"items"})),)
-COLUMNS = frozenset({*INTERACTION_COLUMNS, *ITEM_COLUMNS})
+ITEM_FILE_ID = "items/item_id"  # in a map of columns: the item file's name of `item_id`, where it has its own
+COLUMNS = frozenset({*INTERACTION_COLUMNS, *ITEM_COLUMNS, ITEM_FILE_ID})
 
 _IDS = ("user_id", "item_id")
 _NUMBERS = ("timestamp", "rating")
@@ -58,7 +59,7 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     Args:
         files: `interactions` and optionally `items`, where the first row of an item counts. Without `items`, mapped
             item columns are read from `interactions`.
-        columns: our column name -> the file's name, where they differ; mapped columns must exist.
+        columns: our column name, or ITEM_FILE_ID, -> the file's name, where they differ; mapped columns must exist.
 
     Raises:
         DataError: a missing column, a malformed row, a missing value, or an unknown file type.
@@ -66,7 +67,8 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     columns = columns or {}
     if "items" in files:
         interactions = _table(files["interactions"], INTERACTION_COLUMNS, columns)
-        items = read_items(files["items"], columns)
+        own_id = {"item_id": columns[ITEM_FILE_ID]} if ITEM_FILE_ID in columns else {}
+        items = read_items(files["items"], {**columns, **own_id})
         order = "as listed in the item file"
     else:
         item_columns = [name for name in ITEM_COLUMNS if name in columns and name != "item_id"]
@@ -107,8 +109,8 @@ def _table(
     for name, column in file_columns.items():
         if column not in header and (name in _IDS or (name in mapped and name not in optional)):
             remedy = did_you_mean(column, header)
-            if name in _IDS and name in mapped:
-                remedy += ". An id has one column name in all files: rename it in one of them"
+            if name == "item_id" and name in mapped:
+                remedy += f". Where the item file calls item_id otherwise: columns: {{{ITEM_FILE_ID}: COLUMN}}"
             if columns is not None:
                 remedy += f" (to map another column: {'' if name in mapped else '+'}dataset.columns.{name}=COLUMN)"
             raise DataError(f"{path.name}: no column '{column}' for {name}", remedy)

@@ -54,6 +54,8 @@ TARGET_FIELDS = {
     **{task: set[str]() for task in ("sequential", "direct")},
     **{task: {"title", "category", "stars", "review"} for task in ("explanation", "review_summary")},
 }
+# Of these, what tells which item is meant: a question must have one.
+NAMING_FIELDS = {"rating": ["title"], "explanation": ["title", "review"], "review_summary": ["review", "title"]}
 # Of these, what is unknown until the user has written the answer.
 ORACLE_FIELDS = {"explanation": {"stars", "review"}, "review_summary": {"stars"}}
 PART_FIELDS: dict[str, set[str]] = {
@@ -70,13 +72,20 @@ SHOT_FIELDS = {
 
 
 def problems_in(prompts: Prompts) -> Iterator[UsageError]:
-    """Yield the templates with an unmatched brace, or with a field that they may not have."""
+    """Yield the templates with an unmatched brace or a field that they may not have, and questions without the item."""
     yield from _problems_of_template("the system message", prompts.system, set())
     for task in TASKS:
         part_fields = {"task": TARGET_FIELDS[task], "shot": SHOT_FIELDS[task], **PART_FIELDS}
         for part, fields in part_fields.items():
             template = getattr(getattr(prompts, task), part)
             yield from _problems_of_template(f"the prompt of {task}, part `{part}`", template, fields)
+    for task, naming in NAMING_FIELDS.items():
+        template = getattr(prompts, task).task
+        if not any(f"{{{name}}}" in template for name in naming):
+            yield UsageError(
+                f"the prompt of {task}, part `task`: it does not name the item that it asks about",
+                f"add {' or '.join(f'{{{name}}}' for name in naming)}",
+            )
 
 
 def _problems_of_template(where: str, template: str | None, fields: set[str]) -> Iterator[UsageError]:

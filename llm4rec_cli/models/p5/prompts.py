@@ -286,6 +286,8 @@ def _problems_of_family(prompt: Prompt) -> Iterator[UsageError]:
     if prompt.answer is Answer.yes_no and not YES_NO_FIELDS[family] & set(prompt.fields):
         subjects = " or ".join(f"{{{field.value}}}" for field in Field if field in YES_NO_FIELDS[family])
         yield UsageError(f"{subject} has a yes/no target, but no field to ask about", f"add {subjects}")
+    if family in (PromptFamily.rating, PromptFamily.explanation) and not {Field.item, Field.title} & {*prompt.fields}:
+        yield UsageError(f"{subject} does not name the item that it asks about", "add {item} or {title}")
 
 
 def _problems_of_length(

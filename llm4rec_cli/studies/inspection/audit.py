@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from llm4rec_cli.config.overrides import command_line, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.walk import settings_with
+from llm4rec_cli.data.controls import has_ties
+from llm4rec_cli.data.store import dataset_folder, load
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.crossed import Estimate
 from llm4rec_cli.labels import NO_BEATS
+from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.pairing import (
     PROTOCOL_KEYS,
     PairedValues,
@@ -349,6 +352,9 @@ def _protocol_checks(run: Result, runs: Sequence[Result], opponent: Result | Non
         if run.settings.get(key) == value:
             yield Check(condition, True, f"it is evaluated under {name}")
             continue
+        if value == UNTIED and not _may_have_ties(run):
+            yield Check(condition, True, f"{name} are not applicable: no two interactions of a user share a time")
+            continue
         drawn = Results(_under(run, runs, key, value, free)).by_variant().values()
         draws = [
             (draw, other)  # a draw is a variant: dataset.seed is part of it
@@ -378,6 +384,12 @@ def _protocol_checks(run: Result, runs: Sequence[Result], opponent: Result | Non
         if n_trainings < MIN_SEEDS:
             reason += f", of {n_trainings} training{'s' if n_trainings > 1 else ''}"
         yield Check(condition, all(held) and n_trainings >= MIN_SEEDS, reason)
+
+
+def _may_have_ties(run: Result) -> bool:
+    """Return whether two interactions of a user share a time, in the run's prepared data; True if these are gone."""
+    folder = dataset_folder(cache_folder(None), run.dataset, run.dataset_fingerprint)
+    return not folder.exists() or has_ties(load(folder))
 
 
 def _under(run: Result, runs: Iterable[Result], key: str, value: str, free: frozenset[str]) -> Iterator[Result]:

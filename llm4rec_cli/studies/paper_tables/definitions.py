@@ -27,7 +27,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from llm4rec_cli.config.compose import data_file, options
+from llm4rec_cli.config.folders import data_file, options
 from llm4rec_cli.config.overrides import PAPER_TABLES, key_typed
 from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first

@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.data.prepare import files_by_hand, missing_files
@@ -86,7 +88,9 @@ class Plan:
             counts = {what: getattr(config.paper, what, None) for what in ("users", "interactions", "impressions")}
             sizes = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n)
             by_hand = set(missing) & set(files_by_hand(config))
-            how = f"{config.get} Then --raw {config.name}=PATH" if by_hand else "downloaded when it is first used"
+            most = decimal(sum(entry.max_bytes for entry in config.download))
+            how = f"downloaded when it is first used, at most {most}"
+            how = f"{config.get} Then --raw {config.name}=PATH" if by_hand else how
             yield (
                 f"missing: {config.name}{f' ({sizes})' if sizes else ''}: {', '.join(missing)}; "
                 f"licence: {config.licence}; {how}"

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from llm4rec_cli.config import walk
-from llm4rec_cli.config.compose import Composed, compose, data_file
+from llm4rec_cli.config.compose import Composed, compose
+from llm4rec_cli.config.folders import data_file
 from llm4rec_cli.config.overrides import GROUPS, SEARCH_SPACES, command_line, key_typed, quoted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction

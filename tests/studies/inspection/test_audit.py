@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from llm4rec_cli.data.store import dataset_folder, save
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.studies.inspection.audit import ALL, ELSEWHERE, audit
 from tests.results.finished_runs import metrics_json, rankings, write_run
+from tests.support.builders import tiny_dataset
 
 N = 80
 SAME_DAY = np.arange(N) % 2 == 0
@@ -171,6 +173,20 @@ def test_data_without_times_needs_no_other_protocol(write, tmp_path):
     assert result.allowed
     assert result.verdict.endswith("every condition holds, as far as data without times can show.")
     assert "of the gain is on targets with a higher raw id than the last item, which 50% of all are" in result.known[0]
+
+
+@pytest.mark.parametrize(("times", "passed"), [([0, 1, 0, 1], True), ([0, 0, 0, 1], None)])
+def test_shuffled_ties_are_not_asked_for_where_no_two_interactions_share_a_time(
+    sound, tmp_path, monkeypatch, times, passed
+):
+    monkeypatch.setenv("LLM4REC_CACHE", str(tmp_path / "cache"))
+    folder = dataset_folder(tmp_path / "cache", "shop", "f")
+    folder.mkdir(parents=True)
+    save(tiny_dataset([[0, 1], [1, 0]], timestamp=times), folder)
+    result = audit(sound(untied=None), tmp_path)
+    (check,) = [check for check in result.checks if check.condition.endswith("shuffled ties")]
+    assert check.passed is passed
+    assert ("not applicable" in check.reason) == (not result.commands) == bool(passed)
 
 
 def test_the_strongest_floor_is_the_default_and_another_model_can_be_named(sound, write, tmp_path):
