@@ -141,7 +141,7 @@ def recommend(
     from llm4rec_cli.studies.recommendations import Query, answer
 
     if k < 1:
-        raise UsageError(f"k={k} items are none", "k=10")
+        raise UsageError(f"k={k} is below 1", "k=10")
     if isinstance(titles, str):
         raise UsageError(f"titles is a list of texts, not '{titles}'", f"titles=['{titles}']")
     raise_first(_problems_of_overrides(overrides))
@@ -319,7 +319,7 @@ def _outputs(typed: str | Path | None) -> Path:
 def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
     for override in overrides:
         if not isinstance(override, str):
-            yield UsageError(f"{override} is not an override", "one string for each, such as 'model=unisrec', 'seed=1'")
+            yield UsageError(f"an override must be a string, not {override}", "write 'model=unisrec', 'seed=1'")
         elif override.startswith("-"):
             yield UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
 

@@ -42,7 +42,9 @@ def main(argv: list[str]) -> int:
         command = f"inspect_{verb}"
         return launch.run(command, COMPOSED[verb], argv[1:], examples=EXAMPLES[command])
     if argv and argv[0] not in (*COMPOSED, "result") and not argv[0].startswith("-"):
-        raise UsageError(f"'{argv[0]}' is not data, memorisation or result", f"llm4rec inspect result {argv[0]}")
+        raise UsageError(
+            f"unknown kind '{argv[0]}': expected data, memorisation or result", f"llm4rec inspect result {argv[0]}"
+        )
     parser = command_parser("inspect", __doc__)
     verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")
     for verb, summary in COMPOSED.items():

@@ -97,8 +97,8 @@ def hydra_override(argument: str) -> str:
         OverridesParser.create().parse_override(override)
     except HydraException as error:
         if "=" not in argument:
-            remedy = "settings are KEY=VALUE, such as model=sasrec; llm4rec list names the options"
-            raise UsageError(f"'{argument}' is not a setting", remedy) from error
+            remedy = "for example model=sasrec; llm4rec list names the options"
+            raise UsageError(f"expected KEY=VALUE, got '{argument}'", remedy) from error
         key = key_typed(argument)
         if key in GROUPS:
             raise UsageError(f"{argument}: {key} takes a name", f"llm4rec list {key}s") from error

@@ -39,7 +39,7 @@ def _problems(key: str, value: str) -> Iterator[UsageError]:
         )
     if key == BASE_URL and not _is_plain_address(value):
         yield UsageError(
-            f"{key} is not a plain http or https address without user, password and query",
+            f"{key} must be an http or https address without user, password or query",
             f"set {key}=http://HOST:PORT/v1; the key comes from the environment",
         )
 

@@ -31,7 +31,7 @@ _DAMAGED = (
 
 
 class _Invalid(Exception):
-    """Raised when a file is not a valid archive; the message continues "it …"."""
+    """Raised for a damaged or unsafe archive; the message continues the sentence "FILE …"."""
 
 
 @dataclass(frozen=True)

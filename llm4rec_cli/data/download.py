@@ -72,7 +72,7 @@ def problems(recipe: Sequence[DownloadConfig]) -> Iterator[UsageError]:
     for entry in recipe:
         for name in (entry.file, *entry.unpack):
             if not all(re.fullmatch(_NAME, part) for part in name.split("/")) or (name == entry.file and "/" in name):
-                yield UsageError(f"dataset.download: '{name}' is not a valid file name", "file: NAME.zip")
+                yield UsageError(f"dataset.download: invalid file name '{name}'", "file: NAME.zip")
         if not entry.urls or not all(re.match("https?://", url) for url in entry.urls):
             yield UsageError(f"dataset.download: {entry.file} needs http or https urls", "urls: [https://…]")
         algorithm, digits = _parsed_hash(entry.hash)

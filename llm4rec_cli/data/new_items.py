@@ -31,7 +31,9 @@ def read_new_items(path: Path, config: DatasetConfig) -> pd.DataFrame:
         DataError: it is malformed, has no titles, or lists an item twice.
     """
     if not path.is_file():
-        raise UsageError(f"no file {path}", "--new-items FILE, a CSV, JSON lines or Parquet file with item_id,title")
+        raise UsageError(
+            f"{path} does not exist", "--new-items FILE, a CSV, JSON lines or Parquet file with item_id,title"
+        )
     columns = config.columns if config.reader == "table" else None
     items = read_items(path, columns, optional={*ITEM_COLUMNS} - {"title"})
     if "title" not in items:

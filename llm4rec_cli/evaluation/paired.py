@@ -49,7 +49,7 @@ class Margin:
         number, percent, rest = text.strip().partition("%")
         size = float(number) / (100 if percent else 1)
         if rest or not 0 <= size < math.inf:
-            raise ValueError(f"'{text}' is not a valid margin")
+            raise ValueError(f"cannot read the margin '{text}'")
         return cls(size, bool(percent))
 
     def absolute(self, mean: float) -> float:

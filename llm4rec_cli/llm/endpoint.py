@@ -473,7 +473,7 @@ def _key(config: LLMConfig, base_url: str) -> str:
             f"export {config.key_variable}=…, or set llm.key_variable=NAME to another variable",
         )
     if not re.fullmatch("[!-~]+", key):
-        raise UsageError(f"{config.key_variable} is not a key: it is not one word in ASCII", "copy the key again")
+        raise UsageError(f"{config.key_variable} is not a key: it must be one ASCII word", "copy the key again")
     return key
 
 
@@ -527,7 +527,7 @@ def _listed_within(text: str) -> list[Any]:
 def _refuse_continuations(request: Request) -> Request:
     if request.continuations is not None:
         raise UsageError(
-            "an endpoint returns no likelihoods of answers",
+            "endpoints do not return likelihoods of answers",
             "use llm=local, or model.answer=generate; llm.prompt_logprobs=chat or echo if the server returns those of "
             "prompts",
         )

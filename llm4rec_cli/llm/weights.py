@@ -59,7 +59,7 @@ def find(name: str) -> Path:
     if name.endswith(".gguf"):
         file = Path(name).expanduser()
         if not file.is_file():
-            raise UsageError(f"there is no file {file}", REMEDIES[LLM])
+            raise UsageError(f"{file} does not exist", REMEDIES[LLM])
         return file
     return find_weights(name, LLM)
 

@@ -157,7 +157,7 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
         matches = [run for run in begin if not OTHER_DATA & set(map(key_typed, run.overrides))] or begin
     if not finished:
         raise RunError(
-            f"there is no finished run under {outputs}, and '{name}' names one",
+            f"no finished run under {outputs}, so '{name}' matches none",
             "train one first, e.g. llm4rec train model=unisrec; or --outputs FOLDER",
         )
     if not matches:

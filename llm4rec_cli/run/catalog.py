@@ -128,7 +128,7 @@ def outputs_folder(typed: str | None) -> Path:
     """
     folder = Path(typed or default_outputs()).expanduser()
     if typed and not folder.is_dir():
-        raise UsageError(f"--outputs {typed}: there is no such folder", "the folder that paths.outputs=PATH named")
+        raise UsageError(f"--outputs {typed}: the folder does not exist", "the folder that paths.outputs=PATH named")
     return folder
 
 

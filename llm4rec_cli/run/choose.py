@@ -210,7 +210,8 @@ def _problems_with_typed(job: Job, run: Source) -> Iterator[UsageError]:
             continue
         if not _matches(key, now, job.choices, stored, choices):
             yield UsageError(
-                f"{override} is not what {run.folder} was trained with: {choices.get(key, stored.in_effect(key))}",
+                f"{override} differs from the training of {run.folder}, which used "
+                f"{choices.get(key, stored.in_effect(key))}",
                 "leave it out, or name a run that was trained with it: llm4rec list runs",
             )
 
@@ -239,6 +240,6 @@ def _problems_with_settings(config: Config, stored: Settings, folder: Path) -> I
             yield RunError(f"{folder} was trained by another version, with other settings than {key}", "train again")
         elif now.get(key) != then.get(key):
             yield RunError(
-                f"{key} is not what {folder} was trained with: {then.get(key)}",
+                f"{folder} was trained with {key}={then.get(key)}, not {now.get(key)}",
                 "use the settings that it was trained with, or train again",
             )

@@ -57,7 +57,7 @@ def _name(run: Result) -> str:
 
 def _problems_of_members(members: Sequence[Result]) -> Iterator[UsageError]:
     if len(members) < 2:
-        yield UsageError("an ensemble needs at least two runs, and one is named", "run=[RUN,RUN,…]")
+        yield UsageError("an ensemble needs at least two runs, but only one is named", "run=[RUN,RUN,…]")
     first, *others = members
     for run in members:
         if not STORED & run.columns:

@@ -137,7 +137,7 @@ def problems_in(name: str) -> list[ConfigProblem]:
 def _problems_of_space(file: Path, model: str) -> list[UsageError]:
     """Return the problems of a search space, whose values must be in the range of their settings."""
     if model not in model_names():
-        return [UsageError(f"there is no model '{model}'", did_you_mean(model, model_names()))]
+        return [UsageError(f"unknown model '{model}'", did_you_mean(model, model_names()))]
     if wrong := problems_of_space(file):
         return wrong
     shipped, problems = _config([f"model={model}"]), []
@@ -156,7 +156,7 @@ def _problems_of_space(file: Path, model: str) -> list[UsageError]:
 def _problems_of_deviations(file: Path, name: str) -> list[UsageError]:
     """Return the problems of the sentences on a model, or of those that models share."""
     if name not in (*model_names(), deviations.SHARED):
-        return [UsageError(f"there is no model '{name}'", did_you_mean(name, model_names()))]
+        return [UsageError(f"unknown model '{name}'", did_you_mean(name, model_names()))]
     return list(deviations.problems(file))
 
 
@@ -422,7 +422,7 @@ def _unread_files(names: Sequence[str]) -> Iterator[ConfigProblem]:
         if not option:
             problem, remedy = "the root config is always the shipped one", "write conf/experiment/NAME.yaml instead"
         elif group not in READ:
-            problem, remedy = f"there is no config group '{group}'", did_you_mean(group, READ)
+            problem, remedy = f"unknown config group '{group}'", did_you_mean(group, READ)
         elif file.suffix != ".yaml":
             problem, remedy = f"its name ends in {file.suffix}", f"rename it to {file.stem}.yaml"
         elif file_of(f"{group}/{option.removesuffix('.yaml')}") != file:

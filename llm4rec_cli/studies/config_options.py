@@ -148,7 +148,7 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
     for name in names:
         if not any(name in (file, file.partition("/")[2]) for file in files):
             raise UsageError(
-                f"there are no prompts '{name}'",
+                f"unknown prompts '{name}'",
                 did_you_mean(name, [*available, *(file.partition("/")[2] for file in available)]),
             )
     by_file = descriptions("prompt")

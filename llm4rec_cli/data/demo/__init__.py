@@ -26,7 +26,7 @@ VARIANTS = (*SHOPS, "demo_news")
 
 def problems_of_variant(variant: str) -> Iterator[UsageError]:
     if variant not in VARIANTS:
-        yield UsageError(f"there is no demo data named '{variant}'", did_you_mean(variant, VARIANTS))
+        yield UsageError(f"unknown demo dataset '{variant}'", did_you_mean(variant, VARIANTS))
 
 
 def generate(variant: str, seed: int, folder: Path) -> None:

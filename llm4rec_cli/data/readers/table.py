@@ -220,7 +220,7 @@ def _parquet(path: Path, file_columns: Mapping[str, str]) -> _Texts:
             table = file.read(keep)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path.name} is not a valid Parquet file: {str(error).splitlines()[0]}", f"replace the file: {path}"
+            f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}", f"replace the file: {path}"
         ) from error
 
     def row_error(row: int, problem: str) -> DataError:

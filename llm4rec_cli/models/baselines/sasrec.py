@@ -41,7 +41,7 @@ class SASRec(EncoderModel):
         training_tokens = tokens if training_items is None else [tokens[i] for i in training_items]
         number = {token: i for i, token in enumerate(vocabulary(training_tokens))}
         if not number:
-            raise DataError("no token is shared by two items", "set model.tokens=false or use other tokens")
+            raise DataError("no two items share a token", "set model.tokens=false or use other tokens")
         shared_tokens = [[number[token] for token in item if token in number] for item in tokens]
         first = np.cumsum([0, *map(len, shared_tokens)])[:-1]
         self.register_buffer("token", torch.tensor(list(chain.from_iterable(shared_tokens))), persistent=False)

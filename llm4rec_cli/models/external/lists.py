@@ -43,7 +43,7 @@ def read_layout(path: Path) -> Layout:
         DataError: the file is unreadable, or its columns are missing or ambiguous.
     """
     if not path.is_file():
-        raise UsageError(f"no file {path}", "check the path: llm4rec score FILE")
+        raise UsageError(f"{path} does not exist", "check the path: llm4rec score FILE")
     columns = [c for c in _columns(path) if c and not c.startswith("__index_level_")]  # pandas adds these
     header = f"(columns: {', '.join(columns)})"
     names = {}
@@ -94,7 +94,7 @@ def _columns(path: Path) -> list[str]:
         try:
             return list(pa.parquet.read_schema(path).names)
         except pa.ArrowInvalid as error:
-            raise DataError(f"{path.name} is not a Parquet file: {error}", f"write it again: {path}") from error
+            raise DataError(f"{path.name} cannot be read as Parquet: {error}", f"write it again: {path}") from error
     _, header = next(rows(path, _delimiter(path), quoted=True))
     return header
 

@@ -309,13 +309,13 @@ def _prompts_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, names: 
     """Return the prompts of these names, checked to answer the task.
 
     Raises:
-        UsageError: there is no such prompt, it answers something else, or it cannot be used together with others.
+        UsageError: the prompt is unknown, answers something else, or it cannot be used together with others.
     """
     fitting = [prompt.name for prompt in prompts.values() if prompt.answers(task)]
     setting = f"model.ask.{task.name}={'+'.join(names)}"
     for name in names:
         if name not in prompts:
-            raise UsageError(f"{setting}: there is no such prompt as '{name}'", did_you_mean(name, fitting))
+            raise UsageError(f"{setting}: unknown prompt '{name}'", did_you_mean(name, fitting))
         if not prompts[name].answers(task):
             raise UsageError(
                 f"{setting}: prompt '{name}', of family {prompts[name].family.name}, has the target "
@@ -368,7 +368,8 @@ def problems_of_lengths(config: Prompted, task: str, item_length: int, user_leng
     names_items = any(kind.endswith(("_item", "_candidates")) for kind in trained_kinds(config, task))
     if names_items and item_length + 1 > config.max_target:
         yield UsageError(
-            f"items' names of {item_length} tokens and their end are more than model.max_target={config.max_target}",
+            f"item names have up to {item_length} tokens plus an end token, more than "
+            f"model.max_target={config.max_target}",
             f"model.max_target={item_length + 1} or more",
         )
 
@@ -431,7 +432,7 @@ def evaluation_prompts(config: Prompted, task: PromptFamily, dataset: RecDataset
     """Return the prompts that a task is evaluated with.
 
     Raises:
-        UsageError: there is no such prompt, or it answers something else.
+        UsageError: the prompt is unknown, or answers something else.
         DataError: the dataset lacks a column that one needs.
     """
     prompts = parse_all(config)
@@ -475,7 +476,7 @@ def problems_of_task(config: Prompted, task: TaskConfig) -> Iterator[Llm4RecErro
         return
     if config.beams and len(evaluated) > 1:
         yield UsageError(
-            f"model.beams={config.beams} scores some items for each prompt, so that the scores of several have no mean",
+            f"model.beams={config.beams} scores other items for each prompt, so their scores cannot be averaged",
             f"model.beams=null, or model.ask.{family.name}={evaluated[0].name}",
         )
     if listing := [prompt.name for prompt in evaluated if not prompt.ranks_catalogue]:

@@ -24,7 +24,7 @@ WORDS = "encoder.whole_word_embeddings.weight"
 
 def problems(config: P5Config) -> Iterator[UsageError]:
     if config.backbone in T5_SHAPES:
-        yield UsageError("published weights are of a T5 with its tokenizer", "model.backbone=t5-small, or t5-base")
+        yield UsageError("published weights need a T5 with its tokenizer", "model.backbone=t5-small, or t5-base")
     if config.digits != 1 or not config.index.is_number or config.user_tokens:
         yield UsageError(
             "published weights have no tokens besides T5's, so numbers are written digit by digit",

@@ -229,7 +229,7 @@ def table(name: str) -> Table:
         UsageError: there is none, or its file is wrong; the first of its problems.
     """
     if (file := data_file(PAPER_TABLES, name)) is None:
-        raise UsageError(f"there is no table '{name}'", did_you_mean(name, names()))
+        raise UsageError(f"unknown table '{name}'", did_you_mean(name, names()))
     return read(file, name)
 
 

@@ -218,7 +218,7 @@ def _settings_of(experiment: str, searched: Job, space: Space) -> Settings:
     job = Job.unchecked(compose([f"+experiment={experiment}"]), "train")
     if job.model.name != searched.model.name:
         raise UsageError(
-            f"--start {experiment} is of model '{job.model.name}', and '{searched.model.name}' is searched",
+            f"--start {experiment} belongs to model '{job.model.name}', but the search is for '{searched.model.name}'",
             "llm4rec list experiments",
         )
     return _settings(job, space)

@@ -73,7 +73,7 @@ def _problems(content: Any, model: str) -> Iterator[UsageError]:
     allowed = _kinds(model)
     for key, entry in content.items():
         if key not in allowed:
-            yield UsageError(f"'{key}' is not a setting to search", did_you_mean(str(key), allowed))
+            yield UsageError(f"'{key}' cannot be searched", did_you_mean(str(key), allowed))
             continue
         try:
             _parse(entry, allowed[key])
