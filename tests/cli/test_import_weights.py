@@ -81,8 +81,8 @@ def test_what_cannot_be_imported_is_refused_and_leaves_no_run(llm4rec, theirs, t
         assert len(answer.err.strip().splitlines()) == 2
 
     refused(1, "does not have weights of RUCAIBox/UniSRec", *IMPORT, "model.layers=2")
-    refused(2, "published item ids are numbers", *IMPORT[:3], "+experiment=unisrec/transfer_ids", *SIZES)
-    refused(2, "is of sasrec, not of unisrec", *IMPORT[:3], "+experiment=sasrec/gsasrec")
+    refused(2, "published item ids follow", *IMPORT[:3], "+experiment=unisrec/transfer_ids", *SIZES)
+    refused(2, "belongs to sasrec, not to unisrec", *IMPORT[:3], "+experiment=sasrec/gsasrec")
     refused(2, "the first argument must be a method", *IMPORT, "model=unisrec")
     refused(1, "nothing.pth is not a file", "import-weights", "unisrec", "nothing.pth", *IMPORT[3:])
     (tmp_path / "weights.pth").write_bytes(pickle.dumps(theirs.state_dict()))
