@@ -241,7 +241,7 @@ def inspect(
         `verdict`, a sentence.
 
     Raises:
-        RunError, UsageError: there is no such run, nothing to compare it with, or it has no slices.
+        RunError, UsageError: the run does not exist, has no slices, or has nothing to be compared with.
     """
     from llm4rec_cli.studies.inspection import audit
 

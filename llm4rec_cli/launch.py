@@ -107,7 +107,7 @@ def _help(command: str, summary: str, usage: str, examples: str) -> str:
     """Return the help page of a command.
 
     Args:
-        usage: that of its own options; empty if it has none.
+        usage: usage line of the command's own options; may be empty.
     """
     names = defaultdict[str, list[str]](list)  # what is typed before a name -> the names
     for group in GROUPS:

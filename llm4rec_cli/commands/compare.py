@@ -103,7 +103,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _margin(text: str) -> Margin:
-    """Parse `--margin`."""
     from llm4rec_cli.evaluation.paired import Margin
 
     try:

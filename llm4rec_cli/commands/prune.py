@@ -90,7 +90,7 @@ def _delete(deletions: Sequence[Deletion], root: Path, yes: bool) -> int:
     """List the deletions, ask for confirmation and delete.
 
     Raises:
-        UsageError: there is no terminal to ask on.
+        UsageError: no terminal to ask on.
     """
     from rich.filesize import decimal
 

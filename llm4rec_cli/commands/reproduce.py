@@ -140,7 +140,7 @@ def _seeds(text: str | None) -> tuple[int, ...]:
 
 
 def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
-    """Return dataset -> folder; `*` = the folder that holds one for each dataset."""
+    """Return the raw folder of each dataset; `*` is a folder with one folder per dataset."""
     from llm4rec_cli.config.compose import options
 
     folders = {}

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the options."""
     options = argparse.ArgumentParser(
         "llm4rec tune",
         usage="llm4rec tune [overrides] [--trials N] [--minutes M] [--start EXPERIMENT] [--name NAME] [--save NAME] "

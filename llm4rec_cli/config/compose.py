@@ -157,10 +157,10 @@ def model_node(name: str, settings: Sequence[str], root: DictConfig) -> Any:
 
 
 def option_node(group: str, name: str) -> Any:
-    """Return the content of an option's file on what its defaults in the same group name.
+    """Return an option's YAML merged onto the options of its group that its defaults name.
 
     Raises:
-        UsageError: there is no such option.
+        UsageError: the option does not exist.
     """
     register_types()
     file = next((path for top in _folders() if (path := top / group / f"{name}.yaml").exists()), None)

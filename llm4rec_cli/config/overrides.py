@@ -228,13 +228,13 @@ def command_line(command: str, overrides: Iterable[str], *options: str) -> str:
 
 
 def typed_besides_path(overrides: Iterable[str]) -> list[str]:
-    """Return what was typed for a run besides what its folder's path says, as in a shell."""
+    """Return the typed overrides that a run's path does not show, quoted for a shell."""
     in_path = ("model", "dataset", "task", "seed", "force")
     return [shell_word(override) for override in overrides if key_typed(override) not in in_path]
 
 
 def shell_word(override: str) -> str:
-    """Return an override as typed in a shell, with quotes around its value alone, if any."""
+    """Return an override quoted for a shell; only the value is quoted, if necessary."""
     key, equals, value = as_typed(override).partition("=")
     return f"{key}{equals}{shlex.quote(value) if value else value}"
 

@@ -1,4 +1,4 @@
-"""Controls: one source of signal is destroyed on purpose. A gain that survives does not come from that source.
+"""Controls destroy one source of signal on purpose. A gain that survives does not come from that source.
 
 `controlled_dataset` is applied before the split, `controlled_examples` after it. Candidates belong to interactions and
 are the same under every control but `shuffle_ties`, which alone changes which interactions are held out.

@@ -177,7 +177,7 @@ def _transfer(
 @contextmanager
 def _request(session: requests.Session, url: str, part: Path, limits: Limits) -> Iterator[requests.Response]:
     """Request a file, or the rest of it if `part` has its beginning; yield the response, whose status is 200 or 206.
-    Raises _TemporaryFailure or _PermanentFailure if there is no such response."""
+    Raises _TemporaryFailure or _PermanentFailure if the request fails."""
     start, validator = _resume_point(part, url)
     headers = {"Range": f"bytes={start}-", "If-Range": validator} if start else {}
     try:

@@ -73,7 +73,7 @@ def with_explanations(split: Split, cache: Path) -> Split:
 
     Aspects are counted in training reviews only. An explanation comes from the review's own text, and is null if no
     sentence qualifies; existing explanations are replaced. The manifest's `explanations` has the number of reviews with
-    one. Raises DataError if there are no review texts.
+    one. Raises DataError if the dataset has no review texts.
     """
     rows = split.dataset.interactions
     if "review_text" not in rows:

@@ -12,7 +12,6 @@ from llm4rec_cli.data.split import Split
 
 
 def interactions_frame(split: Split, rows: IntArray) -> pd.DataFrame:
-    """Return these rows of the interactions."""
     table = split.dataset.interactions.iloc[rows].drop(columns="part", errors="ignore").reset_index(drop=True)
     user, item = split.dataset.user_ids[table.pop("user")], _item_ids(split, table.pop("item").to_numpy())
     return pd.concat([pd.DataFrame({"user_id": user, "item_id": item}), table], axis=1)

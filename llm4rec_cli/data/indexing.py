@@ -50,8 +50,6 @@ Clusterer = Callable[[IntArray, np.random.Generator], IntArray]  # (n,) items ->
 
 @dataclass(frozen=True)
 class ItemIndex:
-    """The codes of all items."""
-
     kind: Index
     codes: list[Code]  # the pieces of each item's code; no code is a prefix of another, so all differ
 

@@ -1,4 +1,4 @@
-"""Items that a dataset does not have: of a user's file, or known by their title alone.
+"""Items outside the dataset: from a user's file, or typed as a title.
 
 They are appended to the dataset's catalogue, without interactions, for models that read item text.
 """
@@ -27,7 +27,7 @@ def read_new_items(path: Path, config: DatasetConfig) -> pd.DataFrame:
     Column names of a dataset in the user's own files also hold for this file, as far as it has them.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file does not exist.
         DataError: it is malformed, has no titles, or lists an item twice.
     """
     if not path.is_file():

@@ -179,7 +179,7 @@ def _names(config: DatasetConfig) -> dict[str, dict[str, str]]:
 
 
 def _existing(folder: Path, name: str) -> Path | None:
-    """Return the path of a raw file, with or without .gz, by its name or another usual one; None if there is none."""
+    """Return the path of a raw file by its name or another usual one, with or without .gz; None if it is missing."""
     plain = folder / name.removesuffix(".gz")
     names = [name, readers.USUAL_NAMES.get(plain.name, plain.name)]
     paths = [plain.with_name(Path(same).name.removesuffix(".gz") + end) for same in names for end in ("", ".gz")]

@@ -114,7 +114,7 @@ def vocabulary(tokens: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _from_json(answer: str) -> dict[str, list[str]] | None:
-    """Return phrases by slot from a JSON object with all slots, as the prompt requests; None if there is none."""
+    """Return phrases by slot from a JSON object with all slots, as the prompt requests; None without such an object."""
     try:
         content, _ = json.JSONDecoder().raw_decode(answer, answer.index("{"))
     except (ValueError, RecursionError):  # none, an incomplete one, or endless brackets

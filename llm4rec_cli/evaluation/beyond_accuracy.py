@@ -114,7 +114,7 @@ def jaccard(first: IntArray, second: IntArray, words: csr_array) -> FloatArray:
 
 
 def _mean(values: FloatArray, counted: NDArray[np.bool_]) -> FloatArray:
-    """Return (n,) means of the counted values of each row; NaN where none is counted."""
+    """Return (n,) means of the counted values of each row; NaN for rows without any."""
     return _ratio(np.where(counted, values, 0).sum(axis=1), counted.sum(axis=1))
 
 

@@ -87,13 +87,13 @@ def store_path(config: LLMConfig, cache: Path) -> Path:
 def complete(
     requests: Sequence[Request], backend: Backend, config: LLMConfig, store: Store, description: str, usage: Usage
 ) -> list[Completion]:
-    """Return each request's completion, in order. Each is stored as it arrives, so an interruption loses none.
+    """Return each request's completion, in order. Each is stored on arrival, so an interruption loses nothing.
 
-    A backend that scores continuations one by one gets a request for each, so that none is paid for twice.
+    A backend that scores continuations one by one gets one request for each, so stored ones are not paid for again.
 
     Args:
         requests: all requests of a run: batches are formed over the whole list.
-        usage: of the run so far; updated.
+        usage: usage of the run so far; updated.
 
     Raises:
         DryRun: under `llm.dry_run`, after the requests have been printed.
@@ -304,7 +304,7 @@ class _Session:
         return ", ".join(parts)
 
     def preview(self, description: str) -> None:
-        """Print the number of requests, what they would cost at most, and the first of them if there were none before.
+        """Print the number of requests, their maximum cost, and the first request if nothing was printed before.
 
         `usage` adds up what is to be sent.
         """

@@ -46,8 +46,7 @@ class Answer:
         return len(self.named) == self.n
 
     def forced(self) -> list[int]:
-        """Return the tokens up to the next decision, and name the choices that they end; at the end of the answer, none
-        after the last decision."""
+        """Return the tokens up to the next decision, empty after the last one, and the choices that they complete."""
         tokens: list[int] = []
         while not self.is_done:
             ended = [choice for choice in self.matching if len(self.codes[choice]) == self.depth]

@@ -168,7 +168,7 @@ class EndpointBackend:
         After a request failed for good no more are sent, and requests under way are finished.
 
         Raises:
-            UsageError: the server refuses a request, there is no key, or likelihoods are requested.
+            UsageError: the server refuses a request, the key is missing, or likelihoods are requested.
             RunError: a request failed `1 + llm.retries` times, or the server asks for too long a wait.
         """
         completions = self._complete(requests)
@@ -354,8 +354,7 @@ class EndpointBackend:
         return max(request.max_tokens, sum(longest) + 2 * len(longest) + WRAPPER_TOKENS)
 
     def _strays(self, request: Request, text: str) -> list[str]:
-        """Return what an answer names that is not one of its choices. A sentence, as of a refusal without a list, names
-        nothing."""
+        """Return what an answer names outside its choices; empty for a sentence without a list, such as a refusal."""
         if not self._is_restricted(request):
             return []
         try:
@@ -459,7 +458,7 @@ def _key(config: LLMConfig, base_url: str) -> str:
     """Return the key; a placeholder for a local server without one, and for a remote one without https.
 
     Raises:
-        UsageError: there is no key, or HTTP cannot carry it.
+        UsageError: the key is missing, or HTTP cannot carry it.
     """
     key = os.environ.get(config.key_variable, "").strip()
     if not key and _is_local(base_url):
@@ -494,7 +493,7 @@ def _scoring(messages: list[Any], continuation: str) -> dict[str, Any]:
 
 
 def _prompt_tokens(scores: list[Any]) -> list[tuple[str, float | None]]:
-    """Return the tokens of the prompt of a chat completion, each with its log-probability; the first one has none."""
+    """Return the prompt tokens of a chat completion with their log-probabilities, which the first token lacks."""
     entries = [[*(entry or {}).values()] for entry in scores]
     return [(entry[0]["decoded_token"], entry[0]["logprob"]) if entry else ("", None) for entry in entries]
 
@@ -516,7 +515,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _listed_within(text: str) -> list[Any]:
-    """Return the titles of a JSON list within a text, or of lines with numbers or bullets; none of fewer than two."""
+    """Return titles from a JSON list or from numbered or bulleted lines in a text; empty for fewer than two."""
     try:
         titles = json.loads(text[text.find("[") : text.rfind("]") + 1])
     except ValueError:

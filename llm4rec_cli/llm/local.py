@@ -42,7 +42,7 @@ class LocalBackend:
     The same batch gets the same completions.
 
     Raises:
-        UsageError: there are no such weights.
+        UsageError: the weights do not exist.
         DataError: the packaged weights have an unexpected checksum.
     """
 

@@ -131,7 +131,7 @@ class Backend(Protocol):
 
     @property
     def scores_one_by_one(self) -> bool:
-        """Whether the prompt is sent again for each continuation, so that each is a request of its own."""
+        """Whether each continuation is a separate request that repeats the prompt."""
         ...
 
     def identity(self, has_choices: bool = False) -> dict[str, Any]:

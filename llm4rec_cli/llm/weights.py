@@ -99,7 +99,7 @@ def load_tokenizer(name: Path | str, setting: str = LLM) -> Any:
     """Load the tokenizer of a folder or hub id, which the config key `setting` names.
 
     Raises:
-        UsageError: there is none, or it has no chat template.
+        UsageError: the tokenizer does not exist, or has no chat template.
     """
     from transformers import AutoTokenizer
 

@@ -122,7 +122,7 @@ def paper_comparisons(group: Group, own: Path | None = None) -> Content | None:
 
 
 def related_work(group: Group) -> Content | None:
-    """Return results of other methods on the same dataset and protocol, best first; None if there are none."""
+    """Return published results of other methods on the same dataset and protocol, best first; None without any."""
     numbers = list(dict.fromkeys(row for variant in group.members for row in papers.related_to(variant)))
     if not numbers or any("synthetic" in variant.labels for variant in group.members):
         return None
@@ -273,7 +273,7 @@ def with_deviation(values: Sequence[float], is_seeded: bool) -> str:
 
 
 def interval(variant: Variant, metric: str) -> str:
-    """Return `0.1061–0.1288`; empty if there is none."""
+    """Format an interval as `0.1061–0.1288`; empty without one."""
     low, high = variant.intervals.get(metric, (None, None))
     return "" if low is None else f"{low:.4f}–{high:.4f}"
 

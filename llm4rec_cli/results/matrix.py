@@ -52,7 +52,6 @@ class Column:
 
     @property
     def protocol(self) -> str:
-        """The protocol in words."""
         return self.group.members[0].heading[2]
 
 
@@ -112,7 +111,7 @@ def matrices(groups: Iterable[Group]) -> list[Matrix]:
 
 
 def _place(name: str, cell: Cell) -> tuple[int, str, str]:
-    """Return the place of a row: by the kind of its model; a matched control comes after what it is a control of."""
+    """Return the sort key of a row: the kind of its model; a matched control follows its method."""
     _, matched, method = name.partition(MATCHED.format("", ""))
     kind = config_class(cell.variant.first_run.model).traits.kind
     return [*ModelKind].index(kind), method or name, name if matched else ""
@@ -222,7 +221,7 @@ def overview(groups: Iterable[Group], everything: bool = False) -> list[Content]
 
 
 def _text(cell: Cell | None) -> str:
-    """Return `0.1198 *f`, so that numbers are aligned whatever their marks."""
+    """Format a cell as `0.1198 *f`, padded so that numbers align with any marks."""
     if cell is None:
         return f"{NOT_RUN:>6}"
     marks = BEST * cell.best + FLOOR * cell.floor + PARTIAL * cell.partial

@@ -218,14 +218,14 @@ class Result:
     def of_numbers(
         cls, folder: Path, dataset: str, metrics: Mapping[str, Number], labels: Sequence[str] = ()
     ) -> Result:
-        """Return numbers that are no run's: the statistics of a dataset, or what people say of its own texts."""
+        """Return a result for numbers without a run: statistics of a dataset, or human judgements of its own texts."""
         nothing = dict.fromkeys(("model", "task", "split", "split_rule", "protocol", "config_hash", "variant"), "")
         facts = {"dataset": dataset, "dataset_fingerprint": "", "mask_history": False, "seed": 0}
         return cls(**nothing, **facts, metrics=metrics, labels=labels, folder=folder)  # type: ignore[arg-type]
 
     @property
     def address(self) -> Path:
-        """The run folder under that of all runs."""
+        """The path of the run folder, relative to the folder of all runs."""
         return Path(self.model, self.dataset, self.task, f"seed{self.seed}-{self.config_hash}")
 
     @property
@@ -240,7 +240,7 @@ class Result:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings of the run, as config.yaml holds them."""
+        """The run's settings, read from config.yaml."""
         return Settings.read(self.folder / CONFIG, self.model)
 
     @property
@@ -316,12 +316,12 @@ def read_status(folder: Path) -> Status:
 
 
 def result_of(content: Any, folder: Path) -> Result:
-    """Return the result that the content of a metrics.json describes. Raises ValueError if it is not that of a run."""
+    """Return the result that a metrics.json describes. Raises ValueError if the content does not describe a run."""
     return replace(msgspec.convert(content, Result), folder=folder)
 
 
 def read_result(folder: Path) -> Result | None:
-    """Return the result in a run folder; None if the folder holds no finished run.
+    """Return the result in a run folder; None if the run is not finished.
 
     A torn metrics.json, of a machine that lost power, counts as none, with a warning.
     """

@@ -290,5 +290,5 @@ def _finite(value: Any) -> Any:
 
 
 def numeric_columns(rows: Sequence[Sequence[str]], n: int) -> list[bool]:
-    """Return which of n columns hold only numbers, including intervals."""
+    """Return which of n columns contain only numbers or intervals."""
     return [any(row[i] for row in rows) and all(NUMERIC.fullmatch(row[i]) for row in rows) for i in range(n)]

@@ -40,7 +40,7 @@ def evaluation(requested: Job) -> Job:
     For a model without weights, return the job that runs it.
 
     Raises:
-        RunError: there is no such run (the remedy is the command that makes one), or its settings have changed since.
+        RunError: no run matches (the remedy is the command that trains one), or its settings have changed since.
         UsageError: the typed overrides do not fit it.
     """
     if not requested.model.traits.trainable:
@@ -74,7 +74,7 @@ def just_trained(result: Result, job: Job) -> Source:
 
 
 def of_task(source: Source, typed: tuple[str, ...], task: str) -> Job:
-    """Return the evaluation of a run on a task, with default settings except those of every task."""
+    """Return the evaluation of a run on a task; other settings that depend on the task keep their defaults."""
     kept = [o for o in source.overrides if (key := key_typed(o)) != "task" and not is_of_one_task(key)]
     return of_source(replace(source, overrides=[*kept, f"task={task}"]), typed)
 

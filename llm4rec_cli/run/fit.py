@@ -87,7 +87,7 @@ def fit(
             raising an exception.
 
     Raises:
-        DataError: there are no rows.
+        DataError: no training rows.
         RunError: a loss or a weight is not finite; or training was started with another number of processes, device or
             precision.
     """

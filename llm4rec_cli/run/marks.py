@@ -200,7 +200,7 @@ def _settings_of_paper(experiment: str) -> Mapping[str, object]:
 
 
 def _fitted_settings(config: Config) -> Mapping[str, object]:
-    """Return the settings of model and trainer, which decide what weights are fitted, and how."""
+    """Return the settings of model and trainer that determine the fitted weights."""
     model: Any = type(config.model)
     roles = {setting.key: setting.role for setting in declarations_with(model)}
     values = {

@@ -228,7 +228,7 @@ def _problems_of_artifacts(files: Mapping[str, str], folder: Path) -> Iterator[R
 
 
 def description(job: Job, address: Address, dataset: RecDataset | None, imported: Imported | None = None) -> Result:
-    """Return what a run is, without its numbers. Imported weights are of no prepared dataset."""
+    """Describe a run without its numbers. Imported weights have no prepared dataset."""
     config, evaluated = job.config, job.evaluated
     imported = evaluated.result.imported if evaluated else imported
     enrichment = dataset.manifest.get("enrichment") if dataset and config.model.uses_item_text() else None

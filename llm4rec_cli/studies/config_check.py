@@ -70,7 +70,7 @@ class ConfigProblem:
 
 
 def check(names: Sequence[str], everything: bool) -> tuple[list[ConfigProblem], int]:
-    """Return the problems of configs, in order, and how many of these have any.
+    """Return the problems of configs, in order, and the number of configs with problems.
 
     Args:
         everything: whether these are all configs, so that any file that is never read is a problem.
@@ -256,7 +256,7 @@ def _config(overrides: Sequence[str]) -> Any:
 
 
 def _suitable_model(config: Config) -> str | None:
-    """Return the first model that supports the task; None if the config's own model does, or if there is none."""
+    """Return the first model that supports the task; None if the config's own model does, or no model does."""
     capability = rules.needed_capability(config.task)
     suitable = models_with(capability)
     return None if config.model.name in suitable or not suitable else suitable[0]

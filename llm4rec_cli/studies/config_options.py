@@ -60,7 +60,7 @@ def _task(option: str) -> TaskConfig:
 
 
 def _content(group: str, option: str) -> Mapping[str, Any]:
-    """Return the keys of an option's YAML and of those of its group that it builds on."""
+    """Return the keys of an option's YAML and of the options in its group that it builds on."""
     content = read_yaml(_file(group, option)) or {}
     merged: Mapping[str, Any] = {}
     for parent in content.pop("defaults", []):
@@ -116,7 +116,6 @@ def tables(group: str, names: Sequence[str] = ()) -> list[Content]:
 
 
 def _tasks_of_models(options: Sequence[str]) -> list[str]:
-    """Return the tasks that each model supports."""
     needed = {task: needed_capability(_task(task)) for task in sorted_by_use("task")}
     can = [config_class(option).traits.capabilities if option in model_names() else () for option in options]
     return [", ".join(task for task, capability in needed.items() if capability in of_model) for of_model in can]

@@ -65,8 +65,6 @@ class Effect(ItemFields):
 
 
 class ItemRow(ItemFields):
-    """A recommended item."""
-
     rank: int  # from 1
     score: float
     in_history: bool  # whether it is in the history

@@ -26,8 +26,6 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Shop:
-    """One shop."""
-
     name: str  # part of its file names
     department: str  # what it sells, one of the departments in shop_words.yaml
     customers: range  # indices into the population; shops share customers where their ranges overlap

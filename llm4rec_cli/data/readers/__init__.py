@@ -78,7 +78,7 @@ def keeps_empty(name: str) -> bool:
 
 
 def column_problems(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:
-    """Yield what is wrong with a column map: the reader takes none, or a mapped column is unknown."""
+    """Yield the problems of a column map: the reader does not support one, or a mapped column is unknown."""
     mappable = mappable_columns(name)
     for column in mapped:
         if not mappable:

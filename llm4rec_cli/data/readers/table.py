@@ -255,7 +255,6 @@ def _arrow_text(path: Path, name: str, column: str, values: Any) -> pd.Series:
 
 
 def _wanted(path: Path, header: list[str], file_columns: Mapping[str, str]) -> list[str]:
-    """Return the columns of the header that are to be read."""
     wanted = [column for column in header if column in file_columns.values()]
     for column in wanted:
         if wanted.count(column) > 1:

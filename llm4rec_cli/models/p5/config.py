@@ -149,7 +149,7 @@ class P5Config(ModelConfig):
         return method
 
     def shown_feature_owner(self, task: PromptFamily) -> FeatureOwner | None:
-        """Return whose usual feature the evaluation prompts of a task show; None if they show none, or another."""
+        """Return whose usual feature a task's evaluation prompts show, the user's or the item's; None for neither."""
         return self.feature.owner if prompts.shows_feature(self, task) else None
 
     def _decoding(self, task: str) -> str:
@@ -161,7 +161,7 @@ class P5Config(ModelConfig):
         return YES_NO if yes_no else "likelihood of every item name"
 
     def _evaluated(self, task: str) -> Prompt | None:
-        """Return the prompt that a task is evaluated with; None for several, and where the task has none."""
+        """Return the evaluation prompt of a task; None if it has several or none."""
         name = getattr(self.ask, task, "")
         return prompts.parse(name, self.prompts[name]) if name in self.prompts else None
 

@@ -332,7 +332,7 @@ def _prompts_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, names: 
 
 
 def usable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) -> dict[str, Prompt]:
-    """Return the prompts that the dataset can fill, sorted by name, so that the order of files does not matter."""
+    """Return the prompts that the dataset can fill, sorted by name to be independent of the order of files."""
     available = _columns(dataset)
     parsed = {name: parse(name, prompts[name]) for name in sorted(prompts)}
     return {name: prompt for name, prompt in parsed.items() if prompt.columns <= available}

@@ -58,5 +58,5 @@ def imported_state(config: P5Config, tensors: Mapping[str, Tensor]) -> dict[str,
 
 
 def _n_tokens(config: P5Config) -> int:
-    """Return the number of tokens, of which the digits are some."""
+    """Return the number of tokens, digits included."""
     return len(Vocabulary(load_tokenizer(config.backbone, [], config.vocabulary, Path()), "0123456789"))

@@ -75,8 +75,6 @@ class TextRows:
 
 
 class Peter(nn.Module):
-    """See the module."""
-
     positions: Tensor
 
     def __init__(self, config: PeterConfig, context: Context) -> None:

@@ -29,7 +29,7 @@ class Keys(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """Which tokens attend: m of them, first of histories (in the top layer none), then of rows.
+    """The m tokens that attend: first those of histories (absent in the top layer), then those of rows.
 
     Attributes:
         order: (m,) indices that sort them by history.

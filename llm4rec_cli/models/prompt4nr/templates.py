@@ -183,7 +183,7 @@ def problems_of_backbone(
     leaves no room for a history.
 
     Raises:
-        UsageError: there is no such backbone.
+        UsageError: the backbone does not exist.
     """
     of_bert = list(problems_of_bert(backbone, max_length, "prompt4nr"))
     yield from of_bert

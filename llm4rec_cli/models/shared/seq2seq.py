@@ -111,7 +111,7 @@ def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGen
             rows that no token has are cut, as P5's code does, so that the softmax leaves them out.
 
     Raises:
-        UsageError: there is no such backbone.
+        UsageError: the backbone does not exist.
     """
     if backbone in T5_SHAPES:
         return random_t5(T5_SHAPES[backbone], n_tokens, dropout)

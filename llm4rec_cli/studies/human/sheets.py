@@ -46,8 +46,6 @@ Judgements = Mapping[str, Mapping[str, Mapping[str, float]]]  # criterion -> exa
 
 @dataclass(frozen=True)
 class Example:
-    """One example of a sheet."""
-
     item: str
     stars: str  # the user's rating; empty if there is none
     review: str  # the user's own; empty where it is not shown
@@ -106,8 +104,6 @@ class Key(SheetFacts):
 
 @dataclass(frozen=True)
 class FilledSheet:
-    """A sheet filled by one rater."""
-
     rater: str  # stem of the file's name
     values: Judgements  # judgements of the examples in which all texts are judged on the criterion
     unfilled: Mapping[str, int]  # criterion -> number of the other examples

@@ -96,7 +96,7 @@ class Audit:
 
     @property
     def allowed(self) -> bool:
-        """Whether every condition holds."""
+        """Whether all conditions hold."""
         return all(check.passed for check in self.checks)
 
     @property
@@ -106,7 +106,6 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """The verdict in one sentence."""
         b, a = (shown_as(_any(runs)) for runs in (self.b, self.a))
         if self.allowed:
             missing = "" if self.has_times else ", as far as data without times can show"
@@ -145,7 +144,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
         metric: None = the task's selection metric.
 
     Raises:
-        RunError, UsageError: there is no such run, nothing to compare it with, or it has no slices.
+        RunError, UsageError: the run does not exist, has no slices, or has nothing to be compared with.
     """
     runs = Results.under(outputs)
     run = _scored_file(Path(name).expanduser(), runs) or named_results([name], outputs)[0]
@@ -236,7 +235,7 @@ def _same_examples(run: Result, runs: Iterable[Result]) -> list[Result]:
 
 
 def _strongest_floor(runs: Iterable[Result], metric: str, with_answers: bool = False) -> Result | None:
-    """Return the floor with the highest metric among these runs; None if none has it.
+    """Return the floor with the highest metric among these runs, if any has the metric.
 
     Args:
         with_answers: only floors whose answers are stored, where there are any.
@@ -408,7 +407,7 @@ def _remarks(
     runs: Sequence[Result],
     parts: Sequence[Part],
 ) -> Iterator[str]:
-    """Yield what is known of the tuning of both sides, and of the order of data without times."""
+    """Yield remarks on the tuning of both sides, and on the order of data without times."""
     for part in parts:
         if part.name == WITHOUT_TIMES and part.share is not None:
             yield (
@@ -458,7 +457,7 @@ def frames(result: Audit) -> tuple[pd.DataFrame, pd.DataFrame, str]:
 
 
 def tables(result: Audit) -> list[Content]:
-    """Return the table of the gain's parts and that of the conditions."""
+    """Return two tables: the parts of the gain, and the conditions."""
     b, a = (shown_as(_any(runs)) for runs in (result.b, result.a))
     of_gain = Content(
         f"{title(_any(result.b))}: {result.metric} of {b} over {a}",

@@ -41,8 +41,6 @@ TUNING_SEED = 0
 
 @dataclass(frozen=True)
 class Step:
-    """One command."""
-
     command: str  # train, eval, prepare or ensemble
     overrides: tuple[str, ...]  # as typed, without those that name other runs, and without folders
     after: tuple[Step, ...] = ()  # the run that a training starts from or an evaluation is of; an ensemble's members

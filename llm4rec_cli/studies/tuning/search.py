@@ -48,8 +48,6 @@ class Pruned(Exception):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial."""
-
     number: int
     state: str  # `complete`, `pruned`, `failed`, or `running`
     settings: Settings  # key -> value
@@ -346,7 +344,6 @@ def expected_best(trials: Sequence[Trial]) -> list[float]:
 
 
 def _holds(entry: Values | Interval, value: Any) -> bool:
-    """Return whether a value is in the space."""
     if isinstance(entry, Values):
         return value in entry.values
     return value is not None and entry.low <= value <= entry.high

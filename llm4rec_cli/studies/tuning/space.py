@@ -58,7 +58,6 @@ def read_space(file: Path) -> Space:
 
 
 def problems_of_space(file: Path) -> list[UsageError]:
-    """Return the problems of a search space file."""
     try:
         content = read_yaml(file)
     except UsageError as error:
