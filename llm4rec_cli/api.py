@@ -64,7 +64,7 @@ def train(*overrides: str, metrics: Sequence[str] | None = None, progress: bool 
     A finished run is not repeated. After a training for all tasks (`task=all`) there are rows for each task.
 
     Args:
-        overrides: as on the command line, such as `model=unisrec` or `trainer.epochs=5`; the last one of a key counts.
+        overrides: as on the command line, such as `model=unisrec` or `trainer.epochs=5`. The last one of a key counts.
         metrics: names of metrics, such as `recall@20`; None = those that the command prints.
         progress: whether to show log lines and progress on stderr.
 
@@ -85,7 +85,7 @@ def evaluate(*overrides: str, metrics: Sequence[str] | None = None, progress: bo
     """Evaluate a trained model on another task, split or protocol, as `llm4rec eval` does.
 
     The trained run is `run=PATH`, its folder or the end of its path, or of those that match the overrides the one with
-    the fewest other settings; a model without training needs none.
+    the fewest other settings. A model without training needs none.
 
     Args:
         overrides: as on the command line, such as `model=unisrec`, `task=direct` or `split=valid`.
@@ -116,7 +116,7 @@ def recommend(
     """Return a trained model's top items for a user or for titles, as `llm4rec recommend` does.
 
     Args:
-        overrides: as on the command line; the trained run is that of `evaluate`.
+        overrides: as on the command line. The trained run is that of `evaluate`.
         user: a user of the dataset, by the id in the raw files.
         item: an item, for a task that predicts a rating or writes a text.
         titles: of a history, oldest first; any texts if the model reads item text.

@@ -98,7 +98,7 @@ def _stored(path: Path) -> dict[str, dict[str, dict[str, float]]]:
 def probe(work: Work, device: str) -> dict[str, float]:
     """Measure the seconds of a sample of this work in fp32 and in bf16.
 
-    The two are timed in turns, so that other load slows both; the minimum is what the machine can do.
+    The two are timed in turns, so that other load slows both. The minimum is what the machine can do.
     """
     import torch
 

@@ -23,7 +23,7 @@ class Ranker(Protocol):
     """Capabilities `rank_catalogue` (examples without candidates) and `rank_candidates` (with candidates)."""
 
     def score(self, examples: Examples) -> torch.Tensor:
-        """Return float32 scores, higher is better; the caller may overwrite them.
+        """Return float32 scores, higher is better. The caller may overwrite them.
 
         Returns:
             (n, n_items) where `examples.candidates` is None, otherwise (n, c), one score per candidate.
@@ -107,7 +107,7 @@ class Rater(Protocol):
     """Capability `rate`: predicts how a user rates an item."""
 
     def rate(self, examples: Examples) -> Ratings:
-        """Return (n) ratings; only the user and item of the interaction itself may be read."""
+        """Return (n) ratings. Only the user and item of the interaction itself may be read."""
         ...
 
 

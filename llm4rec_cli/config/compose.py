@@ -285,7 +285,7 @@ def options(group: str) -> list[str]:
 
 @cache
 def register_types() -> None:
-    """Register the dataclass of each config node; the names begin with `_` and cannot be chosen."""
+    """Register the dataclass of each config node. The names begin with `_` and cannot be chosen."""
     store = ConfigStore.instance()
     store.store(name="_config", node=schema.Config)
     store.store(group="dataset", name="_dataset", node=schema.DatasetConfig)

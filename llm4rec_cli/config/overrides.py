@@ -200,7 +200,7 @@ def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
 def _prompts(value: str) -> str:
     """Translate `prompt=[p5/rating,p5/mine]` or `prompt=chatgptrec/paper` for Hydra.
 
-    The options belong to one model's group and go to `model.prompts`; a key below `prompt.` is a setting of theirs.
+    The options belong to one model's group and go to `model.prompts`. A key below `prompt.` is a setting of theirs.
     """
     folders = {name.rpartition("/")[0].partition("/")[0] for name in re.findall(r"[^\s\[\],]+", value)}
     if len(folders) != 1 or "" in folders:
@@ -234,7 +234,7 @@ def typed_besides_path(overrides: Iterable[str]) -> list[str]:
 
 
 def shell_word(override: str) -> str:
-    """Return an override quoted for a shell; only the value is quoted, if necessary."""
+    """Return an override quoted for a shell. Only the value is quoted, if necessary."""
     key, equals, value = as_typed(override).partition("=")
     return f"{key}{equals}{shlex.quote(value) if value else value}"
 

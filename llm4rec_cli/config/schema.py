@@ -195,7 +195,7 @@ def added(default: Any) -> Any:
 
 
 def precision(work: Work) -> Any:
-    """Return a field for the precision of this kind of work; run addresses contain the value as set, even `auto`."""
+    """Return a field for the precision of this kind of work. Run addresses contain the value as set, even `auto`."""
     return field(default=MISSING, metadata={"work": work})
 
 
@@ -240,7 +240,7 @@ def noted(
 
 
 class WeightsField(NamedTuple):
-    """Metadata of a setting that names weights; the values in `random` mean randomly initialised ones instead."""
+    """Metadata of a setting that names weights. The values in `random` mean randomly initialised ones instead."""
 
     kind: Weights
     random: frozenset[str]
@@ -555,7 +555,7 @@ class TaskConfig:
 
     @property
     def ranks_catalogue(self) -> bool:
-        """Whether the whole catalogue is ranked; only then `mask_history` has an effect."""
+        """Whether the whole catalogue is ranked. Only then `mask_history` has an effect."""
         return self.question in (Question.rank, Question.pretrain) and self.candidates is Candidates.full
 
 

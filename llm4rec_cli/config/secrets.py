@@ -14,7 +14,7 @@ KEY_VARIABLE, BASE_URL = "llm.key_variable", "llm.base_url"
 
 
 def check_override(key: str, text: str) -> None:
-    """Check a typed override; a sweep has several values.
+    """Check a typed override. A sweep has several values.
 
     Raises:
         UsageError: one of them may contain a key.

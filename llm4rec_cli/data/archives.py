@@ -31,7 +31,7 @@ _DAMAGED = (
 
 
 class _Invalid(Exception):
-    """Raised for a damaged or unsafe archive; the message continues the sentence "FILE …"."""
+    """Raised for a damaged or unsafe archive. The message continues the sentence "FILE …"."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
     `shuffle_history` permutes the training interactions of each user: reviews move with their items, times stay in
     place, and the targets of validation and test are unchanged. In a click log it permutes the history of each
     impression. `shuffle_ties` permutes the interactions of each user that have the same time, so that held-out
-    interactions are no longer chosen by the order of a file; the fingerprint changes, as the split does. Other controls
+    interactions are no longer chosen by the order of a file. The fingerprint changes, as the split does. Other controls
     return the dataset unchanged.
 
     Args:
@@ -74,7 +74,7 @@ def controlled_examples(examples: AnyExamples, control: Control, seed: int) -> A
 
     `shuffle_history` permutes each whole history. After `controlled_dataset` the validation item would still be last in
     a test history, and most sequential models depend on the last item. `swap_users` gives each user's examples the
-    history of another user (of their last example, which is the longest), so that no user keeps their own; user, target
+    history of another user (of their last example, which is the longest), so that no user keeps their own. User, target
     and candidates are unchanged. Other controls return the examples unchanged.
 
     Raises:

@@ -93,7 +93,7 @@ def downloadable(recipe: Sequence[DownloadConfig]) -> set[str]:
 def fetch(
     names: Collection[str], recipe: Sequence[DownloadConfig], folder: Path, hint: str = "", limits: Limits = LIMITS
 ) -> None:
-    """Download raw files into a folder; if several processes need a file, one downloads it and the others wait.
+    """Download raw files into a folder. If several processes need a file, one downloads it and the others wait.
 
     A download is called .FILE.part until it has been checked: against the recipe's hash, or, without one, against the
     hash of the first download, which is kept in FILE.sha256. An interrupted download leaves its part, which the next

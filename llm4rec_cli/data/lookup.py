@@ -49,7 +49,7 @@ def items_by_title(dataset: RecDataset, typed_titles: Sequence[str], reads_text:
     """Return the item number of each typed title; asks on a terminal where a title is ambiguous, and logs elsewhere.
 
     Args:
-        reads_text: whether the model takes a title that is not in the dataset as a text; its number is then None.
+        reads_text: whether the model takes a title that is not in the dataset as a text. Its number is then None.
 
     Raises:
         UsageError: otherwise, if the dataset has no titles, or none close enough.

@@ -38,7 +38,7 @@ def target_slices(split: Split, examples: Examples) -> dict[str, BoolArray]:
     `repeated`: the target is in the history.
     `cold`: the target is not in training, whether held out on purpose or not.
     `long_tail`: the target is in training, and among its least frequent items, which have at most TAIL_SHARE of the
-        interactions there; items of one frequency are all in the tail or none is.
+        interactions there. Items of one frequency are all in the tail or none is.
     `short_history`: the history has at most SHORT_HISTORY items, a fixed bound: no user of a dense dataset has so few.
     `ascending_id`, `descending_id`: the target's raw id is after, or before, that of the history's last item. Only
         without times: they show whether order within a file may be that of ids. They condition on the target, so a

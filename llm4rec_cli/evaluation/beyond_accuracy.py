@@ -32,7 +32,7 @@ def novelty(top_items: IntArray, train_count: IntArray) -> FloatArray:
 
     Args:
         top_items: (n, k) item numbers; PADDING where a list is shorter.
-        train_count: (n_items,) training interactions of each item; an unseen item counts as seen once.
+        train_count: (n_items,) training interactions of each item. An unseen item counts as seen once.
     """
     bits = -np.log2(np.maximum(train_count, 1) / train_count.sum())
     return _mean(bits[top_items], top_items != PADDING)
@@ -130,7 +130,7 @@ def frequency_groups(train_count: IntArray) -> dict[str, NDArray[np.bool_]]:
 
 
 def by_group(values: Mapping[str, FloatArray], groups: Mapping[str, NDArray[np.bool_]]) -> dict[str, dict[str, float]]:
-    """Return `n` and the mean of each metric over each group that has examples, in order; all values have shape
+    """Return `n` and the mean of each metric over each group that has examples, in order. All values have shape
     (n,)."""
     return {
         name: {"n": int(inside.sum()), **{m: float(v[inside].mean()) for m, v in values.items()}}

@@ -75,7 +75,7 @@ def difference(b: FloatArray, a: FloatArray) -> Estimate:
 
 
 def _estimate(value: float, by_user: FloatArray, samples: Sequence[FloatArray]) -> Estimate:
-    """Return the estimate; its error has a part over users, and one over seeds for each sample with several."""
+    """Return the estimate. Its error has a part over users, and one over seeds for each sample with several."""
     n_users = len(by_user)
     several = [sample for sample in samples if sample.shape[1] > 1]
     over_users = float(by_user.var(ddof=1)) / n_users if n_users > 1 else 0.0

@@ -51,7 +51,7 @@ def impression_metrics(
     """Return all metrics of each impression; the order in which items are listed has no effect.
 
     Args:
-        scores, offsets, clicked: as in `ranks_of_clicks`; each impression has a clicked item and one not clicked.
+        scores, offsets, clicked: as in `ranks_of_clicks`. Each impression has a clicked item and one not clicked.
         cutoffs: the k of nDCG.
 
     Returns:

@@ -25,15 +25,15 @@ DRY_RUN_REQUESTS = 3  # requests that a dry run prints
 
 @dataclass
 class Usage:
-    """Requests, tokens, seconds and cost of a run; every call of `complete` adds to it.
+    """Requests, tokens, seconds and cost of a run. Every call of `complete` adds to it.
 
     Attributes:
         requests: distinct ones.
         stored: of these, completed from the store.
         sent: requests sent and completed in this run, including a batch that was partly stored.
         resent: how often a request had to be sent again before it succeeded.
-        prompt_tokens, cached_tokens, answer_tokens, seconds, cost: of all completions, as recorded when they were made;
-            the cost at this run's prices.
+        prompt_tokens, cached_tokens, answer_tokens, seconds, cost: of all completions, as recorded when they were made.
+            The cost at this run's prices.
         spent_tokens, spent_cost: of what was sent in this run, which the budget limits. A request that was sent again
             counts once: servers do not report what failed attempts cost.
     """

@@ -81,7 +81,7 @@ class Answer:
 
 @torch.inference_mode()
 def decode(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Answer]) -> None:
-    """Complete the answers to a batch of prompts; the model is as in `log_likelihoods`.
+    """Complete the answers to a batch of prompts. The model is as in `log_likelihoods`.
 
     Each prompt is read once and alone, so without padding. Then every pass reads up to AT_ONCE tokens of each answer,
     and decides its next one where it has read all forced ones before it.
@@ -148,7 +148,7 @@ class _Batch:
 
 
 class _JoinedLayer(DynamicLayer):
-    """One layer's keys and values of several sequences, of which `used` slots hold tokens; the rest are zeros.
+    """One layer's keys and values of several sequences, of which `used` slots hold tokens. The rest are zeros.
 
     New ones are written into free slots, and all slots are returned: a part of them would be copied by each product.
     """

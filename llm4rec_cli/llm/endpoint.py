@@ -150,9 +150,9 @@ class EndpointBackend:
     def count_tokens(self, text: str) -> int:
         """Return a high estimate, but no bound, as the server's tokenizer is not available.
 
-        A word of n ASCII letters counts ceil(n / 3); each digit, each sign and each byte of other letters counts one.
+        A word of n ASCII letters counts ceil(n / 3). Each digit, each sign and each byte of other letters counts one.
         For lists of titles, reviews and news that is 1.1 to 1.6 times the count of SmolLM2's tokenizer (a small
-        vocabulary of 49,000); one in twelve single titles takes more.
+        vocabulary of 49,000). One in twelve single titles takes more.
         """
         return sum(
             math.ceil(len(piece) / 3) if piece.isascii() and piece.isalpha() else len(piece.encode())
@@ -346,7 +346,7 @@ class EndpointBackend:
         return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
 
     def _max_tokens(self, request: Request) -> int:
-        """Return the tokens that an answer may have; a list of the longest choices has to fit."""
+        """Return the tokens that an answer may have. A list of the longest choices has to fit."""
         if not self._is_restricted(request):
             return request.max_tokens
         as_json = [self.count_tokens(json.dumps(choice, ensure_ascii=False)) for choice in request.choices or ()]

@@ -46,7 +46,7 @@ class Weights:
 
 
 def find(name: str) -> Path:
-    """Return the folder or GGUF file that `llm.model` names, downloaded if it is a hub id; its content is not read.
+    """Return the folder or GGUF file that `llm.model` names, downloaded if it is a hub id. Its content is not read.
 
     Raises:
         UsageError: nothing has that name.
@@ -83,7 +83,7 @@ def locate(name: str) -> Weights:
 
 
 def model_folder(weights: Weights, cache: Path) -> Path:
-    """Return the folder that transformers loads; a GGUF file is converted into llm/ of the cache.
+    """Return the folder that transformers loads. A GGUF file is converted into llm/ of the cache.
 
     Raises:
         DataError: the GGUF file cannot be read.

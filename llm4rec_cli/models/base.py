@@ -28,7 +28,7 @@ class Context:
 
     Attributes:
         config: the model's own dataclass.
-        split: the data; a model trains on its train part and may choose a setting by `split.examples(SplitName.valid)`.
+        split: the data. A model trains on its train part and may choose a setting by `split.examples(SplitName.valid)`.
         seed: seed of the model's own randomness (`streams.stream(seed, name, …)`).
         cache: folder for what is computed once, e.g. text features.
         device: `cpu`, `cuda`, …

@@ -223,7 +223,7 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
 
 
 def _flat_row(variant: Variant, group: Group, metrics: Sequence[str]) -> dict[str, str]:
-    """Return column -> cell of a variant in `flat_results`; the columns are the same for all."""
+    """Return column -> cell of a variant in `flat_results`. The columns are the same for all."""
     means = {name: mean_and_deviation(variant, name) if name in group.metrics else "" for name in metrics}
     ends = {name: variant.intervals.get(name) if name in group.metrics else None for name in metrics}
     return {

@@ -93,7 +93,7 @@ def _average(draws: Mapping[int, Result]) -> Result:
 
 
 def _mean_breakdown(breakdowns: Sequence[Breakdown]) -> Breakdown:
-    """Average the metrics of each group of examples that all runs have; the group's size is that of the first run."""
+    """Average the metrics of each group of examples that all runs have. The group's size is that of the first run."""
     first, *further = breakdowns
     return {
         kind: {

@@ -57,7 +57,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Results on one dataset; it may be a part of `n_methods` and `n_columns`."""
+    """Results on one dataset. It may be a part of `n_methods` and `n_columns`."""
 
     dataset: str
     methods: Sequence[str]  # the rows: methods of papers, our own, baselines, floors
@@ -111,7 +111,7 @@ def matrices(groups: Iterable[Group]) -> list[Matrix]:
 
 
 def _place(name: str, cell: Cell) -> tuple[int, str, str]:
-    """Return the sort key of a row: the kind of its model; a matched control follows its method."""
+    """Return the sort key of a row: the kind of its model. A matched control follows its method."""
     _, matched, method = name.partition(MATCHED.format("", ""))
     kind = config_class(cell.variant.first_run.model).traits.kind
     return [*ModelKind].index(kind), method or name, name if matched else ""

@@ -1,9 +1,9 @@
 """Match published numbers with finished runs.
 
 `papers/*.csv` holds the numbers printed in papers, one per row, with sources. `papers/identities.yaml` records the
-method, weights, item ids, loss and metric definition behind each row; a run records the same facts. A row matches a run
+method, weights, item ids, loss and metric definition behind each row. A run records the same facts. A row matches a run
 if dataset, task, metric, split, candidates, masking and method agree. Facts that are allowed to differ are shown with
-the number as differences, and so is each deviation that the run lists; a number with a difference is never reported as
+the number as differences, and so is each deviation that the run lists. A number with a difference is never reported as
 inside our interval.
 """
 

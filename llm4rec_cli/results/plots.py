@@ -267,7 +267,7 @@ def _complete(group: Group) -> list[Row]:
 
 
 def _best_and_floor(lines: Sequence[tuple[int, Variant, Any]]) -> list[tuple[int, Variant, Any]]:
-    """Return the best lines; the strongest floor replaces the last one if they include no floor."""
+    """Return the best lines. The strongest floor replaces the last one if they include no floor."""
     floors = [line for line in lines if line[1].is_floor]
     best = list(lines[:LINES])
     return best if not floors or floors[0] in best else [*best[:-1], floors[0]]

@@ -89,7 +89,7 @@ class MemorisationScore:
     """How often a chat model finds the true end of a record likeliest, or writes it.
 
     Attributes:
-        share: of the records; ties count in part.
+        share: of the records. Ties count in part.
         low, high: the exact interval over records, of 95 % for all probes together (Bonferroni).
         chance: of the likeliest end, the share of the most frequent end among those offered, which needs no beginning,
             and at least that of a random one; of a written one, its mean over the ends of the other records, and at
@@ -286,7 +286,7 @@ ONLY_WHERE_KNOWN = ("controls", "memorisation", "members", "training_seconds", "
 
 
 def _stored(value: Any) -> Any:
-    """Return a field of metrics.json; the fields below it are left out where they are not known."""
+    """Return a field of metrics.json. The fields below it are left out where they are not known."""
     if is_dataclass(value):
         entries = {own.name: getattr(value, own.name) for own in fields(value)}
         return {name: _stored(item) for name, item in entries.items() if item is not None}

@@ -175,6 +175,6 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
 
 
 def _ends_with(run: Path, end: Path) -> bool:
-    """Return whether a run's path ends with these parts; the last may be abbreviated."""
+    """Return whether a run's path ends with these parts. The last may be abbreviated."""
     *parents, last = end.parts
     return run.name.startswith(last) and list(run.parent.parts[len(run.parent.parts) - len(parents) :]) == parents

@@ -227,7 +227,7 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def latex(content: Content) -> str:
-    """Return a LaTeX table environment, with notes below in footnote size; the document must load booktabs."""
+    """Return a LaTeX table environment, with notes below in footnote size. The document must load booktabs."""
     numeric = numeric_columns(content.rows, len(content.columns))
     lines = [
         r"\begin{table}",

@@ -223,7 +223,7 @@ def variants(runs: Iterable[Result]) -> list[Variant]:
 
 
 def _with_distinctions(equal: Sequence[Variant]) -> list[Variant]:
-    """Return variants of equal rows with the settings in which they differ; where those leave rows equal, with the
+    """Return variants of equal rows with the settings in which they differ. Where those leave rows equal, with the
     beginning of what else differs: the hash of their data, or of all that their numbers depend on."""
     runs = [variant.first_run for variant in equal]
     settings = [run.settings.with_effect(free=frozenset({"seed"})) for run in runs]

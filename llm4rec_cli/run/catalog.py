@@ -28,7 +28,7 @@ class Run:
 
     Attributes:
         folder: <outputs>/<model>/<dataset>/<task>/seed<seed>-<hash>.
-        state: one of STATES; a `killed` run says running, but no process holds its lock.
+        state: one of STATES. A `killed` run says running, but no process holds its lock.
         result: of a run that is done.
         written: when its state last changed, in seconds since 1970.
     """
@@ -168,7 +168,7 @@ def disk_usage(path: Path) -> int:
 
 
 def _stats(path: Path) -> Iterator[os.stat_result]:
-    """Yield the stat of a file, or of every file under a folder; a running process may remove files meanwhile."""
+    """Yield the stat of a file, or of every file under a folder. A running process may remove files meanwhile."""
     is_folder = path.is_dir() and not path.is_symlink()
     files = (Path(root, name) for root, _, names in os.walk(path) for name in names) if is_folder else [path]
     for file in files:

@@ -158,7 +158,7 @@ def _trained_for(stored: Settings, config: Config) -> bool:
 def _training_keys(typed: Sequence[str]) -> list[str]:
     """Return the keys that a training run must match: typed, not of the evaluation, and not without effect.
 
-    An experiment names a model and a dataset, unless another is typed; its settings on other data do not match.
+    An experiment names a model and a dataset, unless another is typed. Its settings on other data do not match.
     """
     evaluation = {declared.key for declared in all_declarations() if declared.role in EVALUATION_ROLES}  # nodes, too
     keys = [key for key in map(key_typed, typed) if key not in evaluation]

@@ -94,7 +94,7 @@ def load(job: Job) -> RecDataset:
 
 
 def _enriched(job: Job, dataset: RecDataset) -> RecDataset:
-    """Return the dataset with the stored tokens of its items, and with their cost in its manifest; no chat model is
+    """Return the dataset with the stored tokens of its items, and with their cost in its manifest. No chat model is
     called.
 
     Raises:

@@ -139,7 +139,7 @@ def first_sentence(text: str) -> str:
 
 
 def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
-    """Yield one table per prompt file; names may lack their model (`rating`), and none means all. Raises UsageError if
+    """Yield one table per prompt file. Names may lack their model (`rating`), and none means all. Raises UsageError if
     a file does not exist, or its content is invalid."""
     with_prompts = [name for name in model_names() if "prompts" in config_class(name).__dataclass_fields__]
     available = [option for option in options("prompt") if option.partition("/")[0] in with_prompts]

@@ -100,7 +100,7 @@ class ProtocolComparison:
         return round(statistics.fmean(counts))
 
     def ranks(self, protocol: str, metric: str) -> dict[str, int]:
-        """Return each model's rank by its mean, 1 for the best; equal means share the better rank."""
+        """Return each model's rank by its mean, 1 for the best. Equal means share the better rank."""
         from scipy.stats import rankdata
 
         means = {model: self.mean(model, protocol, metric) for model in self.models}

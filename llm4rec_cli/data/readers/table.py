@@ -48,9 +48,9 @@ class _Texts(NamedTuple):
 
 
 def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> RawData:
-    """Read interactions and items from a user's own files; every row is kept, in file order.
+    """Read interactions and items from a user's own files. Every row is kept, in file order.
 
-    Ids are text exactly as written (`007` stays `007`); in Parquet and JSON they may also be whole numbers, but not
+    Ids are text exactly as written (`007` stays `007`). In Parquet and JSON they may also be whole numbers, but not
     `7.0`. A `timestamp` is a number, in seconds since 1970, or an ISO 8601 date (UTC if it has no zone), which is
     converted to seconds; the first row determines which. Without timestamps, rows must be in time order. No id, time or
     rating may be missing. A list of texts is joined by a space.

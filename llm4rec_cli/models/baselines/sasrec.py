@@ -36,7 +36,7 @@ class SASRec(EncoderModel):
         self.apply(initialise)
 
     def _token_embedding(self, training_items: IntArray | None, size: int) -> nn.Embedding:
-        """Return the embedding of tokens that items share; two buffers have the concatenated tokens of all items."""
+        """Return the embedding of tokens that items share. Two buffers have the concatenated tokens of all items."""
         tokens = list(self.split.dataset.items["tokens"])
         training_tokens = tokens if training_items is None else [tokens[i] for i in training_items]
         number = {token: i for i, token in enumerate(vocabulary(training_tokens))}

@@ -72,7 +72,7 @@ class PromptedModel:
         return examples
 
     def complete(self, task: str, examples: Examples, under: str = "") -> list[Completion]:
-        """Return the completion for each example; only new requests are sent. `under` names a control in progress bars
+        """Return the completion for each example. Only new requests are sent. `under` names a control in progress bars
         and logs."""
         requests = self.requests(task, examples)
         prior_requests = self._prior_requests(task, examples)

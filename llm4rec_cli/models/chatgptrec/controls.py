@@ -225,5 +225,5 @@ def _popularity(model: PromptedModel, examples: Examples) -> float | None:
 
 
 def _ranks(scores: FloatArray) -> FloatArray:
-    """Return (n, c) ranks from 1 for the highest score; ties share their mean rank."""
+    """Return (n, c) ranks from 1 for the highest score. Ties share their mean rank."""
     return rankdata(-scores, axis=1)

@@ -107,7 +107,7 @@ class P5Config(ModelConfig):
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """Drop the encoder unless index=semantic, start=statistics for published weights and for items without a token
-        of their own, and beams for candidates, which are scored exactly; they may be set with any index, backbone and
+        of their own, and beams for candidates, which are scored exactly. They may be set with any index, backbone and
         task, so that sweeps over these work."""
         settings: dict[str, Any] = {} if self.index is Index.semantic else {"encoder": None}
         if task.question is Question.rank and task.candidates is not Candidates.full:

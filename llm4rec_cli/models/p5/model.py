@@ -313,7 +313,7 @@ def parse_as_published(text: str, family: PromptFamily) -> float:
     """Return the rating that the notebooks of the published code read in a text; NaN where they drop it.
 
     Of family 1 they keep "1.0" to "4.9", so neither "5.0" nor whole numbers. Of family 4 they round any number, and put
-    it between 1 and 5; they fail on other texts.
+    it between 1 and 5. They fail on other texts.
     """
     text = text.replace(" ", "")
     if family is PromptFamily.rating:

@@ -139,7 +139,7 @@ MIN_REVIEW_LENGTH = 32  # tokens
 
 @dataclass(frozen=True)
 class Prompt:
-    """A parsed prompt; its segments are the literal texts and fields of its source, in order."""
+    """A parsed prompt. Its segments are the literal texts and fields of its source, in order."""
 
     name: str
     family: PromptFamily
@@ -160,7 +160,7 @@ class Prompt:
         """The fields filled from the very review to predict, which is not available beforehand.
 
         The stars of a yes/no prompt count: at evaluation they are the review's. The text of a review does not count
-        where its headline is the target, as the task is to summarise it; where its stars are the target, it does.
+        where its headline is the target, as the task is to summarise it. Where its stars are the target, it does.
         """
         oracle = _REVIEW_FIELDS - ({Field.review} if self.answer is Answer.headline else set())
         return tuple(field for field in self.fields if field in oracle)

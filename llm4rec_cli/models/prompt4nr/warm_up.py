@@ -94,7 +94,7 @@ def trained_once(cache: Path, key: str, train: Callable[[], PackedBert]) -> dict
 
 
 def _load_published(name: str) -> BertForMaskedLM:
-    """Return the published weights; a missing head is random, by torch's global generator."""
+    """Return the published weights. A missing head is random, by torch's global generator."""
     may_be_random = () if templates.has_head(name) else ("cls.",)
     bert: BertForMaskedLM = load_pretrained(
         BertForMaskedLM, str(backbone_folder(name)), may_be_random, dtype=torch.float32

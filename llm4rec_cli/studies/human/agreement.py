@@ -72,7 +72,7 @@ def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) 
 
 
 def ranks(ratings: FloatArray, scale: Scale) -> FloatArray:
-    """Return (…, systems) ranks within each example, 1 = best; ties share the mean of their ranks."""
+    """Return (…, systems) ranks within each example, 1 = best. Ties share the mean of their ranks."""
     ranked: FloatArray = rankdata(_lower_is_better(ratings, scale), axis=-1)
     return ranked
 

@@ -153,7 +153,7 @@ def to_csv(sheet: Sheet, judgements: Judgements | None = None, judge: str = "") 
 
 
 def to_html(sheet: Sheet) -> str:
-    """Return the sheet as a self-contained web page; its data are JSON that the page's script displays."""
+    """Return the sheet as a self-contained web page. Its data are JSON that the page's script displays."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     data = {
@@ -205,7 +205,7 @@ def read_page(page: Path, key: Systems) -> list[Example]:
 
 
 def read_filled(path: Path, key: Systems, scale: Scale, criteria: Sequence[str]) -> FilledSheet:
-    """Read a filled sheet: CSV with commas, semicolons or tabs; other columns are ignored.
+    """Read a filled sheet: CSV with commas, semicolons or tabs. Other columns are ignored.
 
     Raises:
         DataError: a column is missing; a row's text is not on this sheet or repeated; a value is not on the scale; a

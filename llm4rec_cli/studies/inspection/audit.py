@@ -132,9 +132,9 @@ class Audit:
 def audit(name: str, outputs: Path, over: str | None = None, metric: str | None = None) -> Audit:
     """Audit a result: a finished run of a ranking, or a file that `llm4rec score` has judged.
 
-    The word "beats" needs all of: the result is on the test part, with no label in NO_BEATS and no leak alarm; each
-    trained side has MIN_SEEDS seeds; the 95 % interval of the gain over users and seeds lies above 0, and so does that
-    of the part outside ACCIDENTAL slices; where the data has times, the gain is there in every draw of shuffled ties
+    The word "beats" needs all of: the result is on the test part, with no label in NO_BEATS and no leak alarm. Each
+    trained side has MIN_SEEDS seeds. The 95 % interval of the gain over users and seeds lies above 0, and so does that
+    of the part outside ACCIDENTAL slices. Where the data has times, the gain is there in every draw of shuffled ties
     and under a temporal split, each with an interval above 0 over the same model, or the strongest floor, and with
     MIN_SEEDS trainings in all of each trained side.
 

@@ -114,7 +114,7 @@ def lines(
     failure: str | None,
     statistics_of_dataset: Any = None,
 ) -> Iterator[Line]:
-    """Yield a line for each metric of a cell; one for what is not in the paper's table.
+    """Yield a line for each metric of a cell. One for what is not in the paper's table.
 
     Args:
         runs: of the cell, one for each seed; empty if it was not run.

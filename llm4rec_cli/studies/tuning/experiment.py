@@ -148,7 +148,7 @@ class Tuned:
 
 
 def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: Budget, pruned: bool) -> Tuned:
-    """Search the settings of a model until the budget is spent; a search of this name goes on.
+    """Search the settings of a model until the budget is spent. A search of this name goes on.
 
     Args:
         typed: from `overrides_of_search`.

@@ -91,7 +91,7 @@ class Search:
         """Open a search; UsageError if the folder holds one with other settings.
 
         Args:
-            starts: the settings that are tried first, key -> value; the first are those before tuning.
+            starts: the settings that are tried first, key -> value. The first are those before tuning.
             settings: what must be equal for a search to continue, as JSON; of `overrides`, those that affect numbers.
         """
         import optuna
