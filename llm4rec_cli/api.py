@@ -10,7 +10,7 @@
     parts = inspect("unisrec").parts                            # what the gain over the strongest floor consists of
     split = load_split("dataset=demo", "task=direct")           # training rows, examples and candidates, for your model
 
-Overrides are those of the command line, one string each, without the quotes of a shell. Runs are stored in the same
+Overrides are as on the command line, one string each, without shell quotes. Runs are stored in the same
 folders, so that commands and calls reuse each other's finished runs. A sweep is a loop over calls.
 
 Problems are raised as `UsageError`, `DataError` or `RunError` of `llm4rec_cli.errors`, each with a `problem` and a
@@ -116,14 +116,14 @@ def recommend(
     """Return a trained model's top items for a user or for titles, as `llm4rec recommend` does.
 
     Args:
-        overrides: as on the command line. The trained run is that of `evaluate`.
+        overrides: as on the command line. The trained run is found as in `evaluate`.
         user: a user of the dataset, by the id in the raw files.
         item: an item, for a task that predicts a rating or writes a text.
         titles: of a history, oldest first; any texts if the model reads item text.
         k: number of items.
         again: also recommend items of the history.
         new_items: a CSV, JSON lines or Parquet file of items that are ranked with the catalogue.
-        only_new: rank these alone.
+        only_new: rank only these new items.
         progress: whether to show log lines and progress on stderr.
 
     Returns:
@@ -157,7 +157,7 @@ def report(
     """Return all finished runs, averaged over seeds, as `llm4rec report` shows them.
 
     Args:
-        filters: `key=value[,value…]`, such as `model=unisrec,sasrec`; keys are those of the command.
+        filters: `key=value[,value…]`, such as `model=unisrec,sasrec`; with the keys of `llm4rec report`.
         outputs: the folder of the runs; None = the commands' default.
         metrics: names of metrics; None = those that the command shows.
         draws: whether runs with sampled candidates are averaged over `task.draw`, as by `report --draws`.

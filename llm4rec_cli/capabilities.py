@@ -60,7 +60,7 @@ class BlockRanker(Ranker, Protocol):
 class RanksNewItems(Protocol):
     """Capability `rank_new_items`: a ranker that reads item content, so it can rank items without interactions.
 
-    Items of the catalogue keep their scores, and a new item does not change those of other new ones.
+    Items of the catalogue keep their scores, and new items do not affect each other's scores.
     """
 
     def add_items(self, split: Split) -> None:

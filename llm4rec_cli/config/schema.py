@@ -222,7 +222,7 @@ def noted(
 
     Args:
         setting: the field or its default.
-        named: `display_name` says its value, or it is of one run only: tables do not repeat it.
+        named: `display_name` shows its value, or it is specific to one run, so tables do not repeat it.
         provenance: it says how weights were obtained, not what they are.
         agrees_in: it names the run with the initial weights, which must agree in these settings.
         input_file: it names input files, or folders with files of this name; addresses hash their content, not paths.

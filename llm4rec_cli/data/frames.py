@@ -24,7 +24,7 @@ def examples_frame(split: Split, examples: Examples) -> pd.DataFrame:
 
 
 def impressions_frame(split: Split, impressions: Impressions) -> pd.DataFrame:
-    """Return one row per impression, with lists of its items and of which were clicked."""
+    """Return one row per impression, with lists of its items and clicks."""
     items, offsets = impressions.shown()
     return pd.DataFrame(
         {

@@ -24,7 +24,7 @@ SAMPLE = 3  # ids that an error names
 def read_new_items(path: Path, config: DatasetConfig) -> pd.DataFrame:
     """Return the items of a CSV, JSON lines or Parquet file: `item_id`, `title` and other item columns.
 
-    Column names of a dataset in the user's own files also hold for this file, as far as it has them.
+    If the dataset maps column names of a user's own files, the map also applies to this file.
 
     Raises:
         UsageError: the file does not exist.

@@ -69,7 +69,7 @@ def intra_list_diversity(top_items: IntArray, words: csr_array) -> FloatArray:
 def title_similarity(
     top_items: IntArray, histories: tuple[IntArray, IntArray], target: IntArray, words: csr_array
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the similarity of recommended titles to the history, and that of the target for comparison.
+    """Return the similarity to the history of the recommended titles and, for comparison, of the target.
 
     An item's similarity is its highest Jaccard index of title words with any title of the history: one similar title is
     enough to recommend by words, and a mean would depend on the history's length and variety. Long histories are closer

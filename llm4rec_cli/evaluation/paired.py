@@ -110,7 +110,7 @@ def paired_differences(
     permutation: np.random.Generator,
     margin: Margin | None = None,
 ) -> dict[str, Difference]:
-    """Compare every metric of A with that of B; p_holm corrects for all of them.
+    """Compare A and B in every metric; p_holm corrects for all metrics.
 
     Args:
         a, b: for each seed (n,) values per metric; position i is the same example in all. A model that is not trained

@@ -83,8 +83,8 @@ class Answer:
 def decode(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Answer]) -> None:
     """Complete the answers to a batch of prompts. The model is as in `log_likelihoods`.
 
-    Each prompt is read once and alone, so without padding. Then every pass reads up to AT_ONCE tokens of each answer,
-    and decides its next one where it has read all forced ones before it.
+    Each prompt is read once, by itself, and so without padding. Then every pass reads up to AT_ONCE tokens of each
+    answer, and decides its next one where it has read all forced ones before it.
 
     Raises:
         UsageError: the model has other layers than attention.

@@ -1,4 +1,4 @@
-"""Tables of what a chat model's row depends on, and of what it cost."""
+"""Tables on a chat model's row: what it depends on, and what it cost."""
 
 from __future__ import annotations
 

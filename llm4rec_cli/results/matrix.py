@@ -130,7 +130,7 @@ def _columns(groups: Sequence[Group]) -> list[Column]:
 
 
 def _cells(group: Group, metric: str) -> dict[str, Cell]:
-    """Return one cell per method, and those of matched controls. No cell is marked if the rows of the group use
+    """Return one cell per method or matched control. No cell is marked if the rows of the group use
     different data."""
     candidates: dict[str, list[Cell]] = {}
     for row, variant in enumerate(group.members, start=1):

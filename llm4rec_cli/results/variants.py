@@ -75,7 +75,7 @@ class Variant:
 
     @property
     def is_mismatched(self) -> bool:
-        """Whether settings or epochs were chosen by rankings under another mask than that of the evaluation."""
+        """Whether settings or epochs were chosen under another history mask than the evaluation's."""
         return not {SELECTED_MASKED, SELECTED_UNMASKED}.isdisjoint(self.labels)
 
     @property

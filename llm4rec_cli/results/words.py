@@ -64,7 +64,7 @@ def is_tunable(model: str) -> bool:
 
 def unconverged_after(run: Result) -> int | None:
     """Return the number of epochs of a training whose best one on validation is the last, so that more may be better;
-    None of any other run, and where validation chose no epoch."""
+    None for other runs, or if validation chose no epoch."""
     training = run.training or (run.trainer and run.trainer.training)
     if not training or run.settings.get("trainer.keep") != Keep.best.name:
         return None

@@ -144,7 +144,7 @@ def _matching_runs(requested: Job) -> Iterator[Source]:
 
 
 def _named_folder(path: Path, outputs: Path) -> Path:
-    """Return the run folder at this absolute path, or the one that the typed path abbreviates."""
+    """Return the run folder at this absolute path, or the run folder that the typed path abbreviates."""
     if not path.is_dir():
         typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         path = named_results([str(typed)], outputs, imports=True)[0].folder

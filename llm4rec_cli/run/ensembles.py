@@ -106,7 +106,7 @@ def _validation_run(run: Result, outputs: Path) -> Path:
     settings, seed and data.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the validation run does not exist.
     """
     trained = run.trained_run or (run.address.as_posix() if run.training else None)
 

@@ -299,7 +299,7 @@ def _located(file: Path, error: Llm4RecError) -> ConfigProblem:
     return ConfigProblem(file, line, error.problem, error.remedy)
 
 
-# Folders of conf/ that are no part of a config, and of which a user's file comes before a shipped one.
+# Folders of conf/ that do not belong to a config; a user's file there replaces a shipped one.
 DATA: Mapping[str, Callable[[Path, str], Sequence[Llm4RecError]]] = {
     SEARCH_SPACES: _problems_of_space,
     PAPER_TABLES: _problems_of_table,

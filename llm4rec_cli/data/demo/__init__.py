@@ -5,7 +5,7 @@
     demo_null       the shop without tastes, its item texts permuted: what helps on demo must not help here
     demo_news       a click log in MIND's format
 
-Variant and seed alone determine every byte of a file. Metrics on these data are labelled `synthetic`: they show that a
+Variant and seed determine every byte of a file. Metrics on these data are labelled `synthetic`: they show that a
 method runs and detects the signal that was put there, nothing else.
 """
 

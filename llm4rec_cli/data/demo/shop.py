@@ -5,7 +5,7 @@ A customer buys the item with the highest sum of
     taste            for values of the facets and for pursuits; it drifts over the customer's history;
     last purchase    the next kinds of the same pursuit, facets in common, the same maker;
     chance           Gumbel noise, so that the choice is a draw from a softmax.
-Some purchases are impulses, decided by popularity and chance alone. With `signal` 0 all are.
+Some purchases are impulses, decided only by popularity and chance. With `signal` 0 all are.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ class PromptedModel:
         return parse_rating(completion.text, self.prompts.titles[int(examples.target[i])])
 
     def _likelihoods(self, task: str, examples: Examples) -> list[NDArray[np.float32]]:
-        """Return for each example (n_continuations,) log-likelihoods; with PMI minus the ones without the user."""
+        """Return for each example (n_continuations,) log-likelihoods; with PMI minus those without the user."""
         scores = [np.array(completion.logprobs, dtype=np.float32) for completion in self.complete(task, examples)]
         if self.config.answer is AnswerMethod.pmi:
             for i, likelihoods in enumerate(scores):

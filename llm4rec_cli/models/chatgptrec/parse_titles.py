@@ -184,7 +184,7 @@ def _numbered_lines(text: str) -> list[str]:
 
 
 def _bulleted_lines(text: str) -> list[str]:
-    """Return titles after bullets, without those of indented lines."""
+    """Return titles after bullets; indented lines are skipped."""
     bullets = [(line, bullet) for line in text.splitlines() if (bullet := _BULLET.match(line))]
     indent = min((len(bullet[1]) for _, bullet in bullets), default=0)
     titles = [_line_title(line[bullet.end() :]) for line, bullet in bullets if len(bullet[1]) == indent]

@@ -149,7 +149,7 @@ def sampled_loss(hidden: Tensor, table: Tensor, items: Tensor, loss: SampledLoss
 
 def loss_over_samples(config: NextItemConfig, log_probability: Tensor) -> SampledLoss:
     """Return the loss of the logits of a target and of sampled items, for a `loss` other than `cross_entropy`.
-    `log_probability` (n_items,) is that of drawing each item as a negative, -inf for one that is never drawn."""
+    `log_probability` (n_items,) of drawing each item as a negative; -inf for items that are never drawn."""
     if config.loss is NextItemLoss.binary:
         return _binary
     if config.loss is NextItemLoss.sampled_softmax:

@@ -65,7 +65,7 @@ def group_by_length(source: IntArray, target: IntArray) -> Groups:
 
 
 def _length_step(length: IntArray) -> IntArray:
-    """Return the number of each length's interval. Every interval ends 1.4 times as far as the one before."""
+    """Return the number of each length's interval. Each interval ends 1.4 times as far as its predecessor."""
     return np.ceil(np.log(np.maximum(length, 4)) / np.log(1.4)).astype(np.int64)
 
 

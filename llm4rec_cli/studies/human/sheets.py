@@ -184,7 +184,7 @@ def _without_formula(text: str) -> str:
 
 
 def read_key(folder: Path) -> Key:
-    """Return key.json of an exported folder. Raises UsageError if the folder has none."""
+    """Return key.json of an exported folder. Raises UsageError if the file is missing."""
     try:
         return msgspec.json.decode((folder / KEY_FILE).read_bytes(), type=Key)
     except FileNotFoundError:

@@ -203,10 +203,10 @@ def _seeds(run: Result, runs: Iterable[Result]) -> dict[int, Result]:
 
 
 def _opponent(run: Result, runs: Sequence[Result], over: str | None, metric: str, outputs: Path) -> Result:
-    """Return the run to compare with: the one of that name, or the strongest floor.
+    """Return the run to compare with: a named run, or the strongest floor.
 
     Raises:
-        RunError, UsageError: there is none, or several variants have that name.
+        RunError, UsageError: no run matches, or several variants have that name.
     """
     comparable = [other for other in _same_examples(run, runs) if other.variant != run.variant]
     if over is None:

@@ -67,7 +67,7 @@ class Hits(NamedTuple):
 
 
 def is_memory(score: MemorisationScore) -> bool:
-    """Return whether the share is above chance, and above that of made-up records."""
+    """Return whether the share is above chance and above the share of made-up records."""
     return score.above_chance and score.p is not None and score.p < ERROR / (2 * len(PROBES))
 
 

@@ -52,7 +52,7 @@ TOO_FEW = "too few targets to be sure"
 class Scrutiny:
     """What `llm4rec inspect data` reports. A click log has no slices and scores.
 
-    `over_floor` is by how much each rule that is no floor exceeds the best floor in HEADLINE, over users.
+    `over_floor` is the gain in HEADLINE, over users, of each rule that is not a floor over the best floor.
     """
 
     manifest: Mapping[str, Any]

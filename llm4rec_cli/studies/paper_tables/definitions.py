@@ -85,7 +85,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Special:
-    """Cells whose reason or sourcing differs from that of their row and column, by patterns of labels."""
+    """Cells whose reason or sourcing differs from their row and column, by patterns of labels."""
 
     row: str
     column: str
@@ -167,7 +167,7 @@ class Table:
         return Cell(row, column, prompt, reason, unsourced)
 
     def metrics_of(self, cell: Cell) -> Mapping[str, str | None]:
-        """Return the metrics of a cell: those of its prompt, else its row, else its column, else the table."""
+        """Return the metrics of a cell: from its prompt, else its row, else its column, else the table."""
         entries = [entry for entry in (cell.prompt, cell.row, cell.column) if entry]
         return next((entry.metrics for entry in entries if entry.metrics), self.metrics)
 

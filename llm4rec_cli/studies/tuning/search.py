@@ -304,7 +304,7 @@ def _journal(path: Path) -> Any:
 
 
 def _differs(stored: Settings, now: Settings) -> bool:
-    """Return whether the settings of a search are not those of an earlier call, apart from folders and devices."""
+    """Return whether the settings of a search differ from an earlier call's, apart from folders and devices."""
 
     def compared(settings: Settings) -> Settings:
         overrides = [o for o in settings.get("overrides", ()) if key_role(key_typed(o)) not in NOT_HASHED]
