@@ -11,7 +11,7 @@
     split = load_split("dataset=demo", "task=direct")           # training rows, examples and candidates, for your model
     export_data("dataset=demo", out="split")                    # the same as files, also for other libraries
 
-Overrides are those of the command line, one string each, without the quotes of a shell. Runs are stored in the same
+Overrides are as on the command line, one string each, without shell quotes. Runs are stored in the same
 folders, so that commands and calls reuse each other's finished runs. A sweep is a loop over calls.
 
 Problems are raised as `UsageError`, `DataError` or `RunError` of `llm4rec_cli.errors`, each with a `problem` and a
@@ -68,7 +68,7 @@ def train(*overrides: str, metrics: Sequence[str] | None = None, progress: bool 
     A finished run is not repeated. After a training for all tasks (`task=all`) there are rows for each task.
 
     Args:
-        overrides: as on the command line, such as `model=unisrec` or `trainer.epochs=5`; the last one of a key counts.
+        overrides: as on the command line, such as `model=unisrec` or `trainer.epochs=5`. The last one of a key counts.
         metrics: names of metrics, such as `recall@20`; None = those that the command prints.
         progress: whether to show log lines and progress on stderr.
 
@@ -89,7 +89,7 @@ def evaluate(*overrides: str, metrics: Sequence[str] | None = None, progress: bo
     """Evaluate a trained model on another task, split or protocol, as `llm4rec eval` does.
 
     The trained run is `run=PATH`, its folder or the end of its path, or of those that match the overrides the one with
-    the fewest other settings; a model without training needs none.
+    the fewest other settings. A model without training needs none.
 
     Args:
         overrides: as on the command line, such as `model=unisrec`, `task=direct` or `split=valid`.
@@ -120,14 +120,14 @@ def recommend(
     """Return a trained model's top items for a user or for titles, as `llm4rec recommend` does.
 
     Args:
-        overrides: as on the command line; the trained run is that of `evaluate`.
+        overrides: as on the command line. The trained run is found as in `evaluate`.
         user: a user of the dataset, by the id in the raw files.
         item: an item, for a task that predicts a rating or writes a text.
         titles: of a history, oldest first; any texts if the model reads item text.
         k: number of items.
         again: also recommend items of the history.
         new_items: a CSV, JSON lines or Parquet file of items that are ranked with the catalogue.
-        only_new: rank these alone.
+        only_new: rank only these new items.
         progress: whether to show log lines and progress on stderr.
 
     Returns:
@@ -145,7 +145,7 @@ def recommend(
     from llm4rec_cli.studies.recommendations import Query, answer
 
     if k < 1:
-        raise UsageError(f"k={k} items are none", "k=10")
+        raise UsageError(f"k={k} is below 1", "k=10")
     if isinstance(titles, str):
         raise UsageError(f"titles is a list of texts, not '{titles}'", f"titles=['{titles}']")
     raise_first(_problems_of_overrides(overrides))
@@ -161,7 +161,7 @@ def report(
     """Return all finished runs, averaged over seeds, as `llm4rec report` shows them.
 
     Args:
-        filters: `key=value[,value…]`, such as `model=unisrec,sasrec`; keys are those of the command.
+        filters: `key=value[,value…]`, such as `model=unisrec,sasrec`; with the keys of `llm4rec report`.
         outputs: the folder of the runs; None = the commands' default.
         metrics: names of metrics; None = those that the command shows.
         draws: whether runs with sampled candidates are averaged over `task.draw`, as by `report --draws`.
@@ -245,7 +245,7 @@ def inspect(
         `verdict`, a sentence.
 
     Raises:
-        RunError, UsageError: there is no such run, nothing to compare it with, or it has no slices.
+        RunError, UsageError: the run does not exist, has no slices, or has nothing to be compared with.
     """
     from llm4rec_cli.studies.inspection import audit
 
@@ -360,7 +360,7 @@ def _outputs(typed: str | Path | None) -> Path:
 def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
     for override in overrides:
         if not isinstance(override, str):
-            yield UsageError(f"{override} is not an override", "one string for each, such as 'model=unisrec', 'seed=1'")
+            yield UsageError(f"an override must be a string, not {override}", "write 'model=unisrec', 'seed=1'")
         elif override.startswith("-"):
             yield UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
 

@@ -66,7 +66,7 @@ def fastest(work: Work, device: str, cache: Path) -> Precision:
 
 
 def faster(seconds: Mapping[str, float]) -> Precision:
-    """Return bf16 if its seconds beat those of fp32 by `MARGIN`, otherwise fp32."""
+    """Return bf16 if it is faster than fp32 by at least `MARGIN`, otherwise fp32."""
     return Precision.bf16 if seconds["bf16"] * MARGIN < seconds["fp32"] else Precision.fp32
 
 
@@ -96,9 +96,9 @@ def _stored(path: Path) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def probe(work: Work, device: str) -> dict[str, float]:
-    """Return the minimum seconds of a sample of this work in fp32 and in bf16.
+    """Measure the seconds of a sample of this work in fp32 and in bf16.
 
-    The two are timed in turns, so that other load slows both; the minimum is what the machine can do.
+    The two are timed in turns, so that other load slows both. The minimum is what the machine can do.
     """
     import torch
 
@@ -186,7 +186,7 @@ def product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor | None = 
 
     Args:
         left, right: (n, size) and (m, size).
-        out: (n, m) a buffer that may be used; None = none.
+        out: (n, m) optional buffer for the result.
     """
     import torch
 

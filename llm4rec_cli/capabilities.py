@@ -23,7 +23,7 @@ class Ranker(Protocol):
     """Capabilities `rank_catalogue` (examples without candidates) and `rank_candidates` (with candidates)."""
 
     def score(self, examples: Examples) -> torch.Tensor:
-        """Return float32 scores, higher is better; the caller may overwrite them.
+        """Return float32 scores, higher is better. The caller may overwrite them.
 
         Returns:
             (n, n_items) where `examples.candidates` is None, otherwise (n, c), one score per candidate.
@@ -58,16 +58,16 @@ class BlockRanker(Ranker, Protocol):
 
 @runtime_checkable
 class RanksNewItems(Protocol):
-    """Capability `rank_new_items`: a ranker that reads what items are, so that it can rank items without interactions.
+    """Capability `rank_new_items`: a ranker that reads item content, so it can rank items without interactions.
 
-    Items of the catalogue keep their scores, and a new item does not change those of other new ones.
+    Items of the catalogue keep their scores, and new items do not affect each other's scores.
     """
 
     def add_items(self, split: Split) -> None:
-        """Append items to the catalogue that this model ranks; histories and candidates may then hold them.
+        """Append items to the model's catalogue; histories and candidates may then contain them.
 
         Args:
-            split: the one that the model was built with, with the new items appended to its dataset.
+            split: the model's own split, with the new items appended to its dataset.
 
         Raises:
             UsageError: item texts have no effect on this model's scores.
@@ -107,7 +107,7 @@ class Rater(Protocol):
     """Capability `rate`: predicts how a user rates an item."""
 
     def rate(self, examples: Examples) -> Ratings:
-        """Return (n) ratings; only the user and item of the interaction itself may be read."""
+        """Return (n) ratings. Only the user and item of the interaction itself may be read."""
         ...
 
 
@@ -164,19 +164,19 @@ MetricValues: TypeAlias = "Callable[[Any, Examples], NDArray[np.floating[Any]]]"
 
 @runtime_checkable
 class HasControls(Protocol):
-    """A model that can answer again with one thing changed in what it reads, to say what a metric depends on."""
+    """A model that can answer again with one change to its input, to show what a metric depends on."""
 
     def controls(self, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
-        """Return what metrics.json says under `controls`; None if changed answers cannot be obtained.
+        """Return the entry `controls` of metrics.json; None if changed answers cannot be obtained.
 
         Args:
-            seed: of what is drawn.
+            seed: random seed of the changes.
             values: the metric.
         """
         ...
 
     def control_examples(self, config: Config) -> int:
-        """Return how many examples are answered again; 0 for none."""
+        """Return the number of examples that are answered again."""
         ...
 
     def controls_usage(self, examples: Examples, seed: int) -> dict[str, Any] | None:

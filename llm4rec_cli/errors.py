@@ -73,7 +73,7 @@ _UNUSABLE = (
 
 
 def as_environment_error(error: BaseException) -> RunError | None:
-    """Return a RunError if the error is of the machine rather than of the code: a full disk, a path without access, too
+    """Return a RunError if the machine rather than the code caused the error: a full disk, an inaccessible path, too
     little memory."""
     return as_full_disk(error) or as_unusable_path(error) or as_out_of_memory(error)
 
@@ -121,7 +121,6 @@ def printable(text: str) -> str:
 
 
 def raise_first(problems: Iterable[Llm4RecError]) -> None:
-    """Raise the first problem, if there is one."""
     for problem in problems:
         raise problem
 
@@ -141,8 +140,8 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> list[str]:
-    """Return the known names that a name may mean: the one that is spelled like it; else those that contain it, or that
-    it abbreviates (`lr` of `learning_rate`); else one that is somewhat like it."""
+    """Return known names that a name may mean: a close spelling; otherwise names that contain it or that it abbreviates
+    (`lr` of `learning_rate`); otherwise a distant spelling."""
     lower = {candidate.lower(): candidate for candidate in sorted(known)}
     like = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     if like and difflib.SequenceMatcher(None, name.lower(), like[0]).ratio() >= 0.8:

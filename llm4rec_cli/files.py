@@ -84,7 +84,7 @@ def fill_once(folder: Path, fill: Callable[[Path], object]) -> None:
 
 @contextmanager
 def locked(lock: Path, what: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file while the block works on `what`; another process waits, and logs which process it waits for.
+    """Lock `what` while the block runs. Another process waits, and logs which process it waits for.
 
     The file is removed afterwards. If its holder is killed, the file remains but the lock is free.
 

@@ -21,10 +21,10 @@ class Label:
 
     Attributes:
         name: as in metrics.json.
-        condition: what it states.
-        inherited: whether it holds for a training that starts from the labelled weights.
-        unusual: whether training or evaluation are not the usual ones, so that a claim about such runs must name it.
-        paper: whether the numbers may be compared with those of papers.
+        condition: what the label means.
+        inherited: whether a training that starts from the labelled weights gets the label.
+        unusual: whether training or evaluation are unusual. A claim about such runs must name the label.
+        paper: whether the numbers may be compared with papers.
         beats: whether `inspect result` may allow the word "beats".
     """
 

@@ -100,14 +100,14 @@ def _problems_of_words(words: list[str]) -> Iterator[UsageError]:
         groups = [group for group in GROUPS if word in options_of(group)] if "=" not in word else []
         if groups:
             prefix = "+" if groups[0] == "experiment" else ""
-            yield UsageError(f"'{word}' is not a setting", f"{prefix}{groups[0]}={word}")
+            yield UsageError(f"expected KEY=VALUE, got '{word}'", f"{prefix}{groups[0]}={word}")
 
 
 def _help(command: str, summary: str, usage: str, examples: str) -> str:
     """Return the help page of a command.
 
     Args:
-        usage: that of its own options; empty if it has none.
+        usage: usage line of the command's own options; may be empty.
     """
     names = defaultdict[str, list[str]](list)  # what is typed before a name -> the names
     for group in GROUPS:

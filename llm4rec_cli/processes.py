@@ -104,7 +104,7 @@ def means(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """Run `make` in the first process only and return its result in all of them; the others wait."""
+    """Run `make` in the first process only and return its result in all of them. The others wait."""
     if world_size() == 1:
         return make()
     import torch

@@ -83,8 +83,8 @@ def _run_job(outcomes: Path, sweep_process: int, job: SweepJob) -> None:
     """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on.
 
     Args:
-        outcomes: the folder that its outcome is written to, as JSON. It is no environment variable, as a launcher's
-            processes may outlive a sweep and keep the environment of the first.
+        outcomes: the folder that its outcome is written to, as JSON. It is not an environment variable, because a
+            launcher's processes may outlive a sweep and keep the environment of the first.
         sweep_process: id of the process that started the sweep.
     """
     if sweep_process != os.getpid():  # a launcher's process: jobs log at the same time

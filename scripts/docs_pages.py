@@ -19,6 +19,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import sys
 import tempfile
 import textwrap
@@ -27,6 +28,7 @@ from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
@@ -163,7 +165,7 @@ def commands() -> str:
 
 
 def _code(text: str) -> str:
-    lines = [part for line in text.strip().splitlines() for part in _wrapped(line)]
+    lines = [part for line in text.strip().splitlines() for part in _wrapped(line.rstrip())]
     return "\n".join(["```text", *lines, "```"])
 
 
@@ -205,6 +207,17 @@ def papers(name: str) -> str:
                 parts += [f"**{shown.title}**", markdown(shown.columns, shown.rows)]
                 parts.append("\n".join(f"- {note}" for note in shown.notes))
     return "\n\n".join(filter(None, parts))
+
+
+def states() -> str:
+    """Return what `llm4rec list papers` prints for the recorded runs."""
+    return _code(output_of("list", "papers", "--outputs", str(RECORDED)))
+
+
+def dry_run(*arguments: str) -> str:
+    """Return what `llm4rec reproduce --dry-run` prints where no data have been downloaded."""
+    with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, LLM4REC_CACHE=empty):
+        return f"```text\n{output_of('reproduce', '--dry-run', *arguments).strip()}\n```"
 
 
 def metrics() -> str:
@@ -280,6 +293,7 @@ def _case(*row: str) -> list[str]:
     return [*map(str, facts), f"`{case}`" if "=" in case else case.replace("_", " "), f"`{expected}`"]
 
 
+DRY_RUN = "unisrec/main --columns Scientific --rows SASRec,CCDR,UniSRec_t --seeds 0 --untuned"
 FLOORS = ",".join(name for name in model_names() if config_class(name).traits.is_floor)
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
@@ -294,6 +308,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "bad input": bad_input,
     "recorded floors": partial(report, f"model={FLOORS}"),
     "claims": claims,
+    "states of tables": states,
+    "dry run": partial(dry_run, *shlex.split(DRY_RUN)),
     **{f"papers {name}": partial(papers, name) for name in ("unisrec", "prompt4nr", "p5", "chatgptrec")},
 }
 BUILT: dict[str, Callable[[], str]] = {"recorded results": report, "notebook": partial(notebook, "first-run")}

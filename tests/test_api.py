@@ -191,7 +191,7 @@ def test_a_floor_is_run_with_progress_on_stderr_if_requested(here, capfd):
         (["seed=0,1"], "seed=0,1 has several values"),
         (["model=sasrec", "model.lrr=1"], "unknown key 'model.lrr'"),
         (["-m", "seed=0,1"], "-m is an option of the command line"),
-        ([["model=sasrec"]], "is not an override"),
+        ([["model=sasrec"]], "an override must be a string"),
         (["model=mf", "task=direct"], "model 'mf' cannot do task 'direct'"),
     ],
 )

@@ -88,7 +88,7 @@ the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser, and that of each of its verbs, with options written in full and a help page that keeps its lines."""
+    """A parser that does not abbreviate options and keeps the line breaks of its help page; subcommands use it too."""
 
     def __init__(self, **options: Any) -> None:
         options |= {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}

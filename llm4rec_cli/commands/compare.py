@@ -103,10 +103,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _margin(text: str) -> Margin:
-    """Parse `--margin`."""
     from llm4rec_cli.evaluation.paired import Margin
 
     try:
         return Margin.parse(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a margin; write 0.005, or 5% for 5 % of A's mean") from None
+        raise argparse.ArgumentTypeError(
+            f"cannot read the margin '{text}'; write 0.005, or 5% for 5 % of A's mean"
+        ) from None

@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
 
 
 def completions(line: str) -> list[str]:
-    """Return the completions of the last word of a command line; none for free text and file names."""
+    """Return completions of the last word of a command line; empty for free text and file names."""
     try:
         words = shlex.split(line)
     except ValueError:  # inside quotes
@@ -178,7 +178,7 @@ def _keys(word: str, before: list[str]) -> Iterator[str]:
 
 
 def _key_types(before: list[str]) -> Mapping[str, object]:
-    """Return the type of every key; under `model.` the keys of the typed models, or of all if none is typed."""
+    """Return the type of every key. Under `model.` these are the keys of the typed models, by default of all."""
     from llm4rec_cli.config.keys import declarations_with
     from llm4rec_cli.config.registry import config_class, model_names
     from llm4rec_cli.config.schema import ModelConfig

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
 
 
 def _in_words(finding: Finding) -> str:
-    """Return the lines of a finding: its name and state, what it says, and what to do about it."""
+    """Format a finding: its name and state, the finding itself, and the remedy."""
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 0)).columns)
     remedy = [f"{'':20}try: {finding.remedy}"] if finding.remedy else []
     wrap = textwrap.TextWrapper(width, subsequent_indent=" " * 20, break_long_words=False, break_on_hyphens=False)

@@ -26,7 +26,7 @@ SHOWN = 5  # items whose tokens are printed
 
 
 def run(composed: Composed) -> Outcome:
-    """Request tokens for all items of a dataset that have none in the store, and print a summary."""
+    """Request tokens for all items whose tokens are not stored yet, and print a summary."""
     from llm4rec_cli.data.prepare import prepare
 
     job = Job.unchecked(composed, "enrich")

@@ -47,7 +47,9 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     typed = options.overrides
     if "model" in (keys := set(map(key_typed, typed))):
-        raise UsageError("the method is named first", "llm4rec import-weights METHOD FILE [overrides], without model=")
+        raise UsageError(
+            "the first argument must be a method", "llm4rec import-weights METHOD FILE [overrides], without model="
+        )
     if "experiment" not in keys:
         typed = [f"+experiment={methods()[options.method].experiment}", *typed]
 
@@ -75,7 +77,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     job = Job.resolve(composed, IMPORT)
     if job.model.name != options.method:
         raise UsageError(
-            f"the experiment '{job.experiment}' is of {job.model.name}, not of {options.method}",
+            f"the experiment '{job.experiment}' belongs to {job.model.name}, not to {options.method}",
             f"+experiment={methods()[options.method].experiment}",
         )
     raise_first(published_mapping(job.model.name).problems(job.model))

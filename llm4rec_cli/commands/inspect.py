@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] not in (*COMPOSED, "result") and not argv[0].startswith("-"):
         near = closest(argv[0], [*COMPOSED, "result"])
         remedy = meant(near) if near else f"llm4rec inspect result {argv[0]}"
-        raise UsageError(f"'{argv[0]}' is not data, memorisation or result", remedy)
+        raise UsageError(f"unknown kind '{argv[0]}': expected data, memorisation or result", remedy)
     parser = command_parser("inspect", __doc__)
     verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")
     for verb, summary in COMPOSED.items():

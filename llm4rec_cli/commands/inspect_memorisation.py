@@ -1,4 +1,4 @@
-"""`llm4rec inspect memorisation`: whether a chat model knows a dataset by heart."""
+"""`llm4rec inspect memorisation`: whether a chat model has memorised a dataset."""
 
 from __future__ import annotations
 

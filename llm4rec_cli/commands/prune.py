@@ -82,7 +82,7 @@ def _problems(options: argparse.Namespace) -> Iterator[UsageError]:
 def _seconds(age: str) -> float:
     match = re.fullmatch(r"(\d+)([hdw])", age)
     if match is None:
-        raise UsageError(f"'{age}' is not an age", "hours, days or weeks: --older-than 12h, 30d, 8w")
+        raise UsageError(f"cannot read the age '{age}'", "hours, days or weeks: --older-than 12h, 30d, 8w")
     return int(match[1]) * AGES[match[2]]
 
 
@@ -90,7 +90,7 @@ def _delete(deletions: Sequence[Deletion], root: Path, yes: bool) -> int:
     """List the deletions, ask for confirmation and delete.
 
     Raises:
-        UsageError: there is no terminal to ask on.
+        UsageError: no terminal to ask on.
     """
     from rich.filesize import decimal
 

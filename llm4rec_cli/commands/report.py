@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     root = Path(options.outputs).expanduser()
     if options.outputs != default_outputs() and not root.is_dir():
-        raise UsageError(f"--outputs {options.outputs}: there is no such folder", "the folder of the runs")
+        raise UsageError(f"--outputs {options.outputs}: the folder does not exist", "the folder of the runs")
     if options.html and (options.papers or options.claims or options.slices or options.costs):
         raise UsageError(
             "--html already includes papers, slices, costs and claims",
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     if path.exists() and not path.is_file():
         raise UsageError(f"{options.html} is not a file", "--html report.html")
     if not path.parent.is_dir():
-        raise UsageError(f"--html {options.html}: there is no folder {named.parent}", f"mkdir -p {named.parent}")
+        raise UsageError(f"--html {options.html}: the folder {named.parent} does not exist", f"mkdir -p {named.parent}")
     tested = [result for result in judge_claims(root) if result.numbers or result.verdict is not Verdict.not_run]
     write_text(path, page(comparable, claims_content(tested), numbers))
     print(named)
@@ -126,7 +126,7 @@ def _contents(
         if not (on_slices := [content for group in comparable if (content := contents.slices(group))]):
             of_metrics = f" with {', '.join(names)}" if names else ""
             remedy = "--metrics ndcg@10" if names else "evaluate them again: llm4rec eval run=PATH"
-            raise RunError(f"none of these runs has slices of its targets{of_metrics}", remedy)
+            raise RunError(f"these runs have no slices of their targets{of_metrics}", remedy)
         return [joined(on_slices)] if options.csv else on_slices
     if options.costs:
         of_groups = list(map(contents.costs, comparable))
@@ -163,7 +163,7 @@ def _numbers_file(name: str | None) -> Path | None:
         return None
     path = Path(name).expanduser()
     if not path.is_file():
-        raise UsageError(f"no file {path}", "--numbers FILE, a CSV with the columns of papers/paper_results.csv")
+        raise UsageError(f"{path} does not exist", "--numbers FILE, a CSV with the columns of papers/paper_results.csv")
     return path
 
 

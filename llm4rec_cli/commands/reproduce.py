@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     cells = table.cells(options.rows, options.columns)
     if not cells:
         labels = [entry.label for entry in (*table.rows, *table.columns)]
-        raise UsageError(f"no cell of {table.name} has such labels", did_you_mean(options.rows.strip(ALL), labels))
+        raise UsageError(f"no cell of {table.name} matches these labels", did_you_mean(options.rows.strip(ALL), labels))
     start_run = options.start and options.start.expanduser().resolve()
     if start_run and not (start_run.is_dir() and read_result(start_run)):
         raise UsageError(f"--start {start_run} is not a finished run", "llm4rec import-weights METHOD FILE makes one")
@@ -139,12 +139,12 @@ def _seeds(text: str | None) -> tuple[int, ...]:
     if text is None:
         return ()
     if not all(word.isdecimal() for word in text.split(",")):
-        raise UsageError(f"--seeds {text} is not a list of whole numbers", "--seeds 0,1,2")
+        raise UsageError(f"--seeds {text}: expected whole numbers", "--seeds 0,1,2")
     return tuple(map(int, text.split(",")))
 
 
 def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
-    """Return dataset -> folder; `*` = the folder that holds one for each dataset."""
+    """Return the raw folder of each dataset; `*` is a folder with one folder per dataset."""
     from llm4rec_cli.config.folders import options
 
     folders = {}
@@ -155,7 +155,7 @@ def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
             raise UsageError(f"--raw {argument}: unknown dataset", did_you_mean(dataset, options("dataset")))
         folders[name] = Path(folder).expanduser().resolve()
         if not folders[name].is_dir():
-            raise UsageError(f"--raw {argument}: there is no such folder", "--raw DATASET=PATH or --raw FOLDER")
+            raise UsageError(f"--raw {argument}: the folder does not exist", "--raw DATASET=PATH or --raw FOLDER")
     return folders
 
 

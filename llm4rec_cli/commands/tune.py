@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the options."""
     options = argparse.ArgumentParser(
         "llm4rec tune",
         usage="llm4rec tune [overrides] [--trials N] [--minutes M] [--start EXPERIMENT] [--name NAME] [--save NAME] "
@@ -74,7 +73,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     typed = overrides_of_search(composed)
     saved = Path("conf/experiment") / f"{options.save}.yaml" if options.save else None
     if saved is not None and saved.exists() and not names_the_search(saved, typed):
-        raise UsageError(f"{saved} exists and is not of this search", "--save another name")
+        raise UsageError(f"{saved} exists and belongs to another search", "--save another name")
     if saved is not None and (shipped := conf_dir().parent / saved).exists() and not saved.exists():
         raise UsageError(f"{shipped} is shipped, and would be used in place of {saved}", "--save another name")
     tuned = tune(typed, options.name, options.start, Budget(options.trials, options.minutes), not options.unpruned)

@@ -52,7 +52,7 @@ def _matching(argument: str, known: Sequence[str]) -> list[str]:
     matches = [other for other in known if name in (other, other.partition("/")[2]) or other.startswith(f"{name}/")]
     if not matches:
         near = [other for other in known if other.startswith(f"{group}/")] if option else READ
-        raise UsageError(f"there is no config '{argument}'", did_you_mean(name, near or READ))
+        raise UsageError(f"unknown config '{argument}'", did_you_mean(name, near or READ))
     return matches
 
 

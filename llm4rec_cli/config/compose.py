@@ -210,10 +210,10 @@ def model_node(name: str, settings: Sequence[str], root: DictConfig) -> Any:
 
 
 def option_node(group: str, name: str) -> Any:
-    """Return the content of an option's file on what its defaults in the same group name.
+    """Return an option's YAML merged onto the options of its group that its defaults name.
 
     Raises:
-        UsageError: there is no such option.
+        UsageError: the option does not exist.
     """
     register_types()
     file = next((path for top in conf_dirs() if (path := top / group / f"{name}.yaml").exists()), None)
@@ -305,7 +305,7 @@ def problems_of_choices(choices: Mapping[str, str]) -> Iterator[UsageError]:
 
 @cache
 def register_types() -> None:
-    """Register the dataclass of each config node; the names begin with `_` and cannot be chosen."""
+    """Register the dataclass of each config node. The names begin with `_` and cannot be chosen."""
     Plugins.instance().register(_ParsedOnce)
     Plugins.instance().register(_SearchPath)
     store = ConfigStore.instance()

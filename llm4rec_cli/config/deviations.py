@@ -68,7 +68,7 @@ def problems(file: Path) -> Iterator[UsageError]:
         config: Any = OmegaConf.to_object(compose([f"model={file.stem}", "task=sequential"]).config)
         ids = [*config.model.deviations(config.task, config.task.name)]
     for name in (name for name in ids if name not in {**content, **texts(SHARED)}):
-        yield UsageError(f"there is no sentence for '{name}'", f"{name}: SENTENCE")
+        yield UsageError(f"'{name}' has no sentence", f"{name}: SENTENCE")
     for name, sentence in content.items():
         if name not in ids:
             yield UsageError(f"the model has no deviation '{name}'", did_you_mean(str(name), ids))

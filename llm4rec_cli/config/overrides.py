@@ -97,8 +97,8 @@ def hydra_override(argument: str) -> str:
         OverridesParser.create().parse_override(override)
     except HydraException as error:
         if "=" not in argument:
-            remedy = "settings are KEY=VALUE, such as model=sasrec; llm4rec list names the options"
-            raise UsageError(f"'{argument}' is not a setting", remedy) from error
+            remedy = "for example model=sasrec; llm4rec list names the options"
+            raise UsageError(f"expected KEY=VALUE, got '{argument}'", remedy) from error
         key = key_typed(argument)
         if key in GROUPS:
             raise UsageError(f"{argument}: {key} takes a name", f"llm4rec list {key}s") from error
@@ -200,7 +200,7 @@ def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
 def _prompts(value: str) -> str:
     """Translate `prompt=[p5/rating,p5/mine]` or `prompt=chatgptrec/paper` for Hydra.
 
-    The options belong to one model's group and go to `model.prompts`; a key below `prompt.` is a setting of theirs.
+    The options belong to one model's group and go to `model.prompts`. A key below `prompt.` is a setting of theirs.
     """
     folders = {name.rpartition("/")[0].partition("/")[0] for name in re.findall(r"[^\s\[\],]+", value)}
     if len(folders) != 1 or "" in folders:
@@ -228,13 +228,13 @@ def command_line(command: str, overrides: Iterable[str], *options: str) -> str:
 
 
 def typed_besides_path(overrides: Iterable[str]) -> list[str]:
-    """Return what was typed for a run besides what its folder's path says, as in a shell."""
+    """Return the typed overrides that a run's path does not show, quoted for a shell."""
     in_path = ("model", "dataset", "task", "seed", "force")
     return [shell_word(override) for override in overrides if key_typed(override) not in in_path]
 
 
 def shell_word(override: str) -> str:
-    """Return an override as typed in a shell, with quotes around its value alone, if any."""
+    """Return an override quoted for a shell. Only the value is quoted, if necessary."""
     key, equals, value = as_typed(override).partition("=")
     return f"{key}{equals}{shlex.quote(value) if value else value}"
 

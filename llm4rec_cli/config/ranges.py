@@ -36,7 +36,7 @@ def number(
     """Return a field for a finite number, or a non-empty list of them, within bounds.
 
     Args:
-        default: default value; a list is copied, and None is allowed if the type is optional.
+        default: default value. A list is copied, and None is allowed if the type is optional.
         multiple_of: another field of the class that must divide it.
         role: the field's own role; None = its dataclass's.
         added: as `schema.added`: left out of run addresses at its default.

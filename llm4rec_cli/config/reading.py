@@ -37,12 +37,12 @@ def read_yaml(path: Path) -> Any:
 
 
 def n_values(text: str) -> float:
-    """Return how many values a YAML text has if each alias is a copy, as OmegaConf makes them; infinite if too deep.
+    """Count the values of a YAML text with every alias expanded, as OmegaConf does; infinite if nested too deeply.
 
     A file of a few lines, each with nine aliases of the line before, would fill any memory.
 
     Raises:
-        yaml.YAMLError: it is no valid YAML.
+        yaml.YAMLError: the text is not valid YAML.
     """
     n_in, names, anchors = [0.0], [""], dict[str, float]()  # of the open collections, outermost first
     for event in yaml.parse(text, yaml.SafeLoader):  # the one in C refuses what is too deep as invalid

@@ -70,7 +70,7 @@ def resolved_config(composed: Composed) -> Config:
 
 
 def _is_at_hand(setting: walk.Setting, llm: LLMConfig) -> bool:
-    """Return whether a setting names weights by a path on this machine; a packaged name or a shape has no slash."""
+    """Return whether a setting names weights by a path on this machine. A packaged name or a shape has no slash."""
     of_server = setting.holder is llm and llm.backend is Backend.openai
     value = str(setting.value)
     is_path = "/" in value or value.endswith(".gguf")

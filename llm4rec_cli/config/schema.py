@@ -171,8 +171,6 @@ class Keep(Enum):
 
 
 class Precision(Enum):
-    """Numeric precision."""
-
     fp32 = "fp32"
     bf16 = "bf16"
     auto = "auto"  # the faster of the two on this machine
@@ -197,7 +195,7 @@ def added(default: Any) -> Any:
 
 
 def precision(work: Work) -> Any:
-    """Return a field for the precision of this kind of work; run addresses contain the value as set, even `auto`."""
+    """Return a field for the precision of this kind of work. Run addresses contain the value as set, even `auto`."""
     return field(default=MISSING, metadata={"work": work})
 
 
@@ -223,8 +221,8 @@ def noted(
     """Return a field of a model's config with facts for generic code, which `walk.settings_with` reads.
 
     Args:
-        setting: the field, or its default.
-        named: `display_name` says its value, or it is of one run only: tables do not repeat it.
+        setting: the field or its default.
+        named: `display_name` shows its value, or it is specific to one run, so tables do not repeat it.
         provenance: it says how weights were obtained, not what they are.
         agrees_in: it names the run with the initial weights, which must agree in these settings.
         input_file: it names input files, or folders with files of this name; addresses hash their content, not paths.
@@ -242,7 +240,7 @@ def noted(
 
 
 class WeightsField(NamedTuple):
-    """Metadata of a setting that names weights; the values in `random` mean randomly initialised ones instead."""
+    """Metadata of a setting that names weights. The values in `random` mean randomly initialised ones instead."""
 
     kind: Weights
     random: frozenset[str]
@@ -258,8 +256,6 @@ def weights(kind: Weights, random: Iterable[str] = ()) -> Any:
 
 @dataclass
 class EncoderConfig:
-    """A frozen text encoder."""
-
     name: str = weights(Weights.encoder)  # `minilm` (packaged), a hub id, or a folder
     pooling: Pooling = MISSING  # how token vectors become one
     max_length: int = ranges.number(at_least=1)  # tokens
@@ -331,7 +327,7 @@ class DatasetConfig:
     part_of: str | None = about(Role.citation, None)
 
     def problems_without_tokens(self, setting: str) -> Iterator[UsageError]:
-        """Yield a problem with a setting that needs item tokens, if the dataset has none."""
+        """Yield a problem if a setting needs item tokens and the dataset has none."""
         if self.text not in (TextRecipe.attributes, TextRecipe.enriched):
             yield UsageError(
                 f"{setting} needs item tokens, which dataset.text={self.text.name} does not have",
@@ -416,7 +412,7 @@ class ModelConfig:
 
     @property
     def results_version(self) -> int:
-        """A number that is raised when a change moves only this model's numbers; RESULTS_VERSION is of all."""
+        """Version of this model's numbers, raised when a change moves only them. RESULTS_VERSION covers all models."""
         return 1
 
     def uses_item_text(self) -> bool:
@@ -424,7 +420,7 @@ class ModelConfig:
         return self.traits.needs_text
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        """Return the settings without effect here, each with the override under which it would have one.
+        """Return settings that have no effect here, each with the override that would give it one.
 
         Typing one is an error. Those of the model itself are set to null; those of its groups keep the YAML's value.
         """
@@ -435,7 +431,7 @@ class ModelConfig:
         return {}
 
     def paper_experiment(self, task: TaskConfig) -> str | None:
-        """The experiment that has the paper's settings for this task; what differs from it is a run's deviation."""
+        """The experiment with the paper's settings for this task. A run's differences from it are deviations."""
         return None
 
     def paper_method(self, task: str) -> Mapping[str, str]:
@@ -450,7 +446,7 @@ class ModelConfig:
         """Return how these settings deviate from the paper, by id of a sentence in conf/deviations.
 
         Args:
-            task: the one that is evaluated.
+            task: the evaluated task.
             trained_on: the task that the weights were trained on; None for imported weights.
         """
         return {}
@@ -559,7 +555,7 @@ class TaskConfig:
 
     @property
     def ranks_catalogue(self) -> bool:
-        """Whether the whole catalogue is ranked, so that `mask_history` has an effect."""
+        """Whether the whole catalogue is ranked. Only then `mask_history` has an effect."""
         return self.question in (Question.rank, Question.pretrain) and self.candidates is Candidates.full
 
 
@@ -617,8 +613,6 @@ class TuningConfig:
 
 @dataclass
 class Config:
-    """The root of the config."""
-
     dataset: DatasetConfig = MISSING
     model: ModelConfig = MISSING
     task: TaskConfig = MISSING

@@ -14,7 +14,7 @@ KEY_VARIABLE, BASE_URL = "llm.key_variable", "llm.base_url"
 
 
 def check_override(key: str, text: str) -> None:
-    """Check a typed override; a sweep has several values.
+    """Check a typed override. A sweep has several values.
 
     Raises:
         UsageError: one of them may contain a key.
@@ -39,7 +39,7 @@ def _problems(key: str, value: str) -> Iterator[UsageError]:
         )
     if key == BASE_URL and not _is_plain_address(value):
         yield UsageError(
-            f"{key} is not a plain http or https address without user, password and query",
+            f"{key} must be an http or https address without user, password or query",
             f"set {key}=http://HOST:PORT/v1; the key comes from the environment",
         )
 

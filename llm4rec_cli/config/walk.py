@@ -74,7 +74,7 @@ def declarations(holder: Any, key: str = "", above: Role | None = None) -> Itera
 
 @cache
 def _typed_fields(holder: Any) -> list[tuple[Field[Any], Any]]:
-    """Return the fields of a dataclass with their types; an optional node counts as its dataclass."""
+    """Return the fields of a dataclass with their types. An optional node counts as its dataclass."""
     hints = get_type_hints(holder)
     members = {name: get_args(hint) if isinstance(hint, UnionType) else () for name, hint in hints.items()}
     kinds = {name: next(filter(is_dataclass, types), hints[name]) for name, types in members.items()}

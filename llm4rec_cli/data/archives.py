@@ -1,4 +1,4 @@
-"""Extract files from zip and tar archives under names of our choice, so that no name in an archive becomes a path."""
+"""Extract files from zip and tar archives under names of our choice. No name in an archive becomes a path."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DAMAGED = (
 
 
 class _Invalid(Exception):
-    """Raised when a file is not a valid archive; the message continues "it …"."""
+    """Raised for a damaged or unsafe archive. The message continues the sentence "FILE …"."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def extract(archive: Path, members: Mapping[str, str], folder: Path) -> None:
 
 
 def damage(path: Path, name: str, archive: bool) -> str:
-    """Return why a file cannot be what its name says, judging by its bytes; empty if no damage is visible.
+    """Return why a file's bytes do not match its name; empty if no damage is visible.
 
     Args:
         name: its final name: a file that ends in .gz is read to its end.

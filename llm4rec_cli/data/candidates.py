@@ -66,7 +66,7 @@ def with_candidates(
 def _draw(
     dataset: RecDataset, user: IntArray, weight: NDArray[np.floating], negatives: int, rng: np.random.Generator
 ) -> NDArray[np.int32]:
-    """Draw (n, negatives) distinct items for n users, in proportion to weight, none of them in the user's history."""
+    """Draw (n, negatives) distinct items for n users, in proportion to weight and outside each user's history."""
     n_items = dataset.n_items
     owned = np.unique(dataset.interactions["user"].to_numpy().astype(np.int64) * n_items + dataset.sequence)
     fewest = n_items - int(np.bincount(owned // n_items).max(initial=0))

@@ -1,4 +1,4 @@
-"""Controls: one source of signal is destroyed on purpose. A gain that survives does not come from that source.
+"""Controls destroy one source of signal on purpose. A gain that survives does not come from that source.
 
 `controlled_dataset` is applied before the split, `controlled_examples` after it. Candidates belong to interactions and
 are the same under every control but `shuffle_ties`, which alone changes which interactions are held out.
@@ -37,7 +37,7 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
     `shuffle_history` permutes the training interactions of each user: reviews move with their items, times stay in
     place, and the targets of validation and test are unchanged. In a click log it permutes the history of each
     impression. `shuffle_ties` permutes the interactions of each user that have the same time, so that held-out
-    interactions are no longer chosen by the order of a file; the fingerprint changes, as the split does. Other controls
+    interactions are no longer chosen by the order of a file. The fingerprint changes, as the split does. Other controls
     return the dataset unchanged.
 
     Args:
@@ -75,7 +75,7 @@ def controlled_examples(examples: AnyExamples, control: Control, seed: int) -> A
 
     `shuffle_history` permutes each whole history. After `controlled_dataset` the validation item would still be last in
     a test history, and most sequential models depend on the last item. `swap_users` gives each user's examples the
-    history of another user (of their last example, which is the longest), so that no user keeps their own; user, target
+    history of another user (of their last example, which is the longest), so that no user keeps their own. User, target
     and candidates are unchanged. Other controls return the examples unchanged.
 
     Raises:

@@ -72,7 +72,7 @@ def problems(recipe: Sequence[DownloadConfig]) -> Iterator[UsageError]:
     for entry in recipe:
         for name in (entry.file, *entry.unpack):
             if not all(re.fullmatch(_NAME, part) for part in name.split("/")) or (name == entry.file and "/" in name):
-                yield UsageError(f"dataset.download: '{name}' is not a valid file name", "file: NAME.zip")
+                yield UsageError(f"dataset.download: invalid file name '{name}'", "file: NAME.zip")
         if not entry.urls or not all(re.match("https?://", url) for url in entry.urls):
             yield UsageError(f"dataset.download: {entry.file} needs http or https urls", "urls: [https://…]")
         algorithm, digits = _parsed_hash(entry.hash)
@@ -93,7 +93,7 @@ def downloadable(recipe: Sequence[DownloadConfig]) -> set[str]:
 def fetch(
     names: Collection[str], recipe: Sequence[DownloadConfig], folder: Path, hint: str = "", limits: Limits = LIMITS
 ) -> None:
-    """Download raw files into a folder; if several processes need a file, one downloads it and the others wait.
+    """Download raw files into a folder. If several processes need a file, one downloads it and the others wait.
 
     A download is called .FILE.part until it has been checked: against the recipe's hash, or, without one, against the
     hash of the first download, which is kept in FILE.sha256. An interrupted download leaves its part, which the next
@@ -177,7 +177,7 @@ def _transfer(
 @contextmanager
 def _request(session: requests.Session, url: str, part: Path, limits: Limits) -> Iterator[requests.Response]:
     """Request a file, or the rest of it if `part` has its beginning; yield the response, whose status is 200 or 206.
-    Raises _TemporaryFailure or _PermanentFailure if there is no such response."""
+    Raises _TemporaryFailure or _PermanentFailure if the request fails."""
     start, validator = _resume_point(part, url)
     headers = {"Range": f"bytes={start}-", "If-Range": validator} if start else {}
     try:

@@ -79,7 +79,7 @@ class Examples(Histories):
         return replace(self[np.repeat(np.arange(len(self)), times)], turn=turn)
 
     def masked_items(self) -> tuple[IntArray, IntArray] | None:
-        """Return the pairs of example and item that are excluded from the ranking; None = none."""
+        """Return the (example, item) pairs that are excluded from the ranking; None if there are none."""
         if not self.mask_history or self.candidates is not None:
             return None
         flat, offsets = self.histories()

@@ -4,9 +4,9 @@ For data without explanations of its own. The method, in order:
     sentences   of a review: split at full stops, question and exclamation marks and line ends;
     judgements  in a sentence: an opinion word with the noun that it judges ("great sound quality", "the sound quality
                 is really great", "happy with the sound quality"), or with nouns that are only near it;
-    aspects     nouns that training reviews often judge; the salience of an aspect is the number of reviews that judge
+    aspects     nouns that training reviews often judge. The salience of an aspect is the number of reviews that judge
                 it, times that number's share of all its mentions, so "tone" outranks a "guitar" judged in passing;
-    explanation the review's sentence (neither short nor long, not a question) that judges the most salient aspect; if
+    explanation the review's sentence (neither short nor long, not a question) that judges the most salient aspect. If
                 none does, the one with an opinion near the most salient aspect;
     feature     that aspect, a word of the sentence.
 The word lists are English. The method misses more than a parser would, and gives the same result on every machine. For
@@ -73,7 +73,7 @@ def with_explanations(split: Split, cache: Path) -> Split:
 
     Aspects are counted in training reviews only. An explanation comes from the review's own text, and is null if no
     sentence qualifies; existing explanations are replaced. The manifest's `explanations` has the number of reviews with
-    one. Raises DataError if there are no review texts.
+    one. Raises DataError if the dataset has no review texts.
     """
     rows = split.dataset.interactions
     if "review_text" not in rows:

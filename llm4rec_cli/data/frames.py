@@ -12,7 +12,6 @@ from llm4rec_cli.data.split import Split
 
 
 def interactions_frame(split: Split, rows: IntArray) -> pd.DataFrame:
-    """Return these rows of the interactions."""
     table = split.dataset.interactions.iloc[rows].drop(columns="part", errors="ignore").reset_index(drop=True)
     user, item = split.dataset.user_ids[table.pop("user")], item_ids(split, table.pop("item").to_numpy())
     return pd.concat([pd.DataFrame({"user_id": user, "item_id": item}), table], axis=1)
@@ -25,7 +24,7 @@ def examples_frame(split: Split, examples: Examples) -> pd.DataFrame:
 
 
 def impressions_frame(split: Split, impressions: Impressions) -> pd.DataFrame:
-    """Return one row per impression, with lists of its items and of which were clicked."""
+    """Return one row per impression, with lists of its items and clicks."""
     items, offsets = impressions.shown()
     return pd.DataFrame(
         {

@@ -50,8 +50,6 @@ Clusterer = Callable[[IntArray, np.random.Generator], IntArray]  # (n,) items ->
 
 @dataclass(frozen=True)
 class ItemIndex:
-    """The codes of all items."""
-
     kind: Index
     codes: list[Code]  # the pieces of each item's code; no code is a prefix of another, so all differ
 
@@ -214,13 +212,13 @@ def cluster_tree(
     """Return the leaves of a tree of clusters, split breadth first until each is small: a path of pieces like <c3>, and
     its items.
 
-    Clusters are named consecutively through all levels; after `leaf_size` names (at least `clusters`) the names are
+    Clusters are named consecutively through all levels. After `leaf_size` names (at least `clusters`) the names are
     reused from the first, as in OpenP5. Siblings never share a name.
 
     Args:
         items: (n,) item numbers, in the order that names and places follow.
-        clusterer: returns at most `clusters` labels; each call gets a generator of its own.
-        leaf_size: larger clusters are split again unless the clusterer returns one cluster; the root is always split.
+        clusterer: returns at most `clusters` labels. Each call gets a generator of its own.
+        leaf_size: larger clusters are split again unless the clusterer returns one cluster. The root is always split.
     """
     leaves: list[tuple[Code, IntArray]] = []
     queue: deque[tuple[Code, IntArray]] = deque([((), items)])
@@ -266,8 +264,8 @@ def spectral_clusters(weights: csr_array, clusters: int, rng: np.random.Generato
     have one weight, so the matrix stays sparse; scikit-learn's spectral clustering would factorise it.
 
     Args:
-        weights: (n, n) symmetric; a graph without edges is one cluster.
-        clusters: the number of clusters, at most n; some may be empty.
+        weights: (n, n) symmetric. A graph without edges is one cluster.
+        clusters: the number of clusters, at most n. Some may be empty.
         rng: draws the start vector of the eigenvector iteration.
     """
     n, k = weights.shape[0], min(clusters, weights.shape[0])

@@ -23,12 +23,10 @@ SAMPLE_IDS = 3  # ids that an error shows as examples
 
 
 def user_number(dataset: RecDataset, user_id: str) -> int:
-    """Return the number of a user by raw id."""
     return _number(dataset, "user", dataset.user_ids.tolist(), user_id)
 
 
 def item_number(dataset: RecDataset, item_id: str) -> int:
-    """Return the number of an item by raw id."""
     return _number(dataset, "item", dataset.items["item_id"].tolist(), item_id)
 
 
@@ -51,7 +49,7 @@ def items_by_title(dataset: RecDataset, typed_titles: Sequence[str], reads_text:
     """Return the item number of each typed title; asks on a terminal where a title is ambiguous, and logs elsewhere.
 
     Args:
-        reads_text: whether the model takes a title that is not in the dataset as a text; its number is then None.
+        reads_text: whether the model takes a title that is not in the dataset as a text. Its number is then None.
 
     Raises:
         UsageError: otherwise, if the dataset has no titles, or none close enough.
@@ -101,7 +99,7 @@ def _item_by_title(typed: str, titles: Titles, dataset: RecDataset, reads_text: 
 
 
 def _choose(typed: str, candidates: Sequence[int], titles: Titles, reads_text: bool) -> int | None:
-    """Let the user choose one of the candidates; None if they choose none."""
+    """Ask the user to choose a candidate; None if they decline."""
     from rich.prompt import IntPrompt
 
     from llm4rec_cli.progress import console

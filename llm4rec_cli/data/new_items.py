@@ -1,4 +1,4 @@
-"""Items that a dataset does not have: of a user's file, or known by their title alone.
+"""Items outside the dataset: from a user's file, or typed as a title.
 
 They are appended to the dataset's catalogue, without interactions, for models that read item text.
 """
@@ -24,14 +24,16 @@ SAMPLE = 3  # ids that an error names
 def read_new_items(path: Path, config: DatasetConfig) -> pd.DataFrame:
     """Return the items of a CSV, JSON lines or Parquet file: `item_id`, `title` and other item columns.
 
-    Column names of a dataset in the user's own files also hold for this file, as far as it has them.
+    If the dataset maps column names of a user's own files, the map also applies to this file.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file does not exist.
         DataError: it is malformed, has no titles, or lists an item twice.
     """
     if not path.is_file():
-        raise UsageError(f"no file {path}", "--new-items FILE, a CSV, JSON lines or Parquet file with item_id,title")
+        raise UsageError(
+            f"{path} does not exist", "--new-items FILE, a CSV, JSON lines or Parquet file with item_id,title"
+        )
     columns = config.columns if config.reader == "table" else None
     items = read_items(path, columns, optional={*ITEM_COLUMNS} - {"title"})
     if "title" not in items:

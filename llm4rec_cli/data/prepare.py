@@ -132,7 +132,7 @@ def k_core(user: IntArray, item: IntArray, user_core: int, item_core: int) -> In
 
 
 def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
-    """Return the paths of the raw files, generating or downloading them first if needed; they may be gzipped."""
+    """Return the paths of the raw files, generating or downloading them first if needed. They may be gzipped."""
     folder, domains = _folder(config, cache), _names(config)
     if config.generator:
         fill_once(folder, lambda aside: demo.generate(str(config.generator), config.seed, aside))
@@ -179,7 +179,7 @@ def _names(config: DatasetConfig) -> dict[str, dict[str, str]]:
 
 
 def _existing(folder: Path, name: str) -> Path | None:
-    """Return the path of a raw file, with or without .gz, by its name or another usual one; None if there is none."""
+    """Return the path of a raw file by its name or another usual one, with or without .gz; None if it is missing."""
     plain = folder / name.removesuffix(".gz")
     names = [name, readers.USUAL_NAMES.get(plain.name, plain.name)]
     paths = [plain.with_name(Path(same).name.removesuffix(".gz") + end) for same in names for end in ("", ".gz")]
@@ -329,7 +329,7 @@ def _merged(domains: dict[str, RawData], shared_users: bool) -> tuple[pd.DataFra
 
 
 def _numbered(items: pd.DataFrame, interactions: pd.DataFrame, impressions: pd.DataFrame | None) -> RecDataset:
-    """Replace ids by numbers and sort interactions; the manifest holds counts of the result."""
+    """Replace ids by numbers and sort interactions. The manifest holds counts of the result."""
     items = _without_empty_columns(items)
     numbers = pd.Index(items["item_id"])
     impression_users = interactions["user_id"].iloc[:0] if impressions is None else impressions["user_id"]

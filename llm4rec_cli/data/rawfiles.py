@@ -180,7 +180,7 @@ def read_table(
     Args:
         columns: the names of all its columns.
         skip: lines before the first row.
-        numbers: columns to return as float64; the others are text.
+        numbers: columns to return as float64. The others are text.
         blank_numbers: an empty number is NaN, not an error.
         filled: text columns that may not be empty.
         keep: columns to return; None = all.

@@ -111,7 +111,7 @@ class RecDataset:
         return self.items["text"].fillna("").tolist()
 
     def has_value(self, column: str) -> NDArray[np.bool_]:
-        """Return (n_interactions,) whether the column holds a number, or text that is not blank."""
+        """Return (n_interactions,) whether the column has a number or non-blank text."""
         if column not in self.interactions:
             return np.zeros(len(self.interactions), dtype=bool)
         values = self.interactions[column]

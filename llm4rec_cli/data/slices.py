@@ -23,7 +23,7 @@ SIMILAR_WORDS = 0.7  # Jaccard index: two titles of ten words each that share ni
 TAIL_SHARE = 0.2  # of the training interactions
 SHORT_HISTORY = 5  # items
 SLICE = "slice/"  # prefix of the columns of predictions.parquet
-DIAGNOSTIC = ("ascending_id", "descending_id")  # they show a flaw of the data, and are no part of a result
+DIAGNOSTIC = ("ascending_id", "descending_id")  # they show a flaw of the data and do not belong to a result
 
 
 def target_slices(split: Split, examples: Examples) -> dict[str, BoolArray]:
@@ -38,14 +38,14 @@ def target_slices(split: Split, examples: Examples) -> dict[str, BoolArray]:
     `repeated`: the target is in the history.
     `cold`: the target is not in training, whether held out on purpose or not.
     `long_tail`: the target is in training, and among its least frequent items, which have at most TAIL_SHARE of the
-        interactions there; items of one frequency are all in the tail or none is.
+        interactions there. Items of one frequency are all in the tail or none is.
     `short_history`: the history has at most SHORT_HISTORY items, a fixed bound: no user of a dense dataset has so few.
     `ascending_id`, `descending_id`: the target's raw id is after, or before, that of the history's last item. Only
         without times: they show whether order within a file may be that of ids. They condition on the target, so a
-        metric on one of them is no estimate of anything but that.
+        metric on one of them estimates nothing else.
 
     Args:
-        split: the one that ranking tasks use (`Split.for_ranking`).
+        split: the split for ranking tasks (`Split.for_ranking`).
         examples: of one of its parts, possibly under a control.
     """
     examples = _before_control(split, examples)

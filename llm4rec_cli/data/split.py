@@ -108,7 +108,7 @@ class Split:
         return seen
 
     def examples(self, name: SplitName) -> Examples:
-        """Return one example for each interaction of a split; its history is all that precedes it in the sequence.
+        """Return one example for each interaction of a split. Its history is all that precedes it in the sequence.
 
         Under `transfer`, histories hold interactions in the training domains only: for validation those that precede
         the target, for test all of the user's, whatever their time. Under `p5_reviews` a history may hold interactions
@@ -211,12 +211,12 @@ def leave_one_out(dataset: RecDataset) -> Split:
 def temporal(dataset: RecDataset, valid_cut: float, test_cut: float) -> Split:
     """Split by time: training, then a validation period, then a test period, with the same cuts for all users.
 
-    In each period a user's first interaction is the target, if any interaction precedes it; the others are UNUSED. So
+    In each period a user's first interaction is the target, if any interaction precedes it. The others are UNUSED. So
     no training interaction is later than any target, in test or validation (leave-one-out trains on other users'
     future). The k-core and the catalogue still cover the whole time.
 
     Args:
-        valid_cut, test_cut: the shares of all interactions that lie before each period; equal times stay together.
+        valid_cut, test_cut: the shares of all interactions that lie before each period. Equal times stay together.
 
     Raises:
         DataError: times are missing, or too few differ.
@@ -249,7 +249,7 @@ def temporal(dataset: RecDataset, valid_cut: float, test_cut: float) -> Split:
 def p5_reviews(dataset: RecDataset, seed: int) -> NDArray[np.int8]:
     """Draw P5's random split of all interactions (arXiv 2203.13366; its notebooks): 80 % train, 10 % valid, 10 % test.
 
-    One random interaction of each user and of each item is train, then random others until train has 80 %; the rest is
+    One random interaction of each user and of each item is train, then random others until train has 80 %. The rest is
     halved. Targets may precede training interactions, and a history may hold other test items: ratings and texts do not
     need an order, a ranking does. `prepare` draws the split once and stores it in the column `part`, so a control that
     moves interactions leaves it unchanged.
@@ -391,7 +391,7 @@ def hold_out(split: Split, cold_items: float, train_users: float, seed: int) -> 
 
 
 def keep_impressions(split: Split, share: float, seed: int) -> Split:
-    """Keep a share of a click log's training impressions, at least one; the others become UNUSED, validation and test
+    """Keep a share of a click log's training impressions, at least one. The others become UNUSED, validation and test
     are unchanged.
 
     The draw is uniform and nested: with one seed, a larger share includes a smaller one. An impression that is kept

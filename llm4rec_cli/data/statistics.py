@@ -88,7 +88,7 @@ def remarks(manifest: Mapping[str, Any], paper: PaperStatistics | None) -> list[
 
 
 def _split_remarks(manifest: Mapping[str, Any]) -> list[str]:
-    """Return sentences about the split rule and the sizes of its parts; none for `leave_one_out`."""
+    """Return sentences about the split rule and the sizes of its parts; empty for `leave_one_out`."""
     split = manifest["split"]
     if split["rule"] == SplitRule.temporal.value:
         valid, test = (

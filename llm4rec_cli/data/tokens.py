@@ -61,10 +61,10 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 def parse_answer(answer: str, limit: int, noun: str, torn: bool = False) -> tuple[dict[str, list[str]], Status]:
     """Return the tokens of an answer by slot, each token once, and the status: ok, repaired or invalid.
 
-    Text without a label counts as key words; if the answer has no label at all, key words get the limit of all slots.
+    Text without a label counts as key words. If the answer has no label at all, key words get the limit of all slots.
 
     Args:
-        limit: the most tokens per slot; the first are kept.
+        limit: the most tokens per slot. The first are kept.
         noun: the prompt's word for an item, which is not part of a token.
         torn: whether the answer was cut off, so its last word may be incomplete.
     """
@@ -114,7 +114,7 @@ def vocabulary(tokens: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _from_json(answer: str) -> dict[str, list[str]] | None:
-    """Return phrases by slot from a JSON object with all slots, as the prompt requests; None if there is none."""
+    """Return phrases by slot from a JSON object with all slots, as the prompt requests; None without such an object."""
     try:
         content, _ = json.JSONDecoder().raw_decode(answer, answer.index("{"))
     except (ValueError, RecursionError):  # none, an incomplete one, or endless brackets

@@ -32,7 +32,7 @@ def novelty(top_items: IntArray, train_count: IntArray) -> FloatArray:
 
     Args:
         top_items: (n, k) item numbers; PADDING where a list is shorter.
-        train_count: (n_items,) training interactions of each item; an unseen item counts as seen once.
+        train_count: (n_items,) training interactions of each item. An unseen item counts as seen once.
     """
     bits = -np.log2(np.maximum(train_count, 1) / train_count.sum())
     return _mean(bits[top_items], top_items != PADDING)
@@ -69,7 +69,7 @@ def intra_list_diversity(top_items: IntArray, words: csr_array) -> FloatArray:
 def title_similarity(
     top_items: IntArray, histories: tuple[IntArray, IntArray], target: IntArray, words: csr_array
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the similarity of recommended titles to the history, and that of the target for comparison.
+    """Return the similarity to the history of the recommended titles and, for comparison, of the target.
 
     An item's similarity is its highest Jaccard index of title words with any title of the history: one similar title is
     enough to recommend by words, and a mean would depend on the history's length and variety. Long histories are closer
@@ -114,7 +114,7 @@ def jaccard(first: IntArray, second: IntArray, words: csr_array) -> FloatArray:
 
 
 def _mean(values: FloatArray, counted: NDArray[np.bool_]) -> FloatArray:
-    """Return (n,) means of the counted values of each row; NaN where none is counted."""
+    """Return (n,) means of the counted values of each row; NaN for rows without any."""
     return _ratio(np.where(counted, values, 0).sum(axis=1), counted.sum(axis=1))
 
 
@@ -130,7 +130,7 @@ def frequency_groups(train_count: IntArray) -> dict[str, NDArray[np.bool_]]:
 
 
 def by_group(values: Mapping[str, FloatArray], groups: Mapping[str, NDArray[np.bool_]]) -> dict[str, dict[str, float]]:
-    """Return `n` and the mean of each metric over each group that has examples, in order; all values have shape
+    """Return `n` and the mean of each metric over each group that has examples, in order. All values have shape
     (n,)."""
     return {
         name: {"n": int(inside.sum()), **{m: float(v[inside].mean()) for m, v in values.items()}}

@@ -24,7 +24,7 @@ def bootstrap_intervals(
     resamples: int = 1000,
     user: NDArray[Any] | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Return a 95 % interval of each metric's mean over examples; users are drawn with replacement, each with all of
+    """Return a 95 % interval of each metric's mean over examples. Users are drawn with replacement, each with all of
     their examples.
 
     Args:

@@ -65,7 +65,7 @@ def mean(values: FloatArray) -> Estimate:
 
 
 def difference(b: FloatArray, a: FloatArray) -> Estimate:
-    """Estimate the mean of (users, seeds) b minus that of a: users are paired, seeds are not.
+    """Estimate mean(b) − mean(a) of (users, seeds) values: users are paired, seeds are not.
 
     Seed i of one model has nothing in common with seed i of another one. A model with one column, such as a floor that
     is not trained, adds no variance over seeds.
@@ -75,7 +75,7 @@ def difference(b: FloatArray, a: FloatArray) -> Estimate:
 
 
 def _estimate(value: float, by_user: FloatArray, samples: Sequence[FloatArray]) -> Estimate:
-    """Return the estimate; its error has a part over users, and one over seeds for each sample with several."""
+    """Return the estimate. Its error has a part over users, and one over seeds for each sample with several."""
     n_users = len(by_user)
     several = [sample for sample in samples if sample.shape[1] > 1]
     over_users = float(by_user.var(ddof=1)) / n_users if n_users > 1 else 0.0
@@ -87,7 +87,7 @@ def _estimate(value: float, by_user: FloatArray, samples: Sequence[FloatArray]) 
     if not parts:
         return Estimate(value, math.inf, 1.0)
     variance = max(over_users + sum(over_seeds) - rest, over_users, sum(over_seeds))
-    # Rounding alone is no variance: equal values leave about 1e-17 of their size.
+    # Rounding is not variance: equal values leave about 1e-17 of their size.
     if variance <= (1e-12 * max(1e-300, *(float(np.abs(sample).mean()) for sample in samples))) ** 2:
         return Estimate(value, 0.0, max(df for _, df in parts))
     return Estimate(value, variance**0.5, sum(part for part, _ in parts) / sum(part / df for part, df in parts))

@@ -51,14 +51,14 @@ def impression_metrics(
     """Return all metrics of each impression; the order in which items are listed has no effect.
 
     Args:
-        scores, offsets, clicked: as in `ranks_of_clicks`; each impression has a clicked item and one not clicked.
+        scores, offsets, clicked: as in `ranks_of_clicks`. Each impression has a clicked item and one not clicked.
         cutoffs: the k of nDCG.
 
     Returns:
         (n,) values in [0, 1] for each of
         `auc`: the share of pairs of a clicked and an unclicked item in which the clicked one is above;
         `mrr`: the mean of 1 / rank over all clicks (not only the first);
-        `ndcg@k`: Σ 1 / log2(rank + 1) over clicks of rank k at most, divided by that of the best order.
+        `ndcg@k`: Σ 1 / log2(rank + 1) over clicks of rank k at most, divided by its value for the best order.
     """
     row, n_better, n_tied = ranks_of_clicks(scores, offsets, clicked)
     n = len(offsets) - 1

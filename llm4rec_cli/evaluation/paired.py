@@ -5,7 +5,7 @@ models are evaluated on the same ones, seeds are not. With one seed of each they
 
 Permutation tests are a check that assumes no distribution. Over users: the two models are exchangeable for each user,
 so every user's difference may have either sign with equal probability. Over trainings: any of the trainings could have
-been A's; two times three can be divided in 20 ways, so that p is at least 0.1 with three seeds, 0.029 with four and
+been A's. Two times three can be divided in 20 ways, so that p is at least 0.1 with three seeds, 0.029 with four and
 0.008 with five.
 
 A large p does not show that two models are equivalent. For that, a margin is fixed before the numbers are seen: they
@@ -49,7 +49,7 @@ class Margin:
         number, percent, rest = text.strip().partition("%")
         size = float(number) / (100 if percent else 1)
         if rest or not 0 <= size < math.inf:
-            raise ValueError(f"'{text}' is not a valid margin")
+            raise ValueError(f"cannot read the margin '{text}'")
         return cls(size, bool(percent))
 
     def absolute(self, mean: float) -> float:
@@ -73,7 +73,7 @@ class Difference:
         p_users: of the sign-flip test over users, a check.
         p_seeds: of the permutation test over trainings, a check; None with one seed.
         p_holm: p, Holm-corrected for the differences reported together.
-        better, equal, worse: number of examples where B is, by the mean over seeds; a lower error is better.
+        better, equal, worse: number of examples where B is, by the mean over seeds. A lower error is better.
         margin: the difference up to which they count as equal; None = no margin.
         margin_interval, margin_interval_90: the intervals that a margin is compared with: those of the difference, or
             under a relative margin those of the ratio of the means less 1, times A's mean.
@@ -110,7 +110,7 @@ def paired_differences(
     permutation: np.random.Generator,
     margin: Margin | None = None,
 ) -> dict[str, Difference]:
-    """Compare every metric of A with that of B; p_holm corrects for all of them.
+    """Compare A and B in every metric; p_holm corrects for all metrics.
 
     Args:
         a, b: for each seed (n,) values per metric; position i is the same example in all. A model that is not trained
@@ -242,7 +242,7 @@ def seed_permutation_p(a: FloatArray, b: FloatArray, rng: np.random.Generator) -
 
 
 def holm(p: FloatArray) -> FloatArray:
-    """Return (m,) Holm-corrected p-values of a family; the probability of any false rejection is at most α."""
+    """Return (m,) Holm-corrected p-values of a family. The probability of any false rejection is at most α."""
     order = np.argsort(p)
     corrected = np.empty(len(p))
     corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))

@@ -1,4 +1,4 @@
-"""Shares of counted cases with intervals that hold for few cases: one of five proves little, and one of one nothing."""
+"""Shares of counted cases, with intervals that are valid for few cases: one of five proves little."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ class Proportion:
         return cls(share, n, max(0.0, centre - half), min(1.0, centre + half))
 
     def exceeds(self, other: Proportion) -> bool:
-        """Return whether the share is above that of other cases: the 95 % interval of the difference, made of the two
+        """Return whether this share exceeds another: the 95 % interval of the difference, built from the two
         intervals (Newcombe, Statistics in Medicine 1998), lies above 0."""
         return self.share - other.share > math.hypot(self.share - self.low, other.high - other.share)

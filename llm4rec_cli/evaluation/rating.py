@@ -43,13 +43,13 @@ def rating_columns(
 
     Args:
         parsed, parsed_as_published: (n,) the number in the model's answer, as `capabilities.Ratings` has them; NaN
-            where there is none; None = no answers.
+            where there is none; None without answers.
     """
     columns = {"n": np.ones(len(rating)), **rating_values(rating, predicted)}
     for name, numbers in (("said", parsed), ("said_paper", parsed_as_published)):
         if numbers is not None:
             readable = ~np.isnan(numbers)
-            errors = rating_values(rating, np.where(readable, numbers, rating))  # no error where there is no number
+            errors = rating_values(rating, np.where(readable, numbers, rating))  # no error without a number
             columns |= {f"{name}/n": readable.astype(np.float64), **{f"{name}/{e}": errors[e] for e in ("mse", "mae")}}
     return columns
 

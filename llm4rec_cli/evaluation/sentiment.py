@@ -22,7 +22,7 @@ LEAST = 10  # training texts of liked and of disliked interactions, each
 
 
 def sentiment_classifier(texts: Sequence[str], stars: FloatArray) -> Pipeline | None:
-    """Return a classifier of texts as liked or not; None where one of the two has too few texts, or they share no word.
+    """Fit a classifier of texts as liked or not. None if either class has too few texts, or no usable words.
 
     Args:
         texts: (n,) users' texts; empty where there is none.

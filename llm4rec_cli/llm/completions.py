@@ -25,15 +25,15 @@ DRY_RUN_REQUESTS = 3  # requests that a dry run prints
 
 @dataclass
 class Usage:
-    """Requests, tokens, seconds and cost of a run; every call of `complete` adds to it.
+    """Requests, tokens, seconds and cost of a run. Every call of `complete` adds to it.
 
     Attributes:
         requests: distinct ones.
         stored: of these, completed from the store.
         sent: requests sent and completed in this run, including a batch that was partly stored.
         resent: how often a request had to be sent again before it succeeded.
-        prompt_tokens, cached_tokens, answer_tokens, seconds, cost: of all completions, as recorded when they were made;
-            the cost at this run's prices.
+        prompt_tokens, cached_tokens, answer_tokens, seconds, cost: of all completions, as recorded when they were made.
+            The cost at this run's prices.
         spent_tokens, spent_cost: of what was sent in this run, which the budget limits. A request that was sent again
             counts once: servers do not report what failed attempts cost.
     """
@@ -87,13 +87,13 @@ def store_path(config: LLMConfig, cache: Path) -> Path:
 def complete(
     requests: Sequence[Request], backend: Backend, config: LLMConfig, store: Store, description: str, usage: Usage
 ) -> list[Completion]:
-    """Return each request's completion, in order. Each is stored as it arrives, so an interruption loses none.
+    """Return each request's completion, in order. Each is stored on arrival, so an interruption loses nothing.
 
-    A backend that scores continuations one by one gets a request for each, so that none is paid for twice.
+    A backend that scores continuations one by one gets one request for each, so stored ones are not paid for again.
 
     Args:
         requests: all requests of a run: batches are formed over the whole list.
-        usage: of the run so far; updated.
+        usage: usage of the run so far; updated.
 
     Raises:
         DryRun: under `llm.dry_run`, after the requests have been printed.
@@ -304,7 +304,7 @@ class _Session:
         return ", ".join(parts)
 
     def preview(self, description: str) -> None:
-        """Print the number of requests, what they would cost at most, and the first of them if there were none before.
+        """Print the number of requests, their maximum cost, and the first request if nothing was printed before.
 
         `usage` adds up what is to be sent.
         """

@@ -46,8 +46,7 @@ class Answer:
         return len(self.named) == self.n
 
     def forced(self) -> list[int]:
-        """Return the tokens up to the next decision, and name the choices that they end; at the end of the answer, none
-        after the last decision."""
+        """Return the tokens up to the next decision, empty after the last one, and the choices that they complete."""
         tokens: list[int] = []
         while not self.is_done:
             ended = [choice for choice in self.matching if len(self.codes[choice]) == self.depth]
@@ -82,10 +81,10 @@ class Answer:
 
 @torch.inference_mode()
 def decode(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Answer]) -> None:
-    """Complete the answers to a batch of prompts; the model is as in `log_likelihoods`.
+    """Complete the answers to a batch of prompts. The model is as in `log_likelihoods`.
 
-    Each prompt is read once and alone, so without padding. Then every pass reads up to AT_ONCE tokens of each answer,
-    and decides its next one where it has read all forced ones before it.
+    Each prompt is read once, by itself, and so without padding. Then every pass reads up to AT_ONCE tokens of each
+    answer, and decides its next one where it has read all forced ones before it.
 
     Raises:
         UsageError: the model has other layers than attention.
@@ -149,7 +148,7 @@ class _Batch:
 
 
 class _JoinedLayer(DynamicLayer):
-    """One layer's keys and values of several sequences, of which `used` slots hold tokens; the rest are zeros.
+    """One layer's keys and values of several sequences, of which `used` slots hold tokens. The rest are zeros.
 
     New ones are written into free slots, and all slots are returned: a part of them would be copied by each product.
     """

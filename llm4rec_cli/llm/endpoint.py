@@ -152,9 +152,9 @@ class EndpointBackend:
     def count_tokens(self, text: str) -> int:
         """Return a high estimate, but no bound, as the server's tokenizer is not available.
 
-        A word of n ASCII letters counts ceil(n / 3); each digit, each sign and each byte of other letters counts one.
+        A word of n ASCII letters counts ceil(n / 3). Each digit, each sign and each byte of other letters counts one.
         For lists of titles, reviews and news that is 1.1 to 1.6 times the count of SmolLM2's tokenizer (a small
-        vocabulary of 49,000); one in twelve single titles takes more.
+        vocabulary of 49,000). One in twelve single titles takes more.
         """
         return sum(
             math.ceil(len(piece) / 3) if piece.isascii() and piece.isalpha() else len(piece.encode())
@@ -170,7 +170,7 @@ class EndpointBackend:
         After a request failed for good no more are sent, and requests under way are finished.
 
         Raises:
-            UsageError: the server refuses a request, there is no key, or likelihoods are requested.
+            UsageError: the server refuses a request, the key is missing, or likelihoods are requested.
             RunError: a request failed `1 + llm.retries` times, or the server asks for too long a wait.
         """
         completions = self._complete(requests)
@@ -354,7 +354,7 @@ class EndpointBackend:
         return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
 
     def _max_tokens(self, request: Request) -> int:
-        """Return the tokens that an answer may have; a list of the longest choices has to fit."""
+        """Return the tokens that an answer may have. A list of the longest choices has to fit."""
         if not self._is_restricted(request):
             return request.max_tokens
         as_json = [self.count_tokens(json.dumps(choice, ensure_ascii=False)) for choice in request.choices or ()]
@@ -362,8 +362,7 @@ class EndpointBackend:
         return max(request.max_tokens, sum(longest) + 2 * len(longest) + WRAPPER_TOKENS)
 
     def _strays(self, request: Request, text: str) -> list[str]:
-        """Return what an answer names that is not one of its choices. A sentence, as of a refusal without a list, names
-        nothing."""
+        """Return what an answer names outside its choices; empty for a sentence without a list, such as a refusal."""
         if not self._is_restricted(request):
             return []
         try:
@@ -475,7 +474,7 @@ def _key(config: LLMConfig, base_url: str) -> str:
     """Return the key; a placeholder for a local server without one, and for a remote one without https.
 
     Raises:
-        UsageError: there is no key, or HTTP cannot carry it.
+        UsageError: the key is missing, or HTTP cannot carry it.
     """
     key = os.environ.get(config.key_variable, "").strip()
     if not key and _is_local(base_url):
@@ -489,7 +488,7 @@ def _key(config: LLMConfig, base_url: str) -> str:
             f"export {config.key_variable}=…, or set llm.key_variable=NAME to another variable",
         )
     if not re.fullmatch("[!-~]+", key):
-        raise UsageError(f"{config.key_variable} is not a key: it is not one word in ASCII", "copy the key again")
+        raise UsageError(f"{config.key_variable} is not a key: it must be one ASCII word", "copy the key again")
     return key
 
 
@@ -510,7 +509,7 @@ def _scoring(messages: list[Any], continuation: str) -> dict[str, Any]:
 
 
 def _prompt_tokens(scores: list[Any]) -> list[tuple[str, float | None]]:
-    """Return the tokens of the prompt of a chat completion, each with its log-probability; the first one has none."""
+    """Return the prompt tokens of a chat completion with their log-probabilities, which the first token lacks."""
     entries = [[*(entry or {}).values()] for entry in scores]
     return [(entry[0]["decoded_token"], entry[0]["logprob"]) if entry else ("", None) for entry in entries]
 
@@ -532,7 +531,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _listed_within(text: str) -> list[Any]:
-    """Return the titles of a JSON list within a text, or of lines with numbers or bullets; none of fewer than two."""
+    """Return titles from a JSON list or from numbered or bulleted lines in a text; empty for fewer than two."""
     try:
         titles = json.loads(text[text.find("[") : text.rfind("]") + 1])
     except ValueError:
@@ -543,7 +542,7 @@ def _listed_within(text: str) -> list[Any]:
 def _refuse_continuations(request: Request) -> Request:
     if request.continuations is not None:
         raise UsageError(
-            "an endpoint returns no likelihoods of answers",
+            "endpoints do not return likelihoods of answers",
             "use llm=local, or model.answer=generate; llm.prompt_logprobs=chat or echo if the server returns those of "
             "prompts",
         )

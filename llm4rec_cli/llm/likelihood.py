@@ -25,7 +25,7 @@ def log_likelihoods(model: Any, prompt: Sequence[int], continuations: Sequence[S
 
     Args:
         model: a causal language model of transformers with nothing but (full or sliding-window) attention layers.
-        continuations: n lists of token ids; an empty one has log-probability 0.
+        continuations: n lists of token ids. An empty one has log-probability 0.
 
     Returns:
         (n,) float32 sums over each continuation's tokens, on the CPU.
@@ -115,7 +115,7 @@ def _additive(model: Any, masks: Any) -> Any:
 
 
 def _packs(continuations: Sequence[Sequence[int]], size: int) -> list[list[Sequence[int]]]:
-    """Split continuations, in order, into packs of at most `size` tokens; a longer one is a pack of its own."""
+    """Split continuations, in order, into packs of at most `size` tokens. A longer one is a pack of its own."""
     packs: list[list[Sequence[int]]] = []
     room = 0
     for tokens in continuations:

@@ -42,7 +42,7 @@ class LocalBackend:
     The same batch gets the same completions.
 
     Raises:
-        UsageError: there are no such weights.
+        UsageError: the weights do not exist.
         DataError: the packaged weights have an unexpected checksum.
     """
 
@@ -201,7 +201,8 @@ class LocalBackend:
         longest = max((n + self._max_tokens(request) for n, request in zip(lengths, requests, strict=True)), default=0)
         if longest > self.config.context:
             raise UsageError(
-                f"the longest prompt takes {longest:,} tokens with its answer, and llm.context={self.config.context}",
+                f"the longest prompt and its answer take {longest:,} tokens, more than "
+                f"llm.context={self.config.context}",
                 f"set llm.context={longest} if the model allows it, or choose another llm.model; {SHORTER_PROMPTS}",
             )
         return lengths
@@ -267,7 +268,7 @@ class LocalBackend:
         limit = settings.get("text_config", settings).get("max_position_embeddings", self.config.context)
         if self.config.context > limit:
             raise UsageError(
-                f"llm.context={self.config.context}, and {self.config.model} takes {limit} tokens at most",
+                f"llm.context={self.config.context} exceeds the {limit} tokens that {self.config.model} can read",
                 f"set llm.context={limit}",
             )
         return folder

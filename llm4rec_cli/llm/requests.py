@@ -30,7 +30,7 @@ class Request:
     """A conversation to be completed, or one with continuations to be scored.
 
     Attributes:
-        messages: oldest first; the last one is the user's.
+        messages: oldest first. The last one is the user's.
         continuations: None = generate a completion; otherwise texts whose log-likelihoods are wanted.
         max_tokens: limit of a generated completion.
         repeat: distinguishes requests with the same messages, where several samples are wanted.
@@ -131,7 +131,7 @@ class Backend(Protocol):
 
     @property
     def scores_one_by_one(self) -> bool:
-        """Whether the prompt is sent again for each continuation, so that each is a request of its own."""
+        """Whether each continuation is a separate request that repeats the prompt."""
         ...
 
     def identity(self, has_choices: bool = False) -> dict[str, Any]:

@@ -43,7 +43,7 @@ _SELECT = "SELECT CAST(answer AS BLOB), CAST(digest AS BLOB) FROM answers WHERE 
 
 
 class Store:
-    """The store of completions; the file is created, with its folder, if missing.
+    """The store of completions. The file is created, with its folder, if missing.
 
     Raises:
         RunError: the file is not a store, or cannot be used.

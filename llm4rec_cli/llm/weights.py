@@ -46,7 +46,7 @@ class Weights:
 
 
 def find(name: str) -> Path:
-    """Return the folder or GGUF file that `llm.model` names, downloaded if it is a hub id; its content is not read.
+    """Return the folder or GGUF file that `llm.model` names, downloaded if it is a hub id. Its content is not read.
 
     Raises:
         UsageError: nothing has that name.
@@ -59,7 +59,7 @@ def find(name: str) -> Path:
     if name.endswith(".gguf"):
         file = Path(name).expanduser()
         if not file.is_file():
-            raise UsageError(f"there is no file {file}", REMEDIES[LLM])
+            raise UsageError(f"{file} does not exist", REMEDIES[LLM])
         return file
     return find_weights(name, LLM)
 
@@ -83,7 +83,7 @@ def locate(name: str) -> Weights:
 
 
 def model_folder(weights: Weights, cache: Path) -> Path:
-    """Return the folder that transformers loads; a GGUF file is converted into llm/ of the cache.
+    """Return the folder that transformers loads. A GGUF file is converted into llm/ of the cache.
 
     Raises:
         DataError: the GGUF file cannot be read.
@@ -99,7 +99,7 @@ def load_tokenizer(name: Path | str, setting: str = LLM) -> Any:
     """Load the tokenizer of a folder or hub id, which the config key `setting` names.
 
     Raises:
-        UsageError: there is none, or it has no chat template.
+        UsageError: the tokenizer does not exist, or has no chat template.
     """
     from transformers import AutoTokenizer
 

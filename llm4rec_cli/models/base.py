@@ -27,13 +27,13 @@ class Context:
 
     Attributes:
         config: the model's own dataclass.
-        split: the data; a model trains on its train part and may choose a setting by `split.examples(SplitName.valid)`.
-        seed: of the model's own randomness (`streams.stream(seed, name, …)`).
+        split: the data. A model trains on its train part and may choose a setting by `split.examples(SplitName.valid)`.
+        seed: seed of the model's own randomness (`streams.stream(seed, name, …)`).
         cache: folder for what is computed once, e.g. text features.
         device: `cpu`, `cuda`, …
         task: the name of the task that the model is trained or evaluated on; `all` for all tasks.
         llm: an LLMConfig, for a model that queries a chat model.
-        is_loaded: whether the weights of a run are loaded after the model is built: none need be trained before.
+        is_loaded: whether a run's weights are loaded afterwards, so no initial weights need training.
     """
 
     config: Any

@@ -22,8 +22,6 @@ N = "n"  # column of example counts
 
 @dataclass(frozen=True)
 class ScoredAnswers:
-    """The scored answers of one run."""
-
     examples: pd.DataFrame  # (n,) rows that identify the examples
     columns: Mapping[str, FloatArray]  # name -> (n,) values; metrics are functions of their sums over examples
     metrics: MetricsOfSums
@@ -55,7 +53,7 @@ def interval_over_seeds(runs: Sequence[Sequence[Result]], names: Sequence[str]) 
 
 
 def score_answers(run: Result, names: Sequence[str]) -> ScoredAnswers | None:
-    """Return a run's predictions scored, in an order that is the same for every seed; None if there are none."""
+    """Score a run's stored predictions, in an order that is the same for every seed; None without predictions."""
     if not run.columns:
         return None
     predictions = run.answers()

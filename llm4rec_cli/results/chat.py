@@ -1,4 +1,4 @@
-"""Tables of what a chat model's row depends on, and of what it cost."""
+"""Tables on a chat model's row: what it depends on, and what it cost."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _invalid(row: Controls | Variation) -> str:
 
 
 def memorisation(group: Group) -> list[list[str]]:
-    """Return a row for each chat model, data and probe of its memory: that of the most records."""
+    """Return a row for each chat model, dataset and memory probe, from the probe with the most records."""
     scores: dict[tuple[str, str, str], MemorisationScore] = {}
     for run in (variant.first_run for variant in group.members):
         of_run = (run.settings.get("llm.model", ""), run.dataset_fingerprint[:8] if group.has_mixed_data else "")
@@ -91,7 +91,7 @@ def has_costs(run: Result) -> bool:
 
 
 def costs(run: Result) -> list[str]:
-    """Return a cell for each of COST_COLUMNS, of a run's answers, those of its controls and those of item tokens."""
+    """Return a cell for each of COST_COLUMNS: costs of a run's answers, controls and item tokens."""
     answers = run.llm
     parts = [part for part in (answers, run.controls and run.controls.llm, run.enrichment) if part]
 

@@ -129,7 +129,7 @@ def paper_comparisons(group: Group, own: Path | None = None) -> Content | None:
 
 
 def related_work(group: Group) -> Content | None:
-    """Return results of other methods on the same dataset and protocol, best first; None if there are none."""
+    """Return published results of other methods on the same dataset and protocol, best first; None without any."""
     numbers = list(dict.fromkeys(row for variant in group.members for row in papers.related_to(variant)))
     if not numbers or any("synthetic" in variant.labels for variant in group.members):
         return None
@@ -230,7 +230,7 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
 
 
 def _flat_row(variant: Variant, group: Group, metrics: Sequence[str]) -> dict[str, str]:
-    """Return column -> cell of a variant in `flat_results`; the columns are the same for all."""
+    """Return column -> cell of a variant in `flat_results`. The columns are the same for all."""
     means = {name: mean_and_deviation(variant, name) if name in group.metrics else "" for name in metrics}
     ends = {name: variant.intervals.get(name) if name in group.metrics else None for name in metrics}
     return {
@@ -280,7 +280,7 @@ def with_deviation(values: Sequence[float], is_seeded: bool) -> str:
 
 
 def interval(variant: Variant, metric: str) -> str:
-    """Return `0.1061–0.1288`; empty if there is none."""
+    """Format an interval as `0.1061–0.1288`; empty without one."""
     low, high = variant.intervals.get(metric, (None, None))
     return "" if low is None else f"{low:.4f}–{high:.4f}"
 

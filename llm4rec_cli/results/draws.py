@@ -93,7 +93,7 @@ def _average(draws: Mapping[int, Result]) -> Result:
 
 
 def _mean_breakdown(breakdowns: Sequence[Breakdown]) -> Breakdown:
-    """Return the mean of the metrics of each group of examples that all have; its size is that of the first."""
+    """Average the metrics of each group of examples that all runs have. The group's size is that of the first run."""
     first, *further = breakdowns
     return {
         kind: {

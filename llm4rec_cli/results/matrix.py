@@ -54,13 +54,12 @@ class Column:
 
     @property
     def protocol(self) -> str:
-        """The protocol in words."""
         return self.group.members[0].heading[2]
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Results on one dataset; it may be a part of `n_methods` and `n_columns`."""
+    """Results on one dataset. It may be a part of `n_methods` and `n_columns`."""
 
     dataset: str
     methods: Sequence[str]  # the rows: methods of papers, our own, baselines, floors
@@ -114,7 +113,7 @@ def matrices(groups: Iterable[Group]) -> list[Matrix]:
 
 
 def _place(name: str, cell: Cell) -> tuple[int, str, str]:
-    """Return the place of a row: by the kind of its model; a matched control comes after what it is a control of."""
+    """Return the sort key of a row: the kind of its model. A matched control follows its method."""
     _, matched, method = name.partition(MATCHED.format("", ""))
     kind = config_class(cell.variant.first_run.model).traits.kind
     return [*ModelKind].index(kind), method or name, name if matched else ""
@@ -133,7 +132,7 @@ def _columns(groups: Sequence[Group]) -> list[Column]:
 
 
 def _cells(group: Group, metric: str) -> dict[str, Cell]:
-    """Return one cell per method, and those of matched controls. No cell is marked if the rows of the group use
+    """Return one cell per method or matched control. No cell is marked if the rows of the group use
     different data."""
     candidates: dict[str, list[Cell]] = {}
     for row, variant in enumerate(group.members, start=1):
@@ -231,7 +230,7 @@ def overview(groups: Iterable[Group], everything: bool = False) -> list[Content]
 
 
 def _text(cell: Cell | None) -> str:
-    """Return `0.1198 *f`, so that numbers are aligned whatever their marks."""
+    """Format a cell as `0.1198 *f`, padded so that numbers align with any marks."""
     if cell is None:
         return f"{NOT_RUN:>6}"
     marks = BEST * cell.best + FLOOR * cell.floor + PARTIAL * cell.partial

@@ -62,7 +62,7 @@ def problems_of_users(paired: PairedValues) -> Iterator[UsageError]:
     """Yield a problem if there are too few users for an interval."""
     if (n_users := len(set(paired.user))) < MIN_USERS:
         yield UsageError(
-            f"an interval over users needs at least {MIN_USERS}, and these examples are of {n_users}",
+            f"an interval over users needs at least {MIN_USERS} users, but these examples have {n_users}",
             "evaluate more of them: task.max_examples, or a longer log",
         )
 

@@ -1,9 +1,9 @@
 """Match published numbers with finished runs.
 
 `papers/*.csv` holds the numbers printed in papers, one per row, with sources. `papers/identities.yaml` records the
-method, weights, item ids, loss and metric definition behind each row; a run records the same facts. A row matches a run
+method, weights, item ids, loss and metric definition behind each row. A run records the same facts. A row matches a run
 if dataset, task, metric, split, candidates, masking and method agree. Facts that are allowed to differ are shown with
-the number as differences, and so is each deviation that the run lists; a number with a difference is never reported as
+the number as differences, and so is each deviation that the run lists. A number with a difference is never reported as
 inside our interval.
 """
 
@@ -166,7 +166,7 @@ def select(metric: str, values: Mapping[str, str]) -> list[Printed]:
 
 @cache
 def related() -> tuple[Printed, ...]:
-    """Return numbers of other methods on the same data: related work, which none of our runs reproduces."""
+    """Return published numbers of other methods on the same data, which no run of ours reproduces."""
     return tuple(replace(row, identity=None) for row in _rows(FOLDER / RELATED))
 
 
@@ -251,7 +251,7 @@ def related_to(variant: Variant) -> list[Printed]:
 
 
 def facts(run: Result) -> dict[str, str]:
-    """Return the facts about a run's method: those of its model, the source of its weights, and of its explanations."""
+    """Return the facts about a run's method: its model, and the sources of its weights and explanations."""
     trained_run, model = run.trained_run, run.settings.model_config
     return {
         **run.paper_method,

@@ -35,8 +35,6 @@ Row = tuple[int, Variant]  # row number in the table of results, and the variant
 
 @dataclass(frozen=True)
 class Plot:
-    """A chart."""
-
     caption: str
     svg: str  # the chart as an SVG element, with its values in words for screen readers
     keys: Sequence[tuple[str, str]] = ()  # what its symbols mean: (SVG element of the symbol, or a number; words)
@@ -269,7 +267,7 @@ def _complete(group: Group) -> list[Row]:
 
 
 def _best_and_floor(lines: Sequence[tuple[int, Variant, Any]]) -> list[tuple[int, Variant, Any]]:
-    """Return the best lines, of which the last is replaced by the strongest floor if no floor is among them."""
+    """Return the best lines. The strongest floor replaces the last one if they include no floor."""
     floors = [line for line in lines if line[1].is_floor]
     best = list(lines[:LINES])
     return best if not floors or floors[0] in best else [*best[:-1], floors[0]]
@@ -312,7 +310,7 @@ def _selection(drawn: Sequence[Any], available: Sequence[Any]) -> str:
 
 
 def _selected_by(variant: Variant) -> str:
-    """Return the metric that selects the checkpoint: the training entry of metrics.json holds its best value."""
+    """Return the metric that selects the checkpoint, which has a best value in metrics.json's training entry."""
     names = variant.first_run.training or {}
     return next(name.removeprefix("valid_") for name in names if name.startswith("valid_"))
 

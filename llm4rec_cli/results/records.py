@@ -76,7 +76,7 @@ def _columns(file: Path) -> Sequence[str]:
 
 
 def recorded(folder: Path) -> Recorded | None:
-    """Return the recorded run that would be in this folder; None if there is none."""
+    """Return the recorded run of this folder; None if it was not recorded."""
     return _by_folder(folder.parents[3]).get(folder) if len(folder.parents) > 3 else None
 
 

@@ -90,7 +90,7 @@ class MemorisationScore:
     """How often a chat model finds the true end of a record likeliest, or writes it.
 
     Attributes:
-        share: of the records; ties count in part.
+        share: of the records. Ties count in part.
         low, high: the exact interval over records, of 95 % for all probes together (Bonferroni).
         chance: of the likeliest end, the share of the most frequent end among those offered, which needs no beginning,
             and at least that of a random one; of a written one, its mean over the ends of the other records, and at
@@ -220,14 +220,14 @@ class Result:
     def of_numbers(
         cls, folder: Path, dataset: str, metrics: Mapping[str, Number], labels: Sequence[str] = ()
     ) -> Result:
-        """Return numbers that are no run's: the statistics of a dataset, or what people say of its own texts."""
+        """Return a result for numbers without a run: statistics of a dataset, or human judgements of its own texts."""
         nothing = dict.fromkeys(("model", "task", "split", "split_rule", "protocol", "config_hash", "variant"), "")
         facts = {"dataset": dataset, "dataset_fingerprint": "", "mask_history": False, "seed": 0}
         return cls(**nothing, **facts, metrics=metrics, labels=labels, folder=folder)  # type: ignore[arg-type]
 
     @property
     def address(self) -> Path:
-        """The run folder under that of all runs."""
+        """The path of the run folder, relative to the folder of all runs."""
         return Path(self.model, self.dataset, self.task, f"seed{self.seed}-{self.config_hash}")
 
     @property
@@ -242,7 +242,7 @@ class Result:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings of the run, as config.yaml holds them."""
+        """The run's settings, read from config.yaml."""
         return Settings.read(self.folder / CONFIG, self.model)
 
     @property
@@ -288,7 +288,7 @@ ONLY_WHERE_KNOWN = ("controls", "memorisation", "members", "training_seconds", "
 
 
 def _stored(value: Any) -> Any:
-    """Return a field of metrics.json; the fields below it are left out where they are not known."""
+    """Return a field of metrics.json. The fields below it are left out where they are not known."""
     if is_dataclass(value):
         entries = {own.name: getattr(value, own.name) for own in fields(value)}
         return {name: _stored(item) for name, item in entries.items() if item is not None}
@@ -318,12 +318,12 @@ def read_status(folder: Path) -> Status:
 
 
 def result_of(content: Any, folder: Path) -> Result:
-    """Return the result that the content of a metrics.json describes. Raises ValueError if it is not that of a run."""
+    """Return the result that a metrics.json describes. Raises ValueError if the content does not describe a run."""
     return replace(msgspec.convert(content, Result), folder=folder)
 
 
 def read_result(folder: Path) -> Result | None:
-    """Return the result in a run folder; None if the folder holds no finished run.
+    """Return the result in a run folder; None if the run is not finished.
 
     A torn metrics.json, of a machine that lost power, counts as none, with a warning.
     """

@@ -28,8 +28,6 @@ NEAREST_RUNS = 5  # named in an error
 
 
 class Results(Sequence[Result]):
-    """A sequence of results."""
-
     def __init__(self, results: Iterable[Result] = ()) -> None:
         self._results = tuple(results)
 
@@ -88,7 +86,7 @@ def _is_installed(result: Result) -> bool:
 
 
 def find_result(folder: Path) -> Result | None:
-    """Return the finished run in a folder, or recorded of it; None if there is none."""
+    """Return the finished or recorded run of a folder; None if there is none."""
     return read_result(folder) or recorded(folder)
 
 
@@ -158,7 +156,7 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
         matches = [run for run in begin if not OTHER_DATA & set(map(key_typed, run.overrides))] or begin
     if not finished:
         raise RunError(
-            f"there is no finished run under {outputs}, and '{name}' names one",
+            f"no finished run under {outputs}, so '{name}' matches none",
             "train one first, e.g. llm4rec train model=unisrec; or --outputs FOLDER",
         )
     if not matches:
@@ -178,6 +176,6 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
 
 
 def _ends_with(run: Path, end: Path) -> bool:
-    """Return whether a run's path ends with these parts, of which the last may be abbreviated."""
+    """Return whether a run's path ends with these parts. The last may be abbreviated."""
     *parents, last = end.parts
     return run.name.startswith(last) and list(run.parent.parts[len(run.parent.parts) - len(parents) :]) == parents

@@ -40,7 +40,6 @@ def select_groups(
 
 
 def problems_of_metrics(names: Sequence[str] | None, runs: Sequence[Result]) -> Iterator[UsageError]:
-    """Yield a problem for each metric that no run has."""
     available = {name for run in runs for name in run.metrics}
     bases = {name.partition("@")[0] for name in available}
     kinds = {metric.kind for metric in all_metrics() if metric.name in bases}

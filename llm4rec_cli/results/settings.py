@@ -33,7 +33,7 @@ class Settings:
 
     @classmethod
     def read(cls, file: Path, model: str) -> Settings:
-        """Return the settings in a YAML file; none if it does not exist."""
+        """Return the settings in a YAML file; empty if the file does not exist."""
         return cls(model, read_yaml(file) or {}) if file.exists() else cls(model, {})
 
     @classmethod
@@ -51,7 +51,7 @@ class Settings:
 
     @cached_property
     def model_config(self) -> ModelConfig | None:
-        """The settings of the model, typed; None where they are not stored, or are of another version's classes."""
+        """The model's settings, typed; None if they are not stored, or do not fit this version's classes."""
         node = self.content.get("model")
         if node is None or self.model not in model_names():
             return None

@@ -139,7 +139,7 @@ def compare_with_floor(run: Result, floors: Sequence[Result]) -> FloorComparison
 
 
 def _paired_difference(a: Result, b: Result, metric: str) -> Estimate:
-    """Estimate the metric of b minus that of a, over users.
+    """Estimate the difference b − a of the metric over users.
 
     Raises:
         UsageError: the runs cannot be paired, or there are too few users.

@@ -105,7 +105,7 @@ def x_axis(scale: Scale, top: float, bottom: float, words: str) -> list[str]:
 
 
 def y_axis(scale: Scale, words: str) -> list[str]:
-    """Return grid lines, tick labels on the left and the axis label above; the scale starts at the bottom."""
+    """Return grid lines, tick labels on the left and the axis label above. The scale starts at the bottom."""
     return [
         *(line([(LEFT, scale(tick)), (WIDTH - RIGHT, scale(tick))], "grid") for tick in scale.ticks()),
         *(label(LEFT - 6, scale(tick) + 4, number(tick), "end") for tick in scale.ticks()),

@@ -227,7 +227,7 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def latex(content: Content) -> str:
-    """Return a LaTeX table environment, with notes below in footnote size; the document must load booktabs."""
+    """Return a LaTeX table environment, with notes below in footnote size. The document must load booktabs."""
     numeric = numeric_columns(content.rows, len(content.columns))
     lines = [
         r"\begin{table}",
@@ -290,5 +290,5 @@ def _finite(value: Any) -> Any:
 
 
 def numeric_columns(rows: Sequence[Sequence[str]], n: int) -> list[bool]:
-    """Return which of n columns hold only numbers, including intervals."""
+    """Return which of n columns contain only numbers or intervals."""
     return [any(row[i] for row in rows) and all(NUMERIC.fullmatch(row[i]) for row in rows) for i in range(n)]

@@ -75,7 +75,7 @@ class Variant:
 
     @property
     def is_mismatched(self) -> bool:
-        """Whether settings or epochs were chosen by rankings under another mask than that of the evaluation."""
+        """Whether settings or epochs were chosen under another history mask than the evaluation's."""
         return not {SELECTED_MASKED, SELECTED_UNMASKED}.isdisjoint(self.labels)
 
     @property
@@ -223,7 +223,7 @@ def variants(runs: Iterable[Result]) -> list[Variant]:
 
 
 def _with_distinctions(equal: Sequence[Variant]) -> list[Variant]:
-    """Return variants of equal rows with the settings in which they differ; where those leave rows equal, with the
+    """Return variants of equal rows with the settings in which they differ. Where those leave rows equal, with the
     beginning of what else differs: the hash of their data, or of all that their numbers depend on."""
     runs = [variant.first_run for variant in equal]
     settings = [run.settings.with_effect(free=frozenset({"seed"})) for run in runs]

@@ -64,7 +64,7 @@ def is_tunable(model: str) -> bool:
 
 def unconverged_after(run: Result) -> int | None:
     """Return the number of epochs of a training whose best one on validation is the last, so that more may be better;
-    None of any other run, and where validation chose no epoch."""
+    None for other runs, or if validation chose no epoch."""
     training = run.training or (run.trainer and run.trainer.training)
     if not training or run.settings.get("trainer.keep") != Keep.best.name:
         return None
@@ -123,12 +123,12 @@ def cold_table(runs: Sequence[Result]) -> Content:
 
 
 def shared(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return what all rows share, which is noted below their table; empty for a single row."""
+    """Return what all rows share, to be noted below their table; empty for a single row."""
     return [part for part in dict.fromkeys(rows[0]) if all(part in row for row in rows)] if len(rows) > 1 else []
 
 
 def headline_metric(protocol: str, available: Iterable[str]) -> str | None:
-    """Return the available metric whose interval is reported first; None if none is available."""
+    """Return the available metric whose interval is reported first, if any."""
     names = list(available)
     return next((name for name in (*headline_metrics(protocol == IMPRESSION), *names) if name in names), None)
 

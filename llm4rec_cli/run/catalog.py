@@ -28,7 +28,7 @@ class Run:
 
     Attributes:
         folder: <outputs>/<model>/<dataset>/<task>/seed<seed>-<hash>.
-        state: one of STATES; an `interrupted` run says failed with that error, and a `killed` one running, but no
+        state: one of STATES. An `interrupted` run says failed, with that error. A `killed` run says running, but no
             process holds its lock.
         result: of a run that is done.
         written: when its state last changed, in seconds since 1970.
@@ -133,7 +133,7 @@ def outputs_folder(typed: str | None) -> Path:
     """
     folder = Path(typed or default_outputs()).expanduser()
     if typed and not folder.is_dir():
-        raise UsageError(f"--outputs {typed}: there is no such folder", "the folder that paths.outputs=PATH named")
+        raise UsageError(f"--outputs {typed}: the folder does not exist", "the folder that paths.outputs=PATH named")
     return folder
 
 
@@ -173,7 +173,7 @@ def disk_usage(path: Path) -> int:
 
 
 def _stats(path: Path) -> Iterator[os.stat_result]:
-    """Yield the stat of a file, or of every file under a folder; a running process may remove files meanwhile."""
+    """Yield the stat of a file, or of every file under a folder. A running process may remove files meanwhile."""
     is_folder = path.is_dir() and not path.is_symlink()
     files = (Path(root, name) for root, _, names in os.walk(path) for name in names) if is_folder else [path]
     for file in files:

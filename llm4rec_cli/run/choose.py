@@ -40,7 +40,7 @@ def evaluation(requested: Job) -> Job:
     For a model without weights, return the job that runs it.
 
     Raises:
-        RunError: there is no such run (the remedy is the command that makes one), or its settings have changed since.
+        RunError: no run matches (the remedy is the command that trains one), or its settings have changed since.
         UsageError: the typed overrides do not fit it.
     """
     if not requested.model.traits.trainable:
@@ -74,7 +74,7 @@ def just_trained(result: Result, job: Job) -> Source:
 
 
 def of_task(source: Source, typed: tuple[str, ...], task: str) -> Job:
-    """Return the evaluation of a run on a task, with default settings except those of every task."""
+    """Return the evaluation of a run on a task; other settings that depend on the task keep their defaults."""
     kept = [o for o in source.overrides if (key := key_typed(o)) != "task" and not is_of_one_task(key)]
     return of_source(replace(source, overrides=[*kept, f"task={task}"]), typed)
 
@@ -144,7 +144,7 @@ def _matching_runs(requested: Job) -> Iterator[Source]:
 
 
 def _named_folder(path: Path, outputs: Path) -> Path:
-    """Return the run folder at this absolute path, or the one that the typed path abbreviates."""
+    """Return the run folder at this absolute path, or the run folder that the typed path abbreviates."""
     if not path.is_dir():
         typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         path = named_results([str(typed)], outputs, imports=True)[0].folder
@@ -158,7 +158,7 @@ def _trained_for(stored: Settings, config: Config) -> bool:
 def _training_keys(typed: Sequence[str]) -> list[str]:
     """Return the keys that a training run must match: typed, not of the evaluation, and not without effect.
 
-    An experiment names a model and a dataset, unless another is typed; its settings on other data do not match.
+    An experiment names a model and a dataset, unless another is typed. Its settings on other data do not match.
     """
     evaluation = {declared.key for declared in all_declarations() if declared.role in EVALUATION_ROLES}  # nodes, too
     keys = [key for key in map(key_typed, typed) if key not in evaluation]
@@ -210,7 +210,8 @@ def _problems_with_typed(job: Job, run: Source) -> Iterator[UsageError]:
             continue
         if not _matches(key, now, job.choices, stored, choices):
             yield UsageError(
-                f"{override} is not what {run.folder} was trained with: {choices.get(key, stored.in_effect(key))}",
+                f"{override} differs from the training of {run.folder}, which used "
+                f"{choices.get(key, stored.in_effect(key))}",
                 "leave it out, or name a run that was trained with it: llm4rec list runs",
             )
 
@@ -239,6 +240,6 @@ def _problems_with_settings(config: Config, stored: Settings, folder: Path) -> I
             yield RunError(f"{folder} was trained by another version, with other settings than {key}", "train again")
         elif now.get(key) != then.get(key):
             yield RunError(
-                f"{key} is not what {folder} was trained with: {then.get(key)}",
+                f"{folder} was trained with {key}={then.get(key)}, not {now.get(key)}",
                 "use the settings that it was trained with, or train again",
             )

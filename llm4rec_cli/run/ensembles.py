@@ -57,7 +57,7 @@ def _name(run: Result) -> str:
 
 def _problems_of_members(members: Sequence[Result]) -> Iterator[UsageError]:
     if len(members) < 2:
-        yield UsageError("an ensemble needs at least two runs, and one is named", "run=[RUN,RUN,…]")
+        yield UsageError("an ensemble needs at least two runs, but only one is named", "run=[RUN,RUN,…]")
     first, *others = members
     for run in members:
         if not STORED & run.columns:
@@ -106,7 +106,7 @@ def _validation_run(run: Result, outputs: Path) -> Path:
     settings, seed and data.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the validation run does not exist.
     """
     trained = run.trained_run or (run.address.as_posix() if run.training else None)
 

@@ -87,7 +87,7 @@ def fit(
             raising an exception.
 
     Raises:
-        DataError: there are no rows.
+        DataError: no training rows.
         RunError: a loss or a weight is not finite; or training was started with another number of processes, device or
             precision.
     """
@@ -449,13 +449,13 @@ class _ShowProgress(TrainerCallback):
 
 
 def _ended(checkpoint: checkpoints.Checkpoint) -> bool:
-    """Return whether training stopped at this checkpoint; the Trainer itself would ignore it and continue."""
+    """Return whether training stopped at this checkpoint. The Trainer itself would ignore it and continue."""
     state = json.loads((checkpoint.folder / TRAINER_STATE_NAME).read_text())
     return bool(state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"])
 
 
 def _truncate_log(path: Path, step: int) -> None:
-    """Remove log lines after the checkpoint that training resumes from; a kill may have truncated the last line."""
+    """Remove log lines after the checkpoint that training resumes from. A kill may have truncated the last line."""
     lines = path.read_text().splitlines() if path.exists() else []
     complete = [line for line in lines if line.endswith("}")]
     write_text(path, "".join(line + "\n" for line in complete if json.loads(line)["step"] <= step))

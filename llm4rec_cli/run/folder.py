@@ -77,7 +77,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def recorded(address: Address, job: Job) -> Iterator[Path]:
-    """Keep status.json up to date during a run: at the end `done`, or `failed` with the error; a killed run stays
+    """Keep status.json up to date during a run: at the end `done`, or `failed` with the error. A killed run stays
     `running`.
 
     Of several processes only the first writes. With `force`, results of an earlier run are removed first.

@@ -126,7 +126,7 @@ def find_weights(config: Config) -> None:
 def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     """Return the (kind, identity) of the pretrained weights that the model depends on, by the setting that names them.
 
-    The identity is of the content, as a name may refer to other weights later or on another machine."""
+    The identity hashes the content, because a name may refer to other weights later or on another machine."""
     from llm4rec_cli.text import weights as text
 
     identify = {Weights.encoder: lambda name: text.locate_weights(name)[1], Weights.backbone: text.backbone_identity}

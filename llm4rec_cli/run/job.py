@@ -1,4 +1,4 @@
-"""A job: what is known of a run before its data are read, resolved once."""
+"""A job: everything known about a run before its data are read, resolved once."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def save_memorisation(config: Config, dataset: RecDataset, scores: Mapping[str, 
 
 
 def _memorisation_file(config: Config, dataset: RecDataset) -> Path:
-    """Return the file of the scores; an endpoint's name for a model says nothing about another's."""
+    """Return the file of the scores. An endpoint's name for a model says nothing about another's."""
     server = f" {config.llm.base_url}" if config.llm.backend is Backend.openai else ""
     key = hashlib.sha256(f"{dataset.fingerprint} {identity_of(config.llm)}{server}".encode()).hexdigest()[:24]
     return cache_folder(config.paths.cache) / "llm" / "memorisation" / f"{key}.json"
@@ -200,7 +200,7 @@ def _settings_of_paper(experiment: str) -> Mapping[str, object]:
 
 
 def _fitted_settings(config: Config) -> Mapping[str, object]:
-    """Return the settings of model and trainer, which decide what weights are fitted, and how."""
+    """Return the settings of model and trainer that determine the fitted weights."""
     model: Any = type(config.model)
     roles = {setting.key: setting.role for setting in declarations_with(model)}
     values = {

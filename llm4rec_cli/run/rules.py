@@ -43,7 +43,7 @@ def problems_of_job(config: Config, typed: Sequence[str], command: str) -> Itera
         key = key_typed(override)
         if is_of_one_task(key):
             yield UsageError(
-                f"{key} is of one task, and task={config.task.name} has several",
+                f"{key} applies to one task, but task={config.task.name} has several",
                 f"leave it out, and evaluate each task with its own: llm4rec eval task=sequential {override}",
             )
     if command == "train" and config.run is not None:

@@ -29,7 +29,7 @@ EVALUATION_ROLES = (Role.question, Role.extent, *NOT_HASHED)  # may differ from 
 
 @dataclass(frozen=True)
 class Source:
-    """A finished run with weights; `overrides` of its evaluation are its training's, then the ones typed now."""
+    """A finished run with weights. `overrides` of its evaluation are those of its training, then those typed now."""
 
     result: Result
     status: Status

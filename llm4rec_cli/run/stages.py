@@ -94,7 +94,7 @@ def load(job: Job) -> RecDataset:
 
 
 def _enriched(job: Job, dataset: RecDataset) -> RecDataset:
-    """Return the dataset with the stored tokens of its items, and with their cost in its manifest; no chat model is
+    """Return the dataset with the stored tokens of its items, and with their cost in its manifest. No chat model is
     called.
 
     Raises:
@@ -238,7 +238,7 @@ def _problems_of_artifacts(files: Mapping[str, str], folder: Path) -> Iterator[R
 
 
 def description(job: Job, address: Address, dataset: RecDataset | None, imported: Imported | None = None) -> Result:
-    """Return what a run is, without its numbers. Imported weights are of no prepared dataset."""
+    """Describe a run without its numbers. Imported weights have no prepared dataset."""
     config, evaluated = job.config, job.evaluated
     imported = evaluated.result.imported if evaluated else imported
     enrichment = dataset.manifest.get("enrichment") if dataset and config.model.uses_item_text() else None

@@ -196,7 +196,7 @@ def _named_tensors(path: Path, content: bytes) -> dict[str, StoredTensor]:
         read = _Unpickler(io.BytesIO(content), encoding="utf-8").load()
     except Exception as error:  # a pickle that is damaged, or made for an attack, can raise anything
         raise DataError(
-            f"{path}: its pickle is not one of tensors and plain containers: {type(error).__name__}: {error}",
+            f"{path}: its pickle contains more than tensors and plain containers: {type(error).__name__}: {error}",
             "get the file from where it is published",
         ) from error
     named = read

@@ -184,7 +184,7 @@ def _how_to_train_seeds(runs: Sequence[Result]) -> str:
 
 
 def _row(comparison: Comparison, letter: str, pair: Pair, name: str) -> dict[str, str]:
-    """Return heading -> cell of one metric of a pair; the headings are the same for all."""
+    """Return heading -> cell of one metric of a pair. The headings are the same for all."""
     d = pair.metrics[name]
     enough_users = pair.n_users >= MIN_USERS
     difference = {"B − A": f"{d.difference:+.4f}", "95 % interval": _signed(d.interval)}
@@ -276,7 +276,7 @@ def table(comparison: Comparison) -> Content:
 
 
 def frame(comparison: Comparison) -> pd.DataFrame:
-    """Return one row per pair and metric; the columns are described in `llm4rec_cli.api.compare`."""
+    """Return one row per pair and metric. The columns are described in `llm4rec_cli.api.compare`."""
     import pandas as pd
 
     rows = [

@@ -69,7 +69,7 @@ class ConfigProblem:
 
 
 def check(names: Sequence[str], everything: bool) -> tuple[list[ConfigProblem], int]:
-    """Return the problems of configs, in order, and how many of these have any.
+    """Return the problems of configs, in order, and the number of configs with problems.
 
     Args:
         everything: whether these are all configs, so that any file that is never read is a problem.
@@ -138,7 +138,7 @@ def problems_in(name: str) -> list[ConfigProblem]:
 def _problems_of_space(file: Path, model: str) -> list[UsageError]:
     """Return the problems of a search space, whose values must be in the range of their settings."""
     if model not in model_names():
-        return [UsageError(f"there is no model '{model}'", did_you_mean(model, model_names()))]
+        return [UsageError(f"unknown model '{model}'", did_you_mean(model, model_names()))]
     if wrong := problems_of_space(file):
         return wrong
     shipped, problems = _config([f"model={model}"]), []
@@ -157,7 +157,7 @@ def _problems_of_space(file: Path, model: str) -> list[UsageError]:
 def _problems_of_deviations(file: Path, name: str) -> list[UsageError]:
     """Return the problems of the sentences on a model, or of those that models share."""
     if name not in (*model_names(), deviations.SHARED):
-        return [UsageError(f"there is no model '{name}'", did_you_mean(name, model_names()))]
+        return [UsageError(f"unknown model '{name}'", did_you_mean(name, model_names()))]
     return list(deviations.problems(file))
 
 
@@ -257,7 +257,7 @@ def _config(overrides: Sequence[str]) -> Any:
 
 
 def _suitable_model(config: Config) -> str | None:
-    """Return the first model that supports the task; None if the config's own model does, or if there is none."""
+    """Return the first model that supports the task; None if the config's own model does, or no model does."""
     capability = rules.needed_capability(config.task)
     suitable = models_with(capability)
     return None if config.model.name in suitable or not suitable else suitable[0]
@@ -300,7 +300,7 @@ def _located(file: Path, error: Llm4RecError) -> ConfigProblem:
     return ConfigProblem(file, line, error.problem, error.remedy)
 
 
-# Folders of conf/ that are no part of a config, and of which a user's file comes before a shipped one.
+# Folders of conf/ that do not belong to a config; a user's file there replaces a shipped one.
 DATA: Mapping[str, Callable[[Path, str], Sequence[Llm4RecError]]] = {
     SEARCH_SPACES: _problems_of_space,
     PAPER_TABLES: _problems_of_table,
@@ -423,7 +423,7 @@ def _unread_files(names: Sequence[str]) -> Iterator[ConfigProblem]:
         if not option:
             problem, remedy = "the root config is always the shipped one", "write conf/experiment/NAME.yaml instead"
         elif group not in READ:
-            problem, remedy = f"there is no config group '{group}'", did_you_mean(group, READ)
+            problem, remedy = f"unknown config group '{group}'", did_you_mean(group, READ)
         elif file.suffix != ".yaml":
             problem, remedy = f"its name ends in {file.suffix}", f"rename it to {file.stem}.yaml"
         elif file_of(f"{group}/{option.removesuffix('.yaml')}") != file:

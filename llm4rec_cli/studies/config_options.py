@@ -67,7 +67,7 @@ def _task(option: str) -> TaskConfig:
 
 
 def content_of(group: str, option: str) -> Mapping[str, Any]:
-    """Return the keys of an option's YAML and of those of its group that it builds on."""
+    """Return the keys of an option's YAML and of the options in its group that it builds on."""
     content = read_yaml(_file(group, option)) or {}
     merged: Mapping[str, Any] = {}
     for parent in content.pop("defaults", []):
@@ -122,7 +122,6 @@ def tables(group: str, names: Sequence[str] = ()) -> list[Content]:
 
 
 def _tasks_of_models(options: Sequence[str]) -> list[str]:
-    """Return the tasks that each model supports."""
     needed = {task: needed_capability(_task(task)) for task in sorted_by_use("task")}
     can = [model.traits.capabilities if (model := _model_class(option)) else () for option in options]
     return [", ".join(task for task, capability in needed.items() if capability in of_model) for of_model in can]
@@ -146,7 +145,7 @@ def first_sentence(text: str) -> str:
 
 
 def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
-    """Yield one table per prompt file; names may lack their model (`rating`), and none means all. Raises UsageError if
+    """Yield one table per prompt file. Names may lack their model (`rating`), and none means all. Raises UsageError if
     a file does not exist, or its content is invalid."""
     with_prompts = [name for name in model_names() if "prompts" in config_class(name).__dataclass_fields__]
     available = [option for option in options("prompt") if option.partition("/")[0] in with_prompts]
@@ -154,7 +153,7 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
     for name in names:
         if not any(name in (file, file.partition("/")[2]) for file in files):
             raise UsageError(
-                f"there are no prompts '{name}'",
+                f"unknown prompts '{name}'",
                 did_you_mean(name, [*available, *(file.partition("/")[2] for file in available)]),
             )
     by_file = descriptions("prompt")

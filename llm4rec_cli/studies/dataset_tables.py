@@ -21,7 +21,7 @@ def source_table(manifest: Mapping[str, Any]) -> Content:
 
 
 def statistics_tables(manifest: Mapping[str, Any], paper: PaperStatistics | None) -> list[Content]:
-    """Return the table of filters, or of a click log, where nothing is filtered, that of its parts; then statistics."""
+    """Return the table of filters (of a click log, which is not filtered, the table of its parts), then statistics."""
     name = manifest["name"]
     if manifest["impressions"]:
         first = Content(f"{name}: parts", PART_COLUMNS, parts(manifest))

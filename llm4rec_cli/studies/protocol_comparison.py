@@ -44,7 +44,7 @@ class ProtocolRun:
     result: Result
 
     def value(self, metric: str, part: str = ALL) -> float | None:
-        """Return a metric over all examples, or over those of a slice; None if there is no such number."""
+        """Return a metric over all examples or over a slice; None if it was not computed."""
         values = self.result.metrics if part == ALL else self.slices.get(part, {})
         return values.get(metric)
 
@@ -100,7 +100,7 @@ class ProtocolComparison:
         return round(statistics.fmean(counts))
 
     def ranks(self, protocol: str, metric: str) -> dict[str, int]:
-        """Return each model's rank by its mean, 1 for the best; equal means share the better rank."""
+        """Return each model's rank by its mean, 1 for the best. Equal means share the better rank."""
         from scipy.stats import rankdata
 
         means = {model: self.mean(model, protocol, metric) for model in self.models}
@@ -170,7 +170,7 @@ def compare_protocols(sweep: Sequence[Sequence[str]], names: Sequence[str], draw
 
 
 def resolved(overrides: Sequence[str], *more: str) -> Job:
-    """Return the job of a training with further overrides, which replace those of the same key."""
+    """Return the job of a training with further overrides, which replace overrides of the same keys."""
     replaced = {key_typed(override) for override in more}
     typed = [override for override in overrides if key_typed(override) not in replaced]
     return Job.resolve(compose([*typed, *more]), "train")

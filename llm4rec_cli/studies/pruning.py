@@ -91,7 +91,7 @@ def cached(cache: Path, parts: Sequence[str], outputs: Path | None, before: floa
 def _dataset_pattern(runs: Sequence[catalog.Run]) -> str:
     """Return a pattern for the dataset folders that these runs may read.
 
-    An unfinished run may read any of its name; so may one whose control changes the fingerprint of what it reads.
+    An unfinished run may read any of its name. So may one whose control changes the fingerprint of what it reads.
     """
     from llm4rec_cli.data.store import FINGERPRINT_DIGITS as DIGITS
 

@@ -65,13 +65,11 @@ class Effect(ItemFields):
 
 
 class ItemRow(ItemFields):
-    """A recommended item."""
-
     rank: int  # from 1
     score: float
     in_history: bool  # whether it is in the history
     is_new: bool  # whether it is in the file of new items
-    titles_as_text: list[str]  # the titles in the history that are no item's
+    titles_as_text: list[str]  # titles in the history that match no item
     because: NotRequired[list[Effect]]  # what the items of the history add to its score, most first
 
 
@@ -125,13 +123,13 @@ def _recommend(
 ) -> Answer:
     """Return the top items for a user or for titles.
 
-    The new items and then the titles that are no item's are appended to the catalogue. The latter are only in the
+    New items, and then titles that match no item, are appended to the catalogue. The latter are only in the
     history, and never recommended.
     """
     with_new = catalogue
     if new_items is not None:
         with_new = with_new_items(catalogue, new_items, job.config.dataset.text)
-    texts: list[str] = []  # the titles that are no item's
+    texts: list[str] = []  # titles that match no item
     if query.titles is not None:
         dataset, example, texts = _example_of_titles(job, with_new, query.titles)
     else:
@@ -256,7 +254,7 @@ def _build(job: Job, split: Split) -> Any:
 
 
 def _example_of_titles(job: Job, dataset: RecDataset, typed: Sequence[str]) -> tuple[RecDataset, Examples, list[str]]:
-    """Return the dataset, one example with these titles as its history, and the titles that are no item's, which are
+    """Return the dataset, one example with these titles as its history, and titles that match no item, which are
     appended to the dataset's catalogue. Raises UsageError if the model cannot read these as a text."""
     reads_text = any(dataset.texts) and not any(rules.problems_with_new_items(job.model))
     matches = items_by_title(dataset, typed, reads_text)
@@ -322,7 +320,7 @@ def _add_effects(rows: Sequence[ItemRow], dataset: RecDataset, items: IntArray, 
 
 
 def _notes(texts: Sequence[str], n_catalogue: int, n_new: int, only_new: bool) -> list[str]:
-    """Return sentences on the titles that are no item's, and on new items."""
+    """Return sentences on titles that match no item, and on new items."""
     sentences = [f"'{text}' is not in the catalogue: its text is used" for text in texts]
     if only_new:
         sentences.append(f"only the {n_new:,} new items are ranked")

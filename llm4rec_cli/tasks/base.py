@@ -149,7 +149,7 @@ def subset(examples: AnyExamples, n: int | None, seed: int, name: str) -> AnyExa
 
 
 def to_evaluation(model: Any) -> None:
-    """Turn off dropout and the like; a model without weights has none."""
+    """Turn off dropout and the like. A model without weights has none."""
     import torch
 
     if isinstance(model, torch.nn.Module):

@@ -303,7 +303,7 @@ def leaks(metrics: Mapping[str, float], n_examples: int) -> bool:
 
 
 def _beyond_accuracy(split: Split, examples: Examples, top_items: IntArray, seed: int) -> dict[str, float]:
-    """Return coverage and novelty of the recommended items; if items have titles, also the diversity of the recommended
+    """Return coverage and novelty of the recommended items. If items have titles, also the diversity of the recommended
     titles and their similarity to the history. The target's own similarity shows whether that similarity is a bias."""
     k = top_items.shape[1]
     metrics = {f"coverage@{k}": coverage(top_items[top_items != PADDING], split.n_items)}

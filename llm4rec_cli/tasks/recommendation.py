@@ -16,7 +16,7 @@ from llm4rec_cli.tasks.topk import top_scored
 
 @dataclass(frozen=True)
 class TopItems:
-    """The items with the highest scores, best first; ties are ordered as in evaluation."""
+    """The items with the highest scores, best first. Ties are ordered as in evaluation."""
 
     items: IntArray  # (k,) item numbers
     columns: IntArray  # (k,) where the model's scores have them; equal to `items` unless candidates were scored
@@ -45,7 +45,7 @@ def history_effects(model: Any, example: Examples, top: TopItems, batch_size: in
     """Return how much each item of the history adds to the scores of the top items.
 
     The effect of an item is the score with the whole history, minus the score with a history from which this item is
-    left out wherever it occurs (leave-one-out); so effects do not sum to the score. It is inf if without the item the
+    left out wherever it occurs (leave-one-out). So effects do not sum to the score. It is inf if without the item the
     model does not rank the recommended one.
 
     Returns:

@@ -26,7 +26,7 @@ def top_scored(scores: Tensor, numbers: Tensor, k: int) -> tuple[Tensor, Tensor]
 
 
 def block_maxima(scores: Tensor) -> Tensor:
-    """Return (n, b) the highest score of each block of BLOCK columns; the columns left over are the last block.
+    """Return (n, b) the highest score of each block of BLOCK columns. The columns left over are the last block.
 
     A NaN is the maximum of its block.
     """

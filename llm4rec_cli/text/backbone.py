@@ -23,7 +23,7 @@ def problems_of_bert(backbone: str, max_length: int, model: str) -> Iterator[Usa
     """Yield why a backbone is not a BERT that can read texts of `max_length` tokens.
 
     Raises:
-        UsageError: there is no such backbone.
+        UsageError: the backbone does not exist.
     """
     folder = Path(locate_weights(backbone, BACKBONE)[0])
     settings = json.loads((folder / "config.json").read_text())
@@ -66,6 +66,6 @@ def backbone_folder(backbone: str) -> Path:
     """Return the folder of a backbone's files, which the checks before a run have verified.
 
     Raises:
-        UsageError: there is no such backbone.
+        UsageError: the backbone does not exist.
     """
     return find_local_folder(backbone) or Path(locate_weights(backbone, BACKBONE)[0])

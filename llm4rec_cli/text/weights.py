@@ -25,8 +25,8 @@ SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def find_weights(name: str, setting: str = ENCODER) -> Path:
-    """Return the folder with the weights of a name (`minilm`, a folder or a hub id), downloaded if it is a hub id;
-    their content is not read.
+    """Return the folder with the weights of a name (`minilm`, a folder or a hub id), downloaded if it is a hub id.
+    Their content is not read.
 
     Raises:
         UsageError: neither a folder with safetensors nor a model on a hub that can be reached.

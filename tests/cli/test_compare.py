@@ -537,7 +537,7 @@ def test_an_invalid_margin_is_refused(write, llm4rec, margin):
     a = write("a", RANKS)
     answer = llm4rec("compare", str(a), str(a), f"--margin={margin}")
     assert answer.code == 2
-    assert f"'{margin}' is not a margin" in answer.err
+    assert f"cannot read the margin '{margin}'" in answer.err
 
 
 # ---- differences of examples

@@ -52,7 +52,7 @@ WRONG = {
         "did you mean one of amazon2014-beauty, ",
     ),
     "a file as a dataset": (["dataset=./sales.csv"], "'./sales.csv' is a file", "write conf/dataset/NAME.yaml"),
-    "an option without its group": (["unisrec"], "'unisrec' is not a setting", "model=unisrec"),
+    "an option without its group": (["unisrec"], "expected KEY=VALUE, got 'unisrec'", "model=unisrec"),
     "a trainer's setting with dashes": (["--epochs=3"], "unknown option", "without dashes: trainer.epochs=3"),
     "a word for the trainer's number": (["trainer.epochs=x"], "trainer.epochs is a whole number, not 'x'", "--cfg job"),
     "a fraction for a whole number": (
@@ -79,7 +79,7 @@ WRONG = {
     "a key below no other": (["nothing.x=1"], "unknown key 'nothing.x'", "--cfg job"),
     "an experiment forced": (["++experiment=p5/demo"], "with one +", "+experiment=p5/demo"),
     "brackets left open": (["model=[a"], "[a", "llm4rec list models"),
-    "a key without a value": (["seed"], "seed", "settings are KEY=VALUE"),
+    "a key without a value": (["seed"], "expected KEY=VALUE, got 'seed'", "for example model=sasrec"),
     "several values without -m": (["seed=0,1"], "seed=0,1 has several values", "add -m to run each"),
     "ties of a click log": (
         ["model=popularity", "dataset=demo_news", "task=impressions", "dataset.control=shuffle_ties"],

@@ -171,7 +171,7 @@ def test_a_run_that_is_none_is_an_error(llm4rec, trained, tmp_path):
     assert answer.code == 1
     assert "no finished run under outputs matches 'nowhere'\n  try: known: " in answer.err
     alone = llm4rec("eval", "run=nowhere", "paths.outputs=empty")
-    assert "there is no finished run under empty, and 'nowhere' names one\n  try: train one first" in alone.err
+    assert "no finished run under empty, so 'nowhere' matches none\n  try: train one first" in alone.err
 
 
 def test_a_run_may_be_named_by_the_end_of_its_path(llm4rec, trained):
@@ -252,8 +252,8 @@ def test_an_error_names_the_setting_that_differs_from_the_training_and_no_other(
     stored["model"]["dropout"] = 0.123
     (trained / "config.yaml").write_text(yaml.safe_dump(stored))
     answer = llm4rec("eval", f"run={trained}", NO_FLOORS)
-    assert answer.err.startswith("error: model.dropout is not what outputs/sasrec/")
-    assert "was trained with: 0.123\n" in answer.err
+    assert answer.err.startswith("error: outputs/sasrec/")
+    assert "was trained with model.dropout=0.123, not " in answer.err
 
 
 @pytest.mark.parametrize(
@@ -263,8 +263,8 @@ def test_a_run_cannot_be_evaluated_as_one_of_another_seed_or_training(llm4rec, t
     answer = llm4rec("eval", f"run={trained}", typed, NO_FLOORS)
     assert answer.code == 2
     problem, remedy = answer.err.splitlines()
-    assert problem.startswith(f"error: {typed} is not what ")
-    assert problem.endswith(f"{trained.name} was trained with: {trained_with}")
+    assert problem.startswith(f"error: {typed} differs from the training of ")
+    assert problem.endswith(f"{trained.name}, which used {trained_with}")
     assert "leave it out" in remedy
 
 

@@ -36,7 +36,7 @@ def test_what_is_wrong_is_said_in_two_lines(llm4rec, tmp_path):
     (tmp_path / "mine/notes.txt").touch()
     for arguments, said in (
         (("export", "data", "--out", "mine"), "has files, and no export.json of ours"),
-        (("export", "data", "--format", "excel"), "there is no format 'excel'"),
+        (("export", "data", "--format", "excel"), "unknown format 'excel'"),
         (("export", "data", "-m", "seed=0,1"), "runs once"),
         (("export", "model", "unisrec", "--out", "out"), "'unisrec'"),
     ):

@@ -56,7 +56,9 @@ def test_imported_weights_are_evaluated_and_fine_tuned_and_never_shown_as_a_trai
     evaluated = llm4rec("eval", f"run={folder}", "dataset=demo", "task=sequential", *QUICK).metrics
     assert "imported" in evaluated["labels"]
     seed = llm4rec("eval", f"run={folder}", "dataset=demo", "task=sequential", "seed=1")
-    assert "seed=1 is not what" in seed.err, "one file under several seeds would count as several trainings"
+    assert "seed=1 differs from the training of" in seed.err, (
+        "one file under several seeds would count as several trainings"
+    )
     assert evaluated["trained_run"] == folder.relative_to(tmp_path / "outputs").as_posix()
     assert evaluated["deviations"][0].startswith("weights imported, not trained here: weights.pth (sha256 ")
     assert not any("sequences over max_length" in sentence for sentence in evaluated["deviations"])  # of our training
@@ -79,9 +81,9 @@ def test_what_cannot_be_imported_is_refused_and_leaves_no_run(llm4rec, theirs, t
         assert len(answer.err.strip().splitlines()) == 2
 
     refused(1, "does not have weights of RUCAIBox/UniSRec", *IMPORT, "model.layers=2")
-    refused(2, "published item ids are numbers", *IMPORT[:3], "+experiment=unisrec/transfer_ids", *SIZES)
-    refused(2, "is of sasrec, not of unisrec", *IMPORT[:3], "+experiment=sasrec/gsasrec")
-    refused(2, "the method is named first", *IMPORT, "model=unisrec")
+    refused(2, "published item ids follow", *IMPORT[:3], "+experiment=unisrec/transfer_ids", *SIZES)
+    refused(2, "belongs to sasrec, not to unisrec", *IMPORT[:3], "+experiment=sasrec/gsasrec")
+    refused(2, "the first argument must be a method", *IMPORT, "model=unisrec")
     refused(1, "nothing.pth is not a file", "import-weights", "unisrec", "nothing.pth", *IMPORT[3:])
     (tmp_path / "weights.pth").write_bytes(pickle.dumps(theirs.state_dict()))
     refused(1, "is not a file that torch.save wrote", *IMPORT)

@@ -111,7 +111,7 @@ def test_a_users_own_prompts_are_listed_with_inherited_ones(llm4rec, tmp_path):
 def test_prompts_of_a_model_without_prompts_are_not_listed(llm4rec, tmp_path):
     write_text(tmp_path / "conf/prompt/sasrec/mine.yaml", "a: 1\n")
     assert "sasrec" not in llm4rec("list", "prompts").out
-    assert "there are no prompts 'sasrec/mine'" in llm4rec("list", "prompts", "sasrec/mine").err
+    assert "unknown prompts 'sasrec/mine'" in llm4rec("list", "prompts", "sasrec/mine").err
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_filters_choose_among_the_runs(run, llm4rec, filters, shown):
         (["runs", "sasrec"], "unknown filter 'sasrec'", "known: "),
         (["runs", "status=faild"], "'faild'", "did you mean 'failed'?"),
         (["models", "model=sasrec"], "only runs, prompts and papers can be filtered", "llm4rec list runs"),
-        (["prompts", "ratng"], "no prompts 'ratng'", "did you mean 'rating'?"),
+        (["prompts", "ratng"], "unknown prompts 'ratng'", "did you mean 'rating'?"),
     ],
 )
 def test_a_wrong_filter_is_refused(llm4rec, arguments, problem, remedy):

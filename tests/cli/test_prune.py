@@ -332,7 +332,7 @@ def test_a_dataset_that_was_pruned_is_prepared_again(llm4rec, cache, tmp_path):
     [
         (["runs", "status=running"], "cannot be deleted", "stop its process"),
         (["runs", "modle=sasrec"], "unknown filter", "did you mean 'model'?"),
-        (["runs", "--older-than", "30"], "'30' is not an age", "30d"),
+        (["runs", "--older-than", "30"], "cannot read the age '30'", "30d"),
         (["runs", "--unused"], "--unused applies only to cache", "llm4rec prune cache"),
         (["cache", "--checkpoints"], "--checkpoints applies only to runs", "llm4rec prune runs"),
         (["runs", "--keep-best"], "--keep-best needs --checkpoints", "--checkpoints --keep-best"),
@@ -358,5 +358,5 @@ def test_finished_runs_that_match_are_mentioned_with_the_filter_that_selects_the
 def test_an_outputs_folder_that_does_not_exist_is_named(llm4rec, typed):
     answer = llm4rec(*typed.split(), "--outputs", "nowhere")
     assert answer.code == 2
-    assert answer.err.startswith("error: --outputs nowhere: there is no such folder\n")
+    assert answer.err.startswith("error: --outputs nowhere: the folder does not exist\n")
     assert llm4rec("list", "runs").code == 0, "no run yet"

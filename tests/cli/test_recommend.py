@@ -393,7 +393,7 @@ def test_a_wrong_file_of_new_items_is_refused(llm4rec, movies, tmp_path, content
     ("arguments", "problem", "remedy"),
     [
         (["model=popularity", "--new-items", "no.csv"], "model 'popularity' ranks only items of", "transition_text"),
-        (["model=transition_text", "--new-items", "no.csv"], "no file no.csv", "--new-items FILE"),
+        (["model=transition_text", "--new-items", "no.csv"], "no.csv does not exist", "--new-items FILE"),
         (["model=transition_text", "--only-new"], "--only-new ranks the items of a file", "--new-items FILE"),
         (
             ["task=rating", "model=mean", "--item", "i0", "--new-items", "no.csv"],

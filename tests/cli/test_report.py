@@ -275,7 +275,7 @@ def test_the_users_own_numbers_are_matched_by_the_models_name(llm4rec, write, ro
     (row,) = rows("--papers", "--numbers", "own.csv")
     assert (row["paper"], row["of"]) == ("0.0750", "bpr_mf, Doe 2026")
     missing = llm4rec("report", "--papers", "--numbers", "none.csv")
-    assert (missing.code, "no file none.csv" in missing.err) == (2, True)
+    assert (missing.code, "none.csv does not exist" in missing.err) == (2, True)
 
 
 def test_papers_alone_need_a_comparable_number(llm4rec, write):
@@ -314,7 +314,7 @@ def test_claims_are_not_filtered(llm4rec, write):
 def test_the_page_is_written_to_the_chosen_file(llm4rec, write, tmp_path):
     write(0.1, intervals={"ndcg@10": [0.05, 0.15]})
     refused = llm4rec("report", "--html", "new/page.html")
-    assert refused.code == 2 and "there is no folder new" in refused.err
+    assert refused.code == 2 and "the folder new does not exist" in refused.err
     answer = llm4rec("report", "--html", "page.html")
     assert answer.out == "page.html\n"
     page = (tmp_path / "page.html").read_text()

@@ -230,11 +230,11 @@ def test_peoples_judgements_are_read_by_system_and_criterion(tmp_path):
 
 
 WRONG = {
-    "no table": (["unisrec/man"], "there is no table 'unisrec/man'", "did you mean 'unisrec/main'?"),
+    "no table": (["unisrec/man"], "unknown table 'unisrec/man'", "did you mean 'unisrec/main'?"),
     "a row": (["unisrec/main", "--rows", "SASrek"], "no cell of unisrec/main", "did you mean 'SASRec'?"),
     "a seed": (["unisrec/main", "seed=1"], "seed is set by the table", "--seeds"),
     "seeds": (["unisrec/main", "--seeds", "one"], "--seeds one", "--seeds 0,1,2"),
-    "a raw folder": (["unisrec/main", "--raw", "ml-100k=/no/such"], "there is no such folder", "--raw"),
+    "a raw folder": (["unisrec/main", "--raw", "ml-100k=/no/such"], "the folder does not exist", "--raw"),
     "a raw dataset": (["unisrec/main", "--raw", "ml-10k=."], "unknown dataset", "ml-100k"),
     "a setting as an option": (["unisrec/main", "--outputs", "x"], "unknown option '--outputs'", "paths.outputs=…"),
     "an option": (["unisrec/main", "--smal"], "unknown option '--smal'", "--help"),

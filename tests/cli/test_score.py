@@ -153,7 +153,7 @@ def test_hydras_flags_work(llm4rec, targets, tmp_path):
     ("arguments", "code", "problem"),
     [
         ([], 2, "FILE"),
-        (["none.csv"], 2, "no file none.csv"),
+        (["none.csv"], 2, "none.csv does not exist"),
         (["wrong.csv"], 1, "wrong.csv: no column 'user'"),
         (["lists.csv", "model=sasrec"], 2, "score takes no model="),
         (["lists.csv", "datset=demo"], 2, "did you mean 'dataset'?"),

@@ -129,7 +129,7 @@ def test_an_experiment_that_is_not_of_this_search_stops_the_command_before_the_s
     file.write_text(f"# {comment.format('Chosen on validation by:', command=command)}\n")
     refused = call(*SEARCH, "--save", "mine/other", cwd=tuned.cwd, cache=cache)
     assert refused.code == 2
-    assert "exists and is not of this search" in refused.err
+    assert "exists and belongs to another search" in refused.err
     assert "trial" not in refused.err
 
 
@@ -182,4 +182,4 @@ def test_the_settings_of_another_experiment_are_tried_after_trial_0(tuned, cache
     assert "--trials 3 --start mine/bpr" in (tuned.cwd / "conf/experiment/mine/started.yaml").read_text()
     other = call("tune", "model=sasrec", *SEARCH[3:], *start, cwd=tuned.cwd, cache=cache)
     assert other.code == 2
-    assert "'mine/bpr' is of model 'bpr_mf'" in other.err or "mine/bpr is of model 'bpr_mf'" in other.err
+    assert "'mine/bpr' belongs to model 'bpr_mf'" in other.err or "mine/bpr belongs to model 'bpr_mf'" in other.err

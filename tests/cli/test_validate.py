@@ -192,7 +192,7 @@ INVALID = {
         "experiment/mine.yaml",
         "# @package _global_\ndefaults: [{override /model: p5}, _self_]\nmodel: {ask: {rating: 1-66}}\n",
         3,
-        "model.ask.rating=1-66: there is no such prompt",
+        "model.ask.rating=1-66: unknown prompt",
         "did you mean '1-6'?",
     ),
     "a tab": ("dataset/mine.yaml", "name: mine\n\treader: amazon\n", 2, "invalid YAML: ", "fix that line"),
@@ -325,7 +325,7 @@ def test_names_choose_the_configs_to_validate(llm4rec, tmp_path, name, summary):
 def test_an_unknown_config_is_refused_with_the_closest_name(llm4rec, name, remedy):
     answer = llm4rec("validate", name)
     assert answer.code == 2
-    assert f"there is no config '{name}'" in answer.err
+    assert f"unknown config '{name}'" in answer.err
     assert remedy in answer.err
 
 
@@ -383,9 +383,9 @@ def test_sentences_that_no_model_needs_or_that_are_none_are_reported_with_their_
     assert answer.code == 2
     assert "simplex.yaml:1: 'penalty' is not a sentence" in answer.out
     assert "simplex.yaml:3: the model has no deviation 'latest_item'\n  try: did you mean 'latest_items'?" in answer.out
-    assert "there is no model 'simplexx'\n  try: did you mean 'simplex'?" in answer.out
+    assert "unknown model 'simplexx'\n  try: did you mean 'simplex'?" in answer.out
     assert "sasrec.yaml: the file has no sentences" in answer.out
-    assert "there is no sentence for 'optimizer'\n  try: optimizer: SENTENCE" in answer.out
+    assert "'optimizer' has no sentence\n  try: optimizer: SENTENCE" in answer.out
 
 
 def test_a_task_without_a_question_is_a_problem_of_its_file(llm4rec, tmp_path):

@@ -55,7 +55,7 @@ def test_a_value_out_of_the_grammar_is_named_with_its_key(typed):
 
 @pytest.mark.parametrize("typed", ["sasrec", "--", "model.dropout"])
 def test_what_sets_nothing_is_named(typed):
-    with pytest.raises(UsageError, match=f"'{typed}' is not a setting"):
+    with pytest.raises(UsageError, match=f"expected KEY=VALUE, got '{typed}'"):
         hydra_override(typed)
 
 

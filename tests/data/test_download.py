@@ -455,16 +455,16 @@ def wait_until(true):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file": ""}, "'' is not a valid file name"),
-        ({"file": "/etc/passwd"}, "is not a valid file name"),
-        ({"file": ".."}, "is not a valid file name"),
-        ({"file": "C:log.zip"}, "is not a valid file name"),
-        ({"file": "sub/log.zip"}, "is not a valid file name"),
-        ({"unpack": {"../log": "log"}}, "'../log' is not a valid file name"),
-        ({"unpack": {"a/../../log": "log"}}, "is not a valid file name"),
-        ({"unpack": {"/log": "log"}}, "is not a valid file name"),
-        ({"unpack": {"a\\log": "log"}}, "is not a valid file name"),
-        ({"unpack": {".bashrc": "log"}}, "is not a valid file name"),
+        ({"file": ""}, "invalid file name ''"),
+        ({"file": "/etc/passwd"}, "invalid file name"),
+        ({"file": ".."}, "invalid file name"),
+        ({"file": "C:log.zip"}, "invalid file name"),
+        ({"file": "sub/log.zip"}, "invalid file name"),
+        ({"unpack": {"../log": "log"}}, "invalid file name '../log'"),
+        ({"unpack": {"a/../../log": "log"}}, "invalid file name"),
+        ({"unpack": {"/log": "log"}}, "invalid file name"),
+        ({"unpack": {"a\\log": "log"}}, "invalid file name"),
+        ({"unpack": {".bashrc": "log"}}, "invalid file name"),
         ({"urls": []}, "needs http or https urls"),
         ({"urls": ["https://a.org/x", "file:///etc/passwd"]}, "needs http or https urls"),
         ({"hash": "md5:123"}, "has an invalid hash: 'md5:123'"),
@@ -550,4 +550,4 @@ def test_validate_reports_a_recipe_that_cannot_be_followed(llm4rec, mine, tmp_pa
     own.write_text(own.read_text().replace("u.data: set/u.data", "../u.data: set/u.data"))
     answer = llm4rec("validate", "dataset/mine")
     assert answer.code == 2
-    assert "'../u.data' is not a valid file name" in answer.out
+    assert "invalid file name '../u.data'" in answer.out

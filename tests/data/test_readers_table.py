@@ -260,7 +260,7 @@ def test_a_malformed_parquet_row_is_reported_with_its_number(change, message, tm
         ("a.csv", "1,2,5\n1,3,4\n", "a.csv: no column 'user_id' for user_id"),
         ("a.json", '[{"user_id": 1, "item_id": 2}]', "a.json:1: expected a JSON object, got list"),
         ("a.jsonl", '{"user_id": 1, ', "a.jsonl:1: not valid JSON"),
-        ("a.parquet", b"PAR1 and no more", "a.parquet is not a valid Parquet file: "),
+        ("a.parquet", b"PAR1 and no more", "a.parquet cannot be read as Parquet: "),
         ("a.parquet", pa.table({"user_id": [1], "item_id": [2]}).slice(1), "a.parquet: no rows"),
         ("a.xlsx", "", "a.xlsx: unknown file type"),
     ],

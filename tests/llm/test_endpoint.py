@@ -205,7 +205,7 @@ def test_an_interrupted_notebook_does_not_wait_for_the_server(chat, monkeypatch)
 
 
 def test_likelihoods_are_refused_before_anything_is_sent(chat):
-    with pytest.raises(UsageError, match="no likelihoods"):
+    with pytest.raises(UsageError, match="do not return likelihoods"):
         complete(chat, [request("a", continuations=("x", "y"))])
     assert not chat.counts
 

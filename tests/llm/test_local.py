@@ -192,7 +192,7 @@ def test_a_prompt_beyond_the_context_is_refused_with_its_length(folder, tmp_path
     request = chat_request("soap " * 60)
     tokens = len(local._prompt(request.messages))
     with pytest.raises(
-        UsageError, match=f"longest prompt takes {tokens + 8} tokens with its answer, and llm.context=64"
+        UsageError, match=f"longest prompt and its answer take {tokens + 8} tokens, more than llm.context=64"
     ) as raised:
         local.groups([chat_request("soap"), request])
     assert raised.value.remedy == (
@@ -204,12 +204,12 @@ def test_a_prompt_beyond_the_context_is_refused_with_its_length(folder, tmp_path
 def test_a_continuation_counts_for_the_context(folder, tmp_path):
     local = backend(folder, tmp_path, context=64)
     complete(local, [chat_request("soap", ("soap",))])
-    with pytest.raises(UsageError, match="with its answer"):
+    with pytest.raises(UsageError, match="longest prompt and its answer"):
         local.groups([chat_request("soap", ("soap", "1" * 60))])
 
 
 def test_a_context_beyond_the_model_is_refused(folder, tmp_path):
-    with pytest.raises(UsageError, match=f"takes {CONTEXT} tokens at most"):
+    with pytest.raises(UsageError, match=f"exceeds the {CONTEXT} tokens"):
         backend(folder, tmp_path, context=CONTEXT + 1).count_tokens("soap")
 
 

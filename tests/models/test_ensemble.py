@@ -283,7 +283,7 @@ def test_a_grid_takes_no_third_run_and_no_news(lists):
     for runs, overrides in ((members, []), (members[:2], ["dataset=demo_news", "task=impressions"])):
         config = EnsembleConfig("ensemble", members=runs, judged=runs, combine=Combine.grid)
         (problem,) = config.problems(job_of(*overrides).config)
-        assert "blends two runs of ranked lists" in problem.problem
+        assert "blends exactly two runs of ranked lists" in problem.problem
     config = EnsembleConfig("ensemble", members=members[:2], judged=members[:2], combine=Combine.grid)
     assert not [*config.problems(job_of().config)]
 

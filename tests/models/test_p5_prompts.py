@@ -114,7 +114,9 @@ def prompt(source, target="{star}", family=PromptFamily.rating, trained=True):
 def problems(by_name, **settings):
     """The problems with these prompts, those of the evaluation prompts aside."""
     config = config_of(ask=EvaluationPrompts(*"?????"), **({"prompts": by_name} | settings))
-    return [f"{error.problem} | {error.remedy}" for error in prompts.problems(config) if "no such" not in str(error)]
+    return [
+        f"{error.problem} | {error.remedy}" for error in prompts.problems(config) if "unknown prompt" not in str(error)
+    ]
 
 
 @pytest.fixture
@@ -343,12 +345,12 @@ def test_a_source_that_does_not_fit_is_reported_with_a_length_that_does(source, 
 @pytest.mark.parametrize(
     ("task", "name", "problem", "remedy"),
     [
-        ("rating", "1-66", "model.ask.rating=1-66: there is no such prompt as '1-66'", "did you mean '1-6'?"),
+        ("rating", "1-66", "model.ask.rating=1-66: unknown prompt '1-66'", "did you mean '1-6'?"),
         ("rating", "1-3", "model.ask.rating=1-3: prompt '1-3', of family rating, has the target {yes_no}", "1-6"),
         ("rating", "2-3", "of family sequential, has the target {target}", "1-6"),
         ("rating", "1-1+1-2", "does not name one item of the catalogue", "use it alone"),
         ("sequential", "2-4+2-7", "prompt '2-7' does not name one item", "2-1, 2-2"),
-        ("direct", "2-4+9-9", "no such prompt as '9-9'", "2-4"),
+        ("direct", "2-4+9-9", "unknown prompt '9-9'", "2-4"),
         ("direct", "2-7", "of family sequential, has the target {target}", "2-3"),
         ("review_summary", "4-2", "of family review_summary, has the target {star}", "choose a prompt"),
     ],
@@ -379,7 +381,7 @@ def test_beams_cannot_be_averaged_over_prompts():
     config = config_of(beams=20)
     config = replace(config, ask=replace(config.ask, sequential="2-4+2-5", direct="2-4+2-5"))
     (error,) = prompts.problems_of_task(config, TaskConfig(name="sequential", question=Question.rank))
-    assert "have no mean" in error.problem and "model.ask.sequential=2-4" in error.remedy
+    assert "cannot be averaged" in error.problem and "model.ask.sequential=2-4" in error.remedy
     listed = TaskConfig(name="direct", question=Question.rank, candidates=Candidates.uniform)
     assert not list(prompts.problems_of_task(config, listed)), "candidates are scored exactly"
 
@@ -450,7 +452,7 @@ def test_the_names_of_items_must_fit_a_target(dataset):
     config = config_of(index=Index.sequential, digits=1, max_source=1024, max_target=6)
     task = TaskConfig(name="sequential", question=Question.rank)
     raise_first(prompts.problems_with_dataset(config, task, replace(dataset, items=items)))
-    with pytest.raises(UsageError, match="names of 5 tokens and their end are more than"):
+    with pytest.raises(UsageError, match="up to 5 tokens plus an end token, more than"):
         raise_first(prompts.problems_with_dataset(replace(config, max_target=5), task, replace(dataset, items=items)))
     rating = TaskConfig(name="rating", question=Question.rate)
     raise_first(prompts.problems_with_dataset(replace(config, max_target=5), rating, replace(dataset, items=items)))
@@ -542,7 +544,7 @@ def test_a_run_matches_only_the_prompts_that_it_was_trained_with():
         (["model=p5", "prompt=[p5/ratng]"], "unknown prompt 'p5/ratng'", "did you mean 'p5/rating'?"),
         (["model=sasrec", "prompt=[p5/rating]"], "the model does not use prompts of p5", "model=p5"),
         (["model=p5", "prompt=p5/rating,p5/direct"], "several values", "for a list, prompt=[p5/rating,p5/direct]"),
-        (["model=p5", "task=rating", "model.ask.rating=1-66"], "no such prompt", "did you mean '1-6'?"),
+        (["model=p5", "task=rating", "model.ask.rating=1-66"], "unknown prompt", "did you mean '1-6'?"),
     ],
 )
 def test_a_wrong_choice_is_refused(llm4rec, overrides, problem, remedy):

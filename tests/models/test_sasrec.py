@@ -142,5 +142,5 @@ def test_a_token_that_no_two_training_items_share_is_ignored(tmp_path):
 
 
 def test_without_a_shared_token_it_is_refused(build):
-    with pytest.raises(DataError, match="no token is shared"):
+    with pytest.raises(DataError, match="no two items share a token"):
         build("sasrec", with_tokens(DATASET, [[str(i)] for i in range(10)]), **SETTINGS, tokens=True)

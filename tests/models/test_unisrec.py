@@ -251,4 +251,4 @@ def test_initial_weights_of_another_shape_are_refused(built):
 def test_with_ids_new_items_cannot_be_ranked():
     assert not [*resolved("model=unisrec").model.problems_with_new_items()]
     (problem,) = resolved("model=unisrec", "model.use_ids=true").model.problems_with_new_items()
-    assert "a new item has none" in problem.problem
+    assert "a new item does not have" in problem.problem

@@ -97,7 +97,10 @@ def test_of_fewer_than_four_users_there_is_no_interval(tmp_path, capsys):
     run, floor = ranked(tmp_path, "unisrec", 3, users=3), ranked(tmp_path, "popularity", 0, users=3)
     comparison = compare_with_floor(run, [floor])
     assert comparison.interval is None and not comparison.beaten
-    assert "by 1.0000 NDCG@10 (no interval: an interval over users needs at least 4, and these" in comparison.in_words()
+    assert (
+        "by 1.0000 NDCG@10 (no interval: an interval over users needs at least 4 users, but these"
+        in comparison.in_words()
+    )
     show([replace(floor, n_examples=3), replace(run, n_examples=3)])
     assert "within" not in capsys.readouterr().out
     enough = compare_with_floor(ranked(tmp_path, "sasrec", 3, users=4), [ranked(tmp_path, "mean", 0, users=4)])

@@ -81,7 +81,7 @@ def test_a_training_for_all_tasks_takes_typed_settings_of_tasks_only_if_each_tas
     overrides = ["model=p5", "task=all", "task.max_examples=20", "task.floors=[]", "task.mask_history=true"]
     check(job_of(*overrides))
     for command in ("train", "eval"):
-        with pytest.raises(UsageError, match="is of one task, and task=all has several") as refused:
+        with pytest.raises(UsageError, match="applies to one task, but task=all has several") as refused:
             check(job_of(*overrides, "task.cutoffs=[1,5]", command=command))
         assert refused.value.remedy.endswith("llm4rec eval task=sequential task.cutoffs=[1,5]")
     check(job_of("model=p5", "task=sequential", "task.cutoffs=[1,10]"))

@@ -5,7 +5,7 @@
     demo_null       the shop without tastes, its item texts permuted: what helps on demo must not help here
     demo_news       a click log in MIND's format
 
-Variant and seed alone determine every byte of a file. Metrics on these data are labelled `synthetic`: they show that a
+Variant and seed determine every byte of a file. Metrics on these data are labelled `synthetic`: they show that a
 method runs and detects the signal that was put there, nothing else.
 """
 
@@ -26,7 +26,7 @@ VARIANTS = (*SHOPS, "demo_news")
 
 def problems_of_variant(variant: str) -> Iterator[UsageError]:
     if variant not in VARIANTS:
-        yield UsageError(f"there is no demo data named '{variant}'", did_you_mean(variant, VARIANTS))
+        yield UsageError(f"unknown demo dataset '{variant}'", did_you_mean(variant, VARIANTS))
 
 
 def generate(variant: str, seed: int, folder: Path) -> None:

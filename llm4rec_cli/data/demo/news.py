@@ -41,8 +41,6 @@ class Tables(NamedTuple):
 
 @dataclass(frozen=True)
 class Stories:
-    """All stories."""
-
     rows: Sequence[tuple[str, ...]]  # as in news.tsv
     day: Array  # (n,) day of publication; -1 = before the week
     appeal: Array  # (readers, n) logits of a click

@@ -5,7 +5,7 @@ A customer buys the item with the highest sum of
     taste            for values of the facets and for pursuits; it drifts over the customer's history;
     last purchase    the next kinds of the same pursuit, facets in common, the same maker;
     chance           Gumbel noise, so that the choice is a draw from a softmax.
-Some purchases are impulses, decided by popularity and chance alone. With `signal` 0 all are.
+Some purchases are impulses, decided only by popularity and chance. With `signal` 0 all are.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Shop:
-    """One shop."""
-
     name: str  # part of its file names
     department: str  # what it sells, one of the departments in shop_words.yaml
     customers: range  # indices into the population; shops share customers where their ranges overlap

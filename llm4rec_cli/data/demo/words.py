@@ -1,4 +1,4 @@
-"""The vocabulary of the demo data, from `shop_words.yaml` and `news_words.yaml`; each file is read once."""
+"""The vocabulary of the demo data, from `shop_words.yaml` and `news_words.yaml`. Each file is read once."""
 
 from __future__ import annotations
 

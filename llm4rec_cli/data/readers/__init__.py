@@ -30,7 +30,7 @@ class Reader(Protocol):
         VERSION: raised when the same files give a different result.
         ROLES: the combinations of file roles that it reads, each as (required, optional).
 
-    A module may also define COLUMNS, the column names (ours) that users may map to the names in their files; its `read`
+    A module may also define COLUMNS, the column names (ours) that users may map to the names in their files. Its `read`
     then takes that map as `columns` (our name -> the file's). With KEEPS_EMPTY its `read` takes `keep_empty`: whether a
     text field that is present but empty is empty text in the items, or always null.
     """
@@ -75,7 +75,7 @@ def reader_and_files(domain: Mapping[str, str], default: str) -> tuple[str, dict
     """Return the name of a domain's reader and its file names by role.
 
     Args:
-        domain: role -> file, as in a config; an optional entry `reader` names the domain's own reader.
+        domain: role -> file, as in a config. An optional entry `reader` names the domain's own reader.
     """
     return domain.get("reader", default), {role: file for role, file in domain.items() if role != "reader"}
 
@@ -92,7 +92,7 @@ def keeps_empty(name: str) -> bool:
 
 
 def column_problems(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:
-    """Yield what is wrong with a column map: the reader takes none, or a mapped column is unknown."""
+    """Yield the problems of a column map: the reader does not support one, or a mapped column is unknown."""
     mappable = mappable_columns(name)
     for column in mapped:
         if not mappable:
@@ -107,7 +107,7 @@ def column_problems(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:
 
 
 def role_problems(name: str, roles: Iterable[str]) -> Iterator[UsageError]:
-    """Yield a problem if a reader cannot read this set of file roles; the remedy lists the sets it reads."""
+    """Yield a problem if a reader cannot read this set of file roles. The remedy lists the sets it reads."""
     roles, combinations = set(roles), load(name).ROLES
     if any(required <= roles <= required | optional for required, optional in combinations):
         return

@@ -43,7 +43,7 @@ def read(files: dict[str, Path], keep_empty: bool = False) -> RawData:
 
     Rows that equal an earlier row in every column except the user's name are dropped. Several reviews of one user and
     item are kept if they differ in time, rating or text; UniSRec, which reads ratings, drops those that differ only in
-    text. With `metadata`, reviews of items without a metadata record are dropped, as in UniSRec; without it, items have
+    text. With `metadata`, reviews of items without a metadata record are dropped, as in UniSRec. Without it, items have
     no text. With `explanations`, a review carries the first explanation of its user and item.
 
     Args:

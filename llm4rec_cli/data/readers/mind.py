@@ -19,7 +19,7 @@ _TIME, _TIME_IN_WORDS = "%m/%d/%Y %I:%M:%S %p", "month/day/year hour:minute:seco
 
 
 def read(files: dict[str, Path]) -> RawData:
-    """Read news as items, and impressions with their `part` (train or dev); there are no interactions.
+    """Read news as items, and impressions with their `part` (train or dev). There are no interactions.
 
     `timestamp` is in seconds, with the file's local time taken as UTC.
 

@@ -22,7 +22,7 @@ _DATE = "%m/%d/%Y %H:%M"
 def read(files: dict[str, Path]) -> RawData:
     """Read invoice lines in file order as UniSRec does: the user is an invoice, the item a StockCode.
 
-    `rating` is the Quantity; it is negative in cancellations (invoices C…), which are kept. `timestamp` is in seconds,
+    `rating` is the Quantity. It is negative in cancellations (invoices C…), which are kept. `timestamp` is in seconds,
     with the file's local time taken as UTC; the lines of an invoice usually share one. Lines without a Description are
     dropped. The first Description of an item is its `title`, and in lower case with a full stop its `text`.
 

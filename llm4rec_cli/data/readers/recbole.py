@@ -111,7 +111,7 @@ def _sequence(records: list[_Record]) -> list[str]:
     """Return a user's whole sequence from its records, longest prefix first.
 
     Each record's history must be the next shorter record's history plus target, whole or cut to the same length (files
-    keep the last 50 items); the shortest history has one item. This restores sequences longer than the cut and detects
+    keep the last 50 items). The shortest history has one item. This restores sequences longer than the cut and detects
     missing or altered rows.
     """
     for longer, shorter in pairwise(records):
@@ -176,7 +176,7 @@ def _index(path: Path) -> dict[str, str]:
 
 
 def _atomic(path: Path, required: tuple[str, ...], ours: tuple[str, ...], columns: Mapping[str, str]) -> pd.DataFrame:
-    """Return the columns of `ours` that an atomic file has; a number may be blank, which is NaN.
+    """Return the columns of `ours` that an atomic file has. A number may be blank, which is NaN.
 
     Args:
         required: columns of ours that it must have.

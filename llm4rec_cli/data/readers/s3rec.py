@@ -114,7 +114,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _raw_ids(maps: Any, kind: str) -> dict[str, str]:
-    """Return number -> raw id from the map `<kind>2id`, or from its inverse `id2<kind>`, which some copies have alone.
+    """Return number -> raw id from the map `<kind>2id`, or from its inverse `id2<kind>`, the only one in some copies.
 
     Raises:
         ValueError: neither map, an invalid or repeated number, or an id that is empty, repeated or not valid text.

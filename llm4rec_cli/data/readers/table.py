@@ -49,9 +49,9 @@ class _Texts(NamedTuple):
 
 
 def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> RawData:
-    """Read interactions and items from a user's own files; every row is kept, in file order.
+    """Read interactions and items from a user's own files. Every row is kept, in file order.
 
-    Ids are text exactly as written (`007` stays `007`); in Parquet and JSON they may also be whole numbers, but not
+    Ids are text exactly as written (`007` stays `007`). In Parquet and JSON they may also be whole numbers, but not
     `7.0`. A `timestamp` is a number, in seconds since 1970, or an ISO 8601 date (UTC if it has no zone), which is
     converted to seconds; the first row determines which. Without timestamps, rows must be in time order. No id, time or
     rating may be missing. A list of texts is joined by a space.
@@ -222,7 +222,7 @@ def _parquet(path: Path, file_columns: Mapping[str, str]) -> _Texts:
             table = file.read(keep)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path.name} is not a valid Parquet file: {str(error).splitlines()[0]}", f"replace the file: {path}"
+            f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}", f"replace the file: {path}"
         ) from error
 
     def row_error(row: int, problem: str) -> DataError:
@@ -257,7 +257,6 @@ def _arrow_text(path: Path, name: str, column: str, values: Any) -> pd.Series:
 
 
 def _wanted(path: Path, header: list[str], file_columns: Mapping[str, str]) -> list[str]:
-    """Return the columns of the header that are to be read."""
     wanted = [column for column in header if column in file_columns.values()]
     for column in wanted:
         if wanted.count(column) > 1:

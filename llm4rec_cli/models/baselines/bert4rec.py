@@ -28,7 +28,7 @@ from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, SequenceRows
 class ClozeRows(SequenceRows):
     """One row per user with at least two training items, masked again in each epoch, packed without padding.
 
-    Longer sequences are covered by windows that overlap by half; an item is masked only in the first that contains it.
+    Longer sequences are covered by windows that overlap by half. An item is masked only in the first that contains it.
     Masks are a function of (seed, epoch, row).
 
     Args:
@@ -61,7 +61,7 @@ class ClozeRows(SequenceRows):
         return masked
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
-        """Return the fields of `SequenceRows.batch`; the target of a masked position is the item itself."""
+        """Return the fields of `SequenceRows.batch`. The target of a masked position is the item itself."""
         packing = pack(self.lengths[indices], self.widening)
         order = [indices[i] for i in packing.row[packing.position == 0]]
         masks = [self.masked(epoch, row) for row in order]

@@ -20,7 +20,7 @@ class PairRows:
     """One row per training interaction: user, item, and a negative, an item without an interaction of that user.
 
     Negatives are uniform over the items that take part in training, drawn for a whole epoch from (seed, epoch), and so
-    independent of batching. Users who have all items are left out: there is no negative for them.
+    independent of batching. Users who have all items are left out, because they have no negatives.
     """
 
     def __init__(self, split: Split, seed: int) -> None:
@@ -45,7 +45,7 @@ class PairRows:
         return len(self.user)
 
     def negatives(self, epoch: int) -> IntArray:
-        """Return (n_rows,) the k-th unseen item of each row's user with k uniform, so that no draw is rejected."""
+        """Return (n_rows,) an unseen item of each row's user: the k-th with k uniform, so no draw is rejected."""
         if self.drawn[0] != epoch:
             k = stream(self.seed, "negatives", epoch).integers(self.n_unseen[self.user])
             seen_below = np.searchsorted(self.unseen_below, self.user * len(self.items) + k, side="right")

@@ -8,7 +8,7 @@ places before the first item are 0. β is learned, one number for each dimension
 
 The filter looks at the whole sequence, so that a state at position t would depend on later items. Training therefore
 takes one row for each prefix, and only its last state carries loss. The published code does so, too, for the prefixes
-within a user's latest items; here every prefix is a row.
+within a user's latest items. Here every prefix is a row.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class FilteredLayer(TransformerLayer):
 
 
 def low_pass_filter(length: int, components: int) -> Tensor:
-    """Return (length, length) the matrix that keeps the c lowest components of a sequence's Fourier transform; an even
+    """Return (length, length) the matrix that keeps the c lowest components of a sequence's Fourier transform. An even
     c keeps one more, as frequencies above 0 come in pairs.
 
     Its entries depend only on the difference of two places, so that a part of it filters a shorter sequence as if zeros

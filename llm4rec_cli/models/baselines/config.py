@@ -225,7 +225,7 @@ class SimpleXConfig(ModelConfig):
 
 @dataclass
 class ItemKnnConfig(ModelConfig):
-    """Items that users had together with those of the history: cosine similarity, shrunk, of the nearest items."""
+    """Item-based nearest neighbours: shrunk cosine similarity of co-occurrence with the history's items."""
 
     traits: ClassVar[Traits] = _floor(RANKS)
 

@@ -2,8 +2,8 @@
 
     score(j) = Σ_i sim(i, j) over the history's items i,  sim(i, j) = n_ij / (√(n_i n_j) + shrinkage)
 
-n_i users have item i in training, and n_ij users have both. Only similarities to an item's nearest neighbours are kept;
-the others are 0. Nothing is trained, and the order of the history has no effect.
+n_i users have item i in training, and n_ij users have both. Only similarities to an item's nearest neighbours are kept.
+The others are 0. Nothing is trained, and the order of the history has no effect.
 """
 
 from __future__ import annotations

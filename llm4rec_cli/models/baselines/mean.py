@@ -2,7 +2,7 @@
 
     rating(u, i) = μ + b_i + b_u        b_i = Σ_u (r_ui - μ) / (n_i + λ)        b_u = Σ_i (r_ui - μ - b_i) / (n_u + λ)
 
-as in Koren, "Factor in the Neighbors" (TKDD 2010), 2.1, which has separate λ for users and items; here a single λ is
+as in Koren, "Factor in the Neighbors" (TKDD 2010), 2.1, which has separate λ for users and items. Here a single λ is
 chosen on validation. Users and items without ratings have offset 0. Predictions are clipped to the scale.
 """
 
@@ -55,7 +55,7 @@ def _damped_mean(values: NDArray[np.float64], group: NDArray[Any], n: int, dampi
 
 
 def fit_best_damping(split: Split, dampings: Sequence[float]) -> Mean:
-    """Fit the means with the damping of lowest RMSE on validation; the first one on ties."""
+    """Fit the means with the damping of lowest RMSE on validation. The first one on ties."""
     ratings = train_ratings(split)
     candidates = [fit_means(ratings, split.n_users, split.n_items, damping) for damping in dampings]
     examples = split.examples(SplitName.valid)

@@ -1,4 +1,4 @@
-"""Items by their number of training interactions, in a click log of clicks; the same list for everyone."""
+"""Items by their number of training interactions, in a click log of clicks. The same list for everyone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Copies existing texts.
 
 Explanation: the item's most typical training explanation, which shares the most words with its others; for an item
-without any, the most typical of all. Review title: the first words of the review's first or last sentence; the sentence
+without any, the most typical of all. Review title: the first words of the review's first or last sentence. The sentence
 and the number of words are chosen on validation.
 """
 

@@ -36,12 +36,12 @@ class SASRec(EncoderModel):
         self.apply(initialise)
 
     def _token_embedding(self, training_items: IntArray | None, size: int) -> nn.Embedding:
-        """Return the embedding of the shared tokens; two buffers hold the concatenated tokens of all items."""
+        """Return the embedding of tokens that items share. Two buffers have the concatenated tokens of all items."""
         tokens = list(self.split.dataset.items["tokens"])
         training_tokens = tokens if training_items is None else [tokens[i] for i in training_items]
         number = {token: i for i, token in enumerate(vocabulary(training_tokens))}
         if not number:
-            raise DataError("no token is shared by two items", "set model.tokens=false or use other tokens")
+            raise DataError("no two items share a token", "set model.tokens=false or use other tokens")
         shared_tokens = [[number[token] for token in item if token in number] for item in tokens]
         first = np.cumsum([0, *map(len, shared_tokens)])[:-1]
         self.register_buffer("token", torch.tensor(list(chain.from_iterable(shared_tokens))), persistent=False)

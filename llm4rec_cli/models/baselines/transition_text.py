@@ -2,7 +2,7 @@
 
     score(j) = Σ_d (1 / d) · (T[i_d, j] + w · cos(i_d, j))        i_d: the history's d-th last item, d = 1, 2, 3
 
-T counts transitions of the training part up to three steps ahead, with weight 1 / step; each row is divided by the root
+T counts transitions of the training part up to three steps ahead, with weight 1 / step. Each row is divided by the root
 of its sum. With `symmetric`, a transition counts in both directions, so that the order of two interactions has no
 effect. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation, by at most
 30,000 users. Nothing is trained.
@@ -38,7 +38,7 @@ SCORES_AT_ONCE = 1 << 20  # 4 MB per matrix: fits the CPU cache, and memory does
 
 
 class TransitionText:
-    """Scores by products of sparse matrices; only the requested scores are dense. The text weight w is 0 until it is
+    """Scores by products of sparse matrices. Only the requested scores are dense. The text weight w is 0 until it is
     chosen."""
 
     def __init__(self, transitions: csr_array, texts: list[str], recent: int) -> None:
@@ -50,7 +50,7 @@ class TransitionText:
         self.texts, self.items_of_term = texts, texts.T.tocsr()
 
     def add_items(self, split: Split) -> None:
-        """Append items without transitions; their text counts with the words and frequencies of the catalogue."""
+        """Append items without transitions. Their text counts with the words and frequencies of the catalogue."""
         if not self.text_weight:
             raise UsageError(
                 "the text weight of transition_text is 0, as validation chose it on these data: item texts have no "
@@ -97,7 +97,7 @@ class TransitionText:
             yield slice(start, start + rows)
 
     def choose_text_weight(self, examples: Examples, weights: list[float], mask_history: bool) -> None:
-        """Set the text weight with the highest NDCG@10 over the whole catalogue; the first one on ties."""
+        """Set the text weight with the highest NDCG@10 over the whole catalogue. The first one on ties."""
         ndcg = np.zeros(len(weights))
         for rows in track(list(self._chunks(len(examples))), "choosing the text weight"):
             chunk = examples[rows]

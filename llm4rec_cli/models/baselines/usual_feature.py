@@ -1,7 +1,7 @@
 """Copies the most typical training text about the feature that the user's training reviews mention most.
 
 Its input is what P5 reads with `feature=of_user`. The most typical text of a feature has the highest mean ROUGE-1 to
-the feature's others; all pairs are compared, so time and memory grow with the square of `compared`. Ours.
+the feature's others. All pairs are compared, so time and memory grow with the square of `compared`. Ours.
 """
 
 from __future__ import annotations

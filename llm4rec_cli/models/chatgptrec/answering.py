@@ -72,7 +72,7 @@ class PromptedModel:
         return examples
 
     def complete(self, task: str, examples: Examples, under: str = "") -> list[Completion]:
-        """Return the completion for each example; only new requests are sent. `under` names a control in progress bars
+        """Return the completion for each example. Only new requests are sent. `under` names a control in progress bars
         and logs."""
         requests = self.requests(task, examples)
         prior_requests = self._prior_requests(task, examples)
@@ -205,7 +205,7 @@ class PromptedModel:
         return parse_rating(completion.text, self.prompts.titles[int(examples.target[i])])
 
     def _likelihoods(self, task: str, examples: Examples) -> list[NDArray[np.float32]]:
-        """Return for each example (n_continuations,) log-likelihoods; with PMI minus the ones without the user."""
+        """Return for each example (n_continuations,) log-likelihoods; with PMI minus those without the user."""
         scores = [np.array(completion.logprobs, dtype=np.float32) for completion in self.complete(task, examples)]
         if self.config.answer is AnswerMethod.pmi:
             for i, likelihoods in enumerate(scores):

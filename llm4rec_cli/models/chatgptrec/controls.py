@@ -57,7 +57,7 @@ class Variations(NamedTuple):
 
 
 def measure(model: PromptedModel, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
-    """Return what `HasControls.controls` says."""
+    """Measure the controls; see `HasControls.controls`."""
     spent = Usage(spent_tokens=model.usage.spent_tokens, spent_cost=model.usage.spent_cost)
     if (variations := _requested(model, examples, seed, spent)) is None:
         return None
@@ -225,5 +225,5 @@ def _popularity(model: PromptedModel, examples: Examples) -> float | None:
 
 
 def _ranks(scores: FloatArray) -> FloatArray:
-    """Return (n, c) ranks from 1 for the highest score; ties share their mean rank."""
+    """Return (n, c) ranks from 1 for the highest score. Ties share their mean rank."""
     return rankdata(-scores, axis=1)

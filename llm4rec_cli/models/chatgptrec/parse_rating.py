@@ -39,14 +39,14 @@ _ANY_NUMBER = re.compile(f"({_NUMBER})")
 def parse_rating(completion: str, title: str = "") -> tuple[float, Status]:
     """Return the number of stars in a completion.
 
-    The first of these that occurs counts: a line with nothing but a number; a number at the end of a line, after a
+    The first of these that occurs counts: a line with nothing but a number. A number at the end of a line, after a
     label about ratings; after any label ("Toy Story 2: 4"); a number of stars, or out of 5; a number after a verb
     ("I rate it 4"); any number on the scale. If two of the same kind differ, the completion is invalid. A range ("3-4",
     "3 or 4") counts as its middle. Ignored are percentages, years, prices, quotations, other units ("8 out of 10"), and
     a repeated scale ("1 lowest to 5 highest").
 
     Args:
-        title: of the item in question; where it is repeated, its numbers are ignored.
+        title: of the item in question. Where it is repeated, its numbers are ignored.
 
     Returns:
         the stars, NaN if invalid; `ok` for a bare number, followed at most by "stars", "/5" or a full stop.

@@ -55,10 +55,10 @@ _LIST_LABEL = re.compile(
 def parse_titles(completion: str, limit: int, cut: bool = False) -> tuple[list[str], Status]:
     """Return the titles that a completion lists, best first.
 
-    The first of these formats that occurs counts: nothing but a JSON list or Python list literal of strings (`ok`); the
+    The first of these formats that occurs counts: nothing but a JSON list or Python list literal of strings (`ok`). The
     last list in brackets, whatever is around it, with titles in any quotes, in none, or in objects, complete or cut
     off; JSON objects; numbered lines; bulleted lines; at least two titles in double quotes; at least two lines that are
-    no sentences; a comma-separated list. Enumerators are removed, numbers that belong to a title are kept. A title that
+    no sentences. A comma-separated list. Enumerators are removed, numbers that belong to a title are kept. A title that
     is cut off is dropped.
 
     Titles beyond `limit` are dropped, and repeated ones kept. `cut` says whether the completion reached its token
@@ -184,7 +184,7 @@ def _numbered_lines(text: str) -> list[str]:
 
 
 def _bulleted_lines(text: str) -> list[str]:
-    """Return titles after bullets, without those of indented lines."""
+    """Return titles after bullets; indented lines are skipped."""
     bullets = [(line, bullet) for line in text.splitlines() if (bullet := _BULLET.match(line))]
     indent = min((len(bullet[1]) for _, bullet in bullets), default=0)
     titles = [_line_title(line[bullet.end() :]) for line, bullet in bullets if len(bullet[1]) == indent]

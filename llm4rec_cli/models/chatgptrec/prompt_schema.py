@@ -31,8 +31,6 @@ class TaskPrompt:
 
 @dataclass
 class Prompts:
-    """The prompts of all tasks."""
-
     system: str | None = None  # the system message; null = none
     noun: str = MISSING  # what an item is called
     shots: int = ranges.number(at_least=0)  # few-shot examples of the user's training part; 0 = zero-shot

@@ -89,7 +89,7 @@ class PromptBuilder:
         return template.format(**self.constants, **fields)
 
     def _interaction_fields(self, row: int, item: int, names: set[str]) -> dict[str, str]:
-        """Return the title and the named fields of an interaction; the rest are empty."""
+        """Return the title and the named fields of an interaction. The rest are empty."""
         interactions, items = self.split.dataset.interactions, self.split.dataset.items
         fields = {"title": to_json(self.titles[item]), "category": "", "stars": "", "review": ""}
         if "category" in names and "categories" in items:

@@ -79,7 +79,7 @@ class EnsembleConfig(ModelConfig):
             )
         if self.combine is Combine.grid and (len(self.members) > 2 or config.dataset.split.splits_impressions):
             yield UsageError(
-                "model.combine=grid blends two runs of ranked lists, no more and no news", "combine=weights"
+                "model.combine=grid blends exactly two runs of ranked lists, not of impressions", "combine=weights"
             )
 
 

@@ -109,7 +109,7 @@ def fit_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
 
 
 def grid_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
-    """Choose the weights of two members' standardised scores, .1 and .9 to .9 and .1, by NDCG@10 on validation; the
+    """Choose the weights of two members' standardised scores, .1 and .9 to .9 and .1, by NDCG@10 on validation. The
     first wins a tie. Return weights for the stored scores.
 
     Users for whom no member lists the target are left out: they add the same to all.

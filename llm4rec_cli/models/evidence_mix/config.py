@@ -86,7 +86,7 @@ class EvidenceMixConfig(EncoderSizes):
     def problems_with_new_items(self) -> Iterator[UsageError]:
         if not self.uses_item_text():
             yield UsageError(
-                "model.parts has neither text nor vectors: nothing is known of a new item",
+                "model.parts has neither text nor vectors, so new items cannot be scored",
                 "use or train a model with text",
             )
 

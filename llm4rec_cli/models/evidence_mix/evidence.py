@@ -115,7 +115,7 @@ class TextNeighbours:
         return least, _at_least(cosine, least)
 
     def add(self, texts: list[str]) -> None:
-        """Append items; their neighbours are the items that pass the catalogue's threshold of similarity."""
+        """Append items. Their neighbours are the items that pass the catalogue's threshold of similarity."""
         self.new = csr_array(vstack([self.new, self.vectorizer.transform(texts)]))
         right, below = [self.nearest], []
         for vectors in self._blocks(self.new):
@@ -150,7 +150,7 @@ class Evidence:
     """Computes the evidence after histories, and what the gates read of the histories themselves.
 
     Attributes:
-        kinds: names of the kinds of evidence, in order; the last is the repetition of history items.
+        kinds: names of the kinds of evidence, in order. The last is the repetition of history items.
         user_fold: (n_users,) each user's fold.
         log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users. An item that is held out
             of training, or new, has the mean of the others: nothing is known of its popularity.
@@ -255,7 +255,7 @@ def _keys(matrix: csr_array) -> IntArray:
 
 
 def _contained(keys: IntArray, among: IntArray, n_possible: int) -> NDArray[np.bool_]:
-    """Return which keys are `among` others; all are less than `n_possible`."""
+    """Return which keys are `among` others. All are less than `n_possible`."""
     if n_possible <= KEYS_IN_A_TABLE:
         table = np.zeros(n_possible, dtype=bool)
         table[among] = True

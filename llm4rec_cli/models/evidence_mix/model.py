@@ -164,7 +164,7 @@ class EvidenceMix(nn.Module):
         return self.rows
 
     def table(self) -> Tensor:
-        """Return (n_items, hidden) the item vectors; a new item has no id vector. Without an encoder of size 0."""
+        """Return (n_items, hidden) the item vectors. A new item has no id vector. Without an encoder of size 0."""
         size = 0 if self.encoder is None else self.settings.hidden_size
         table = self.log_counts.new_zeros(self.log_counts.shape[1], size)
         if self.adaptor is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ExternalConfig(ModelConfig):
-    """Scores or ranked lists of another system; what it was trained on is not known here."""
+    """Scores or ranked lists of another system, whose training data are unknown."""
 
     traits: ClassVar[Traits] = Traits(frozenset({"rank_catalogue", "rank_candidates"}), needs_user=True)
 

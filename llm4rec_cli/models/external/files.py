@@ -83,7 +83,7 @@ def check(path: Path, scored: bool = True) -> str:
         DataError: it is unreadable, or its columns are missing or ambiguous.
     """
     if not path.is_file():
-        raise UsageError(f"no file {path}", "check the path: llm4rec score FILE")
+        raise UsageError(f"{path} does not exist", "check the path: llm4rec score FILE")
     kind = Path(path.name.removesuffix(".gz")).suffix
     if kind in DELIMITERS or kind == PARQUET:
         _columns(path, kind, scored)
@@ -256,7 +256,7 @@ def read_json(path: Path) -> Any:
         DataError: it is not JSON.
     """
     if not path.is_file():
-        raise UsageError(f"no file {path}", "check the path")
+        raise UsageError(f"{path} does not exist", "check the path")
     try:
         return json.loads("\n".join(line for _, line in lines(path)))
     except (json.JSONDecodeError, RecursionError) as error:

@@ -43,7 +43,7 @@ def read_ids(file: Path) -> dict[str, str]:
         DataError: a line has no two ids, or an id has two raw ids.
     """
     if not file.is_file():
-        raise UsageError(f"no file {file}", "check the path")
+        raise UsageError(f"{file} does not exist", "check the path")
     if file.suffix == ".json":
         content = read_json(file)
         if not isinstance(content, dict):

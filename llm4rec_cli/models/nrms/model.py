@@ -51,7 +51,7 @@ class Titles:
         return len(self.tokens)
 
     def histories(self, histories: Histories, last: int) -> tuple[IntArray, IntArray]:
-        """Return (n_histories, longest) the latest titles of each history, padded, and how many are real; an empty
+        """Return (n_histories, longest) the latest titles of each history, padded, and how many are real. An empty
         history has one, with the number n."""
         flat, offsets = histories.histories(last)
         lengths = np.diff(offsets)

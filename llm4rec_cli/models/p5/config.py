@@ -107,7 +107,7 @@ class P5Config(ModelConfig):
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """Drop the encoder unless index=semantic, start=statistics for published weights and for items without a token
-        of their own, and beams for candidates, which are scored exactly; they may be set with any index, backbone and
+        of their own, and beams for candidates, which are scored exactly. They may be set with any index, backbone and
         task, so that sweeps over these work."""
         settings: dict[str, Any] = {} if self.index is Index.semantic else {"encoder": None}
         if task.question is Question.rank and task.candidates is not Candidates.full:
@@ -149,7 +149,7 @@ class P5Config(ModelConfig):
         return method
 
     def shown_feature_owner(self, task: PromptFamily) -> FeatureOwner | None:
-        """Return whose usual feature the evaluation prompts of a task show; None if they show none, or another."""
+        """Return whose usual feature a task's evaluation prompts show, the user's or the item's; None for neither."""
         return self.feature.owner if prompts.shows_feature(self, task) else None
 
     def _decoding(self, task: str) -> str:
@@ -161,7 +161,7 @@ class P5Config(ModelConfig):
         return YES_NO if yes_no else "likelihood of every item name"
 
     def _evaluated(self, task: str) -> Prompt | None:
-        """Return the prompt that a task is evaluated with; None for several, and where the task has none."""
+        """Return the evaluation prompt of a task; None if it has several or none."""
         name = getattr(self.ask, task, "")
         return prompts.parse(name, self.prompts[name]) if name in self.prompts else None
 

@@ -191,7 +191,7 @@ def _concatenate(chunks: list[Chunk]) -> Chunk:
 
 
 def _bare_number(code: IntArray) -> Chunk:
-    """Return a number that is a word by itself."""
+    """Return a number that stands as a separate word."""
     starts = np.zeros(len(code), dtype=bool)
     starts[0] = True
     return code, starts

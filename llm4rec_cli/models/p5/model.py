@@ -252,7 +252,7 @@ class P5(nn.Module):
 
     @cached_property
     def usual_features(self) -> IntArray | None:
-        """A training interaction with the usual feature of each user or item; None where prompts show none."""
+        """A training interaction with the usual feature of each user or item; None if prompts do not show features."""
         owner = None if self.task == "all" else self.config.shown_feature_owner(PromptFamily(self.task))
         return usual_feature_rows(self.split, owner) if owner else None
 
@@ -313,7 +313,7 @@ def parse_as_published(text: str, family: PromptFamily) -> float:
     """Return the rating that the notebooks of the published code read in a text; NaN where they drop it.
 
     Of family 1 they keep "1.0" to "4.9", so neither "5.0" nor whole numbers. Of family 4 they round any number, and put
-    it between 1 and 5; they fail on other texts.
+    it between 1 and 5. They fail on other texts.
     """
     text = text.replace(" ", "")
     if family is PromptFamily.rating:

@@ -139,7 +139,7 @@ MIN_REVIEW_LENGTH = 32  # tokens
 
 @dataclass(frozen=True)
 class Prompt:
-    """A parsed prompt; its segments are the literal texts and fields of its source, in order."""
+    """A parsed prompt. Its segments are the literal texts and fields of its source, in order."""
 
     name: str
     family: PromptFamily
@@ -160,7 +160,7 @@ class Prompt:
         """The fields filled from the very review to predict, which is not available beforehand.
 
         The stars of a yes/no prompt count: at evaluation they are the review's. The text of a review does not count
-        where its headline is the target, as the task is to summarise it; where its stars are the target, it does.
+        where its headline is the target, as the task is to summarise it. Where its stars are the target, it does.
         """
         oracle = _REVIEW_FIELDS - ({Field.review} if self.answer is Answer.headline else set())
         return tuple(field for field in self.fields if field in oracle)
@@ -311,13 +311,13 @@ def _prompts_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, names: 
     """Return the prompts of these names, checked to answer the task.
 
     Raises:
-        UsageError: there is no such prompt, it answers something else, or it cannot be used together with others.
+        UsageError: the prompt is unknown, answers something else, or it cannot be used together with others.
     """
     fitting = [prompt.name for prompt in prompts.values() if prompt.answers(task)]
     setting = f"model.ask.{task.name}={'+'.join(names)}"
     for name in names:
         if name not in prompts:
-            raise UsageError(f"{setting}: there is no such prompt as '{name}'", did_you_mean(name, fitting))
+            raise UsageError(f"{setting}: unknown prompt '{name}'", did_you_mean(name, fitting))
         if not prompts[name].answers(task):
             raise UsageError(
                 f"{setting}: prompt '{name}', of family {prompts[name].family.name}, has the target "
@@ -334,7 +334,7 @@ def _prompts_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, names: 
 
 
 def usable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) -> dict[str, Prompt]:
-    """Return the prompts that the dataset can fill, sorted by name, so that the order of files does not matter."""
+    """Return the prompts that the dataset can fill, sorted by name to be independent of the order of files."""
     available = _columns(dataset)
     parsed = {name: parse(name, prompts[name]) for name in sorted(prompts)}
     return {name: prompt for name, prompt in parsed.items() if prompt.columns <= available}
@@ -370,7 +370,8 @@ def problems_of_lengths(config: Prompted, task: str, item_length: int, user_leng
     names_items = any(kind.endswith(("_item", "_candidates")) for kind in trained_kinds(config, task))
     if names_items and item_length + 1 > config.max_target:
         yield UsageError(
-            f"items' names of {item_length} tokens and their end are more than model.max_target={config.max_target}",
+            f"item names have up to {item_length} tokens plus an end token, more than "
+            f"model.max_target={config.max_target}",
             f"model.max_target={item_length + 1} or more",
         )
 
@@ -433,7 +434,7 @@ def evaluation_prompts(config: Prompted, task: PromptFamily, dataset: RecDataset
     """Return the prompts that a task is evaluated with.
 
     Raises:
-        UsageError: there is no such prompt, or it answers something else.
+        UsageError: the prompt is unknown, or answers something else.
         DataError: the dataset lacks a column that one needs.
     """
     prompts = parse_all(config)
@@ -477,7 +478,7 @@ def problems_of_task(config: Prompted, task: TaskConfig) -> Iterator[Llm4RecErro
         return
     if config.beams and len(evaluated) > 1:
         yield UsageError(
-            f"model.beams={config.beams} scores some items for each prompt, so that the scores of several have no mean",
+            f"model.beams={config.beams} scores other items for each prompt, so their scores cannot be averaged",
             f"model.beams=null, or model.ask.{family.name}={evaluated[0].name}",
         )
     if listing := [prompt.name for prompt in evaluated if not prompt.ranks_catalogue]:

@@ -24,7 +24,7 @@ WORDS = "encoder.whole_word_embeddings.weight"
 
 def problems(config: P5Config) -> Iterator[UsageError]:
     if config.backbone in T5_SHAPES:
-        yield UsageError("published weights are of a T5 with its tokenizer", "model.backbone=t5-small, or t5-base")
+        yield UsageError("published weights need a T5 with its tokenizer", "model.backbone=t5-small, or t5-base")
     if config.digits != 1 or not config.index.is_number or config.user_tokens:
         yield UsageError(
             "published weights have no tokens besides T5's, so numbers are written digit by digit",
@@ -58,5 +58,5 @@ def imported_state(config: P5Config, tensors: Mapping[str, Tensor]) -> dict[str,
 
 
 def _n_tokens(config: P5Config) -> int:
-    """Return the number of tokens, of which the digits are some."""
+    """Return the number of tokens, digits included."""
     return len(Vocabulary(load_tokenizer(config.backbone, [], config.vocabulary, Path()), "0123456789"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PromptFamily(Enum):
-    """P5's five prompt families; each is one of our tasks, or the same task on other data (`transfer`)."""
+    """P5's five prompt families. Each is one of our tasks, or the same task on other data (`transfer`)."""
 
     rating = "rating"
     sequential = "sequential"

@@ -100,6 +100,6 @@ def carry_over(attention: Any) -> None:
 
 
 def _unit_scale(vectors: Floats) -> Floats:
-    """Return rows divided by their root mean square; rows of zeros stay."""
+    """Return rows divided by their root mean square. Rows of zeros stay."""
     size = np.sqrt(np.square(vectors).mean(axis=1, keepdims=True))
     return np.divide(vectors, size, out=np.zeros_like(vectors), where=size > 1e-9)

@@ -130,7 +130,7 @@ def load_tokenizer(backbone: str, corpus: list[str], size: int, cache: Path) -> 
 
 
 def _train_tokenizer(corpus: list[str], size: int) -> Tokenizer:
-    """Train byte-pair encoding within words; each digit and mark is a token, so numbers are read digit by digit."""
+    """Train byte-pair encoding within words. Each digit and mark is a token, so numbers are read digit by digit."""
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))

@@ -38,7 +38,7 @@ N_SPECIAL = 4
 
 
 class Vocabulary:
-    """The most frequent words and punctuation marks of some texts; the earliest win ties."""
+    """The most frequent words and punctuation marks of some texts. The earliest win ties."""
 
     def __init__(self, texts: list[str], size: int) -> None:
         counts = Counter(word for text in texts for word in TOKEN.findall(text))
@@ -60,7 +60,7 @@ class Vocabulary:
 
 class TextRows:
     """One row per interaction to learn: `user`, `item`, `rating` (NaN where missing) and `words`, padded: the
-    text's, with start and end; only the start for a rating without a text."""
+    text's, with start and end. Only the start for a rating without a text."""
 
     def __init__(self, user: Tensor, item: Tensor, rating: Tensor, words: list[list[int]]) -> None:
         self.user, self.item, self.rating = user, item, rating
@@ -75,8 +75,6 @@ class TextRows:
 
 
 class Peter(nn.Module):
-    """See the module."""
-
     positions: Tensor
 
     def __init__(self, config: PeterConfig, context: Context) -> None:

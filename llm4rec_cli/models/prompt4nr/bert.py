@@ -29,7 +29,7 @@ class Keys(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """Which tokens attend: m of them, first of histories (in the top layer none), then of rows.
+    """The m tokens that attend: first those of histories (absent in the top layer), then those of rows.
 
     Attributes:
         order: (m,) indices that sort them by history.
@@ -69,10 +69,10 @@ class PackedBert(PackedEncoder):
         starts: Tensor,
         **histories: Tensor,
     ) -> Tensor:
-        """Return (n, d) the head's state at `mask_positions`, an index in each row; its product with a word's embedding
+        """Return (n, d) the head's state at `mask_positions`, an index in each row. Its product with a word's embedding
         is the word's logit.
 
-        `tokens.pack_rows` returns the other arguments; where rows share histories, `history` (n,) is each row's.
+        `tokens.pack_rows` returns the other arguments. Where rows share histories, `history` (n,) is each row's.
         """
         if histories:
             return self._forward_shared(mask_positions, tokens, position, groups, lengths, starts, **histories)

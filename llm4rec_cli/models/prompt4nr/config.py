@@ -34,8 +34,6 @@ from llm4rec_cli.models.shared.config import backbone_deviation, problems_withou
 
 
 class ClickLoss(Enum):
-    """The training loss."""
-
     pointwise = "pointwise"  # each candidate is a separate example: clicked or not (paper)
     listwise = "listwise"  # a softmax over a click and its negatives
 

@@ -49,8 +49,7 @@ FAILED = 0.9  # of the divergence of equal log-odds, which rank nothing
 def distilled(
     build: Callable[[], PackedBert], filler: TemplateFiller, config: Prompt4NRConfig, context: Context
 ) -> PackedBert:
-    """Return the model after the distillation of what `build` returns, which is trained once for all seeds, and
-    cached."""
+    """Return the model that `build` returns after distillation, which runs once for all seeds and is cached."""
     clicks = training_clicks(context.split)
 
     def train() -> PackedBert:

@@ -1,4 +1,4 @@
-"""Fill templates with histories and candidates, as token sequences; each title is tokenized once."""
+"""Fill templates with histories and candidates, as token sequences. Each title is tokenized once."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class TemplateTokens:
     Attributes:
         parts: from [CLS] to [SEP]: token ids, USER, CANDIDATE, or MASK.
         n_words: size of the backbone's vocabulary.
-        new_tokens: names of the new tokens, with consecutive ids; the first, [NSEP], has id `n_words`.
+        new_tokens: names of the new tokens, with consecutive ids. The first, [NSEP], has id `n_words`.
         answers: token ids of the negative and the positive answer word.
         mask_token: token id of [MASK].
     """
@@ -183,7 +183,7 @@ def problems_of_backbone(
     leaves no room for a history.
 
     Raises:
-        UsageError: there is no such backbone.
+        UsageError: the backbone does not exist.
     """
     of_bert = list(problems_of_bert(backbone, max_length, "prompt4nr"))
     yield from of_bert

@@ -15,7 +15,7 @@ from llm4rec_cli.models.shared.clicks import Clicks
 class ClickExamples:
     """Training examples, as the trainer's rows: listwise a click with its negatives, pointwise one of these items.
 
-    Negatives are drawn by (seed, epoch, click); with `draw=fixed` by (seed, click), so they are the same in all epochs.
+    Negatives are drawn by (seed, epoch, click). With `draw=fixed` by (seed, click), so they are the same in all epochs.
     """
 
     def __init__(self, config: Prompt4NRConfig, clicks: Clicks, filler: TemplateFiller, seed: int) -> None:

@@ -44,10 +44,10 @@ SEED = 0
 
 
 def load_backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenizer) -> BertForMaskedLM:
-    """Return a masked language model; weights in neither file nor cache are random, by torch's global generator.
+    """Return a masked language model. Weights found in neither file nor cache are drawn by torch's global generator.
 
     Raises:
-        UsageError: there is no such backbone.
+        UsageError: the backbone does not exist.
     """
     bert = _load_published(config.backbone)
     if not config.warm_up.epochs or context.is_loaded:
@@ -79,7 +79,7 @@ def load_backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenize
 
 
 def trained_once(cache: Path, key: str, train: Callable[[], PackedBert]) -> dict[str, Tensor]:
-    """Return weights that are trained by SEED where the cache has none with this key."""
+    """Return the cached weights with this key, or train them with SEED."""
     from safetensors.torch import load_file, save_file
 
     def write(part: Path) -> None:
@@ -94,7 +94,7 @@ def trained_once(cache: Path, key: str, train: Callable[[], PackedBert]) -> dict
 
 
 def _load_published(name: str) -> BertForMaskedLM:
-    """Return the published weights; a missing head is random, by torch's global generator."""
+    """Return the published weights. A missing head is random, by torch's global generator."""
     may_be_random = () if templates.has_head(name) else ("cls.",)
     bert: BertForMaskedLM = load_pretrained(
         BertForMaskedLM, str(backbone_folder(name)), may_be_random, dtype=torch.float32

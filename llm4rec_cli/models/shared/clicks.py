@@ -58,7 +58,7 @@ class Clicks(Histories):
 
 
 def training_clicks(split: Split) -> Clicks:
-    """Return the training clicks. Impressions whose items were all clicked give none. In interaction data each
+    """Return the training clicks. Impressions in which all items were clicked are skipped. In interaction data each
     interaction with a history is a click, unless its user has the whole catalogue."""
     return _impression_clicks(split) if split.impression_assignment is not None else _interaction_clicks(split)
 

@@ -16,8 +16,6 @@ BERT = "bert-base-uncased"
 
 
 class NextItemLoss(Enum):
-    """The loss of the next item."""
-
     cross_entropy = "cross_entropy"  # softmax over the catalogue
     binary = "binary"  # the target against sampled items, each by itself
     sampled_softmax = "sampled_softmax"  # softmax over the target and sampled items

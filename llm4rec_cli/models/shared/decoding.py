@@ -83,7 +83,7 @@ def encode_sources(t5: PackedT5, sources: list[Source], whole_word: bool) -> Ite
 
 @torch.no_grad()
 def leaf_scores(t5: Any, memory: Memory, trie: Trie) -> Tensor:
-    """Return (B, leaves) fp32 log-likelihoods of every leaf; each inner node is decoded once per source, except for
+    """Return (B, leaves) fp32 log-likelihoods of every leaf. Each inner node is decoded once per source, except for
     ancestors that several passes of NODES_PER_PASS need."""
     scores = torch.empty(len(memory), trie.n_leaves, device=trie.token.device)
     output = _output_rows(t5, trie)
@@ -125,8 +125,8 @@ def beam_search(
 
     The first levels, as long as none has more inner nodes than `beams`, are decoded in one pass, each node once per
     source: a forced prefix is such levels. Below them the best `beams` inner nodes of a level continue. A leaf takes no
-    beam's place, and a beam that scores below the last of `beams` leaves is dropped. Leaves are sorted, best first;
-    where there are fewer, they are -1 and score -inf. A `forbidden` leaf still takes part in the renormalisation.
+    beam's place, and a beam that scores below the last of `beams` leaves is dropped. Leaves are sorted, best first.
+    Where there are fewer, they are -1 and score -inf. A `forbidden` leaf still takes part in the renormalisation.
     """
     n, level = len(memory), trie.n_narrow_levels(beams)
     best = _BestLeaves(trie, n, beams, forbidden)
@@ -229,7 +229,7 @@ class _KeyValueCache:
         return self.keys[layer][:, :end].transpose(1, 2), self.values[layer][:, :end].transpose(1, 2)
 
     def __getitem__(self, rows: Tensor) -> _KeyValueCache:
-        """Return the cache of some rows, a mask; only what is filled is copied."""
+        """Return the cache of some rows, a mask. Only what is filled is copied."""
 
         def rows_of(stored: Tensor) -> Tensor:
             out = stored.new_empty(int(rows.sum()), *stored.shape[1:])
@@ -248,7 +248,7 @@ def _decode(t5: Any, memory: Memory, tokens: Tensor, bias: Tensor, cache: _KeyVa
     Args:
         tokens: (B, n), or (1, n) where all sources share them, so that work independent of the source is done once.
         bias: (B or 1, heads, n, cached + n) added to the self-attention scores.
-        cache: earlier tokens; the new ones are added to it.
+        cache: earlier tokens. The new ones are added to it.
     """
     x = t5.decoder.embed_tokens(tokens)
     for i, block in enumerate(t5.decoder.block):
@@ -298,7 +298,7 @@ def _tree_distances(trie: Trie, nodes: Tensor) -> Tensor:
 
 
 def _unique_per_row(nodes: Tensor) -> Tensor:
-    """Return (B, n) each row's distinct nodes, ascending; rows with fewer are filled with the root."""
+    """Return (B, n) each row's distinct nodes, ascending. Rows with fewer are filled with the root."""
     nodes = nodes.sort(1).values
     repeated = F.pad(nodes[:, 1:] == nodes[:, :-1], (1, 0))
     nodes = nodes.masked_fill(repeated, 0).sort(1).values

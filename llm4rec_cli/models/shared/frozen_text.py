@@ -109,7 +109,7 @@ class FrozenText:
 
 
 def _normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return each row scaled to length 1; rows of zeros stay."""
+    """Return each row scaled to length 1. Rows of zeros stay."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 

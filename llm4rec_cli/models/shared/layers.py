@@ -122,7 +122,7 @@ class SelfAttention(nn.Module):
         return self.attention_dropout(scores.softmax(-1)) @ v
 
     def attend_at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
-        """Return `attend` at one token of each sequence, (n,) ascending, without dropout; the others only give keys and
+        """Return `attend` at one token of each sequence, (n,) ascending, without dropout. The others only give keys and
         values."""
         hidden = x.shape[-1]
         kv = F.linear(x, self.qkv.weight[hidden:], self.qkv.bias[hidden:])

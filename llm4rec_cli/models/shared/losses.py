@@ -69,7 +69,7 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
 def _subtract_one_at(probability: Tensor, target: Tensor) -> None:
     """Subtract 1 from each row's probability of `target` (rows,), in place.
 
-    Near 1, bf16 cannot represent p - 1; there it is computed as minus the sum of the other probabilities.
+    Near 1, bf16 cannot represent p - 1. There it is computed as minus the sum of the other probabilities.
     """
     place = torch.arange(len(target), device=target.device), target  # scatter_ would copy all probabilities
     difference = probability[place].float() - 1
@@ -149,7 +149,7 @@ def sampled_loss(hidden: Tensor, table: Tensor, items: Tensor, loss: SampledLoss
 
 def loss_over_samples(config: NextItemConfig, log_probability: Tensor) -> SampledLoss:
     """Return the loss of the logits of a target and of sampled items, for a `loss` other than `cross_entropy`.
-    `log_probability` (n_items,) is that of drawing each item as a negative, -inf for one that is never drawn."""
+    `log_probability` (n_items,) of drawing each item as a negative; -inf for items that are never drawn."""
     if config.loss is NextItemLoss.binary:
         return _binary
     if config.loss is NextItemLoss.sampled_softmax:
@@ -193,7 +193,7 @@ def _sampled_softmax(logits: Tensor, items: Tensor, log_probability: Tensor | No
 
 
 class _GatherRows(torch.autograd.Function):
-    """Gathers rows; the gradient of a process's rows is the sum of the gradients of all processes."""
+    """Gathers rows. The gradient of a process's rows is the sum of the gradients of all processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ class _GatherRows(torch.autograd.Function):
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Return (total, …) rows of all processes in order of rank, with gradient; every process must call it.
+    """Return (total, …) rows of all processes in order of rank, with gradient. Every process must call it.
 
     Each process's loss reaches all rows, so the mean of the gradients over processes is the gradient of the mean loss.
     """

@@ -65,7 +65,7 @@ def group_by_length(source: IntArray, target: IntArray) -> Groups:
 
 
 def _length_step(length: IntArray) -> IntArray:
-    """Return the number of each length's interval; every interval ends 1.4 times as far as the one before."""
+    """Return the number of each length's interval. Each interval ends 1.4 times as far as its predecessor."""
     return np.ceil(np.log(np.maximum(length, 4)) / np.log(1.4)).astype(np.int64)
 
 
@@ -111,7 +111,7 @@ def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGen
             rows that no token has are cut, as P5's code does, so that the softmax leaves them out.
 
     Raises:
-        UsageError: there is no such backbone.
+        UsageError: the backbone does not exist.
     """
     if backbone in T5_SHAPES:
         return random_t5(T5_SHAPES[backbone], n_tokens, dropout)

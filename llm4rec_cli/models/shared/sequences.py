@@ -76,7 +76,7 @@ class Negatives:
 
     Args:
         n: number for each target.
-        unseen: whether items that the user has in training are left out; of a user who has all items, none is.
+        unseen: whether to leave out the user's training items; ignored for users who have all items.
     """
 
     def __init__(self, split: Split, n: int, seed: int, distribution: Distribution, unseen: bool) -> None:

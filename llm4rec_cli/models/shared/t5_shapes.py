@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 
 class T5Shape(NamedTuple):
-    """The sizes of a T5."""
-
     layers: int
     width: int
     heads: int

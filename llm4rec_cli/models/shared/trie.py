@@ -28,7 +28,7 @@ class Trie:
         token: (nodes,) token id of each node, START for the root.
         depth: (nodes,) 0 for the root.
         leaf: (nodes,) leaf number, -1 for an inner node.
-        first_child, n_children: (nodes,) the children of each node; a leaf has 0.
+        first_child, n_children: (nodes,) the children of each node. A leaf has 0.
         tokens: (distinct,) token ids below the root, ascending.
         column: (nodes,) index of each node's token in `tokens`.
         leaf_node: (leaves,) the node of each leaf.

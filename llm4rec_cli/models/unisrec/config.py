@@ -87,17 +87,17 @@ class UniSRecConfig(EncoderSizes):
             )
         if config.dataset.split is SplitRule.p5_reviews:
             yield UsageError(
-                "task=pretrain is ranked by leave-one-out, whose targets dataset.split=p5_reviews trains on",
+                "task=pretrain is validated on leave-one-out targets, which dataset.split=p5_reviews has in training",
                 "dataset.split=leave_one_out",
             )
         if self.similarity is not Similarity.cosine:
             yield UsageError(
-                "pre-training contrasts cosines, and model.similarity=dot",
+                "pre-training contrasts cosines, but model.similarity=dot",
                 "model.similarity=cosine; or train it on the source domains by task=sequential, as ZESRec",
             )
         if self.freeze is not Freeze.none and self.init_from is None:
             yield UsageError(
-                f"model.freeze={self.freeze.name} would pre-train the other weights around random ones",
+                f"model.freeze={self.freeze.name} would freeze random weights during pre-training",
                 "model.freeze=none, or weights to start from: model.init_from=RUN",
             )
         if self.use_ids:
@@ -108,7 +108,7 @@ class UniSRecConfig(EncoderSizes):
     def problems_with_new_items(self) -> Iterator[UsageError]:
         if self.use_ids:
             yield UsageError(
-                "model.use_ids=true learns a vector for each item, and a new item has none",
+                "model.use_ids=true learns a vector for each item, which a new item does not have",
                 "use or train a model of text only: model.use_ids=false",
             )
 

@@ -6,11 +6,11 @@
 
 Both are InfoNCE on cosines over a temperature. The positive of L_SS is the sequence's own augmentation (some surveys
 read it as pulling together sequences of one domain; the paper does not do that). Its denominator is over augmented
-sequences, as in the published code; the paper's formula has the plain ones there, including the anchor itself.
+sequences, as in the published code. The paper's formula has the plain ones there, including the anchor itself.
 
-As in fine-tuning, one causal pass gives the state of every prefix of a sequence; a second pass, over the sequence with
+As in fine-tuning, one causal pass gives the state of every prefix of a sequence. A second pass, over the sequence with
 items or words dropped, gives the augmented state of every prefix. A step takes whole sequences, so prefixes of the same
-user meet in a batch, which is rare among shuffled records; they are not negatives of each other.
+user meet in a batch, which is rare among shuffled records. They are not negatives of each other.
 """
 
 from __future__ import annotations

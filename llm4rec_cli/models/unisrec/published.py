@@ -31,7 +31,7 @@ LAYER = {
 def problems(config: UniSRecConfig) -> Iterator[UsageError]:
     if config.use_ids:
         yield UsageError(
-            "published item ids are numbers of their authors' files, which ours do not follow",
+            "published item ids follow the numbering of the authors' files, which differs from ours",
             "model.use_ids=false, with weights of text only",
         )
     if config.adaptor is not Adaptor.moe:

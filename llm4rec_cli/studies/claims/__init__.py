@@ -19,11 +19,11 @@ whole interval lies on the claim's side of the margin and not supported if it li
 if the interval crosses the margin. A percentage margin is relative to A's mean, and compared with the interval of the
 ratio of the means.
 
-- Trained models need at least three seeds on each side; with fewer, the test is inconclusive. One run suffices for a
+- Trained models need at least three seeds on each side. With fewer, the test is inconclusive. One run suffices for a
   model without training, such as a floor or a chat model, whose seed only draws the candidates' order for each user.
 - Where `above` has no interval, as for shares of listed titles, the value itself decides, of at least a hundred
   examples.
-- Runs on synthetic data do not count. If there are no others, the test is not run; their numbers are shown without a
+- Runs on synthetic data do not count. If there are no others, the test is not run. Their numbers are shown without a
   verdict.
 - A side without `model.tokens` means a model that uses no tokens.
 - Labels listed under `untestable` (a backbone other than the claim's, a head that was never trained) make a run no test

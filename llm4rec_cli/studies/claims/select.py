@@ -89,7 +89,7 @@ def seeds_of(variant: Variant) -> Sequence[Result]:
 
 
 def n_seeds(*variants: Variant) -> int:
-    """Return the number of seeds of the trained variant with the fewest; 1 if none is trained."""
+    """Return the smallest number of seeds among trained variants; 1 without trained ones."""
     return min((len(variant.runs) for variant in variants if variant.is_trained), default=1)
 
 

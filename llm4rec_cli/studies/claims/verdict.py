@@ -157,7 +157,7 @@ def _tuned_more(rule: Rule, a: Variant, b: Variant) -> str:
 
 
 def _has_value_per_example(metric: str, runs: Sequence[Result]) -> bool:
-    """Return whether a metric has a value for each example; other metrics have one for each run."""
+    """Return whether a metric has a value for each example. Other metrics have one for each run."""
     try:
         return bool(shared_metrics(runs, [metric]))
     except UsageError:

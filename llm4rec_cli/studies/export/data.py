@@ -78,7 +78,7 @@ def export_data(job: Job, out: Path | None = None, formats: Sequence[str] | None
 def _problems_of_formats(names: Sequence[str]) -> Iterator[UsageError]:
     for name in names:
         if name not in FORMATS:
-            yield UsageError(f"there is no format '{name}'", did_you_mean(name, FORMATS))
+            yield UsageError(f"unknown format '{name}'", did_you_mean(name, FORMATS))
 
 
 def _problems_of_ids(split: Split, names: Sequence[str]) -> Iterator[DataError]:

@@ -44,8 +44,6 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SystemResult:
-    """The results of a system on one criterion."""
-
     mean_score: Estimate | None  # None where texts were ranked
     mean_rank: Estimate  # 1 is best; tied texts share the mean of their ranks
     first: Estimate  # share of examples in which its text is the best; each of k texts that tie for best counts 1 / k
@@ -74,7 +72,7 @@ def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) 
 
 
 def ranks(ratings: FloatArray, scale: Scale) -> FloatArray:
-    """Return (…, systems) ranks within each example, 1 = best; ties share the mean of their ranks."""
+    """Return (…, systems) ranks within each example, 1 = best. Ties share the mean of their ranks."""
     ranked: FloatArray = rankdata(_lower_is_better(ratings, scale), axis=-1)
     return ranked
 

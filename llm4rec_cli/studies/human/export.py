@@ -155,7 +155,9 @@ def _shared_predictions(runs: Sequence[Result]) -> pd.DataFrame:
         shared = texts if shared is None else shared.merge(texts, on=[*EXAMPLE_COLUMNS, "occurrence"])
     assert shared is not None
     if shared.empty:
-        raise UsageError("the runs share no example", "use the same task.max_examples and dataset.seed for all")
+        raise UsageError(
+            "the runs have no examples in common", "use the same task.max_examples and dataset.seed for all"
+        )
     return shared
 
 

@@ -101,7 +101,7 @@ def judge(job: Job, folder: Path, check: bool = False) -> None:
 
 
 def question(sheet: Sheet, example: Example) -> str:
-    """Return the prompt: all that a rater sees. Titles and texts are JSON, so that the model reads them as data."""
+    """Return the prompt, with all that a rater sees. Titles and texts are JSON, so the model reads them as data."""
     facts = {"The item": example.item, "Its stars": example.stars, "The review": example.review}
     return QUESTION.format(
         instruction=INSTRUCTIONS[sheet.column],

@@ -43,7 +43,7 @@ class Probe:
 
 
 def probes(examples: Sequence[Example], key: Key) -> Iterator[Probe]:
-    """Yield each example with its intact text, that of the user or of the first system, and damaged ones."""
+    """Yield each example with an intact text (the user's or the first system's) and damaged copies."""
     system = REFERENCE if REFERENCE in key.systems else key.systems[0]
     intact = [
         next(text for label, text in example.texts.items() if system in key.examples[example.name][label])

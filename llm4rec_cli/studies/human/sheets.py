@@ -46,8 +46,6 @@ Judgements = Mapping[str, Mapping[str, Mapping[str, float]]]  # criterion -> exa
 
 @dataclass(frozen=True)
 class Example:
-    """One example of a sheet."""
-
     item: str
     stars: str  # the user's rating; empty if there is none
     review: str  # the user's own; empty where it is not shown
@@ -106,8 +104,6 @@ class Key(SheetFacts):
 
 @dataclass(frozen=True)
 class FilledSheet:
-    """A sheet filled by one rater."""
-
     rater: str  # stem of the file's name
     values: Judgements  # judgements of the examples in which all texts are judged on the criterion
     unfilled: Mapping[str, int]  # criterion -> number of the other examples
@@ -157,7 +153,7 @@ def to_csv(sheet: Sheet, judgements: Judgements | None = None, judge: str = "") 
 
 
 def to_html(sheet: Sheet) -> str:
-    """Return the sheet as a self-contained web page; its data are JSON that the page's script displays."""
+    """Return the sheet as a self-contained web page. Its data are JSON that the page's script displays."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     data = {
@@ -188,7 +184,7 @@ def _without_formula(text: str) -> str:
 
 
 def read_key(folder: Path) -> Key:
-    """Return key.json of an exported folder. Raises UsageError if the folder has none."""
+    """Return key.json of an exported folder. Raises UsageError if the file is missing."""
     try:
         return msgspec.json.decode((folder / KEY_FILE).read_bytes(), type=Key)
     except FileNotFoundError:
@@ -209,7 +205,7 @@ def read_page(page: Path, key: Systems) -> list[Example]:
 
 
 def read_filled(path: Path, key: Systems, scale: Scale, criteria: Sequence[str]) -> FilledSheet:
-    """Read a filled sheet: CSV with commas, semicolons or tabs; other columns are ignored.
+    """Read a filled sheet: CSV with commas, semicolons or tabs. Other columns are ignored.
 
     Raises:
         DataError: a column is missing; a row's text is not on this sheet or repeated; a value is not on the scale; a

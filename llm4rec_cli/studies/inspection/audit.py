@@ -99,7 +99,7 @@ class Audit:
 
     @property
     def allowed(self) -> bool:
-        """Whether every condition holds."""
+        """Whether all conditions hold."""
         return all(check.passed for check in self.checks)
 
     @property
@@ -109,7 +109,6 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """The verdict in one sentence."""
         b, a = (shown_as(_any(runs)) for runs in (self.b, self.a))
         if self.allowed:
             missing = "" if self.has_times else ", as far as data without times can show"
@@ -136,9 +135,9 @@ class Audit:
 def audit(name: str, outputs: Path, over: str | None = None, metric: str | None = None) -> Audit:
     """Audit a result: a finished run of a ranking, or a file that `llm4rec score` has judged.
 
-    The word "beats" needs all of: the result is on the test part, with no label in NO_BEATS and no leak alarm; each
-    trained side has MIN_SEEDS seeds; the 95 % interval of the gain over users and seeds lies above 0, and so does that
-    of the part outside ACCIDENTAL slices; where the data has times, the gain is there in every draw of shuffled ties
+    The word "beats" needs all of: the result is on the test part, with no label in NO_BEATS and no leak alarm. Each
+    trained side has MIN_SEEDS seeds. The 95 % interval of the gain over users and seeds lies above 0, and so does that
+    of the part outside ACCIDENTAL slices. Where the data has times, the gain is there in every draw of shuffled ties
     and under a temporal split, each with an interval above 0 over the same model, or the strongest floor, and with
     MIN_SEEDS trainings in all of each trained side.
 
@@ -148,7 +147,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
         metric: None = the task's selection metric.
 
     Raises:
-        RunError, UsageError: there is no such run, nothing to compare it with, or it has no slices.
+        RunError, UsageError: the run does not exist, has no slices, or has nothing to be compared with.
     """
     runs = Results.under(outputs)
     run = _scored_file(Path(name).expanduser(), runs) or named_results([name], outputs)[0]
@@ -207,10 +206,10 @@ def _seeds(run: Result, runs: Iterable[Result]) -> dict[int, Result]:
 
 
 def _opponent(run: Result, runs: Sequence[Result], over: str | None, metric: str, outputs: Path) -> Result:
-    """Return the run to compare with: the one of that name, or the strongest floor.
+    """Return the run to compare with: a named run, or the strongest floor.
 
     Raises:
-        RunError, UsageError: there is none, or several variants have that name.
+        RunError, UsageError: no run matches, or several variants have that name.
     """
     comparable = [other for other in _same_examples(run, runs) if other.variant != run.variant]
     if over is None:
@@ -239,7 +238,7 @@ def _same_examples(run: Result, runs: Iterable[Result]) -> list[Result]:
 
 
 def _strongest_floor(runs: Iterable[Result], metric: str, with_answers: bool = False) -> Result | None:
-    """Return the floor with the highest metric among these runs; None if none has it.
+    """Return the floor with the highest metric among these runs, if any has the metric.
 
     Args:
         with_answers: only floors whose answers are stored, where there are any.
@@ -420,7 +419,7 @@ def _remarks(
     runs: Sequence[Result],
     parts: Sequence[Part],
 ) -> Iterator[str]:
-    """Yield what is known of the tuning of both sides, and of the order of data without times."""
+    """Yield remarks on the tuning of both sides, and on the order of data without times."""
     for part in parts:
         if part.name == WITHOUT_TIMES and part.share is not None:
             yield (
@@ -470,7 +469,7 @@ def frames(result: Audit) -> tuple[pd.DataFrame, pd.DataFrame, str]:
 
 
 def tables(result: Audit) -> list[Content]:
-    """Return the table of the gain's parts and that of the conditions."""
+    """Return two tables: the parts of the gain, and the conditions."""
     b, a = (shown_as(_any(runs)) for runs in (result.b, result.a))
     of_gain = Content(
         f"{title(_any(result.b))}: {result.metric} of {b} over {a}",

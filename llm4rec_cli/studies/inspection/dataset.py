@@ -59,8 +59,6 @@ class Order:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The items."""
-
     items: int  # number of items
     unseen: float  # the share that does not occur in training
     same_words: float | None  # the share with the same words as another item in title, or text; None without either

@@ -1,4 +1,4 @@
-"""Whether a chat model knows a dataset by heart: which end of a record it finds likeliest, and which it writes.
+"""Whether a chat model has memorised a dataset: which end of a record it finds likeliest, and which it writes.
 
 A model that knows no record can still be right: it may prefer a frequent end, such as a rating of 5, or follow the
 order of ids, as where a user's next item is often numbered like those before it. The first is chance: the share of a
@@ -53,7 +53,7 @@ Record = tuple[str, str]  # its beginning, and its end
 
 
 class Probe(NamedTuple):
-    """Requests for records, whose true end is offered first, and for their made-up copies; none for titles."""
+    """Requests for records, with the true end first, and for their made-up copies (titles have none)."""
 
     records: Sequence[Request]
     made_up: Sequence[Request] = ()
@@ -67,7 +67,7 @@ class Hits(NamedTuple):
 
 
 def is_memory(score: MemorisationScore) -> bool:
-    """Return whether the share is above chance, and above that of made-up records."""
+    """Return whether the share is above chance and above the share of made-up records."""
     return score.above_chance and score.p is not None and score.p < ERROR / (2 * len(PROBES))
 
 
@@ -104,7 +104,7 @@ def probes(dataset: RecDataset, n: int, seed: int) -> dict[str, Probe]:
 
 
 def _requests(name: str, records: Sequence[Record], seed: int) -> list[Request]:
-    """Return a request for each record but the first SHOWN, with its end before those of others."""
+    """Return a request for each record after the first SHOWN: its own end comes first, then those of others."""
     whole_lines = "\n".join(beginning + end for beginning, end in records[:SHOWN])
     probed, rng = records[SHOWN:], stream(seed, "memorisation: other ends")
     result = []

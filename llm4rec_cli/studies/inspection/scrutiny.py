@@ -52,7 +52,7 @@ TOO_FEW = "too few targets to be sure"
 class Scrutiny:
     """What `llm4rec inspect data` reports. A click log has no slices and scores.
 
-    `over_floor` is by how much each rule that is no floor exceeds the best floor in HEADLINE, over users.
+    `over_floor` is the gain in HEADLINE, over users, of each rule that is not a floor over the best floor.
     """
 
     manifest: Mapping[str, Any]
@@ -96,7 +96,7 @@ class Scrutiny:
 
 
 def scrutinise(job: Job, split: Split) -> Scrutiny:
-    """Return the facts about a dataset, and what each of RULES reaches on its test targets; the job's model is not
+    """Return the facts about a dataset, and what each of RULES reaches on its test targets. The job's model is not
     used."""
     if split.impression_assignment is not None:
         catalogue, log = catalogue_of(split), click_log_of(split)
@@ -154,7 +154,7 @@ def verdicts(scrutiny: Scrutiny) -> Iterator[str]:
     short histories, where there are any; popular items, and near-duplicates in the catalogue.
 
     Verdicts that generalise from cases print a 95 % interval, which must exclude what is expected of data without the
-    accident; where it does not, the sentence says that the cases are too few. Order within equal times that is that of
+    accident. Where it does not, the sentence says that the cases are too few. Order within equal times that is that of
     ids (SORTED, UNEVEN), and the same without times (UNEVEN); a rule that knows only the order of ids and has an HR@10
     above TIMES_CHANCE times chance; one that hits LIFT times as many of the targets with a higher id as of the others;
     the share of what a rule hits that is in a slice (NOTABLE_HITS, and LIFT times the slice's share of targets); places

@@ -31,8 +31,6 @@ TIMED_SECONDS = 1.0  # and the last one takes at least this long
 
 
 class Cost(NamedTuple):
-    """The cost of a run."""
-
     training: float  # minutes of all epochs, each with its validation; training may end earlier
     evaluation: float  # minutes of the evaluation, without those of floors
     memory_mb: int  # peak memory of the process in MiB

@@ -85,7 +85,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Special:
-    """Cells whose reason or sourcing differs from that of their row and column, by patterns of labels."""
+    """Cells whose reason or sourcing differs from their row and column, by patterns of labels."""
 
     row: str
     column: str
@@ -167,7 +167,7 @@ class Table:
         return Cell(row, column, prompt, reason, unsourced)
 
     def metrics_of(self, cell: Cell) -> Mapping[str, str | None]:
-        """Return the metrics of a cell: those of its prompt, else its row, else its column, else the table."""
+        """Return the metrics of a cell: from its prompt, else its row, else its column, else the table."""
         entries = [entry for entry in (cell.prompt, cell.row, cell.column) if entry]
         return next((entry.metrics for entry in entries if entry.metrics), self.metrics)
 
@@ -229,7 +229,7 @@ def table(name: str) -> Table:
         UsageError: there is none, or its file is wrong; the first of its problems.
     """
     if (file := data_file(PAPER_TABLES, name)) is None:
-        raise UsageError(f"there is no table '{name}'", did_you_mean(name, names()))
+        raise UsageError(f"unknown table '{name}'", did_you_mean(name, names()))
     return read(file, name)
 
 

@@ -136,7 +136,7 @@ def _seeds(table: Table, size: Size) -> Sequence[int]:
 
 
 def _seeds_of(table: Table, cell: Cell, size: Size, seeds: Sequence[int]) -> Sequence[int]:
-    """Return the seeds that a cell is run with: the first alone if its numbers depend on none."""
+    """Return the seeds that a cell is run with: only the first if its numbers do not depend on the seed."""
     models = [o.removeprefix("model=") for o in table.train_overrides(cell, size) or () if o.startswith("model=")]
     seeded = table.kind is not Kind.data and all(config_class(name).traits.seeded for name in models)
     return seeds if seeded else seeds[:1]

@@ -114,7 +114,7 @@ def lines(
     failure: str | None,
     statistics_of_dataset: Any = None,
 ) -> Iterator[Line]:
-    """Yield a line for each metric of a cell; one for what is not in the paper's table.
+    """Yield a line for each metric of a cell. One for what is not in the paper's table.
 
     Args:
         runs: of the cell, one for each seed; empty if it was not run.
@@ -162,7 +162,7 @@ def _measured(
 
 
 def _unread(variant: Variant, said: str) -> str | None:
-    """Return what share of the answers are no ratings, which the errors `said` or `said_paper` leave out; None if all
+    """Return the share of answers without a rating, which the errors `said` or `said_paper` leave out; None if all
     are."""
     share = 1 - min(run.metrics.get(f"{said}/coverage", 1.0) for run in variant.runs)
     what = "dropped, as by the published code" if said == "said_paper" else "no ratings, and left out"
@@ -170,7 +170,7 @@ def _unread(variant: Variant, said: str) -> str | None:
 
 
 def _metric(run: Result, name: str) -> str | None:
-    """Return a metric's name in a run; None if it is no metric of it, such as a time or one of a group."""
+    """Return a metric's name in a run; None if the run does not report it, such as a time or a group's metric."""
     names = (name, name.replace("hr@", "recall@"), name.replace("recall@", "hr@"))
     return next((own for own in names if own in run.metrics), None)
 

@@ -41,8 +41,6 @@ TUNING_SEED = 0
 
 @dataclass(frozen=True)
 class Step:
-    """One command."""
-
     command: str  # train, eval, prepare or ensemble
     overrides: tuple[str, ...]  # as typed, without those that name other runs, and without folders
     after: tuple[Step, ...] = ()  # the run that a training starts from or an evaluation is of; an ensemble's members
@@ -154,7 +152,7 @@ class Runner:
         return Path(self.paths.outputs).expanduser()
 
     def overrides(self, step: Step) -> list[str]:
-        """Return the overrides of a step with the folder of its raw files; an ensemble has those of its members."""
+        """Return the overrides of a step with the folder of its raw files. An ensemble has those of its members."""
         typed = self._of_machine if step.command in ("ensemble", "prepare") else self.typed
         composes = bool(step.overrides) and step.command != "ensemble"
         if composes and composed(step.overrides).config.task.question == Question.all:
@@ -318,7 +316,7 @@ class Runner:
         return job.address(stages.load(job)).folder
 
     def command(self, step: Step, numbers: Mapping[Step, int]) -> str:
-        """Return a step as it is typed; the runs that it needs as `RUN_3`, by their numbers."""
+        """Return a step as it is typed. The runs that it needs as `RUN_3`, by their numbers."""
         overrides = self.overrides(step)
         if step.command == "eval":
             overrides = [f"run=RUN_{numbers[step.after[0]]}", *overrides]

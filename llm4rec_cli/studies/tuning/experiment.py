@@ -149,7 +149,7 @@ class Tuned:
 
 
 def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: Budget, pruned: bool) -> Tuned:
-    """Search the settings of a model until the budget is spent; a search of this name goes on.
+    """Search the settings of a model until the budget is spent. A search of this name goes on.
 
     Args:
         typed: from `overrides_of_search`.
@@ -157,7 +157,7 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
         starts: experiments whose settings are tried after trial 0.
 
     Raises:
-        UsageError: the model has no search space, a start is of another model, or the folder holds another search.
+        UsageError: the model has no search space, a start belongs to another model, or the folder has another search.
     """
     job = Job.resolve(compose(typed), "train")
     find_weights(job.config)
@@ -215,11 +215,11 @@ def _settings(job: Job, space: Space) -> Settings:
 
 def _settings_of(experiment: str, searched: Job, space: Space) -> Settings:
     """Return the values of the settings that are searched in an experiment, which may be of other data. Raises
-    UsageError if there is no such experiment, or it is of another model."""
+    UsageError if the experiment is unknown or belongs to another model."""
     job = Job.unchecked(compose([f"+experiment={experiment}"]), "train")
     if job.model.name != searched.model.name:
         raise UsageError(
-            f"--start {experiment} is of model '{job.model.name}', and '{searched.model.name}' is searched",
+            f"--start {experiment} belongs to model '{job.model.name}', but the search is for '{searched.model.name}'",
             "llm4rec list experiments",
         )
     return _settings(job, space)
@@ -233,7 +233,7 @@ def _value(job: Job, key: str) -> Any:
 
 
 def _command(typed: Sequence[str]) -> str:
-    """Return the command that repeats a search, without what is no part of its experiment."""
+    """Return the command that repeats a search, without options that do not belong to its experiment."""
     saved = (o for o in typed if key_typed(o) not in NOT_SAVED and not o.startswith("paths."))
     return command_line("tune", saved)
 

@@ -49,8 +49,6 @@ class Pruned(Exception):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial."""
-
     number: int
     state: str  # `complete`, `pruned`, `failed`, or `running`
     settings: Settings  # key -> value
@@ -94,7 +92,7 @@ class Search:
         """Open a search; UsageError if the folder holds one with other settings.
 
         Args:
-            starts: the settings that are tried first, key -> value; the first are those before tuning.
+            starts: the settings that are tried first, key -> value. The first are those before tuning.
             settings: what must be equal for a search to continue, as JSON; of `overrides`, those that affect numbers.
         """
         import optuna
@@ -322,7 +320,7 @@ def _journal(path: Path) -> Any:
 
 
 def _differs(stored: Settings, now: Settings) -> bool:
-    """Return whether the settings of a search are not those of an earlier call, apart from folders and devices."""
+    """Return whether the settings of a search differ from an earlier call's, apart from folders and devices."""
 
     def compared(settings: Settings) -> Settings:
         overrides = [o for o in settings.get("overrides", ()) if key_role(key_typed(o)) not in NOT_HASHED]
@@ -362,7 +360,6 @@ def expected_best(trials: Sequence[Trial]) -> list[float]:
 
 
 def _holds(entry: Values | Interval, value: Any) -> bool:
-    """Return whether a value is in the space."""
     if isinstance(entry, Values):
         return value in entry.values
     return value is not None and entry.low <= value <= entry.high

@@ -58,7 +58,6 @@ def read_space(file: Path) -> Space:
 
 
 def problems_of_space(file: Path) -> list[UsageError]:
-    """Return the problems of a search space file."""
     try:
         content = read_yaml(file)
     except UsageError as error:
@@ -73,7 +72,7 @@ def _problems(content: Any, model: str) -> Iterator[UsageError]:
     allowed = _kinds(model)
     for key, entry in content.items():
         if key not in allowed:
-            yield UsageError(f"'{key}' is not a setting to search", did_you_mean(str(key), allowed))
+            yield UsageError(f"'{key}' cannot be searched", did_you_mean(str(key), allowed))
             continue
         try:
             _parse(entry, allowed[key])

@@ -256,6 +256,6 @@ def test_every_format_can_be_chosen_alone(here, name):
 
 def test_an_unknown_format_is_refused_before_the_data_is_read(here):
     (here / "log.csv").unlink()
-    with pytest.raises(UsageError, match="there is no format 'recbol'") as refused:
+    with pytest.raises(UsageError, match="unknown format 'recbol'") as refused:
         api.export_data("dataset=mine", formats=["recbol"])
     assert "recbole" in refused.value.remedy
