@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm4rec_cli.config.overrides import command_line, key_typed
+from llm4rec_cli.config.schema import Question, SplitRule
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.statistics import remarks
 from llm4rec_cli.run.job import Job
@@ -69,6 +70,9 @@ def _python(code: str) -> str:
 
 def _facts(job: Job, split: Split, facts: Mapping[str, Any]) -> list[str]:
     counts, is_log = facts["counts"], split.impression_assignment is not None
+    rule = f"`{facts['split_rule']}`"
+    if facts["split_rule"] == SplitRule.p5_reviews.value and job.task.question is Question.rank:
+        rule = f"`leave_one_out`, as for all rankings under {rule}"
     unit = "impressions" if is_log else "interactions"
     if is_log:
         candidates, mask = "the items shown in the impression, in the table `shown`", "does not apply"
@@ -80,7 +84,7 @@ def _facts(job: Job, split: Split, facts: Mapping[str, Any]) -> list[str]:
     return [
         f"Data: {facts['dataset']}. {job.config.dataset.get}".rstrip(),
         f"Licence of the data, which are in this folder: {facts['licence'] or 'not stated'}",
-        f"Split: `{facts['split_rule']}`, by dataset.seed={facts['dataset_seed']}: {counts['train']:,} training "
+        f"Split: {rule}, by dataset.seed={facts['dataset_seed']}: {counts['train']:,} training "
         f"{unit}, {counts['valid']:,} validation and {counts['test']:,} test examples of {counts['users']:,} users and "
         f"{counts['items']:,} items",
         f"Task: `{facts['task']}`. Candidates: {candidates}. Mask: {mask}",

@@ -241,8 +241,9 @@ def test_a_click_log_has_impressions_and_no_library(here):
 
 def test_rankings_under_the_split_of_reviews_are_trained_on_leave_one_out(here):
     question = ("dataset=demo", "dataset.split=p5_reviews", "task=sequential")
-    folder = api.export_data(*question, out="out", formats=["parquet"]) / "parquet"
-    train, test = read(folder / "train.parquet"), read(folder / "test.parquet")
+    folder = api.export_data(*question, out="out", formats=["parquet"])
+    assert "- Split: `leave_one_out`, as for all rankings under `p5_reviews`" in (folder / "README.md").read_text()
+    train, test = (read(folder / f"parquet/{part}.parquet") for part in ("train", "test"))
     assert not set(zip(train["user_id"], train["order"], strict=True)) & set(
         zip(test["user_id"], test["order"], strict=True)
     )
