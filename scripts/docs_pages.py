@@ -136,6 +136,15 @@ def run_cell(source: str, names: dict[str, Any]) -> tuple[str, Any]:
     return out.getvalue(), value
 
 
+def readme() -> str:
+    """Return the README from its title to its list of pages, without badges, with links from the folder of the pages."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    body = text.partition("\n\n")[2].partition("## Documentation")[0]
+    body = re.sub(r"^\[!\[.*\n", "", body, flags=re.MULTILINE)
+    body = re.sub(r"<p.*?<img src=\"(.+?)\".*?alt=\"(.+?)\">\s*</p>", r"![\2](\1)", body, flags=re.DOTALL)
+    return body.replace("](docs/", "](")
+
+
 def template() -> str:
     """Return the files of the package that `llm4rec new model` writes."""
     languages = {".py": "python", ".yaml": "yaml", ".toml": "toml"}
@@ -304,6 +313,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "file roles": file_roles,
     "labels": labels,
     "metrics": metrics,
+    "readme": readme,
     "template": template,
     "bad input": bad_input,
     "recorded floors": partial(report, f"model={FLOORS}"),

@@ -23,12 +23,16 @@ ROOM = 256  # slots by which the cache of a batch grows, at least
 
 
 class Answer:
-    """An answer in progress: the choices named so far, best first, and the log-probability of each.
+    """An answer in progress.
 
     Args:
         first, later: token codes of each choice, as the first of a list and as a later one. Where one is a prefix of
             another, or equal to it, it is named before the other.
         n: choices to name.
+
+    Attributes:
+        named: the choices named so far, best first.
+        log_probs: the log-probability of each.
     """
 
     def __init__(self, first: Sequence[Sequence[int]], later: Sequence[Sequence[int]], n: int) -> None:

@@ -104,7 +104,7 @@ def stored_completions(items: ItemRequests, backend: Backend, store: Store) -> d
 
 
 def parse_tokens(items: ItemRequests, completions: Mapping[str, Completion], config: EnrichmentConfig) -> ItemTokens:
-    """Parse each item's tokens from the completions of all requests, by text."""
+    """Parse each item's tokens. `completions` has the answer to each request, by the item text that it asks about."""
     from llm4rec_cli.data.tokens import parse_answer
 
     parsed = {

@@ -270,8 +270,10 @@ def mean_and_deviation(variant: Variant, metric: str) -> str:
 
 
 def with_deviation(values: Sequence[float], is_seeded: bool) -> str:
-    """Return `0.1206 ± 0.0010` over seeds, or nothing without values; without a deviation for one seed, or where seeds
-    make no difference by the model's declaration."""
+    """Return the mean and standard deviation over seeds as `0.1206 ± 0.0010`; empty if there are no values.
+
+    The deviation is left out for one seed, and for a model that declares that seeds make no difference.
+    """
     if not values:
         return ""
     mean = statistics.fmean(values)

@@ -141,7 +141,7 @@ def test_a_form_for_restricted_answers_changes_nothing_for_texts(endpoint, llm4r
 @pytest.mark.parametrize(
     ("typed", "problem"),
     [
-        (("task=direct", "llm.structured=guided"), "llm.structured=guided restricts the answers of an endpoint"),
+        (("task=direct", "llm.structured=guided"), "llm.structured=guided needs an endpoint"),
         (("task=direct", "llm=openai", "llm.model=x", "model.answer=constrained"), "needs an endpoint that restricts"),
         (("task=direct", "model.answer=constrained", "llm.temperature=1"), "decodes greedily"),
         (("task=direct", "llm.prompt_logprobs=chat"), "from an endpoint, and llm.backend=local computes its own"),

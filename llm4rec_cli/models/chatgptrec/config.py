@@ -139,8 +139,7 @@ class ChatGPTRecConfig(ModelConfig):
             )
         if llm.structured is not Structured.none and not (is_endpoint and self.answer is AnswerMethod.constrained):
             yield UsageError(
-                f"llm.structured={llm.structured.name} restricts the answers of an endpoint, only under "
-                "model.answer=constrained",
+                f"llm.structured={llm.structured.name} needs an endpoint and model.answer=constrained",
                 "model.answer=constrained with llm=openai; or leave llm.structured out",
             )
         # Only of rankings: in a sweep over tasks the others may need no likelihoods.

@@ -27,7 +27,12 @@ COLUMNS = ["impression_id", "items", "clicked", "scores"]
 
 
 class Ensemble:
-    """Combined scores of several runs, looked up by impression."""
+    """The combined scores of several runs, looked up by impression.
+
+    Attributes:
+        predictions: the stored scores of each run.
+        scales: (runs,) what each run's scores are divided by before they are added.
+    """
 
     def __init__(self, config: EnsembleConfig, context: Context) -> None:
         self.config = config

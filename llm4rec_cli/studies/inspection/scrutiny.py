@@ -153,13 +153,15 @@ def verdicts(scrutiny: Scrutiny) -> Iterator[str]:
     (NOTABLE_TARGETS); other users' later interactions in training (NOTABLE_LATER); the long tail, unseen targets and
     short histories, where there are any; popular items, and near-duplicates in the catalogue.
 
-    Verdicts that generalise from cases print a 95 % interval, which must exclude what is expected of data without the
-    accident. Where it does not, the sentence says that the cases are too few. Order within equal times that is that of
-    ids (SORTED, UNEVEN), and the same without times (UNEVEN); a rule that knows only the order of ids and has an HR@10
-    above TIMES_CHANCE times chance; one that hits LIFT times as many of the targets with a higher id as of the others;
-    the share of what a rule hits that is in a slice (NOTABLE_HITS, and LIFT times the slice's share of targets); places
-    of clicks (UNEVEN). A rule that `train` does not run, and that is not shown to be below the strongest floor that it
-    runs.
+    Other sentences generalise from cases. They print a 95 % interval, which must exclude what data without such an
+    accident would show; otherwise the sentence says that the cases are too few. They are about:
+
+    - equal times ordered by ids (SORTED, UNEVEN), and interactions without times ordered by ids (UNEVEN);
+    - a rule that knows only the order of ids and scores an HR@10 above TIMES_CHANCE times chance;
+    - a rule that hits LIFT times as many of the targets with a higher id as of the others;
+    - the share of a rule's hits in a slice (NOTABLE_HITS, and LIFT times the slice's share of targets);
+    - the places of clicks (UNEVEN);
+    - a rule that `train` does not run and that may be above the strongest floor that it runs.
     """
     if scrutiny.order is not None:
         yield from _verdicts_on_order(scrutiny, scrutiny.order)
