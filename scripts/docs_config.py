@@ -45,7 +45,7 @@ def config_keys() -> str:
         if "." in group.key or not _is_group(group):
             continue
         file = CONF / group.key / f"{SHOWN.get(group.key)}.yaml"
-        values = yaml_values(file, f"{group.key}.") if file.exists() else {}
+        values = dict(yaml_values(file, f"{group.key}.")) if file.exists() else {}
         shown = f" The defaults are those of `{group.key}={file.stem}`." if values else ""
         for other in OTHERS.get(group.key, ()):
             for key, (default, source) in yaml_values(CONF / group.key / f"{other}.yaml", f"{group.key}.").items():
