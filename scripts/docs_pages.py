@@ -137,7 +137,7 @@ def run_cell(source: str, names: dict[str, Any]) -> tuple[str, Any]:
 
 
 def readme() -> str:
-    """Return the README from its title to its list of pages, without badges, with links from the folder of the pages."""
+    """Return the README from its title to its list of pages, without badges, with links as from docs/."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     body = text.partition("\n\n")[2].partition("## Documentation")[0]
     body = re.sub(r"^\[!\[.*\n", "", body, flags=re.MULTILINE)
