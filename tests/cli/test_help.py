@@ -21,6 +21,20 @@ def test_the_front_page_names_every_command(llm4rec, arguments):
     assert all(f"  {command} " in answer.out for command in {**HYDRA_COMMANDS, **PLAIN_COMMANDS})
 
 
+@pytest.mark.parametrize("command", ["prune", "import-weights", "list", "report", "reproduce", "doctor"])
+def test_help_of_a_plain_command_does_not_wait_for_hydra(command, tmp_path):
+    code = f"""
+import sys
+from llm4rec_cli.cli import main
+try:
+    main(['{command}', '--help'])
+finally:
+    assert not {{'hydra', 'torch', 'pandas'}} & set(sys.modules)
+"""
+    done = python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_front_page_imports_nothing_heavy(tmp_path):
     done = python(
         f"import sys; from llm4rec_cli.cli import main; code = main(['--help']); "
