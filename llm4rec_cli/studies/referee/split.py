@@ -62,7 +62,8 @@ def check_targets(file: Path, config: ExternalConfig, split: Split, examples: Ex
     told = "; ".join(f"{n:,}: {reason}" for reason, n in counts.most_common())
     raise DataError(
         f"{file.name}: another split: {len(differs):,} of {len(ours):,} users have another target, first '{first}' "
-        f"(ours: {shown[0]}; theirs: {shown[1]}). {told}: {KNOWN[only] if only else 'no split that is known'}",
+        f"(ours: {shown[0]}; theirs: {shown[1]}). {told}: {'' if only else 'for the first of these, '}"
+        f"{KNOWN[only or counts.most_common(1)[0][0]]}",
         "train and test on our split, which llm4rec export data writes; without --targets the lists are judged as of "
         "an unknown split",
     )

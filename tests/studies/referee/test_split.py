@@ -57,7 +57,10 @@ def test_the_same_targets_in_any_order_pass(file):
         ),
         ({"u0": "i5", "u1": "i4"}, "2: their target is no interaction of this user here: their data are others"),
         ({"u0": "i0", "u2": "i0"}, "2: their target is elsewhere in the user's history: it is no leave-one-out"),
-        ({"u0": "i5", "u3": "i0"}, "no split that is known"),
+        (
+            {"u0": "i5", "u1": "i5", "u3": "i0"},
+            "1: their target has the same time as ours: for the first of these, their data",
+        ),
     ],
 )
 def test_another_split_is_refused_and_named(file, changed, said):
