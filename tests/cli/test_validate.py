@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from llm4rec_cli.config import compose as composing
+from llm4rec_cli.config import folders
 from llm4rec_cli.files import write_text
 from llm4rec_cli.studies import config_check
 from tests.support.driver import python
@@ -281,7 +282,7 @@ def test_an_error_is_reported_once_in_its_own_file_and_not_in_configs_that_build
 def test_a_model_that_is_no_yaml_is_reported_with_its_line_for_its_prompts_too(llm4rec, tmp_path, monkeypatch):
     shipped = tmp_path / "shipped"
     shutil.copytree(composing.conf_dir(), shipped)
-    for module in (composing, config_check):
+    for module in (composing, folders):
         monkeypatch.setattr(module, "conf_dir", lambda: shipped)
     n_lines = len((shipped / "model/p5.yaml").read_text().splitlines())
     with (shipped / "model/p5.yaml").open("a") as file:

@@ -278,7 +278,7 @@ def test_a_wrong_parquet_file_is_refused_with_the_row(parquet, columns, problem)
 
 
 def test_a_file_that_is_not_parquet_is_refused(lists):
-    with pytest.raises(DataError, match=r"lists.parquet cannot be read as Parquet"):
+    with pytest.raises(DataError, match=r"lists.parquet is not a Parquet file"):
         lists("user,item\n", "lists.parquet")
 
 

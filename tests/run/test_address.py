@@ -173,7 +173,7 @@ def test_the_code_of_a_model_is_its_package_or_its_module(tmp_path, monkeypatch)
     (package / "model.py").write_text("a = 1")
     (baselines / "counts.py").write_text("b = 1")
     monkeypatch.setattr(registry, "MODELS", tmp_path)
-    monkeypatch.setattr(registry, "_baselines", lambda: ("counts",))
+    monkeypatch.setattr(registry, "baselines", lambda: ("counts",))
     before = code_identity("mine"), code_identity("counts")
     (package / "model.py").write_text("a = 2")
     assert code_identity("mine") != before[0]

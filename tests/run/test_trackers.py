@@ -118,7 +118,7 @@ def test_wandb_gets_results_labels_and_table_in_the_same_run_after_a_kill(tmp_pa
     assert first.summary == second.summary
     assert first.summary["test/ndcg@10"] == 0.1
     assert (first.summary["test/ndcg@10/low"], first.summary["test/ndcg@10/high"]) == (0.08, 0.12)
-    assert [row[0] for row in first.summary["results"]] == ["model", "popularity", "sasrec"]
+    assert [row[0] for row in first.summary["results"]] == ["model", "sasrec", "popularity (floor)"]
     assert first.tags == ("subset", "synthetic")
     assert first.closed
 
@@ -145,7 +145,7 @@ def test_mlflow_gets_results_labels_and_table_once(tmp_path, monkeypatch):
         {"test/ndcg_10": 0.1, "test/recall_10": 0.2, "test/ndcg_10/low": 0.08, "test/ndcg_10/high": 0.12}
     ]
     assert tags == {"labels": "subset, synthetic"}
-    assert "| popularity |" in texts[0]
+    assert "| popularity (floor) |" in texts[0]
 
 
 def test_without_a_tracker_nothing_is_written(tmp_path):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.store import dataset_folder, save
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.studies.inspection.audit import ALL, ELSEWHERE, audit
 from tests.results.finished_runs import metrics_json, rankings, write_run
-from tests.support.builders import tiny_dataset
 
 N = 80
 SAME_DAY = np.arange(N) % 2 == 0
