@@ -28,6 +28,13 @@ def other_rows(split: Split, examples: Examples, column: str) -> tuple[list[IntA
     )
 
 
+def other_texts(split: Split, examples: Examples, column: str) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the texts in the rows of `other_rows`."""
+    texts = split.dataset.interactions[column].to_numpy()
+    of_item, of_user = ([texts[rows].tolist() for rows in drawn] for drawn in other_rows(split, examples, column))
+    return of_item, of_user
+
+
 def _draw(
     split: Split, rows: IntArray, same: IntArray, other: IntArray, examples: Examples, name: str
 ) -> list[IntArray]:

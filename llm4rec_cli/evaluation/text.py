@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
@@ -88,17 +88,23 @@ def text_values(
     return values
 
 
-def nearer_shares(generated: Sequence[str], references: Sequence[str], others: Sequence[Sequence[str]]) -> FloatArray:
+def rouge_l(a: str, b: str) -> float:
+    """Return the F-measure of `rougeL`, rounded so that ties survive."""
+    return round(float(_rouge_l().score(a, b)["rougeL"].fmeasure), 12)
+
+
+def nearer_shares(
+    generated: Sequence[str],
+    references: Sequence[str],
+    others: Sequence[Sequence[str]],
+    similarity: Callable[[str, str], float] = rouge_l,
+) -> FloatArray:
     """Return (n,) the share of each example's other texts to which the generated text is less similar than to its
-    reference, by ROUGE-L. A tie counts half, so an empty text has 0.5; NaN without other texts.
+    reference. A tie counts half, so by ROUGE-L an empty text has 0.5; NaN without other texts.
     """
-
-    def similarity(a: str, b: str) -> float:
-        return round(float(_rouge_l().score(a, b)["rougeL"].fmeasure), 12)  # so that ties survive rounding
-
     shares = np.full(len(generated), np.nan)
     examples = list(zip(generated, references, others, strict=True))
-    for i, (text, reference, other_texts) in enumerate(track(examples, "ROUGE-L to other texts")):
+    for i, (text, reference, other_texts) in enumerate(track(examples, "similarity to other texts")):
         if len(other_texts):
             own = similarity(reference, text)
             shares[i] = np.mean([(np.sign(own - similarity(other, text)) + 1) / 2 for other in other_texts])

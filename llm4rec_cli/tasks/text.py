@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llm4rec_cli.capabilities import Writer
 from llm4rec_cli.config.schema import Config, TaskConfig, Written
 from llm4rec_cli.data.examples import Examples
-from llm4rec_cli.data.other_texts import other_rows
+from llm4rec_cli.data.other_texts import other_texts
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.evaluation.beyond_accuracy import of_sums
 from llm4rec_cli.evaluation.paper_text import paper_columns
@@ -88,14 +88,9 @@ def _written(model: Writer, split: Split, examples: Examples, config: Config) ->
 def _fits(
     split: Split, examples: Examples, task: TaskConfig, texts: list[str], references: list[str]
 ) -> dict[str, NDArray[np.floating[Any]]]:
-    """Return (n,) `fits_user`, among texts of other users about the item, and `fits_item`, among texts of the user
-    about other items."""
-    own_texts = split.dataset.interactions[protocol(task)].to_numpy()
-    rows = other_rows(split, examples, protocol(task))
-    return {
-        name: nearer_shares(texts, references, [own_texts[row].tolist() for row in drawn])
-        for name, drawn in zip(FITS, rows, strict=True)
-    }
+    """Return (n,) `fits_user` and `fits_item`."""
+    others = other_texts(split, examples, protocol(task))
+    return {name: nearer_shares(texts, references, drawn) for name, drawn in zip(FITS, others, strict=True)}
 
 
 def _sentiment(split: Split, examples: Examples, task: TaskConfig, texts: list[str]) -> dict[str, NDArray[Any]]:

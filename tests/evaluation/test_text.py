@@ -124,6 +124,11 @@ def test_ties_count_half_and_without_other_texts_there_is_no_value():
     assert shares == pytest.approx([0.5, 0.5, np.nan], nan_ok=True)
 
 
+def test_the_measure_of_similarity_may_be_another():
+    lengths = {"similarity": lambda a, b: -abs(len(a) - len(b))}
+    assert nearer_shares(["abc"], ["xyz"], [["a", "xyzxyz", "abc"]], **lengths).tolist() == [(1 + 1 + 0.5) / 3]
+
+
 def test_the_fit_is_a_mean_over_the_covered_examples():
     fits = {"fits_user": np.array([1, 0.5, np.nan]), "fits_item": np.full(3, np.nan)}
     summed = text_columns(text_values(AMPS, AMPS) | fits, bleu_counts(AMPS, AMPS))
