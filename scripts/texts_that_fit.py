@@ -7,7 +7,7 @@ users. The overrides name the data, the task and `task.max_examples` of the runs
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ EXAMPLE = """example:
 ENCODER = EncoderConfig("minilm", Pooling.mean, 256, Precision.bf16)
 
 
-def row(name: str, answers: pd.DataFrame, others: dict[str, Sequence[Sequence[str]]], cache: Path) -> str:
+def row(name: str, answers: pd.DataFrame, others: Mapping[str, Sequence[Sequence[str]]], cache: Path) -> str:
     """Return a Markdown row of one run.
 
     Args:
@@ -77,7 +77,7 @@ def main() -> None:
     overrides = [name for name in typed.runs if "=" in name]
     job = Job.unchecked(compose(overrides), "prepare")
     split, parts = stages.load_examples(job)
-    examples = parts[SplitName.test]
+    examples = parts[SplitName.test.value]
     others = dict(zip(("fits_user", "fits_item"), other_texts(split, examples, protocol(job.config.task)), strict=True))
     print("| model | ROUGE-L | fits_user | by MiniLM | n | fits_item | by MiniLM | n |")
     print("|---|---|---|---|---|---|---|---|")
