@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
@@ -25,6 +25,8 @@ from llm4rec_cli.progress import track
 
 FloatArray = NDArray[np.floating[Any]]
 
+FITS = ("fits_user", "fits_item")
+_PARTIAL = ("feature_match", *FITS)  # means over the examples that have a value
 _LONGEST = max(BLEU_ORDERS)
 _SMOOTHING = "exp"  # sacrebleu's default: smooths only orders without any match in the whole corpus
 
@@ -49,10 +51,17 @@ def _rouge() -> Any:
     return RougeScorer(list(ROUGE), use_stemmer=False)
 
 
+@cache
+def _rouge_l() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"], use_stemmer=False)
+
+
 def signatures() -> dict[str, str]:
     """Return how each metric is computed: case, tokenisation, smoothing, and the library's version."""
     rouge = f"rouge-score {version('rouge-score')}|f|case:lc|tok:[a-z0-9]+|stem:no"
-    return {**{f"bleu{n}": _bleu_signature(n) for n in BLEU_ORDERS}, **dict.fromkeys(ROUGE, rouge)}
+    return {**{f"bleu{n}": _bleu_signature(n) for n in BLEU_ORDERS}, **dict.fromkeys((*ROUGE, *FITS), rouge)}
 
 
 def _bleu_signature(order: int) -> str:
@@ -79,6 +88,29 @@ def text_values(
     return values
 
 
+def rouge_l(a: str, b: str) -> float:
+    """Return the F-measure of `rougeL`, rounded so that ties survive."""
+    return round(float(_rouge_l().score(a, b)["rougeL"].fmeasure), 12)
+
+
+def nearer_shares(
+    generated: Sequence[str],
+    references: Sequence[str],
+    others: Sequence[Sequence[str]],
+    similarity: Callable[[str, str], float] = rouge_l,
+) -> FloatArray:
+    """Return (n,) the share of each example's other texts to which the generated text is less similar than to its
+    reference. A tie counts half, so by ROUGE-L an empty text has 0.5; NaN without other texts.
+    """
+    shares = np.full(len(generated), np.nan)
+    examples = list(zip(generated, references, others, strict=True))
+    for i, (text, reference, other_texts) in enumerate(track(examples, "similarity to other texts")):
+        if len(other_texts):
+            own = similarity(reference, text)
+            shares[i] = np.mean([(np.sign(own - similarity(other, text)) + 1) / 2 for other in other_texts])
+    return shares
+
+
 def rouge1_matrix(texts: Sequence[str]) -> FloatArray:
     """Return (n, n) the `rouge1` of each text with each, as `text_values` computes it, at once: O(n²) memory."""
     # The k-th occurrence of a word is a word of its own, so that a product of rows is the sum of the smaller counts.
@@ -103,13 +135,13 @@ def text_columns(values: Mapping[str, FloatArray], counts: Mapping[str, FloatArr
     """Return the columns, (n,) values each, whose sums `text_metrics` takes.
 
     Args:
-        values: from `text_values`.
+        values: from `text_values`; `fits_user` and `fits_item` from `nearer_shares`, if they are computed too.
         counts: from `bleu_counts`, and `paper_columns` if the paper's metrics are computed too.
     """
     columns = {"n": np.ones(len(values[ROUGE[0]])), **counts, **{name: values[name] for name in ROUGE}}
-    if "feature_match" in values:
-        match = values["feature_match"]
-        columns |= {"featured": (~np.isnan(match)).astype(np.float64), "feature_match": np.nan_to_num(match)}
+    for name in _PARTIAL:
+        if name in values:
+            columns |= {f"{name}/n": (~np.isnan(values[name])).astype(np.float64), name: np.nan_to_num(values[name])}
     return columns
 
 
@@ -131,14 +163,14 @@ def _count_names(order: int) -> list[str]:
 def text_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """Return the metrics from the sums of `text_columns` over examples, in the shape of the sums.
 
-    `feature_match` is over the examples with a feature; `sentiment` and those of `paper_metrics` are there if the sums
-    have their columns.
+    `feature_match` is over the examples with a feature, `fits_user` and `fits_item` over those with other texts, with
+    their share as `…/coverage`; `sentiment` and those of `paper_metrics` are there if the sums have their columns.
     """
     metrics = {f"bleu{order}": _corpus_bleu(sums, order) for order in BLEU_ORDERS}
     metrics |= {name: sums[name] / sums["n"] for name in ROUGE}
-    if np.any(sums.get("featured", 0)):
-        with np.errstate(invalid="ignore"):  # a resample without a feature: NaN
-            metrics["feature_match"] = sums["feature_match"] / sums["featured"]
+    with np.errstate(invalid="ignore"):  # a resample without such an example: NaN
+        metrics |= {name: sums[name] / sums[f"{name}/n"] for name in _PARTIAL if np.any(sums.get(f"{name}/n", 0))}
+    metrics |= {f"{name}/coverage": sums[f"{name}/n"] / sums["n"] for name in FITS if name in sums}
     if np.any(sums.get("liked", 0)) and np.any(sums["disliked"]):
         metrics["sentiment"] = sentiment(sums)
     return metrics | (paper_metrics(sums) if "paper/length" in sums else {})

@@ -68,7 +68,7 @@ def values_per_example(answers: Mapping[str, Any], names: Sequence[str]) -> Mapp
     the cutoffs are computed."""
     from llm4rec_cli.evaluation.ranking import ranking_metrics
     from llm4rec_cli.evaluation.rating import rating_values
-    from llm4rec_cli.evaluation.text import text_values
+    from llm4rec_cli.evaluation.text import FITS, text_values
 
     if "n_better" in answers:
         cutoffs = sorted({int(cutoff) for name in names if (cutoff := name.partition("@")[2]).isdigit()})
@@ -76,7 +76,8 @@ def values_per_example(answers: Mapping[str, Any], names: Sequence[str]) -> Mapp
     if "rating" in answers:
         return rating_values(answers["rating"], answers["prediction"])
     if "reference" in answers:
-        return text_values(answers["prediction"], answers["reference"], answers.get("feature"))
+        values = text_values(answers["prediction"], answers["reference"], answers.get("feature"))
+        return values | {name: answers[name] for name in FITS if name in answers}  # need other users' texts: stored
     return answers  # impressions store their metrics
 
 

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 # Keys of metrics.json that must agree between two runs, besides the data.
 PROTOCOL_KEYS = ("split", "split_rule", "protocol", "mask_history")
 EXAMPLE, IMPRESSION = ("user_id", "target"), ("impression_id",)  # columns that identify an example
-# Columns of predictions.parquet by kind of answer: rankings, ratings, texts about a feature, other texts, and
-# impressions, which store their metrics.
+# Columns of predictions.parquet by kind of answer: rankings, ratings, texts about a feature, other texts (of earlier
+# runs without the last two), and impressions, which store their metrics.
 ANSWER_COLUMNS = (
     ("n_better", "n_tied", "n_candidates"),
     ("rating", "prediction"),
+    ("reference", "prediction", "feature", "fits_user", "fits_item"),
+    ("reference", "prediction", "fits_user", "fits_item"),
     ("reference", "prediction", "feature"),
     ("reference", "prediction"),
     ("items", "clicked", *metrics.table_metrics(of_impressions=True)),

@@ -12,11 +12,21 @@ from numpy.typing import NDArray
 from llm4rec_cli.capabilities import Writer
 from llm4rec_cli.config.schema import Config, TaskConfig, Written
 from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.other_texts import other_texts
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.evaluation.beyond_accuracy import of_sums
 from llm4rec_cli.evaluation.paper_text import paper_columns
 from llm4rec_cli.evaluation.sentiment import sentiment_classifier, sentiment_columns
-from llm4rec_cli.evaluation.text import bleu_counts, diversity, signatures, text_columns, text_metrics, text_values
+from llm4rec_cli.evaluation.text import (
+    FITS,
+    bleu_counts,
+    diversity,
+    nearer_shares,
+    signatures,
+    text_columns,
+    text_metrics,
+    text_values,
+)
 from llm4rec_cli.tasks import base
 from llm4rec_cli.tasks.base import Evaluation, answer_in_batches, evaluation_of_sums
 
@@ -55,7 +65,7 @@ def evaluate(model: Writer, split: Split, examples: Examples, config: Config) ->
     if config.task.written == Written.explanation and "feature" in split.dataset.interactions:
         features = _column(split, examples, "feature")
     counts = bleu_counts(texts, references) | paper_columns(texts, references)
-    values = text_values(texts, references, features)
+    values = text_values(texts, references, features) | _fits(split, examples, config.task, texts, references)
     columns = text_columns(values, counts)
     columns |= _sentiment(split, examples, config.task, texts)
     result = evaluation_of_sums(columns, text_metrics, split, examples, config)
@@ -73,6 +83,14 @@ def _written(model: Writer, split: Split, examples: Examples, config: Config) ->
     written: Any = config.task.written
     texts = write(model, examples, written, config.trainer.eval_batch_size)
     return texts, _column(split, examples, written.value)
+
+
+def _fits(
+    split: Split, examples: Examples, task: TaskConfig, texts: list[str], references: list[str]
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return (n,) `fits_user` and `fits_item`."""
+    others = other_texts(split, examples, protocol(task))
+    return {name: nearer_shares(texts, references, drawn) for name, drawn in zip(FITS, others, strict=True)}
 
 
 def _sentiment(split: Split, examples: Examples, task: TaskConfig, texts: list[str]) -> dict[str, NDArray[Any]]:

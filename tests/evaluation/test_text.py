@@ -1,5 +1,7 @@
 """BLEU, ROUGE and the rest: by hand, and against the libraries' own corpus scores."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import sacrebleu
@@ -7,8 +9,10 @@ import sacrebleu
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.metrics import METRICS, Kind, selectable
 from llm4rec_cli.evaluation.text import (
+    FITS,
     bleu_counts,
     diversity,
+    nearer_shares,
     rouge1_matrix,
     signatures,
     text_columns,
@@ -95,6 +99,45 @@ def test_feature_match_is_the_share_of_those_with_a_feature():
     assert "feature_match" not in metrics(["soft"], ["x"], [""])
 
 
+AMPS = ["loud amp", "quiet amp", "loud red amp"]  # what three users say about one item
+OTHER_AMPS = [[b for j, b in enumerate(AMPS) if i != j] for i in range(3)]
+
+
+def test_the_share_of_other_texts_that_are_further_away_by_hand():
+    # ROUGE-L of "loud amp" to the three: 1, 1/2, 4/5
+    assert nearer_shares(["loud amp"] * 3, AMPS, OTHER_AMPS).tolist() == [1, 0, 0.5]
+    assert nearer_shares(AMPS, AMPS, OTHER_AMPS).tolist() == [1, 1, 1], "the references themselves"
+
+
+@pytest.mark.parametrize("sentence", ["loud amp", "a red one", "quiet", "", "!"])
+def test_one_sentence_for_all_who_write_about_an_item_fits_no_user(sentence):
+    assert nearer_shares([sentence] * 3, AMPS, OTHER_AMPS).mean() == 0.5
+
+
+def test_texts_given_to_users_at_random_fit_none():
+    drawn = [nearer_shares(list(texts), AMPS, OTHER_AMPS) for texts in permutations(AMPS)]
+    assert np.mean(drawn) == pytest.approx(0.5)
+
+
+def test_ties_count_half_and_without_other_texts_there_is_no_value():
+    shares = nearer_shares(["loud", "", "loud"], ["loud amp"] * 3, [["Loud amp!"], ["red", "amp"], []])
+    assert shares == pytest.approx([0.5, 0.5, np.nan], nan_ok=True)
+
+
+def test_the_measure_of_similarity_may_be_another():
+    lengths = {"similarity": lambda a, b: -abs(len(a) - len(b))}
+    assert nearer_shares(["abc"], ["xyz"], [["a", "xyzxyz", "abc"]], **lengths).tolist() == [(1 + 1 + 0.5) / 3]
+
+
+def test_the_fit_is_a_mean_over_the_covered_examples():
+    fits = {"fits_user": np.array([1, 0.5, np.nan]), "fits_item": np.full(3, np.nan)}
+    summed = text_columns(text_values(AMPS, AMPS) | fits, bleu_counts(AMPS, AMPS))
+    values = text_metrics({name: column.sum() for name, column in summed.items()})
+    assert (values["fits_user"], values["fits_user/coverage"]) == (0.75, pytest.approx(2 / 3))
+    assert "fits_item" not in values
+    assert values["fits_item/coverage"] == 0
+
+
 def test_diversity_by_hand():
     values = diversity(["It is soft", "it is soft", "It's soft, it is"])
     assert values == {
@@ -109,7 +152,8 @@ def test_diversity_by_hand():
 def test_each_model_has_the_metrics_that_one_may_select_by():
     assert selectable(Kind.text, []) <= set(metrics(GENERATED, REFERENCES)) | set(diversity(GENERATED))
     names = {metric.name for metric in METRICS if metric.kind is Kind.text and not metric.paired_as}
-    names -= {name for name in names if name.startswith("paper/")}  # compared with the papers, not between runs
+    names -= {name for name in names if "/" in name}  # `paper/…` and `…/coverage` are not compared between runs
+    names -= {*FITS}  # need the texts of other users
     assert names - set(diversity(GENERATED)) == set(text_values(GENERATED, REFERENCES, ["strap"] * 4))
 
 

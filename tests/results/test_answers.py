@@ -72,6 +72,16 @@ def test_texts_have_intervals_of_corpus_bleu(runs):
     assert 0 < intervals["bleu2"][0] < intervals["bleu2"][1] < 1
 
 
+def test_whether_texts_fit_their_user_is_read_where_it_is_stored_and_where_there_are_others(runs):
+    fits = np.tile([1.0, 0.5, np.nan], 20)
+    answers = pd.DataFrame({"user_id": range(60), "target": range(60), "reference": "a good small red ball"})
+    answers = answers.assign(prediction="a good small red ball", fits_user=fits, fits_item=np.nan)
+    intervals = interval_over_seeds(runs(answers, answers), ["rouge1", "fits_user", "fits_item"])
+    assert intervals.keys() == {"rouge1", "fits_user"}
+    scipy = stats.t.interval(0.95, 59, 0.75, 0.25 / np.sqrt(40))
+    assert intervals["fits_user"] == pytest.approx(scipy, abs=0.002)
+
+
 def test_impressions_store_their_metrics_and_a_user_may_have_several(runs):
     auc = np.repeat([0.0, 1.0], 50)
     answers = pd.DataFrame({"impression_id": range(100), "user_id": ["a"] * 50 + ["b"] * 50, "auc": auc})

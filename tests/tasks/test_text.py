@@ -5,7 +5,7 @@ import pytest
 
 from llm4rec_cli.config.schema import Config, DatasetConfig, Question, SplitName, TaskConfig, TrainerConfig, Written
 from llm4rec_cli.conformance.builders import tiny_dataset
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import TEST, VALID, Split, leave_one_out
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.tasks import text
 
@@ -71,8 +71,44 @@ def test_scores_by_hand():
     assert result.metrics["feature_match"] == 0.5
     assert result.metrics["unique_sentences"] == 1
     assert result.metrics["mean_length"] == 4.5
-    assert set(result.intervals) == {*OURS, "feature_match", *(f"paper/{name}" for name in OURS)}
+    fits = {"fits_user", "fits_user/coverage", "fits_item", "fits_item/coverage"}
+    assert set(result.intervals) == {*OURS, *fits, "feature_match", *(f"paper/{name}" for name in OURS)}
     assert "bleu4" in result.signatures
+
+
+AMPS = ["soft strap", "loud amp", "soft red strap", "quiet amp", "stiff strap", "loud red amp"]  # of three users
+
+
+def fits(texts, shown=slice(None), **settings):
+    """Return the result for three users who write about a strap (validation) and an amp (test)."""
+    split = Split(tiny_dataset([[0, 1]] * 3, explanation=AMPS), np.array([VALID, TEST] * 3, dtype=np.int8))
+    return text.evaluate(Scribe(texts), split, load(split)[np.arange(3)[shown]], config(**settings))
+
+
+def test_a_fit_to_user_and_item_by_hand():
+    result = fits(["loud amp", "loud amp", "soft red strap"])
+    # ROUGE-L to the three amps: 1, 1/2, 4/5, and of the last text 0, 0, 1/3; to the users' own straps: 0, 0, 2/5
+    assert result.predictions["fits_user"].tolist() == [1, 0, 1]
+    assert result.predictions["fits_item"].tolist() == [1, 1, 0]
+    assert result.metrics["fits_user"] == pytest.approx(2 / 3)
+    assert result.metrics["fits_item"] == pytest.approx(2 / 3)
+    assert (result.metrics["fits_user/coverage"], result.metrics["fits_item/coverage"]) == (1, 1)
+    assert result.intervals["fits_user"][0] < 2 / 3 < result.intervals["fits_user"][1]
+
+
+def test_one_sentence_for_all_fits_no_user_and_the_references_fit_theirs():
+    assert fits(["a loud red thing"] * 3).metrics["fits_user"] == 0.5
+    assert fits([""] * 3).metrics["fits_item"] == 0.5
+    own = fits(AMPS[1::2]).metrics
+    assert (own["fits_user"], own["fits_item"]) == (1, 1)
+
+
+@pytest.mark.parametrize("shown", [[2, 0, 1], [1], [2, 1]])
+def test_a_fit_does_not_depend_on_the_other_examples(shown):
+    texts = ["loud amp", "red", "soft red strap"]
+    alone = fits(texts, shown, batch_size=1).predictions
+    expected = fits(texts).predictions.iloc[shown].reset_index(drop=True)
+    assert alone[["fits_user", "fits_item"]].equals(expected[["fits_user", "fits_item"]])
 
 
 def test_sentiment_is_measured_where_there_are_ratings():
