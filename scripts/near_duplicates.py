@@ -20,7 +20,6 @@ from scipy.sparse import csr_array
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.data.examples import Examples
-from llm4rec_cli.models.baselines.transition_text import Tfidf
 from llm4rec_cli.results import tables
 from llm4rec_cli.results.pairing import pair_runs
 from llm4rec_cli.results.results import Results, named_results
@@ -28,6 +27,7 @@ from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.inspection.audit import parts_of_gain
 from llm4rec_cli.text.features import encode_texts
+from llm4rec_cli.text.vectors import Tfidf
 
 EXAMPLE = """example:
   python scripts/near_duplicates.py UNISREC_RUN RULE_RUN dataset=amazon2018-scientific dataset.raw_dir=PATH"""

@@ -59,6 +59,8 @@ def resolved_config(composed: Composed) -> Config:
             path = Path(setting.value).expanduser()
             path = path if setting.field.metadata["path"] == "relative" else path.resolve()
             setattr(setting.holder, setting.field.name, str(path))
+        if setting.key.endswith(secrets.ADDRESS) and setting.value:
+            raise_first(secrets.problems_of_address(setting.key, setting.value))
         if "weights" in setting.field.metadata and _is_at_hand(setting, config.llm):
             setattr(setting.holder, setting.field.name, str(Path.cwd() / Path(setting.value).expanduser()))
     for key in config.model.unused_settings(config.task):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field
 from enum import Enum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
@@ -120,7 +121,8 @@ class Pooling(Enum):
     """How an encoder's token vectors are pooled."""
 
     mean = "mean"
-    cls = "cls"
+    cls = "cls"  # the first token
+    last = "last"  # the last token, the only one of a causal model that has seen the whole text
 
 
 class Schedule(Enum):
@@ -254,12 +256,40 @@ def weights(kind: Weights, random: Iterable[str] = ()) -> Any:
     return field(default=MISSING, metadata={"weights": WeightsField(kind, frozenset(random))})
 
 
+TFIDF, RANDOM, ENDPOINT = "tfidf", "random", "endpoint:"  # encoders without weights of their own
+
+
 @dataclass
 class EncoderConfig:
-    name: str = weights(Weights.encoder)  # `minilm` (packaged), a hub id, or a folder
+    """What turns a text into a vector. Pooling, max_length and precision are those of a language model."""
+
+    # `minilm` or `smollm2` (packaged), a hub id, a folder or a GGUF file; `endpoint:MODEL`, the embeddings of a server;
+    # `tfidf`; or `random`, a control
+    name: str = weights(Weights.encoder)
     pooling: Pooling = MISSING  # how token vectors become one
     max_length: int = ranges.number(at_least=1)  # tokens
     precision: Precision = precision(Work.reading)
+    # of a language model or an endpoint: written before each text, or around it if it contains {text}
+    instruction: str | None = added(None)
+    # maximal size of the vectors: of tfidf (by SVD) and random their size, 256 by default; others are reduced by PCA
+    dimension: int | None = ranges.number(None, at_least=1, added=True)
+    whiten: bool = added(False)  # principal components of the catalogue's texts, each scaled to variance 1
+    base_url: str | None = added(None)  # of an endpoint; null = OpenAI
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether vectors depend on the catalogue, so that those of another one do not match."""
+        return self.name == TFIDF or self.dimension is not None or self.whiten
+
+    @property
+    def label(self) -> str:
+        """The name, pooling and options, as tables show them."""
+        name = self.name.removeprefix(ENDPOINT)
+        options = [self.pooling.name] if name == self.name and name not in (TFIDF, RANDOM) else []
+        options += ["instruction"] if self.instruction else []
+        options += [f"{self.dimension} dimensions"] if self.dimension else []
+        options += ["whitened"] if self.whiten else []
+        return " ".join([Path(name).name, *options])
 
 
 @dataclass

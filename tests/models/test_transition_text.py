@@ -1,6 +1,7 @@
 """The floor against a naive implementation: loops over users, items and distances."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import TRAIN, Split, leave_one_out
 from llm4rec_cli.models.baselines import transition_text
+from llm4rec_cli.models.baselines.config import TextSimilarity
 from llm4rec_cli.models.baselines.transition_text import TransitionText, transition_matrix
+from llm4rec_cli.text.vectors import Tfidf
 
 pytestmark = pytest.mark.numeric
 
@@ -113,7 +116,7 @@ def test_without_text_transitions_remain(build, examples, texts):
 def test_the_weight_is_best_on_validation(mask_history):
     split = leave_one_out(DATASET)
     examples, weights = split.examples(SplitName.valid), [0.0, 0.5, 1.0, 4.0]
-    model = TransitionText(transition_matrix(split, steps=3), TEXTS, recent=3)
+    model = TransitionText(transition_matrix(split, steps=3), Tfidf(TEXTS), recent=3)
 
     def ndcg(weight: float) -> float:
         total = 0.0
@@ -130,3 +133,19 @@ def test_the_weight_is_best_on_validation(mask_history):
 
     model.choose_text_weight(examples, weights, mask_history)
     assert model.text_weight == max(weights, key=ndcg)
+
+
+def test_with_an_encoder_texts_are_compared_by_the_cosine_of_vectors(build, monkeypatch):
+    vectors = torch.randn(len(TEXTS), 5, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(transition_text, "encode_texts", lambda texts, *_: vectors[[TEXTS.index(t) for t in texts]])
+    settings = {"recent": 3, "steps": 3, "text_weights": [1.0], "mask_history": False, "text": TextSimilarity.vectors}
+    model = build("transition_text", DATASET, **settings)
+    examples = leave_one_out(DATASET).examples(SplitName.test)
+    _, text = model.parts(examples)
+    cosine = cosine_similarity(vectors)
+    flat, offsets = examples.histories(last=3)
+    expected = [
+        sum(cosine[item] / distance for distance, item in enumerate(flat[start:end][::-1], start=1))
+        for start, end in pairwise(offsets)
+    ]
+    np.testing.assert_allclose(text, expected, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -132,6 +133,13 @@ class UsualFeatureConfig(ModelConfig):
             )
 
 
+class TextSimilarity(Enum):
+    """By what transition_text compares texts."""
+
+    words = "words"  # TF-IDF
+    vectors = "vectors"  # of an encoder
+
+
 @dataclass
 class TransitionTextConfig(ModelConfig):
     """Item-to-item transitions plus TF-IDF similarity to the latest items: the strongest ranking floor."""
@@ -144,12 +152,19 @@ class TransitionTextConfig(ModelConfig):
     mask_history: bool = MISSING  # when choosing w; the task's value
     # count transitions in both directions: the order of two interactions is ignored
     symmetric: bool = noted(added(False), named=True)
+    text: TextSimilarity = noted(added(TextSimilarity.words), named=True)
+    encoder: EncoderConfig | None = added(None)  # of text=vectors
 
     def uses_item_text(self) -> bool:
         return True
 
+    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
+        return {} if self.text is TextSimilarity.vectors else {"encoder": "model.text=vectors"}
+
     def display_name(self) -> str:
-        return f"{self.name}, symmetric" if self.symmetric else self.name
+        options = ["symmetric"] if self.symmetric else []
+        options += ["text vectors"] if self.text is TextSimilarity.vectors else []
+        return ", ".join([self.name, *options])
 
 
 @dataclass
@@ -251,27 +266,57 @@ class TransitionGraphConfig(ModelConfig):
         return {"own_ring": True, "no_ring": True, "encoder": name != "flan-t5-xl" and {"weights": name}}
 
 
+class ItemVectors(Enum):
+    """Where SASRec's item vectors come from."""
+
+    learned = "learned"  # they start at random
+    initial = "initial"  # they start as text vectors, and are trained
+    frozen = "frozen"  # text vectors
+    adapted = "adapted"  # frozen text vectors through a trained linear layer
+
+
 @dataclass
 class SASRecConfig(TransformerConfig):
     """Self-attentive sequential recommendation over item ids (ICDM 2018)."""
 
-    tokens: bool = noted(False, named=True)  # add the mean of an item's token vectors to its id vector
+    tokens: bool = noted(False, named=True)  # add the mean of an item's token vectors to its vector
+    vectors: ItemVectors = noted(added(ItemVectors.learned), named=True)  # where item vectors come from
+    encoder: EncoderConfig | None = added(None)  # of text vectors; reduced to hidden_size unless adapted
+
+    @property
+    def reads_vectors(self) -> bool:
+        return self.vectors is not ItemVectors.learned
+
+    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
+        unused = {} if self.reads_vectors else {"encoder": "model.vectors=initial|frozen|adapted"}
+        return {**super().unused_settings(task), **unused}
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if self.tokens:
             yield from config.dataset.problems_without_tokens("model.tokens=true")
 
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
+        if self.reads_vectors and len(set(dataset.texts)) == 1:
+            yield DataError(
+                f"model.vectors={self.vectors.name} reads item texts, and those of '{dataset.manifest['name']}' are "
+                "all alike",
+                "model.vectors=learned, or a dataset with titles: llm4rec list datasets",
+            )
+
     def uses_item_text(self) -> bool:
-        return self.tokens
+        return self.tokens or self.reads_vectors
 
     def paper_method(self, task: str) -> Mapping[str, str]:
-        return {**super().paper_method(task), "items": "ids + tokens" if self.tokens else "ids"}
+        items = f"{self.vectors.name} text vectors" if self.reads_vectors else "ids"
+        return {**super().paper_method(task), "items": f"{items} + tokens" if self.tokens else items}
 
     def display_name(self) -> str:
-        return f"{self.name} + tokens" if self.tokens else self.name
+        name = f"{self.name} + tokens" if self.tokens else self.name
+        return f"{name}, {self.vectors.name} text vectors" if self.reads_vectors else name
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {**super().deviations(task, trained_on), "tokens": self.tokens}
+        own = {"tokens": self.tokens, "vectors": self.reads_vectors and {"kind": self.vectors.name}}
+        return {**super().deviations(task, trained_on), **own}
 
 
 @dataclass
@@ -317,8 +362,7 @@ class FdsaConfig(TransformerConfig):
     encoder: EncoderConfig = MISSING
 
     def paper_method(self, task: str) -> Mapping[str, str]:
-        encoder = f"{Path(self.encoder.name).name} {self.encoder.pooling.name}"
-        return {**super().paper_method(task), "items": "ids + text", "text encoder": encoder}
+        return {**super().paper_method(task), "items": "ids + text", "text encoder": self.encoder.label}
 
     def labels(self, task: str) -> list[str]:
         return [] if encodes_as_unisrec(self.encoder) else ["substitute-encoder"]

@@ -53,6 +53,6 @@ class Fdsa(NextItemModel):
 
 
 def build(context: Context) -> Fdsa:
-    texts = context.split.dataset.texts
-    features = encode_texts(texts, context.config.encoder, context.cache, context.device)
+    dataset = context.split.dataset
+    features = encode_texts(dataset.texts, context.config.encoder, context.cache, context.device, dataset)
     return Fdsa(context.config, context, features)

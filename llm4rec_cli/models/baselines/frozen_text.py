@@ -11,6 +11,6 @@ from llm4rec_cli.text.features import encode_texts
 
 def build(context: Context) -> FrozenText:
     def encode(texts: list[str]) -> Tensor:
-        return encode_texts(texts, context.config.encoder, context.cache, context.device)
+        return encode_texts(texts, context.config.encoder, context.cache, context.device, context.split.dataset)
 
     return FrozenText(encode, context.split, context.config.centred, context.config.temperature)

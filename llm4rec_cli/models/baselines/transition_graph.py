@@ -100,7 +100,7 @@ class TransitionGraph:
 
 def build(context: Context) -> TransitionGraph:
     config, split = context.config, context.split
-    vectors = encode_texts(split.dataset.texts, config.encoder, context.cache, context.device).numpy()
+    vectors = encode_texts(split.dataset.texts, config.encoder, context.cache, context.device, split.dataset).numpy()
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     counts = transition_counts(split, 1).astype(np.float32)
     return TransitionGraph(counts, vectors / lengths, list(config.budgets), config.edge_weight)

@@ -4,21 +4,22 @@
 
 T counts transitions of the training part up to three steps ahead, with weight 1 / step. Each row is divided by the root
 of its sum. With `symmetric`, a transition counts in both directions, so that the order of two interactions has no
-effect. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation, by at most
-30,000 users. Nothing is trained.
+effect. cos is the cosine of the items' TF-IDF vectors, or of an encoder's. w is chosen on validation, by at most 30,000
+users. Nothing is trained.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array, vstack
-from sklearn.feature_extraction.text import TfidfVectorizer
+from scipy.sparse import coo_array, csr_array, issparse, vstack
 from sklearn.utils.extmath import safe_sparse_dot
 from torch import Tensor
 
@@ -28,8 +29,11 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.baselines.config import TextSimilarity
 from llm4rec_cli.models.shared.transitions import training_pairs
 from llm4rec_cli.progress import track
+from llm4rec_cli.text.features import encode_texts
+from llm4rec_cli.text.vectors import Tfidf
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +45,13 @@ class TransitionText:
     """Scores by products of sparse matrices. Only the requested scores are dense. The text weight w is 0 until it is
     chosen."""
 
-    def __init__(self, transitions: csr_array, texts: list[str], recent: int) -> None:
-        self.transitions, self.tfidf = transitions, Tfidf(texts)
+    def __init__(self, transitions: csr_array, rows_of: Tfidf | TextVectors, recent: int) -> None:
+        self.transitions, self.rows_of = transitions, rows_of
         self.recent, self.text_weight = recent, 0.0
-        self._set_texts(self.tfidf.catalogue)
+        self._set_texts(rows_of.catalogue)
 
-    def _set_texts(self, texts: csr_array) -> None:
-        self.texts, self.items_of_term = texts, texts.T.tocsr()
+    def _set_texts(self, texts: Any) -> None:
+        self.texts, self.items_of_term = texts, texts.T.tocsr() if issparse(texts) else texts.T
 
     def add_items(self, split: Split) -> None:
         """Append items without transitions. Their text counts with the words and frequencies of the catalogue."""
@@ -57,8 +61,8 @@ class TransitionText:
                 "effect on its scores",
                 "set a weight, model.text_weights=[1]; or use another model",
             )
-        new = split.dataset.texts[self.texts.shape[0] :]
-        self._set_texts(vstack([self.texts, self.tfidf(new)], format="csr"))
+        rows = [self.texts, self.rows_of(split.dataset.texts[self.texts.shape[0] :])]
+        self._set_texts(vstack(rows, format="csr") if issparse(self.texts) else np.concatenate(rows))
         self.transitions = self.transitions.copy()
         self.transitions.resize((split.n_items, split.n_items))
 
@@ -129,31 +133,31 @@ def transition_matrix(split: Split, steps: int, symmetric: bool = False) -> csr_
     return counts
 
 
-class Tfidf:
-    """TF-IDF with the words and document frequencies of a catalogue.
+class TextVectors:
+    """Vectors of an encoder, scaled to length 1, in place of TF-IDF.
 
     Attributes:
-        catalogue: (n_items, terms) rows of length 1, 0 for an item without words; no columns if no item has words.
+        catalogue: (n_items, size) rows.
     """
 
-    def __init__(self, texts: list[str]) -> None:
-        vectorizer = TfidfVectorizer(dtype=np.float32)
-        self.vectorizer = vectorizer if any(map(vectorizer.build_analyzer(), texts)) else None
-        self.catalogue = csr_array((len(texts), 0), dtype=np.float32)
-        if self.vectorizer:
-            self.catalogue = csr_array(vectorizer.fit_transform(texts))
+    def __init__(self, texts: list[str], encode: Callable[[list[str]], Tensor]) -> None:
+        self.encode = encode
+        self.catalogue = self(texts)
 
-    def __call__(self, texts: list[str]) -> csr_array:
-        """Return (n, terms) the rows of other texts; words that the catalogue lacks do not count."""
-        if not self.vectorizer:
-            return csr_array((len(texts), 0), dtype=np.float32)
-        return csr_array(self.vectorizer.transform(texts))
+    def __call__(self, texts: list[str]) -> NDArray[np.float32]:
+        return F.normalize(self.encode(texts), dim=-1).numpy()
 
 
 def build(context: Context) -> TransitionText:
     config, split = context.config, context.split
     transitions = transition_matrix(split, config.steps, config.symmetric)
-    floor = TransitionText(transitions, split.dataset.texts, config.recent)
+    rows_of: Tfidf | TextVectors
+    if config.text is TextSimilarity.words:
+        rows_of = Tfidf(split.dataset.texts)
+    else:
+        place = context.cache, context.device, split.dataset
+        rows_of = TextVectors(split.dataset.texts, lambda texts: encode_texts(texts, config.encoder, *place))
+    floor = TransitionText(transitions, rows_of, config.recent)
     examples = split.examples(SplitName.valid)
     if len(examples) > TUNED_ON:
         examples = examples[np.linspace(0, len(examples) - 1, TUNED_ON).astype(np.int64)]

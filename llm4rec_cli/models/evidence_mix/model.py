@@ -382,8 +382,8 @@ class EvidenceMix(nn.Module):
         self.evidence.add_items(split)
         if self.vectors is not None:
             texts, device = split.dataset.texts[len(self.vectors) :], self.vectors.device
-            added = encode_texts(texts, self.settings.encoder, self.cache, device.type).to(device)
-            self.vectors = torch.cat([self.vectors, added])
+            added = encode_texts(texts, self.settings.encoder, self.cache, device.type, self.split.dataset)
+            self.vectors = torch.cat([self.vectors, added.to(device)])
         for name in ("log_counts", "recency"):
             setattr(self, name, torch.from_numpy(getattr(self.evidence, name)).to(self.log_counts.device))
 
@@ -426,9 +426,10 @@ class _BlockwiseLoss(torch.autograd.Function):
 
 def build(context: Context) -> EvidenceMix:
     config: EvidenceMixConfig = context.config
-    texts, vectors = context.split.dataset.texts, None
-    if {Part.encoder, Part.vectors} <= set(config.parts) and len(set(texts)) > 1:  # else there is nothing to whiten
-        vectors = encode_texts(texts, config.encoder, context.cache, context.device)
+    dataset, vectors = context.split.dataset, None
+    # Texts that are all alike leave nothing to whiten.
+    if {Part.encoder, Part.vectors} <= set(config.parts) and len(set(dataset.texts)) > 1:
+        vectors = encode_texts(dataset.texts, config.encoder, context.cache, context.device, dataset)
     model = EvidenceMix(config, context, vectors)
     inputs = {Part.text: model.evidence.text, Part.vectors: vectors}
     if unused := [part.name for part, value in inputs.items() if part in config.parts and value is None]:

@@ -334,7 +334,9 @@ def build(context: Context) -> P5:
     features = None
     if config.index is Index.semantic:
         assert config.encoder is not None
-        features = encode_texts(split.dataset.texts, config.encoder, context.cache, context.device).numpy()
+        features = encode_texts(
+            split.dataset.texts, config.encoder, context.cache, context.device, split.dataset
+        ).numpy()
     index = index_items(config.index, split.for_ranking(), split.dataset.seed, config.digits, context.cache, features)
     user_length = max(map(len, user_codes(config, split.n_users)))
     raise_first(prompts.problems_of_lengths(config, context.task, max(map(len, index.codes)), user_length))

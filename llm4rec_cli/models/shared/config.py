@@ -42,7 +42,7 @@ class Positions(Enum):
 
 def encodes_as_unisrec(encoder: EncoderConfig) -> bool:
     """Return whether a text encoder is UniSRec's: BERT with [CLS]."""
-    return Path(encoder.name).name == BERT and encoder.pooling is Pooling.cls
+    return encoder.label == f"{BERT} {Pooling.cls.name}"
 
 
 def backbone_deviation(backbone: str) -> Deviations:

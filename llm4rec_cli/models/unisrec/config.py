@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from omegaconf import MISSING
@@ -37,7 +36,7 @@ from llm4rec_cli.models.unisrec.settings import (
 
 # Settings that weights fit.
 SHAPES = (
-    *("encoder.pooling", "encoder.max_length", "adaptor", "experts"),
+    *("encoder.pooling", "encoder.max_length", "encoder.instruction", "adaptor", "experts"),
     *("hidden_size", "inner_size", "layers", "heads", "max_length"),
 )
 
@@ -76,6 +75,12 @@ class UniSRecConfig(EncoderSizes):
         return unused
 
     def problems(self, config: Config) -> Iterator[UsageError]:
+        if self.init_from is not None and self.encoder.is_fitted:
+            yield UsageError(
+                "model.init_from starts from weights of other data, and text vectors by TF-IDF, PCA or whitening are "
+                "fitted to these",
+                "model.encoder.dimension=null model.encoder.whiten=false, and an encoder with weights",
+            )
         if config.task.question is not Question.pretrain:
             return
         if self.pretraining is None:
@@ -137,13 +142,12 @@ class UniSRecConfig(EncoderSizes):
         return "unisrec/pretrain_paper" if task.question is Question.pretrain else "unisrec/paper"
 
     def paper_method(self, task: str) -> Mapping[str, str]:
-        text_encoder = f"{Path(self.encoder.name).name} {self.encoder.pooling.name}"
         if self.is_zesrec:
-            return {"method": "zesrec", "text encoder": text_encoder}
+            return {"method": "zesrec", "text encoder": self.encoder.label}
         items = "text + ids" if self.use_ids else "text"
         if self.adaptor is not Adaptor.moe or self.experts == 1 or self.similarity is not Similarity.cosine:
             items += ", an ablation of the adaptor"
-        return {"method": "unisrec", "items": items, "text encoder": text_encoder, "frozen": self.freeze.name}
+        return {"method": "unisrec", "items": items, "text encoder": self.encoder.label, "frozen": self.freeze.name}
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         here, fits = trained_on is not None, self.pretraining is None

@@ -11,10 +11,10 @@ from llm4rec_cli.text.features import encode_texts
 
 def build(context: Context) -> UniSRec:
     config: UniSRecConfig = context.config
-    texts = context.split.dataset.texts
-    features = encode_texts(texts, config.encoder, context.cache, context.device)
+    dataset = context.split.dataset
+    features = encode_texts(dataset.texts, config.encoder, context.cache, context.device, dataset)
     if config.pretraining is None:
         return UniSRec(config, features, context)
-    shortened = drop_words(texts, config.pretraining.word_drop, context.split.dataset.seed)
-    word_drop_features = encode_texts(shortened, config.encoder, context.cache, context.device)
+    shortened = drop_words(dataset.texts, config.pretraining.word_drop, dataset.seed)
+    word_drop_features = encode_texts(shortened, config.encoder, context.cache, context.device, dataset)
     return PretrainedUniSRec(config, features, word_drop_features, context)

@@ -109,8 +109,9 @@ class UniSRec(nn.Module):
 
     def add_items(self, split: Split) -> None:
         texts = split.dataset.texts[len(self.features) :]
-        added = encode_texts(texts, self.text_encoder, self.cache, self.features.device.type).to(self.features.device)
-        self.features = torch.cat([self.features, added])
+        device = self.features.device
+        added = encode_texts(texts, self.text_encoder, self.cache, device.type, self.split.dataset)
+        self.features = torch.cat([self.features, added.to(device)])
         self._cached_catalogue = None
 
     def training_rows(self) -> SequenceRows:
