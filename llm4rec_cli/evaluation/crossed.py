@@ -177,12 +177,14 @@ def metric_intervals(
         # Central differences; sums of counts move by whole numbers, as some metrics round them.
         whole = np.array([np.all(column == np.round(column)) for column in seed_columns.values()])
         steps = np.where(whole, np.maximum(1, np.round(1e-3 * np.abs(sums))), 1e-4 * np.maximum(np.abs(sums), 1e-9))
-        moved = sums + np.vstack([np.zeros(len(names)), np.diag(steps), -np.diag(steps)])
+        # A count of 0 does not fall: BLEU of fewer than no matches is an error.
+        down = np.where(whole & (per_user >= 0).all(axis=0), np.minimum(steps, sums), steps)
+        moved = sums + np.vstack([np.zeros(len(names)), np.diag(steps), -np.diag(down)])
         with np.errstate(all="ignore"):
             values = metrics(dict(zip(names, moved.T, strict=True)))
         for name, value in values.items():
             forth, back = value[1 : 1 + len(names)], value[1 + len(names) :]
-            gradient = np.nan_to_num((forth - back) / (2 * steps), posinf=0, neginf=0)
+            gradient = np.nan_to_num((forth - back) / (steps + down), posinf=0, neginf=0)
             by_metric.setdefault(name, []).append(contributions(per_user, gradient, float(value[0])))
     return {
         name: mean(np.stack(by_seed, axis=1)).interval()

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from llm4rec_cli.evaluation import crossed
+from llm4rec_cli.evaluation.text import bleu_counts, text_columns, text_metrics, text_values
 
 RNG = np.random.default_rng
 
@@ -127,3 +128,12 @@ def test_a_metric_of_the_whole_run_varies_over_seeds_alone():
     estimate = crossed.mean(values)
     assert estimate.interval() == pytest.approx(stats.t.interval(0.95, 5, values.mean(), stats.sem(values[0])))
     assert crossed.mean(values[:, :1]).error == np.inf, "one number has no error that could be estimated"
+
+
+def test_texts_without_any_matching_ngram_have_intervals_too():
+    texts, references = ["red soap", "a blue brush", "oil", "hair"], ["good", "the nail", "bad", "fine oil"]
+    seeds = [text_columns(text_values(texts, references), bleu_counts(texts, references)) for _ in range(2)]
+    assert sum(seeds[0]["matches2"]) == 0
+    intervals = crossed.metric_intervals(seeds, text_metrics, np.arange(4))
+    assert intervals["rouge1"] == (0, 0)
+    assert np.isfinite([bound for name in ("bleu2", "bleu4") for bound in intervals[name]]).all()
