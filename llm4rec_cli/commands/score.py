@@ -77,6 +77,11 @@ def main(argv: list[str]) -> int:
     model = _named(options.files[0], options.name or _stem(options.files[0])) if is_one else ["model=external"]
     typed, summary = [*model, *settings, *overrides], "evaluate lists of another system"
     if {"-m", "--multirun"} & set(overrides):
+        if options.targets or options.training or options.card or not is_one:
+            raise UsageError(
+                "-m judges one file, and takes no --targets, --training or --card",
+                "leave out -m",
+            )
         return launch.run("train", summary, typed)
     return launch.run("score", summary, typed, options=options)
 
@@ -109,7 +114,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     if len(jobs) > 1:
         return _several(jobs)
     outcome = run_and_show(jobs[0])
-    _judge(jobs[0], outcome, checks, options)
+    _judge(outcome, checks, options)
     return outcome
 
 
@@ -180,7 +185,7 @@ def _several(jobs: list[Job]) -> Outcome:
     return Outcome("done" if done else "skipped", outcomes[0].folder, tuple(results.values()))
 
 
-def _judge(job: Job, outcome: Outcome, checks: dict[str, Check], options: argparse.Namespace) -> None:
+def _judge(outcome: Outcome, checks: dict[str, Check], options: argparse.Namespace) -> None:
     """Print what the gain over the strongest floor consists of, what the checks found, and write the card."""
     from llm4rec_cli.files import write_text
     from llm4rec_cli.results.tables import say, show

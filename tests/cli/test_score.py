@@ -157,6 +157,7 @@ def test_hydras_flags_work(llm4rec, targets, tmp_path):
         (["wrong.csv"], 1, "wrong.csv: no column 'user'"),
         (["lists.csv", "model=sasrec"], 2, "score takes no model="),
         (["lists.csv", "datset=demo"], 2, "did you mean 'dataset'?"),
+        (["lists.csv", "-m", "seed=0,1", "--card", "card.html"], 2, "-m judges one file, and takes no --targets"),
         (["lists.csv", "task.question=rate"], 2, "cannot do task"),
         (["unknown.csv"], 1, "unknown.csv:2: no user 'nobody'"),
     ],

@@ -97,7 +97,7 @@ ELSEWHERE += (
 
 def at_hand(words: list[str]) -> bool:
     """Return whether a command needs no data, weights, answers or processes but those of the package."""
-    if OWN_DATA & {*words}:
+    if OWN_DATA & {*words} or "dataset.raw_dir=PATH" in words:
         return False
     if words[0] not in COMPOSED:
         return not any(words[: len(other)] == other for other in ELSEWHERE)
