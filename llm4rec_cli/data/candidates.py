@@ -52,6 +52,8 @@ def with_candidates(
 
     def draw(aside: Path) -> None:
         weight = split.train_counts() + SMOOTHING if kind is Candidates.popularity else np.ones(split.n_items)
+        if examples.outside is not None:
+            weight[examples.outside] = 0.0
         user = split.dataset.interactions["user"].to_numpy()[rows]
         drawn = _draw(split.dataset, user, weight, negatives, stream(seed, name))
         with aside.open("wb") as file:  # np.save would add .npy to another name
@@ -69,10 +71,12 @@ def _draw(
     """Draw (n, negatives) distinct items for n users, in proportion to weight and outside each user's history."""
     n_items = dataset.n_items
     owned = np.unique(dataset.interactions["user"].to_numpy().astype(np.int64) * n_items + dataset.sequence)
-    fewest = n_items - int(np.bincount(owned // n_items).max(initial=0))
+    drawable = owned[weight[owned % n_items] > 0]
+    n_drawable = np.count_nonzero(weight)
+    fewest = n_drawable - int(np.bincount(drawable // n_items).max(initial=0))
     if fewest < negatives:
         raise DataError(
-            f"{negatives} negatives cannot be drawn: one user has all but {fewest} of the {n_items} items",
+            f"{negatives} negatives cannot be drawn: one user has all but {fewest} of the {n_drawable} items",
             f"lower task.negatives to {fewest} at most, or choose task.candidates=full",
         )
     cumulative = np.cumsum(weight / weight.sum())
@@ -120,7 +124,8 @@ def _fill(
     items are excluded.
     """
     n, n_items = len(user), len(weight)
-    arrival = rng.exponential(size=(n, n_items)) / weight
+    with np.errstate(divide="ignore"):
+        arrival = rng.exponential(size=(n, n_items)) / weight  # inf for an item that is never drawn
     arrival[_contains(owned, user[:, None] * n_items + np.arange(n_items))] = np.inf
     row, column = np.nonzero(drawn >= 0)
     arrival[row, drawn[row, column]] = np.inf

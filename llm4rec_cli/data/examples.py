@@ -59,6 +59,7 @@ class Examples(Histories):
         row: (n,) the interaction's row in `RecDataset.interactions` (rating, review and so on are looked up there).
         candidates: (n, c) item numbers, the target first; None = the whole catalogue.
         mask_history: whether items of the history are excluded from the ranking, the target too if it is one of them.
+        outside: item numbers that are never ranked, as those of another domain; None = none.
         turn: (n,) the repetition that an example is, counted from 0; None = no example is repeated.
     """
 
@@ -70,6 +71,7 @@ class Examples(Histories):
     row: IntArray
     candidates: IntArray | None = None
     mask_history: bool = False
+    outside: IntArray | None = None
     turn: IntArray | None = None
     ROWS = ("user", "target", "start", "end", "row", "candidates", "turn")
 

@@ -225,7 +225,7 @@ def _provenance(config: DatasetConfig, raw_files: RawFiles) -> dict[str, Any]:
     if config.split == SplitRule.temporal:
         settings["split"]["cuts"] = list(config.cuts)
     if config.split == SplitRule.transfer:
-        settings["split"]["test_domain"] = config.test_domain
+        settings["split"] |= {"test_domain": config.test_domain, "ranked": "test_domain"}
     if config.shared_users:
         settings["shared_users"] = True
     if config.columns:

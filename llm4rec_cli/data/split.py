@@ -79,9 +79,16 @@ class Split:
         included = np.ones(self.n_items, dtype=bool)
         if self.cold is not None:
             included &= ~self.cold
-        if self.in_train_domain is not None:
-            included[self.dataset.sequence[~self.in_train_domain]] = False
+        if (outside := self.items_outside(SplitName.valid)) is not None:
+            included[outside] = False
         return np.flatnonzero(included)
+
+    def items_outside(self, name: SplitName) -> IntArray | None:
+        """Return the sorted item numbers that no example of a split ranks: under `transfer` those of the other domain;
+        else None."""
+        if self.in_train_domain is None:
+            return None
+        return np.unique(self.dataset.sequence[self.in_train_domain == (name is SplitName.test)])
 
     def train_sequences(self) -> tuple[IntArray, IntArray]:
         """Return the training interactions of each user, oldest first: flat item numbers and offsets (n_users + 1,)."""
@@ -111,8 +118,8 @@ class Split:
         """Return one example for each interaction of a split. Its history is all that precedes it in the sequence.
 
         Under `transfer`, histories hold interactions in the training domains only: for validation those that precede
-        the target, for test all of the user's, whatever their time. Under `p5_reviews` a history may hold interactions
-        of any split, and a user's first interaction has none.
+        the target, for test all of the user's, whatever their time. Only items of the target's domain are ranked. Under
+        `p5_reviews` a history may hold interactions of any split, and a user's first interaction has none.
         """
         row = np.flatnonzero(self.assignment == SPLIT_CODES[name])
         sequence, offsets = self.dataset.sequence, self.dataset.offsets
@@ -122,7 +129,7 @@ class Split:
             n_before = np.concatenate([[0], np.cumsum(self.in_train_domain)])
             start, end = n_before[start], n_before[row if name is SplitName.valid else offsets[user + 1]]
             sequence = sequence[self.in_train_domain]
-        return Examples(user, self.dataset.sequence[row], sequence, start, end, row)
+        return Examples(user, self.dataset.sequence[row], sequence, start, end, row, outside=self.items_outside(name))
 
     @cached_property
     def click_log(self) -> Impressions:

@@ -188,8 +188,15 @@ def _rank_block(
     """
     (n, n_scores), device = scores.shape, scores.device
     n_candidates = torch.full((n,), n_scores, device=device)
+    outside = examples.outside if examples.candidates is None else None
+    if outside is not None:
+        scores[:, torch.from_numpy(outside).long().to(device)] = -torch.inf
+        n_candidates -= len(outside)
     if (masked := examples.masked_items()) is not None:
         row, item = masked
+        if outside is not None:
+            inside = ~np.isin(item, outside)
+            row, item = row[inside], item[inside]
         scores[torch.from_numpy(row).to(device), torch.from_numpy(item).to(device)] = 0.0 if zeroed else -torch.inf
         pairs = np.sort(row * n_scores + item)  # np.unique would take ten times as long
         different = pairs[np.diff(pairs, prepend=-1) > 0]

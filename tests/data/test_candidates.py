@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,6 +91,17 @@ def test_uniform_draws_all_items_equally_often(tmp_path):
     for place in range(1, 5):
         share = np.bincount(drawn[:, place], minlength=13)[1:] / 3000
         assert share == pytest.approx(np.full(12, 1 / 12), abs=0.03)
+
+
+@pytest.mark.parametrize("kind", SAMPLED)
+def test_items_outside_are_never_drawn(kind, tmp_path):
+    split = leave_one_out(tiny_dataset([[0, 1, 2], [3, 4, 5]], n_items=30))
+    examples = replace(split.examples(SplitName.test), outside=np.arange(5, 20))
+    drawn = with_candidates(examples, split, kind, 12, 0, tmp_path / "few").candidates
+    assert drawn is not None
+    assert sorted(drawn[0, 1:]) == [3, 4, *range(20, 30)]
+    with pytest.raises(DataError, match="all but 12 of the 15 items"):
+        with_candidates(examples, split, kind, 13, 0, tmp_path / "many")
 
 
 def test_the_whole_catalogue_needs_no_candidates(tmp_path):

@@ -329,6 +329,13 @@ def test_items_of_the_test_domain_are_in_the_catalogue_but_not_in_the_training_s
     assert held.without_holdout().in_train_domain is held.in_train_domain
 
 
+def test_items_of_the_other_domain_are_outside_of_a_transfer_ranking():
+    split = split_dataset(domains(VISITS))
+    assert split.examples(SplitName.valid).outside.tolist() == [5, 6, 7, 8, 9]
+    assert split.examples(SplitName.test)[:1].outside.tolist() == [0, 1, 2, 3, 4]
+    assert leave_one_out(split.dataset).examples(SplitName.test).outside is None
+
+
 def test_a_split_by_domain_without_shared_users_is_refused():
     with pytest.raises(DataError, match="no user of domain 'shop' is also in another domain"):
         transfer(domains([[0, 1], [5, 6]]), "shop")

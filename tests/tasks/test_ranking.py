@@ -133,6 +133,23 @@ def test_masked_items_are_no_candidates():
     assert ranking.rank(scorer(), examples, False, 3, 2).n_candidates.tolist() == [8, 8, 8]
 
 
+@pytest.mark.parametrize("mask_history", [False, True])
+def test_items_outside_are_neither_ranked_nor_candidates(mask_history):
+    outside = np.array([1, 7])
+    kept = np.setdiff1d(np.arange(8), outside)
+    few = EXAMPLES[~np.isin(EXAMPLES.target, outside)]
+    model = scorer()
+    result = ranking.rank(model, replace(few, outside=outside), mask_history, 3, 2)
+    assert not np.isin(result.top_items, outside).any()
+    for i in range(len(few)):
+        history = few[i : i + 1].histories()[0]
+        ranked = np.setdiff1d(kept, history) if mask_history else kept
+        assert result.n_candidates[i] == len(ranked)
+        scores = model.table[few.user[i]].numpy()
+        if few.target[i] in ranked:
+            assert result.n_better[i] == (scores[ranked] > scores[few.target[i]]).sum()
+
+
 def test_without_masking_items_of_the_history_do_outrank_the_target():
     scores = np.tile([8.0, 7, 6, 5, 4, 3, 2, 1], (6, 1))
     result = ranking.rank(Scorer(scores), EXAMPLES[np.array([0])], False, 5, 2)
