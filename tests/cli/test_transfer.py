@@ -105,6 +105,8 @@ def test_the_last_weights_may_be_kept_as_the_paper_does(llm4rec):
         (["task=pretrain", "model.pretraining.drop=1"], "model.pretraining.drop=1.0 is out of range"),
         (["model.init_from=nowhere"], "nowhere is not a finished run"),
         (["model.init_from="], "model.init_from is empty"),
+        (["model.init_from=any", "model.encoder.whiten=true"], "text vectors by TF-IDF, PCA or whitening are fitted"),
+        (["model.init_from=any", "model.encoder.name=tfidf"], "text vectors by TF-IDF, PCA or whitening are fitted"),
         (["model.freeze=all"], "Error"),
     ],
 )
@@ -217,6 +219,13 @@ def test_weights_of_other_settings_are_refused_by_the_setting(llm4rec, pretraine
     assert "model.encoder.pooling=mean, not cls" in llm4rec(*TRANSFER, SOURCE, "model.encoder.pooling=cls").err
     write_json(pretrained / "metrics.json", read(pretrained / "metrics.json") | {"text_encoder": "other weights"})
     assert "another text encoder than minilm" in llm4rec(*TRANSFER, SOURCE).err
+
+
+def test_weights_that_read_whitened_vectors_fit_no_others(llm4rec, pretrained):
+    source = llm4rec(*PRETRAIN, "model.encoder.whiten=true").folder
+    answer = llm4rec(*TRANSFER, f"model.init_from={source}")
+    assert answer.code != 0
+    assert "model.encoder.whiten" in answer.err
 
 
 def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, pretrained):

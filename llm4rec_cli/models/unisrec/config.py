@@ -36,7 +36,8 @@ from llm4rec_cli.models.unisrec.settings import (
 
 # Settings that weights fit.
 SHAPES = (
-    *("encoder.pooling", "encoder.max_length", "encoder.instruction", "adaptor", "experts"),
+    *("encoder.pooling", "encoder.max_length", "encoder.instruction", "encoder.dimension", "encoder.whiten"),
+    *("adaptor", "experts"),
     *("hidden_size", "inner_size", "layers", "heads", "max_length"),
 )
 
