@@ -423,6 +423,7 @@ def test_the_manifest_has_the_parts_of_a_split_by_domain(tmp_path):
         "rule": "transfer",
         "seed": 0,
         "test_domain": "films",
+        "ranked": "test_domain",
         "train": 4,
         "valid": 2,
         "test": 4,
