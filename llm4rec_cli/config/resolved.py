@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -18,6 +19,7 @@ from llm4rec_cli.config.schema import (
     Config,
     Keep,
     LLMConfig,
+    ModelConfig,
     Question,
     SeenItems,
     TaskConfig,
@@ -63,12 +65,16 @@ def resolved_config(composed: Composed) -> Config:
             raise_first(secrets.problems_of_address(setting.key, setting.value))
         if "weights" in setting.field.metadata and _is_at_hand(setting, config.llm):
             setattr(setting.holder, setting.field.name, str(Path.cwd() / Path(setting.value).expanduser()))
-    for key in config.model.unused_settings(config.task):
-        if "." not in key:
-            setattr(config.model, key, None)
+    config.model = without_unused(config.model, config.task)
     for key, value in config.model.derived_settings(config.task, config.llm).items():
         setattr(config.model, key, value)
     return config
+
+
+def without_unused(model: ModelConfig, task: TaskConfig) -> ModelConfig:
+    """Return the model's config with null for its own settings that have no effect in the task."""
+    neutral: dict[str, Any] = {key: None for key in model.unused_settings(task) if "." not in key}
+    return replace(model, **neutral)
 
 
 def _is_at_hand(setting: walk.Setting, llm: LLMConfig) -> bool:

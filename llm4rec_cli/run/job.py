@@ -16,7 +16,7 @@ from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import Composed, model_node, problems_of_choices, usage_errors
 from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.overrides import key_typed, quoted
-from llm4rec_cli.config.resolved import resolved_config
+from llm4rec_cli.config.resolved import resolved_config, without_unused
 from llm4rec_cli.config.schema import Config, LLMConfig, ModelConfig, TaskConfig, TextRecipe, Weights
 from llm4rec_cli.errors import Llm4RecError, UsageError, raise_first
 from llm4rec_cli.paths import cache_folder
@@ -100,6 +100,7 @@ class Job:
             if (value := getattr(self.model, setting, None)) is not None and is_copied(value)
         }
         of_model = ["model", "prompt", "trainer", "experiment"]
+        model = without_unused(replace(model, **copied), self.task)
         seed = self.config.seed
         if not model.traits.seeded:
             seed, of_model = Config.seed, [*of_model, "seed"]  # one run, whatever the seeds of the model
@@ -110,7 +111,7 @@ class Job:
         keys = set(map(key_typed, typed))
         chosen = [f"{group}={option}" for group, option in choices.items() if group not in keys]  # the model's defaults
         return Job(
-            replace(self.config, model=replace(model, **copied), seed=seed, deviations=[], tuning=None),
+            replace(self.config, model=model, seed=seed, deviations=[], tuning=None),
             "train",
             (*chosen, *typed, f"model={name}", *settings),
             choices | {"model": name},
