@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,11 +14,13 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from llm4rec_cli import __version__
 from llm4rec_cli.config.schema import DatasetConfig, SplitRule, TextRecipe
 from llm4rec_cli.data import demo, download, readers, store
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
+from llm4rec_cli.data.reviews import with_own_texts
 from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, p5_reviews, split_dataset
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
@@ -46,7 +49,12 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
     raw_files = _raw_files(config, cache)
     provenance = _provenance(config, raw_files)
     folder = store.dataset_folder(cache, config.name, provenance["fingerprint"])
-    fill_once(folder, lambda aside: store.save(_build(config, raw_files, provenance), aside))
+
+    def fill(aside: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="texts", dir=aside) as scratch:
+            store.save(*_build(config, raw_files, provenance, Path(scratch)), aside)
+
+    fill_once(folder, fill)
     return store.load(folder)
 
 
@@ -243,11 +251,16 @@ def _version(reader: str) -> dict[str, Any]:
     return {"name": reader, "version": readers.load(reader).VERSION}
 
 
-def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any]) -> RecDataset:
+def _build(
+    config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any], scratch: Path
+) -> tuple[RecDataset, store.Texts | None]:
+    """Return the dataset, and the texts of its interactions where a reader keeps them out of memory."""
     counts: Counts = []
-    domains = {name: _filtered(name, _read(name, files, config), config, counts) for name, files in raw_files.items()}
-    items, interactions, impressions = _merged(domains, config.shared_users)
-    dataset = _numbered(items, interactions, impressions)
+    domains = {
+        name: _filtered(name, _read(name, files, config, scratch), config, counts) for name, files in raw_files.items()
+    }
+    merged = _merged(domains, config.shared_users)
+    dataset, rows = _numbered(merged.items, merged.interactions, merged.impressions)
     dataset.manifest.update(
         provenance,
         synthetic=config.generator is not None,
@@ -260,15 +273,19 @@ def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any
         _, item_domain = dataset.domains
         by_user = pd.Series(item_domain[dataset.sequence]).groupby(dataset.interactions["user"].to_numpy())
         dataset.manifest["users_of_several_domains"] = int((by_user.nunique() > 1).sum())
-    if config.split == SplitRule.p5_reviews and impressions is None:
+    if config.split == SplitRule.p5_reviews and dataset.impressions is None:
         dataset.interactions["part"] = p5_reviews(dataset, config.seed)
     dataset.manifest["split"] = provenance["split"] | _split_sizes(dataset)
-    return dataset
+    return dataset, None if merged.texts is None else store.Texts(merged.texts, rows)
 
 
-def _read(domain: str, files: dict[str, Path], config: DatasetConfig) -> RawData:
+def _read(domain: str, files: dict[str, Path], config: DatasetConfig, scratch: Path) -> RawData:
     name, _ = readers.reader_and_files(config.domains[domain], config.reader)
     options: dict[str, Any] = {}
+    if readers.has_long_texts(name):
+        folder = scratch / f"{len(list(scratch.iterdir()))}"  # of this domain
+        folder.mkdir()
+        options["scratch"] = folder
     if config.columns and readers.mappable_columns(name):
         options["columns"] = config.columns
     if config.text is TextRecipe.unisrec_verbatim and readers.keeps_empty(name):
@@ -281,7 +298,7 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts) 
     DataError if nothing is left."""
     interactions = raw.interactions
     user, user_ids = pd.factorize(interactions["user_id"])
-    item = pd.Index(raw.items["item_id"]).get_indexer(interactions["item_id"])
+    item = _numbers(interactions["item_id"], raw.items["item_id"])
     with_item = np.flatnonzero(item >= 0)
     core = with_item[k_core(user[with_item], item[with_item], config.user_core, config.item_core)]
     core_items = np.bincount(item[core], minlength=len(raw.items)) >= config.item_core
@@ -303,35 +320,48 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts) 
     return replace(raw, items=raw.items[core_items], interactions=interactions.iloc[core])
 
 
-def _merged(domains: dict[str, RawData], shared_users: bool) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
-    """Return the items, interactions and impressions of all domains.
+def _merged(domains: dict[str, RawData], shared_users: bool) -> RawData:
+    """Return the items, interactions, impressions and texts of all domains.
 
     With several domains, ids are prefixed by their domain, and items get a column `domain`. With `shared_users` the
     same user id in two domains is one user.
     """
     if len(domains) == 1:
         (single,) = domains.values()
-        return single.items, single.interactions, single.impressions
-    items, interactions = [], []
+        return single
+    all_have_texts = all(raw.texts is not None for raw in domains.values())
+    items, interactions, texts, n_texts = [], [], [], 0
     for domain, raw in domains.items():
         if raw.impressions is not None:
             raise DataError(
                 "a click log cannot be merged with other domains", "give each click log its own dataset config"
             )
+        if not all_have_texts:
+            raw = with_own_texts(raw)
         items.append(raw.items.assign(item_id=f"{domain}-" + raw.items["item_id"], domain=domain))
-        interactions.append(
-            raw.interactions.assign(
-                user_id=("" if shared_users else f"{domain}-") + raw.interactions["user_id"],
-                item_id=f"{domain}-" + raw.interactions["item_id"],
-            )
+        moved = raw.interactions.assign(
+            user_id=("" if shared_users else f"{domain}-") + raw.interactions["user_id"],
+            item_id=f"{domain}-" + raw.interactions["item_id"],
         )
-    return pd.concat(items), pd.concat(interactions), None
+        if raw.texts is not None:
+            moved.index += n_texts
+            n_texts += len(raw.texts)
+            texts.append(raw.texts)
+        interactions.append(moved)
+    merged_texts = pa.concat_tables(texts, promote_options="default") if texts else None
+    first = next(iter(domains.values()))
+    return replace(first, items=pd.concat(items), interactions=pd.concat(interactions), texts=merged_texts)
 
 
-def _numbered(items: pd.DataFrame, interactions: pd.DataFrame, impressions: pd.DataFrame | None) -> RecDataset:
-    """Replace ids by numbers and sort interactions. The manifest holds counts of the result."""
+def _numbered(
+    items: pd.DataFrame, interactions: pd.DataFrame, impressions: pd.DataFrame | None
+) -> tuple[RecDataset, IntArray]:
+    """Replace ids by numbers and sort interactions. The manifest holds counts of the result.
+
+    Returns:
+        The dataset, and (n_interactions,) the index that each of its interactions had.
+    """
     items = _without_empty_columns(items)
-    numbers = pd.Index(items["item_id"])
     impression_users = interactions["user_id"].iloc[:0] if impressions is None else impressions["user_id"]
     user, user_ids = pd.factorize(pd.concat([interactions["user_id"], impression_users]))
     user, impression_user = np.split(user.astype(np.int32), [len(interactions)])
@@ -339,18 +369,19 @@ def _numbered(items: pd.DataFrame, interactions: pd.DataFrame, impressions: pd.D
     order = np.argsort(user, kind="stable")
     if "timestamp" in interactions:
         order = np.lexsort((interactions["timestamp"], user))
-    item = numbers.get_indexer(interactions["item_id"]).astype(np.int32)
+    item = _numbers(interactions["item_id"], items["item_id"]).astype(np.int32)
     other_columns = _without_empty_columns(interactions.drop(columns=["user_id", "item_id"]))
     numbered = pd.concat(
         [pd.DataFrame({"user": user, "item": item}), other_columns.reset_index(drop=True)], axis="columns"
     ).iloc[order]
     if impressions is not None:
         impressions = impressions.drop(columns="user_id").assign(user=impression_user)
+        numbers = pd.Index(items["item_id"])
         for column in ("history", "candidates", "clicks"):
             impressions[column] = _numbered_lists(impressions[column], numbers)
 
     offsets = store.user_offsets(user, len(user_ids))
-    return RecDataset(
+    dataset = RecDataset(
         items=items.reset_index(drop=True),
         interactions=numbered.reset_index(drop=True),
         user_ids=np.asarray(user_ids, dtype=object),
@@ -366,6 +397,13 @@ def _numbered(items: pd.DataFrame, interactions: pd.DataFrame, impressions: pd.D
         },
         impressions=impressions,
     )
+    return dataset, interactions.index.to_numpy()[order]
+
+
+def _numbers(ids: pd.Series, known: pd.Series) -> IntArray:
+    """Return (n,) the place of each id among the known ones, -1 for others; each distinct id is looked up once."""
+    codes, distinct = pd.factorize(ids)
+    return pd.Index(known).get_indexer(distinct)[codes]
 
 
 def _numbered_lists(lists: pd.Series, numbers: pd.Index) -> pd.Series:

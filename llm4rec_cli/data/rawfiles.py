@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
+import msgspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
@@ -31,6 +32,7 @@ _BLOCK = 16 << 20  # bytes that pyarrow parses at once, and so the longest line
 csv.field_size_limit(_BLOCK)
 _DECIMAL = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)  # what pyarrow parses
 _CARRIAGE_RETURN = "carriage return inside a line (lines must end with LF or CRLF)"
+_JSON = msgspec.json.Decoder()
 _MAX_MESSAGE = 300  # characters of an error message, which may quote a long line
 _SEPARATOR = b"\x1f"  # replaces delimiters of several characters, which pyarrow does not support
 
@@ -56,32 +58,40 @@ def lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
         DataError: no non-empty line, bytes that are not UTF-8, a NUL byte, a carriage return inside a line, or damaged
             gzip data.
     """
-    for number, line in _decoded(path, fallback):
-        if "\r" in line:
-            raise malformed(path, number, _CARRIAGE_RETURN)
-        yield number, line
+    for number, raw in _raw_lines(path):
+        yield number, _text_of(path, number, raw, fallback)
 
 
 def _decoded(path: Path, fallback: str | None) -> Iterator[tuple[int, str]]:
     """Yield as `lines` does, but allow carriage returns, which quoted fields may contain."""
+    for number, raw in _raw_lines(path, returns=True):
+        yield number, _text_of(path, number, raw, fallback)
+
+
+def _text_of(path: Path, number: int, raw: bytes, fallback: str | None) -> str:
+    try:
+        line = raw.decode()
+    except UnicodeDecodeError as error:
+        if fallback is None:
+            raise malformed(path, number, f"not UTF-8 ({error.reason})") from error
+        line = raw.decode(fallback)
+    if "\0" in line:
+        raise malformed(path, number, "NUL byte (the file is damaged or not UTF-8)")
+    return line
+
+
+def _raw_lines(path: Path, returns: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Yield the bytes of each non-empty line with its number; `returns`: carriage returns inside a line are allowed."""
     number, is_empty = 0, True
     try:
         with _open(path) as file:
             for number, raw in enumerate(file, start=1):
                 raw = raw.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").rstrip(b"\r\n")
-                try:
-                    line = raw.decode()
-                except UnicodeDecodeError:
-                    if fallback is None:
-                        raise
-                    line = raw.decode(fallback)
-                if "\0" in line:
-                    raise malformed(path, number, "NUL byte (the file is damaged or not UTF-8)")
-                if line:
+                if not returns and b"\r" in raw:
+                    raise malformed(path, number, _CARRIAGE_RETURN)
+                if raw:
                     is_empty = False
-                    yield number, line
-    except UnicodeDecodeError as error:
-        raise malformed(path, number, f"not UTF-8 ({error.reason})") from error
+                    yield number, raw
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise malformed(path, number + 1, "gzip data is truncated or damaged") from error
     if is_empty:
@@ -139,11 +149,15 @@ def json_lines(
     Raises:
         DataError: as `lines`, and for a line that cannot be parsed, is not an object or lacks a key.
     """
-    for number, line in lines(path):
+    for number, raw in _raw_lines(path):
         try:
-            row = parse(line)
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            raise malformed(path, number, f"not valid JSON ({str(error) or type(error).__name__})") from error
+            row = _JSON.decode(raw)
+        except (msgspec.DecodeError, RecursionError):  # stricter than `json`: NaN and half a surrogate pair are no JSON
+            line = _text_of(path, number, raw, None)
+            try:
+                row = parse(line)
+            except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+                raise malformed(path, number, f"not valid JSON ({str(error) or type(error).__name__})") from error
         if not isinstance(row, dict):
             raise malformed(path, number, f"expected a JSON object, got {type(row).__name__}")
         for key in required:

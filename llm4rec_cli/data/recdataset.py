@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
@@ -44,6 +45,8 @@ class RawData:
         impressions: IMPRESSION_COLUMNS (`history`, `candidates`, `clicks` are lists of item ids), for click logs.
         counts: the number of rows read, then the number dropped for each reason, in order.
         item_order: a phrase saying how items are numbered (`sorted ids`), in particular whether that carries order.
+        texts: text columns of the interactions that are too large for memory, mapped from a file; an interaction's row
+            in it is its index in `interactions`. None = all columns are in `interactions`.
     """
 
     items: pd.DataFrame
@@ -51,6 +54,7 @@ class RawData:
     counts: dict[str, int]
     item_order: str
     impressions: pd.DataFrame | None = None
+    texts: pa.Table | None = None
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute
 import pyarrow.feather
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.recdataset import IntArray, RecDataset
+from llm4rec_cli.data.reviews import gathered, written
 from llm4rec_cli.errors import DataError
 
 FINGERPRINT_DIGITS = 16  # in the name of a dataset's folder
+TEXTS, PART = "texts", "part"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Text columns of a dataset's interactions, out of memory: `rows[i]` is interaction i's row of the table."""
+
+    table: pa.Table
+    rows: IntArray
+
+    def without_empty_columns(self) -> pa.Table:
+        """Return the table without columns that have no value in these rows: the source does not have them."""
+        rows = pa.array(self.rows)
+        filled = [name for name in self.table.column_names if _has_values(self.table[name], rows)]
+        return self.table.select(filled)
+
+
+def _has_values(column: pa.ChunkedArray, rows: pa.Array) -> bool:
+    return bool(pa.compute.any(column.is_valid().take(rows)).as_py())
 
 
 def dataset_folder(cache: Path, name: str, fingerprint: str) -> Path:
@@ -23,8 +46,8 @@ def dataset_folder(cache: Path, name: str, fingerprint: str) -> Path:
     return cache / "datasets" / f"{name}-{fingerprint[:FINGERPRINT_DIGITS]}"
 
 
-def save(dataset: RecDataset, folder: Path) -> None:
-    """Write a dataset as Arrow files and a manifest in JSON."""
+def save(dataset: RecDataset, texts: Texts | None, folder: Path) -> None:
+    """Write a dataset as Arrow files and a manifest in JSON; texts are gathered piece by piece."""
     users = pd.DataFrame({"user_id": dataset.user_ids})
     tables = {"items": dataset.items, "interactions": dataset.interactions, "users": users}
     if dataset.impressions is not None:
@@ -32,6 +55,8 @@ def save(dataset: RecDataset, folder: Path) -> None:
     for name, table in tables.items():  # uncompressed and in one piece: columns need no copy when read
         path = str(folder / f"{name}.arrow")
         pyarrow.feather.write_feather(table, path, compression="uncompressed", chunksize=max(1, len(table)))
+    if texts is not None and (table := texts.without_empty_columns()).num_columns:
+        written(folder / f"{TEXTS}.arrow", table.schema, gathered(table, texts.rows))
     (folder / "manifest.json").write_text(json.dumps(dataset.manifest, indent=2), encoding="utf-8")
 
 
@@ -45,8 +70,9 @@ def load(folder: Path) -> RecDataset:
     """Load a dataset written by `save`. Raises DataError if a file is missing or damaged."""
     try:
         tables = {name: _read(folder / f"{name}.arrow") for name in ("items", "interactions", "users")}
-        impressions_path = folder / "impressions.arrow"
-        impressions = _read(impressions_path) if impressions_path.exists() else None
+        impressions, texts = (
+            _read(path) if (path := folder / f"{name}.arrow").exists() else None for name in ("impressions", TEXTS)
+        )
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
@@ -55,9 +81,14 @@ def load(folder: Path) -> RecDataset:
             f"{folder} is damaged: {error}", "delete that folder: the dataset is then prepared again"
         ) from error
     user_ids = tables["users"]["user_id"].to_numpy(dtype=object)
+    interactions = tables["interactions"]
+    if texts is not None:
+        numbers = interactions.select_dtypes("number").columns.difference([PART], sort=False)
+        others = interactions.columns.difference(numbers, sort=False)
+        interactions = pd.concat([interactions[numbers], texts, interactions[others]], axis="columns")
     return RecDataset(
         items=tables["items"],
-        interactions=tables["interactions"],
+        interactions=interactions,
         user_ids=user_ids,
         offsets=user_offsets(tables["interactions"]["user"].to_numpy(), len(user_ids)),
         manifest=manifest,

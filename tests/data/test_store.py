@@ -12,7 +12,7 @@ from llm4rec_cli.errors import DataError
 
 @pytest.fixture
 def folder(tmp_path):
-    store.save(tiny_dataset([[0, 1, 2]]), tmp_path)
+    store.save(tiny_dataset([[0, 1, 2]]), None, tmp_path)
     return tmp_path
 
 
@@ -23,7 +23,7 @@ def test_a_dataset_is_loaded_as_it_was_saved(folder):
 def test_texts_stay_on_disk_until_they_are_read(tmp_path):
     dataset = tiny_dataset([[0, 1, 2]])
     reviews = ["good " * 100_000, None, "x"]
-    store.save(replace(dataset, interactions=dataset.interactions.assign(review_text=reviews)), tmp_path)
+    store.save(replace(dataset, interactions=dataset.interactions.assign(review_text=reviews)), None, tmp_path)
     before = pyarrow.total_allocated_bytes()
     loaded = store.load(tmp_path).interactions
     assert pyarrow.total_allocated_bytes() - before < 10_000

@@ -32,7 +32,8 @@ class Reader(Protocol):
 
     A module may also define COLUMNS, the column names (ours) that users may map to the names in their files. Its `read`
     then takes that map as `columns` (our name -> the file's). With KEEPS_EMPTY its `read` takes `keep_empty`: whether a
-    text field that is present but empty is empty text in the items, or always null.
+    text field that is present but empty is empty text in the items, or always null. With HAS_LONG_TEXTS its `read`
+    takes `scratch`, a folder for `RawData.texts`.
     """
 
     VERSION: int
@@ -89,6 +90,11 @@ def mappable_columns(name: str) -> frozenset[str]:
 def keeps_empty(name: str) -> bool:
     """Return whether a reader can keep text fields that are present but empty."""
     return getattr(load(name), "KEEPS_EMPTY", False)
+
+
+def has_long_texts(name: str) -> bool:
+    """Return whether a reader can keep the texts of interactions out of memory."""
+    return getattr(load(name), "HAS_LONG_TEXTS", False)
 
 
 def column_problems(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:

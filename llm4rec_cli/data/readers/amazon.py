@@ -14,13 +14,15 @@ from typing import Any
 
 import pandas as pd
 
-from llm4rec_cli.data.rawfiles import json_lines, malformed, parse_number, read_table
+from llm4rec_cli.data.rawfiles import json_lines, parse_number, read_table
 from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import RawData
+from llm4rec_cli.data.reviews import ReviewKeys, read_reviews, repeated, text, with_own_texts
 from llm4rec_cli.errors import DataError
 
 VERSION = 3
 KEEPS_EMPTY = True
+HAS_LONG_TEXTS = True
 ROLES: FileRoles = (
     (frozenset({"reviews"}), frozenset({"metadata", "explanations"})),
     (frozenset({"ratings_2014"}), frozenset({"metadata"})),
@@ -32,13 +34,15 @@ _RATINGS = {
     "ratings_2018": ("item_id", "user_id", "rating", "timestamp"),
 }
 _ITEM_ID_LENGTH = 10  # characters; user ids are longer
-_REVIEW_IDS = {"reviewerID": "user_id", "asin": "item_id"}
-_REVIEW_NUMBERS = {"overall": "rating", "unixReviewTime": "timestamp"}
-_REVIEW_TEXTS = {"reviewText": "review_text", "summary": "review_title", "reviewerName": "user_name"}
+_REVIEW = ReviewKeys(
+    ids={"reviewerID": "user_id", "asin": "item_id"},
+    numbers={"overall": "rating", "unixReviewTime": "timestamp"},
+    texts={"reviewText": "review_text", "summary": "review_title", "reviewerName": "user_name"},
+)
 _PRICE = re.compile(r"\s*\$?\s*(\d[\d,]*(?:\.\d+)?)")
 
 
-def read(files: dict[str, Path], keep_empty: bool = False) -> RawData:
+def read(files: dict[str, Path], keep_empty: bool = False, scratch: Path | None = None) -> RawData:
     """Read reviews (or ratings) in file order; `timestamp` in seconds since 1970 and `rating` as float64.
 
     Rows that equal an earlier row in every column except the user's name are dropped. Several reviews of one user and
@@ -48,15 +52,21 @@ def read(files: dict[str, Path], keep_empty: bool = False) -> RawData:
 
     Args:
         keep_empty: an empty list of categories is empty text, as a present but empty title or brand always is.
+        scratch: a folder for the texts of reviews, which are then apart; None = they are columns of the interactions.
 
     Raises:
         DataError: a malformed line, a missing key, or ratings with the columns in the order of the other year.
     """
     (role,) = files.keys() - {"metadata", "explanations"}
-    reviews = _reviews(files[role]) if role == "reviews" else _ratings(files[role], role)
-    counts = {"read": len(reviews)}
-    reviews = reviews.drop_duplicates(reviews.columns.difference(["user_name"]), ignore_index=True)
-    counts["exact duplicates"] = counts["read"] - len(reviews)
+    texts = None
+    if role == "reviews":
+        reviews, texts = read_reviews(files[role], _REVIEW, scratch)
+        is_repeated = repeated(reviews, texts, ignored=["user_name"])
+    else:
+        reviews = _ratings(files[role], role)
+        is_repeated = reviews.duplicated().to_numpy()
+    counts = {"read": len(reviews), "exact duplicates": int(is_repeated.sum())}
+    reviews = reviews[~is_repeated]
     wanted = set(reviews["item_id"].unique())
     if "metadata" in files:
         items = read_metadata(files["metadata"], wanted, keep_empty)
@@ -66,8 +76,11 @@ def read(files: dict[str, Path], keep_empty: bool = False) -> RawData:
     else:
         items = pd.DataFrame({"item_id": list(wanted)}, dtype="str")
     if "explanations" in files:
-        reviews = reviews.merge(_explanations(files["explanations"]), on=["user_id", "item_id"], how="left")
-    return RawData(items.sort_values("item_id", ignore_index=True), reviews, counts, item_order="sorted ids")
+        pair = ["user_id", "item_id"]
+        reviews = reviews.join(_explanations(files["explanations"]).set_index(pair), on=pair)
+    items = items.sort_values("item_id", ignore_index=True)
+    raw = RawData(items, reviews, counts, item_order="sorted ids", texts=texts)
+    return with_own_texts(raw) if scratch is None else raw
 
 
 def read_metadata(path: Path, wanted: set[str], keep_empty: bool = False) -> pd.DataFrame:
@@ -79,8 +92,8 @@ def read_metadata(path: Path, wanted: set[str], keep_empty: bool = False) -> pd.
         if item in wanted and item not in records:
             records[item] = {
                 "item_id": item,
-                "title": _text(row.get("title")),
-                "brand": _text(row.get("brand")),
+                "title": text(row.get("title")),
+                "brand": text(row.get("brand")),
                 "categories": _paths(row["categories"])
                 if "categories" in row
                 else _joined(row.get("category"), keep_empty),
@@ -89,25 +102,6 @@ def read_metadata(path: Path, wanted: set[str], keep_empty: bool = False) -> pd.
             }
     columns = ["item_id", "title", "brand", "categories", "description", "price"]
     return pd.DataFrame(list(records.values()), columns=columns)
-
-
-def _reviews(path: Path) -> pd.DataFrame:
-    names = (_REVIEW_IDS | _REVIEW_NUMBERS | _REVIEW_TEXTS).values()
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    for line, row in json_lines(path, required=(*_REVIEW_IDS, *_REVIEW_NUMBERS)):
-        for key, name in _REVIEW_IDS.items():
-            raw_id = _text(row[key]) if isinstance(row[key], str | int) else None
-            if not raw_id:
-                raise malformed(path, line, f"{key} is empty or not an id: {row[key]!r}")
-            columns[name].append(raw_id)
-        for key, name in _REVIEW_NUMBERS.items():
-            value = parse_number(row[key])
-            if value is None:
-                raise malformed(path, line, f"{key} is not a number: {row[key]!r}")
-            columns[name].append(value)
-        for key, name in _REVIEW_TEXTS.items():
-            columns[name].append(_text(row.get(key)))
-    return pd.DataFrame(columns)
 
 
 def _ratings(path: Path, role: str) -> pd.DataFrame:
@@ -126,7 +120,7 @@ def _ratings(path: Path, role: str) -> pd.DataFrame:
 
 def _explanations(path: Path) -> pd.DataFrame:
     rows = [
-        tuple(map(_text, (row["user"], row["item"], row["feature"], row["sentence"])))
+        tuple(map(text, (row["user"], row["item"], row["feature"], row["sentence"])))
         for _, row in json_lines(path, required=("user", "item", "feature", "sentence"))
     ]
     frame = pd.DataFrame(rows, columns=["user_id", "item_id", "feature", "explanation"])
@@ -144,11 +138,6 @@ def _json_or_literal(line: str) -> Any:
             raise ValueError("nor a Python literal") from error
 
 
-def _text(value: Any) -> str | None:
-    """Return a field as text; a lone surrogate, which ends some reviews, becomes a question mark."""
-    return None if value is None else str(value).encode("utf-8", "replace").decode()
-
-
 def _price(price: Any) -> str | None:
     """Return a price as `12.99`, from a number (2014) or text such as `$12.99` (2018); of a range, its lower end.
 
@@ -162,14 +151,14 @@ def _price(price: Any) -> str | None:
 def _joined(texts: Any, keep_empty: bool = False) -> str | None:
     """Join texts that metadata of 2018 has in pieces by a space, as UniSRec does; None for no pieces unless kept."""
     if not isinstance(texts, list):
-        return _text(texts)
+        return text(texts)
     joined = " ".join(map(str, texts))
-    return _text(joined) if joined or keep_empty else None
+    return text(joined) if joined or keep_empty else None
 
 
 def _paths(paths: Any) -> str | None:
     """Join category paths such as [[A, B], [A, C]] into `A B C`, each name once."""
     if not isinstance(paths, list):
-        return _text(paths)
+        return text(paths)
     names = [name for path in paths for name in (path if isinstance(path, list) else [path])]
-    return _text(" ".join(dict.fromkeys(map(str, names))))
+    return text(" ".join(dict.fromkeys(map(str, names))))

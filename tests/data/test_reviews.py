@@ -1,0 +1,104 @@
+"""Reviews as columns: the same whether texts are in memory or in a file, and whatever is unusual about a line."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm4rec_cli.data import reviews
+from llm4rec_cli.data.readers import amazon
+from llm4rec_cli.data.reviews import ReviewKeys, gathered, read_reviews, repeated, text_frame, with_own_texts
+from llm4rec_cli.errors import DataError
+
+from .sources import AMAZON, AMAZON_2018
+
+KEYS = ReviewKeys(ids={"u": "user_id"}, numbers={"r": "rating"}, texts={"t": "review_text", "n": "user_name"})
+
+
+def read(rows, folder, scratch=None):
+    path = folder / "reviews.json"
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    table, texts = read_reviews(path, KEYS, scratch)
+    return pd.concat([table, texts.to_pandas()], axis="columns")
+
+
+@pytest.mark.parametrize("files", [AMAZON, AMAZON_2018])
+@pytest.mark.parametrize("rows", [1, 2, 1000])
+def test_texts_in_a_file_are_those_in_memory(files, rows, tmp_path, monkeypatch):
+    whole = amazon.read(files)
+    monkeypatch.setattr(reviews, "ROWS", rows)
+    apart = amazon.read(files, scratch=tmp_path)
+    assert apart.texts is not None
+    assert "review_text" not in apart.interactions
+    together = with_own_texts(apart)
+    assert together.counts == whole.counts
+    pd.testing.assert_frame_equal(together.interactions[whole.interactions.columns], whole.interactions)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_a_line_that_is_unusual_is_read_as_alone(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(reviews, "ROWS", rows)
+    lines = [
+        {"u": "a", "r": 1, "t": "plain", "n": "x"},
+        {"u": 10**30, "r": "2.5", "t": 3},  # numbers as text, text as numbers, a key that is missing
+        r'{"u": "b\ud83d", "r": 4.0, "t": "half \ud83d", "n": null, "more": NaN}',
+    ]
+    expected = {
+        "user_id": ["a", "1" + "0" * 30, "b?"],
+        "rating": [1.0, 2.5, 4.0],
+        "review_text": ["plain", "3", "half ?"],
+        "user_name": ["x", "", ""],
+    }
+    for scratch in (None, tmp_path):
+        assert read(lines, tmp_path, scratch).fillna("").to_dict("list") == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"u": "", "r": 1}', "u is empty or not an id: ''"),
+        ('{"u": null, "r": 1}', "u is empty or not an id: None"),
+        ('{"u": "a", "r": true}', "r is not a number: True"),
+        ('{"u": "a", "r": null}', "r is not a number: None"),
+        ('{"u": "a", "r": 1e999}', "r is not a number: inf"),
+        ('{"u": ' + "[" * 5000 + "]" * 5000 + "}", "not valid JSON|u is empty|no key"),
+        ('{"u": "a", "r": "?"}', "r is not a number: '\\?'"),
+        ('{"u": "a"}', "no key 'r'"),
+        ('{"u": "a", "r": 1', "not valid JSON"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named(line, problem, tmp_path):
+    good = {"u": "a", "r": 1}
+    with pytest.raises(DataError, match=rf"reviews\.json:3: {problem}"):
+        read([good, good, line, good], tmp_path)
+
+
+@settings(max_examples=50)
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 1), st.sampled_from(["x", "y", None])), max_size=12),
+    at_once=st.integers(1, 5),
+)
+def test_repeated_rows_are_those_that_pandas_drops(rows, at_once):
+    frame = pd.DataFrame(rows, columns=["user_id", "rating", "review_text"]).astype({"review_text": "str"})
+    frame["user_name"] = [f"name {i}" for i in range(len(rows))]
+    table = pa.Table.from_pandas(frame[["review_text", "user_name"]], preserve_index=False)
+    texts = pa.Table.from_batches(table.to_batches(at_once), table.schema)
+    compared = ["user_id", "rating", "review_text"]
+    found = repeated(frame[["user_id", "rating"]], texts, ignored=["user_name"])
+    assert found.tolist() == frame.duplicated(compared).tolist()
+
+
+@given(n=st.integers(1, 30), chunk=st.integers(1, 7), at_once=st.integers(1, 9), data=st.data())
+def test_rows_are_gathered_in_any_order_and_repetition(n, chunk, at_once, data):
+    rows = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=40)), dtype=np.int64)
+    whole = pa.table({"text": pa.array([f"text {i}" for i in range(n)], pa.large_string())})
+    table = pa.Table.from_batches(whole.to_batches(chunk), whole.schema)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reviews, "ROWS", at_once)
+        batches = list(gathered(table, rows))
+        assert text_frame(table, rows)["text"].tolist() == [f"text {i}" for i in rows]
+    assert all(len(batch) <= at_once for batch in batches)
