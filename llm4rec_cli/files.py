@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from llm4rec_cli.progress import step
 log = logging.getLogger(__name__)
 
 HASHED_AT_ONCE = 1 << 22  # bytes
+SETTLED = 2_000_000_000  # nanoseconds since a file was written, after which its time tells versions apart
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -144,6 +146,33 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remembered_sha256(path: Path, notes: Path) -> str:
+    """Return the SHA-256 of a file; it is read again only if its size, time or inode has changed.
+
+    Args:
+        notes: a folder for what is remembered, a small file for each path.
+    """
+    note = notes / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]}.json"
+    before = _stamp(path)
+    try:
+        known = json.loads(note.read_text(encoding="utf-8"))
+        if known["stamp"] == before:
+            return str(known["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not hashed before, or the note is damaged
+    digest = sha256(path)
+    # A file may be written twice within one tick of its clock.
+    if _stamp(path) == before and time.time_ns() - path.stat().st_mtime_ns > SETTLED:
+        notes.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"stamp": before, "sha256": digest})
+    return digest
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
 def sha256(path: Path) -> str:

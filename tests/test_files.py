@@ -1,5 +1,6 @@
 """Atomic writes, and locks between processes."""
 
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -7,7 +8,8 @@ import time
 
 import pytest
 
-from llm4rec_cli.files import fill_once, locked, write_atomic, write_once
+from llm4rec_cli import files
+from llm4rec_cli.files import SETTLED, fill_once, locked, remembered_sha256, write_atomic, write_once
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -101,3 +103,38 @@ def test_a_lock_is_held_by_one_and_leaves_nothing_behind(tmp_path):
         assert lock.read_text() == str(os.getpid())
     holder.join()
     assert not lock.exists()
+
+
+def test_a_file_is_hashed_again_only_after_a_change(tmp_path, monkeypatch):
+    path, notes = tmp_path / "raw.json", tmp_path / "notes"
+    hashed = []
+
+    def counted(file):
+        hashed.append(file)
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(files, "sha256", counted)
+
+    def remembered(content, age):
+        if content is not None:
+            path.write_text(content)
+            os.utime(path, ns=(time.time_ns() - age, time.time_ns() - age))
+        return remembered_sha256(path, notes)
+
+    old = 10 * SETTLED
+    first = remembered("one", old)
+    assert remembered(None, 0) == first == hashlib.sha256(b"one").hexdigest()
+    assert len(hashed) == 1
+    assert remembered("two", old + 1) == hashlib.sha256(b"two").hexdigest(), "another time, the same size"
+    assert len(hashed) == 2
+    (note,) = notes.glob("*.json")
+    for damage in ("", "{}", "[]", '{"stamp": [1, 2, 3]}'):
+        note.write_text(damage)
+        assert remembered(None, 0) == hashlib.sha256(b"two").hexdigest()
+
+
+def test_a_file_that_was_written_just_now_is_not_remembered(tmp_path):
+    path, notes = tmp_path / "raw.json", tmp_path / "notes"
+    path.write_text("one")
+    assert remembered_sha256(path, notes) == hashlib.sha256(b"one").hexdigest()
+    assert not notes.exists()

@@ -24,7 +24,7 @@ from llm4rec_cli.data.reviews import with_own_texts
 from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, p5_reviews, split_dataset
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
-from llm4rec_cli.files import fill_once, sha256
+from llm4rec_cli.files import fill_once, remembered_sha256
 from llm4rec_cli.progress import step
 
 FORMAT = 1  # raised when this module turns the same raw data into a different dataset
@@ -47,7 +47,7 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
     """
     raise_first(problems(config))
     raw_files = _raw_files(config, cache)
-    provenance = _provenance(config, raw_files)
+    provenance = _provenance(config, raw_files, cache)
     folder = store.dataset_folder(cache, config.name, provenance["fingerprint"])
 
     def fill(aside: Path) -> None:
@@ -213,13 +213,13 @@ def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataE
     return DataError(f"dataset '{config.name}' needs {', '.join(names)}, {which} {folder}", remedy.strip())
 
 
-def _provenance(config: DatasetConfig, raw_files: RawFiles) -> dict[str, Any]:
+def _provenance(config: DatasetConfig, raw_files: RawFiles, cache: Path) -> dict[str, Any]:
     """Return everything that determines the dataset's contents, and its hash; file locations do not."""
     files = []
     for domain, roles in raw_files.items():
         for role, path in roles.items():
-            size = path.stat().st_size
-            files.append({"domain": domain, "role": role, "name": path.name, "bytes": size, "sha256": sha256(path)})
+            size, digest = path.stat().st_size, remembered_sha256(path, cache / "hashes")
+            files.append({"domain": domain, "role": role, "name": path.name, "bytes": size, "sha256": digest})
     generator = None
     if config.generator:
         generator = {"variant": config.generator, "version": demo.VERSION}
