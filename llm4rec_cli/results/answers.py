@@ -77,7 +77,7 @@ def values_per_example(answers: Mapping[str, Any], names: Sequence[str]) -> Mapp
         return rating_values(answers["rating"], answers["prediction"])
     if "reference" in answers:
         return text_values(answers["prediction"], answers["reference"], answers.get("feature"))
-    return answers  # impressions store their metrics
+    return answers  # impressions and likes store their metrics
 
 
 def _scores(answers: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], MetricsOfSums]:

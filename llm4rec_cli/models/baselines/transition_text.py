@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, vstack
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import safe_sparse_dot
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.shared.tfidf import Tfidf
 from llm4rec_cli.models.shared.transitions import training_pairs
 from llm4rec_cli.progress import track
 
@@ -127,27 +127,6 @@ def transition_matrix(split: Split, steps: int, symmetric: bool = False) -> csr_
         counts = (counts + counts.T).tocsr()
     counts.data /= np.sqrt(np.repeat(counts.sum(axis=1), np.diff(counts.indptr)))
     return counts
-
-
-class Tfidf:
-    """TF-IDF with the words and document frequencies of a catalogue.
-
-    Attributes:
-        catalogue: (n_items, terms) rows of length 1, 0 for an item without words; no columns if no item has words.
-    """
-
-    def __init__(self, texts: list[str]) -> None:
-        vectorizer = TfidfVectorizer(dtype=np.float32)
-        self.vectorizer = vectorizer if any(map(vectorizer.build_analyzer(), texts)) else None
-        self.catalogue = csr_array((len(texts), 0), dtype=np.float32)
-        if self.vectorizer:
-            self.catalogue = csr_array(vectorizer.fit_transform(texts))
-
-    def __call__(self, texts: list[str]) -> csr_array:
-        """Return (n, terms) the rows of other texts; words that the catalogue lacks do not count."""
-        if not self.vectorizer:
-            return csr_array((len(texts), 0), dtype=np.float32)
-        return csr_array(self.vectorizer.transform(texts))
 
 
 def build(context: Context) -> TransitionText:
