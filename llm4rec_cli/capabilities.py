@@ -111,6 +111,28 @@ class Rater(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Likes:
+    """How much n users are predicted to like their targets.
+
+    Attributes:
+        score: (n,) higher is better, never NaN.
+        probability: (n,) that the user likes the target; None for a model whose scores are not probabilities.
+    """
+
+    score: NDArray[np.floating[Any]]
+    probability: NDArray[np.floating[Any]] | None = None
+
+
+class Liker(Protocol):
+    """Capability `like`: predicts whether a user will like an item."""
+
+    def like(self, examples: Examples) -> Likes:
+        """Return (n) predictions. Of the interaction itself only user and target may be read; of the history, which
+        items it has and which of them were liked."""
+        ...
+
+
 class Writer(Protocol):
     """Capability `write`: writes a text about a user's interaction with an item."""
 

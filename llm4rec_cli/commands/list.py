@@ -129,7 +129,7 @@ def _result(run: Run) -> str:
         return ""
     if run.status.command == IMPORT and result.imported:
         return f"weights imported from {result.imported.file}"
-    first = headline_metrics(of_impressions=result.protocol == "impression")
+    first = headline_metrics(result.protocol)
     metric = next((name for name in (*first, *result.metrics) if name in result.metrics), "")
     score = [f"{metric} {result.metrics[metric]:.4f}"] if metric else []
     masked = [] if result.mask_history is False else ["masked" if result.mask_history is True else result.mask_history]

@@ -17,6 +17,7 @@ from llm4rec_cli.config.schema import (
     Backend,
     Candidates,
     Config,
+    DatasetConfig,
     Keep,
     LLMConfig,
     ModelConfig,
@@ -52,6 +53,9 @@ def resolved_config(composed: Composed) -> Config:
     raise_first(secrets.problems(config.llm))
     if config.task.question is not Question.rank or config.task.candidates not in SAMPLED:
         config.task.negatives, config.task.draw = TaskConfig.negatives, TaskConfig.draw  # without effect
+    if config.task.question is not Question.like:  # without effect
+        config.task.history, config.task.shots = TaskConfig.history, TaskConfig.shots
+        config.dataset.liked_above = DatasetConfig.liked_above
     if config.task.question is Question.write:
         config.llm.structured = LLMConfig.structured  # without effect: a text has no form
     if not config.model.traits.seeded:

@@ -29,6 +29,7 @@ class Question(Enum):
     rank = "rank"
     rate = "rate"
     write = "write"
+    like = "like"
     pretrain = "pretrain"  # learn weights for other data; monitored by a ranking task on the training data
     all = "all"  # one training for all tasks, each evaluated separately
 
@@ -60,6 +61,7 @@ class SplitRule(Enum):
     p5_reviews = "p5_reviews"  # P5's random 80/10/10 split of all interactions: leaks into the ranking tasks
     mind = "mind"  # a click log: its dev part is test, 5 % of its train part are validation
     mind_last_day = "mind_last_day"  # the same, but the last day of its train part is validation
+    given = "given"  # as the raw files give it: train, valid and test rows
     transfer = "transfer"  # trained on all domains but one; evaluated on the shared users' interactions in that one
 
     @property
@@ -349,6 +351,8 @@ class DatasetConfig:
     # for click logs: share of the training impressions that are used
     train_impressions: float = ranges.number(1.0, above=0, at_most=1, role=Role.intervention, added=True)
     empty_history: EmptyHistory = about(Role.question, EmptyHistory.keep)  # for click logs
+    # task like: an item is liked if its rating is higher
+    liked_above: float = ranges.number(3.0, role=Role.question, added=True)
     text: TextRecipe = TextRecipe.unisrec
     control: Control = about(Role.intervention, Control.none)
     seed: int = ranges.seed(Role.division)  # for splits, candidates, generated data, subsets and bootstrap
@@ -390,7 +394,9 @@ class PublishedWeights(NamedTuple):
 class Traits:
     """What a model is, can do and needs, whatever its settings."""
 
-    capabilities: frozenset[str] = frozenset()  # rank_catalogue, rank_candidates, rank_impressions, rate, write, …
+    capabilities: frozenset[str] = (
+        frozenset()
+    )  # rank_catalogue, rank_candidates, rank_impressions, rate, like, write, …
     kind: ModelKind = ModelKind.baseline
     trainable: bool = False  # has weights that the trainer fits
     seeded: bool = True  # numbers depend on `seed`
@@ -573,6 +579,10 @@ class TaskConfig:
         default=SeenItems.excluded, metadata={"role": Role.extent, "added": True}
     )
     written: Written | None = None  # question: write
+    # question: like
+    history: int | None = ranges.number(10, at_least=1, added=True)  # latest items that a model sees; null = all
+    # training rows that are used, drawn by `seed`, also for floors; null = all
+    shots: int | None = ranges.number(None, at_least=1, role=Role.training, added=True)
     # number of test examples, drawn by dataset.seed; null = all
     max_examples: int | None = ranges.number(None, at_least=1, role=Role.extent)
     cutoffs: list[int] = ranges.number([10], at_least=1, at_most=1_000_000)  # question: rank

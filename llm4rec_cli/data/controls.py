@@ -83,9 +83,8 @@ def controlled_examples(examples: AnyExamples, control: Control, seed: int) -> A
     """
     rng = stream(seed, control.value, 1)
     if control is Control.shuffle_history:
-        flat, offsets = examples.histories()
-        example = np.repeat(np.arange(len(examples)), np.diff(offsets))
-        return replace(examples, sequence=flat[_shuffled_within(example, rng)], start=offsets[:-1], end=offsets[1:])
+        example = np.repeat(np.arange(len(examples)), examples.history_length)
+        return examples.reordered(_shuffled_within(example, rng))
     if control is Control.swap_users:
         user, users = pd.factorize(examples.user)
         if len(users) == 1:

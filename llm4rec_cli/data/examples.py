@@ -25,6 +25,7 @@ class Histories:
     start: IntArray
     end: IntArray
     ROWS: ClassVar[Sequence[str]]  # the attributes with one entry for each of the n
+    OF_ITEMS: ClassVar[Sequence[str]] = ("sequence",)  # the attributes with one entry for each item of `sequence`
 
     def __len__(self) -> int:
         return len(self.user)
@@ -48,6 +49,13 @@ class Histories:
         length = self.history_length if last is None else np.minimum(self.history_length, last)
         return slices(self.sequence, self.end - length, self.end)
 
+    def reordered(self, order: IntArray) -> Self:
+        """Return the n with the items of their concatenated histories in another order. Lengths stay."""
+        offsets = np.concatenate([[0], np.cumsum(self.history_length)])
+        entries = {name: getattr(self, name) for name in self.OF_ITEMS}
+        moved = {name: slices(v, self.start, self.end)[0][order] for name, v in entries.items() if v is not None}
+        return replace(self, **moved, start=offsets[:-1], end=offsets[1:])  # type: ignore[type-var]
+
 
 @dataclass(frozen=True)
 class Examples(Histories):
@@ -61,6 +69,7 @@ class Examples(Histories):
         mask_history: whether items of the history are excluded from the ranking, the target too if it is one of them.
         outside: item numbers that are never ranked, as those of another domain; None = none.
         turn: (n,) the repetition that an example is, counted from 0; None = no example is repeated.
+        liked: flat, whether the user liked each item of `sequence`; None for all tasks but `like`.
     """
 
     user: IntArray
@@ -73,12 +82,19 @@ class Examples(Histories):
     mask_history: bool = False
     outside: IntArray | None = None
     turn: IntArray | None = None
+    liked: NDArray[np.bool_] | None = None
     ROWS = ("user", "target", "start", "end", "row", "candidates", "turn")
+    OF_ITEMS = ("sequence", "liked")
 
     def repeated(self, times: int) -> Examples:
         """Return each example `times` times, one after another."""
         turn = np.tile(np.arange(times), len(self))
         return replace(self[np.repeat(np.arange(len(self)), times)], turn=turn)
+
+    def liked_in_history(self) -> NDArray[np.bool_]:
+        """Return (total,) whether each item of `histories()` was liked."""
+        assert self.liked is not None
+        return slices(self.liked, self.start, self.end)[0]
 
     def masked_items(self) -> tuple[IntArray, IntArray] | None:
         """Return the (example, item) pairs that are excluded from the ranking; None if there are none."""

@@ -457,7 +457,7 @@ def _split_sizes(dataset: RecDataset) -> dict[str, Any]:
         sizes["begins"] = [cut_at(time, cut) for cut in dataset.manifest["split"]["cuts"]]
     if split.in_train_domain is not None:
         sizes["test_users"] = len(np.unique(dataset.interactions["user"].to_numpy()[split.assignment == TEST]))
-    if "part" in dataset.interactions:
+    if dataset.manifest["split"]["rule"] == SplitRule.p5_reviews.value:
         sizes["last_trained"] = int((split.assignment[dataset.offsets[1:] - 1] == TRAIN).sum())
     return sizes
 

@@ -40,8 +40,9 @@ class RawData:
             string joined by a space, `price` as text without a currency, "12.99"). At most one row per item. Items are
             numbered in this order.
         interactions: `user_id`, `item_id` and those of INTERACTION_COLUMNS the source has (`timestamp`, `rating`:
-            float64; `user_name`: the user's name at that time). Without `timestamp`, a user's rows must already be in
-            time order.
+            float64; `user_name`: the user's name at that time), and `part` (`train`, `valid`, `test`, or `history` for
+            what is only listed before another row) if the source gives a split. Without `timestamp`, a user's rows must
+            already be in time order.
         impressions: IMPRESSION_COLUMNS (`history`, `candidates`, `clicks` are lists of item ids), for click logs.
         counts: the number of rows read, then the number dropped for each reason, in order.
         item_order: a phrase saying how items are numbered (`sorted ids`), in particular whether that carries order.
@@ -64,7 +65,7 @@ class RecDataset:
     Attributes:
         items: row i describes item number i; columns as in RawData.items.
         interactions: columns `user`, `item` (int32 numbers) and the other INTERACTION_COLUMNS that the source has;
-            `part` if the split was drawn per interaction.
+            `part`, the split of each, if it was drawn per interaction or the raw files give one (`given`).
         user_ids: (n_users,) raw ids.
         offsets: (n_users + 1,) int64: user u's interactions are rows offsets[u]:offsets[u + 1].
         manifest: provenance: raw files with sha256, counts after every filter, `fingerprint`; of item tokens,

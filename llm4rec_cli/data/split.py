@@ -61,9 +61,19 @@ class Split:
         That is this one, except under `p5_reviews`, which has no order: rankings then use leave-one-out, as in P5. Most
         of their test pairs are therefore among the reviews that are trained on.
         """
-        if "part" not in self.dataset.interactions:
+        is_random = self.dataset.manifest["split"]["rule"] == SplitRule.p5_reviews.value
+        return self._with_holdout(leave_one_out(self.dataset)) if is_random else self
+
+    def for_likes(self) -> Split:
+        """Return the split that the task `like` evaluates on: under `temporal` every interaction of a period is an
+        example, as each adds to what is known of the user. Training is the same."""
+        settings = self.dataset.manifest["split"]
+        if settings["rule"] != SplitRule.temporal.value:
             return self
-        split = leave_one_out(self.dataset)
+        return self._with_holdout(Split(self.dataset, _periods(self.dataset, *settings["cuts"])))
+
+    def _with_holdout(self, split: Split) -> Split:
+        """Return another split of the same dataset with what is held out of this one."""
         if self.assignment_before_holdout is None:
             return split
         assert self.excluded_users is not None
@@ -180,8 +190,9 @@ def split_dataset(dataset: RecDataset) -> Split:
     """Split the dataset by the rule in its manifest.
 
     Raises:
-        DataError: the rule is temporal, and times are missing or too many are equal; or it is transfer, and the domains
-            share no user; or the dataset is a click log and the rule splits interactions, or the other way round.
+        DataError: the rule is temporal, and times are missing or too many are equal; or it is given, and the raw files
+            give none; or it is transfer, and the domains share no user; or the dataset is a click log and the rule
+            splits interactions, or the other way round.
     """
     settings = dataset.manifest["split"]
     rule = SplitRule(settings["rule"])
@@ -194,6 +205,8 @@ def split_dataset(dataset: RecDataset) -> Split:
         return temporal(dataset, *settings["cuts"])
     if rule is SplitRule.p5_reviews:
         return Split(dataset, dataset.interactions["part"].to_numpy())
+    if rule is SplitRule.given:
+        return given(dataset)
     if rule is SplitRule.transfer:
         return transfer(dataset, settings["test_domain"])
     if rule is SplitRule.mind:
@@ -228,6 +241,18 @@ def temporal(dataset: RecDataset, valid_cut: float, test_cut: float) -> Split:
     Raises:
         DataError: times are missing, or too few differ.
     """
+    period = _periods(dataset, valid_cut, test_cut)
+    user = dataset.interactions["user"].to_numpy()
+    has_history = np.zeros(len(user), dtype=bool)
+    has_history[1:] = user[1:] == user[:-1]
+    first_in_period = np.ones(len(user), dtype=bool)
+    first_in_period[1:] = (user[1:] != user[:-1]) | (period[1:] != period[:-1])
+    used = (period == TRAIN) | (first_in_period & has_history)
+    return Split(dataset, np.where(used, period, UNUSED).astype(np.int8))
+
+
+def _periods(dataset: RecDataset, valid_cut: float, test_cut: float) -> NDArray[np.int8]:
+    """Return (n_interactions,) the period of each, TRAIN, VALID or TEST; cuts and errors as in `temporal`."""
     name = dataset.manifest["name"]
     times = dataset.interactions.get("timestamp")
     if times is None or times.isna().any():
@@ -243,14 +268,25 @@ def temporal(dataset: RecDataset, valid_cut: float, test_cut: float) -> Split:
             f"dataset '{name}' cannot be cut at {valid_cut} and {test_cut} of its interactions: too many share a time",
             "choose other dataset.cuts, or dataset.split=leave_one_out",
         )
-    period = np.searchsorted(begins, time, side="right").astype(np.int8)  # TRAIN, VALID, TEST
-    user = dataset.interactions["user"].to_numpy()
-    has_history = np.zeros(len(time), dtype=bool)
-    has_history[1:] = user[1:] == user[:-1]
-    first_in_period = np.ones(len(time), dtype=bool)
-    first_in_period[1:] = (user[1:] != user[:-1]) | (period[1:] != period[:-1])
-    used = (period == TRAIN) | (first_in_period & has_history)
-    return Split(dataset, np.where(used, period, UNUSED).astype(np.int8))
+    return np.searchsorted(begins, time, side="right").astype(np.int8)
+
+
+def given(dataset: RecDataset) -> Split:
+    """Split as the raw files do. What they list only as a user's history is UNUSED.
+
+    Raises:
+        DataError: the files give no split.
+    """
+    if "part" not in dataset.interactions:
+        raise DataError(
+            f"dataset.split=given needs raw files with a split, and those of '{dataset.manifest['name']}' have none",
+            "choose dataset.split=leave_one_out or temporal",
+        )
+    part = dataset.interactions["part"].to_numpy()
+    assignment = np.full(len(part), UNUSED, dtype=np.int8)
+    for name, code in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
+        assignment[part == name] = code
+    return Split(dataset, assignment)
 
 
 def p5_reviews(dataset: RecDataset, seed: int) -> NDArray[np.int8]:

@@ -114,6 +114,11 @@ def _split_remarks(manifest: Mapping[str, Any]) -> list[str]:
             f"validation, {split['test']:,} test; train holds the last interaction of {split['last_trained']:,} users, "
             "which leave_one_out would test on: results of ranking tasks are marked leaky"
         ]
+    if split["rule"] == SplitRule.given.value:
+        return [
+            f"split as the raw files give it: {split['train']:,} train, {split['valid']:,} validation, "
+            f"{split['test']:,} test; {split['unused']:,} other interactions occur only in histories"
+        ]
     if not SplitRule(split["rule"]).splits_impressions:
         return []
     notes = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def bootstrap_intervals(
     """
     n = len(next(iter(values.values())))
     if user is None or len(np.unique(user)) == n:
-        return {name: _ends(sums / n) for name, sums in _resampled_sums(values, rng, resamples).items()}
+        return {name: interval_ends(sums / n) for name, sums in _resampled_sums(values, rng, resamples).items()}
 
     def means(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         return {name: sums[name] / sums[COUNT] for name in values}
@@ -60,10 +60,11 @@ def bootstrap_of_sums(
     _, number = np.unique(user, return_inverse=True)
     by_user = {name: np.bincount(number, weights=column).astype(np.float64) for name, column in columns.items()}
     resampled = metrics(_resampled_sums(by_user, rng, resamples))
-    return {name: _ends(values) for name, values in resampled.items()}
+    return {name: interval_ends(values) for name, values in resampled.items()}
 
 
-def _ends(values: FloatArray) -> tuple[float, float]:
+def interval_ends(values: FloatArray) -> tuple[float, float]:
+    """Return both ends of the 95 % interval of a metric with these values in the resamples; NaN do not count."""
     low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
@@ -73,13 +74,14 @@ def _resampled_sums(
 ) -> dict[str, FloatArray]:
     """Return (resamples,) sums of each column over rows drawn with replacement; all columns share the resamples."""
     matrix = np.stack(list(columns.values()), axis=1)  # (n, columns)
-    n = len(matrix)
+    sums = [weights @ matrix for weights in resampled_weights(len(matrix), rng, resamples)]
+    return dict(zip(columns, np.concatenate(sums).T, strict=True))
+
+
+def resampled_weights(n: int, rng: np.random.Generator, resamples: int) -> Iterator[FloatArray]:
+    """Yield, in blocks, (r, n) how often each of n is drawn in each resample."""
     block = max(1, WEIGHTS_AT_ONCE // n)
-    starts = track(range(0, resamples, block), "bootstrap")
-    sums = []
-    for start in starts:
+    for start in track(range(0, resamples, block), "bootstrap"):
         rows = min(block, resamples - start)
         drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
-        sums.append(weights @ matrix)
-    return dict(zip(columns, np.concatenate(sums).T, strict=True))
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)

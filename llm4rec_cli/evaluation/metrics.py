@@ -26,6 +26,7 @@ class Kind(Enum):
     ranking = "ranking"  # a target among candidates
     impression = "impression"  # the list that a user was shown
     rating = "rating"
+    like = "like"
     text = "text"
     loss = "loss"
 
@@ -56,6 +57,7 @@ class Metric(NamedTuple):
     headline: bool = False
 
 
+OWN_TABLES = (Kind.impression, Kind.like)  # kinds named as their protocol, whose tables show no other metrics
 PAPER_TEXT = ("bleu2", "bleu4", "rouge1", "rouge2", "rougeL")  # as P5 computes them: `paper_text`
 METRICS = (
     Metric("hr", Kind.ranking, cutoffs=(1, 5, 10, 50)),
@@ -76,6 +78,11 @@ METRICS = (
     Metric("said_paper/rmse", Kind.rating, lower=True, shown=False, for_all=False),  # as P5 computes it
     Metric("said_paper/mae", Kind.rating, lower=True, shown=False, for_all=False),
     Metric("said_paper/coverage", Kind.rating, shown=False, for_all=False),
+    Metric("auc_within_users", Kind.like, for_all=False, headline=True),
+    Metric("auc", Kind.like, headline=True),
+    Metric("uauc", Kind.like, for_all=False),
+    Metric("log_loss", Kind.like, lower=True, for_all=False),
+    Metric("users_with_both", Kind.like, shown=False, for_all=False),
     Metric("loss", Kind.loss, lower=True),
     Metric("bleu2", Kind.text, paired_as="rouge1"),
     Metric("bleu4", Kind.text, paired_as="rouge1"),
@@ -136,10 +143,16 @@ def selectable(kind: Kind, cutoffs: Collection[int]) -> set[str]:
     return names - {"ndcg@1"} if kind is Kind.ranking else names  # with one target it equals hr@1
 
 
-def table_metrics(of_impressions: bool) -> tuple[str, ...]:
-    """Return the metrics that tables show by default, in order: of impressions, or of all other tasks."""
-    rows = [metric for metric in metrics() if metric.shown and (metric.kind is Kind.impression) == of_impressions]
-    if of_impressions:
+def of_protocol(protocol: str) -> list[Metric]:
+    """Return the metrics of runs with this protocol, or, for most, of all protocols that share their tables."""
+    own = next((kind for kind in OWN_TABLES if kind.value == protocol), None)
+    return [metric for metric in metrics() if (metric.kind is own if own else metric.kind not in OWN_TABLES)]
+
+
+def table_metrics(protocol: str) -> tuple[str, ...]:
+    """Return the metrics that tables of runs with this protocol show by default, in order."""
+    rows = [metric for metric in of_protocol(protocol) if metric.shown]
+    if rows[0].kind in OWN_TABLES:
         return tuple(name for metric in rows for name in _named(metric, metric.cutoffs))
     by_cutoff = sorted((k, i, metric.name) for i, metric in enumerate(rows) for k in metric.cutoffs)
     return (
@@ -149,9 +162,9 @@ def table_metrics(of_impressions: bool) -> tuple[str, ...]:
     )
 
 
-def headline_metrics(of_impressions: bool) -> list[str]:
-    """Return the metrics whose interval is reported first, where available."""
-    rows = [metric for metric in metrics() if metric.headline and (metric.kind is Kind.impression) == of_impressions]
+def headline_metrics(protocol: str) -> list[str]:
+    """Return the metrics whose interval is reported first, where available, of runs with this protocol."""
+    rows = [metric for metric in of_protocol(protocol) if metric.headline]
     return [name for metric in rows for name in _named(metric, metric.cutoffs[:1])]
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from llm4rec_cli.capabilities import Ranker
+    from llm4rec_cli.data.likes import LabelledRows
     from llm4rec_cli.data.split import Split
 
 
@@ -33,6 +34,7 @@ class Context:
         device: `cpu`, `cuda`, …
         task: the name of the task that the model is trained or evaluated on; `all` for all tasks.
         llm: an LLMConfig, for a model that queries a chat model.
+        likes: on the task `like`, the rows that a model learns from.
         is_loaded: whether a run's weights are loaded afterwards, so no initial weights need training.
     """
 
@@ -44,6 +46,7 @@ class Context:
     task: str = "sequential"
     llm: Any = None
     is_loaded: bool = False
+    likes: LabelledRows | None = None
 
 
 class Rows(Protocol):

@@ -78,7 +78,7 @@ def values_per_example(answers: Mapping[str, Any], names: Sequence[str]) -> Mapp
     if "reference" in answers:
         values = text_values(answers["prediction"], answers["reference"], answers.get("feature"))
         return values | {name: answers[name] for name in FITS if name in answers}  # need other users' texts: stored
-    return answers  # impressions store their metrics
+    return answers  # impressions and likes store their metrics
 
 
 def _scores(answers: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], MetricsOfSums]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROTOCOL_KEYS = ("split", "split_rule", "protocol", "mask_history")
 EXAMPLE, IMPRESSION = ("user_id", "target"), ("impression_id",)  # columns that identify an example
 # Columns of predictions.parquet by kind of answer: rankings, ratings, texts about a feature, other texts (of earlier
-# runs without the last two), and impressions, which store their metrics.
+# runs without the last two), and impressions and likes, which store their metrics.
 ANSWER_COLUMNS = (
     ("n_better", "n_tied", "n_candidates"),
     ("rating", "prediction"),
@@ -35,12 +35,16 @@ ANSWER_COLUMNS = (
     ("reference", "prediction", "fits_user", "fits_item"),
     ("reference", "prediction", "feature"),
     ("reference", "prediction"),
-    ("items", "clicked", *metrics.table_metrics(of_impressions=True)),
-    ("n_shown", "n_clicks", *metrics.table_metrics(of_impressions=True)),  # in a bundle
+    ("items", "clicked", *metrics.table_metrics("impression")),
+    ("n_shown", "n_clicks", *metrics.table_metrics("impression")),  # in a bundle
+    ("liked", "score", *metrics.table_metrics("like")),
+    ("liked", "score", "auc_within_users", "auc", "uauc"),  # without probabilities
+    ("liked", "score", "auc"),  # no user with both a like and a dislike
 )
 # Columns that belong to the example, not to the answer, so that they must be equal in both runs.
 EXAMPLE_FACTS = {"rating": "ratings", "reference": "reference texts", "n_candidates": "numbers of candidates"}
 EXAMPLE_FACTS |= {"items": "items shown", "clicked": "clicks"}
+EXAMPLE_FACTS |= {"liked": "likes"}
 EXAMPLE_FACTS |= {"n_shown": "numbers of items shown", "n_clicks": "numbers of clicks"}
 
 

@@ -23,7 +23,7 @@ MIN_SEEDS = 3  # trainings that a statement about a trained model needs
 MIN_USERS = 4  # that an interval over users needs
 COLD_METRICS = ("hr@10", "ndcg@10")
 # Protocols that predict a column of interactions.
-COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
+COLUMN_PROTOCOLS = ("rating", "like", *(written.value for written in Written))
 
 
 def is_trained(run: Result) -> bool:
@@ -130,11 +130,11 @@ def shared(rows: Sequence[Sequence[str]]) -> list[str]:
 def headline_metric(protocol: str, available: Iterable[str]) -> str | None:
     """Return the available metric whose interval is reported first, if any."""
     names = list(available)
-    return next((name for name in (*headline_metrics(protocol == IMPRESSION), *names) if name in names), None)
+    return next((name for name in (*headline_metrics(protocol), *names) if name in names), None)
 
 
 def default_metrics(protocol: str) -> tuple[str, ...]:
-    return table_metrics(protocol == IMPRESSION)
+    return table_metrics(protocol)
 
 
 def shown_as(run: Result) -> str:

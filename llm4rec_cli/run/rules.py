@@ -81,6 +81,12 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
             "others below 0",
             "task.seen_items=excluded",
         )
+    if config.task.question is Question.like and config.dataset.split in (SplitRule.p5_reviews, SplitRule.transfer):
+        yield UsageError(
+            f"task '{config.task.name}' needs the history as of each interaction, which "
+            f"dataset.split={config.dataset.split.name} does not have",
+            "dataset.split=temporal, given or leave_one_out",
+        )
     yield from _problems_of_impressions(config)
     incapable = list(problems_of_capability(config)) if config.model.name in known else []
     yield from incapable

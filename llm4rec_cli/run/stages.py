@@ -191,8 +191,9 @@ def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = 
     if job.task.question is Question.rank and not job.model.traits.task_bound:
         split = split.for_ranking()  # a model trained for several tasks does this itself
     is_loaded = is_loaded or job.evaluated is not None
+    likes = job.task_module.training_rows(split, job.config) if job.task.question is Question.like else None
     context = models.Context(
-        job.model, split, job.config.seed, job.cache, job.device, job.task.name, job.llm, is_loaded
+        job.model, split, job.config.seed, job.cache, job.device, job.task.name, job.llm, is_loaded, likes
     )
     model: Any = models.build(context)
     if isinstance(model, torch.nn.Module):

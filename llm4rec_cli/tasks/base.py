@@ -68,14 +68,14 @@ def is_zeroed(task: TaskConfig) -> bool:
 
 def metric_names(task: TaskConfig) -> set[str]:
     """Return the metrics that every model has on this task, and that can select checkpoints."""
-    kinds = {Question.rate: Kind.rating, Question.write: Kind.text, Question.all: Kind.loss}
+    kinds = {Question.rate: Kind.rating, Question.write: Kind.text, Question.like: Kind.like, Question.all: Kind.loss}
     kind = Kind.impression if ranks_impressions(task) else kinds.get(task.question, Kind.ranking)
     return selectable(kind, task.cutoffs)
 
 
 def reference_column(task: TaskConfig) -> str | None:
     """Return the column of the interactions that answers are compared with; None for a ranking."""
-    if task.question == Question.rate:
+    if task.question in (Question.rate, Question.like):
         return "rating"
     return task.written.value if task.question == Question.write and task.written else None
 

@@ -15,5 +15,6 @@ from llm4rec_cli.tasks.base import ranks_impressions
 
 def task_module(task: TaskConfig) -> Any:
     """Return the task's module. A pre-training task is validated by ranking."""
-    name = {Question.rate: "rating", Question.write: "text", Question.all: "loss"}.get(task.question, "ranking")
-    return importlib.import_module(f"{__package__}.{'impressions' if ranks_impressions(task) else name}")
+    names = {Question.rate: "rating", Question.write: "text", Question.like: "like", Question.all: "loss"}
+    name = "impressions" if ranks_impressions(task) else names.get(task.question, "ranking")
+    return importlib.import_module(f"{__package__}.{name}")

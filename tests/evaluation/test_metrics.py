@@ -10,11 +10,12 @@ def test_a_metric_of_one_kind_has_one_row():
 
 
 def test_tables_show_metrics_with_cutoffs_by_cutoff_and_then_the_others():
-    assert metrics.table_metrics(of_impressions=False)[:8] == (
+    assert metrics.table_metrics("full")[:8] == (
         *("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50"),
         *("mrr", "rmse"),
     )
-    assert metrics.table_metrics(of_impressions=True) == ("auc", "mrr", "ndcg@5", "ndcg@10")
+    assert metrics.table_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
+    assert metrics.table_metrics("like") == ("auc_within_users", "auc", "uauc", "log_loss")
 
 
 def test_one_can_select_by_what_every_model_has():
@@ -40,5 +41,6 @@ def test_errors_and_faults_are_better_when_lower_also_over_valid_answers_alone()
 
 
 def test_the_leading_metric_of_each_question():
-    assert metrics.headline_metrics(of_impressions=False) == ["ndcg@10", "rmse", "rouge1"]
-    assert metrics.headline_metrics(of_impressions=True) == ["auc"]
+    assert metrics.headline_metrics("full") == ["ndcg@10", "rmse", "rouge1"]
+    assert metrics.headline_metrics("impression") == ["auc"]
+    assert metrics.headline_metrics("like") == ["auc_within_users", "auc"]

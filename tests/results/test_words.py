@@ -89,7 +89,7 @@ def test_a_group_without_targets_has_no_columns_and_other_cutoffs_show_mrr():
 
 def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
     assert default_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
-    assert default_metrics("full") == default_metrics("rating") == table_metrics(of_impressions=False)
+    assert default_metrics("full") == default_metrics("rating") == table_metrics("full")
     assert count_in_words(run(protocol="impression"), 1000) == "1,000 impressions"
     assert [headline_metric(name, ["auc", "ndcg@10"]) for name in ("impression", "full")] == ["auc", "ndcg@10"]
 

@@ -29,7 +29,11 @@ from llm4rec_cli.errors import DataError, did_you_mean
 log = logging.getLogger(__name__)
 
 VERSION = 2
-ROLES: FileRoles = ((frozenset({"interactions"}), frozenset({"items"})),)
+PARTS = ("train", "valid", "test")
+ROLES: FileRoles = (
+    (frozenset({"interactions"}), frozenset({"items"})),
+    (frozenset({"test"}), frozenset({"train", "valid", "items"})),
+)
 ITEM_FILE_ID = "items/item_id"  # in a map of columns: the item file's name of `item_id`, where it has its own
 COLUMNS = frozenset({*INTERACTION_COLUMNS, *ITEM_COLUMNS, ITEM_FILE_ID})
 
@@ -57,8 +61,8 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     rating may be missing. A list of texts is joined by a space.
 
     Args:
-        files: `interactions` and optionally `items`, where the first row of an item counts. Without `items`, mapped
-            item columns are read from `interactions`.
+        files: `interactions`, or one file for each of PARTS, for `dataset.split=given`. Optionally `items`, where the
+            first row of an item counts. Without `items`, mapped item columns are read from the interactions.
         columns: our column name, or ITEM_FILE_ID, -> the file's name, where they differ; mapped columns must exist.
 
     Raises:
@@ -66,21 +70,29 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     """
     columns = columns or {}
     if "items" in files:
-        interactions = _table(files["interactions"], INTERACTION_COLUMNS, columns)
+        interactions = _interactions(files, INTERACTION_COLUMNS, columns)
         own_id = {"item_id": columns[ITEM_FILE_ID]} if ITEM_FILE_ID in columns else {}
         items = read_items(files["items"], {**columns, **own_id})
         order = "as listed in the item file"
     else:
         item_columns = [name for name in ITEM_COLUMNS if name in columns and name != "item_id"]
-        interactions = _table(files["interactions"], [*INTERACTION_COLUMNS, *item_columns], columns)
+        interactions = _interactions(files, [*INTERACTION_COLUMNS, *item_columns], columns)
         items = interactions[["item_id", *item_columns]].sort_values("item_id", kind="stable")
         order = "sorted ids"
     return RawData(
         items.drop_duplicates("item_id", ignore_index=True),
-        interactions[[name for name in INTERACTION_COLUMNS if name in interactions]],
+        interactions[[name for name in (*INTERACTION_COLUMNS, "part") if name in interactions]],
         {"read": len(interactions)},
         item_order=order,
     )
+
+
+def _interactions(files: Mapping[str, Path], names: Sequence[str], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows of the interactions; of one file for each part all rows, with the `part` of each."""
+    if "interactions" in files:
+        return _table(files["interactions"], names, columns)
+    parts = [_table(files[part], names, columns).assign(part=part) for part in PARTS if part in files]
+    return pd.concat(parts, ignore_index=True)
 
 
 def read_items(path: Path, columns: Mapping[str, str] | None, optional: Container[str] = ()) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from llm4rec_cli.config.schema import (
     Index,
     ModelConfig,
     ModelKind,
+    SplitRule,
     TaskConfig,
     Traits,
     added,
@@ -185,6 +186,63 @@ class FrozenTextConfig(ModelConfig):
     @property
     def results_version(self) -> int:
         return 1 if self.temperature is None else 2
+
+
+@dataclass
+class LikedShareConfig(ModelConfig):
+    """The share of likes in the history, the same for all targets."""
+
+    traits: ClassVar[Traits] = _floor(frozenset({"like"}))
+
+
+class Means(Enum):
+    """Whose likes are counted."""
+
+    item = "item"
+    user = "user"
+    both = "both"
+
+
+@dataclass
+class CountedLikesConfig(ModelConfig):
+    """Base of the floors that count likes in training rows."""
+
+    traits: ClassVar[Traits] = _floor(frozenset({"like"}), seeded=True, needs_user=True)  # task.shots draws rows
+
+    smoothing: float = ranges.number(above=0)  # λ, interactions with the mean of all that are added to each mean
+
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
+        is_given = dataset.manifest["split"]["rule"] == SplitRule.given.value
+        if is_given and "train" not in set(dataset.interactions["part"]):
+            yield DataError(
+                f"model '{self.name}' counts likes of training rows, and the files of '{dataset.manifest['name']}' "
+                "have none",
+                "name a file of them as role `train` in dataset.domains, or model=liked_share",
+            )
+
+
+@dataclass
+class LikeMeansConfig(CountedLikesConfig):
+    """Smoothed shares of likes of the item and the user in training."""
+
+    means: Means = noted(MISSING, named=True)
+
+    def display_name(self) -> str:
+        return self.name if self.means is Means.both else f"{self.name}, {self.means.name}"
+
+
+@dataclass
+class LikeLogisticConfig(CountedLikesConfig):
+    """A logistic regression of the shares of likes of history, item and user."""
+
+    penalty: float = ranges.number(above=0)  # L2
+
+
+@dataclass
+class LikeTextConfig(ModelConfig):
+    """Likeness of the target's title to liked titles of the history, minus that to disliked ones."""
+
+    traits: ClassVar[Traits] = _floor(frozenset({"like"}), needs_text=True)
 
 
 @dataclass
