@@ -87,7 +87,7 @@ WHOLE = (["-m", "model=unisrec,sasrec"], ["-m", "model=retrieval,chatgptrec"])
 # Run by tests of their own: files of somebody else's, sheets that are filled, all configs; or of runs on real data.
 ELSEWHERE = (["score"], ["human", "score"], ["human", "judge"], ["validate"], ["report", "--outputs", "outputs/tuning"])
 ELSEWHERE += (["report", "--papers"], ["report", "dataset=plays"], ["protocols"])
-ELSEWHERE += (["import-weights"], ["reproduce"])
+ELSEWHERE += (["import-weights"], ["reproduce"], ["report", "dataset=collm-ml-1m"])
 ELSEWHERE += (
     ["report", "--html", "report.html", "--numbers"],
     ["report", "--draws"],
@@ -156,8 +156,11 @@ class Walk:
         """Return overrides of size that every model of the command takes."""
         config = composed(words)
         names = [name for word in words if word.startswith("model=") for name in word[6:].split(",")]
-        job = job_of(*map(hydra_override, overrides(words)))
-        own = [sizes(name, job.model.unused_settings(job.task)) for name in names or [config.model.name]]
+        own = []
+        for name in names or [config.model.name]:
+            typed = [f"model={name}" if word.startswith("model=") else word for word in overrides(words)]
+            job = job_of(*map(hydra_override, typed))
+            own.append(sizes(name, job.model.unused_settings(job.task)))
         sized = [f"llm.model={self.llm}", "llm.max_tokens=8", "task.max_examples=5"]
         sized += ["trainer.epochs=1", "trainer.batch_size=512", *(s for s in own[0] if all(s in of for of in own))]
         if config.model.name == "chatgptrec":

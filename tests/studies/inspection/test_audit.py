@@ -182,7 +182,7 @@ def test_shuffled_ties_are_not_asked_for_where_no_two_interactions_share_a_time(
     monkeypatch.setenv("LLM4REC_CACHE", str(tmp_path / "cache"))
     folder = dataset_folder(tmp_path / "cache", "shop", "f")
     folder.mkdir(parents=True)
-    save(tiny_dataset([[0, 1], [1, 0]], timestamp=times), folder)
+    save(tiny_dataset([[0, 1], [1, 0]], timestamp=times), None, folder)
     result = audit(sound(untied=None), tmp_path)
     (check,) = [check for check in result.checks if check.condition.endswith("shuffled ties")]
     assert check.passed is passed
