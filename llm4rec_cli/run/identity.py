@@ -116,9 +116,13 @@ def find_weights(config: Config) -> None:
     from llm4rec_cli.llm import weights as chat_weights
     from llm4rec_cli.text import weights as text
 
-    keys = {Weights.encoder: text.ENCODER, Weights.backbone: text.BACKBONE}
+    find = {
+        Weights.encoder: text.find_weights,
+        Weights.backbone: lambda name: text.find_weights(name, text.BACKBONE),
+        Weights.causal: lambda name: chat_weights.find(name, text.BACKBONE),
+    }
     for _, kind, name in _named_weights(config.model):
-        text.find_weights(name, keys[kind])
+        find[kind](name)
     if config.depends_on_chat_model and config.llm.backend is Backend.local:
         chat_weights.find(config.llm.model)
 
@@ -127,9 +131,14 @@ def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     """Return the (kind, identity) of the pretrained weights that the model depends on, by the setting that names them.
 
     The identity hashes the content, because a name may refer to other weights later or on another machine."""
+    from llm4rec_cli.llm import weights as chat_weights
     from llm4rec_cli.text import weights as text
 
-    identify = {Weights.encoder: lambda name: text.locate_weights(name)[1], Weights.backbone: text.backbone_identity}
+    identify = {
+        Weights.encoder: lambda name: text.locate_weights(name)[1],
+        Weights.backbone: text.backbone_identity,
+        Weights.causal: lambda name: chat_weights.locate(name, text.BACKBONE).identity,
+    }
     return {key: (kind, identify[kind](name)) for key, kind, name in _named_weights(model)}
 
 

@@ -17,7 +17,7 @@ ENCODER, BACKBONE, LLM = "model.encoder.name", "model.backbone", "llm.model"  # 
 REMEDIES = {
     ENCODER: f"{ENCODER} takes 'minilm' (packaged), a folder, or a hub id that this machine can reach",
     BACKBONE: f"{BACKBONE} takes a folder, a hub id that this machine can reach, or by name: tiny, wide, mini, small "
-    "or base (p5, from scratch), minilm (prompt4nr and nrms, packaged)",
+    "or base (p5, from scratch), minilm (prompt4nr and nrms, packaged), smollm2 (tuned_lm, packaged)",
     LLM: f"{LLM} takes 'smollm2' (packaged), a folder, a .gguf file, or a hub id that this machine can reach",
 }
 # Files besides the weights: architecture, tokenizer and vocabulary, chat template.

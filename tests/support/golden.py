@@ -147,7 +147,7 @@ def stand_ins() -> Iterator[None]:
         patch.setattr(text_weights, "locate_weights", lambda name, *_: (Path(name), f"weights of {name}"))
         patch.setattr(text_weights, "backbone_identity", lambda name: f"weights of {name}")
         importlib.import_module("llm4rec_cli.llm.local")  # before it can take the stand-in for good
-        patch.setattr(llm_weights, "locate", lambda name: SimpleNamespace(identity=f"weights of {name}"))
+        patch.setattr(llm_weights, "locate", lambda name, *_: SimpleNamespace(identity=f"weights of {name}"))
         yield
 
 
