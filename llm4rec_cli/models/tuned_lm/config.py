@@ -123,7 +123,8 @@ class TunedLmConfig(ModelConfig):
         return Answer.yes_no if decides else Answer.title
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        answer, unused = self._answer(task), {}
+        answer = self._answer(task)
+        unused: dict[str, str] = {}
         if self.tuning is not Tuning.lora:
             unused |= {f"lora.{own.name}": "model.tuning=lora" for own in fields(LoraConfig)}
         if self.tuning is Tuning.none:

@@ -96,7 +96,9 @@ class TunedLm(nn.Module):
             scores = self._read(rows, [[len(row.tokens) - 1] for row in rows]) @ self.output.t()
             return scores if candidates is None else scores.gather(1, torch.from_numpy(candidates).to(scores.device))
         catalogue = np.arange(self.split.n_items)
-        return torch.stack(self._scores(histories, [catalogue] * len(examples) if candidates is None else candidates))
+        return torch.stack(
+            self._scores(histories, [catalogue] * len(examples) if candidates is None else [*candidates])
+        )
 
     @torch.no_grad()
     def score_shown(self, impressions: Impressions) -> Tensor:

@@ -15,6 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from llm4rec_cli.models.shared import attention
+
 NAME = "packed_causal"  # of this implementation in transformers' registry
 
 
@@ -95,24 +97,43 @@ def attend(
     if segments is None:
         attended: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return attended
+    scale = options["scaling"]
     outputs = []
     for start, rows, length, first, n_shared in segments:
-        part = slice(start, start + rows * length)
+        part, before = slice(start, start + rows * length), slice(first, first + n_shared)
         q, k, v = (x[0, :, part].unflatten(1, (rows, length)).transpose(0, 1) for x in (query, key, value))
-        mask = None
-        if n_shared:
-            k, v = (
-                torch.cat([x[:, :, first : first + n_shared].expand(rows, -1, -1, -1), own], 2)
-                for x, own in ((key, k), (value, v))
-            )
-            if length > 1:
-                mask = torch.ones(length, n_shared + length, dtype=torch.bool, device=q.device).tril_(n_shared)
-        causal = length > 1 and mask is None
-        output = scaled_dot_product_attention(
-            q, k, v, mask, is_causal=causal, scale=options.get("scaling"), enable_gqa=True
-        )
+        if not n_shared:
+            output = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+        elif n_shared > length:
+            output = _attend_both(q, k, v, key[0, :, before], value[0, :, before], scale)
+        else:
+            k, v = (torch.cat([x[:, :, before].expand(rows, -1, -1, -1), own], 2) for x, own in ((key, k), (value, v)))
+            mask = torch.ones(length, n_shared + length, dtype=torch.bool, device=q.device).tril_(n_shared)
+            output = scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=True)
         outputs.append(output.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs)[None], None
+
+
+def _attend_both(q: Tensor, k: Tensor, v: Tensor, shared_k: Tensor, shared_v: Tensor, scale: float) -> Tensor:
+    """Attend to the shared tokens and, causally, to the own ones, without a copy of the shared ones for each row.
+
+    Args:
+        q: (rows, heads, length, d)
+        k, v: (rows, key heads, length, d)
+        shared_k, shared_v: (key heads, n, d)
+
+    Returns:
+        (rows, heads, length, d).
+    """
+    rows, heads, length, d = q.shape
+    grouped = (q.float() * (scale * d**0.5)).unflatten(1, (len(shared_k), -1))
+    of_shared = attention.attend(grouped.transpose(0, 1).flatten(1, 3), shared_k.float(), shared_v.float())
+    causal = torch.ones(length, length, dtype=torch.bool, device=q.device).tril_().repeat(grouped.shape[2], 1)
+    of_own = attention.attend(grouped.flatten(2, 3), k.float(), v.float(), causal)
+    output, log_sum = (x.unflatten(1, (rows, -1)).transpose(0, 1) for x in of_shared)
+    own_output, own_log_sum = of_own
+    merged = own_output + (log_sum - own_log_sum).sigmoid() * (output - own_output)
+    return merged.reshape(rows, heads, length, d).to(q.dtype)
 
 
 AttentionInterface.register(NAME, attend)

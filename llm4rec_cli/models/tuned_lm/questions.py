@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -100,8 +101,9 @@ class Questions:
     def likes(self, examples: Examples) -> list[Row]:
         """Return the question about each target whether the user will like it, who liked and disliked the history."""
         flat, offsets = examples.histories()
-        histories, liked = (np.split(each, offsets[1:-1]) for each in (flat, examples.liked_in_history()))
-        return list(map(self._like, histories, liked, examples.target))
+        liked = examples.liked_in_history()
+        spans = [slice(begin, end) for begin, end in pairwise(offsets)]
+        return [self._like(flat[span], liked[span], item) for span, item in zip(spans, examples.target, strict=True)]
 
     def _like(self, history: IntArray, liked: NDArray[np.bool_], item: int) -> Row:
         shown = {LIKED: self._list(history[liked]), DISLIKED: self._list(history[~liked]), TITLE: self._quoted(item)}
