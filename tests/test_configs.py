@@ -163,7 +163,7 @@ def small(tmp_path_factory, cache):
 LOG, SMALL_LOG = "dataset=demo_news", "dataset=mind-small-5k"
 MODELS = {n: ("train", f"model={n}", *sizes(n), *QUICK) for n in GROUPS["model"]}  # with its default dataset and task
 del MODELS["external"], MODELS["ensemble"]
-FLOORS = {"rating": "mean", "explanation": "retrieval", "review_summary": "retrieval"}
+FLOORS = {"rating": "mean", "like": "like_means", "explanation": "retrieval", "review_summary": "retrieval"}
 TASKS = {
     n: ("train", f"task={n}", f"model={FLOORS.get(n, 'popularity')}", "task.max_examples=20") for n in GROUPS["task"]
 } | {

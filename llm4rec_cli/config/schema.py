@@ -365,7 +365,9 @@ class PublishedWeights(NamedTuple):
 class Traits:
     """What a model is, can do and needs, whatever its settings."""
 
-    capabilities: frozenset[str] = frozenset()  # rank_catalogue, rank_candidates, rank_impressions, rate, write, …
+    capabilities: frozenset[str] = (
+        frozenset()
+    )  # rank_catalogue, rank_candidates, rank_impressions, rate, like, write, …
     kind: ModelKind = ModelKind.baseline
     trainable: bool = False  # has weights that the trainer fits
     seeded: bool = True  # numbers depend on `seed`

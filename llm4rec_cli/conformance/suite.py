@@ -27,7 +27,8 @@ from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.conformance.builders import resolved, tiny_dataset, tiny_log
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.examples import Examples, single_example
-from llm4rec_cli.data.split import TEST, Split, leave_one_out, split_dataset
+from llm4rec_cli.data.likes import labelled_rows
+from llm4rec_cli.data.split import TEST, TRAIN, Split, leave_one_out, split_dataset
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models import base
@@ -38,7 +39,7 @@ Built = Callable[..., Any]
 Composed = Callable[[str], Any]
 TextOnly = Callable[[str, Any], Any]
 
-CAPABILITIES = {"rank_catalogue", "rank_candidates", "rank_new_items", "rank_impressions", "rate", "write"}
+CAPABILITIES = {"rank_catalogue", "rank_candidates", "rank_new_items", "rank_impressions", "rate", "like", "write"}
 CAPABILITIES |= {"pretrain", "all"}
 SIZES = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "experts": 2, "layers": 1}
 SMALL = {
@@ -65,6 +66,7 @@ PLAIN = tiny_dataset(SEQUENCES, TEXTS, **REVIEWS)
 TOKENS = [text.split()[: i % 4] for i, text in enumerate(TEXTS)]  # of some items none
 SPLIT = leave_one_out(with_tokens(replace(PLAIN, items=PLAIN.items.assign(title=TEXTS)), TOKENS))
 EXAMPLES = SPLIT.examples(SplitName.test)
+LIKES = (3.0, 10)  # the rating above which an item is liked, and the length of histories
 CANDIDATES = np.column_stack([EXAMPLES.target, rng.integers(0, N_ITEMS, (len(EXAMPLES), 6))])
 
 
@@ -151,9 +153,10 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, composed: Composed) -
     monkeypatch.setattr(features, "_encode", encode)
     llm = resolved().llm
 
-    def build(name: str, seed: int = 0, split: Split = SPLIT) -> Any:
+    def build(name: str, seed: int = 0, split: Split = SPLIT, task: str = "sequential") -> Any:
         set_seed(seed)
-        model = base.build(base.Context(composed(name), split, seed, tmp_path, "cpu", llm=llm))
+        likes = labelled_rows(split, TRAIN, *LIKES) if task == "like" else None
+        model = base.build(base.Context(composed(name), split, seed, tmp_path, "cpu", task, llm, likes=likes))
         return model.eval() if isinstance(model, nn.Module) else model
 
     return build
@@ -484,6 +487,40 @@ def test_a_rating_does_not_depend_on_the_test_rating_or_review(name: str, built:
     changed = with_test_rows_permuted(*REVIEWS)
     assert not changed.dataset.interactions["rating"].equals(SPLIT.dataset.interactions["rating"])
     np.testing.assert_array_equal(built(name, split=changed).rate(EXAMPLES).value, built(name).rate(EXAMPLES).value)
+
+
+def likes_of(model: Any, examples: Examples) -> Tensor:
+    return torch.from_numpy(np.asarray(model.like(examples).score))
+
+
+@about("like")
+def test_likes_are_scored_in_finite_numbers_one_an_example(name: str, built: Built) -> None:
+    likes = built(name, task="like").like(labelled_rows(SPLIT, TEST, *LIKES).examples)
+    assert likes.score.shape == (len(EXAMPLES),)
+    assert np.isfinite(likes.score).all()
+    if likes.probability is not None:
+        assert likes.probability.shape == (len(EXAMPLES),)
+        assert ((likes.probability >= 0) & (likes.probability <= 1)).all()
+
+
+@about("like")
+def test_a_like_depends_on_the_example_and_not_on_its_batch(name: str, built: Built) -> None:
+    model, examples = built(name, task="like"), labelled_rows(SPLIT, TEST, *LIKES).examples
+    whole = likes_of(model, examples)
+    order = np.random.default_rng(1).permutation(len(examples))
+    assert_close(likes_of(model, examples[order]), whole[order], rel=1e-5)
+    parts = [likes_of(model, examples[start : start + 7]) for start in range(0, len(examples), 7)]
+    assert_close(torch.cat(parts), whole, rel=1e-5)
+
+
+@about("like")
+def test_a_like_does_not_depend_on_the_test_rating(name: str, built: Built) -> None:
+    changed = with_test_rows_permuted("rating")
+    answers = [
+        likes_of(built(name, split=split, task="like"), labelled_rows(split, TEST, *LIKES).examples)
+        for split in (SPLIT, changed)
+    ]
+    assert torch.equal(*answers)
 
 
 @about("write")

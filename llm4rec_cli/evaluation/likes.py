@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from llm4rec_cli.evaluation.bootstrap import WEIGHTS_AT_ONCE, interval_ends, resampled_weights
 
@@ -162,11 +162,8 @@ def _share_of_others(liked: NDArray[np.bool_], score: FloatArray, group: NDArray
     """Return (n,) the share of a row's pairs within its group in which the liked one is above; 0 without pairs."""
     n_liked = np.bincount(group, weights=liked)[group]
     n_opposite = np.where(liked, np.bincount(group)[group] - n_liked, n_liked)
-    among_all, among_own = np.zeros(len(score)), np.zeros(len(score))
-    for ranks, keys in ((among_all, group), (among_own, 2 * group + liked)):
-        order = np.argsort(keys, kind="stable")
-        for rows in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
-            ranks[rows] = rankdata(score[rows])
+    scores = pd.Series(score)
+    among_all, among_own = (scores.groupby(keys).rank().to_numpy() for keys in (group, [group, liked]))
     n_below = among_all - among_own  # of the other label, with half of those that tie
     wins = np.where(liked, n_below, n_opposite - n_below)
     return np.divide(wins, n_opposite, out=np.zeros(len(score)), where=n_opposite > 0)

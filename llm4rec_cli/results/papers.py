@@ -79,6 +79,7 @@ SPLITS = {
     "p5_reviews_subset": SplitOfPaper("p5_reviews", True),
     "p5_reviews_first816": SplitOfPaper("p5_reviews", True),
     "mind": SplitOfPaper("mind", False),
+    "given": SplitOfPaper("given", False),
 }
 
 

@@ -18,7 +18,6 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation.beyond_accuracy import frequency_groups
 from llm4rec_cli.evaluation.likes import like_intervals, like_metrics, like_values
-from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.tasks.base import Evaluation, answer_in_batches, diverged, example_rows, limit_examples
 
 
@@ -67,9 +66,18 @@ def per_example(model: Liker, split: Split, examples: Examples, config: Config) 
 
 
 def validation_score(model: Liker, split: Split, examples: Examples, config: Config) -> float:
-    """Return the task's selection metric on these examples, losses negated: higher is better."""
-    metrics = like_metrics(*_answers(model, split, examples, config))
-    return direction(config.task.selection) * metrics[config.task.selection]
+    """Return the task's selection metric on these examples; higher is better.
+
+    Raises:
+        DataError: they are all liked or all disliked.
+    """
+    metrics, selection = like_metrics(*_answers(model, split, examples, config)), config.task.selection
+    if selection not in metrics:
+        raise DataError(
+            f"the {len(examples):,} validation examples have one label, so they have no {selection}",
+            "raise trainer.valid_examples",
+        )
+    return metrics[selection]
 
 
 def evaluate(model: Liker, split: Split, examples: Examples, config: Config) -> Evaluation:

@@ -36,6 +36,7 @@ LOG = {  # one file per dataset, to be damaged
     "s3rec": "sequential_data.txt",
     "table": "plays.csv",
     "table_json": "plays.jsonl",
+    "tallrec": "test.json",
 }
 
 

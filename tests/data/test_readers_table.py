@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from llm4rec_cli.config.schema import SplitName, SplitRule
 from llm4rec_cli.data import readers
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import table
+from llm4rec_cli.data.split import TEST, TRAIN, VALID, split_dataset
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 
 from .sources import TABLE, config
@@ -335,3 +337,25 @@ def test_columns_that_are_not_used_are_named(tmp_path, caplog):
         table.read_items(tmp_path / "items.csv", {})
         table.read_items(tmp_path / "items.csv", {"categories": "kind"})
     assert caplog.messages == ["items.csv: columns not used: kind; map one by dataset.columns"]
+
+
+def test_one_file_for_each_part_gives_the_split(tmp_path):
+    columns = {"user_id": "user", "item_id": "item", "rating": "label", "title": "title"}
+    files = {part: f"{part}.csv" for part in table.PARTS}
+    settings = {"user_core": 0, "item_core": 0, "split": SplitRule.given, "columns": columns}
+    dataset = prepare(config("given", "table", "given", files, **settings), tmp_path)
+    assert dataset.interactions["part"].tolist() == ["train", "train", "valid", "test", "train", "test", "test"]
+    assert dataset.items["title"].tolist() == ["Mill, The", "Rain", "Alpha", "Beta"]
+    split = split_dataset(dataset)
+    assert split.assignment.tolist() == [TRAIN, TRAIN, VALID, TEST, TRAIN, TEST, TEST]
+    assert split.examples(SplitName.test).history_length.tolist() == [3, 1, 0]
+    with pytest.raises(UsageError, match="cannot read these file roles: train, valid"):
+        raise_first(readers.role_problems("table", ["train", "valid"]))
+
+
+def test_a_table_without_parts_has_no_split_to_give(tmp_path):
+    settings = {"user_core": 0, "item_core": 0, "split": SplitRule.given, "columns": COLUMNS}
+    with pytest.raises(
+        DataError, match=r"dataset\.split=given needs raw files with a split, and those of 'own' have none"
+    ):
+        prepare(config("own", "table", "table", {r: p.name for r, p in TABLE.items()}, **settings), tmp_path)

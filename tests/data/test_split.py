@@ -358,6 +358,8 @@ def world(rule):
     dataset.manifest["split"] = {"rule": rule.value, "seed": 0, "cuts": [0.8, 0.9], "test_domain": "two"}
     if rule is SplitRule.p5_reviews:
         dataset.interactions["part"] = p5_reviews(dataset, 0)
+    if rule is SplitRule.given:
+        dataset.interactions["part"] = rng.choice(["train", "valid", "test", "history"], int(lengths.sum()))
     return split_dataset(dataset)
 
 
@@ -505,3 +507,18 @@ def test_training_counts_clicks_and_sees_lists_and_histories():
 
 def test_training_sees_the_items_of_training_interactions():
     assert leave_one_out(tiny_dataset(SEQUENCES)).seen_in_training().nonzero()[0].tolist() == [0, 1, 2, 5, 8, 9]
+
+
+def test_a_given_split_is_that_of_the_files():
+    dataset = tiny_dataset([[0, 1, 2], [3, 4]], part=["history", "train", "test", "valid", "test"])
+    dataset.manifest["split"] = {"rule": "given", "seed": 0}
+    split = split_dataset(dataset)
+    assert split.assignment.tolist() == [UNUSED, TRAIN, TEST, VALID, TEST]
+    assert split.for_ranking() is split
+    assert histories(split, SplitName.test) == {0: ([0, 1], 2), 1: ([3], 4)}
+
+
+def test_only_a_random_split_of_reviews_is_replaced_for_rankings():
+    dataset = tiny_dataset([[0, 1, 2, 3]], part=["history", "train", "valid", "test"])
+    assert split_dataset(dataset).assignment.tolist() == [TRAIN, TRAIN, VALID, TEST]  # leave_one_out
+    assert split_dataset(dataset).for_ranking().assignment.tolist() == [TRAIN, TRAIN, VALID, TEST]

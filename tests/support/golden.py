@@ -40,7 +40,10 @@ WRITES = os.environ.get("GOLDEN") == "write"
 EXACT = 1e-6  # relative tolerance where nothing depends on kernels, and with the kernels that wrote the golden file
 STEP = 1e-3  # relative tolerance of a first step's loss, of each gradient's norm and of the update
 # Models that only count, draw at random, or round before they compare: they rank the same on every machine.
-COUNTING = ("random", "popularity", "causal_popularity", "next_id", "mean", "majority", "retrieval", "usual_feature")
+COUNTING = (
+    *("random", "popularity", "causal_popularity", "next_id", "mean", "majority", "retrieval", "usual_feature"),
+    *("liked_share", "like_means"),
+)
 DRAWN = "random"  # `model.start` of a P5 whose first weights are drawn, and not factors of a matrix
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")
 # Variables by which torch, oneDNN, MKL, OpenBLAS and NumPy choose kernels.
