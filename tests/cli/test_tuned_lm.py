@@ -60,6 +60,14 @@ def test_impressions_are_ranked_by_yes_or_no(llm4rec, small, tmp_path):
     assert 0 <= answer.metrics["metrics"]["auc"] <= 1
 
 
+def test_likes_are_learned_from_few_labels(llm4rec, small):
+    settings = [typed for typed in small if not typed.startswith(("model.rows", "model.titles"))]
+    answer = llm4rec("train", *settings, "task=like", "dataset.split=temporal", "task.shots=16")
+    assert answer.code == 0, answer.err
+    assert (answer.metrics["training"]["rows"], answer.metrics["shown_as"]) == (16, "tuned_lm yes no, LoRA 8")
+    assert 0 <= answer.metrics["metrics"]["auc"] <= 1
+
+
 def test_a_killed_tuning_resumes_to_equal_weights(llm4rec, small, monkeypatch):
     whole = llm4rec("train", *small, "task=direct", "paths.outputs=whole")
 
@@ -83,7 +91,8 @@ def test_a_killed_tuning_resumes_to_equal_weights(llm4rec, small, monkeypatch):
 
 
 def test_the_untuned_model_is_a_run_without_training(llm4rec, small):
-    answer = llm4rec("train", *small, "task=direct", "model.tuning=none", "model.rows=null")
+    settings = [typed for typed in small if not typed.startswith("model.rows")]
+    answer = llm4rec("train", *settings, "task=direct", "model.tuning=none")
     assert answer.code == 0, answer.err
     assert answer.metrics["shown_as"] == "tuned_lm title, untuned"
     assert (answer.metrics["training"], answer.metrics["n_trainable"]) == (None, 0)
