@@ -55,6 +55,17 @@ def test_so_do_their_gradients(causal):
         assert_close(own.grad, other.grad, rel=1e-4)
 
 
+def test_under_autocast_gradients_are_close(causal):
+    ours, theirs = plain(causal), plain(causal)
+    ours.set_attn_implementation(NAME)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = packed_logits(ours, ROWS)
+    for parts in (logits, padded_logits(theirs, ROWS)):
+        sum(part.float().log_softmax(-1)[:, 3].sum() for part in parts).backward()
+    for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.cosine_similarity(own.grad.flatten(), other.grad.flatten(), dim=0) > 0.99
+
+
 def test_shared_tokens_are_there_once_and_nothing_is_padding():
     tokens = pack(ROWS).tensors["tokens"]
     assert len(tokens) == len(BEGIN) + len(OTHER) + sum(len(row.own) for row in ROWS)

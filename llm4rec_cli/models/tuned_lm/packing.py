@@ -105,7 +105,8 @@ def attend(
         if not n_shared:
             output = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
         elif n_shared > length:
-            output = _attend_both(q, k, v, key[0, :, before], value[0, :, before], scale)
+            with torch.autocast(q.device.type, enabled=False):
+                output = _attend_both(q, k, v, key[0, :, before], value[0, :, before], scale)
         else:
             k, v = (torch.cat([x[:, :, before].expand(rows, -1, -1, -1), own], 2) for x, own in ((key, k), (value, v)))
             mask = torch.ones(length, n_shared + length, dtype=torch.bool, device=q.device).tril_(n_shared)
@@ -115,7 +116,8 @@ def attend(
 
 
 def _attend_both(q: Tensor, k: Tensor, v: Tensor, shared_k: Tensor, shared_v: Tensor, scale: float) -> Tensor:
-    """Attend to the shared tokens and, causally, to the own ones, without a copy of the shared ones for each row.
+    """Attend to the shared tokens and, causally, to the own ones, in fp32, without a copy of the shared ones for each
+    row.
 
     Args:
         q: (rows, heads, length, d)
