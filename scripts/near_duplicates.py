@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.data.examples import Examples
-from llm4rec_cli.models.baselines.transition_text import Tfidf
+from llm4rec_cli.models.shared.tfidf import Tfidf
 from llm4rec_cli.results import tables
 from llm4rec_cli.results.pairing import pair_runs
 from llm4rec_cli.results.results import Results, named_results
