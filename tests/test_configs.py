@@ -136,6 +136,7 @@ class SmallRuns:
             typed = [*arguments, f"llm.model={self.llm}"]
             reads_bert = any(name in " ".join(arguments[:2]) for name in ("prompt4nr", "nrms"))
             typed += [f"model.backbone={self.bert}"] if reads_bert else []
+            typed += [f"model.backbone={self.llm}"] if "model=tuned_lm" in arguments else []
             typed += [f"dataset.raw_dir={self.log}"] if SMALL_LOG in arguments else []
             with recorded() as read, first_step() as self.steps[arguments]:
                 self.answers[arguments] = call(*typed, cwd=self.new_folder("small"), cache=self.cache)
@@ -162,7 +163,7 @@ def small(tmp_path_factory, cache):
 LOG, SMALL_LOG = "dataset=demo_news", "dataset=mind-small-5k"
 MODELS = {n: ("train", f"model={n}", *sizes(n), *QUICK) for n in GROUPS["model"]}  # with its default dataset and task
 del MODELS["external"], MODELS["ensemble"]
-FLOORS = {"rating": "mean", "explanation": "retrieval", "review_summary": "retrieval"}
+FLOORS = {"rating": "mean", "like": "like_means", "explanation": "retrieval", "review_summary": "retrieval"}
 TASKS = {
     n: ("train", f"task={n}", f"model={FLOORS.get(n, 'popularity')}", "task.max_examples=20") for n in GROUPS["task"]
 } | {

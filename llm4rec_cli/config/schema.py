@@ -207,7 +207,8 @@ class Weights(Enum):
     """Kinds of pretrained weights."""
 
     encoder = "encoder"  # a frozen text encoder
-    backbone = "backbone"  # weights that training starts from
+    backbone = "backbone"  # an encoder that training starts from
+    causal = "causal"  # a causal language model that training starts from
     chat = "chat"  # a chat model, or a server's name for one
 
 

@@ -45,8 +45,8 @@ class Weights:
     identity: str
 
 
-def find(name: str) -> Path:
-    """Return the folder or GGUF file that `llm.model` names, downloaded if it is a hub id. Its content is not read.
+def find(name: str, setting: str = LLM) -> Path:
+    """Return the folder or GGUF file that `setting` names, downloaded if it is a hub id. Its content is not read.
 
     Raises:
         UsageError: nothing has that name.
@@ -59,21 +59,21 @@ def find(name: str) -> Path:
     if name.endswith(".gguf"):
         file = Path(name).expanduser()
         if not file.is_file():
-            raise UsageError(f"{file} does not exist", REMEDIES[LLM])
+            raise UsageError(f"{file} does not exist", REMEDIES[setting])
         return file
-    return find_weights(name, LLM)
+    return find_weights(name, setting)
 
 
-def locate(name: str) -> Weights:
-    """Locate and identify the weights that `llm.model` names.
+def locate(name: str, setting: str = LLM) -> Weights:
+    """Locate and identify the weights that `setting` names.
 
     Raises:
         UsageError: nothing has that name.
         DataError: the packaged weights have an unexpected checksum.
     """
-    path = find(name)
+    path = find(name, setting)
     if path.is_dir():
-        folder, weights = locate_weights(str(path), LLM)
+        folder, weights = locate_weights(str(path), setting)
         return Weights(Path(folder), folder_identity(folder, weights))
     checksum = digest_of(path)
     if name == SMOLLM2 and checksum != SMOLLM2_SHA256:
@@ -116,7 +116,7 @@ def load_tokenizer(name: Path | str, setting: str = LLM) -> Any:
     return tokenizer
 
 
-def load_model(folder: Path, precision: Precision, device: str) -> Any:
+def load_model(folder: Path, precision: Precision, device: str, setting: str = LLM) -> Any:
     """Load a causal language model for inference.
 
     Raises:
@@ -135,7 +135,9 @@ def load_model(folder: Path, precision: Precision, device: str) -> Any:
         with torch.random.fork_rng(devices=[]):  # missing weights are drawn: that must not change the seeded state
             model = load_pretrained(AutoModelForCausalLM, str(folder), dtype=dtype, trust_remote_code=False)
     except ValueError as error:
-        raise UsageError(f"{folder}: {str(error).splitlines()[0]}", f"{LLM} needs a causal language model") from error
+        raise UsageError(
+            f"{folder}: {str(error).splitlines()[0]}", f"{setting} needs a causal language model"
+        ) from error
     except SafetensorError as error:
         raise DataError(f"{folder}: the weights are damaged ({error})", "fetch or copy them again") from error
     # Keep only the end-of-text tokens: the makers' sampling defaults would override llm.* silently.

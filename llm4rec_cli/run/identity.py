@@ -117,7 +117,11 @@ def find_weights(config: Config) -> None:
     from llm4rec_cli.text.encoders import find_encoder
     from llm4rec_cli.text.weights import BACKBONE, find_weights
 
-    find = {Weights.encoder: find_encoder, Weights.backbone: lambda name: find_weights(name, BACKBONE)}
+    find = {
+        Weights.encoder: find_encoder,
+        Weights.backbone: lambda name: find_weights(name, BACKBONE),
+        Weights.causal: lambda name: chat_weights.find(name, BACKBONE),
+    }
     for _, kind, name in _named_weights(config.model):
         find[kind](name)
     if config.depends_on_chat_model and config.llm.backend is Backend.local:
@@ -128,10 +132,15 @@ def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     """Return the (kind, identity) of the pretrained weights that the model depends on, by the setting that names them.
 
     The identity hashes the content, because a name may refer to other weights later or on another machine."""
+    from llm4rec_cli.llm import weights as chat_weights
     from llm4rec_cli.text.encoders import encoder_identity
-    from llm4rec_cli.text.weights import backbone_identity
+    from llm4rec_cli.text.weights import BACKBONE, backbone_identity
 
-    identify = {Weights.encoder: encoder_identity, Weights.backbone: backbone_identity}
+    identify = {
+        Weights.encoder: encoder_identity,
+        Weights.backbone: backbone_identity,
+        Weights.causal: lambda name: chat_weights.locate(name, BACKBONE).identity,
+    }
     return {key: (kind, identify[kind](name)) for key, kind, name in _named_weights(model)}
 
 

@@ -28,6 +28,7 @@ from llm4rec_cli.config.schema import (
     SplitRule,
     TaskConfig,
     TextRecipe,
+    Weights,
     Written,
 )
 from llm4rec_cli.evaluation.metrics import direction
@@ -56,10 +57,10 @@ MEMORISED = (
 
 
 def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
-    manifest = dataset.manifest
+    manifest, synthetic = dataset.manifest, dataset.manifest["synthetic"]
     conditions = {
-        "synthetic": manifest["synthetic"],
-        "no-timestamps": manifest["users_without_times"] and not manifest["synthetic"],
+        "synthetic": synthetic,
+        "no-timestamps": manifest["users_without_times"] and not synthetic,
         "extracted-explanations": "explanations" in manifest and config.task.written is Written.explanation,
         "subset": config.dataset.part_of is not None or config.task.max_examples == n_examples,
         **(_chat_model_labels(config, dataset) if config.depends_on_chat_model else {}),
@@ -72,7 +73,8 @@ def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
         "empty-history-skipped": config.dataset.empty_history is EmptyHistory.skip,
         f"{CONTROL}{config.dataset.control.name}": config.dataset.control is not Control.none,
     }
-    return [*config.model.labels(config.task.name), *(label for label, applies in conditions.items() if applies)]
+    of_model = [name for name in config.model.labels(config.task.name) if not (name == MAY_BE_MEMORISED and synthetic)]
+    return [*of_model, *(label for label, applies in conditions.items() if applies)]
 
 
 def _chat_model_labels(config: Config, dataset: RecDataset) -> dict[str, bool]:
@@ -110,7 +112,7 @@ def selection_labels(task: TaskConfig, selected: Mapping[str, bool]) -> list[str
 
 
 def memorisation(config: Config, dataset: RecDataset) -> Mapping[str, MemorisationScore] | None:
-    """Return what `inspect memorisation` measured of this chat model on this dataset, by probe; None without."""
+    """Return what `inspect memorisation` measured of the language model on this dataset, by probe; None without."""
     path = _memorisation_file(config, dataset)
     return msgspec.json.decode(path.read_bytes(), type=dict[str, MemorisationScore]) if path.exists() else None
 
@@ -148,9 +150,14 @@ def save_memorisation(config: Config, dataset: RecDataset, scores: Mapping[str, 
 
 
 def _memorisation_file(config: Config, dataset: RecDataset) -> Path:
-    """Return the file of the scores. An endpoint's name for a model says nothing about another's."""
-    server = f" {config.llm.base_url}" if config.llm.backend is Backend.openai else ""
-    key = hashlib.sha256(f"{dataset.fingerprint} {identity_of(config.llm)}{server}".encode()).hexdigest()[:24]
+    """Return the file of the scores, of the model that is tuned or else the chat model. An endpoint's name for a model
+    says nothing about another's."""
+    llm = config.llm
+    for setting in walk.settings(config.model):
+        if getattr(setting.field.metadata.get("weights"), "kind", None) is Weights.causal:
+            llm = replace(llm, backend=Backend.local, model=setting.value)
+    server = f" {llm.base_url}" if llm.backend is Backend.openai else ""
+    key = hashlib.sha256(f"{dataset.fingerprint} {identity_of(llm)}{server}".encode()).hexdigest()[:24]
     return cache_folder(config.paths.cache) / "llm" / "memorisation" / f"{key}.json"
 
 

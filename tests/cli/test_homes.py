@@ -18,6 +18,7 @@ def choices(*overrides):
         ("p5", ("demo", "all", "full", 2000)),
         ("chatgptrec", ("demo", "rank", "uniform", 100)),
         ("prompt4nr", ("demo_news", "rank", "impression", None)),
+        ("tuned_lm", ("demo", "rank", "full", 100)),
         ("mf", ("demo", "rate", "full", None)),
         ("retrieval", ("demo", "write", "full", None)),
         ("causal_popularity", ("demo_news", "rank", "impression", None)),

@@ -12,6 +12,7 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.models import base
+from tests.llm.tiny_llm import tiny_llm
 from tests.models.tiny_bert import tiny_bert
 
 
@@ -30,3 +31,9 @@ def build(tmp_path: Path) -> Callable[..., Any]:
 def headless(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a tiny BERT without a masked-language-model head."""
     return str(tiny_bert(tmp_path_factory.mktemp("bert"), head=False))
+
+
+@pytest.fixture(scope="session")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny causal language model."""
+    return tiny_llm(tmp_path_factory.mktemp("causal") / "llm")

@@ -26,6 +26,9 @@ SETTINGS = {  # suffix of a model's name -> overrides
     ", mean of titles": ["model.aggregation=mean"],
     ", pre-trained": ["task=pretrain"],
     ", with tokens": ["model.tokens=true"],
+    ", head over items": ["model.answer=item_head"],
+    ", all weights": ["model.tuning=full"],
+    ", yes or no": ["model.answer=yes_no"],
     **SAMPLED,
     **{f", {kind} vectors": [f"model.vectors={kind}"] for kind in ("initial", "frozen", "adapted")},
     ", text vectors": ["model.text=vectors"],
@@ -47,6 +50,9 @@ VARIANTS = {  # what each is tested for
     "fdsa, random vectors": {"rank_catalogue", "trainable"},
     "evidence_mix, whitened vectors": {"rank_new_items", "trainable"},
     "frozen_text, whitened vectors": {"rank_new_items"},
+    "tuned_lm, head over items": {"rank_catalogue", "rank_candidates", "trainable"},
+    "tuned_lm, all weights": {"trainable"},
+    "tuned_lm, yes or no": {"rank_impressions"},
 }
 PRETRAINABLE = {f"{n}, pre-trained" for n in model_names() if "pretrain" in config_class(n).traits.capabilities}
 assert VARIANTS.keys() >= PRETRAINABLE
@@ -91,11 +97,12 @@ def bert(tmp_path_factory):
 
 
 @pytest.fixture
-def composed(tmp_path, bert):
+def composed(tmp_path, bert, causal):
     lists = [f"u{user},i{item}" for user in range(len(SEQUENCES)) for item in range(user % N_ITEMS + 1)]
     (tmp_path / "lists.csv").write_text("\n".join(["user,item", *lists]))
     files = {"external": {"file": str(tmp_path / "lists.csv")}}
     files |= {model: {"backbone": str(bert)} for model in ("prompt4nr", "nrms")}
+    files |= {"tuned_lm": {"backbone": str(causal)}}
 
     def of(name):
         model = model_of(name)

@@ -42,6 +42,13 @@ def test_a_table_that_is_also_the_input_gets_both_gradients():
     assert_close(actual, reference, rel=1e-5)
 
 
+def test_a_frozen_table_changes_no_gradient_of_the_states_and_gets_none():
+    hidden, table, targets = drawn(50)
+    expected = torch.autograd.grad(catalogue_cross_entropy(hidden, table, targets), hidden)
+    table.requires_grad_(False)
+    assert torch.equal(*torch.autograd.grad(catalogue_cross_entropy(hidden, table, targets), hidden), *expected)
+
+
 def test_the_largest_logits_do_not_overflow():
     loss = catalogue_cross_entropy(torch.tensor([[1e4]]), torch.tensor([[1.0], [-1.0]]), torch.tensor([1]))
     assert loss.item() == pytest.approx(2e4)

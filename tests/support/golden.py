@@ -40,7 +40,10 @@ WRITES = os.environ.get("GOLDEN") == "write"
 EXACT = 1e-6  # relative tolerance where nothing depends on kernels, and with the kernels that wrote the golden file
 STEP = 1e-3  # relative tolerance of a first step's loss, of each gradient's norm and of the update
 # Models that only count, draw at random, or round before they compare: they rank the same on every machine.
-COUNTING = ("random", "popularity", "causal_popularity", "next_id", "mean", "majority", "retrieval", "usual_feature")
+COUNTING = (
+    *("random", "popularity", "causal_popularity", "next_id", "mean", "majority", "retrieval", "usual_feature"),
+    *("liked_share", "like_means"),
+)
 DRAWN = "random"  # `model.start` of a P5 whose first weights are drawn, and not factors of a matrix
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")
 # Variables by which torch, oneDNN, MKL, OpenBLAS and NumPy choose kernels.
@@ -147,7 +150,7 @@ def stand_ins() -> Iterator[None]:
         patch.setattr(text_weights, "locate_weights", lambda name, *_: (Path(name), f"weights of {name}"))
         patch.setattr(text_weights, "backbone_identity", lambda name: f"weights of {name}")
         importlib.import_module("llm4rec_cli.llm.local")  # before it can take the stand-in for good
-        patch.setattr(llm_weights, "locate", lambda name: SimpleNamespace(identity=f"weights of {name}"))
+        patch.setattr(llm_weights, "locate", lambda name, *_: SimpleNamespace(identity=f"weights of {name}"))
         yield
 
 

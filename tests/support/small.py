@@ -24,6 +24,7 @@ SMALL_PROMPT4NR = [
     *("model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=5"),
     "model.warm_up.distillation.steps=0",
 ]
+SMALL_TUNED_LM = ["model.rows=8", "model.titles=3", "trainer.valid_examples=5"]
 SMALL_NRMS = ["model.titles=2", "model.negatives=1", "trainer.valid_examples=5"]
 SMALL_CHAT = [
     "model.controls=0",
@@ -36,5 +37,8 @@ QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=20", "
 def sizes(model: str, unused: Container[str] = ()) -> list[str]:
     """Return the overrides that make a model small, for the settings that it has and that have an effect."""
     settings = {field.name for field in fields(config_class(model)) if field.name not in unused}
-    more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR, "nrms": SMALL_NRMS}.get(model, [])
+    more = {
+        **{"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR},
+        **{"nrms": SMALL_NRMS, "tuned_lm": SMALL_TUNED_LM},
+    }.get(model, [])
     return [f"model.{key}={value}" for key, value in SMALL.items() if key in settings] + more

@@ -37,7 +37,8 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         ctx.dtypes = hidden.dtype, table.dtype
         hidden, table = hidden.to(dtype), table.to(dtype)
         grad_hidden = torch.empty_like(hidden)
-        grad_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
+        needs_table = ctx.needs_input_grad[1]  # not the output layer of a frozen language model
+        grad_table = torch.zeros(table.shape if needs_table else 0, dtype=torch.float32, device=table.device)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         # All blocks reuse two buffers: allocating memory of this size costs about as much as a pass over it.
         device = hidden.device.type
@@ -51,6 +52,8 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
             total += _negative_log_likelihood(logits, probability, target)
             _subtract_one_at(probability, target)
             torch.mm(probability, table, out=grad_hidden[start : start + rows])
+            if not needs_table:
+                continue
             if hidden.dtype == torch.float32:
                 torch.addmm(grad_table, probability.t(), block, out=grad_table)
             else:
@@ -60,10 +63,10 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         scale = outer[0] / len(ctx.saved_tensors[0])
         grad_hidden, grad_table = (g.to(dtype) * scale for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True))
-        return grad_hidden, grad_table, None, None
+        return grad_hidden, grad_table if ctx.needs_input_grad[1] else None, None, None
 
 
 def _subtract_one_at(probability: Tensor, target: Tensor) -> None:

@@ -1,0 +1,89 @@
+"""The causal language model that is tuned, with its adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from llm4rec_cli.config.schema import Precision
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.llm import weights
+from llm4rec_cli.llm.attention import SUPPORTED_MODELS
+from llm4rec_cli.models.tuned_lm.config import Initial, TunedLmConfig, Tuning
+from llm4rec_cli.models.tuned_lm.packing import NAME
+
+SETTING = "model.backbone"
+
+
+def folder_of(config: TunedLmConfig, cache: Path) -> Path:
+    """Return the folder with the backbone's settings, tokenizer and weights."""
+    return weights.model_folder(weights.locate(config.backbone), cache)
+
+
+def load(config: TunedLmConfig, folder: Path) -> Any:
+    """Return the language model in fp32, with the weights that are tuned, and only those, requiring gradients.
+
+    Raises:
+        UsageError: the architecture is not supported, or has no layers of the names of `lora.modules`.
+    """
+    settings = AutoConfig.from_pretrained(folder)
+    if settings.model_type not in SUPPORTED_MODELS or getattr(settings, "sliding_window", None):
+        raise UsageError(
+            f"{SETTING}={config.backbone} is a {settings.model_type} or has a sliding window, which cannot be packed",
+            f"choose one of these without a window: {', '.join(SUPPORTED_MODELS)}",
+        )
+    if config.weights is Initial.random:
+        model = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+    else:
+        model = weights.load_model(folder, Precision.fp32, "cpu", SETTING)
+    model.set_attn_implementation(NAME)
+    model.requires_grad_(config.tuning is Tuning.full)
+    if config.tuning is Tuning.lora:
+        _add_adapters(model, config)
+    if config.gradient_checkpointing:
+        name = "activation_checkpointing_enable"  # before transformers 5.20 `gradient_…`
+        enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    return model
+
+
+def _add_adapters(model: Any, config: TunedLmConfig) -> None:
+    lora = config.lora
+    adapters = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.modules)
+    )
+    try:
+        inject_adapter_in_model(adapters, model)
+    except ValueError as error:
+        raise UsageError(
+            f"model.lora.modules={list(lora.modules)}: {config.backbone} has no such layers",
+            "for Llama and its relatives: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
+        ) from error
+
+
+def keep_only_trained(module: torch.nn.Module) -> None:
+    """Let the state of a module hold only the weights that are trained: the others are those of the backbone."""
+    module.register_state_dict_post_hook(_drop_frozen)
+    module.register_load_state_dict_pre_hook(_fill_in_frozen)
+
+
+def _trained(module: torch.nn.Module, prefix: str = "") -> set[str]:
+    return {prefix + name for name, weight in module.named_parameters() if weight.requires_grad}
+
+
+def _drop_frozen(module: torch.nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    trained = _trained(module, prefix)
+    for name in [name for name in state if name.startswith(prefix) and name not in trained]:
+        del state[name]
+
+
+def _fill_in_frozen(module: torch.nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Weights that are tied to a trained one are filled in as well."""
+    trained = _trained(module, prefix)
+    for name, weight in module.named_parameters(remove_duplicate=False):
+        if prefix + name not in trained:
+            state[prefix + name] = weight.detach()

@@ -1,0 +1,171 @@
+"""The tuned language model, compared with transformers' model that reads each question by itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.conformance.numeric import assert_close
+from llm4rec_cli.data.split import TEST
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.models.tuned_lm import backbone
+from tests.models.tuned_lm_data import TITLES, built, likes, log, log_probs, merged, plain, shop
+
+pytestmark = pytest.mark.numeric
+
+EXAMPLES = shop().examples(SplitName.test)
+
+
+def histories(model):
+    return [EXAMPLES[[i]].histories(model.config.titles)[0] for i in range(len(EXAMPLES))]
+
+
+def test_the_checkpoint_holds_the_adapter_alone_and_reloads_to_equal_scores(causal, tmp_path):
+    model, fresh = built(causal), built(causal, seed=1)
+    state = model.state_dict()
+    assert all("lora_" in name for name in state)
+    assert len(state) == 2 * 2 * 2, "two layers, two modules, two factors"
+    save_file(state, tmp_path / "adapter.safetensors")
+    expected = model.score(EXAMPLES)
+    assert not torch.allclose(fresh.score(EXAMPLES), expected)
+    fresh.load_state_dict(load_file(tmp_path / "adapter.safetensors"))
+    assert torch.equal(fresh.score(EXAMPLES), expected)
+
+
+def test_all_weights_are_the_checkpoint_of_full_tuning(causal, tmp_path):
+    model = built(causal, "model.tuning=full")
+    other = built(causal, "model.tuning=full", "model.weights=random", seed=1)
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    assert not torch.allclose(other.score(EXAMPLES), model.score(EXAMPLES))
+    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    assert torch.equal(other.score(EXAMPLES), model.score(EXAMPLES))
+
+
+def test_renormalised_scores_are_those_of_constrained_decoding(causal):
+    model = built(causal)
+    language_model, codes = merged(model, causal), model.questions.codes
+    for history, scores in zip(histories(model), model.score(EXAMPLES), strict=True):
+        question = model.questions.next(history).tokens
+        for item, code in enumerate(codes):
+            after = log_probs(language_model, question + code)[len(question) - 1 :]
+            total = 0.0
+            for place, token in enumerate(code):
+                allowed = sorted({other[place] for other in codes if other[:place] == code[:place]})
+                total += after[place, allowed].log_softmax(0)[allowed.index(token)].item()
+            assert scores[item].item() == pytest.approx(total, abs=1e-4)
+
+
+@pytest.mark.parametrize("score", ["sum", "mean"])
+def test_other_scores_are_those_of_whole_titles_over_the_vocabulary(causal, score):
+    model = built(causal, f"model.score={score}")
+    language_model = merged(model, causal)
+    for history, scores in zip(histories(model), model.score(EXAMPLES), strict=True):
+        question = model.questions.next(history).tokens
+        for item, code in enumerate(model.questions.codes):
+            after = log_probs(language_model, question + code)[len(question) - 1 : -1]
+            total = after.gather(1, torch.tensor(code)[:, None]).sum().item()
+            assert scores[item].item() == pytest.approx(total / (len(code) if score == "mean" else 1), abs=1e-3)
+
+
+def test_duplicate_titles_tie_exactly(causal):
+    for typed in ([], ["model.score=sum"], ["model.answer=yes_no"]):
+        candidates = np.tile([3, 0, 1], (len(EXAMPLES), 1))
+        scores = built(causal, *typed).score(replace(EXAMPLES, candidates=candidates))
+        assert TITLES[0] == TITLES[1]
+        assert torch.equal(scores[:, 1], scores[:, 2])
+        assert not torch.equal(scores[:, 0], scores[:, 1])
+
+
+@pytest.mark.parametrize(("yes", "no"), [("1", "2"), (" Yes, they would.", " No.")])
+def test_a_decision_is_the_log_odds_of_the_whole_answers(causal, yes, no):
+    model = built(causal, "dataset=demo_news", split=log())
+    model.questions.yes, model.questions.no = map(model.questions.tokens, (yes, no))
+    language_model, shown = merged(model, causal), log().impressions(TEST)
+    expected = []
+    for row in model.questions.click(np.array([0, 3, 4]), np.array([5, 1, 0])):
+        by_answer = []
+        for answer in (model.questions.yes, model.questions.no):
+            after = log_probs(language_model, [*row.tokens, *answer])[len(row.tokens) - 1 : -1]
+            by_answer.append(after.gather(1, torch.tensor(answer)[:, None]).sum())
+        expected.append(by_answer[0] - by_answer[1])
+    assert_close(model.score_shown(shown), torch.stack(expected), rel=1e-4)
+
+
+def test_a_like_is_the_same_decision_and_its_probability(causal):
+    model, rows = built(causal, "task=like", likes=likes()), likes(TEST)
+    language_model = merged(model, causal)
+    yes, no = 7, 9
+    model.questions.yes, model.questions.no = [yes], [no]
+    answered = model.like(rows.examples)
+    for row, score in zip(model.questions.likes(rows.examples), answered.score, strict=True):
+        after = log_probs(language_model, row.tokens)[-1]
+        assert score == pytest.approx((after[yes] - after[no]).item(), rel=1e-4)
+    np.testing.assert_allclose(answered.probability, 1 / (1 + np.exp(-answered.score)), rtol=1e-5)
+    one_by_one = [model.like(rows.examples[[i]]).score[0] for i in range(len(rows))]
+    np.testing.assert_allclose(one_by_one, answered.score, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss_on", ["answer", "all"])
+def test_the_loss_is_that_of_transformers_on_the_labelled_tokens(causal, loss_on):
+    model = built(causal, f"model.loss_on={loss_on}", "model.titles=3")
+    rows = model.training_rows()
+    losses = []
+    for number in rows.numbers:
+        (answered,) = rows.source.answered(number, 0)
+        tokens = answered.row.tokens
+        after = log_probs(merged(model, causal), tokens)
+        spans = [(1, len(tokens))] if loss_on == "all" else answered.answers
+        losses += [-after[place - 1, tokens[place]].item() for begin, end in spans for place in range(begin, end)]
+    batch = model(**rows.batch(0, list(range(len(rows)))))
+    assert batch["loss"].item() == pytest.approx(np.mean(losses), rel=1e-4)
+    assert batch["n_terms"] == len(losses)
+
+
+def test_the_head_ranks_all_items_by_the_state_after_the_history(causal):
+    model = built(causal, "model.answer=item_head")
+    states = merged(model, causal).model
+    for history, scores in zip(histories(model), model.score(EXAMPLES), strict=True):
+        last = states(torch.tensor([model.questions.next(history).tokens])).last_hidden_state[0, -1]
+        assert_close(scores, model.head.weight @ last, rel=1e-5)
+    assert {"head.weight"} < set(model.state_dict())
+
+
+def test_the_untuned_model_is_the_backbone_and_is_not_trained(causal):
+    model = built(causal, "model.tuning=none", "model.score=sum")
+    assert not model.config.traits.trainable
+    assert type(model.config).traits.trainable
+    assert not any(weight.requires_grad for weight in model.parameters())
+    question = model.questions.next(histories(model)[0]).tokens
+    code = model.questions.codes[3]
+    after = log_probs(plain(causal), question + code)[len(question) - 1 : -1]
+    expected = after.gather(1, torch.tensor(code)[:, None]).sum().item()
+    assert model.score(EXAMPLES)[0, 3].item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_gradient_checkpointing_changes_no_gradient(causal):
+    def gradients(*typed):
+        model = built(causal, "model.lora.dropout=0", *typed).train()
+        rows = model.training_rows()
+        model(**rows.batch(0, list(range(len(rows)))))["loss"].backward()
+        return [weight.grad for weight in model.parameters() if weight.requires_grad]
+
+    assert_close(gradients("model.gradient_checkpointing=true"), gradients(), rel=1e-5)
+
+
+def test_a_question_longer_than_the_context_is_refused(causal):
+    with pytest.raises(UsageError, match="may exceed the 512"):
+        built(causal, "model.titles=300")
+
+
+def test_layers_that_the_backbone_lacks_are_refused(causal):
+    with pytest.raises(UsageError, match="no such layers"):
+        built(causal, "model.lora.modules=[c_attn]")
+
+
+def test_architectures_that_cannot_be_packed_are_refused(causal, monkeypatch):
+    monkeypatch.setattr(backbone, "SUPPORTED_MODELS", ("qwen2",))
+    with pytest.raises(UsageError, match="is a llama"):
+        built(causal)

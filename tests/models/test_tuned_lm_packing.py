@@ -1,0 +1,81 @@
+"""Packed rows: logits and gradients are those of padded rows under transformers."""
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from llm4rec_cli.conformance.numeric import assert_close
+from llm4rec_cli.models.tuned_lm.packing import NAME, Row, pack
+from tests.models.tuned_lm_data import plain
+
+pytestmark = pytest.mark.numeric
+
+BEGIN, OTHER = (5, 9, 7, 11, 3), (8, 2)
+ROWS = [
+    Row(BEGIN, [4, 6, 10]),
+    Row((), [12, 5, 5, 7, 2, 30]),
+    Row(BEGIN, [3]),
+    Row(OTHER, [17, 18, 19, 20]),
+    Row(BEGIN, [40, 41, 42]),
+    Row(OTHER, []),
+    Row(BEGIN, []),
+]
+
+
+def packed_logits(model, rows):
+    packed = pack(rows)
+    tensors = packed.tensors
+    logits = model(
+        tensors["tokens"][None], position_ids=tensors["position"][None], segments=tensors["segments"].tolist()
+    ).logits[0]
+    return [logits[[packed.place(i, place) for place in range(len(row.tokens))]] for i, row in enumerate(rows)]
+
+
+def padded_logits(model, rows):
+    tokens = [torch.tensor(row.tokens) for row in rows]
+    mask = pad_sequence([torch.ones_like(row) for row in tokens], batch_first=True)
+    logits = model(pad_sequence(tokens, batch_first=True), attention_mask=mask).logits
+    return [own[: len(row)] for own, row in zip(logits, tokens, strict=True)]
+
+
+def test_packed_logits_equal_padded_ones(causal):
+    ours, theirs = plain(causal), plain(causal)
+    ours.set_attn_implementation(NAME)
+    with torch.no_grad():
+        assert_close(packed_logits(ours, ROWS), padded_logits(theirs, ROWS), rel=1e-5)
+
+
+def test_so_do_their_gradients(causal):
+    ours, theirs = plain(causal), plain(causal)
+    ours.set_attn_implementation(NAME)
+    for model, logits in ((ours, packed_logits(ours, ROWS)), (theirs, padded_logits(theirs, ROWS))):
+        sum(part.log_softmax(-1)[:, 3].sum() for part in logits).backward()
+        assert all(weight.grad is not None for weight in model.parameters())
+    for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert_close(own.grad, other.grad, rel=1e-4)
+
+
+def test_under_autocast_gradients_are_close(causal):
+    ours, theirs = plain(causal), plain(causal)
+    ours.set_attn_implementation(NAME)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = packed_logits(ours, ROWS)
+    for parts in (logits, padded_logits(theirs, ROWS)):
+        sum(part.float().log_softmax(-1)[:, 3].sum() for part in parts).backward()
+    for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.cosine_similarity(own.grad.flatten(), other.grad.flatten(), dim=0) > 0.99
+
+
+def test_shared_tokens_are_there_once_and_nothing_is_padding():
+    tokens = pack(ROWS).tensors["tokens"]
+    assert len(tokens) == len(BEGIN) + len(OTHER) + sum(len(row.own) for row in ROWS)
+    segments = pack(ROWS).tensors["segments"]
+    assert (segments[:, 1] * segments[:, 2]).sum() == len(tokens)
+    assert [2, 3] in segments[:, 1:3].tolist(), "rows of one beginning and length are one segment"
+
+
+def test_without_segments_it_is_ordinary_attention(causal):
+    ours, theirs = plain(causal), plain(causal)
+    ours.set_attn_implementation(NAME)
+    tokens = torch.tensor([ROWS[1].tokens])
+    assert_close(ours(tokens).logits, theirs(tokens).logits, rel=1e-5)
