@@ -19,10 +19,10 @@ from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ratings
 from llm4rec_cli.config.schema import Index, Written
 from llm4rec_cli.data.examples import Examples, IntArray
-from llm4rec_cli.data.indexing import ItemIndex, index_items
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, raise_first
+from llm4rec_cli.ids.index import ItemIndex, index_items
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import P5Config
