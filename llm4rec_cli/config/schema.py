@@ -207,6 +207,7 @@ class Weights(Enum):
     encoder = "encoder"  # a frozen text encoder
     backbone = "backbone"  # weights that training starts from
     chat = "chat"  # a chat model, or a server's name for one
+    ids = "ids"  # a file of item ids
 
 
 def noted(
@@ -242,10 +243,10 @@ def noted(
 
 
 class WeightsField(NamedTuple):
-    """Metadata of a setting that names weights. The values in `random` mean randomly initialised ones instead."""
+    """Metadata of a setting that names weights. The values in `random` mean randomly initialised ones, or none."""
 
     kind: Weights
-    random: frozenset[str]
+    random: frozenset[str | None]
 
 
 def weights(kind: Weights, random: Iterable[str] = ()) -> Any:

@@ -113,11 +113,16 @@ def find_weights(config: Config) -> None:
     Raises:
         UsageError: some are not on this machine, and cannot be downloaded.
     """
+    from llm4rec_cli.ids.files import find_ids
     from llm4rec_cli.llm import weights as chat_weights
     from llm4rec_cli.text.encoders import find_encoder
     from llm4rec_cli.text.weights import BACKBONE, find_weights
 
-    find = {Weights.encoder: find_encoder, Weights.backbone: lambda name: find_weights(name, BACKBONE)}
+    find = {
+        Weights.encoder: find_encoder,
+        Weights.backbone: lambda name: find_weights(name, BACKBONE),
+        Weights.ids: find_ids,
+    }
     for _, kind, name in _named_weights(config.model):
         find[kind](name)
     if config.depends_on_chat_model and config.llm.backend is Backend.local:
@@ -131,7 +136,11 @@ def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     from llm4rec_cli.text.encoders import encoder_identity
     from llm4rec_cli.text.weights import backbone_identity
 
-    identify = {Weights.encoder: encoder_identity, Weights.backbone: backbone_identity}
+    identify = {
+        Weights.encoder: encoder_identity,
+        Weights.backbone: backbone_identity,
+        Weights.ids: lambda name: sha256(Path(name)),
+    }
     return {key: (kind, identify[kind](name)) for key, kind, name in _named_weights(model)}
 
 
