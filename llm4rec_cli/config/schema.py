@@ -131,6 +131,7 @@ class Schedule(Enum):
     constant = "constant"
     linear = "linear"
     cosine = "cosine"
+    inverse_sqrt = "inverse_sqrt"  # in proportion to the inverse root of the steps, of those beyond the warm-up
 
 
 class Backend(Enum):

@@ -25,6 +25,7 @@ SMALL_PROMPT4NR = [
     "model.warm_up.distillation.steps=0",
 ]
 SMALL_NRMS = ["model.titles=2", "model.negatives=1", "trainer.valid_examples=5"]
+SMALL_IDS = ["model.ids.codes=4", "model.ids.codebook=16"]
 SMALL_CHAT = [
     "model.controls=0",
     *("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"),
@@ -36,5 +37,6 @@ QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=20", "
 def sizes(model: str, unused: Container[str] = ()) -> list[str]:
     """Return the overrides that make a model small, for the settings that it has and that have an effect."""
     settings = {field.name for field in fields(config_class(model)) if field.name not in unused}
-    more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR, "nrms": SMALL_NRMS}.get(model, [])
+    of_models = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR, "nrms": SMALL_NRMS}
+    more = (of_models | dict.fromkeys(("rpg", "tiger"), SMALL_IDS)).get(model, [])
     return [f"model.{key}={value}" for key, value in SMALL.items() if key in settings] + more
