@@ -118,6 +118,7 @@ LABELS = {
         Label("external", "scores of another system, evaluated by `llm4rec score`"),
         Label("truncated-lists", "an external list leaves out items, which affects a metric"),
         Label("left-out-codes", "an external list of semantic ids repeats some, or has some of no item"),
+        Label("beam-search", "items that beam search does not reach are misses", inherited=False),
         Label("missing-users", "an external list leaves out users"),
         Label(
             UNVERIFIED,

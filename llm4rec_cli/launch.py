@@ -24,7 +24,7 @@ from llm4rec_cli.sweep import run_sweep
 
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 # Commands with options as well as overrides: see `parser()` in their modules.
-WITH_OPTIONS = ("recommend", "tune", "inspect_data", "inspect_memorisation", "export_data")
+WITH_OPTIONS = ("recommend", "tune", "inspect_data", "inspect_ids", "inspect_memorisation", "export_data")
 
 COMMON_OPTIONS = """\
 Common options:

@@ -73,7 +73,7 @@ HEAVY = (
     *(
         "docs/test_notebooks.py",
         "studies/human/test_judge.py",
-        "data/test_indexing.py",
+        "ids/test_index.py",
         "results/test_page.py",
         "models/test_prompt4nr_warm_up.py",
     ),

@@ -186,6 +186,7 @@ ONE_TASK = {
     "p5/paper_yes_no": (FEW_CANDIDATES,),
 }
 FEW_STEPS = {
+    "tiger/paper": ("model.ids.rq_vae.epochs=2",),
     "prompt4nr/distilled": ("model.warm_up.distillation.steps=1", "model.warm_up.distillation.histories=2"),
 }
 
@@ -299,6 +300,7 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     trained = small(*MODELS["sasrec"]).folder
     answers = pd.read_parquet(trained / "predictions.parquet")
     answers[["user_id", "target"]].to_csv(tmp_path / "lists.csv", index=False, header=["user", "item"])
+    ids = small(*MODELS["rpg"]).folder / "item_ids.json"
     bert = ("model.titles=2", f"model.backbone={small.bert}")
     special = {
         ("eval", f"run={trained}", f"paths.outputs={trained.parents[3]}", *QUICK): 0,
@@ -306,6 +308,7 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         ("train", "+experiment=tuned", *QUICK): 0,
         ("train", "model=p5", "task=rating", "model.index=semantic", *sizes("p5"), *QUICK): 0,
         ("train", "model=nrms", "model.aggregation=mean", LOG, *bert, *QUICK): 0,
+        ("train", "model=rpg", "model.ids.kind=file", f"model.ids.file={ids}", "model.layers=1", *QUICK): 0,
         ("prepare", "dataset=printed", "paths.cache=."): 0,
         ("prepare", "dataset=printed_log"): 0,
         ("list", "prompts", "prompt4nr/hybrid_action"): 0,

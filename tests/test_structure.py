@@ -27,7 +27,7 @@ LAYERS = (
     {"errors", "paths"},
     {"config"},
     {"files", "processes", "progress", "capabilities", "arithmetic", "labels"},
-    {"data", "text", "llm", "evaluation"},
+    {"data", "text", "llm", "evaluation", "ids"},
     {"tasks", "models"},
     {"results"},
     {"run"},

@@ -22,7 +22,7 @@ PLAIN_COMMANDS = {
     "export": "write a dataset as it is split, or a trained model, for other programs",
     "bundle": "make a folder of finished runs to hand over, and verify one",
     "import-weights": "make a run of weights that a method's published code wrote, for eval and init_from",
-    "inspect": "say what a dataset rewards besides taste, and what a result's gain consists of",
+    "inspect": "say what a dataset rewards besides taste, what item ids share, and what a result's gain consists of",
     "human": "evaluate generated texts with human judges: export blind sheets, score the filled ones",
     "list": "list models, datasets, tasks, experiments or runs",
     "new": "write a package of your own with a model that trains and passes the tests",
@@ -75,6 +75,11 @@ the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
     "inspect_data": """\
   llm4rec inspect data dataset=amazon2014-beauty dataset.raw_dir=PATH
   llm4rec inspect data dataset=ml-100k dataset.split=temporal --json
+""",
+    "inspect_ids": """\
+  llm4rec inspect ids model=rpg                                            on the built-in demo
+  llm4rec inspect ids model=tiger dataset=amazon2014-beauty dataset.raw_dir=PATH model.ids.kind=rq_vae
+  llm4rec inspect ids model=p5 task=sequential model.index=collaborative --seeds 3 --json
 """,
     "export_data": """\
   llm4rec export data dataset=ml-100k                                      exports/ml-100k, in every format

@@ -1,8 +1,9 @@
-"""`llm4rec inspect data|result|memorisation`: what a dataset rewards besides taste, what a result's gain consists of,
-and whether a chat model knows a dataset by heart.
+"""`llm4rec inspect data|ids|result|memorisation`: what a dataset rewards besides taste, what the ids of items share,
+what a result's gain consists of, and whether a chat model knows a dataset by heart.
 
 llm4rec inspect data dataset=amazon2014-beauty dataset.raw_dir=PATH
 llm4rec inspect data dataset=ml-100k dataset.split=temporal --json
+llm4rec inspect ids model=rpg dataset=amazon2014-beauty dataset.raw_dir=PATH --seeds 3
 llm4rec inspect memorisation dataset=ml-100k llm=local --records 100
 llm4rec inspect result sasrec/ml-100k/sequential/seed0-ab
 llm4rec inspect result sasrec/ml-100k/sequential/seed0-ab --over popularity --metric hr@10
@@ -10,6 +11,10 @@ llm4rec inspect result gru4rec.csv --json | jq .verdict
 
 `data` shows raw files and filters, how the order of interactions comes about, near-duplicates, popularity, and what
 rules without training reach on each slice of the test targets. It ends with sentences that say what this means.
+
+`ids` shows, for a model that names items by codes: how many items have an id of their own, how evenly each level uses
+its codes, whether items that share codes are alike in text and bought together, and whether another seed groups them
+alike.
 
 `memorisation` has a chat model choose the end of records among those of other records, and write it word for word:
 titles, an item's title after its id, rating rows and a user's next item; and the same of made-up records. Rows of that
@@ -31,6 +36,7 @@ from llm4rec_cli.paths import default_outputs
 
 COMPOSED = {
     "data": "what a dataset rewards besides taste",
+    "ids": "what item ids share: collisions, use of codes, likeness in text and co-occurrence",
     "memorisation": "whether a chat model knows a dataset by heart",
 }
 
@@ -44,9 +50,9 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] not in (*COMPOSED, "result") and not argv[0].startswith("-"):
         near = closest(argv[0], [*COMPOSED, "result"])
         remedy = meant(near) if near else f"llm4rec inspect result {argv[0]}"
-        raise UsageError(f"unknown kind '{argv[0]}': expected data, memorisation or result", remedy)
+        raise UsageError(f"unknown kind '{argv[0]}': expected data, ids, memorisation or result", remedy)
     parser = command_parser("inspect", __doc__)
-    verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")
+    verbs = parser.add_subparsers(required=True, metavar="data|ids|result|memorisation")
     for verb, summary in COMPOSED.items():
         verbs.add_parser(verb, help=f"{summary}: llm4rec inspect {verb} --help")
     result = verbs.add_parser("result", help="what a result's gain consists of, and whether it may be called 'beats'")

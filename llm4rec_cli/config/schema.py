@@ -133,6 +133,7 @@ class Schedule(Enum):
     constant = "constant"
     linear = "linear"
     cosine = "cosine"
+    inverse_sqrt = "inverse_sqrt"  # in proportion to the inverse root of the steps, of those beyond the warm-up
 
 
 class Backend(Enum):
@@ -210,6 +211,7 @@ class Weights(Enum):
     backbone = "backbone"  # an encoder that training starts from
     causal = "causal"  # a causal language model that training starts from
     chat = "chat"  # a chat model, or a server's name for one
+    ids = "ids"  # a file of item ids
 
 
 def noted(
@@ -245,10 +247,10 @@ def noted(
 
 
 class WeightsField(NamedTuple):
-    """Metadata of a setting that names weights. The values in `random` mean randomly initialised ones instead."""
+    """Metadata of a setting that names weights. The values in `random` mean randomly initialised ones, or none."""
 
     kind: Weights
-    random: frozenset[str]
+    random: frozenset[str | None]
 
 
 def weights(kind: Weights, random: Iterable[str] = ()) -> Any:

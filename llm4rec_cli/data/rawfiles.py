@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 
-from llm4rec_cli.errors import DataError
+from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.progress import Step, step
 
 YEAR_10000 = 253_402_300_800  # in seconds since 1970: no time is later
@@ -164,6 +164,21 @@ def json_lines(
             if key not in row:
                 raise malformed(path, number, f"no key '{key}'")
         yield number, row
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: it is not JSON.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist", "check the path")
+    try:
+        return json.loads("\n".join(line for _, line in lines(path)))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path.name} is not JSON: {error}", f"write it again: {path}") from error
 
 
 def parse_number(value: Any) -> float | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.capabilities import Ranker
     from llm4rec_cli.data.likes import LabelledRows
     from llm4rec_cli.data.split import Split
+    from llm4rec_cli.ids.item_ids import ItemIds
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,19 @@ class PublishedMapping(Protocol):
 
 def published_mapping(name: str) -> PublishedMapping:
     return cast(PublishedMapping, load_module(name, "published"))
+
+
+def codes_of(context: Context, seed: int | None = None) -> ItemIds | None:
+    """Return the ids of all items, by another seed than that of the settings if there is one; None for a model that
+    does not name items by codes."""
+    if not names_items_by_codes(context.config.name):
+        return None
+    return cast("ItemIds", load_module(context.config.name, "model").codes_of(context, seed))
+
+
+def names_items_by_codes(name: str) -> bool:
+    """Return whether a model's module has `codes_of`."""
+    return hasattr(load_module(name, "model"), "codes_of")
 
 
 def build(context: Context) -> Ranker:

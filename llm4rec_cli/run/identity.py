@@ -113,6 +113,7 @@ def find_weights(config: Config) -> None:
     Raises:
         UsageError: some are not on this machine, and cannot be downloaded.
     """
+    from llm4rec_cli.ids.files import find_ids
     from llm4rec_cli.llm import weights as chat_weights
     from llm4rec_cli.text.encoders import find_encoder
     from llm4rec_cli.text.weights import BACKBONE, find_weights
@@ -121,6 +122,7 @@ def find_weights(config: Config) -> None:
         Weights.encoder: find_encoder,
         Weights.backbone: lambda name: find_weights(name, BACKBONE),
         Weights.causal: lambda name: chat_weights.find(name, BACKBONE),
+        Weights.ids: find_ids,
     }
     for _, kind, name in _named_weights(config.model):
         find[kind](name)
@@ -140,6 +142,7 @@ def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
         Weights.encoder: encoder_identity,
         Weights.backbone: backbone_identity,
         Weights.causal: lambda name: chat_weights.locate(name, BACKBONE).identity,
+        Weights.ids: lambda name: sha256(Path(name)),
     }
     return {key: (kind, identify[kind](name)) for key, kind, name in _named_weights(model)}
 

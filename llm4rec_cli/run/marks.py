@@ -211,7 +211,7 @@ def _fitted_settings(config: Config) -> Mapping[str, object]:
     model: Any = type(config.model)
     roles = {setting.key: setting.role for setting in declarations_with(model)}
     values = {
-        setting.key: Path(setting.value).name if "weights" in setting.field.metadata else setting.value
+        setting.key: Path(value).name if (value := setting.value) and "weights" in setting.field.metadata else value
         for setting in walk.settings(config)
         if roles[setting.key] in (Role.model, Role.training) and not setting.key.startswith("model.prompts")
     }

@@ -120,3 +120,23 @@ def test_help(llm4rec, arguments):
     answer = llm4rec("inspect", *arguments)
     assert answer.code == 0, answer.err
     assert "inspect" in answer.out
+
+
+def test_ids_of_items_are_inspected(llm4rec):
+    answer = llm4rec("inspect", "ids", "model=rpg", "model.ids.codes=4", "model.ids.codebook=8", "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert len(found["levels"]) == 4
+    assert found["levels"][0]["code"]["text"] > found["all_pairs"]["text"]
+    assert found["distinct"] <= found["items"]
+    answer = llm4rec("inspect", "ids", "model=p5", "task=sequential", "model.index=collaborative", "--seeds", "1")
+    assert answer.code == 0, answer.err
+    assert "Each item has an id of its own." in answer.out
+    assert "stability  " not in answer.out
+
+
+def test_a_model_without_ids_is_refused(llm4rec):
+    answer = llm4rec("inspect", "ids", "model=sasrec")
+    assert answer.code == 2
+    assert "model 'sasrec' has no item ids" in answer.err
+    assert "p5" in answer.err

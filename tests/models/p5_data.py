@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.config.schema import Index
 from llm4rec_cli.conformance.builders import tiny_dataset
-from llm4rec_cli.data.indexing import index_items
 from llm4rec_cli.data.split import Split, leave_one_out
+from llm4rec_cli.ids.index import index_items
 from llm4rec_cli.models.p5.config import P5Config
 from llm4rec_cli.models.p5.filler import PromptFiller, user_codes
 from llm4rec_cli.models.p5.model import prompt_texts, training_texts

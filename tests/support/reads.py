@@ -23,6 +23,7 @@ PACKAGE = Path(llm4rec_cli.__file__).parent
 DECLARING = {
     *PACKAGE.glob("config/*.py"),
     PACKAGE / "commands/validate.py",
+    PACKAGE / "ids/config.py",
     *PACKAGE.glob("models/*/config.py"),
     PACKAGE / "models/chatgptrec/prompt_schema.py",
 }

@@ -26,6 +26,7 @@ SMALL_PROMPT4NR = [
 ]
 SMALL_TUNED_LM = ["model.rows=8", "model.titles=3", "trainer.valid_examples=5"]
 SMALL_NRMS = ["model.titles=2", "model.negatives=1", "trainer.valid_examples=5"]
+SMALL_IDS = ["model.ids.codes=4", "model.ids.codebook=16"]
 SMALL_CHAT = [
     "model.controls=0",
     *("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"),
@@ -37,8 +38,9 @@ QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=20", "
 def sizes(model: str, unused: Container[str] = ()) -> list[str]:
     """Return the overrides that make a model small, for the settings that it has and that have an effect."""
     settings = {field.name for field in fields(config_class(model)) if field.name not in unused}
-    more = {
+    of_models = {
         **{"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR},
-        **{"nrms": SMALL_NRMS, "tuned_lm": SMALL_TUNED_LM},
-    }.get(model, [])
+        **{"nrms": SMALL_NRMS, "tuned_lm": SMALL_TUNED_LM, "rpg": SMALL_IDS, "tiger": SMALL_IDS},
+    }
+    more = of_models.get(model, [])
     return [f"model.{key}={value}" for key, value in SMALL.items() if key in settings] + more

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm4rec_cli.data import indexing
 from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.ids import index as indexing
 from llm4rec_cli.models.base import Context
 
 

@@ -10,7 +10,6 @@ All but Parquet may be gzipped.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -23,8 +22,9 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
 
-from llm4rec_cli.data.rawfiles import json_lines, lines, parse_number, read_table, rows
+from llm4rec_cli.data.rawfiles import json_lines, lines, parse_number, read_json, read_table, rows
 from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.ids.files import as_text
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
 PARQUET, JSON, JSON_LINES, TREC = ".parquet", ".json", ".jsonl", (".run", ".trec")
@@ -246,23 +246,3 @@ def _json_objects(path: Path, kind: str) -> Iterator[tuple[str, Mapping[str, Any
         if not isinstance(entry, dict):
             raise DataError(f"{path.name}, entry {i}: not an object", 'write {"user": "u1", "items": ["i1", "i2"]}')
         yield f"{path.name}, entry {i}", entry
-
-
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        UsageError: there is no such file.
-        DataError: it is not JSON.
-    """
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist", "check the path")
-    try:
-        return json.loads("\n".join(line for _, line in lines(path)))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path.name} is not JSON: {error}", f"write it again: {path}") from error
-
-
-def as_text(item: Any) -> str:
-    """Return an item of a JSON list as text: a list is the codes of one item."""
-    return " ".join(map(str, item)) if isinstance(item, list) else str(item)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from llm4rec_cli.data.rawfiles import lines
+from llm4rec_cli.data.rawfiles import lines, read_json
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.models.external.files import Lists, as_text, read_json
-
-CODE = re.compile(r"<[^<>]+>|[^\s,;<>\[\]()'\"]+")  # of `<a_12><b_3>`, `[12, 3]` or `12 3`
+from llm4rec_cli.ids.files import codes_in, read_codes
+from llm4rec_cli.models.external.files import Lists
 
 
 def renamed(lists: Lists, column: str, file: Path) -> Lists:
@@ -65,24 +63,16 @@ def read_ids(file: Path) -> dict[str, str]:
     return raw_ids
 
 
-def read_codes(file: Path) -> dict[str, list[str]]:
-    """Return codes, joined by spaces, -> the items that have them, of a JSON object item -> list of codes.
+def items_by_codes(file: Path) -> dict[str, list[str]]:
+    """Return codes, joined by spaces, -> the items that have them.
 
     Raises:
-        UsageError: there is no such file.
-        DataError: it is not such an object.
+        UsageError, DataError: as `read_codes`.
     """
-    content = read_json(file)
-    if not isinstance(content, dict) or not content:
-        raise DataError(f"{file.name} is not an object of items and their codes", '{"item": ["<a_1>", "<b_2>"], …}')
     items = defaultdict[str, list[str]](list)
-    for item, codes in content.items():
-        items[codes_in(as_text(codes))].append(str(item))
+    for item, codes in read_codes(file).items():
+        items[" ".join(codes)].append(item)
     return items
-
-
-def codes_in(text: str) -> str:
-    return " ".join(CODE.findall(text))
 
 
 def decoded(lists: Lists, items_of: Mapping[str, list[str]], name: str) -> tuple[Lists, str | None]:
@@ -92,14 +82,14 @@ def decoded(lists: Lists, items_of: Mapping[str, list[str]], name: str) -> tuple
     codes that a list repeats the first counts; codes of no item are left out.
 
     Args:
-        items_of: from `read_codes`.
+        items_of: from `items_by_codes`.
         name: of the file of codes, for messages.
 
     Raises:
         DataError: most codes are those of no item.
     """
     rows = lists.rows
-    codes = rows["item"].map(codes_in)
+    codes = rows["item"].map(lambda text: " ".join(codes_in(text)))
     known = codes.isin(list(items_of)).to_numpy()
     if known.mean() < 0.5:
         row = int(known.argmin())

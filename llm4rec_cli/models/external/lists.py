@@ -41,7 +41,7 @@ def read_lists(
     """
     lists, left_out = files.read(Path(file)), None
     if codes:
-        lists, left_out = ids.decoded(lists, ids.read_codes(Path(codes)), Path(codes).name)
+        lists, left_out = ids.decoded(lists, ids.items_by_codes(Path(codes)), Path(codes).name)
     for column, mapped_by in (("user", user_ids), ("item", item_ids)):
         if mapped_by:
             lists = ids.renamed(lists, column, Path(mapped_by))

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.examples import IntArray
-from llm4rec_cli.data.indexing import Code, ItemIndex, digit_length, digit_pieces
 from llm4rec_cli.data.split import Split
+from llm4rec_cli.ids.index import Code, ItemIndex, digit_length, digit_pieces
 from llm4rec_cli.models.p5.config import P5Config
 from llm4rec_cli.models.p5.prompts import FIELD_COLUMNS, Answer, Field, parse_all
 from llm4rec_cli.models.p5.settings import HistoryOrder

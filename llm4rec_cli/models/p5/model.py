@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -19,10 +18,11 @@ from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ratings
 from llm4rec_cli.config.schema import Index, Written
 from llm4rec_cli.data.examples import Examples, IntArray
-from llm4rec_cli.data.indexing import ItemIndex, index_items
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, raise_first
+from llm4rec_cli.ids.index import ItemIndex, index_items
+from llm4rec_cli.ids.item_ids import ItemIds, from_pieces
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import P5Config
@@ -45,8 +45,6 @@ log = logging.getLogger(__name__)
 RATING_CLASSES = [f"{tenth / 10:.1f}" for tenth in range(10, 51)]  # of jittered ratings (code)
 STARS = ["1", "2", "3", "4", "5"]
 HELD_OUT_BATCH_SIZE = 256
-
-Scorer = Callable[[decoding.Memory, IntArray], Tensor]  # (memory of some sources, their indices) -> a row per source
 
 
 class P5(nn.Module):
@@ -277,22 +275,14 @@ class P5(nn.Module):
             field_values.append(values)
         return field_values
 
-    def _answer_scorer(self, answers: list[str]) -> Scorer:
+    def _answer_scorer(self, answers: list[str]) -> decoding.Scorer:
         """Return a scorer of a few answers, by log-likelihood renormalised among them."""
         codes = [[*self.filler.short_text(answer)[0].tolist(), END] for answer in answers]
         trie = Trie.from_codes(codes).to(self.device)
         return lambda memory, _: decoding.leaf_scores(self.packed.t5, memory, trie)
 
-    def _score_sources(self, sources: list[decoding.Source], scorer: Scorer) -> Tensor:
-        """Return (n, …) the scores of all sources."""
-        out: Tensor | None = None
-        for memory, rows in decoding.encode_sources(self.packed, sources, self.evaluates_with_words):
-            scores = scorer(memory, rows)
-            if out is None:
-                out = scores.new_empty(len(sources), *scores.shape[1:])
-            out[torch.from_numpy(rows).to(out.device)] = scores
-        assert out is not None
-        return out
+    def _score_sources(self, sources: list[decoding.Source], scorer: decoding.Scorer) -> Tensor:
+        return decoding.score_sources(self.packed, sources, self.evaluates_with_words, scorer)
 
     def _write_into(self, texts: list[str], memory: decoding.Memory, rows: IntArray) -> None:
         decoded = decoding.greedy_decode(self.packed.t5, memory, END, self.config.max_target)
@@ -324,6 +314,22 @@ def parse_as_published(text: str, family: PromptFamily) -> float:
         return float("nan")
 
 
+def item_index(context: Context, seed: int) -> ItemIndex:
+    config, split, features = context.config, context.split, None
+    if config.index is Index.semantic:
+        assert config.encoder is not None
+        features = encode_texts(
+            split.dataset.texts, config.encoder, context.cache, context.device, split.dataset
+        ).numpy()
+    return index_items(config.index, split.for_ranking(), seed, config.digits, context.cache, features)
+
+
+def codes_of(context: Context, seed: int | None = None) -> ItemIds:
+    """Return the codes of all items as numbers, by another seed than the dataset's if there is one."""
+    index = item_index(context, context.split.dataset.seed if seed is None else seed)
+    return from_pieces(index.codes)
+
+
 def build(context: Context) -> P5:
     config: P5Config = context.config
     split = context.split
@@ -331,13 +337,7 @@ def build(context: Context) -> P5:
     task_prompts = {name: prompt for name, prompt in config.prompts.items() if prompt.family in families}
     for line in prompts.describe_unusable(task_prompts, split.dataset):
         log.info("%s", line)
-    features = None
-    if config.index is Index.semantic:
-        assert config.encoder is not None
-        features = encode_texts(
-            split.dataset.texts, config.encoder, context.cache, context.device, split.dataset
-        ).numpy()
-    index = index_items(config.index, split.for_ranking(), split.dataset.seed, config.digits, context.cache, features)
+    index = item_index(context, split.dataset.seed)
     user_length = max(map(len, user_codes(config, split.n_users)))
     raise_first(prompts.problems_of_lengths(config, context.task, max(map(len, index.codes)), user_length))
     names = split.user_names()

@@ -19,8 +19,8 @@ from scipy.sparse.linalg import svds
 from torch import nn
 
 from llm4rec_cli.data.examples import IntArray
-from llm4rec_cli.data.indexing import DENSE
 from llm4rec_cli.data.split import TRAIN, Split
+from llm4rec_cli.ids.trees import DENSE
 
 WINDOW = 3  # interactions between two items that are counted, at most
 CARRIED = 4.0  # scale of what attention carries over at the start

@@ -8,7 +8,7 @@ embedding are read. The model must be in evaluation mode.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,21 @@ def encode_sources(t5: PackedT5, sources: list[Source], whole_word: bool) -> Ite
         for (rows, longest, _), part, of_rows, places in zip(groups.shapes, parts, lengths, orders, strict=True):
             memory = build_memory(t5.t5, part.view(rows, longest, -1), torch.from_numpy(of_rows).to(device))
             yield memory, chunk[places]
+
+
+Scorer = Callable[[Memory, IntArray], Tensor]  # (memory of some sources, their indices) -> a row per source
+
+
+def score_sources(t5: PackedT5, sources: list[Source], whole_word: bool, scorer: Scorer) -> Tensor:
+    """Return (n, …) the scores of all sources."""
+    out: Tensor | None = None
+    for memory, rows in encode_sources(t5, sources, whole_word):
+        scores = scorer(memory, rows)
+        if out is None:
+            out = scores.new_empty(len(sources), *scores.shape[1:])
+        out[torch.from_numpy(rows).to(out.device)] = scores
+    assert out is not None
+    return out
 
 
 @torch.no_grad()
@@ -162,6 +177,28 @@ def beam_search(
         best.add(leaf, total)
         total = total.masked_fill(leaf >= 0, -torch.inf)
     return best.leaves, best.scores
+
+
+@torch.no_grad()
+def free_beam_search(t5: Any, memory: Memory, length: int, beams: int) -> tuple[Tensor, Tensor]:
+    """Return (B, beams, length) the likeliest tokens of each source by beam search over the whole vocabulary, best
+    first, and (B, beams) fp32 their log-likelihoods."""
+    n, device = len(memory), memory.keys[0].device
+    cache = _KeyValueCache(memory, 1 + beams * (length - 1))
+    token, total = torch.full((n, 1), START, device=device), torch.zeros(n, 1, device=device)
+    tokens, path = token.new_empty(n, 1, 0), token.new_empty(n, 1, 0)  # path: cache positions of a beam's tokens
+    for depth in range(length):
+        own = cache.filled + torch.arange(token.shape[1], device=device)
+        path = torch.cat([path, own.expand(n, -1)[..., None]], 2)
+        distance = torch.full((*token.shape, cache.filled + len(own)), -1, device=device)
+        distance.scatter_(2, path, torch.arange(depth, -1, -1, device=device).expand_as(path))
+        hidden = _decode(t5, memory, token, _attention_bias(t5, memory, distance), cache)
+        step = t5.lm_head(_scale(t5, hidden)).float().log_softmax(-1)
+        total, chosen = (total[..., None] + step).flatten(1).topk(min(beams, step[0].numel()))
+        beam, token = chosen // step.shape[2], chosen % step.shape[2]
+        path = path.gather(1, beam[..., None].expand(-1, -1, depth + 1))
+        tokens = torch.cat([tokens.gather(1, beam[..., None].expand(-1, -1, depth)), token[..., None]], 2)
+    return tokens, total
 
 
 def exact_is_cheaper(trie: Trie, beams: int) -> bool:

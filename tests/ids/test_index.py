@@ -11,8 +11,11 @@ from scipy.sparse import csr_array
 
 from llm4rec_cli.config.schema import Index
 from llm4rec_cli.conformance.builders import tiny_dataset
-from llm4rec_cli.data import indexing
-from llm4rec_cli.data.indexing import (
+from llm4rec_cli.data.split import Split, hold_out, leave_one_out
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.ids import index as indexing
+from llm4rec_cli.ids import trees
+from llm4rec_cli.ids.index import (
     ItemIndex,
     cluster_tree,
     co_occurrence,
@@ -22,8 +25,6 @@ from llm4rec_cli.data.indexing import (
     numbers,
     spectral_clusters,
 )
-from llm4rec_cli.data.split import Split, hold_out, leave_one_out
-from llm4rec_cli.errors import DataError
 from tests.data.test_real_data import prepared
 
 # Train parts: 5 3 4, 2 0 1, 3 4 5, 0 2. Item 6 is in none, and no history holds 7.
@@ -186,7 +187,7 @@ def test_a_tree_names_clusters_by_their_first_item():
 
 @pytest.mark.parametrize("dense", [0, 1000])
 def test_components_of_the_graph_are_never_cut(dense, monkeypatch):
-    monkeypatch.setattr(indexing, "DENSE", dense)
+    monkeypatch.setattr(trees, "DENSE", dense)
     labels = spectral_clusters(co_occurrence(blocks(40, 5)), 6, np.random.default_rng(0))
     assert all(len(set(block)) == 1 for block in labels.reshape(40, 5))
     assert len(set(labels)) == 6
@@ -199,7 +200,7 @@ def test_lanczos_finds_the_clusters_that_lapack_finds(monkeypatch):
     weights = np.triu(rng.random((100, 100)) < chance, 1).astype(float)
     graph = csr_array(weights + weights.T)
     groups = groups_of(spectral_clusters(graph, 4, rng))
-    monkeypatch.setattr(indexing, "DENSE", 0)
+    monkeypatch.setattr(trees, "DENSE", 0)
     assert groups_of(spectral_clusters(graph, 4, rng)) == groups == groups_of(own)
 
 
@@ -301,9 +302,9 @@ def test_clusters_are_computed_once_for_all_that_they_depend_on(tmp_path, monkey
 def test_codes_do_not_depend_on_how_python_hashes():
     program = (
         "import numpy as np, tempfile, pathlib\n"
-        "from llm4rec_cli.data.indexing import index_items\n"
+        "from llm4rec_cli.ids.index import index_items\n"
         "from llm4rec_cli.config.schema import Index\n"
-        "from tests.data.test_indexing import noise\n"
+        "from tests.ids.test_index import noise\n"
         "texts = np.random.default_rng(0).standard_normal((40, 3))\n"
         "with tempfile.TemporaryDirectory() as cache:\n"
         "    for kind in Index:\n"

@@ -1,0 +1,99 @@
+"""Settings of item ids, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.roles import Role
+from llm4rec_cli.config.schema import Weights, WeightsField
+from llm4rec_cli.errors import DataError, UsageError
+
+
+class IdKind(Enum):
+    """How items get their codes."""
+
+    rq_kmeans = "rq_kmeans"  # residual quantisation of text vectors, level by level, by k-means
+    rq_vae = "rq_vae"  # residual quantisation of what an autoencoder learns of text vectors
+    opq = "opq"  # product quantisation of rotated text vectors: codes in parallel
+    tree = "tree"  # hierarchical k-means of text vectors
+    collaborative = "collaborative"  # the same tree, of clusters of items that co-occur in training
+    random = "random"  # codes drawn uniformly: a control
+    file = "file"  # codes that another system made
+
+    @property
+    def reads_text(self) -> bool:
+        return self in (IdKind.rq_kmeans, IdKind.rq_vae, IdKind.opq, IdKind.tree)
+
+    @property
+    def is_tree(self) -> bool:
+        return self in (IdKind.tree, IdKind.collaborative)
+
+
+class Collisions(Enum):
+    """What happens to items with equal codes."""
+
+    extra_code = "extra_code"  # a last code numbers them, which makes each id unique
+    shared = "shared"  # they share an id and tie, so that metrics are expectations over their order
+
+
+@dataclass
+class RqVaeConfig:
+    """The autoencoder of rq_vae and its training."""
+
+    role: ClassVar[Role] = Role.model
+
+    layers: list[int] = ranges.number(at_least=1)  # units of the encoder's hidden layers; the decoder's are reversed
+    size: int = ranges.number(at_least=1)  # of the quantised vectors
+    commitment: float = ranges.number(at_least=0)  # β, weight of the loss that draws vectors to their codes
+    epochs: int = ranges.number(at_least=1)
+    batch_size: int = ranges.number(at_least=1)  # items
+    learning_rate: float = ranges.number(above=0)  # of AdamW
+
+
+@dataclass
+class IdsConfig:
+    """Item ids: one code per position, from a codebook of that position."""
+
+    role: ClassVar[Role] = Role.model
+
+    kind: IdKind = MISSING
+    codes: int = ranges.number(at_least=1)  # of an item, without one that separates collisions; not of trees
+    # codes to choose from at each position; of trees the children of a cluster, and the items of a leaf
+    codebook: int = ranges.number(at_least=2)
+    collisions: Collisions = MISSING
+    seed: int = ranges.seed(Role.model)  # of k-means, rq_vae and random codes
+    rq_vae: RqVaeConfig = field(default_factory=RqVaeConfig)
+    # kind=file: a JSON object, raw item id -> list of codes
+    file: str | None = field(
+        default=None, metadata={"path": "absolute", "weights": WeightsField(Weights.ids, frozenset({None}))}
+    )
+
+    def unused(self) -> Mapping[str, str]:
+        """Return the settings below `ids` that have no effect, each with the override that would give it one."""
+        readers = {
+            "codes": (IdKind.rq_kmeans, IdKind.rq_vae, IdKind.opq, IdKind.random),
+            "codebook": tuple(kind for kind in IdKind if kind is not IdKind.file),
+            "collisions": tuple(kind for kind in IdKind if not kind.is_tree),
+            "rq_vae": (IdKind.rq_vae,),
+            "file": (IdKind.file,),
+        }
+        unused = {setting: kinds for setting, kinds in readers.items() if self.kind not in kinds}
+        return {f"ids.{name}": f"model.ids.kind={'|'.join(kind.name for kind in unused[name])}" for name in unused}
+
+    def problems(self) -> Iterator[UsageError]:
+        if self.kind is IdKind.file and self.file is None:
+            yield UsageError("model.ids.kind=file needs a file of codes", "model.ids.file=PATH")
+
+    def problems_with_dataset(self, dataset: Any) -> Iterator[DataError]:
+        if self.kind.reads_text and len(set(dataset.texts)) == 1:
+            yield DataError(
+                f"model.ids.kind={self.kind.name} reads item texts, and those of '{dataset.manifest['name']}' are all "
+                "alike",
+                "model.ids.kind=collaborative or random, or a dataset with titles: llm4rec list datasets",
+            )

@@ -1,0 +1,43 @@
+"""Settings of RPG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import Config, Deviations, TaskConfig, Traits
+from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.ids.config import IdKind
+from llm4rec_cli.models.shared.config import EncoderSizes, SemanticIdsConfig
+
+
+@dataclass
+class RPGConfig(EncoderSizes, SemanticIdsConfig):
+    """Long semantic ids whose codes are predicted in parallel (KDD 2025)."""
+
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates"}), trainable=True, zero_ranks_high=True
+    )
+
+    temperature: float = ranges.number(above=0)  # that divides cosines of states and codes
+
+    def problems(self, config: Config) -> Iterator[Llm4RecError]:
+        yield from super().problems(config)
+        if self.ids.kind.is_tree:
+            yield UsageError(
+                f"model '{self.name}' predicts all codes of an item at once, and ids of "
+                f"model.ids.kind={self.ids.kind.name} are paths of different lengths",
+                "model.ids.kind=opq, rq_kmeans, rq_vae or random",
+            )
+
+    def paper_experiment(self, task: TaskConfig) -> str:
+        return "rpg/paper"
+
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {
+            "exact": True,
+            "windows_not_latest": trained_on is not None,
+            "fitted_to_catalogue": self.ids.kind is IdKind.opq,
+        }
