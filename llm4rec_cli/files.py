@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +165,8 @@ def remembered_sha256(path: Path, notes: Path) -> str:
     digest = sha256(path)
     # A file may be written twice within one tick of its clock.
     if _stamp(path) == before and time.time_ns() - path.stat().st_mtime_ns > SETTLED:
-        notes.mkdir(parents=True, exist_ok=True)
-        write_json(note, {"stamp": before, "sha256": digest})
+        with suppress(OSError):  # no permission: the file is hashed again
+            write_json(note, {"stamp": before, "sha256": digest})
     return digest
 
 

@@ -26,5 +26,10 @@ def dataset(n_users: int, n_items: int, seed: int = 0) -> RecDataset:
         interactions=log,
         user_ids=np.arange(n_users).astype(str).astype(object),
         offsets=np.concatenate([[0], np.cumsum(np.bincount(log["user"], minlength=n_users))]),
-        manifest={"name": "synthetic", "fingerprint": f"{n_users}-{n_items}-{seed}", "synthetic": True},
+        manifest={
+            "name": "synthetic",
+            "fingerprint": f"{n_users}-{n_items}-{seed}",
+            "synthetic": True,
+            "split": {"rule": "leave_one_out"},
+        },
     )

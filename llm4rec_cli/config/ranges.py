@@ -48,7 +48,7 @@ def number(
     return field(default=default, metadata=metadata)
 
 
-def seed(role: Role) -> Any:
+def seed(role: Role | None = None) -> Any:
     return number(0, role=role, at_least=0, at_most=LARGEST_SEED)
 
 

@@ -48,7 +48,7 @@ def test_the_first_word_is_a_command():
         ("train pa", ["paths."]),
         ("train model.enc", ["model.encoder."]),
         ("train model.encoder.po", ["model.encoder.pooling="]),
-        ("train model.encoder.pooling=", ["model.encoder.pooling=cls", "model.encoder.pooling=mean"]),
+        ("train model.encoder.pooling=", [f"model.encoder.pooling={name}" for name in ("cls", "last", "mean")]),
         ("train force=", ["force=false", "force=true"]),
         ("train model=p5 pro", ["prompt="]),
         ("train model=sasrec pro", []),

@@ -51,7 +51,7 @@ variants = pytest.mark.parametrize("settings", VARIANTS.values(), ids=list(VARIA
 def built(build, monkeypatch):
     """built(**settings): UniSRec over random text vectors."""
 
-    def vectors(texts, config, cache, device):
+    def vectors(texts, config, cache, device, dataset):
         return torch.randn(len(texts), TEXT_SIZE, generator=torch.Generator().manual_seed(1))
 
     monkeypatch.setattr(unisrec, "encode_texts", vectors)

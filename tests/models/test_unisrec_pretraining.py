@@ -52,7 +52,7 @@ losses = pytest.mark.parametrize("loss", PretrainingLoss)
 def built(build, monkeypatch):
     """built(loss=…, …, **settings): UniSRec in pre-training over random text vectors; loss `exact` by default."""
 
-    def vectors(texts, config, cache, device):
+    def vectors(texts, config, cache, device, dataset):
         generators = (torch.Generator().manual_seed(sum(text.encode())) for text in texts)
         return torch.stack([torch.randn(TEXT_SIZE, generator=generator) for generator in generators])
 

@@ -37,7 +37,9 @@ QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=20", "
 
 def sizes(model: str, unused: Container[str] = ()) -> list[str]:
     """Return the overrides that make a model small, for the settings that it has and that have an effect."""
-    settings = {field.name for field in fields(config_class(model)) if field.name not in unused}
+    # A group that is null by default is read only with another setting.
+    read = (field for field in fields(config_class(model)) if field.name not in unused and field.default is not None)
+    settings = {field.name for field in read}
     of_models = {
         **{"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR},
         **{"nrms": SMALL_NRMS, "tuned_lm": SMALL_TUNED_LM, "rpg": SMALL_IDS, "tiger": SMALL_IDS},

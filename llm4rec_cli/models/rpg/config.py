@@ -36,8 +36,4 @@ class RPGConfig(EncoderSizes, SemanticIdsConfig):
         return "rpg/paper"
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {
-            "exact": True,
-            "windows_not_latest": trained_on is not None,
-            "fitted_to_catalogue": self.ids.kind is IdKind.opq,
-        }
+        return {"exact": True, "fitted_to_catalogue": self.ids.kind is IdKind.opq}

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,10 +54,12 @@ class RPG(nn.Module):
     """Embeddings of codes, a causal Transformer over items, and a head for each code.
 
     Attributes:
-        codes: (n_items, m) rows of `tokens`, which has the codebooks one after another.
         sizes: of the codebooks.
+        first: (m,) the first row of each codebook in `tokens`, which has them one after another.
+        codes: (n_items, m) rows of `tokens`.
     """
 
+    first: Tensor
     codes: Tensor
 
     def __init__(self, config: RPGConfig, context: Context, ids: ItemIds) -> None:
@@ -66,8 +67,8 @@ class RPG(nn.Module):
         self.split, self.ids = context.split, ids
         self.max_length, self.temperature = config.max_length, config.temperature
         self.sizes = ids.sizes
-        first = np.cumsum([0, *self.sizes[:-1]])
-        self.register_buffer("codes", torch.from_numpy(ids.codes + first), persistent=False)
+        self.register_buffer("first", torch.tensor([0, *self.sizes[:-1]]).cumsum(0), persistent=False)
+        self.register_buffer("codes", torch.from_numpy(ids.codes) + self.first, persistent=False)
         self.tokens = nn.Embedding(sum(self.sizes), config.hidden_size)
         sizes = config.hidden_size, config.inner_size, config.heads, config.dropout, config.attention_dropout
         layers = [GPT2Layer(*sizes) for _ in range(config.layers)]
@@ -91,7 +92,7 @@ class RPG(nn.Module):
         are (total,)."""
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
         states = self.norm(self.encoder(self._inputs(items), groups))[carries_loss]
-        codes = self.codes[targets[carries_loss]] - self.codes.new_tensor([0, *self.sizes[:-1]]).cumsum(0)
+        codes = self.codes[targets[carries_loss]] - self.first
         parts = zip(self._code_states(states), self._codebooks(), codes.t(), strict=True)
         losses = [catalogue_cross_entropy(state, codebook, code) for state, codebook, code in parts]
         return {"loss": torch.stack(losses).mean(), "n_terms": len(states)}
