@@ -61,8 +61,10 @@ class Split:
         That is this one, except under `p5_reviews`, which has no order: rankings then use leave-one-out, as in P5. Most
         of their test pairs are therefore among the reviews that are trained on.
         """
-        is_random = self.dataset.manifest["split"]["rule"] == SplitRule.p5_reviews.value
-        return self._with_holdout(leave_one_out(self.dataset)) if is_random else self
+        is_divided = "part" in self.dataset.interactions  # at random, or by the raw files
+        if not is_divided or self.dataset.manifest["split"]["rule"] != SplitRule.p5_reviews.value:
+            return self
+        return self._with_holdout(leave_one_out(self.dataset))
 
     def for_likes(self) -> Split:
         """Return the split that the task `like` evaluates on: under `temporal` every interaction of a period is an

@@ -26,9 +26,35 @@ def test_floor_scores_as_measured(
 ) -> None:
     raw = real(folder)
     overrides = [f"model={model}", f"dataset={dataset}", f"dataset.raw_dir={raw}", f"task.mask_history={mask_history}"]
-    answer = call("train", *overrides, "task.floors=[]", cwd=tmp_path, cache=tmp_path / "cache")
-    assert answer.code == 0, answer.err
-    (metrics,) = (tmp_path / "outputs").glob("*/*/*/*/metrics.json")
-    values = json.loads(metrics.read_text())["metrics"]
+    values = metrics_of(overrides, tmp_path)
     assert values["hr@10"] == pytest.approx(hit_rate, abs=1e-4)
     assert values["ndcg@10"] == pytest.approx(ndcg, abs=1e-4)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("dataset", "folder", "model", "auc", "within_users"),
+    [
+        ("collm-ml-1m", "collm-ml-1m", "like_means model.means=item", 0.7094, 0.7107),
+        ("collm-ml-1m", "collm-ml-1m", "like_means", 0.7320, 0.7107),
+        ("collm-ml-1m", "collm-ml-1m", "like_logistic", 0.7762, 0.7226),
+        ("tallrec-movie", "tallrec", "liked_share", 0.7260, 0.6220),
+        ("tallrec-book", "tallrec", "liked_share", 0.6989, None),  # one row a user
+    ],
+)
+def test_likes_as_measured(
+    dataset: str, folder: str, model: str, auc: float, within_users: float | None, tmp_path: Path
+) -> None:
+    overrides = [*f"model={model}".split(), f"dataset={dataset}", f"dataset.raw_dir={real(folder)}"]
+    values = metrics_of([*overrides, "task.bootstrap=10"], tmp_path)
+    assert values["auc"] == pytest.approx(auc, abs=1e-4)
+    assert values.get("auc_within_users") == (within_users and pytest.approx(within_users, abs=1e-4))
+
+
+def metrics_of(overrides: list[str], folder: Path) -> dict[str, float]:
+    """Train without floors, and return the metrics."""
+    answer = call("train", *overrides, "task.floors=[]", cwd=folder, cache=folder / "cache")
+    assert answer.code == 0, answer.err
+    (metrics,) = (folder / "outputs").glob("*/*/*/*/metrics.json")
+    values: dict[str, float] = json.loads(metrics.read_text())["metrics"]
+    return values
