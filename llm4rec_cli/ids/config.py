@@ -67,7 +67,7 @@ class IdsConfig:
     # codes to choose from at each position; of trees the children of a cluster, and the items of a leaf
     codebook: int = ranges.number(at_least=2)
     collisions: Collisions = MISSING
-    seed: int = ranges.number(0, at_least=0, at_most=ranges.LARGEST_SEED)  # of k-means, rq_vae and random codes
+    seed: int = ranges.seed()  # of k-means, rq_vae and random codes
     rq_vae: RqVaeConfig = field(default_factory=RqVaeConfig)
     # kind=file: a JSON object, raw item id -> list of codes
     file: str | None = field(

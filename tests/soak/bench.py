@@ -179,10 +179,11 @@ def snapshot(folder: Path) -> dict[str, Any]:
     """Return the content of every file that a command leaves, by path, without what depends on time and process.
 
     The lock file of a killed process stays, and is free; so do the link of Optuna's lock for a minute, and SQLite's own
-    files beside a database, until it is opened again.
+    files beside a database, until it is opened again. Notes of hashes have times and inodes.
     """
     ends = (".lock", ".rename", "-wal", "-shm")
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.endswith(ends))
+    files = (path for path in files if path.parent.name != "hashes")
     return {str(path.relative_to(folder)): _content(path, folder) for path in files}
 
 
