@@ -120,7 +120,7 @@ def test_an_address_holds_weights_prompt_and_adapter(llm4rec, small, tmp_path):
         (["model.answer=item_head", "model.score=sum"], "model.score=sum is only read with model.answer=title"),
         (["prompt.next='{history} and then'"], "begins with a field"),
         (["prompt.next='Chosen: {history} and then'"], "goes on after it"),
-        (["prompt.click='Would they? {titel}'"], "no field {titel}"),
+        (["prompt.click='Would they? {name}'"], "no field {name}"),
         (["model.lora.modules=[c_attn]", "task=direct"], "no such layers"),
     ],
 )
