@@ -308,6 +308,9 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         ("train", "+experiment=tuned", *QUICK): 0,
         ("train", "model=p5", "task=rating", "model.index=semantic", *sizes("p5"), *QUICK): 0,
         ("train", "model=nrms", "model.aggregation=mean", LOG, *bert, *QUICK): 0,
+        ("train", "model=sasrec", "model.vectors=initial", "model.encoder.name=random", *QUICK): 0,
+        ("train", "model=transition_text", "model.text=vectors", "model.encoder.name=random", *QUICK): 0,
+        ("train", "model=tuned_lm", LOG, f"model.backbone={small.llm}", *sizes("tuned_lm"), *QUICK): 0,
         ("train", "model=rpg", "model.ids.kind=file", f"model.ids.file={ids}", "model.layers=1", *QUICK): 0,
         ("prepare", "dataset=printed", "paths.cache=."): 0,
         ("prepare", "dataset=printed_log"): 0,
@@ -327,6 +330,8 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
             (*chat_command, "task=rating", "llm=openai", f"llm.base_url={chat.url}"): 0,
             (*chat_command, "task=direct", "model.answer=likelihood", f"llm.model={small.llm}"): 0,
             (*chat_command, "task=sequential", "model.answer=generate", f"llm.model={small.llm}"): 0,
+            # The server has no embeddings.
+            ("train", "model=frozen_text", "model.encoder.name=endpoint:m", f"model.encoder.base_url={chat.url}"): 1,
             # A few-shot prompt exceeds the context of the tiny model and is refused.
             (*chat_command, "task=direct", "prompt.shots=1", f"llm.model={small.llm}"): 2,
         }

@@ -242,10 +242,10 @@ def test_a_file_that_may_not_be_read_is_named(raw):
 def test_a_cache_that_may_not_be_written_to_is_named(raw, why, monkeypatch):
     mkdir = Path.mkdir
 
-    def forbidden(path: Path, **how: bool) -> None:
+    def forbidden(path: Path, *mode: int, **how: bool) -> None:
         if path.name == "datasets":
             raise OSError(why, os.strerror(why), str(path))
-        mkdir(path, **how)
+        mkdir(path, *mode, **how)
 
     put(raw, "recbole")
     monkeypatch.setattr(Path, "mkdir", forbidden)  # to root, who runs many a test, nothing is forbidden
