@@ -1,6 +1,6 @@
 """Reviews in JSON lines as columns: ids and numbers in memory, texts in an Arrow file that is mapped into it.
 
-A review as Python objects takes about ten times its own size. Here only ROWS of them are objects at a time.
+Only ROWS of them are Python objects at a time, which take far more memory than columns.
 """
 
 from __future__ import annotations
