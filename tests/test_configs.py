@@ -136,7 +136,7 @@ class SmallRuns:
             typed = [*arguments, f"llm.model={self.llm}"]
             reads_bert = any(name in " ".join(arguments[:2]) for name in ("prompt4nr", "nrms"))
             typed += [f"model.backbone={self.bert}"] if reads_bert else []
-            typed += [f"model.backbone={self.llm}"] if "model=tuned_lm" in arguments else []
+            typed += [f"model.backbone={self.llm}"] if "tuned_lm" in " ".join(arguments[:2]) else []
             typed += [f"dataset.raw_dir={self.log}"] if SMALL_LOG in arguments else []
             with recorded() as read, first_step() as self.steps[arguments]:
                 self.answers[arguments] = call(*typed, cwd=self.new_folder("small"), cache=self.cache)

@@ -60,6 +60,14 @@ def test_impressions_are_ranked_by_yes_or_no(llm4rec, small, tmp_path):
     assert 0 <= answer.metrics["metrics"]["auc"] <= 1
 
 
+def test_templates_are_told_apart_in_tables(llm4rec, small):
+    settings = [typed for typed in small if not typed.startswith(("model.rows", "trainer."))]
+    templates = "prompt=tuned_lm/discrete_action,tuned_lm/discrete_utility"
+    answer = llm4rec("train", "-m", *settings, "dataset=demo_news", "model.tuning=none", templates)
+    assert answer.code == 0, answer.err
+    assert all(f"prompt=tuned_lm/discrete_{name}" in answer.out for name in ("acti", "util")), "cut at column width"
+
+
 def test_likes_are_learned_from_few_labels(llm4rec, small):
     settings = [typed for typed in small if not typed.startswith(("model.rows", "model.titles"))]
     answer = llm4rec("train", *settings, "task=like", "dataset.split=temporal", "task.shots=16")

@@ -79,10 +79,17 @@ def test_duplicate_titles_tie_exactly(causal):
         assert not torch.equal(scores[:, 0], scores[:, 1])
 
 
-@pytest.mark.parametrize(("yes", "no"), [("1", "2"), (" Yes, they would.", " No.")])
-def test_a_decision_is_the_log_odds_of_the_whole_answers(causal, yes, no):
-    model = built(causal, "dataset=demo_news", split=log())
-    model.questions.yes, model.questions.no = map(model.questions.tokens, (yes, no))
+@pytest.mark.parametrize(
+    ("typed", "answers"),
+    [
+        ([], ("1", "2")),
+        ([], (" Yes, they would.", " No.")),
+        (["prompt/tuned_lm@model.prompts=[discrete_emotion]"], (" interesting", " boring")),
+    ],
+)
+def test_a_decision_is_the_log_odds_of_the_whole_answers(causal, typed, answers):
+    model = built(causal, "dataset=demo_news", *typed, split=log())
+    model.questions.yes, model.questions.no = map(model.questions.tokens, answers)
     language_model, shown = merged(model, causal), log().impressions(TEST)
     expected = []
     for row in model.questions.click(np.array([0, 3, 4]), np.array([5, 1, 0])):

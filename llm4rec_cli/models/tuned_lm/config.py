@@ -21,7 +21,6 @@ from llm4rec_cli.config.schema import (
     Traits,
     Weights,
     Work,
-    noted,
     precision,
 )
 from llm4rec_cli.config.schema import weights as names_weights
@@ -107,7 +106,7 @@ class TunedLmConfig(ModelConfig):
     rows: int | None = ranges.number(None, at_least=1)  # training rows, drawn by `seed`; null = all
     scoring: Precision = precision(Work.reading)  # in validation and test
     gradient_checkpointing: bool = False  # computes activations twice, to store fewer
-    prompts: Prompts = noted(field(default_factory=Prompts), named=True)
+    prompts: Prompts = field(default_factory=Prompts)
 
     def __post_init__(self) -> None:
         if self.tuning is Tuning.none:
