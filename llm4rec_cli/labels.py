@@ -80,7 +80,7 @@ LABELS = {
         Label("untrained-head", "the head that fills a blank was initialised here, as the weights come without it"),
         Label(
             MAY_BE_MEMORISED,
-            "a chat model may have read these data in its training; `llm4rec inspect memorisation` measures it",
+            "a language model may have read these data in its training; `llm4rec inspect memorisation` measures it",
         ),
         Label(
             UNREAD_ANSWERS,

@@ -13,6 +13,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser("llm4rec inspect memorisation", add_help=False, allow_abbrev=False)
     options.add_argument("--json", action="store_true", help="one JSON object")
     options.add_argument("--records", type=at_least(2), default=200, help="records per probe (default: 200)")
+    options.add_argument("--text", action="store_true", help="records as a text to be continued; for base models")
     return options
 
 
@@ -20,8 +21,9 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     """Score the probes that the dataset has columns for, keep the scores for the rows of its runs, and print them."""
     from dataclasses import asdict
 
+    from llm4rec_cli.config.schema import Backend
     from llm4rec_cli.data.prepare import prepare
-    from llm4rec_cli.errors import DataError, raise_first
+    from llm4rec_cli.errors import DataError, UsageError, raise_first
     from llm4rec_cli.llm.completions import Usage
     from llm4rec_cli.results.tables import json_text, say, show
     from llm4rec_cli.run import marks, rules
@@ -30,8 +32,10 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
 
     job = Job.unchecked(composed, "prepare")
     raise_first(rules.problems_of_llm(job.llm))
+    if options.text and job.llm.backend is not Backend.local:
+        raise UsageError("--text has a local model continue a text, and an endpoint answers messages", "llm=local")
     dataset = prepare(job.config.dataset, job.cache)
-    probes = memorisation.probes(dataset, options.records, job.config.dataset.seed)
+    probes = memorisation.probes(dataset, options.records, job.config.dataset.seed, options.text)
     if not probes:
         raise DataError(f"dataset {dataset.manifest['name']} has too few records to probe", "llm4rec list datasets")
     usage = Usage()

@@ -7,7 +7,7 @@ adds its own dataclass in `models/<name>/config.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
@@ -448,6 +448,16 @@ class ModelConfig:
 
     def display_name(self) -> str:
         return self.name
+
+    @property
+    def causal_backbone(self) -> str | None:
+        """The causal language model that training starts from; None for other models."""
+        of_kind = (
+            getattr(self, own.name)
+            for own in fields(self)
+            if getattr(own.metadata.get("weights"), "kind", None) is Weights.causal
+        )
+        return next(of_kind, None)
 
     @property
     def results_version(self) -> int:

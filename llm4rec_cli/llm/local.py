@@ -20,8 +20,8 @@ from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.likelihood import log_likelihoods
-from llm4rec_cli.llm.requests import SHORTER_PROMPTS, Completion, Message, Request
-from llm4rec_cli.llm.weights import load_model, load_tokenizer, locate, model_folder
+from llm4rec_cli.llm.requests import SHORTER_PROMPTS, TEXT, Completion, Message, Request
+from llm4rec_cli.llm.weights import load_model, load_tokenizer, locate, model_folder, without_template
 
 log = logging.getLogger(__name__)
 
@@ -217,6 +217,11 @@ class LocalBackend:
         return max(map(self.count_tokens, request.continuations), default=0)
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        if messages[0]["role"] == TEXT:
+            tokens: list[int] = self.tokenizer(self._defuse(messages[0]["content"]))["input_ids"]
+            return tokens
+        if self.tokenizer.chat_template is None:
+            raise without_template(self.config.model)
         defused = [message | {"content": self._defuse(message["content"])} for message in messages]
         try:
             text = self.tokenizer.apply_chat_template(defused, add_generation_prompt=True, tokenize=False)
@@ -239,7 +244,7 @@ class LocalBackend:
 
     @cached_property
     def tokenizer(self) -> Any:
-        return load_tokenizer(self._folder)
+        return load_tokenizer(self._folder, chats=False)
 
     @cached_property
     def model(self) -> Any:

@@ -22,7 +22,8 @@ class Status(Enum):
 
 SHORTER_PROMPTS = "with model=chatgptrec, lower prompt.history_tokens or prompt.shots"  # part of a remedy
 CHOICE_FIELDS = ("choices", "listed")  # of a Request
-Message = dict[str, str]  # role: system, user or assistant; content
+TEXT = "text"  # the role of a text that a local model continues, without its chat template
+Message = dict[str, str]  # role: system, user or assistant, or TEXT in the only message; content
 
 
 @dataclass(frozen=True)

@@ -95,11 +95,11 @@ def model_folder(weights: Weights, cache: Path) -> Path:
     return folder
 
 
-def load_tokenizer(name: Path | str, setting: str = LLM) -> Any:
+def load_tokenizer(name: Path | str, setting: str = LLM, chats: bool = True) -> Any:
     """Load the tokenizer of a folder or hub id, which the config key `setting` names.
 
     Raises:
-        UsageError: the tokenizer does not exist, or has no chat template.
+        UsageError: the tokenizer does not exist, or has no chat template although it `chats`.
     """
     from transformers import AutoTokenizer
 
@@ -111,9 +111,13 @@ def load_tokenizer(name: Path | str, setting: str = LLM) -> Any:
             f"{setting}={name} is neither a folder with a tokenizer nor a hub id that can be reached",
             f"{setting}=PATH, a folder with tokenizer.json and tokenizer_config.json",
         ) from error
-    if tokenizer.chat_template is None:
-        raise UsageError(f"{name} has no chat template", f"{setting} needs a model that was tuned to chat")
+    if chats and tokenizer.chat_template is None:
+        raise without_template(name, setting)
     return tokenizer
+
+
+def without_template(name: Path | str, setting: str = LLM) -> UsageError:
+    return UsageError(f"{name} has no chat template", f"{setting} needs a model that was tuned to chat")
 
 
 def load_model(folder: Path, precision: Precision, device: str, setting: str = LLM) -> Any:

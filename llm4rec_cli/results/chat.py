@@ -65,10 +65,12 @@ def _invalid(row: Controls | Variation) -> str:
 
 
 def memorisation(group: Group) -> list[list[str]]:
-    """Return a row for each chat model, dataset and memory probe, from the probe with the most records."""
+    """Return a row for each language model, dataset and memory probe, from the probe with the most records."""
     scores: dict[tuple[str, str, str], MemorisationScore] = {}
     for run in (variant.first_run for variant in group.members):
-        of_run = (run.settings.get("llm.model", ""), run.dataset_fingerprint[:8] if group.has_mixed_data else "")
+        config = run.settings.model_config
+        model = (config and config.causal_backbone) or run.settings.get("llm.model", "")
+        of_run = (model, run.dataset_fingerprint[:8] if group.has_mixed_data else "")
         for probe, score in (run.memorisation or {}).items():
             key = (*of_run, probe)
             scores[key] = max(scores.get(key, score), score, key=lambda score: score.n)

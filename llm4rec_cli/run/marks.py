@@ -28,7 +28,6 @@ from llm4rec_cli.config.schema import (
     SplitRule,
     TaskConfig,
     TextRecipe,
-    Weights,
     Written,
 )
 from llm4rec_cli.evaluation.metrics import direction
@@ -50,9 +49,10 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
 
 MOST_UNREAD = 0.1  # share of answers
+CHAT_MODEL = "the chat model"
 MEMORISED = (
-    "the chat model may have read these very data in its training: a high number can be memory (llm4rec inspect "
-    "memorisation measures it)"
+    "{model} may have read these very data in its training: a high number can be memory (llm4rec inspect memorisation "
+    "measures it)"
 )
 
 
@@ -117,18 +117,22 @@ def memorisation(config: Config, dataset: RecDataset) -> Mapping[str, Memorisati
     return msgspec.json.decode(path.read_bytes(), type=dict[str, MemorisationScore]) if path.exists() else None
 
 
-def memorisation_warning(scores: Mapping[str, MemorisationScore] | None) -> str:
-    """Return what was measured of a chat model's memory in words, or that it may remember the data."""
+def model_with_memory(config: Config) -> str:
+    """Return what a run's warning calls the language model that may remember the data."""
+    backbone = config.model.causal_backbone
+    return f"the backbone {Path(backbone).name}" if backbone else CHAT_MODEL
+
+
+def memorisation_warning(scores: Mapping[str, MemorisationScore] | None, model: str = CHAT_MODEL) -> str:
+    """Return what was measured of a language model's memory in words, or that it may remember the data."""
     if scores is None:
-        return MEMORISED
+        return MEMORISED.format(model=model)
     shares = [
         f"{name} {s.share:.2f} ({s.low:.2f}–{s.high:.2f}), chance {s.chance:.2f}"
         + ("" if s.made_up is None else f", made-up records {s.made_up:.2f}")
         for name, s in scores.items()
     ]
-    return (
-        f"records of these data whose true end the chat model finds likeliest, or writes verbatim: {'; '.join(shares)}"
-    )
+    return f"records of these data whose true end {model} finds likeliest, or writes verbatim: {'; '.join(shares)}"
 
 
 def save_memorisation(config: Config, dataset: RecDataset, scores: Mapping[str, MemorisationScore]) -> bool:
@@ -153,9 +157,8 @@ def _memorisation_file(config: Config, dataset: RecDataset) -> Path:
     """Return the file of the scores, of the model that is tuned or else the chat model. An endpoint's name for a model
     says nothing about another's."""
     llm = config.llm
-    for setting in walk.settings(config.model):
-        if getattr(setting.field.metadata.get("weights"), "kind", None) is Weights.causal:
-            llm = replace(llm, backend=Backend.local, model=setting.value)
+    if backbone := config.model.causal_backbone:
+        llm = replace(llm, backend=Backend.local, model=backbone)
     server = f" {llm.base_url}" if llm.backend is Backend.openai else ""
     key = hashlib.sha256(f"{dataset.fingerprint} {identity_of(llm)}{server}".encode()).hexdigest()[:24]
     return cache_folder(config.paths.cache) / "llm" / "memorisation" / f"{key}.json"
@@ -253,9 +256,10 @@ def update_finished(run: Result, config: Config, dataset: RecDataset, floors: Se
     missing = [label for label in floor_labels(config, run.metrics, floors) if label not in run.labels]
     updated = replace(run, labels=[*run.labels, *missing])
     if MAY_BE_MEMORISED in run.labels and (scores := memorisation(config, dataset)):
-        earlier = memorisation_warning(run.memorisation)
-        warnings = [warning for warning in run.warnings if warning != earlier]
-        updated = replace(updated, memorisation=scores, warnings=[*warnings, memorisation_warning(scores)])
+        model = model_with_memory(config)
+        earlier = {memorisation_warning(run.memorisation, name) for name in (model, CHAT_MODEL)}
+        warnings = [warning for warning in run.warnings if warning not in earlier]
+        updated = replace(updated, memorisation=scores, warnings=[*warnings, memorisation_warning(scores, model)])
     if updated != run and processes.is_first():
         updated.write()
     return updated

@@ -316,7 +316,11 @@ def evaluate(job: Job, split: Split, model: Any, run: Result, clock: Clock, floo
         warnings=[
             *evaluation.warnings,
             *gaps.values(),
-            *([marks.memorisation_warning(memorisation)] if MAY_BE_MEMORISED in labels else []),
+            *(
+                [marks.memorisation_warning(memorisation, marks.model_with_memory(config))]
+                if MAY_BE_MEMORISED in labels
+                else []
+            ),
         ],
     )
     write_results(result, evaluation.predictions)

@@ -95,6 +95,9 @@ def test_memorisation_is_measured_once(llm4rec, tmp_path):
     probes = {"titles", "items", "rows", "next_item"}
     assert set(scores) == probes | {f"{name}/verbatim" for name in probes}
     assert scores["rows"]["n"] == 4 and scores["rows"]["chance"] == pytest.approx(1 / 4), "four ends"
+    (model / "chat_template.jinja").unlink()
+    base = llm4rec("inspect", "memorisation", *typed, "--records", "4", "--text", "--json")
+    assert set(json.loads(base.out)) == set(scores)
 
 
 def test_an_endpoint_without_log_probabilities_writes_ends(llm4rec, tmp_path, monkeypatch):
@@ -103,6 +106,12 @@ def test_an_endpoint_without_log_probabilities_writes_ends(llm4rec, tmp_path, mo
         answer = llm4rec("inspect", "memorisation", *typed, "dataset=demo", "--records", "3")
     assert answer.code == 0, answer.err
     assert "titles/verbatim" in answer.out and "likeliest of several" not in answer.out
+
+
+def test_an_endpoint_continues_no_text(llm4rec):
+    answer = llm4rec("inspect", "memorisation", "llm=openai", "llm.model=x", "dataset=demo", "--text")
+    assert answer.code == 2
+    assert "an endpoint answers messages" in answer.err
 
 
 def test_a_dry_run_of_memorisation_shows_every_probe_and_their_total(llm4rec, tmp_path):

@@ -13,7 +13,7 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import likelihood, local
 from llm4rec_cli.llm.likelihood import log_likelihoods
 from llm4rec_cli.llm.local import LocalBackend
-from llm4rec_cli.llm.requests import Request
+from llm4rec_cli.llm.requests import TEXT, Request
 from tests.llm.echo_backend import local_config
 from tests.llm.tiny_llm import CONTEXT, tiny_llm
 
@@ -228,6 +228,18 @@ def test_likelihoods_are_those_of_prompt_and_continuation_as_a_whole(fp32, monke
     assert result.answer_tokens == sum(result.lengths)
     assert (result.text, result.finish, result.prompt_tokens) == ("", "stop", len(prompt))
     assert len(set(result.logprobs)) > 5
+
+
+def test_a_model_without_a_chat_template_continues_texts_but_answers_no_messages(folder, fp32, tmp_path):
+    copy = copy_folder(folder, tmp_path / "base")
+    (copy / "chat_template.jinja").unlink()
+    base, text = backend(copy, tmp_path), "The user bought: hair brush. Next:"
+    (result,) = complete(base, [Request(({"role": TEXT, "content": text},), TITLES)])
+    tokens = [fp32._tokens(title) for title in TITLES]
+    expected = [reference(fp32.model, fp32._tokens(text), c) for c in tokens]
+    assert result.logprobs == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(UsageError, match="has no chat template"):
+        complete(base, [chat_request("soap?", TITLES)])
 
 
 def test_likelihoods_do_not_depend_on_other_continuations(fp32):

@@ -7,6 +7,7 @@ import pytest
 
 from llm4rec_cli.results.result import MemorisationScore, result_of
 from llm4rec_cli.run import marks
+from tests.llm.tiny_llm import tiny_llm
 from tests.results.finished_runs import run as finished_run
 from tests.support.driver import job_of, read
 
@@ -56,7 +57,7 @@ def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
     typed = ("model=chatgptrec", "model.answer=generate", "llm=openai", f"paths.cache={tmp_path}")
     job, other = (job_of(*typed, f"llm.model={name}") for name in ("x", "y"))
     dataset = SimpleNamespace(fingerprint="f")
-    assert marks.memorisation_warning(marks.memorisation(job.config, dataset)) == marks.MEMORISED
+    assert marks.memorisation_warning(marks.memorisation(job.config, dataset)).startswith("the chat model may have")
     assert marks.save_memorisation(job.config, dataset, {"rows": SCORE})
     assert marks.memorisation(job.config, dataset) == {"rows": SCORE}
     warning = marks.memorisation_warning({"rows": SCORE, "titles": replace(SCORE, made_up=None)})
@@ -75,7 +76,7 @@ def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
 def test_a_finished_run_takes_up_what_was_measured_of_memory_since(tmp_path):
     job = job_of("model=chatgptrec", "model.answer=generate", "llm=openai", "llm.model=x", f"paths.cache={tmp_path}")
     dataset, facts = SimpleNamespace(fingerprint="f"), {"labels": ["may-be-memorised"], "metrics": {"rmse": 1.0}}
-    run = finished_run(folder=tmp_path, warnings=["slow", marks.MEMORISED], **facts)
+    run = finished_run(folder=tmp_path, warnings=["slow", marks.memorisation_warning(None)], **facts)
     assert marks.update_finished(run, job.config, dataset, []) == run
     for scores in ({"rows": SCORE}, {"rows": replace(SCORE, n=100, share=0.6)}):
         marks.save_memorisation(job.config, dataset, scores)
@@ -86,6 +87,25 @@ def test_a_finished_run_takes_up_what_was_measured_of_memory_since(tmp_path):
     ours = replace(run, labels=["synthetic"])
     marks.save_memorisation(job.config, dataset, {"rows": replace(SCORE, n=200)})
     assert marks.update_finished(ours, job.config, dataset, []) == ours, "data of ours"
+
+
+def test_a_tuned_model_is_marked_by_what_was_measured_of_its_backbone(tmp_path):
+    backbone, dataset = tiny_llm(tmp_path / "tiny"), SimpleNamespace(fingerprint="f")
+    measured = job_of(f"llm.model={backbone}", f"paths.cache={tmp_path}").config
+    tuned = job_of("model=tuned_lm", f"model.backbone={backbone}", "llm=openai", f"paths.cache={tmp_path}").config
+    name = marks.model_with_memory(tuned)
+    assert (name, marks.model_with_memory(measured)) == ("the backbone tiny", "the chat model")
+    assert marks.memorisation_warning(None, name).startswith("the backbone tiny may have read these very data")
+    marks.save_memorisation(measured, dataset, {"rows": SCORE})
+    assert marks.memorisation(tuned, dataset) == {"rows": SCORE}
+    run = finished_run(
+        folder=tmp_path / "run",
+        labels=["may-be-memorised"],
+        warnings=[marks.memorisation_warning(None)],  # of a version that called every model a chat model
+        metrics={"auc": 1.0},
+    )
+    measured_since = marks.update_finished(run, tuned, dataset, [])
+    assert measured_since.warnings == [marks.memorisation_warning({"rows": SCORE}, name)]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DryRun
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.completions import Usage
-from llm4rec_cli.llm.requests import Completion, Request
+from llm4rec_cli.llm.requests import TEXT, Completion, Request
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.results.chat import MEMORISATION_COLUMNS, MEMORISATION_NOTES, memorisation_cells
 from llm4rec_cli.results.result import MemorisationScore
@@ -88,8 +88,9 @@ def _next_ids(ids: NDArray[np.object_]) -> NDArray[np.object_]:
     return following
 
 
-def probes(dataset: RecDataset, n: int, seed: int) -> dict[str, Probe]:
-    """Return each of PROBES that the dataset has the columns for, with up to n records."""
+def probes(dataset: RecDataset, n: int, seed: int, as_text: bool = False) -> dict[str, Probe]:
+    """Return each of PROBES that the dataset has the columns for, with up to n records; `as_text` for a model that
+    continues texts, such as a base model."""
     sources = {"titles": _titles, "items": _items, "rows": _rows, "next_item": _next_items}
     made_up, result = with_next_ids(dataset), {}
     for number, (name, source) in enumerate(sources.items()):
@@ -99,20 +100,27 @@ def probes(dataset: RecDataset, n: int, seed: int) -> dict[str, Probe]:
         drawn = stream(seed, "memorisation", number).permutation(len(records))[: n + SHOWN]
         copies = [records] if name == "titles" else [records, source(made_up)]
         posed = ([copy[i] for i in drawn] for copy in copies)
-        result[name] = Probe(*(_requests(dataset.manifest["name"], of_copy, seed) for of_copy in posed))
+        result[name] = Probe(*(_requests(dataset.manifest["name"], of_copy, seed, as_text) for of_copy in posed))
     return result
 
 
-def _requests(name: str, records: Sequence[Record], seed: int) -> list[Request]:
-    """Return a request for each record after the first SHOWN: its own end comes first, then those of others."""
+def _requests(name: str, records: Sequence[Record], seed: int, as_text: bool) -> list[Request]:
+    """Return a request for each record after the first SHOWN: its own end comes first, then those of others.
+
+    In a text that is continued, an end begins with the space before it, as most tokens with a space have it at their
+    beginning.
+    """
     whole_lines = "\n".join(beginning + end for beginning, end in records[:SHOWN])
     probed, rng = records[SHOWN:], stream(seed, "memorisation: other ends")
     result = []
     for beginning, end in probed:
         in_random_order = dict.fromkeys(probed[i][1] for i in rng.permutation(len(probed)))
         drawn = [wrong for wrong in in_random_order if wrong != end][: ENDS - 1]
-        text = f"These are lines of the data set {name}:\n{whole_lines}\nComplete this one:\n{beginning}"
-        result.append(Request(({"role": "user", "content": text},), (end, *drawn)))
+        before = beginning.rstrip(" ") if as_text else beginning
+        space, asked = beginning[len(before) :], "" if as_text else "Complete this one:\n"
+        text = f"These are lines of the data set {name}:\n{whole_lines}\n{asked}{before}"
+        message = {"role": TEXT if as_text else "user", "content": text}
+        result.append(Request((message,), tuple(space + each for each in (end, *drawn))))
     return result
 
 

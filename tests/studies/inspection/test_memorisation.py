@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.conformance.builders import tiny_dataset
-from llm4rec_cli.llm.requests import Completion, Request
+from llm4rec_cli.llm.requests import TEXT, Completion, Request
 from llm4rec_cli.studies.inspection import memorisation
 
 WORDS = ("red", "blue", "old", "new", "big")
@@ -52,6 +52,16 @@ def test_the_first_end_completes_the_record():
             user, item, _ = last_line(request).split("\t")
             assert float(rating) == 1 + row % 5
             assert user == str(dataset.user_ids[row // 4]) and item == str(ids[SEQUENCES[row // 4][row % 4]])
+
+
+def test_as_a_text_a_record_goes_on_with_the_space_before_its_end():
+    messages, texts = (memorisation.probes(DATASET, 10, 0, as_text) for as_text in (False, True))
+    for name, probe in texts.items():
+        for request, other in zip(probe.records, messages[name].records, strict=True):
+            assert request.messages[0]["role"] == TEXT and "Complete this one" not in request.messages[0]["content"]
+            assert last_line(request) == last_line(other).rstrip(" ")
+            space = " " if name in ("titles", "next_item") else ""
+            assert request.continuations == tuple(space + end for end in other.continuations)
 
 
 def test_ids_of_a_made_up_copy_are_the_next_ones_in_order():
