@@ -125,6 +125,7 @@ def test_an_address_holds_weights_prompt_and_adapter(llm4rec, small, tmp_path):
         (["model.tuning=full", "model.lora.rank=4"], "model.lora.rank=4 is only read with model.tuning=lora"),
         (["model.answer=item_head", "model.tuning=none"], "is a new layer"),
         (["model.answer=item_head", "dataset=demo_news"], "impressions show new ones"),
+        (["model.score=grounded", "model.tuning=full"], "which model.tuning=full overwrites"),
         (["model.answer=item_head", "model.score=sum"], "model.score=sum is only read with model.answer=title"),
         (["prompt.next='{history} and then'"], "begins with a field"),
         (["prompt.next='Chosen: {history} and then'"], "goes on after it"),

@@ -29,6 +29,7 @@ SETTINGS = {  # suffix of a model's name -> overrides
     ", head over items": ["model.answer=item_head"],
     ", all weights": ["model.tuning=full"],
     ", yes or no": ["model.answer=yes_no"],
+    ", grounded titles": ["model.score=grounded"],
     **SAMPLED,
     **{f", {kind} vectors": [f"model.vectors={kind}"] for kind in ("initial", "frozen", "adapted")},
     ", text vectors": ["model.text=vectors"],
@@ -53,6 +54,7 @@ VARIANTS = {  # what each is tested for
     "tuned_lm, head over items": {"rank_catalogue", "rank_candidates", "trainable"},
     "tuned_lm, all weights": {"trainable"},
     "tuned_lm, yes or no": {"rank_impressions"},
+    "tuned_lm, grounded titles": {"rank_catalogue", "rank_candidates"},
 }
 PRETRAINABLE = {f"{n}, pre-trained" for n in model_names() if "pretrain" in config_class(n).traits.capabilities}
 assert VARIANTS.keys() >= PRETRAINABLE

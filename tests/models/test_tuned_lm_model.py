@@ -70,8 +70,35 @@ def test_other_scores_are_those_of_whole_titles_over_the_vocabulary(causal, scor
             assert scores[item].item() == pytest.approx(total / (len(code) if score == "mean" else 1), abs=1e-3)
 
 
+def test_a_grounded_score_is_the_distance_to_the_title_that_the_model_writes(causal):
+    model = built(causal, "model.score=grounded", "model.title_tokens=6")
+    tuned, untuned, before = merged(model, causal), plain(causal).model, list(model.questions.before)
+    end = model.questions.tokens("\n")[-1]
+
+    def vector(title):
+        states = untuned(torch.tensor([before + model.questions.tokens(title)])).last_hidden_state[0]
+        return states[len(before) :].mean(0)
+
+    for history, scores in zip(histories(model), model.score(EXAMPLES), strict=True):
+        question, written = model.questions.next(history).tokens, []
+        while len(written) < 6 and end not in written:
+            written.append(log_probs(tuned, question + written)[-1].argmax().item())
+        title = vector(model.questions.title_of(written))
+        expected = [-(vector(each) - title).norm().item() for each in model.questions.titles]
+        assert scores.tolist() == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    assert all(weight.requires_grad for name, weight in model.named_parameters() if "lora_" in name)
+
+
+def test_a_written_title_of_the_catalogue_is_ranked_first(causal, monkeypatch):
+    model = built(causal, "model.score=grounded")
+    brush = model.questions.titles[4]
+    monkeypatch.setattr(model, "_written", lambda _: brush)
+    assert brush == "Hair Brush"
+    assert model.score(EXAMPLES).argmax(1).tolist() == [4] * len(EXAMPLES)
+
+
 def test_duplicate_titles_tie_exactly(causal):
-    for typed in ([], ["model.score=sum"], ["model.answer=yes_no"]):
+    for typed in ([], ["model.score=sum"], ["model.score=grounded"], ["model.answer=yes_no"]):
         candidates = np.tile([3, 0, 1], (len(EXAMPLES), 1))
         scores = built(causal, *typed).score(replace(EXAMPLES, candidates=candidates))
         assert TITLES[0] == TITLES[1]

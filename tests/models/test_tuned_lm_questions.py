@@ -125,3 +125,9 @@ def test_the_discrete_templates_of_prompt4nr_end_with_their_blank(questions, tem
     assert rows[0].shared == rows[1].shared
     assert shown in text(asked, rows[0].shared), "the history is read once"
     assert (asked.yes, asked.no) == tuple(map(asked.tokens, answers))
+
+
+def test_a_written_title_ends_at_the_separator(questions):
+    asked = questions()
+    assert asked.title_of(asked.tokens(" Red  Soap\nBlue Hair")) == "Red Soap"
+    assert asked.title_of(asked.tokens("\n")) == "unknown item"

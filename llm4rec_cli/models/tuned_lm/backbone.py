@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llm4rec_cli.config.schema import Precision
@@ -63,6 +66,37 @@ def _add_adapters(model: Any, config: TunedLmConfig) -> None:
             f"model.lora.modules={list(lora.modules)}: {config.backbone} has no such layers",
             "for Llama and its relatives: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
         ) from error
+
+
+@contextmanager
+def untuned(model: Any) -> Iterator[None]:
+    """Switch the adapters off within the block."""
+    adapted = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+    for layer in adapted:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in adapted:
+            layer.enable_adapters(True)
+
+
+@torch.no_grad()
+def continued(model: Any, tokens: Sequence[int], n: int, end: int) -> list[int]:
+    """Return up to n tokens that follow greedily, until `end`."""
+    model.set_attn_implementation("sdpa")  # ours has no cache
+    prompt = torch.tensor([tokens], device=model.device)
+    written = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=n,
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    model.set_attn_implementation(NAME)
+    following: list[int] = written[0, len(tokens) :].tolist()
+    return following
 
 
 def keep_only_trained(module: torch.nn.Module) -> None:

@@ -53,11 +53,14 @@ class Answer(Enum):
 
 
 class TitleScore(Enum):
-    """The score of a title, from the probabilities of its tokens."""
+    """The score of a title, from the probabilities of its tokens unless it is grounded."""
 
     renormalised = "renormalised"  # over the tokens that continue a title of the catalogue, summed: forced ones add 0
     sum = "sum"  # over the vocabulary, summed
     mean = "mean"  # that divided by the number of tokens
+    grounded = (
+        "grounded"  # minus the distance to the title that the model writes, in the untuned model's states (BIGRec)
+    )
 
 
 class LossOn(Enum):
@@ -164,6 +167,11 @@ class TunedLmConfig(ModelConfig):
         if self.answer is Answer.item_head and self.tuning is Tuning.none:
             yield UsageError(
                 "model.answer=item_head is a new layer, which model.tuning=none leaves random", "model.tuning=lora"
+            )
+        if self.score is TitleScore.grounded and self.tuning is Tuning.full:
+            yield UsageError(
+                "model.score=grounded compares titles by the untuned model, which model.tuning=full overwrites",
+                "model.tuning=lora",
             )
         if config.task.question is Question.like and self._answer(config.task) is not Answer.yes_no:
             yield UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -112,16 +113,17 @@ class TunedLm(nn.Module):
 
     def _scores(self, histories: Sequence[IntArray], items: Sequence[IntArray]) -> list[Tensor]:
         """Return the scores of items after each history. Those of one title are scored once, so that they tie."""
+        by_title = {TitleScore.renormalised: self._constrained, TitleScore.grounded: self._grounded}
         score = self._decisions
         if self.config.answer is Answer.title:
-            score = self._constrained if self.config.score is TitleScore.renormalised else self._whole_titles
+            score = by_title.get(self.config.score, self._whole_titles)
         scores: list[Tensor] = []
         for start in range(0, len(histories), HISTORIES_AT_ONCE):
             part = slice(start, start + HISTORIES_AT_ONCE)
             firsts = [self.questions.same_title[each] for each in items[part]]
             distinct, of_item = zip(*(np.unique(each, return_inverse=True) for each in firsts), strict=True)
-            by_title = score(histories[part], distinct)
-            scores += [own[torch.from_numpy(index)] for own, index in zip(by_title, of_item, strict=True)]
+            of_titles = score(histories[part], distinct)
+            scores += [own[torch.from_numpy(index)] for own, index in zip(of_titles, of_item, strict=True)]
         return scores
 
     def _constrained(self, histories: Sequence[IntArray], items: Sequence[IntArray]) -> Sequence[Tensor]:
@@ -147,6 +149,29 @@ class TunedLm(nn.Module):
         if self.config.score is TitleScore.mean:
             scores /= torch.tensor([len(code) for code in codes], device=scores.device)
         return scores.split([len(each) for each in items])
+
+    def _grounded(self, histories: Sequence[IntArray], items: Sequence[IntArray]) -> Sequence[Tensor]:
+        written = self._title_vectors([self._written(history) for history in histories])
+        return [-(self.item_vectors[each] - vector).norm(dim=1) for vector, each in zip(written, items, strict=True)]
+
+    def _written(self, history: IntArray) -> str:
+        """Return the title that the model writes after a history, greedily."""
+        question, end = self.questions.next(history).tokens, self.questions.tokens(self.config.prompts.separator)[-1]
+        with self._scoring():
+            return self.questions.title_of(backbone.continued(self.lm, question, self.config.title_tokens, end))
+
+    @cached_property
+    def item_vectors(self) -> Tensor:
+        """(items, hidden) the vectors of the items' titles, which no training changes."""
+        return self._title_vectors(self.questions.titles)
+
+    def _title_vectors(self, titles: Sequence[str]) -> Tensor:
+        """Return (n, hidden) the mean state of the untuned model over the tokens of each title, as a first line."""
+        begin = self.questions.before
+        rows = [Row(begin, self.questions.tokens(title)) for title in titles]
+        with backbone.untuned(self.lm):
+            states = self._read(rows, [range(len(begin), len(row.tokens)) for row in rows])
+        return torch.stack([own.mean(0) for own in states.split([len(row.own) for row in rows])])
 
     def _decisions(self, histories: Sequence[IntArray], items: Sequence[IntArray]) -> Sequence[Tensor]:
         asked = map(self.questions.click, histories, items)
@@ -184,9 +209,13 @@ class TunedLm(nn.Module):
         for begin, end in pairwise([*batches, len(rows)]):
             packed = pack(rows[begin:end])
             read = [packed.place(row, place) for row in range(end - begin) for place in places[begin + row]]
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
+            with self._scoring():
                 states.append(self.states(**{name: x.to(device) for name, x in packed.tensors.items()})[read].float())
         return torch.cat(states)
+
+    def _scoring(self) -> torch.autocast:
+        """Return the context in which the language model reads in validation and test."""
+        return torch.autocast(self.output.device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16)
 
     def _check_length(self, limit: int) -> None:
         """Raise a UsageError if the longest question may exceed what the backbone can read."""

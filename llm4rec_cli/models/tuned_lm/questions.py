@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -133,6 +133,11 @@ class Questions:
 
     def _quoted(self, item: int) -> str:
         return json.dumps(self.titles[item], ensure_ascii=False)
+
+    def title_of(self, tokens: Sequence[int]) -> str:
+        """Return the title that a continuation of `next` begins with."""
+        written: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return self._title(written.partition(self.prompts.separator)[0])
 
     def _title(self, title: str) -> str:
         """Return a title on one line, or `unknown NOUN`, cut where its last token ends."""
