@@ -22,7 +22,7 @@ from llm4rec_cli.config.overrides import GROUPS, command_line, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Config, Question
+from llm4rec_cli.config.schema import Config, Control, Question
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.results.result import Result, Status, read_result, read_status
 from llm4rec_cli.results.results import IMPORT, Results, named_results
@@ -33,6 +33,8 @@ from llm4rec_cli.run.precision import ARITHMETIC
 from llm4rec_cli.run.source import EVALUATION_ROLES, Source, settings_not_typed
 
 log = logging.getLogger(__name__)
+
+SAME_TRAINING = {Control.none.name, Control.swap_users.name}  # controls that change no training
 
 
 def evaluation(requested: Job) -> Job:
@@ -238,7 +240,9 @@ def _problems_with_settings(config: Config, stored: Settings, folder: Path) -> I
             yield RunError(f"{folder} was trained with {key}={then[key]}, which was removed", "train again without it")
         elif (key in now) != (key in then):
             yield RunError(f"{folder} was trained by another version, with other settings than {key}", "train again")
-        elif now.get(key) != then.get(key):
+        elif now.get(key) != then.get(key) and not (
+            key == "dataset.control" and {now[key], then[key]} <= SAME_TRAINING
+        ):
             yield RunError(
                 f"{folder} was trained with {key}={then.get(key)}, not {now.get(key)}",
                 "use the settings that it was trained with, or train again",

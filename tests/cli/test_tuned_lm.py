@@ -52,6 +52,20 @@ def test_a_finished_run_answers_again_from_its_adapter(llm4rec, small):
     assert again.metrics["metrics"] == trained.metrics["metrics"]
 
 
+def test_the_head_is_asked_with_another_users_history_and_trained_on_permuted_titles(llm4rec, small):
+    trained = llm4rec("train", *small, "model.answer=item_head")
+    assert trained.code == 0, trained.err
+    swapped = llm4rec("eval", f"run={trained.folder}", "dataset.control=swap_users", "task.floors=[]")
+    assert swapped.code == 0, swapped.err
+    assert swapped.metrics["trained_run"].endswith(trained.folder.name)
+    permuted = llm4rec("train", *small, "model.answer=item_head", "dataset.control=shuffle_text")
+    for control, answer in (("swap_users", swapped), ("shuffle_text", permuted)):
+        assert f"control-{control}" in answer.metrics["labels"]
+        assert answer.metrics["metrics"] != trained.metrics["metrics"]
+    refused = llm4rec("eval", f"run={trained.folder}", "dataset.control=shuffle_text")
+    assert "was trained with dataset.control=none, not shuffle_text" in refused.err
+
+
 def test_impressions_are_ranked_by_yes_or_no(llm4rec, small, tmp_path):
     log = small_log(tmp_path / "log")
     answer = llm4rec("train", *small, "dataset=mind-small-5k", f"dataset.raw_dir={log}", "trainer.epochs=1")

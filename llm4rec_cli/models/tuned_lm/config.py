@@ -58,9 +58,7 @@ class TitleScore(Enum):
     renormalised = "renormalised"  # over the tokens that continue a title of the catalogue, summed: forced ones add 0
     sum = "sum"  # over the vocabulary, summed
     mean = "mean"  # that divided by the number of tokens
-    grounded = (
-        "grounded"  # minus the distance to the title that the model writes, in the untuned model's states (BIGRec)
-    )
+    grounded = "grounded"  # minus the distance to the title that the model writes (BIGRec)
 
 
 class LossOn(Enum):
