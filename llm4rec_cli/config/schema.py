@@ -450,16 +450,6 @@ class ModelConfig:
         return self.name
 
     @property
-    def causal_backbone(self) -> str | None:
-        """The causal language model that training starts from; None for other models."""
-        of_kind = (
-            getattr(self, own.name)
-            for own in fields(self)
-            if getattr(own.metadata.get("weights"), "kind", None) is Weights.causal
-        )
-        return next(of_kind, None)
-
-    @property
     def results_version(self) -> int:
         """Version of this model's numbers, raised when a change moves only them. RESULTS_VERSION covers all models."""
         return 1
@@ -514,6 +504,16 @@ class ModelConfig:
     def problems_with_new_items(self) -> Iterable[UsageError]:
         """Yield why a model with the capability `rank_new_items` cannot rank new items with these settings."""
         return ()
+
+
+def causal_backbone(model: ModelConfig) -> str | None:
+    """Return the causal language model that a model's training starts from; None for others."""
+    of_kind = (
+        getattr(model, own.name)
+        for own in fields(model)
+        if getattr(own.metadata.get("weights"), "kind", None) is Weights.causal
+    )
+    return next(of_kind, None)
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llm4rec_cli.config.schema import causal_backbone
 from llm4rec_cli.results.result import Controls, MemorisationScore, Result, Variation
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Group
@@ -69,7 +70,7 @@ def memorisation(group: Group) -> list[list[str]]:
     scores: dict[tuple[str, str, str], MemorisationScore] = {}
     for run in (variant.first_run for variant in group.members):
         config = run.settings.model_config
-        model = (config and config.causal_backbone) or run.settings.get("llm.model", "")
+        model = (config and causal_backbone(config)) or run.settings.get("llm.model", "")
         of_run = (model, run.dataset_fingerprint[:8] if group.has_mixed_data else "")
         for probe, score in (run.memorisation or {}).items():
             key = (*of_run, probe)

@@ -29,6 +29,7 @@ from llm4rec_cli.config.schema import (
     TaskConfig,
     TextRecipe,
     Written,
+    causal_backbone,
 )
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
@@ -119,7 +120,7 @@ def memorisation(config: Config, dataset: RecDataset) -> Mapping[str, Memorisati
 
 def model_with_memory(config: Config) -> str:
     """Return what a run's warning calls the language model that may remember the data."""
-    backbone = config.model.causal_backbone
+    backbone = causal_backbone(config.model)
     return f"the backbone {Path(backbone).name}" if backbone else CHAT_MODEL
 
 
@@ -157,7 +158,7 @@ def _memorisation_file(config: Config, dataset: RecDataset) -> Path:
     """Return the file of the scores, of the model that is tuned or else the chat model. An endpoint's name for a model
     says nothing about another's."""
     llm = config.llm
-    if backbone := config.model.causal_backbone:
+    if backbone := causal_backbone(config.model):
         llm = replace(llm, backend=Backend.local, model=backbone)
     server = f" {llm.base_url}" if llm.backend is Backend.openai else ""
     key = hashlib.sha256(f"{dataset.fingerprint} {identity_of(llm)}{server}".encode()).hexdigest()[:24]
