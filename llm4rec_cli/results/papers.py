@@ -29,7 +29,8 @@ from llm4rec_cli.results.variants import Variant
 from llm4rec_cli.results.words import COLUMN_PROTOCOLS
 
 FOLDER = files("llm4rec_cli.results") / "papers"
-REPRODUCED, RELATED = ("paper_results.csv", "openp5_results.csv"), "related_results.csv"
+LIKES = "like_results.csv"  # on few datasets by many: a method's own numbers, and related work of the others
+REPRODUCED, RELATED = ("paper_results.csv", "openp5_results.csv", LIKES), ("related_results.csv", LIKES)
 NAMES = {
     "unisrec": "UniSRec",
     "p5": "P5",
@@ -38,6 +39,11 @@ NAMES = {
     "openp5": "OpenP5",
     "tiger": "TIGER",
     "llm-recsys-id": "LLM-RecSys-ID",
+    "tallrec": "TALLRec",
+    "collm": "CoLLM",
+    "binllm": "BinLLM",
+    "thinkrec": "ThinkRec",
+    "graphlora": "GraphLoRA",
     "related": "related work",
 }
 UNITS = {"fraction": 1.0, "percent": 0.01, "stars": 1.0, "count": 1.0}  # value of the paper's unit in ours
@@ -168,7 +174,7 @@ def select(metric: str, values: Mapping[str, str]) -> list[Printed]:
 @cache
 def related() -> tuple[Printed, ...]:
     """Return published numbers of other methods on the same data, which no run of ours reproduces."""
-    return tuple(replace(row, identity=None) for row in _rows(FOLDER / RELATED))
+    return tuple(replace(row, identity=None) for name in RELATED for row in _rows(FOLDER / name))
 
 
 def _quotable(row: Printed) -> tuple[Any, ...]:
@@ -246,9 +252,10 @@ def not_compared(row: Printed, variant: Variant) -> list[str]:
 
 
 def related_to(variant: Variant) -> list[Printed]:
-    """Return related work on the same dataset, task, split and candidates as a variant."""
+    """Return related work on the same dataset, task, split and candidates as a variant, which it does not reproduce."""
     names, run = _metric_names(variant), variant.first_run
-    return [row for row in related() if row.metric in names and not _other_question(row, run)]
+    own = {replace(compared.printed, identity=None) for compared in _joined(variant, None)}
+    return [row for row in related() if row.metric in names and row not in own and not _other_question(row, run)]
 
 
 def facts(run: Result) -> dict[str, str]:
@@ -259,6 +266,7 @@ def facts(run: Result) -> dict[str, str]:
         **(model.paper_method(run.task) if model else {}),
         "pre-trained on": _source_of_weights(run),
         "trained for": trained_run.split("/")[-2] if trained_run else run.task,
+        "labelled rows": str(run.settings.get("task.shots") or "all"),
         "explanations": "extracted from reviews" if "extracted-explanations" in run.labels else "of Sentires",
     }
 

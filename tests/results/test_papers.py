@@ -1,5 +1,7 @@
 """Printed numbers next to ours: what joins plainly, what joins with a difference, and what does not join."""
 
+from dataclasses import replace
+
 import pytest
 
 from llm4rec_cli.config.registry import model_names
@@ -15,7 +17,7 @@ from llm4rec_cli.results.papers import (
     select,
 )
 from llm4rec_cli.results.variants import Variant
-from tests.results.finished_runs import PRINTED, run, started_from
+from tests.results.finished_runs import PRINTED, metrics_json, run, started_from, write_run
 from tests.support.driver import job_of
 
 NAMES = ("hr@1", "hr@5", "hr@10", "hr@50", "recall@10", "ndcg@5", "ndcg@10", "ndcg@50", "rmse", "mae", "bleu4", "auc")
@@ -79,7 +81,7 @@ def differences(compared, model=None):
 
 
 def test_every_row_of_the_files_is_read_and_quotations_are_left_out():
-    assert len(printed()) == 1197 + 392 - 90  # ChatGPTRec's baselines are P5's numbers
+    assert len(printed()) == 1197 + 392 + 62 - 90  # ChatGPTRec's baselines are P5's numbers
     assert len(related()) == 170
 
 
@@ -93,7 +95,7 @@ def test_every_identity_applies_to_some_row():
 @pytest.mark.parametrize("name", model_names())
 def test_facts_that_rows_compare_are_facts_that_models_state(name):
     """Else a typing error would print a difference for ever."""
-    generic = {"pre-trained on", "trained for", "explanations", "chat model", "semantic ids"}
+    generic = {"pre-trained on", "trained for", "explanations", "chat model", "semantic ids", "labelled rows"}
     if name not in ("external", "ensemble"):
         stated = {*job_of(f"model={name}").config.model.paper_method("sequential")} | generic
         rows = [row.identity for row in printed() if row.identity and row.identity.equal["method"] == name]
@@ -272,6 +274,34 @@ def test_an_unknown_mask_is_a_difference():
     compared = [c for c in comparisons(p5(ids="random")) if c.printed.paper == "tiger"]
     assert compared
     assert all("history: ours not masked, the paper's unknown" in c.differences for c in compared)
+
+
+def tuned(folder, dataset, shots=None, **method):
+    """A run of tuned_lm on the task like, learned from this many rows."""
+    facts = {"method": "tuned_lm", "answer": "yes_no", "tuned": "LoRA 8", "loss": "answers", "weights": "smollm2"}
+    like = {"task": "like", "protocol": "like", "split_rule": "given", "metrics": {"auc": 0.7, "uauc": 0.6}}
+    metrics = metrics_json(**like, dataset=dataset, model="tuned_lm", paper_method=facts | method)
+    return Variant([write_run(folder / f"{shots}", metrics, config={"task": {"shots": shots}})])
+
+
+def test_a_tuned_language_model_joins_tallrec_by_its_number_of_labelled_rows(tmp_path):
+    compared = comparisons(tuned(tmp_path, "tallrec-movie", 64))
+    assert [(c.printed.value, c.printed.verified) for c in compared] == [(0.6748, True)]
+    differences = ["weights: ours smollm2, the paper's llama-7b", "loss: ours answers, the paper's all tokens"]
+    assert compared[0].differences == differences
+    assert comparisons(tuned(tmp_path, "tallrec-movie", 1024)) == []
+    assert comparisons(tuned(tmp_path, "tallrec-movie", 64, answer="title")) == []
+
+
+def test_reruns_of_tallrec_are_second_hand_and_other_methods_are_related_work(tmp_path):
+    every = tuned(tmp_path, "collm-ml-1m")
+    compared = [c for c in comparisons(every) if c.metric == "auc"]
+    assert [c.printed.value for c in compared] == [0.7097, 0.6872, 0.7044]
+    assert all(NOT_READ in c.differences for c in compared)
+    others = {row.model for row in related_to(every)}
+    assert "CoLLM-MF" in others and "TALLRec" not in others
+    floor = Variant([replace(every.first_run, model="like_means", paper_method={"method": "like_means"})])
+    assert "TALLRec" in {row.model for row in related_to(floor)} and comparisons(floor) == []
 
 
 def test_what_is_not_compared_says_why():

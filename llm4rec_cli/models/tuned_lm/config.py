@@ -142,18 +142,24 @@ class TunedLmConfig(ModelConfig):
             unused["loss_on"] = "model.answer=title"
         return unused
 
+    def _tuned(self) -> str:
+        return {Tuning.lora: f"LoRA {self.lora.rank}", Tuning.full: "all weights", Tuning.none: "untuned"}[self.tuning]
+
     def display_name(self) -> str:
-        tuned = {
-            Tuning.lora: f"LoRA {self.lora.rank}",
-            Tuning.full: "all weights",
-            Tuning.none: "untuned",
-        }
-        parts = [f"{self.name} {self.answer.name.replace('_', ' ')}", tuned[self.tuning]]
+        parts = [f"{self.name} {self.answer.name.replace('_', ' ')}", self._tuned()]
         parts += ["random weights"] if self.weights is Initial.random else []
         return ", ".join(parts)
 
     def paper_method(self, task: str) -> Mapping[str, str]:
-        return {"method": self.display_name(), "weights": self.backbone.rstrip("/").rpartition("/")[2]}
+        random = self.weights is Initial.random
+        losses = {LossOn.answer: "answers", LossOn.all: "all tokens"}
+        return {
+            "method": self.name,
+            "answer": self.answer.name,
+            "tuned": self._tuned(),
+            "loss": losses.get(self.loss_on, "none"),  # without effect where nothing is tuned, and under a head
+            "weights": "random" if random else self.backbone.rstrip("/").rpartition("/")[2],
+        }
 
     def labels(self, task: str) -> list[str]:
         return [MAY_BE_MEMORISED] if self.weights is Initial.pretrained else []
