@@ -15,6 +15,7 @@ import pyarrow.compute
 import pyarrow.feather
 from numpy.typing import NDArray
 
+from llm4rec_cli.data.lists import kept_as_lists
 from llm4rec_cli.data.recdataset import IntArray, RecDataset
 from llm4rec_cli.data.reviews import gathered, written
 from llm4rec_cli.errors import DataError
@@ -63,7 +64,7 @@ def save(dataset: RecDataset, texts: Texts | None, folder: Path) -> None:
 def _read(path: Path) -> pd.DataFrame:
     table = pyarrow.feather.read_table(str(path), memory_map=True)
     table.validate(full=True)  # of a damaged file, reading a text would crash the process
-    return table.to_pandas(split_blocks=True)
+    return table.to_pandas(split_blocks=True, types_mapper=kept_as_lists)
 
 
 def load(folder: Path) -> RecDataset:
