@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from numpy.typing import NDArray
+    from scipy.sparse import csr_array
 
     from llm4rec_cli.config.schema import Written
     from llm4rec_cli.data.examples import Examples, Impressions
@@ -53,6 +54,21 @@ class BlockRanker(Ranker, Protocol):
 
     def score_blocks(self, examples: Examples) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield consecutive slices of the examples, and (n, n_items) their scores, which may be overwritten."""
+        ...
+
+
+@runtime_checkable
+class SparseRanker(Ranker, Protocol):
+    """A ranker whose scores of the catalogue are the same for everyone, except for some items of each example. They are
+    ranked without scoring the other items one by one."""
+
+    def shared_scores(self) -> NDArray[np.float32]:
+        """Return (n_items,) the scores of the items without an entry in `own_scores`."""
+        ...
+
+    def own_scores(self, examples: Examples) -> csr_array | None:
+        """Return (n, n_items): `score` of the catalogue is the stored entry of an item, else its shared score. None =
+        with these settings its scores are dense."""
         ...
 
 

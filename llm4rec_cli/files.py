@@ -154,20 +154,34 @@ def remembered_sha256(path: Path, notes: Path) -> str:
     Args:
         notes: a folder for what is remembered, a small file for each path.
     """
+    return _remembered(path, notes, "sha256", sha256)
+
+
+def checked_once(path: Path, notes: Path, check: Callable[[Path], object]) -> None:
+    """Let `check` read a file, unless it has passed before and its size, time and inode are the same.
+
+    Args:
+        notes: as for `remembered_sha256`.
+    """
+    _remembered(path, notes, "passed", lambda path: str(check(path)))
+
+
+def _remembered(path: Path, notes: Path, name: str, compute: Callable[[Path], str]) -> str:
+    """Return the value that was computed of this version of a file, under this name in its note."""
     note = notes / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]}.json"
     before = _stamp(path)
     try:
         known = json.loads(note.read_text(encoding="utf-8"))
         if known["stamp"] == before:
-            return str(known["sha256"])
+            return str(known[name])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not hashed before, or the note is damaged
-    digest = sha256(path)
+        pass  # not computed before, or the note is damaged
+    value = compute(path)
     # A file may be written twice within one tick of its clock.
     if _stamp(path) == before and time.time_ns() - path.stat().st_mtime_ns > SETTLED:
-        with suppress(OSError):  # no permission: the file is hashed again
-            write_json(note, {"stamp": before, "sha256": digest})
-    return digest
+        with suppress(OSError):  # no permission: it is computed again
+            write_json(note, {"stamp": before, name: value})
+    return value
 
 
 def _stamp(path: Path) -> list[int]:

@@ -23,7 +23,7 @@ from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.schema import DatasetConfig, DownloadConfig
 from llm4rec_cli.data import download
 from llm4rec_cli.data.prepare import prepare
-from llm4rec_cli.data.statistics import comparison
+from llm4rec_cli.data.statistics import differences
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import sha256
 from llm4rec_cli.run.job import Job
@@ -73,9 +73,8 @@ def problems(config: DatasetConfig, folder: Path, limits: download.Limits = down
     except Llm4RecError as error:
         yield str(error)
         return
-    for statistic, ours, paper in comparison(dataset.manifest, config.paper):
-        if paper is not None and ours != paper:
-            yield f"{ours:,} {statistic}, but conf/dataset/{config.name}.yaml has the paper's {paper:,}"
+    for statistic, ours, printed in differences(dataset.manifest, config.paper):
+        yield f"{ours:,} {statistic}, but conf/dataset/{config.name}.yaml has the paper's {printed:,}"
 
 
 def _fetch(entry: DownloadConfig, folder: Path, limits: download.Limits) -> str:

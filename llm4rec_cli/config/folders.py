@@ -42,7 +42,8 @@ def data_file(group: str, name: str) -> Path | None:
 
 
 def options(group: str) -> list[str]:
-    """Return the options of a group: the YAML files in the shipped and the user's conf."""
+    """Return the options of a group: the YAML files in the shipped and the user's conf. Options build on those whose
+    names begin with `_`, which are none themselves."""
     files = ((top / group, file) for top in conf_dirs() for file in (top / group).rglob("*.yaml"))
-    named = [file.relative_to(top) for top, file in files if file.is_file() and not file.name.startswith(".")]
+    named = [file.relative_to(top) for top, file in files if file.is_file() and file.name[0] not in "._"]
     return sorted({file.with_suffix("").as_posix() for file in named})  # an editor's lock is a hidden, broken link

@@ -310,6 +310,7 @@ class PaperStatistics:
     valid: int | None = ranges.number(None, at_least=1)  # impressions of this split
     test: int | None = ranges.number(None, at_least=1)  # impressions of this split
     source: str = MISSING  # where they are printed
+    rounded: bool = False  # printed as 94.8K or 2.5M
 
 
 @dataclass

@@ -52,8 +52,8 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
         shuffled = dataset.items[columns].iloc[rng.permutation(dataset.n_items)].reset_index(drop=True)
         changed = replace(dataset, items=dataset.items.assign(**{name: shuffled[name] for name in columns}))
     elif control is Control.shuffle_history and dataset.impressions is not None:
-        histories = [history[rng.permutation(len(history))] for history in dataset.impressions["history"]]
-        changed = replace(dataset, impressions=dataset.impressions.assign(history=histories))
+        histories = [np.asarray(history)[rng.permutation(len(history))] for history in dataset.impressions["history"]]
+        changed = replace(dataset, impressions=dataset.impressions.assign(history=pd.Series(histories)))
     elif control is Control.shuffle_history:
         user = dataset.interactions["user"].to_numpy()
         train = np.flatnonzero(split_dataset(dataset).assignment == TRAIN)

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ import pyarrow as pa
 from llm4rec_cli import __version__
 from llm4rec_cli.config.schema import DatasetConfig, SplitRule, TextRecipe
 from llm4rec_cli.data import demo, download, readers, store
+from llm4rec_cli.data.lists import LIST_COLUMNS, numbered_lists
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
 from llm4rec_cli.data.reviews import with_own_texts
 from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, p5_reviews, split_dataset
@@ -27,6 +27,7 @@ from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.files import fill_once, remembered_sha256
 from llm4rec_cli.progress import step
 
+NOTES = "hashes"  # folder of the cache with what is known of large files
 FORMAT = 1  # raised when this module turns the same raw data into a different dataset
 
 RawFiles = dict[str, dict[str, Path]]  # domain -> role -> path
@@ -55,7 +56,7 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
             store.save(*_build(config, raw_files, provenance, Path(scratch)), aside)
 
     fill_once(folder, fill)
-    return store.load(folder)
+    return store.load(folder, notes=cache / NOTES)
 
 
 def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
@@ -218,7 +219,7 @@ def _provenance(config: DatasetConfig, raw_files: RawFiles, cache: Path) -> dict
     files = []
     for domain, roles in raw_files.items():
         for role, path in roles.items():
-            size, digest = path.stat().st_size, remembered_sha256(path, cache / "hashes")
+            size, digest = path.stat().st_size, remembered_sha256(path, cache / NOTES)
             files.append({"domain": domain, "role": role, "name": path.name, "bytes": size, "sha256": digest})
     generator = None
     if config.generator:
@@ -377,8 +378,8 @@ def _numbered(
     if impressions is not None:
         impressions = impressions.drop(columns="user_id").assign(user=impression_user)
         numbers = pd.Index(items["item_id"])
-        for column in ("history", "candidates", "clicks"):
-            impressions[column] = _numbered_lists(impressions[column], numbers)
+        for column in LIST_COLUMNS:
+            impressions[column] = numbered_lists(impressions[column], numbers)
 
     offsets = store.user_offsets(user, len(user_ids))
     dataset = RecDataset(
@@ -404,13 +405,6 @@ def _numbers(ids: pd.Series, known: pd.Series) -> IntArray:
     """Return (n,) the place of each id among the known ones, -1 for others; each distinct id is looked up once."""
     codes, distinct = pd.factorize(ids)
     return pd.Index(known).get_indexer(distinct)[codes]
-
-
-def _numbered_lists(lists: pd.Series, numbers: pd.Index) -> pd.Series:
-    """Replace each list of ids by an array of numbers."""
-    lengths = [len(ids) for ids in lists]
-    flat = numbers.get_indexer(pd.Index(list(chain.from_iterable(lists)))).astype(np.int32)
-    return pd.Series(np.split(flat, np.cumsum(lengths)[:-1]), index=lists.index)
 
 
 def _without_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from llm4rec_cli.config.schema import SplitName, SplitRule
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray
+from llm4rec_cli.data.lists import LIST_COLUMNS, flat_list
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
@@ -152,10 +154,9 @@ class Split:
         rows = self.dataset.impressions
         assert rows is not None
         flat, bounds = {}, {}
-        for column in ("history", "candidates", "clicks"):
-            lengths = rows[column].map(len).to_numpy(dtype=np.int64)
-            flat[column] = np.concatenate([np.zeros(0, dtype=np.int32), *rows[column]])
-            bounds[column] = np.concatenate([[0], np.cumsum(lengths)])
+        for column in LIST_COLUMNS:
+            items, bounds[column] = flat_list(rows[column], pa.int32())
+            flat[column] = items.to_numpy(zero_copy_only=False)
         listed_in = np.repeat(np.arange(len(rows)), np.diff(bounds["candidates"]))
         clicked_in = np.repeat(np.arange(len(rows)), np.diff(bounds["clicks"]))
         listed_key = listed_in * self.n_items + flat["candidates"]

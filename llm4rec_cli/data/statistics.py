@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -37,6 +37,19 @@ def comparison(manifest: Mapping[str, Any], paper: PaperStatistics | None) -> li
     return [Comparison(name, ours, getattr(paper, name) if paper else None) for name, ours in counts.items()]
 
 
+def differences(manifest: Mapping[str, Any], paper: PaperStatistics | None) -> Iterator[tuple[str, int, int]]:
+    """Yield each statistic that differs from the paper's, with our count and the paper's."""
+    for statistic, ours, printed in comparison(manifest, paper):
+        if paper is not None and printed is not None and (as_printed(ours) if paper.rounded else ours) != printed:
+            yield statistic, ours, printed
+
+
+def as_printed(count: int) -> int:
+    """Return the number for which tables print 94.8K or 2.5M."""
+    unit = 1 if count < 1000 else 100 if count < 1_000_000 else 100_000
+    return round(count / unit) * unit
+
+
 def parts(manifest: Mapping[str, Any]) -> list[list[str]]:
     """Return a row for each part of a click log, with the columns PART_COLUMNS."""
     split = manifest["split"]
@@ -48,13 +61,12 @@ def parts(manifest: Mapping[str, Any]) -> list[list[str]]:
 def remarks(manifest: Mapping[str, Any], paper: PaperStatistics | None) -> list[str]:
     """Return sentences about the dataset that matter for interpreting results on it."""
     notes = [
-        f"{row.statistic}: {row.ours:,} here, {row.paper:,} in the paper ({row.ours - row.paper:+,}): "
+        f"{statistic}: {ours:,} here, {printed:,} in the paper ({ours - printed:+,}): "
         "results are not comparable with the paper's"
-        for row in comparison(manifest, paper)
-        if row.paper is not None and row.ours != row.paper
+        for statistic, ours, printed in differences(manifest, paper)
     ]
     if paper and not notes:
-        notes.append(f"the statistics equal the paper's ({paper.source})")
+        notes.append(f"the statistics equal the paper's{', rounded' * paper.rounded} ({paper.source})")
     for domain, counts in manifest["read"].items():
         (_, rows), *dropped = counts.items()
         notes += [f"{domain}: {n:,} of {rows:,} rows dropped: {reason}" for reason, n in dropped if n]

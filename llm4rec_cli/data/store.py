@@ -15,12 +15,15 @@ import pyarrow.compute
 import pyarrow.feather
 from numpy.typing import NDArray
 
+from llm4rec_cli.data.lists import kept_as_lists
 from llm4rec_cli.data.recdataset import IntArray, RecDataset
 from llm4rec_cli.data.reviews import gathered, written
 from llm4rec_cli.errors import DataError
+from llm4rec_cli.files import checked_once
 
 FINGERPRINT_DIGITS = 16  # in the name of a dataset's folder
 TEXTS, PART = "texts", "part"
+LARGE = 1 << 26  # bytes of a file that is not checked at every start
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,31 @@ def save(dataset: RecDataset, texts: Texts | None, folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(dataset.manifest, indent=2), encoding="utf-8")
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, notes: Path | None) -> pd.DataFrame:
     table = pyarrow.feather.read_table(str(path), memory_map=True)
-    table.validate(full=True)  # of a damaged file, reading a text would crash the process
-    return table.to_pandas(split_blocks=True)
+
+    def check(path: Path) -> None:
+        table.validate(full=True)  # of a damaged file, reading a text would crash the process
+
+    if notes is None or path.stat().st_size < LARGE:
+        check(path)
+    else:
+        checked_once(path, notes, check)
+    return table.to_pandas(split_blocks=True, types_mapper=kept_as_lists)
 
 
-def load(folder: Path) -> RecDataset:
-    """Load a dataset written by `save`. Raises DataError if a file is missing or damaged."""
+def load(folder: Path, notes: Path | None = None) -> RecDataset:
+    """Load a dataset written by `save`. Raises DataError if a file is missing or damaged.
+
+    Args:
+        notes: a folder that remembers which large files were whole. They are trusted while their size, time and inode
+            stay the same, so that damage by a failing disk is not noticed. None = all are checked.
+    """
     try:
-        tables = {name: _read(folder / f"{name}.arrow") for name in ("items", "interactions", "users")}
+        tables = {name: _read(folder / f"{name}.arrow", notes) for name in ("items", "interactions", "users")}
         impressions, texts = (
-            _read(path) if (path := folder / f"{name}.arrow").exists() else None for name in ("impressions", TEXTS)
+            _read(path, notes) if (path := folder / f"{name}.arrow").exists() else None
+            for name in ("impressions", TEXTS)
         )
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

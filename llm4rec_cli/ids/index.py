@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 from llm4rec_cli.config.schema import Index
@@ -28,10 +29,20 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_json, write_once
-from llm4rec_cli.ids.trees import Code, Floats, cluster_tree, co_occurrence, k_means, spectral_clusters
+from llm4rec_cli.ids.trees import (
+    Code,
+    CoOccurrence,
+    Floats,
+    cluster_tree,
+    co_occurrence,
+    k_means,
+    owned_items,
+    spectral_clusters,
+)
 
 VERSION = 1  # raised when the same data and seed give other clusters
 CLUSTERS = 20  # per level. OpenP5's scripts for T5: N=20, for LastFM 10
+MOST_PAIRS = 1 << 25  # of items that users have together, which are counted: 400 MB
 LEAF_SIZE = 500  # larger clusters are split again. OpenP5's scripts for T5: T=500, for ML-1M 100, for LastFM 50
 
 
@@ -176,16 +187,24 @@ def _clustered(split: Split, seed: int, texts: Floats | None, clusters: int, lea
     if texts is not None:
         leaves = cluster_tree(order, lambda items, rng: k_means(texts[items], clusters, rng), seed, clusters, leaf_size)
     else:
-        weights = co_occurrence(split)
+        weights = _weights(split)
         warm = weights.sum(axis=1)[order] > 0
-        leaves = cluster_tree(
-            order[warm],
-            lambda items, rng: spectral_clusters(weights[items][:, items], clusters, rng),
-            *(seed, clusters, leaf_size),
-        )
+
+        def clustered(items: IntArray, rng: np.random.Generator) -> IntArray:
+            within = weights.among(items) if isinstance(weights, CoOccurrence) else weights[items][:, items]
+            return spectral_clusters(within, clusters, rng)
+
+        leaves = cluster_tree(order[warm], clustered, seed, clusters, leaf_size)
         leaves.append((("<cold>",), order[~warm]))
     codes: list[Code] = [()] * split.n_items
     for path, items in leaves:
         for place, item in enumerate(items):
             codes[item] = (*path, f"<i{place}>")
     return codes
+
+
+def _weights(split: Split) -> csr_array | CoOccurrence:
+    """Return the number of users with both of two items in training, counted unless that takes too much memory."""
+    owned = owned_items(split)
+    n_pairs = min(float((owned.sum(axis=1) ** 2).sum()), float(split.n_items) ** 2)
+    return co_occurrence(split) if n_pairs <= MOST_PAIRS else CoOccurrence(owned)

@@ -62,20 +62,53 @@ def cluster_tree(
     return leaves
 
 
+class CoOccurrence:
+    """The number of users with both of two items, (n, n), 0 on the diagonal, of which only products are computed: long
+    histories give far more pairs than interactions.
+
+    Args:
+        owned: (n_users, n) 1 where a user has an item.
+    """
+
+    def __init__(self, owned: csr_array) -> None:
+        self.owned, self.owners = csr_array(owned), csr_array(owned.T)
+        self.n_owners = self.owned.sum(axis=0)
+        self.shape = self.owners.shape[:1] * 2
+
+    def among(self, items: IntArray) -> CoOccurrence:
+        return CoOccurrence(self.owned[:, items])
+
+    def __matmul__(self, vector: Floats) -> Floats:
+        return self.owners @ (self.owned @ vector) - self.n_owners * vector
+
+    def sum(self, axis: int) -> Floats:
+        return self @ np.ones(self.shape[axis])
+
+    def toarray(self) -> Floats:
+        counts = (self.owners @ self.owned).toarray()
+        np.fill_diagonal(counts, 0)
+        return counts
+
+
 def co_occurrence(split: Split) -> csr_array:
     """Return (n_items, n_items) the number of users with both items in training; 0 on the diagonal."""
-    flat, offsets = split.train_sequences()
-    user = np.repeat(np.arange(split.n_users), np.diff(offsets))
-    pairs = np.unique(user * split.n_items + flat)
-    shape = split.n_users, split.n_items
-    user_item = csr_array((np.ones(len(pairs)), (pairs // split.n_items, pairs % split.n_items)), shape=shape)
-    counts = csr_array(user_item.T @ user_item)
+    owned = owned_items(split)
+    counts = csr_array(owned.T @ owned)
     counts.setdiag(0)
     counts.eliminate_zeros()
     return counts
 
 
-def spectral_clusters(weights: csr_array, clusters: int, rng: np.random.Generator) -> IntArray:
+def owned_items(split: Split) -> csr_array:
+    """Return (n_users, n_items) 1 where a user has an item in training."""
+    flat, offsets = split.train_sequences()
+    user = np.repeat(np.arange(split.n_users), np.diff(offsets))
+    pairs = np.unique(user * split.n_items + flat)
+    shape = split.n_users, split.n_items
+    return csr_array((np.ones(len(pairs)), (pairs // split.n_items, pairs % split.n_items)), shape=shape)
+
+
+def spectral_clusters(weights: csr_array | CoOccurrence, clusters: int, rng: np.random.Generator) -> IntArray:
     """Return (n,) the cluster of each node of a weighted graph, from leading eigenvectors of its normalised adjacency.
 
     Eigenvectors become clusters by a pivoted QR (Damle, Minden and Ying, 2019), which needs no random initialisation.
@@ -89,9 +122,9 @@ def spectral_clusters(weights: csr_array, clusters: int, rng: np.random.Generato
         rng: draws the start vector of the eigenvector iteration.
     """
     n, k = weights.shape[0], min(clusters, weights.shape[0])
-    if weights.nnz == 0:
-        return np.zeros(n, dtype=np.int64)
     degree = weights.sum(axis=1)
+    if not degree.any():
+        return np.zeros(n, dtype=np.int64)
     ties = REGULARISER * degree.mean()
     scale = 1 / np.sqrt(degree + ties)
     if n <= DENSE:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,9 +94,17 @@ def run(job: Job) -> Outcome:
     dataset = stages.load(job)
     split = stages.split_dataset(job, dataset)
     clock.lap("prepare")
-    floors = run_floors(job, split)
-    clock.lap("floors")
+    floors = cache(partial(run_floors, job, split))
+    if not _trains_first(job):
+        floors()
+        clock.lap("floors")
     return execute(job, split, floors, clock)
+
+
+def _trains_first(job: Job) -> bool:
+    """Return whether floors wait until training is done, so that an accelerator need not wait for them. They are needed
+    when the model is evaluated, to say whether it beats them."""
+    return job.model.traits.trainable and job.evaluated is None and not job.is_dry and job.device != "cpu"
 
 
 def run_floors(job: Job, split: Split) -> list[Result]:
@@ -113,12 +122,16 @@ def run_floors(job: Job, split: Split) -> list[Result]:
 
 
 def execute(
-    job: Job, split: Split, floors: Sequence[Result] = (), clock: Clock | None = None, on_epoch: OnEpoch | None = None
+    job: Job,
+    split: Split,
+    floors: Callable[[], Sequence[Result]] = tuple,
+    clock: Clock | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Outcome:
     """Return the finished run at the job's address, or build, fit, evaluate and save it.
 
     Args:
-        floors: the results that it is compared with.
+        floors: returns the results that it is compared with, when it is called for the first time.
         clock: its laps so far become part of the run's seconds.
         on_epoch: called after each epoch with its validation score; ends training by raising an exception.
     """
@@ -131,8 +144,9 @@ def execute(
         finished = processes.from_first(lambda: read_result(address.folder))
         if finished is not None and not job.starts_anew:
             log_finished(job.model.name, address.folder)
-            result = marks.update_finished(finished, job.config, split.dataset, floors)
-            return Outcome("skipped", address.folder, (*floors, result))
+            compared = floors()
+            result = marks.update_finished(finished, job.config, split.dataset, compared)
+            return Outcome("skipped", address.folder, (*compared, result))
         with recorded(address, job) as folder:
             if job.evaluated is None:
                 log.info("%s on %s: %s", job.model.name, job.config.dataset.name, folder)
@@ -146,9 +160,12 @@ def execute(
                     run = replace(run, training=_fit(job, model, split, folder, clock, on_epoch))
                 if job.evaluated is None:
                     clock.lap("train")
-                result = stages.evaluate(job, split, model, run, clock, floors)
-                report([*floors, result])
-    return Outcome("done", address.folder, (*floors, result))
+                compared = floors()
+                if _trains_first(job):
+                    clock.lap("floors")
+                result = stages.evaluate(job, split, model, run, clock, compared)
+                report([*compared, result])
+    return Outcome("done", address.folder, (*compared, result))
 
 
 def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoch: OnEpoch | None) -> dict[str, Number]:

@@ -71,7 +71,7 @@ def content_of(group: str, option: str) -> Mapping[str, Any]:
     content = read_yaml(_file(group, option)) or {}
     merged: Mapping[str, Any] = {}
     for parent in content.pop("defaults", []):
-        if isinstance(parent, str) and not parent.startswith("_"):
+        if isinstance(parent, str) and any((top / group / f"{parent}.yaml").exists() for top in conf_dirs()):
             merged = {**merged, **content_of(group, parent)}
     return {**merged, **content}
 

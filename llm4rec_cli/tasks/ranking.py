@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.arithmetic import at_once, product
-from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker, Ranker
+from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker, Ranker, SparseRanker
 from llm4rec_cli.config.schema import Candidates, Config, SplitName, TaskConfig
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.data.examples import Examples, IntArray
@@ -33,6 +33,7 @@ from llm4rec_cli.evaluation.beyond_accuracy import (
 )
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
 from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.evaluation.sparse_ranks import SparseRanks
 from llm4rec_cli.progress import track_iterable
 from llm4rec_cli.tasks.base import Evaluation, diverged, eligible_examples, is_zeroed, limit_examples, to_evaluation
 from llm4rec_cli.tasks.topk import best_blocks, block_maxima, top_scored
@@ -105,12 +106,12 @@ def rank(
     """
     to_evaluation(model)
     examples = replace(examples, mask_history=mask_history)
+    if _is_sparse(model, examples):
+        return _gathered(_sparse_ranking(model, examples, top_items, batch_size, zeroed))
     first = model.score(examples[:1])
     in_blocks = model if isinstance(model, BlockRanker) and examples.candidates is None else None
     rows = batch_size if in_blocks is not None else min(batch_size, _rows(SCORES_AT_ONCE, first))
-    share = processes.share(len(examples))
-    mine = share.start + np.argsort(examples.history_length[share], kind="stable")
-    batches = [mine[start : start + rows] for start in range(0, len(mine), rows)]
+    batches = _batches(examples, rows)
     by_products = model if isinstance(model, InnerProductRanker) and examples.candidates is None else None
     threads = torch.get_num_threads() if by_products is not None and first.device.type == "cpu" else 1
 
@@ -124,11 +125,43 @@ def rank(
         return _rank_blocks([(some, model.score(some))], top_items, zeroed)
 
     work = track_iterable(_in_threads(rank_batch, batches, threads), len(batches), "ranking")
-    ranked = list(zip(batches, work, strict=True))
-    gathered = [(batch, *columns) for shared in processes.gathered(ranked) for batch, columns in shared]
+    return _gathered(zip(batches, work, strict=True))
+
+
+def _batches(examples: Examples, rows: int) -> list[IntArray]:
+    """Return this process's share of the examples in batches, by history length."""
+    share = processes.share(len(examples))
+    mine = share.start + np.argsort(examples.history_length[share], kind="stable")
+    return [mine[start : start + rows] for start in range(0, len(mine), rows)]
+
+
+def _gathered(ranked: Iterable[tuple[IntArray, tuple[NDArray[Any], ...]]]) -> Ranking:
+    """Return the ranking of all processes' batches, each with its columns of `Ranking`."""
+    gathered = [(batch, *columns) for shared in processes.gathered(list(ranked)) for batch, columns in shared]
     order, *columns = (np.concatenate(column) for column in zip(*gathered, strict=True))
     in_order = np.argsort(order)
     return Ranking(*(column[in_order] for column in columns))
+
+
+def _is_sparse(model: Ranker, examples: Examples) -> TypeGuard[SparseRanker]:
+    is_of_catalogue = examples.candidates is None
+    return is_of_catalogue and isinstance(model, SparseRanker) and model.own_scores(examples[:1]) is not None
+
+
+def _sparse_ranking(
+    model: SparseRanker, examples: Examples, top_items: int, batch_size: int, zeroed: bool
+) -> Iterator[tuple[IntArray, tuple[NDArray[Any], ...]]]:
+    """Yield each batch of this process with its columns of `Ranking`."""
+    shared = SparseRanks(model.shared_scores(), examples.outside)
+    batches = _batches(examples, batch_size)
+    for batch in track_iterable(batches, len(batches), "ranking"):
+        some = examples[batch]
+        own = model.own_scores(some)
+        assert own is not None
+        entries = shared.entries(own, some.masked_items(), zeroed)
+        top, scores = shared.best(entries, len(batch), top_items)
+        top[scores == -np.inf] = PADDING
+        yield batch, (*shared.ranks(entries, some.target), top, scores)
 
 
 def _rows(bound: Mapping[str, int], scores: torch.Tensor) -> int:

@@ -27,6 +27,8 @@ BAD = Path(__file__).parent / "bad"
 CASES = yaml.safe_load((BAD / "cases.yaml").read_text(encoding="utf-8"))
 LOG = {  # one file per dataset, to be damaged
     "amazon": "reviews.json",
+    "amazon2023": "reviews.jsonl",
+    "amazon2023_split": "shop.valid.csv",
     "mind": "train/behaviors.tsv",
     "movielens_1m": "ratings.dat",
     "movielens_latest": "ratings.csv",

@@ -261,7 +261,7 @@ def test_mind_impressions():
     assert raw.items["title"][0] == 'He said "go"'
     assert raw.items["categories"].tolist() == ["sports racing", "news", "food bread"]
     assert raw.impressions is not None
-    assert raw.impressions.drop(columns="impression_id").to_dict("list") == {
+    assert {name: raw.impressions[name].tolist() for name in raw.impressions.columns.drop("impression_id")} == {
         "user_id": ["U1", "U2", "U2"],
         "timestamp": [1573568086, 1573516800, 1573718197],
         "history": [["N2", "N2"], [], ["N1"]],

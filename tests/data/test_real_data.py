@@ -65,7 +65,7 @@ def test_mind_sample_has_its_impressions(tmp_path):
     assert dataset.impressions is not None
     assert dataset.impressions["part"].value_counts().to_dict() == {"train": 4032, "dev": 968}
     assert dataset.n_items == 51282
-    assert (dataset.impressions["history"].str.len() == 0).sum() == 107
+    assert (dataset.impressions["history"].map(len) == 0).sum() == 107
 
 
 def test_mind_sample_is_divided_as_its_lines_say(tmp_path):

@@ -1,6 +1,8 @@
 """Prepared datasets on disk: what is damaged may be deleted, what is merely not readable now may not."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow
 import pytest
@@ -52,6 +54,33 @@ def test_flipped_bits_never_crash_the_process(folder):
         except DataError as error:
             n_damaged += "is damaged" in error.problem
     assert n_damaged
+
+
+def test_a_large_file_is_checked_once_and_again_when_it_has_changed(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "LARGE", 1)
+    read_table, checked = store.pyarrow.feather.read_table, []
+
+    class Table:
+        def __init__(self, path, memory_map):
+            self.path, self.table = path, read_table(path, memory_map=memory_map)
+
+        def validate(self, full):
+            checked.append(Path(self.path).name)
+            self.table.validate(full=full)
+
+        def to_pandas(self, **options):
+            return self.table.to_pandas(**options)
+
+    monkeypatch.setattr(store.pyarrow.feather, "read_table", Table)
+    for file in folder.glob("*.arrow"):
+        os.utime(file, (1, 1))  # not just now
+    names = sorted(file.name for file in folder.glob("*.arrow"))
+    for _ in range(2):
+        store.load(folder, notes=tmp_path / "notes")
+    assert sorted(checked) == names
+    os.utime(folder / "items.arrow", (2, 2))
+    store.load(folder, notes=tmp_path / "notes")
+    assert checked.count("items.arrow") == 2
 
 
 def test_a_file_without_permission_is_no_damage(folder, monkeypatch):

@@ -25,6 +25,7 @@ from llm4rec_cli.ids.index import (
     numbers,
     spectral_clusters,
 )
+from llm4rec_cli.ids.trees import CoOccurrence, owned_items
 from tests.data.test_real_data import prepared
 
 # Train parts: 5 3 4, 2 0 1, 3 4 5, 0 2. Item 6 is in none, and no history holds 7.
@@ -119,6 +120,25 @@ def test_codes_of_numbers_are_their_digits(tmp_path):
 def test_co_occurrence_counts_users_who_hold_both_in_their_train_parts():
     split = leave_one_out(tiny_dataset([[0, 1, 0, 2, 3], [1, 0, 2, 3], [2, 3, 1, 0]]))
     assert co_occurrence(split).toarray().tolist() == [[0, 2, 0, 0], [2, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+
+
+@pytest.mark.parametrize("dense", [0, 1000])
+def test_counts_that_are_only_multiplied_give_the_same_codes(dense, tmp_path, monkeypatch):
+    monkeypatch.setattr(trees, "DENSE", dense)
+    arguments = Index.collaborative, noise(), 0, 1
+    counted = index_items(*arguments, tmp_path / "counted", clusters=4, leaf_size=10)
+    monkeypatch.setattr(indexing, "MOST_PAIRS", 0)
+    monkeypatch.setattr(indexing, "co_occurrence", lambda split: pytest.fail("all pairs are counted"))
+    assert index_items(*arguments, tmp_path / "multiplied", clusters=4, leaf_size=10).codes == counted.codes
+
+
+def test_products_of_counts_need_no_counts():
+    split = leave_one_out(tiny_dataset([[0, 1, 0, 2, 3], [1, 0, 2, 3], [2, 3, 1, 0]]))
+    counts, product = co_occurrence(split), CoOccurrence(owned_items(split))
+    vector, some = np.array([1.0, -2.0, 3.0, 0.5]), np.array([3, 0, 2])
+    assert (product @ vector).tolist() == (counts @ vector).tolist()
+    assert product.sum(axis=1).tolist() == counts.sum(axis=1).tolist()
+    assert product.among(some).toarray().tolist() == counts[some][:, some].toarray().tolist()
 
 
 def test_collaborative_codes_are_cluster_and_place_and_untrained_items_stand_apart(tmp_path):

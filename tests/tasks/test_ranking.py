@@ -21,6 +21,8 @@ from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.models.baselines.next_id import NextId
+from llm4rec_cli.models.baselines.popularity import Popularity
 from llm4rec_cli.tasks import ranking
 
 SEQUENCES = [[0, 1, 2, 3], [4, 3, 2, 1, 0], [5, 5, 5], [1, 0], [2, 4, 2, 4], [3, 0, 1, 2]]
@@ -457,3 +459,24 @@ def test_hits_that_are_nearly_all_first_raise_the_leak_alarm(gain, n, alarm):
     discounts = 1 / np.log2(np.arange(2, 7))
     assert discounts.mean() == pytest.approx(0.59, abs=0.005)
     assert ranking.leaks({"hr@5": 0.1, "ndcg@5": gain}, n) is alarm
+
+
+class OnlyScores:
+    """A model's scores without its other capabilities."""
+
+    def __init__(self, model):
+        self.score = model.score
+
+
+@pytest.mark.parametrize("mask_history", [False, True])
+@pytest.mark.parametrize("zeroed", [False, True])
+@pytest.mark.parametrize(
+    "model", [Popularity(np.array([3, 1, 1, 0, 4, 1, 0, 1])), NextId(np.array([2, 7, 1, 0, 4, 3, 6, 5]))]
+)
+def test_scores_that_are_the_same_for_most_items_rank_as_their_whole_table(model, mask_history, zeroed):
+    examples = replace(EXAMPLES, outside=np.array([6]))
+    arguments = (examples, mask_history, 4, 2, zeroed)
+    quick, whole = ranking.rank(model, *arguments), ranking.rank(OnlyScores(model), *arguments)
+    for name, column in vars(whole).items():
+        np.testing.assert_array_equal(getattr(quick, name), column, err_msg=name)
+        assert getattr(quick, name).dtype == column.dtype

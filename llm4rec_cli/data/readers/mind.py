@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
 
+from llm4rec_cli.data.lists import list_column
 from llm4rec_cli.data.rawfiles import line_of_row, malformed, read_table
 from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import RawData
@@ -15,6 +21,7 @@ ROLES: FileRoles = ((frozenset({"train_behaviors", "train_news", "dev_behaviors"
 
 _NEWS = ("item_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 _BEHAVIORS = ("impression_id", "user_id", "time", "history", "impressions")
+ROWS_AT_ONCE = 1 << 14  # whose lists are text
 _TIME, _TIME_IN_WORDS = "%m/%d/%Y %I:%M:%S %p", "month/day/year hour:minute:second AM/PM"
 
 
@@ -29,7 +36,7 @@ def read(files: dict[str, Path]) -> RawData:
     news = pd.concat([_news(files["train_news"]), _news(files["dev_news"])]).drop_duplicates(
         "item_id", ignore_index=True
     )
-    item_ids = set(news["item_id"])
+    item_ids = pa.array(news["item_id"], pa.string())
     impressions = pd.concat(
         [_impressions(files[f"{part}_behaviors"], item_ids).assign(part=part) for part in ("train", "dev")],
         ignore_index=True,
@@ -49,12 +56,71 @@ def _news(path: Path) -> pd.DataFrame:
     return news.rename(columns={"abstract": "description"})
 
 
-def _impressions(path: Path, item_ids: set[str]) -> pd.DataFrame:
+def _impressions(path: Path, item_ids: pa.Array) -> pd.DataFrame:
     rows = read_table(path, _BEHAVIORS, filled=("user_id",))
     times = pd.to_datetime(rows["time"], format=_TIME, errors="coerce")
-    histories, candidates, clicks = [], [], []
-    for row, (time, history, listed) in enumerate(zip(times, rows["history"], rows["impressions"], strict=True)):
-        history, labelled = history.split(), [pair.rpartition("-") for pair in listed.split()]
+    histories, shown, clicks = _Lists(item_ids), _Lists(item_ids), _Lists(item_ids)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = slice(start, start + ROWS_AT_ONCE)
+        history, history_length = _split(rows["history"].iloc[some])
+        pairs, n_shown = _split(rows["impressions"].iloc[some])
+        label = pa.compute.utf8_slice_codeunits(pairs, -2)
+        is_click = pa.compute.equal(label, "-1").to_numpy(zero_copy_only=False)
+        is_label = is_click | pa.compute.equal(label, "-0").to_numpy(zero_copy_only=False)
+        are_known = (
+            histories.add(history, history_length),
+            shown.add(items := pa.compute.utf8_slice_codeunits(pairs, 0, -2), n_shown),
+        )
+        if not (all(are_known) and is_label.all() and n_shown.all() and times.iloc[some].notna().all()):
+            _refuse(path, rows, times, start, set(item_ids.to_pylist()))
+        row = np.repeat(np.arange(len(n_shown)), n_shown)
+        clicks.add(items.filter(pa.array(is_click)), np.bincount(row[is_click], minlength=len(n_shown)))
+    return pd.DataFrame(
+        {
+            "impression_id": rows["impression_id"],
+            "user_id": rows["user_id"],
+            "timestamp": (times - pd.Timestamp(0)) / pd.Timedelta(seconds=1),
+            "history": histories.column(),
+            "candidates": shown.column(),
+            "clicks": clicks.column(),
+        }
+    )
+
+
+class _Lists:
+    """Lists of news ids, kept as places among the ids of all news."""
+
+    def __init__(self, item_ids: pa.Array) -> None:
+        self.item_ids = item_ids
+        self.places: list[NDArray[np.int32]] = []
+        self.lengths: list[NDArray[np.int64]] = []
+
+    def add(self, ids: pa.Array, lengths: NDArray[np.int64]) -> bool:
+        """Add lists; return whether all ids are known."""
+        places = pa.compute.index_in(ids, self.item_ids)
+        self.places.append(places.fill_null(0).to_numpy())
+        self.lengths.append(lengths)
+        return places.null_count == 0
+
+    def column(self) -> pd.Series:
+        ids = pa.DictionaryArray.from_arrays(pa.array(np.concatenate(self.places)), self.item_ids)
+        return list_column(ids, np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]))
+
+
+def _split(texts: pd.Series) -> tuple[pa.Array, NDArray[np.int64]]:
+    """Return the words of all texts, and how many each has."""
+    words = pa.compute.utf8_split_whitespace(pa.array(texts, pa.string()))
+    row = pa.compute.list_parent_indices(words).to_numpy()
+    flat = words.flatten()
+    is_word = pa.compute.not_equal(flat, "").to_numpy(zero_copy_only=False)  # space at an end leaves an empty one
+    return flat.filter(pa.array(is_word)), np.bincount(row[is_word], minlength=len(texts))
+
+
+def _refuse(path: Path, rows: pd.DataFrame, times: pd.Series, start: int, item_ids: set[str]) -> None:
+    """Raise the error of the first malformed row from row `start`."""
+    columns = (column.iloc[start:] for column in (times, rows["history"], rows["impressions"]))
+    for row, (time, history, listed) in enumerate(zip(*columns, strict=True), start):
+        labelled = [pair.rpartition("-") for pair in listed.split()]
         if not labelled:
             raise malformed(path, line_of_row(path, row), "the impression shows no news")
         if pd.isna(time):
@@ -62,19 +128,6 @@ def _impressions(path: Path, item_ids: set[str]) -> pd.DataFrame:
         for item, dash, label in labelled:
             if label not in ("0", "1"):
                 raise malformed(path, line_of_row(path, row), f"expected NEWS-0 or NEWS-1, got '{item}{dash}{label}'")
-        for item in (*history, *(item for item, _, _ in labelled)):
+        for item in chain(history.split(), (item for item, _, _ in labelled)):
             if item not in item_ids:
                 raise malformed(path, line_of_row(path, row), f"news '{item}' is not in any news file")
-        histories.append(history)
-        candidates.append([item for item, _, _ in labelled])
-        clicks.append([item for item, _, label in labelled if label == "1"])
-    return pd.DataFrame(
-        {
-            "impression_id": rows["impression_id"],
-            "user_id": rows["user_id"],
-            "timestamp": (times - pd.Timestamp(0)) / pd.Timedelta(seconds=1),
-            "history": histories,
-            "candidates": candidates,
-            "clicks": clicks,
-        }
-    )

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
-from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.examples import Examples, IntArray, slices
 from llm4rec_cli.ids import index as indexing
 from llm4rec_cli.models.base import Context
 
@@ -24,11 +26,23 @@ class NextId:
         self.number = number
 
     def score(self, examples: Examples) -> Tensor:
+        numbers = self.number if examples.candidates is None else self.number[examples.candidates]
+        return torch.from_numpy(numbers == self._guesses(examples)[:, None]).float()
+
+    def shared_scores(self) -> NDArray[np.float32]:
+        return np.zeros(len(self.number), dtype=np.float32)
+
+    def own_scores(self, examples: Examples) -> csr_array:
+        order, guesses = np.argsort(self.number, kind="stable"), self._guesses(examples)
+        bounds = (np.searchsorted(self.number, guesses, side, order) for side in ("left", "right"))
+        items, offsets = slices(order, *bounds)
+        return csr_array((np.ones(len(items), dtype=np.float32), items, offsets), (len(examples), len(self.number)))
+
+    def _guesses(self, examples: Examples) -> IntArray:
         flat, offsets = examples.histories()
         highest = np.full(len(examples), -2)  # without a history the guess is -1, no item's number
         np.maximum.at(highest, np.repeat(np.arange(len(examples)), np.diff(offsets)), self.number[flat])
-        numbers = self.number if examples.candidates is None else self.number[examples.candidates]
-        return torch.from_numpy(numbers == highest[:, None] + 1).float()
+        return highest + 1
 
 
 def build(context: Context) -> NextId:

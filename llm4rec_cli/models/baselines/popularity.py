@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray
@@ -19,6 +22,12 @@ class Popularity:
         if examples.candidates is None:
             return self.counts.repeat(len(examples), 1)
         return self.counts[torch.from_numpy(examples.candidates).long()]
+
+    def shared_scores(self) -> NDArray[np.float32]:
+        return self.counts.numpy()
+
+    def own_scores(self, examples: Examples) -> csr_array:
+        return csr_array((len(examples), len(self.counts)), dtype=np.float32)
 
     def score_shown(self, impressions: Impressions) -> Tensor:
         return self.counts[torch.from_numpy(impressions.shown()[0]).long()]

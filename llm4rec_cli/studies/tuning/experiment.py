@@ -181,7 +181,7 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
         ]
         trial = Job.resolve(compose([*typed_here, *values]), "train")
         hook = on_epoch if pruned else None
-        outcome = execute(trial, split, floors, on_epoch=hook)
+        outcome = execute(trial, split, lambda: floors, on_epoch=hook)
         result = outcome.result
         value = (result.training or {}).get(f"valid_{metric}", result.metrics.get(metric))
         assert value is not None, result.folder

@@ -1,0 +1,127 @@
+"""The reader of Amazon Reviews 2023, on small files of ours in the official formats."""
+
+import gzip
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from llm4rec_cli.config.folders import options
+from llm4rec_cli.config.schema import PaperStatistics, SplitRule, TextRecipe
+from llm4rec_cli.data.prepare import prepare
+from llm4rec_cli.data.readers import amazon2023
+from llm4rec_cli.data.split import split_dataset
+from llm4rec_cli.data.statistics import as_printed, differences, remarks
+from llm4rec_cli.data.texts import item_texts
+from llm4rec_cli.studies.config_options import content_of
+
+from .sources import FIXTURES, config
+
+FOLDER = FIXTURES / "amazon2023"
+REVIEWS = {"reviews": FOLDER / "reviews.jsonl", "metadata": FOLDER / "meta.jsonl"}
+PARTS = {part: FOLDER / f"Shop.{part}.csv" for part in amazon2023.PARTS}
+ANNA, BERT = "AGKHLEW2SOWHNMFQIJGBECAF7INQ", "AFSKPY37N3C43SOI5IEXEK5JSIYA"
+CLAMP, GLUE, LOST, VICE = "B0CLAMP001", "B0GLUE0002", "B0LOST0003", "B0VICE0005"
+NAMES = [name for name in options("dataset") if name.startswith("amazon2023-")]
+
+
+def test_reviews_in_seconds_and_of_a_user_and_item_the_earliest():
+    raw = amazon2023.read(REVIEWS)
+    assert raw.interactions.to_dict("list") == {
+        "user_id": [ANNA, ANNA, BERT],
+        "item_id": [CLAMP, GLUE, LOST],
+        "rating": [4, 2, 3],
+        "timestamp": [1588615855.07, 1588615855.071, 1589665266.052],
+        "review_text": ["Holds well.<br />Twice.", "", "Its page is gone."],
+        "review_title": ["Firm", "", "No page"],
+    }
+    assert raw.counts == {"read": 4, "later reviews of the same user and item": 1}
+
+
+def test_items_are_those_reviewed_with_or_without_metadata():
+    assert amazon2023.read(REVIEWS).items.fillna("").to_dict("list") == {
+        "item_id": [CLAMP, GLUE, LOST],
+        "title": ['Clamp, 6"', "Glue", ""],
+        "brand": ["Nordhut", "", ""],
+        "categories": ["Tools Clamps & Vises", "", ""],
+        "description": ["Steel Red grip A clamp of steel.", "", ""],
+        "price": ["9.50", "1299.00", ""],
+    }
+
+
+def test_texts_apart_are_those_in_memory(tmp_path):
+    apart, whole = amazon2023.read(REVIEWS, scratch=tmp_path), amazon2023.read(REVIEWS)
+    rows = apart.texts.take(apart.interactions.index.to_numpy()).to_pandas()
+    pd.testing.assert_frame_equal(rows, whole.interactions[rows.columns])
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_published_split_is_kept(tmp_path, zipped):
+    for part, path in PARTS.items():
+        content = path.read_bytes()
+        (tmp_path / f"Shop.{part}.csv.gz").write_bytes(gzip.compress(content) if zipped else content)
+    files = {part: f"Shop.{part}.csv.gz" for part in PARTS}
+    dataset = prepare(config("shop", "amazon2023", tmp_path, files, split=SplitRule.given), tmp_path)
+    assert list(dataset.items["item_id"][dataset.sequence]) == [CLAMP, GLUE, LOST, VICE]
+    assert dataset.interactions["timestamp"].tolist()[2:] == [1588687728.923, 1588687728.924]
+    assert split_dataset(dataset).assignment.tolist() == [0, 0, 1, 2]
+
+
+def test_leave_one_out_of_the_same_reviews_is_the_published_last_out(tmp_path):
+    """The published rule: a user's latest review is test, the second latest validation."""
+    files = {part: path.name for part, path in PARTS.items()}
+    dataset = prepare(config("shop", "amazon2023", "amazon2023", files, split=SplitRule.given), tmp_path)
+    given = split_dataset(dataset).assignment
+    manifest = dataset.manifest | {"split": {"rule": "leave_one_out", "seed": 0}}
+    np.testing.assert_array_equal(split_dataset(replace(dataset, manifest=manifest)).assignment, given)
+
+
+def test_texts_of_items_are_composed_as_unisrec_does(tmp_path):
+    files = {"reviews": "reviews.jsonl", "metadata": "meta.jsonl"}
+    dataset = prepare(config("shop", "amazon2023", "amazon2023", files), tmp_path)
+    assert item_texts(dataset, TextRecipe.unisrec) == ["Clamp, 6. Tools Clamps & Vises. Nordhut. ", "Glue. ", ""]
+
+
+def test_every_category_has_its_dataset_and_published_splits():
+    splits = [name for name in NAMES if name.endswith(("-last-out", "-timestamp"))]
+    assert not any(name.startswith("_") for name in options("dataset"))  # what these build on
+    assert (len(NAMES), len(splits)) == (33 + 2 * 27, 2 * 27)
+    assert {name.removesuffix("-last-out").removesuffix("-timestamp") for name in splits} < set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_files_of_a_dataset_are_those_of_its_category(name):
+    dataset = OmegaConf.create({"dataset": content_of("dataset", name)}).dataset
+    files = dataset.domains.products
+    category = files.metadata.removeprefix("meta_").removesuffix(".jsonl.gz")
+    split = name.removeprefix(f"amazon2023-{category.lower().replace('_', '-')}").removeprefix("-")
+    assert dataset.name == name
+    assert {entry.file for entry in dataset.download} == set(files.values())
+    if split:
+        assert files == {part: f"{category}.{part}.csv.gz" for part in amazon2023.PARTS} | {"metadata": files.metadata}
+    else:
+        assert files == {"reviews": f"{category}.jsonl.gz", "metadata": files.metadata}
+    folders = {"": "raw/review_categories", "last-out": "5core/last_out", "timestamp": "5core/timestamp"}
+    for entry in dataset.download:
+        folder = "raw/meta_categories" if entry.file == files.metadata else folders[split]
+        assert all(url.endswith(f"/{folder}/{entry.file}") for url in entry.urls)
+    assert dataset.get("split") == ("given" if split else None)
+
+
+@pytest.mark.parametrize(
+    ("count", "printed"),
+    [(253, 253), (94_762, 94_800), (94_851, 94_900), (2_549_999, 2_500_000), (2_550_001, 2_600_000)],
+)
+def test_counts_are_rounded_as_printed(count, printed):
+    assert as_printed(count) == printed
+
+
+def test_equal_rounded_counts_are_called_rounded(tmp_path):
+    files = {"reviews": "reviews.jsonl", "metadata": "meta.jsonl"}
+    manifest = prepare(config("shop", "amazon2023", "amazon2023", files), tmp_path).manifest
+    paper = PaperStatistics(users=2, items=3, interactions=3, source="its page", rounded=True)
+    assert "the statistics equal the paper's, rounded (its page)" in remarks(manifest, paper)
+    (other,) = differences(manifest, replace(paper, users=3))
+    assert other == ("users", 2, 3)
