@@ -153,7 +153,7 @@ def beam(bench: Bench) -> TopItems:
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
     for indices, memory in memories(bench):
-        items[indices], scores[indices] = decoding.beam_search(bench.t5, memory, trie, bench.beams)
+        items[indices], scores[indices] = decoding.beam_search(decoding.T5Decoder(bench.t5), memory, trie, bench.beams)
     return items, scores
 
 
@@ -162,7 +162,7 @@ def all_scores(bench: Bench) -> Tensor:
     trie = Trie.from_codes(bench.codes)
     scores = torch.empty(len(bench.sources), len(bench.codes))
     for indices, memory in memories(bench):
-        scores[indices] = decoding.leaf_scores(bench.t5, memory, trie)
+        scores[indices] = decoding.leaf_scores(decoding.T5Decoder(bench.t5), memory, trie)
     return scores
 
 

@@ -158,6 +158,10 @@ class P5(nn.Module):
         return processes.means(totals)
 
     @property
+    def decoder(self) -> decoding.T5Decoder:
+        return decoding.T5Decoder(self.packed.t5)
+
+    @property
     def device(self) -> torch.device:
         return self.packed.t5.shared.weight.device
 
@@ -184,20 +188,20 @@ class P5(nn.Module):
             return self._score_yes_no(name, examples)
         field_values = self._field_values(examples, with_candidates=kind.endswith("candidates"))
         sources = [self.filler.source(name, values) for values in field_values]
-        t5, trie = self.packed.t5, self.item_trie
+        decoder, trie = self.decoder, self.item_trie
         if examples.candidates is not None:
             candidates = torch.from_numpy(examples.candidates).long()
             return self._score_sources(
                 sources,
-                lambda memory, rows: decoding.candidate_scores(t5, memory, trie, candidates[rows].to(self.device)),
+                lambda memory, rows: decoding.candidate_scores(decoder, memory, trie, candidates[rows].to(self.device)),
             )
         beams = self.config.beams
         if beams is None or decoding.exact_is_cheaper(trie, beams):
-            return self._score_sources(sources, lambda memory, _: decoding.leaf_scores(t5, memory, trie))
+            return self._score_sources(sources, lambda memory, _: decoding.leaf_scores(decoder, memory, trie))
         return self._score_sources(sources, lambda memory, rows: self._beam_scores(memory, examples[rows], beams))
 
     def _beam_scores(self, memory: decoding.Memory, examples: Examples, beams: int) -> Tensor:
-        leaves, scores = decoding.beam_search(self.packed.t5, memory, self.item_trie, beams, examples.masked_items())
+        leaves, scores = decoding.beam_search(self.decoder, memory, self.item_trie, beams, examples.masked_items())
         n_items = self.split.n_items
         below = scores.masked_fill(leaves < 0, 0).amin(1, keepdim=True) - 1  # of items that the search did not return
         out = below.repeat(1, n_items + 1)  # the last column takes leaf -1
@@ -279,13 +283,14 @@ class P5(nn.Module):
         """Return a scorer of a few answers, by log-likelihood renormalised among them."""
         codes = [[*self.filler.short_text(answer)[0].tolist(), END] for answer in answers]
         trie = Trie.from_codes(codes).to(self.device)
-        return lambda memory, _: decoding.leaf_scores(self.packed.t5, memory, trie)
+        return lambda memory, _: decoding.leaf_scores(self.decoder, memory, trie)
 
     def _score_sources(self, sources: list[decoding.Source], scorer: decoding.Scorer) -> Tensor:
-        return decoding.score_sources(self.packed, sources, self.evaluates_with_words, scorer)
+        memories = decoding.encode_sources(self.packed, sources, self.evaluates_with_words)
+        return decoding.score_memories(len(sources), memories, scorer)
 
     def _write_into(self, texts: list[str], memory: decoding.Memory, rows: IntArray) -> None:
-        decoded = decoding.greedy_decode(self.packed.t5, memory, END, self.config.max_target)
+        decoded = decoding.greedy_decode(self.decoder, memory, END, self.config.max_target)
         for row, tokens in zip(rows, decoded, strict=True):
             texts[row] = self.vocabulary.decode(tokens)
 
