@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.config.schema import Written
     from llm4rec_cli.data.examples import Examples, Impressions
     from llm4rec_cli.data.split import Split
+    from llm4rec_cli.ids.item_ids import ItemIds
 
 
 class Ranker(Protocol):
@@ -54,6 +55,14 @@ class BlockRanker(Ranker, Protocol):
     def score_blocks(self, examples: Examples) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield consecutive slices of the examples, and (n, n_items) their scores, which may be overwritten."""
         ...
+
+
+@runtime_checkable
+class NamesItems(Protocol):
+    """A model that names items by codes."""
+
+    @property
+    def item_codes(self) -> ItemIds: ...
 
 
 @runtime_checkable

@@ -38,9 +38,13 @@ class ItemIds:
 
     Attributes:
         codes: (n_items, levels), each from 0 on at its own level; END after the last code of a shorter id.
+        parallel: whether a code means the same whatever the codes before it. Otherwise it refines these.
+        numbers_last: whether an item's last code only tells it from others, and so means nothing.
     """
 
     codes: IntArray
+    parallel: bool = False
+    numbers_last: bool = False
 
     @property
     def sizes(self) -> list[int]:
@@ -68,7 +72,7 @@ class ItemIds:
         first = np.concatenate([[0], np.cumsum(np.bincount(place))[:-1]])
         number = np.empty(len(place), dtype=np.int64)
         number[order] = np.arange(len(place)) - first[place[order]]
-        return ItemIds(np.column_stack([self.codes, number]))
+        return ItemIds(np.column_stack([self.codes, number]), self.parallel, numbers_last=True)
 
     def to_json(self, dataset: RecDataset) -> str:
         """Return a JSON object, raw item id -> codes, as `ids.kind=file` reads it."""
@@ -111,7 +115,7 @@ def item_ids(
             key.update(f"{vectors.shape}".encode() + vectors.tobytes())
         path = cache / "ids" / f"{config.kind.name}-{key.hexdigest()[:24]}.npy"
         write_once(path, lambda aside: _save(aside, quantised(config, vectors, split.n_items, device)))
-        ids = ItemIds(np.load(path, allow_pickle=False))
+        ids = ItemIds(np.load(path, allow_pickle=False), parallel=config.kind in (IdKind.opq, IdKind.random))
     return ids.separated(config.seed) if config.collisions is Collisions.extra_code else ids
 
 
@@ -142,10 +146,10 @@ def _tree(config: IdsConfig, split: Split, cache: Path, vectors: Floats | None) 
     kind = Index.semantic if config.kind is IdKind.tree else Index.collaborative
     sizes = config.codebook, config.codebook
     index = index_items(kind, split, config.seed, 1, cache, vectors, *sizes)
-    return from_pieces(index.codes)
+    return from_pieces(index.codes, numbers_last=True)
 
 
-def from_pieces(items: Sequence[Sequence[str]]) -> ItemIds:
+def from_pieces(items: Sequence[Sequence[str]], numbers_last: bool = False) -> ItemIds:
     """Return ids given as texts: at each level, distinct texts are numbered in the order of items."""
     codes = np.full((len(items), max(map(len, items))), END, dtype=np.int64)
     for level in range(codes.shape[1]):
@@ -153,7 +157,7 @@ def from_pieces(items: Sequence[Sequence[str]]) -> ItemIds:
         for item, pieces in enumerate(items):
             if level < len(pieces):
                 codes[item, level] = number.setdefault(pieces[level], len(number))
-    return ItemIds(codes)
+    return ItemIds(codes, numbers_last=numbers_last)
 
 
 def imported(file: Path, dataset: RecDataset) -> ItemIds:

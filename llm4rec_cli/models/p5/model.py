@@ -53,7 +53,7 @@ class P5(nn.Module):
     def __init__(self, config: P5Config, context: Context, vocabulary: Vocabulary, index: ItemIndex, names: list[str]):
         super().__init__()
         self.config, self.split, self.seed, self.task = config, context.split, context.seed, context.task
-        self.vocabulary, self.index = vocabulary, index
+        self.vocabulary, self.index, self.item_codes = vocabulary, index, as_ids(index)
         self.filler = PromptFiller(config, context.split, names, index, vocabulary)
         t5 = load_t5(config.backbone, len(vocabulary), config.dropout)
         if config.start.is_statistics and not context.is_loaded:
@@ -332,7 +332,11 @@ def item_index(context: Context, seed: int) -> ItemIndex:
 def codes_of(context: Context, seed: int | None = None) -> ItemIds:
     """Return the codes of all items as numbers, by another seed than the dataset's if there is one."""
     index = item_index(context, context.split.dataset.seed if seed is None else seed)
-    return from_pieces(index.codes)
+    return as_ids(index)
+
+
+def as_ids(index: ItemIndex) -> ItemIds:
+    return from_pieces(index.codes, numbers_last=index.kind in (Index.collaborative, Index.semantic))
 
 
 def build(context: Context) -> P5:

@@ -45,7 +45,7 @@ class RPG(nn.Module):
 
     def __init__(self, config: RPGConfig, context: Context, ids: ItemIds) -> None:
         super().__init__()
-        self.split, self.ids = context.split, ids
+        self.split, self.item_codes = context.split, ids
         self.max_length, self.temperature = config.max_length, config.temperature
         self.sizes = ids.sizes
         self.register_buffer("first", torch.tensor([0, *self.sizes[:-1]]).cumsum(0), persistent=False)
@@ -64,7 +64,7 @@ class RPG(nn.Module):
         return SequenceRows(self.split, self.max_length)
 
     def artifacts(self) -> dict[str, str]:
-        return {"item_ids.json": self.ids.to_json(self.split.dataset)}
+        return {"item_ids.json": self.item_codes.to_json(self.split.dataset)}
 
     def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
         """Return the mean loss over all positions whose target is not IGNORED, and over codes. Packed items and targets

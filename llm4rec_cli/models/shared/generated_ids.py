@@ -51,7 +51,7 @@ class IdRanker(nn.Module, ABC):
 
     def __init__(self, split: Split, ids: ItemIds, beams: int | None) -> None:
         super().__init__()
-        self.split, self.ids, self.beams = split, ids, beams
+        self.split, self.item_codes, self.beams = split, ids, beams
         self.id_tokens = IdTokens(ids)
         _, place = ids.distinct
         first_item = np.unique(place, return_index=True)[1]
@@ -69,7 +69,7 @@ class IdRanker(nn.Module, ABC):
         ...
 
     def artifacts(self) -> dict[str, str]:
-        return {"item_ids.json": self.ids.to_json(self.split.dataset)}
+        return {"item_ids.json": self.item_codes.to_json(self.split.dataset)}
 
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:
@@ -112,8 +112,8 @@ class IdRanker(nn.Module, ABC):
         if (masked := examples.masked_items()) is None:
             return None
         row, item = masked
-        alone = self.ids.group_sizes[item] == 1
-        return row[alone], self.ids.distinct[1][item[alone]]
+        alone = self.item_codes.group_sizes[item] == 1
+        return row[alone], self.item_codes.distinct[1][item[alone]]
 
     @torch.no_grad()
     def gaps(self, examples: Examples, ranks: pd.DataFrame, cutoffs: Sequence[int]) -> dict[str, str]:

@@ -106,7 +106,7 @@ class SidGPT(IdRanker):
         """Return the mean cross-entropy over the codes of all targets, each within its level. Packed tokens and targets
         are (total,)."""
         states = self.norm(self.encoder(self.tokens(tokens), groups))
-        codebooks = self.tokens.weight.split([1, *self.ids.sizes])[1:]
+        codebooks = self.tokens.weight.split([1, *self.item_codes.sizes])[1:]
         total, n = states.new_zeros(()), 0
         for codebook, first in zip(codebooks, self.id_tokens.first.tolist(), strict=False):
             places = torch.nonzero((targets >= first) & (targets < first + len(codebook))).squeeze(1)
