@@ -29,7 +29,7 @@ from llm4rec_cli.results.variants import Variant
 from llm4rec_cli.results.words import COLUMN_PROTOCOLS
 
 FOLDER = files("llm4rec_cli.results") / "papers"
-REPRODUCED, RELATED = ("paper_results.csv", "openp5_results.csv"), "related_results.csv"
+REPRODUCED, RELATED = ("paper_results.csv", "openp5_results.csv", "semantic_ids_results.csv"), "related_results.csv"
 NAMES = {
     "unisrec": "UniSRec",
     "p5": "P5",
@@ -37,6 +37,11 @@ NAMES = {
     "prompt4nr": "Prompt4NR",
     "openp5": "OpenP5",
     "tiger": "TIGER",
+    "grid": "GRID",
+    "xiaolongtaoo": "XiaoLongtaoo/TIGER",
+    "rpg": "RPG",
+    "rpg-issue-3": "issue 3 of RPG's code",
+    "rpg-issue-9": "issue 9 of RPG's code",
     "llm-recsys-id": "LLM-RecSys-ID",
     "related": "related work",
 }
