@@ -19,7 +19,7 @@ from llm4rec_cli.data.recdataset import IntArray, RecDataset
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.files import write_once
+from llm4rec_cli.files import write_once, write_text
 from llm4rec_cli.ids.config import Collisions, IdKind, IdsConfig
 from llm4rec_cli.ids.files import read_codes
 from llm4rec_cli.ids.index import index_items
@@ -114,7 +114,8 @@ def item_ids(
         if vectors is not None:
             key.update(f"{vectors.shape}".encode() + vectors.tobytes())
         path = cache / "ids" / f"{config.kind.name}-{key.hexdigest()[:24]}.npy"
-        write_once(path, lambda aside: _save(aside, quantised(config, vectors, split.n_items, device)))
+        write_once(path, lambda aside: _save(aside, quantised(config, vectors, split.n_items, device, path)))
+        _checkpoint(path).unlink(missing_ok=True)
         ids = ItemIds(np.load(path, allow_pickle=False), parallel=config.kind in (IdKind.opq, IdKind.random))
     return ids.separated(config.seed) if config.collisions is Collisions.extra_code else ids
 
@@ -124,8 +125,16 @@ def _save(path: Path, codes: IntArray) -> None:
         np.save(file, codes)
 
 
-def quantised(config: IdsConfig, vectors: Floats | None, n_items: int, device: str) -> IntArray:
-    """Return (n_items, codes) by a quantiser of text vectors (n_items, size), or at random."""
+def _checkpoint(path: Path) -> Path:
+    return path.with_suffix(".checkpoint")
+
+
+def quantised(config: IdsConfig, vectors: Floats | None, n_items: int, device: str, path: Path) -> IntArray:
+    """Return (n_items, codes) by a quantiser of text vectors (n_items, size), or at random.
+
+    Args:
+        path: of the codes. Beside it, an autoencoder keeps its checkpoint, and its log as JSON lines.
+    """
     sizes = config.codes, config.codebook
     if config.kind is IdKind.random:
         return stream(config.seed, "random codes").integers(config.codebook, size=(n_items, config.codes))
@@ -139,7 +148,10 @@ def quantised(config: IdsConfig, vectors: Floats | None, n_items: int, device: s
 
     from llm4rec_cli.ids.rq_vae import rq_vae
 
-    return rq_vae(torch.from_numpy(vectors).to(device), config.rq_vae, *sizes, config.seed)
+    x = torch.from_numpy(vectors).to(device)
+    codes, epochs = rq_vae(x, config.rq_vae, *sizes, config.seed, _checkpoint(path))
+    write_text(path.with_suffix(".log.jsonl"), "".join(f"{json.dumps(epoch)}\n" for epoch in epochs))
+    return codes
 
 
 def _tree(config: IdsConfig, split: Split, cache: Path, vectors: Floats | None) -> ItemIds:
