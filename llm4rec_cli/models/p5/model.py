@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli import processes
@@ -33,8 +32,7 @@ from llm4rec_cli.models.p5.start import STAR_SCALE, WINDOW, carry_over, mean_sta
 from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples
 from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
-from llm4rec_cli.models.shared.seq2seq import Groups, PackedT5, load_t5
-from llm4rec_cli.models.shared.sequences import IGNORED
+from llm4rec_cli.models.shared.seq2seq import PackedT5, load_t5
 from llm4rec_cli.models.shared.transitions import transition_counts
 from llm4rec_cli.models.shared.trie import Trie
 from llm4rec_cli.models.shared.usual_features import usual_feature_rows
@@ -122,22 +120,10 @@ class P5(nn.Module):
             losses = losses / batch["lengths"][:, 1]
         return {"loss": losses.mean(), "n_terms": len(losses), "sums": sums}
 
-    def _losses(
-        self,
-        source: Tensor,
-        words: Tensor,
-        decoder_inputs: Tensor,
-        targets: Tensor,
-        order: Tensor,
-        shapes: Tensor,
-        lengths: Tensor,
-    ) -> Tensor:
+    def _losses(self, words: Tensor, lengths: Tensor, **batch: Tensor) -> Tensor:
         """Return (n,) the loss of each example, in the order of `Groups`."""
-        groups = Groups.from_batch(order, shapes, lengths)
         used = words if self.training or self.evaluates_with_words else None
-        states = self.packed.decode(decoder_inputs, self.packed.encode(source, used, groups), groups)
-        real = torch.nonzero(targets != IGNORED).squeeze(1)
-        losses = F.cross_entropy(self.packed.t5.lm_head(states[real]).float(), targets[real], reduction="none")
+        losses = self.packed.losses(words=used, lengths=lengths, **batch)
         row = torch.repeat_interleave(torch.arange(len(lengths), device=losses.device), lengths[:, 1])
         return losses.new_zeros(len(lengths)).index_add(0, row, losses) / lengths[:, 1]
 

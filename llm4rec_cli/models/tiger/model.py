@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from llm4rec_cli.data.examples import Examples, IntArray
@@ -25,8 +24,8 @@ from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.generated_ids import IdRanker, IdTokens
 from llm4rec_cli.models.shared.semantic_ids import codes_of
-from llm4rec_cli.models.shared.seq2seq import Groups, PackedT5, pack_batch, random_t5
-from llm4rec_cli.models.shared.sequences import IGNORED, PrefixRows
+from llm4rec_cli.models.shared.seq2seq import PackedT5, pack_batch, random_t5
+from llm4rec_cli.models.shared.sequences import PrefixRows
 from llm4rec_cli.models.shared.t5_shapes import T5Shape
 from llm4rec_cli.models.tiger.config import TigerConfig
 
@@ -80,21 +79,10 @@ class Tiger(IdRanker):
     def training_rows(self) -> TargetRows:
         return TargetRows(self.split, self.sources)
 
-    def forward(
-        self,
-        source: Tensor,
-        words: Tensor,
-        decoder_inputs: Tensor,
-        targets: Tensor,
-        order: Tensor,
-        shapes: Tensor,
-        lengths: Tensor,
-    ) -> dict[str, Any]:
-        """Return the cross-entropy over all tokens, averaged over each target's codes, then over targets."""
-        groups = Groups.from_batch(order, shapes, lengths)
-        states = self.packed.decode(decoder_inputs, self.packed.encode(source, None, groups), groups)
-        real = torch.nonzero(targets != IGNORED).squeeze(1)
-        losses = F.cross_entropy(self.packed.t5.lm_head(states[real]).float(), targets[real], reduction="none")
+    def forward(self, words: Tensor, lengths: Tensor, **batch: Tensor) -> dict[str, Any]:
+        """Return the cross-entropy over all tokens, averaged over each target's codes, then over targets; from a batch
+        of `seq2seq.pack_batch`, whose `words` are not read."""
+        losses = self.packed.losses(words=None, lengths=lengths, **batch)
         weights = torch.repeat_interleave(1 / lengths[:, 1].float(), lengths[:, 1])
         return {"loss": (losses * weights).sum() / len(lengths), "n_terms": len(lengths)}
 
