@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.config.schema import Written
     from llm4rec_cli.data.examples import Examples, Impressions
     from llm4rec_cli.data.split import Split
+    from llm4rec_cli.ids.item_ids import ItemIds
 
 
 class Ranker(Protocol):
@@ -70,6 +71,14 @@ class SparseRanker(Ranker, Protocol):
         """Return (n, n_items): `score` of the catalogue is the stored entry of an item, else its shared score. None =
         with these settings its scores are dense."""
         ...
+
+
+@runtime_checkable
+class NamesItems(Protocol):
+    """A model that names items by codes."""
+
+    @property
+    def item_codes(self) -> ItemIds: ...
 
 
 @runtime_checkable

@@ -7,6 +7,10 @@ groups of similar length, as P5 calls it. Transformers takes the same sources in
 little, in the same precision. Contenders take turns in one run. Weights are random, which affects neither speed nor
 agreement.
 
+With `--semantic` the model, the sources and the number of beams are TIGER's, and a code is a semantic id: three random
+levels and one that separates equal ones. Many ids are unique before their end. Such an id keeps one of transformers'
+beams, and none of ours, so that ours may find likelier items.
+
 FLOP are those of matrix products, counted by torch as they run. Shares are of this machine's measured rate in the same
 precision. Peak memory is measured in a fresh process for each number of beams and length of sources.
 """
@@ -16,7 +20,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,7 @@ import numpy as np
 import torch
 from bench_common import (
     DTYPES,
+    Timing,
     Verdict,
     flops_per_unit,
     machine_description,
@@ -40,9 +45,11 @@ from numpy.typing import NDArray
 from synthetic import MEAN, SHORTEST
 from torch import Tensor
 
+from llm4rec_cli.ids.item_ids import ItemIds
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.seq2seq import PackedT5, load_t5
-from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
+from llm4rec_cli.models.shared.seq2seq import random_t5 as t5_of_shape
+from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES, T5Shape
 from llm4rec_cli.models.shared.trie import START, Trie
 
 REFERENCE, BEAM, EXACT = "transformers", "beam", "exact"
@@ -53,6 +60,9 @@ FIRST_DIGIT = 100  # token id of digit 0
 BEAMS = 20  # items generated for a source
 BATCH = 8  # sources per batch of the reference; ours takes groups of similar length
 PROMPT, ITEM = 10, 6  # tokens of a source: around its history, and per item in it
+TIGER = T5Shape(layers=4, width=128, heads=6, head_size=64, inner_size=1024)  # the paper's
+TIGER_BEAMS, LEVELS, CODEBOOK, HISTORY, USERS = 50, 3, 256, 20, 2000
+FASTER = 5.0  # times as many sequences a second as transformers, at least
 MEMORY_BEAMS, MEMORY_LENGTHS, MEMORY_SOURCES = (10, 40), (64, 256), 8
 PEAK = Path("/proc/self/clear_refs")  # Linux: writing 5 to it resets the process's peak memory
 FLAT = 0.05  # the most that beams × length may add, as a share of a copy of keys and values per beam
@@ -82,6 +92,27 @@ def codes_of(n_items: int) -> list[list[int]]:
     """Return the item numbers 0..n_items-1 as digits, padded with zeros to equal length."""
     width = len(str(n_items - 1))
     return [[FIRST_DIGIT + int(digit) for digit in f"{item:0{width}}"] for item in range(n_items)]
+
+
+def semantic_codes(n_items: int, seed: int = 0) -> list[list[int]]:
+    """Return ids of random codes, and a last one that separates equal ones; each level has tokens of its own."""
+    ids = ItemIds(np.random.default_rng(seed).integers(CODEBOOK, size=(n_items, LEVELS))).separated(seed)
+    return (ids.codes + FIRST_DIGIT + CODEBOOK * np.arange(ids.codes.shape[1])).tolist()
+
+
+def semantic_sources(codes: list[list[int]], n: int, seed: int = 0) -> Sources:
+    """Draw the sources of TIGER: a user's token, and the codes of up to HISTORY items."""
+    rng = np.random.default_rng(seed)
+    items = np.minimum(SHORTEST - 2 + rng.geometric(1 / (MEAN - SHORTEST + 1), n), HISTORY)
+    user = FIRST_DIGIT + CODEBOOK * len(codes[0])
+    histories = [rng.integers(len(codes), size=k) for k in items]
+    return [np.array([user + rng.integers(USERS), *np.ravel([codes[i] for i in h])]) for h in histories]
+
+
+def tiger_t5(codes: list[list[int]], precision: str) -> Any:
+    """Return a T5 of TIGER's shape with random weights."""
+    torch.manual_seed(0)
+    return t5_of_shape(TIGER, FIRST_DIGIT + CODEBOOK * len(codes[0]) + USERS, 0.0).eval().to(DTYPES[precision])
 
 
 def random_sources(n: int, seed: int = 0) -> Sources:
@@ -153,7 +184,7 @@ def beam(bench: Bench) -> TopItems:
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
     for indices, memory in memories(bench):
-        items[indices], scores[indices] = decoding.beam_search(bench.t5, memory, trie, bench.beams)
+        items[indices], scores[indices] = decoding.beam_search(decoding.T5Decoder(bench.t5), memory, trie, bench.beams)
     return items, scores
 
 
@@ -162,7 +193,7 @@ def all_scores(bench: Bench) -> Tensor:
     trie = Trie.from_codes(bench.codes)
     scores = torch.empty(len(bench.sources), len(bench.codes))
     for indices, memory in memories(bench):
-        scores[indices] = decoding.leaf_scores(bench.t5, memory, trie)
+        scores[indices] = decoding.leaf_scores(decoding.T5Decoder(bench.t5), memory, trie)
     return scores
 
 
@@ -227,10 +258,23 @@ def beam_memory_verdict(peaks: Peaks, config: Any) -> Verdict:
     return Verdict(product_mb <= FLAT * copied_mb, f"{details} {aim}")
 
 
-def compare(options: argparse.Namespace, precision: str) -> None:
-    """Print speed and agreement in one precision."""
-    t5, codes, sources = random_t5(options.size, precision), codes_of(options.items), random_sources(options.sequences)
-    bench = Bench(t5, codes, sources, BEAMS)
+def speed_verdict(timings: Mapping[str, Timing]) -> Verdict:
+    """Check that our beam search is FASTER times as fast as transformers, which took turns with it."""
+    ratio = timings[BEAM].median / timings[REFERENCE].median
+    return Verdict(ratio >= FASTER, f"beam search is {ratio:.1f} times as fast as transformers (at least {FASTER:g})")
+
+
+def bench_of(options: argparse.Namespace, precision: str) -> Bench:
+    if options.semantic:
+        codes = semantic_codes(options.items)
+        return Bench(tiger_t5(codes, precision), codes, semantic_sources(codes, options.sequences), TIGER_BEAMS)
+    return Bench(random_t5(options.size, precision), codes_of(options.items), random_sources(options.sequences), BEAMS)
+
+
+def compare(options: argparse.Namespace, precision: str) -> Verdict:
+    """Print speed and agreement in one precision; return whether ours is fast enough."""
+    bench = bench_of(options, precision)
+    t5, codes, sources = bench.t5, bench.codes, bench.sources
     top_items = {name: generate(bench) for name, generate in CONTENDERS.items()}
     scores = all_scores(replace(bench, t5=copy.deepcopy(t5).float()))
 
@@ -241,10 +285,12 @@ def compare(options: argparse.Namespace, precision: str) -> None:
     flops = {name: flops_per_unit(run) for name, run in work.items()}
     timings, rates = time_with_machine_rate(work, options.rounds, dict.fromkeys(work, precision))
     mean = number(float(np.mean([len(source) for source in sources])))
-    title = f"{options.size}, {precision}, {options.items:,} items in {len(codes[0])} digits"
+    name, pieces = ("TIGER's T5", "codes") if options.semantic else (options.size, "digits")
+    title = f"{name}, {precision}, {options.items:,} items in {len(codes[0])} {pieces}"
     rows = speed_rows("generation", "sequence", timings, rates, flops, DESCRIPTIONS)
-    print_table(f"{title}, beam {BEAMS}, sources of {mean} tokens on average", rows)
+    print_table(f"{title}, beam {bench.beams}, sources of {mean} tokens on average", rows)
     print_table(f"{title}: agreement", agreement_rows(top_items, scores, TIE[precision]))
+    return speed_verdict(timings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -252,16 +298,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         __doc__,
         """\
   python scripts/bench_generation.py                                   needs no file; ten minutes on two cores
+  python scripts/bench_generation.py --semantic                        TIGER's size, ids and beams; without memory
   python scripts/bench_generation.py --size tiny --items 500 --sequences 8 --rounds 1       a quick check""",
         rounds=2,
     )
     parser.add_argument("--size", choices=sorted(T5_SHAPES), default="small", help="of the T5 (default: t5-small's)")
     parser.add_argument("--items", type=int, default=12_101, help="items in the catalogue (default: Beauty's)")
     parser.add_argument("--sequences", type=int, default=32, help="sources per turn (default 32)")
+    parser.add_argument("--semantic", action="store_true", help="semantic ids and TIGER's T5 instead of digits")
     options = parser.parse_args(arguments)
     print(machine_description())
-    for precision in DTYPES:
-        compare(options, precision)
+    fast = [compare(options, precision) for precision in DTYPES]
+    if options.semantic:
+        print(*fast, sep="\n")
+        return 0 if all(verdict.passed for verdict in fast) else 1
     codes = codes_of(options.items)
     peaks = {
         (contender, beams, length): measure_in_fresh_process(

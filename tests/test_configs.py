@@ -186,7 +186,7 @@ ONE_TASK = {
     "p5/paper_yes_no": (FEW_CANDIDATES,),
 }
 FEW_STEPS = {
-    "tiger/paper": ("model.ids.rq_vae.epochs=2",),
+    **dict.fromkeys(("tiger/paper", "tiger/cornac"), ("model.ids.rq_vae.epochs=2",)),
     "prompt4nr/distilled": ("model.warm_up.distillation.steps=1", "model.warm_up.distillation.histories=2"),
 }
 

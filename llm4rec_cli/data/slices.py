@@ -39,6 +39,8 @@ def target_slices(split: Split, examples: Examples) -> dict[str, BoolArray]:
     `cold`: the target is not in training, whether held out on purpose or not.
     `long_tail`: the target is in training, and among its least frequent items, which have at most TAIL_SHARE of the
         interactions there. Items of one frequency are all in the tail or none is.
+    `seen_transition`: in some training sequence the target directly follows the item that is last in the history.
+    `new_transition`: the target is in training, but never there.
     `short_history`: the history has at most SHORT_HISTORY items, a fixed bound: no user of a dense dataset has so few.
     `ascending_id`, `descending_id`: the target's raw id is after, or before, that of the history's last item. Only
         without times: they show whether order within a file may be that of ids. They condition on the target, so a
@@ -48,7 +50,7 @@ def target_slices(split: Split, examples: Examples) -> dict[str, BoolArray]:
         split: the split for ranking tasks (`Split.for_ranking`).
         examples: of one of its parts, possibly under a control.
     """
-    examples = _before_control(split, examples)
+    examples = before_control(split, examples)
     flat, offsets = examples.histories()
     row = np.repeat(np.arange(len(examples)), np.diff(offsets))
     target = examples.target[row]
@@ -66,13 +68,25 @@ def target_slices(split: Split, examples: Examples) -> dict[str, BoolArray]:
         "long_tail": long_tail(counts)[examples.target],
         "short_history": examples.history_length <= SHORT_HISTORY,
     }
+    has_history = examples.history_length > 0
+    last = examples.sequence[examples.end - 1]
+    seen = has_history & _follows(split, last, examples.target)
+    result |= {"seen_transition": seen, "new_transition": has_history & ~seen & ~result["cold"]}
     if "timestamp" not in split.dataset.interactions:
-        has_history = examples.history_length > 0
         order = split.dataset.id_order
-        last = order[examples.sequence[examples.end - 1]]
-        result["ascending_id"] = has_history & (order[examples.target] > last)
-        result["descending_id"] = has_history & (order[examples.target] < last)
+        result["ascending_id"] = has_history & (order[examples.target] > order[last])
+        result["descending_id"] = has_history & (order[examples.target] < order[last])
     return result
+
+
+def _follows(split: Split, earlier: IntArray, later: IntArray) -> BoolArray:
+    """Return (n,) whether some user's training sequence has both items of a pair, the later one directly after."""
+    flat, offsets = split.train_sequences()
+    starts = np.zeros(len(flat) + 1, dtype=bool)
+    starts[offsets] = True
+    within = ~starts[1:-1]
+    pairs = flat[:-1][within].astype(np.int64) * split.n_items + flat[1:][within]
+    return np.isin(earlier.astype(np.int64) * split.n_items + later, pairs)
 
 
 def long_tail(counts: IntArray) -> BoolArray:
@@ -82,7 +96,7 @@ def long_tail(counts: IntArray) -> BoolArray:
     return (counts > 0) & (at_most[counts] <= TAIL_SHARE * counts.sum())
 
 
-def _before_control(split: Split, examples: Examples) -> Examples:
+def before_control(split: Split, examples: Examples) -> Examples:
     """Return the examples with the histories of their own users, in which a control may have put others.
 
     Under `transfer` histories end elsewhere, and remain as they are.

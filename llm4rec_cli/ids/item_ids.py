@@ -19,7 +19,7 @@ from llm4rec_cli.data.recdataset import IntArray, RecDataset
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.files import write_once
+from llm4rec_cli.files import write_once, write_text
 from llm4rec_cli.ids.config import Collisions, IdKind, IdsConfig
 from llm4rec_cli.ids.files import read_codes
 from llm4rec_cli.ids.index import index_items
@@ -38,9 +38,13 @@ class ItemIds:
 
     Attributes:
         codes: (n_items, levels), each from 0 on at its own level; END after the last code of a shorter id.
+        parallel: whether a code means the same whatever the codes before it. Otherwise it refines these.
+        numbers_last: whether an item's last code only tells it from others, and so means nothing.
     """
 
     codes: IntArray
+    parallel: bool = False
+    numbers_last: bool = False
 
     @property
     def sizes(self) -> list[int]:
@@ -68,7 +72,7 @@ class ItemIds:
         first = np.concatenate([[0], np.cumsum(np.bincount(place))[:-1]])
         number = np.empty(len(place), dtype=np.int64)
         number[order] = np.arange(len(place)) - first[place[order]]
-        return ItemIds(np.column_stack([self.codes, number]))
+        return ItemIds(np.column_stack([self.codes, number]), self.parallel, numbers_last=True)
 
     def to_json(self, dataset: RecDataset) -> str:
         """Return a JSON object, raw item id -> codes, as `ids.kind=file` reads it."""
@@ -110,8 +114,9 @@ def item_ids(
         if vectors is not None:
             key.update(f"{vectors.shape}".encode() + vectors.tobytes())
         path = cache / "ids" / f"{config.kind.name}-{key.hexdigest()[:24]}.npy"
-        write_once(path, lambda aside: _save(aside, quantised(config, vectors, split.n_items, device)))
-        ids = ItemIds(np.load(path, allow_pickle=False))
+        write_once(path, lambda aside: _save(aside, quantised(config, vectors, split.n_items, device, path)))
+        _checkpoint(path).unlink(missing_ok=True)
+        ids = ItemIds(np.load(path, allow_pickle=False), parallel=config.kind in (IdKind.opq, IdKind.random))
     return ids.separated(config.seed) if config.collisions is Collisions.extra_code else ids
 
 
@@ -120,8 +125,16 @@ def _save(path: Path, codes: IntArray) -> None:
         np.save(file, codes)
 
 
-def quantised(config: IdsConfig, vectors: Floats | None, n_items: int, device: str) -> IntArray:
-    """Return (n_items, codes) by a quantiser of text vectors (n_items, size), or at random."""
+def _checkpoint(path: Path) -> Path:
+    return path.with_suffix(".checkpoint")
+
+
+def quantised(config: IdsConfig, vectors: Floats | None, n_items: int, device: str, path: Path) -> IntArray:
+    """Return (n_items, codes) by a quantiser of text vectors (n_items, size), or at random.
+
+    Args:
+        path: of the codes. Beside it, an autoencoder keeps its checkpoint, and its log as JSON lines.
+    """
     sizes = config.codes, config.codebook
     if config.kind is IdKind.random:
         return stream(config.seed, "random codes").integers(config.codebook, size=(n_items, config.codes))
@@ -135,17 +148,20 @@ def quantised(config: IdsConfig, vectors: Floats | None, n_items: int, device: s
 
     from llm4rec_cli.ids.rq_vae import rq_vae
 
-    return rq_vae(torch.from_numpy(vectors).to(device), config.rq_vae, *sizes, config.seed)
+    x = torch.from_numpy(vectors).to(device)
+    codes, epochs = rq_vae(x, config.rq_vae, *sizes, config.seed, _checkpoint(path))
+    write_text(path.with_suffix(".log.jsonl"), "".join(f"{json.dumps(epoch)}\n" for epoch in epochs))
+    return codes
 
 
 def _tree(config: IdsConfig, split: Split, cache: Path, vectors: Floats | None) -> ItemIds:
     kind = Index.semantic if config.kind is IdKind.tree else Index.collaborative
     sizes = config.codebook, config.codebook
     index = index_items(kind, split, config.seed, 1, cache, vectors, *sizes)
-    return from_pieces(index.codes)
+    return from_pieces(index.codes, numbers_last=True)
 
 
-def from_pieces(items: Sequence[Sequence[str]]) -> ItemIds:
+def from_pieces(items: Sequence[Sequence[str]], numbers_last: bool = False) -> ItemIds:
     """Return ids given as texts: at each level, distinct texts are numbered in the order of items."""
     codes = np.full((len(items), max(map(len, items))), END, dtype=np.int64)
     for level in range(codes.shape[1]):
@@ -153,7 +169,7 @@ def from_pieces(items: Sequence[Sequence[str]]) -> ItemIds:
         for item, pieces in enumerate(items):
             if level < len(pieces):
                 codes[item, level] = number.setdefault(pieces[level], len(number))
-    return ItemIds(codes)
+    return ItemIds(codes, numbers_last=numbers_last)
 
 
 def imported(file: Path, dataset: RecDataset) -> ItemIds:

@@ -10,8 +10,12 @@ The reconstruction is a sum over dimensions, as are the other terms: a mean woul
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +24,7 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.recdataset import IntArray
 from llm4rec_cli.data.streams import stream
+from llm4rec_cli.files import write_atomic
 from llm4rec_cli.ids.config import RqVaeConfig
 from llm4rec_cli.ids.quantisers import rq_kmeans
 from llm4rec_cli.progress import track
@@ -27,6 +32,8 @@ from llm4rec_cli.progress import track
 log = logging.getLogger(__name__)
 
 CONSTANT = 1e-6  # a dimension with a smaller standard deviation is not scaled up
+LOGGED = 100  # epochs from one message to the next
+SECONDS = 60.0  # between checkpoints
 
 
 class RqVae(nn.Module):
@@ -79,36 +86,100 @@ def _mlp(sizes: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def rq_vae(vectors: Tensor, config: RqVaeConfig, codes: int, codebook: int, seed: int) -> IntArray:
-    """Train on vectors (n, width) on their device; return (n, codes)."""
+class _Training:
+    """The training of an autoencoder, which can be stopped after any epoch and continued exactly.
+
+    Attributes:
+        draws: of the order of items and of restarts.
+        log: of the epochs so far: number, mean loss, and how many codes of each level were used.
+    """
+
+    def __init__(self, x: Tensor, config: RqVaeConfig, codes: int, codebook: int, seed: int) -> None:
+        self.x, self.config, self.draws = x, config, stream(seed, "rq_vae")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(self.draws.integers(2**31)))
+            self.model = RqVae(x.shape[1], config, codes, codebook).to(x.device)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate)
+        self.log: list[dict[str, Any]] = []
+
+    @torch.no_grad()
+    def start(self, seed: int) -> None:
+        """Start the codebooks at k-means of the encoder's output."""
+        codes, codebook, _ = self.model.codebooks.shape
+        _, centres = rq_kmeans(self.model.encoder(self.x).cpu().numpy(), codes, codebook, seed)
+        for level, centre in enumerate(centres):
+            self.model.codebooks[level, : len(centre)] = torch.from_numpy(centre).to(self.x.device)
+
+    def epoch(self) -> None:
+        x, model = self.x, self.model
+        levels, codebook, _ = model.codebooks.shape
+        used = torch.zeros(levels, codebook, dtype=torch.bool, device=x.device)
+        total = 0.0
+        order = torch.from_numpy(self.draws.permutation(len(x))).to(x.device)
+        for rows in order.split(self.config.batch_size):
+            loss, labels = model.loss(x[rows])
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            used[torch.arange(levels, device=x.device), labels] = True
+            total += float(loss.detach()) * len(rows)
+        n = len(self.log) + 1
+        if n < self.config.epochs:
+            _restart(model, x, ~used, self.draws)
+        self.log.append({"epoch": n, "loss": total / len(x), "used": used.sum(1).tolist()})
+
+    def save(self, path: Path) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "draws": json.dumps(self.draws.bit_generator.state),
+            "log": json.dumps(self.log),
+        }
+        write_atomic(path, lambda part: torch.save(state, part))
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True, map_location=self.x.device)
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.draws.bit_generator.state = json.loads(state["draws"])
+        self.log = json.loads(state["log"])
+
+
+def rq_vae(
+    vectors: Tensor,
+    config: RqVaeConfig,
+    codes: int,
+    codebook: int,
+    seed: int,
+    checkpoint: Path | None = None,
+    every: float = SECONDS,
+) -> tuple[IntArray, list[dict[str, Any]]]:
+    """Train on vectors (n, width) on their device; return (n, codes), and the log of the epochs.
+
+    Args:
+        checkpoint: a file from which a killed training goes on to the same codes. It belongs to these vectors and
+            settings, and the caller removes it.
+        every: seconds between checkpoints.
+    """
     deviation = vectors.std(0, correction=0)
     x = (vectors - vectors.mean(0)) / torch.where(deviation > CONSTANT, deviation, 1)
-    draws = stream(seed, "rq_vae")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(draws.integers(2**31)))
-        model = RqVae(x.shape[1], config, codes, codebook).to(x.device)
+    training = _Training(x, config, codes, codebook, seed)
+    if checkpoint is not None and checkpoint.exists():
+        training.load(checkpoint)
+        log.info("the autoencoder of ids goes on after epoch %d", len(training.log))
+    else:
+        training.start(seed)
+    saved = time.monotonic()
+    for epoch in track(range(len(training.log), config.epochs), "training the autoencoder of ids"):
+        training.epoch()
+        if epoch % LOGGED == 0 or epoch + 1 == config.epochs:
+            of_epoch = training.log[-1]
+            log.info("epoch %d: loss %.4f, codes used per level %s", *of_epoch.values())
+        if checkpoint is not None and time.monotonic() - saved >= every:
+            training.save(checkpoint)
+            saved = time.monotonic()
     with torch.no_grad():
-        _, centres = rq_kmeans(model.encoder(x).cpu().numpy(), codes, codebook, seed)
-        for level, centre in enumerate(centres):
-            model.codebooks[level, : len(centre)] = torch.from_numpy(centre).to(x.device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
-    for epoch in track(range(config.epochs), "training the autoencoder of ids"):
-        used = torch.zeros(codes, codebook, dtype=torch.bool, device=x.device)
-        total = 0.0
-        order = torch.from_numpy(draws.permutation(len(x))).to(x.device)
-        for rows in order.split(config.batch_size):
-            loss, labels = model.loss(x[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            used[torch.arange(codes, device=x.device), labels] = True
-            total += float(loss.detach()) * len(rows)
-        if epoch + 1 < config.epochs:
-            _restart(model, x, ~used, draws)
-        if epoch % 100 == 0 or epoch + 1 == config.epochs:
-            log.info("epoch %d: loss %.4f, codes used per level %s", epoch + 1, total / len(x), used.sum(1).tolist())
-    with torch.no_grad():
-        return model.quantise(model.encoder(x))[1].cpu().numpy()
+        return training.model.quantise(training.model.encoder(x))[1].cpu().numpy(), training.log
 
 
 @torch.no_grad()

@@ -169,7 +169,7 @@ def slices(group: Group) -> Content | None:
     notes = [f"targets: {', '.join(f'{n:,} {name}' for name, n in sizes.items())}"]
     notes += [SYNTHETIC_NOTE] if any("synthetic" in variant.labels for variant, _ in measured) else []
     title = f"{group.title}: {metric} on slices of the targets"
-    return Content.of_columns(title, columns, notes, ["labels"])
+    return Content.of_columns(title, columns, notes, ["labels"], [*reversed(sizes)])
 
 
 def costs(group: Group) -> Content:

@@ -30,7 +30,8 @@ from llm4rec_cli.results.words import COLUMN_PROTOCOLS
 
 FOLDER = files("llm4rec_cli.results") / "papers"
 LIKES = "like_results.csv"  # on few datasets by many: a method's own numbers, and related work of the others
-REPRODUCED, RELATED = ("paper_results.csv", "openp5_results.csv", LIKES), ("related_results.csv", LIKES)
+REPRODUCED = ("paper_results.csv", "openp5_results.csv", "semantic_ids_results.csv", LIKES)
+RELATED = ("related_results.csv", LIKES)
 NAMES = {
     "unisrec": "UniSRec",
     "p5": "P5",
@@ -38,6 +39,11 @@ NAMES = {
     "prompt4nr": "Prompt4NR",
     "openp5": "OpenP5",
     "tiger": "TIGER",
+    "grid": "GRID",
+    "xiaolongtaoo": "XiaoLongtaoo/TIGER",
+    "rpg": "RPG",
+    "rpg-issue-3": "issue 3 of RPG's code",
+    "rpg-issue-9": "issue 9 of RPG's code",
     "llm-recsys-id": "LLM-RecSys-ID",
     "tallrec": "TALLRec",
     "collm": "CoLLM",

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.arithmetic import at_once, product
-from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker, Ranker, SparseRanker
+from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker, NamesItems, Ranker, SparseRanker
 from llm4rec_cli.config.schema import Candidates, Config, SplitName, TaskConfig
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.data.examples import Examples, IntArray
-from llm4rec_cli.data.slices import SLICE, target_slices
+from llm4rec_cli.data.slices import SLICE, before_control, target_slices
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.evaluation.beyond_accuracy import (
@@ -34,6 +34,7 @@ from llm4rec_cli.evaluation.beyond_accuracy import (
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.evaluation.sparse_ranks import SparseRanks
+from llm4rec_cli.ids.nearness import code_slices
 from llm4rec_cli.progress import track_iterable
 from llm4rec_cli.tasks.base import Evaluation, diverged, eligible_examples, is_zeroed, limit_examples, to_evaluation
 from llm4rec_cli.tasks.topk import best_blocks, block_maxima, top_scored
@@ -273,7 +274,8 @@ def validation_score(model: Ranker, split: Split, examples: Examples, config: Co
 def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) -> Evaluation:
     """Rank the examples and score the ranks.
 
-    The breakdown `slice` has metrics of the slices of `data.slices`, and predictions a column for each. If items are
+    The breakdown `slice` has metrics of the slices of `data.slices`, and of a model with item ids those of
+    `ids.nearness`; predictions have a column for each. If items are
     held out of training, cold targets (held out) and warm targets are also reported separately: as metrics
     `cold/<metric>` and `warm/<metric>`, as breakdown `target_is_cold`, and as breakdown `chance`, a constant scorer.
     """
@@ -284,6 +286,8 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
     train_count = split.for_ranking().train_counts()[examples.target]
     slices = target_slices(split.for_ranking(), examples)
+    if isinstance(model, NamesItems):
+        slices |= code_slices(model.item_codes, before_control(split.for_ranking(), examples))
     masked_targets = replace(examples, mask_history=task.mask_history and not zeroed).masked_targets()
     metrics = {name: float(value.mean()) for name, value in values.items()}
     metrics |= _beyond_accuracy(split, examples, ranking.top_items[:, : task.top_items], config.dataset.seed)

@@ -62,6 +62,16 @@ def test_repeated_cold_and_short():
     assert members("short_history", split([[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 0]])) == [0]
 
 
+def test_transitions_seen_in_training_or_not():
+    # in training 0 -> 1, 3 -> 2, 4 -> 1, 0 -> 1 -> 2 -> 4; the last pairs are 2 -> 3, 1 -> 3, 0 -> 5 and 3 -> 5
+    assert members("seen_transition", split()) == []
+    assert members("new_transition", split()) == [0, 1]  # 5 is not in training
+    sequences = [[0, 1, 2, 0, 1], [1, 2, 2, 1], [2, 0, 1, 0], [3, 0, 3]]  # 1 -> 0, 2 -> 1, 2 -> 2 are of no one user
+    # in training 0 -> 1 -> 2, 1 -> 2, 2 -> 0, 3; the last pairs are 0 -> 1, 2 -> 1, 1 -> 0, 0 -> 3
+    assert members("seen_transition", split(sequences)) == [0]
+    assert members("new_transition", split(sequences)) == [1, 2, 3]
+
+
 def test_the_long_tail_has_at_most_a_fifth_of_the_training_interactions():
     assert long_tail(np.array([8, 1, 1, 0])).tolist() == [False, True, True, False]  # 2 of 10; unseen ones are cold
     assert long_tail(np.array([7, 1, 1, 1])).tolist() == [False] * 4  # equal counts are not divided

@@ -12,6 +12,7 @@ from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.ids import item_ids as module
+from llm4rec_cli.ids import rq_vae as rq_vae_module
 from llm4rec_cli.ids.config import Collisions, IdKind, IdsConfig, RqVaeConfig
 from llm4rec_cli.ids.index import index_items
 from llm4rec_cli.ids.item_ids import END, ItemIds, from_pieces, imported, item_ids
@@ -148,3 +149,22 @@ def test_what_a_kind_needs_is_said():
     assert not [*replace(CONFIG, kind=IdKind.random).problems_with_dataset(tiny_dataset([[0, 1]]))]
     with pytest.raises(UsageError, match="does not exist"):
         imported(Path("none.json"), SPLIT.dataset)
+
+
+def test_an_autoencoder_leaves_its_log_and_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    expected = ids_of(tmp_path / "whole", kind=IdKind.rq_vae)
+    monkeypatch.setattr(rq_vae_module.rq_vae, "__defaults__", (None, 0.0))  # a checkpoint after each epoch
+    monkeypatch.setattr(module, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ids_of(tmp_path / "killed", kind=IdKind.rq_vae)
+    (left,) = (tmp_path / "killed" / "ids").glob("rq_vae-*")
+    assert left.suffix == ".checkpoint"
+    monkeypatch.undo()
+    assert (ids_of(tmp_path / "killed", kind=IdKind.rq_vae).codes == expected.codes).all()
+    log, codes = sorted((tmp_path / "killed" / "ids").iterdir())
+    assert (log.suffix, codes.suffix) == (".jsonl", ".npy")
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
+
+
+def killed(*_):
+    raise KeyboardInterrupt

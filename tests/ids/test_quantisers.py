@@ -1,6 +1,8 @@
 """Quantisers against naive loops, and what must not change their codes."""
 
 from collections import defaultdict
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.ids.config import RqVaeConfig
 from llm4rec_cli.ids.item_ids import ItemIds
 from llm4rec_cli.ids.quantisers import opq, rq_kmeans
-from llm4rec_cli.ids.rq_vae import RqVae, _restart, rq_vae
+from llm4rec_cli.ids.rq_vae import RqVae, _restart, _Training, rq_vae
 
 rng = np.random.default_rng(0)
 CENTRES = rng.standard_normal((6, 12)) * 5
@@ -52,7 +54,11 @@ def test_separate_groups_get_codes_of_their_own():
 
 def test_equal_vectors_have_equal_codes_even_with_more_codes_than_vectors():
     few = np.repeat(VECTORS[:5], 3, axis=0)
-    for labels in (rq_kmeans(few, 2, 50, 0)[0], opq(few, 3, 50, 0)[0], rq_vae(torch.from_numpy(few), SMALL, 2, 50, 0)):
+    for labels in (
+        rq_kmeans(few, 2, 50, 0)[0],
+        opq(few, 3, 50, 0)[0],
+        rq_vae(torch.from_numpy(few), SMALL, 2, 50, 0)[0],
+    ):
         assert (labels[::3] == labels[1::3]).all()
         assert (labels[::3] == labels[2::3]).all()
         assert labels.min() >= 0
@@ -99,7 +105,7 @@ def test_codes_follow_from_the_seed(method):
 
     def codes(seed):
         if method == "rq_vae":
-            return rq_vae(torch.from_numpy(noise), SMALL, 2, 8, seed)
+            return rq_vae(torch.from_numpy(noise), SMALL, 2, 8, seed)[0]
         return {"rq_kmeans": rq_kmeans, "opq": opq}[method](noise, 2, 8, seed)[0]
 
     first = codes(0)
@@ -171,7 +177,7 @@ def test_unused_codes_restart_at_residuals(model):
 
 def test_training_keeps_codes_in_use():
     noise = rng.standard_normal((400, 12)).astype(np.float32)
-    ids = ItemIds(rq_vae(torch.from_numpy(noise), SMALL, 2, 16, 0))
+    ids = ItemIds(rq_vae(torch.from_numpy(noise), SMALL, 2, 16, 0)[0])
     assert min(ids.sizes) == 16
     assert all(len(np.unique(level)) >= 14 for level in ids.codes.T)
 
@@ -180,6 +186,32 @@ def test_the_scale_of_a_dimension_does_not_matter():
     scaled = VECTORS.copy()
     scaled[:, 3] *= 1000
     constant = np.column_stack([VECTORS, np.ones(200, np.float32)])
-    codes = [rq_vae(torch.from_numpy(x), SMALL, 2, 6, 0) for x in (VECTORS, scaled)]
+    codes = [rq_vae(torch.from_numpy(x), SMALL, 2, 6, 0)[0] for x in (VECTORS, scaled)]
     assert partition(codes[0]) == partition(codes[1])
-    assert np.isfinite(rq_vae(torch.from_numpy(constant), SMALL, 2, 6, 0)).all()
+    assert np.isfinite(rq_vae(torch.from_numpy(constant), SMALL, 2, 6, 0)[0]).all()
+
+
+@pytest.mark.parametrize("done", [1, 5, 8])
+def test_a_killed_training_goes_on_to_the_same_codes(tmp_path, monkeypatch, done):
+    x, config = torch.from_numpy(VECTORS), replace(SMALL, epochs=8)
+    codes, log = rq_vae(x, config, 2, 6, 0)
+    assert [row["epoch"] for row in log] == list(range(1, 9))
+    of_epoch = _Training.epoch
+
+    def until(training):
+        if len(training.log) == done:
+            raise KeyboardInterrupt
+        of_epoch(training)
+
+    def after(training):
+        assert len(training.log) >= done
+        of_epoch(training)
+
+    checkpoint = tmp_path / "ids.checkpoint"
+    monkeypatch.setattr(_Training, "epoch", until)
+    with nullcontext() if done == 8 else pytest.raises(KeyboardInterrupt):  # or killed before its codes are stored
+        rq_vae(x, config, 2, 6, 0, checkpoint, every=0)
+    monkeypatch.setattr(_Training, "epoch", after)
+    again, its_log = rq_vae(x, config, 2, 6, 0, checkpoint, every=0)
+    assert (again == codes).all()
+    assert its_log == log

@@ -69,6 +69,7 @@ MORE = {
     "p5": [f"model.samples.{kind}=1" for kind in ("sequential_item", "sequential_candidates", "sequential_yes_no")],
     "prompt4nr": SMALL_PROMPT4NR,
     "rpg": ["model.ids.codes=4", "model.ids.codebook=8"],
+    "sid_gpt": ["model.ids.codes=2", "model.ids.codebook=8"],
     "tiger": ["model.ids.codes=2", "model.ids.codebook=8", "model.user_tokens=50"],
     # Lists that a chat model writes depend on the order of candidates and may omit some.
     "chatgptrec": ["model.answer=likelihood"],

@@ -9,6 +9,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.models.shared import decoding
+from llm4rec_cli.models.shared.decoding import T5Decoder
 from llm4rec_cli.models.shared.trie import START, Trie
 
 pytestmark = pytest.mark.numeric
@@ -83,7 +84,7 @@ def brute_force(t5, tokens, mask, codes):
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
 def test_leaf_scores_equal_those_of_one_forward_pass_per_code(t5, codes):
     tokens, mask = sources()
-    scores = decoding.leaf_scores(t5, memory_of(t5, tokens, mask), Trie.from_codes(codes))
+    scores = decoding.leaf_scores(T5Decoder(t5), memory_of(t5, tokens, mask), Trie.from_codes(codes))
     assert_close(scores, brute_force(t5, tokens, mask, codes), rel=1e-5)
     assert_close(scores.exp().sum(1), torch.ones(len(tokens)), rel=1e-5)
 
@@ -92,10 +93,10 @@ def test_leaf_scores_equal_those_of_one_forward_pass_per_code(t5, codes):
 def test_leaf_scores_do_not_depend_on_how_many_nodes_are_decoded_at_once(monkeypatch, nodes, rows):
     t5, trie = model(), Trie.from_codes(EVEN)
     memory = memory_of(t5, *sources())
-    expected = decoding.leaf_scores(t5, memory, trie)
+    expected = decoding.leaf_scores(T5Decoder(t5), memory, trie)
     monkeypatch.setattr(decoding, "NODES_PER_PASS", nodes)
     monkeypatch.setattr(decoding, "NODES_PER_BATCH", rows)
-    assert_close(decoding.leaf_scores(t5, memory, trie), expected, rel=1e-5)
+    assert_close(decoding.leaf_scores(T5Decoder(t5), memory, trie), expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("nodes", [4, 128])
@@ -104,15 +105,17 @@ def test_candidate_scores_are_the_leaf_scores_of_the_candidates(monkeypatch, cod
     t5, trie = model(), Trie.from_codes(codes)
     memory = memory_of(t5, *sources())
     leaves = torch.tensor([[0, 6, 3], [5, 5, 1], [2, 3, 4], [6, 1, 0]])
-    expected = decoding.leaf_scores(t5, memory, trie).gather(1, leaves)
+    expected = decoding.leaf_scores(T5Decoder(t5), memory, trie).gather(1, leaves)
     monkeypatch.setattr(decoding, "NODES_PER_PASS", nodes)
-    assert_close(decoding.candidate_scores(t5, memory, trie, leaves), expected, rel=1e-5)
+    assert_close(decoding.candidate_scores(T5Decoder(t5), memory, trie, leaves), expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
 def test_a_beam_as_wide_as_the_catalogue_gives_the_exact_ranking(t5, codes):
     tokens, mask = sources()
-    leaves, scores = decoding.beam_search(t5, memory_of(t5, tokens, mask), Trie.from_codes(codes), len(codes))
+    leaves, scores = decoding.beam_search(
+        T5Decoder(t5), memory_of(t5, tokens, mask), Trie.from_codes(codes), len(codes)
+    )
     expected, order = brute_force(t5, tokens, mask, codes).sort(1, descending=True)
     assert_close(scores, expected, rel=1e-5)
     assert torch.equal(leaves, order)
@@ -121,8 +124,8 @@ def test_a_beam_as_wide_as_the_catalogue_gives_the_exact_ranking(t5, codes):
 @pytest.mark.parametrize("beams", [1, 2, 3, 5, 8])
 def test_beam_scores_are_those_of_the_leaves_it_returns(t5, beams):
     memory, trie = memory_of(t5, *sources()), Trie.from_codes(EVEN)
-    leaves, scores = decoding.beam_search(t5, memory, trie, beams)
-    assert_close(scores, decoding.leaf_scores(t5, memory, trie).gather(1, leaves), rel=1e-5)
+    leaves, scores = decoding.beam_search(T5Decoder(t5), memory, trie, beams)
+    assert_close(scores, decoding.leaf_scores(T5Decoder(t5), memory, trie).gather(1, leaves), rel=1e-5)
     assert all(len(set(row)) == beams for row in leaves.tolist())
     assert torch.equal(scores, scores.sort(1, descending=True).values)
 
@@ -130,7 +133,7 @@ def test_beam_scores_are_those_of_the_leaves_it_returns(t5, beams):
 @pytest.mark.parametrize("beams", [2, 3, 5, 8])
 def test_beam_search_returns_what_that_of_transformers_returns(t5, beams):
     tokens, mask = sources()
-    leaves, scores = decoding.beam_search(t5, memory_of(t5, tokens, mask), Trie.from_codes(EVEN), beams)
+    leaves, scores = decoding.beam_search(T5Decoder(t5), memory_of(t5, tokens, mask), Trie.from_codes(EVEN), beams)
     generated = t5.generate(
         input_ids=tokens,
         attention_mask=mask,
@@ -176,8 +179,8 @@ def test_beam_search_equals_a_naive_one_in_any_tree(seed, share, beams):
     forbidden = rng.random((12, len(codes))) < share
     t5 = model()
     memory, trie = memory_of(t5, *sources(12, seed)), Trie.from_codes(codes)
-    exact = decoding.leaf_scores(t5, memory, trie)
-    leaves, scores = decoding.beam_search(t5, memory, trie, beams, forbidden.nonzero())
+    exact = decoding.leaf_scores(T5Decoder(t5), memory, trie)
+    leaves, scores = decoding.beam_search(T5Decoder(t5), memory, trie, beams, forbidden.nonzero())
     assert leaves.tolist() == [
         naive_beam_search(codes, *row) for row in zip(exact, [beams] * 12, forbidden, strict=True)
     ]
@@ -188,9 +191,9 @@ def test_beam_search_equals_a_naive_one_in_any_tree(seed, share, beams):
 def test_forbidden_leaves_are_not_returned_and_change_no_score(beams):
     t5, trie = model(), Trie.from_codes(UNEVEN)
     memory = memory_of(t5, *sources())
-    exact = decoding.leaf_scores(t5, memory, trie)
+    exact = decoding.leaf_scores(T5Decoder(t5), memory, trie)
     forbidden = np.array([0, 0, 3, 3, 3, 3, 3]), np.array([2, 4, 0, 1, 2, 3, 4])
-    leaves, scores = decoding.beam_search(t5, memory, trie, beams, forbidden)
+    leaves, scores = decoding.beam_search(T5Decoder(t5), memory, trie, beams, forbidden)
     for row in range(4):
         allowed = [leaf for leaf in range(7) if leaf not in forbidden[1][forbidden[0] == row]]
         returned = leaves[row][leaves[row] >= 0]
@@ -206,7 +209,7 @@ def test_a_leaf_takes_no_beams_place():
     """A single beam continues past a short leaf, and the leaf it reaches is compared with the short one."""
     t5, codes = model(), [[2, END], [2, 3, 4], [2, 3, 5], [6]]
     tokens, mask = sources(40)
-    leaves, scores = decoding.beam_search(t5, memory_of(t5, tokens, mask), Trie.from_codes(codes), 1)
+    leaves, scores = decoding.beam_search(T5Decoder(t5), memory_of(t5, tokens, mask), Trie.from_codes(codes), 1)
     best, best_leaf = brute_force(t5, tokens, mask, codes).max(1)
     inner = best_leaf != 3  # where the leaf below the root is best, or the only inner node leads to the best
     assert_close(scores[inner, 0], best[inner], rel=1e-5)
@@ -222,26 +225,28 @@ def test_padding_and_the_batch_change_nothing(monkeypatch, codes):
     memory = memory_of(t5, tokens, mask)
     candidates = torch.arange(7 * 3).view(7, 3) % len(codes)
     together = (
-        decoding.leaf_scores(t5, memory, trie),
-        decoding.candidate_scores(t5, memory, trie, candidates),
-        *decoding.beam_search(t5, memory, trie, 3),
+        decoding.leaf_scores(T5Decoder(t5), memory, trie),
+        decoding.candidate_scores(T5Decoder(t5), memory, trie, candidates),
+        *decoding.beam_search(T5Decoder(t5), memory, trie, 3),
     )
-    texts = decoding.greedy_decode(t5, memory, END, 8)
+    texts = decoding.greedy_decode(T5Decoder(t5), memory, END, 8)
     for i, length in enumerate(mask.sum(1).tolist()):
         alone = memory_of(t5, tokens[i : i + 1, :length], mask[i : i + 1, :length])
         assert alone.mask is None
-        assert_close(decoding.leaf_scores(t5, alone, trie)[0], together[0][i], rel=1e-5)
-        assert_close(decoding.candidate_scores(t5, alone, trie, candidates[i : i + 1])[0], together[1][i], rel=1e-5)
-        leaves, scores = decoding.beam_search(t5, alone, trie, 3)
+        assert_close(decoding.leaf_scores(T5Decoder(t5), alone, trie)[0], together[0][i], rel=1e-5)
+        assert_close(
+            decoding.candidate_scores(T5Decoder(t5), alone, trie, candidates[i : i + 1])[0], together[1][i], rel=1e-5
+        )
+        leaves, scores = decoding.beam_search(T5Decoder(t5), alone, trie, 3)
         assert leaves[0].tolist() == together[2][i].tolist()
         assert_close(scores[0], together[3][i], rel=1e-5)
-        assert decoding.greedy_decode(t5, alone, END, 8) == [texts[i]]
+        assert decoding.greedy_decode(T5Decoder(t5), alone, END, 8) == [texts[i]]
 
 
 @pytest.mark.parametrize("max_tokens", [1, 12])
 def test_greedy_text_is_that_of_transformers(t5, max_tokens):
     tokens, mask = sources(24)
-    texts = decoding.greedy_decode(t5, memory_of(t5, tokens, mask), COMMON, max_tokens)
+    texts = decoding.greedy_decode(T5Decoder(t5), memory_of(t5, tokens, mask), COMMON, max_tokens)
     options = {"num_beams": 1, "do_sample": False, "eos_token_id": COMMON, "max_new_tokens": max_tokens}
     generated = t5.generate(input_ids=tokens, attention_mask=mask, **options)[:, 1:].tolist()
     assert texts == [row[: row.index(COMMON)] if COMMON in row else row for row in generated]
@@ -252,18 +257,19 @@ def test_greedy_text_is_that_of_transformers(t5, max_tokens):
 @pytest.fixture
 def decoded(monkeypatch):
     """The (rows, tokens) of each pass of the decoder."""
-    shapes, decode = [], decoding._decode
-    monkeypatch.setattr(
-        decoding,
-        "_decode",
-        lambda t5, memory, tokens, *rest: shapes.append(tuple(tokens.shape)) or decode(t5, memory, tokens, *rest),
-    )
+    shapes, states = [], decoding.T5Decoder.states
+
+    def counted(decoder, memory, tokens, *rest):
+        shapes.append(tuple(tokens.shape))
+        return states(decoder, memory, tokens, *rest)
+
+    monkeypatch.setattr(decoding.T5Decoder, "states", counted)
     return shapes
 
 
 def test_a_row_that_has_ended_leaves_the_batch(decoded):
     t5 = model("gated, unscaled")
-    texts = decoding.greedy_decode(t5, memory_of(t5, *sources(24)), COMMON, 12)
+    texts = decoding.greedy_decode(T5Decoder(t5), memory_of(t5, *sources(24)), COMMON, 12)
     longer = [sum(len(text) >= n for text in texts) for n in range(12)]
     sizes = [rows for rows, _ in decoded]
     assert len(set(sizes)) > 1
@@ -275,16 +281,16 @@ def test_scores_in_bf16_are_close_and_come_back_in_fp32(monkeypatch, how):
     monkeypatch.setattr(decoding, "NODES_PER_PASS", 4)  # below the nodes of the tree, which is walked
     t5, trie = model(), Trie.from_codes(EVEN)
     tokens, mask = sources()
-    expected = decoding.leaf_scores(t5, memory_of(t5, tokens, mask), trie)
+    expected = decoding.leaf_scores(T5Decoder(t5), memory_of(t5, tokens, mask), trie)
     candidates = torch.arange(12).view(4, 3)
     if how == "weights":
         t5 = t5.bfloat16()
     with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
         memory = memory_of(t5, tokens, mask)
-        scores = decoding.leaf_scores(t5, memory, trie)
-        some = decoding.candidate_scores(t5, memory, trie, candidates)
-        _, best = decoding.beam_search(t5, memory, trie, 3)
-        texts = decoding.greedy_decode(t5, memory, END, 3)
+        scores = decoding.leaf_scores(T5Decoder(t5), memory, trie)
+        some = decoding.candidate_scores(T5Decoder(t5), memory, trie, candidates)
+        _, best = decoding.beam_search(T5Decoder(t5), memory, trie, 3)
+        texts = decoding.greedy_decode(T5Decoder(t5), memory, END, 3)
     assert memory.keys[0].dtype == torch.bfloat16
     assert {scores.dtype, some.dtype, best.dtype} == {torch.float32}
     assert (scores - expected).abs().mean() < 0.15
@@ -295,10 +301,10 @@ def test_scores_in_bf16_are_close_and_come_back_in_fp32(monkeypatch, how):
 def test_only_nodes_with_a_choice_below_are_decoded_and_each_once_per_source(decoded):
     t5, shapes = model(), decoded
     memory, trie = memory_of(t5, *sources()), Trie.from_codes([[9, 9, *code, END] for code in EVEN])
-    decoding.leaf_scores(t5, memory, trie)
+    decoding.leaf_scores(T5Decoder(t5), memory, trie)
     assert shapes == [(1, 13)]  # 3 forced, 2, 8
     shapes.clear()
-    decoding.beam_search(t5, memory, trie, 3)
+    decoding.beam_search(T5Decoder(t5), memory, trie, 3)
     assert shapes == [(1, 5), (4, 3)]  # the forced prefix and levels no wider than the beam, once; then 3 beams
     assert not decoding.exact_is_cheaper(trie, 3) and decoding.exact_is_cheaper(trie, 8)
 
@@ -307,7 +313,7 @@ def test_a_beam_that_scores_below_the_best_leaves_is_decoded_no_further(decoded)
     t5 = model()
     codes = [[2], *([3, *code] for code in itertools.product((4, 5), repeat=5))]
     trie, (tokens, mask) = Trie.from_codes(codes), sources(12)
-    exact = decoding.leaf_scores(t5, memory_of(t5, tokens, mask), trie).double()
+    exact = decoding.leaf_scores(T5Decoder(t5), memory_of(t5, tokens, mask), trie).double()
     passes = []
     for i in range(12):
         below, expected = exact[i, 1:], 1  # the root and 3 in one pass
@@ -316,7 +322,7 @@ def test_a_beam_that_scores_below_the_best_leaves_is_decoded_no_further(decoded)
         ):
             expected += 1
         decoded.clear()
-        decoding.beam_search(t5, memory_of(t5, tokens[i : i + 1], mask[i : i + 1]), trie, 1)
+        decoding.beam_search(T5Decoder(t5), memory_of(t5, tokens[i : i + 1], mask[i : i + 1]), trie, 1)
         assert len(decoded) == expected
         passes.append(expected)
     assert len(set(passes)) > 2

@@ -38,7 +38,7 @@ def build(tmp_path):
 
 
 def exact(model):
-    return model._exact_scores(EXAMPLES)
+    return model.exact_scores(EXAMPLES)
 
 
 def test_a_source_is_the_user_and_the_codes_of_the_latest_items(build):
@@ -75,7 +75,7 @@ def test_the_loss_is_that_of_transformers(build):
 def test_exact_scores_are_likelihoods_among_the_codes_that_continue_an_id(build):
     model = build("beams=null")
     scores = model.score(EXAMPLES)
-    distinct = {tuple(tokens) for tokens in model.id_tokens}
+    distinct = {tuple(tokens) for tokens in model.distinct_ids}
     with torch.no_grad():
         for i in range(3):
             history = EXAMPLES.sequence[EXAMPLES.start[i] : EXAMPLES.end[i]]
@@ -142,7 +142,7 @@ def test_unconstrained_beams_are_the_likeliest_of_all_tokens(build):
     t5, n = model.packed.t5, model.sources.n_tokens
     (memory, rows), *_ = decoding.encode_sources(model.packed, [model.sources(3, np.array([5, 8]))], False)
     assert rows.tolist() == [0]
-    tokens, scores = decoding.free_beam_search(t5, memory, 2, n * n)
+    tokens, scores = decoding.free_beam_search(decoding.T5Decoder(t5), memory, 2, n * n)
     source = torch.from_numpy(model.sources(3, np.array([5, 8]))[0])[None]
     with torch.no_grad():
         first = t5(input_ids=source, decoder_input_ids=torch.tensor([[0]])).logits[0, 0].log_softmax(0)

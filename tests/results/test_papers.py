@@ -81,7 +81,7 @@ def differences(compared, model=None):
 
 
 def test_every_row_of_the_files_is_read_and_quotations_are_left_out():
-    assert len(printed()) == 1197 + 392 + 62 - 90  # ChatGPTRec's baselines are P5's numbers
+    assert len(printed()) == 1197 + 392 + 62 + 161 - 90  # ChatGPTRec's baselines are P5's numbers
     assert len(related()) == 170
 
 
@@ -302,6 +302,40 @@ def test_reruns_of_tallrec_are_second_hand_and_other_methods_are_related_work(tm
     assert "CoLLM-MF" in others and "TALLRec" not in others
     floor = Variant([replace(every.first_run, model="like_means", paper_method={"method": "like_means"})])
     assert "TALLRec" in {row.model for row in related_to(floor)} and comparisons(floor) == []
+
+
+def semantic(model, **method):
+    """A run of TIGER or RPG on Beauty, with these facts of its method."""
+    facts = {"method": model, "text encoder": "sentence-t5-base mean", "layers": "4"}
+    return variant(**BEAUTY, model=model, paper_method=facts | method)
+
+
+def test_reruns_of_tiger_join_by_ids_encoder_beams_and_size():
+    beams = {"decoding": "beam search of 50, item ids"}
+    compared = [c for c in comparisons(semantic("tiger", ids="rq_kmeans", **beams)) if c.metric == "hr@10"]
+    found = {
+        (c.printed.paper, c.printed.variant): (c.printed.value, c.printed.verified, [*c.differences]) for c in compared
+    }
+    assert found["cornac", "GRID recipe"] == (0.0564, True, [])
+    paischer = "PAISCHER recipe; residual k-means"
+    assert found["cornac", paischer] == (0.0641, True, ["layers: ours 4, the paper's 6"])
+    other_encoder = "text encoder: ours sentence-t5-base mean, the paper's sentence-t5-xxl mean"
+    assert other_encoder in found["cornac", f"{paischer}; Sentence-T5-XXL"][2]
+    assert not any(paper == "tiger" for paper, _ in found)  # its ids are those of an RQ-VAE
+    compared = comparisons(semantic("tiger", ids="rq_vae", decoding="beam search of 50, any code"))
+    rows = [c for c in compared if c.printed.paper == "tiger" and c.printed.value == 0.0648]
+    assert [(c.printed.verified, NOT_READ in c.differences) for c in rows] == [(False, True)]
+
+
+def test_rpg_joins_with_its_paper_and_its_reruns_and_random_ids_with_random_ids():
+    encoder = {"text encoder": "text-embedding-3-large 512 dimensions", "decoding": "exact"}
+    compared = [c for c in comparisons(semantic("rpg", ids="opq", **encoder)) if c.metric == "hr@10"]
+    found = {c.printed.paper: (c.printed.value, [*c.differences]) for c in compared}
+    assert found["rpg-issue-9"] == (0.0787, [])
+    assert found["rpg"] == (0.0809, ["decoding: ours exact, the paper's graph search", NOT_READ])
+    assert found.keys() == {"rpg", "rpg-issue-3", "rpg-issue-9", "cornac"}
+    compared = comparisons(semantic("rpg", ids="random", **encoder))
+    assert [c.printed.value for c in compared] == [0.0359]
 
 
 def test_what_is_not_compared_says_why():

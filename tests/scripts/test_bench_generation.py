@@ -1,5 +1,7 @@
 """All contenders generate the same items, and FLOP are counted correctly."""
 
+from unittest import mock
+
 import bench_generation as bench
 import numpy as np
 import pytest
@@ -28,6 +30,28 @@ def test_item_numbers_become_digits_of_one_length():
     assert bench.codes_of(12)[9:] == [[100, 109], [101, 100], [101, 101]]
     assert {len(code) for code in bench.codes_of(12_101)} == {5}
     assert Trie.from_codes(bench.codes_of(12_101)).n_inner == (1, 2, 13, 121, 1_210)  # 1210_ is a single item
+
+
+def test_semantic_ids_of_which_ours_are_no_less_likely():
+    codes = bench.semantic_codes(400)
+    assert len({*map(tuple, codes)}) == 400
+    sources = bench.semantic_sources(codes, 4)
+    assert all(len(source) % len(codes[0]) == 1 for source in sources)
+    assert max(map(len, sources)) <= 1 + bench.HISTORY * len(codes[0])
+    small = bench.T5Shape(layers=1, width=16, heads=2, head_size=8, inner_size=16)
+    with mock.patch.object(bench, "TIGER", small):
+        of_ids = bench.Bench(bench.tiger_t5(codes, "fp32"), codes, sources, BEAMS)
+    (theirs, their_scores), (ours, our_scores) = bench.reference(of_ids), bench.beam(of_ids)
+    exact = bench.all_scores(of_ids)
+    assert_close(exact.gather(1, ours), our_scores, rel=1e-4)
+    assert_close(exact.gather(1, theirs), their_scores, rel=1e-4)
+    assert (our_scores >= their_scores - 1e-4).all()  # a complete id keeps a beam of theirs, and none of ours
+
+
+def test_five_times_the_speed_passes():
+    timings = {bench.REFERENCE: bench.Timing(2, 1, 3), bench.BEAM: bench.Timing(10, 9, 11)}
+    assert bench.speed_verdict(timings).passed
+    assert not bench.speed_verdict({**timings, bench.BEAM: bench.Timing(9, 8, 10)}).passed
 
 
 def test_sources_are_as_long_as_prompts_about_histories():

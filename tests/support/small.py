@@ -42,7 +42,8 @@ def sizes(model: str, unused: Container[str] = ()) -> list[str]:
     settings = {field.name for field in read}
     of_models = {
         **{"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR},
-        **{"nrms": SMALL_NRMS, "tuned_lm": SMALL_TUNED_LM, "rpg": SMALL_IDS, "tiger": SMALL_IDS},
+        **{"nrms": SMALL_NRMS, "tuned_lm": SMALL_TUNED_LM},
+        **dict.fromkeys(("rpg", "tiger", "sid_gpt"), SMALL_IDS),
     }
     more = of_models.get(model, [])
     return [f"model.{key}={value}" for key, value in SMALL.items() if key in settings] + more

@@ -21,6 +21,7 @@ from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.ids.item_ids import ItemIds
 from llm4rec_cli.models.baselines.next_id import NextId
 from llm4rec_cli.models.baselines.popularity import Popularity
 from llm4rec_cli.tasks import ranking
@@ -366,6 +367,16 @@ def test_predictions_hold_one_row_an_example_with_raw_ids():
         *("top_items", "top_scores"),
         *values,
     ]
+
+
+def test_a_model_with_item_ids_has_slices_by_their_codes():
+    assert "near_codes" not in ranking.evaluate(scorer(), SPLIT, EXAMPLES, config()).breakdown["slice"]
+    model = scorer()
+    model.item_codes = ItemIds(np.array([[0, 0], [1, 0], [1, 1], [1, 1], [2, 0], [3, 0], [4, 0], [5, 0]]))
+    predictions = ranking.evaluate(model, SPLIT, EXAMPLES, config()).predictions
+    # 3 after 0 1 2; 0 after 4 3 2 1; 5 after 5 5; 4 after 2 4 2; 2 after 3 0 1
+    assert predictions["slice/near_codes"].tolist() == [True, False, False, False, True]
+    assert predictions["slice/far_codes"].tolist() == [False, True, False, True, False]
 
 
 def test_every_slice_has_a_column_of_predictions_and_its_means_in_the_breakdown():

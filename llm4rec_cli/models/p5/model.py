@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli import processes
@@ -33,8 +32,7 @@ from llm4rec_cli.models.p5.start import STAR_SCALE, WINDOW, carry_over, mean_sta
 from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples
 from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
-from llm4rec_cli.models.shared.seq2seq import Groups, PackedT5, load_t5
-from llm4rec_cli.models.shared.sequences import IGNORED
+from llm4rec_cli.models.shared.seq2seq import PackedT5, load_t5
 from llm4rec_cli.models.shared.transitions import transition_counts
 from llm4rec_cli.models.shared.trie import Trie
 from llm4rec_cli.models.shared.usual_features import usual_feature_rows
@@ -53,7 +51,7 @@ class P5(nn.Module):
     def __init__(self, config: P5Config, context: Context, vocabulary: Vocabulary, index: ItemIndex, names: list[str]):
         super().__init__()
         self.config, self.split, self.seed, self.task = config, context.split, context.seed, context.task
-        self.vocabulary, self.index = vocabulary, index
+        self.vocabulary, self.index, self.item_codes = vocabulary, index, as_ids(index)
         self.filler = PromptFiller(config, context.split, names, index, vocabulary)
         t5 = load_t5(config.backbone, len(vocabulary), config.dropout)
         if config.start.is_statistics and not context.is_loaded:
@@ -122,22 +120,10 @@ class P5(nn.Module):
             losses = losses / batch["lengths"][:, 1]
         return {"loss": losses.mean(), "n_terms": len(losses), "sums": sums}
 
-    def _losses(
-        self,
-        source: Tensor,
-        words: Tensor,
-        decoder_inputs: Tensor,
-        targets: Tensor,
-        order: Tensor,
-        shapes: Tensor,
-        lengths: Tensor,
-    ) -> Tensor:
+    def _losses(self, words: Tensor, lengths: Tensor, **batch: Tensor) -> Tensor:
         """Return (n,) the loss of each example, in the order of `Groups`."""
-        groups = Groups.from_batch(order, shapes, lengths)
         used = words if self.training or self.evaluates_with_words else None
-        states = self.packed.decode(decoder_inputs, self.packed.encode(source, used, groups), groups)
-        real = torch.nonzero(targets != IGNORED).squeeze(1)
-        losses = F.cross_entropy(self.packed.t5.lm_head(states[real]).float(), targets[real], reduction="none")
+        losses = self.packed.losses(words=used, lengths=lengths, **batch)
         row = torch.repeat_interleave(torch.arange(len(lengths), device=losses.device), lengths[:, 1])
         return losses.new_zeros(len(lengths)).index_add(0, row, losses) / lengths[:, 1]
 
@@ -156,6 +142,10 @@ class P5(nn.Module):
                 before = totals.get(name, [0, 0])
                 totals[name] = [before[0] + total.item(), before[1] + n.item()]
         return processes.means(totals)
+
+    @property
+    def decoder(self) -> decoding.T5Decoder:
+        return decoding.T5Decoder(self.packed.t5)
 
     @property
     def device(self) -> torch.device:
@@ -184,20 +174,20 @@ class P5(nn.Module):
             return self._score_yes_no(name, examples)
         field_values = self._field_values(examples, with_candidates=kind.endswith("candidates"))
         sources = [self.filler.source(name, values) for values in field_values]
-        t5, trie = self.packed.t5, self.item_trie
+        decoder, trie = self.decoder, self.item_trie
         if examples.candidates is not None:
             candidates = torch.from_numpy(examples.candidates).long()
             return self._score_sources(
                 sources,
-                lambda memory, rows: decoding.candidate_scores(t5, memory, trie, candidates[rows].to(self.device)),
+                lambda memory, rows: decoding.candidate_scores(decoder, memory, trie, candidates[rows].to(self.device)),
             )
         beams = self.config.beams
         if beams is None or decoding.exact_is_cheaper(trie, beams):
-            return self._score_sources(sources, lambda memory, _: decoding.leaf_scores(t5, memory, trie))
+            return self._score_sources(sources, lambda memory, _: decoding.leaf_scores(decoder, memory, trie))
         return self._score_sources(sources, lambda memory, rows: self._beam_scores(memory, examples[rows], beams))
 
     def _beam_scores(self, memory: decoding.Memory, examples: Examples, beams: int) -> Tensor:
-        leaves, scores = decoding.beam_search(self.packed.t5, memory, self.item_trie, beams, examples.masked_items())
+        leaves, scores = decoding.beam_search(self.decoder, memory, self.item_trie, beams, examples.masked_items())
         n_items = self.split.n_items
         below = scores.masked_fill(leaves < 0, 0).amin(1, keepdim=True) - 1  # of items that the search did not return
         out = below.repeat(1, n_items + 1)  # the last column takes leaf -1
@@ -279,13 +269,14 @@ class P5(nn.Module):
         """Return a scorer of a few answers, by log-likelihood renormalised among them."""
         codes = [[*self.filler.short_text(answer)[0].tolist(), END] for answer in answers]
         trie = Trie.from_codes(codes).to(self.device)
-        return lambda memory, _: decoding.leaf_scores(self.packed.t5, memory, trie)
+        return lambda memory, _: decoding.leaf_scores(self.decoder, memory, trie)
 
     def _score_sources(self, sources: list[decoding.Source], scorer: decoding.Scorer) -> Tensor:
-        return decoding.score_sources(self.packed, sources, self.evaluates_with_words, scorer)
+        memories = decoding.encode_sources(self.packed, sources, self.evaluates_with_words)
+        return decoding.score_memories(len(sources), memories, scorer)
 
     def _write_into(self, texts: list[str], memory: decoding.Memory, rows: IntArray) -> None:
-        decoded = decoding.greedy_decode(self.packed.t5, memory, END, self.config.max_target)
+        decoded = decoding.greedy_decode(self.decoder, memory, END, self.config.max_target)
         for row, tokens in zip(rows, decoded, strict=True):
             texts[row] = self.vocabulary.decode(tokens)
 
@@ -327,7 +318,11 @@ def item_index(context: Context, seed: int) -> ItemIndex:
 def codes_of(context: Context, seed: int | None = None) -> ItemIds:
     """Return the codes of all items as numbers, by another seed than the dataset's if there is one."""
     index = item_index(context, context.split.dataset.seed if seed is None else seed)
-    return from_pieces(index.codes)
+    return as_ids(index)
+
+
+def as_ids(index: ItemIndex) -> ItemIds:
+    return from_pieces(index.codes, numbers_last=index.kind in (Index.collaborative, Index.semantic))
 
 
 def build(context: Context) -> P5:

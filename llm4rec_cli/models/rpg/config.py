@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,6 +31,9 @@ class RPGConfig(EncoderSizes, SemanticIdsConfig):
                 f"model.ids.kind={self.ids.kind.name} are paths of different lengths",
                 "model.ids.kind=opq, rq_kmeans, rq_vae or random",
             )
+
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        return {**super().paper_method(task), "decoding": "exact"}
 
     def paper_experiment(self, task: TaskConfig) -> str:
         return "rpg/paper"

@@ -20,34 +20,15 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.ids.item_ids import END, ItemIds, item_ids
+from llm4rec_cli.ids.item_ids import END, ItemIds
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.rpg.config import RPGConfig
-from llm4rec_cli.models.shared.layers import Dropout, SelfAttention, SequenceEncoder, initialise
+from llm4rec_cli.models.shared.layers import GPT2Layer, SequenceEncoder, initialise, scale_residuals
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
+from llm4rec_cli.models.shared.semantic_ids import codes_of
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
 
 SCORES_AT_ONCE = 1 << 20  # on a CPU, the log-probabilities that are summed stay near the cache
-
-
-class GPT2Layer(SelfAttention):
-    """A layer of GPT-2: LayerNorm before attention and before the feed-forward part."""
-
-    def __init__(self, hidden: int, inner: int, heads: int, dropout: float, attention_dropout: float) -> None:
-        super().__init__(hidden, heads, attention_dropout)
-        self.norm_attention, self.norm_feedforward = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
-        self.up, self.down = nn.Linear(hidden, inner), nn.Linear(inner, hidden)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
-        return self.feed_forward(x + self.dropout(self.attend(self.norm_attention(x), groups)))
-
-    def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
-        return self.feed_forward(x[tokens] + self.attend_at(self.norm_attention(x), groups, tokens))
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        inner = F.gelu(self.up(self.norm_feedforward(x)), approximate="tanh")
-        return x + self.dropout(self.down(inner))
 
 
 class RPG(nn.Module):
@@ -64,7 +45,7 @@ class RPG(nn.Module):
 
     def __init__(self, config: RPGConfig, context: Context, ids: ItemIds) -> None:
         super().__init__()
-        self.split, self.ids = context.split, ids
+        self.split, self.item_codes = context.split, ids
         self.max_length, self.temperature = config.max_length, config.temperature
         self.sizes = ids.sizes
         self.register_buffer("first", torch.tensor([0, *self.sizes[:-1]]).cumsum(0), persistent=False)
@@ -76,16 +57,14 @@ class RPG(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
         self.heads = nn.Linear(config.hidden_size, len(self.sizes) * config.hidden_size)
         self.apply(initialise)
-        for layer in layers:  # as GPT-2, so that the sum over layers keeps its scale
-            for weight in (layer.out.weight, layer.down.weight):
-                weight.data /= (2 * config.layers) ** 0.5
+        scale_residuals(layers)
         nn.init.zeros_(self.heads.weight)
 
     def training_rows(self) -> SequenceRows:
         return SequenceRows(self.split, self.max_length)
 
     def artifacts(self) -> dict[str, str]:
-        return {"item_ids.json": self.ids.to_json(self.split.dataset)}
+        return {"item_ids.json": self.item_codes.to_json(self.split.dataset)}
 
     def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
         """Return the mean loss over all positions whose target is not IGNORED, and over codes. Packed items and targets
@@ -144,12 +123,6 @@ class RPG(nn.Module):
         examples at once, as a product with sparse one-hot codes."""
         scores = F.embedding_bag(self.codes, log_probabilities.t().contiguous(), mode="mean")
         return scores.t().contiguous()
-
-
-def codes_of(context: Context, seed: int | None = None) -> ItemIds:
-    """Return the ids of all items, by another seed than that of the settings if there is one."""
-    config: RPGConfig = context.config
-    return item_ids(config.ids, config.encoder, context.split.for_ranking(), context.cache, context.device, seed)
 
 
 def build(context: Context) -> RPG:

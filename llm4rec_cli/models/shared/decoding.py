@@ -1,16 +1,18 @@
-"""Decode a T5 at inference: many nodes of a token tree in one pass, with each source's keys and values computed once.
+"""Decode at inference: many nodes of a token tree in one pass, with each source's keys and values computed once.
 
 A token attends to its ancestors in the tree and to its source. An attention mask states which these are, so no cache is
 copied or reordered for a beam. A choice between the children of a node is scored by a softmax over these children, as
 `generate(prefix_allowed_tokens_fn=…, renormalize_logits=True)` of transformers does, and only their rows of the output
 embedding are read. The model must be in evaluation mode.
+
+The searches ask a `Decoder` for states: that of a T5 is here, and a model of another form brings its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ Forbidden = tuple[IntArray, IntArray]  # rows, and the leaf that each may not re
 
 @dataclass(frozen=True)
 class Memory:
-    """Cross-attention keys and values of some sources.
+    """Keys and values of some sources, which tokens of the tree attend to.
 
     Attributes:
         keys, values: one (B, heads, L, size) per decoder layer.
@@ -51,12 +53,32 @@ class Memory:
         return Memory([k[rows] for k in self.keys], [v[rows] for v in self.values], mask)
 
 
+class Decoder(Protocol):
+    """What the searches need of a model."""
+
+    @property
+    def output(self) -> Tensor:
+        """(tokens, d) the output embedding of each token."""
+        ...
+
+    def states(self, memory: Memory, tokens: Tensor, distance: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """Return (B, n, d) fp32 states of some tokens, whose products with `output` are logits.
+
+        Args:
+            tokens: (B, n), or (1, n) where all sources share them, so that work independent of the source is done once.
+            distance: (B or 1, n, cached + n) how many levels each token attended to is above each of n; -1 = not
+                attended to. The root of the tree is attended to by all, and is START.
+            cache: earlier tokens. The new ones are added to it.
+        """
+        ...
+
+
 @torch.no_grad()
 def build_memory(t5: Any, hidden: Tensor, lengths: Tensor) -> Memory:
     """Compute the cross-attention keys and values of sources: encoder states (B, L, d) and the tokens of each, (B,)."""
     attentions = [block.layer[1].EncDecAttention for block in t5.decoder.block]
-    keys = [_split_heads(a.k(hidden), a.n_heads) for a in attentions]
-    values = [_split_heads(a.v(hidden), a.n_heads) for a in attentions]
+    keys = [split_heads(a.k(hidden), a.n_heads) for a in attentions]
+    values = [split_heads(a.v(hidden), a.n_heads) for a in attentions]
     padding = torch.arange(hidden.shape[1], device=hidden.device) >= lengths.to(hidden.device)[:, None]
     mask = torch.zeros_like(padding, dtype=keys[0].dtype).masked_fill(padding, -torch.inf)
     return Memory(keys, values, mask[:, None, None] if padding.any() else None)
@@ -84,57 +106,57 @@ def encode_sources(t5: PackedT5, sources: list[Source], whole_word: bool) -> Ite
 Scorer = Callable[[Memory, IntArray], Tensor]  # (memory of some sources, their indices) -> a row per source
 
 
-def score_sources(t5: PackedT5, sources: list[Source], whole_word: bool, scorer: Scorer) -> Tensor:
-    """Return (n, …) the scores of all sources."""
+def score_memories(n: int, memories: Iterable[tuple[Memory, IntArray]], scorer: Scorer) -> Tensor:
+    """Return (n, …) the scores of n sources, from the memory of some and their indices."""
     out: Tensor | None = None
-    for memory, rows in encode_sources(t5, sources, whole_word):
+    for memory, rows in memories:
         scores = scorer(memory, rows)
         if out is None:
-            out = scores.new_empty(len(sources), *scores.shape[1:])
+            out = scores.new_empty(n, *scores.shape[1:])
         out[torch.from_numpy(rows).to(out.device)] = scores
     assert out is not None
     return out
 
 
 @torch.no_grad()
-def leaf_scores(t5: Any, memory: Memory, trie: Trie) -> Tensor:
+def leaf_scores(decoder: Decoder, memory: Memory, trie: Trie) -> Tensor:
     """Return (B, leaves) fp32 log-likelihoods of every leaf. Each inner node is decoded once per source, except for
     ancestors that several passes of NODES_PER_PASS need."""
     scores = torch.empty(len(memory), trie.n_leaves, device=trie.token.device)
-    output = _output_rows(t5, trie)
+    output = _output_rows(decoder, trie)
     for start in range(0, len(memory), NODES_PER_BATCH // NODES_PER_PASS):
         rows = slice(start, start + NODES_PER_BATCH // NODES_PER_PASS)
         edges = torch.zeros(len(scores[rows]), len(trie.token), device=scores.device)
         for some in trie.depth_first.split(NODES_PER_PASS):
             nodes = torch.cat(list(trie.ancestors(some))).unique()[None]
-            _decode_edges(t5, memory[rows], trie, nodes, edges, output)
+            _decode_edges(decoder, memory[rows], trie, nodes, edges, output)
         scores[rows] = _path_sums(trie, edges, trie.leaf_node[None])
     return scores
 
 
 @torch.no_grad()
-def candidate_scores(t5: Any, memory: Memory, trie: Trie, leaves: Tensor) -> Tensor:
+def candidate_scores(decoder: Decoder, memory: Memory, trie: Trie, leaves: Tensor) -> Tensor:
     """Return (B, c) the `leaf_scores` of some leaves (B, c) per source, decoding only their ancestors, or a small tree
     whole."""
     scores = torch.empty(leaves.shape, device=leaves.device)
     targets, order = trie.leaf_node[leaves].sort(1)  # neighbours share ancestors
     half = NODES_PER_PASS // 2
     if len(trie.depth_first) <= NODES_PER_PASS:  # one pass decodes them all
-        return leaf_scores(t5, memory, trie).gather(1, leaves)
-    output = _output_rows(t5, trie)
+        return leaf_scores(decoder, memory, trie).gather(1, leaves)
+    output = _output_rows(decoder, trie)
     for start in range(0, len(memory), NODES_PER_BATCH // NODES_PER_PASS):
         rows = slice(start, start + NODES_PER_BATCH // NODES_PER_PASS)
         for columns, ends in zip(order[rows].split(half, 1), targets[rows].split(half, 1), strict=True):
             nodes = _unique_per_row(torch.cat(list(trie.ancestors(trie.parent[ends])), 1))
             edges = torch.zeros(len(nodes), len(trie.token), device=scores.device)
-            _decode_edges(t5, memory[rows], trie, nodes, edges, output)
+            _decode_edges(decoder, memory[rows], trie, nodes, edges, output)
             scores[rows].scatter_(1, columns, _path_sums(trie, edges, ends))
     return scores
 
 
 @torch.no_grad()
 def beam_search(
-    t5: Any, memory: Memory, trie: Trie, beams: int, forbidden: Forbidden | None = None
+    decoder: Decoder, memory: Memory, trie: Trie, beams: int, forbidden: Forbidden | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return (B, beams) int64 the best leaves of each source by constrained beam search, and fp32 their scores.
 
@@ -146,10 +168,10 @@ def beam_search(
     n, level = len(memory), trie.n_narrow_levels(beams)
     best = _BestLeaves(trie, n, beams, forbidden)
     head = trie.inner_nodes(0, level)
-    cache = _KeyValueCache(memory, len(head) + beams * (len(trie.n_inner) - level))
+    cache = KeyValueCache(memory, len(head) + beams * (len(trie.n_inner) - level))
     edges = torch.zeros(n, trie.level_starts[level + 1], device=trie.token.device)
-    output = _output_rows(t5, trie)
-    _decode_edges(t5, memory, trie, head[None], edges, output, cache)
+    output = _output_rows(decoder, trie)
+    _decode_edges(decoder, memory, trie, head[None], edges, output, cache)
     reached = torch.arange(edges.shape[1], device=edges.device)
     total = _path_sums(trie, edges, reached[None])
     best.add(trie.leaf[reached].expand(n, -1), total)
@@ -170,8 +192,8 @@ def beam_search(
         path = torch.cat([path, own.expand(n, -1)[..., None]], 2)
         distance = torch.full((*node.shape, cache.filled + len(own)), -1, device=node.device)
         distance.scatter_(2, path, torch.arange(depth, -1, -1, device=node.device).expand_as(path))
-        hidden = _decode(t5, memory, trie.token[node], _attention_bias(t5, memory, distance), cache)
-        step, below = _child_log_probs(t5, trie, hidden, node, output)
+        hidden = decoder.states(memory, trie.token[node], distance, cache)
+        step, below = _child_log_probs(trie, hidden, node, output)
         children, total, n_choices = below.flatten(1), (score[..., None] + step).flatten(1), step.shape[2]
         leaf = trie.leaf[children]
         best.add(leaf, total)
@@ -180,11 +202,11 @@ def beam_search(
 
 
 @torch.no_grad()
-def free_beam_search(t5: Any, memory: Memory, length: int, beams: int) -> tuple[Tensor, Tensor]:
+def free_beam_search(decoder: Decoder, memory: Memory, length: int, beams: int) -> tuple[Tensor, Tensor]:
     """Return (B, beams, length) the likeliest tokens of each source by beam search over the whole vocabulary, best
     first, and (B, beams) fp32 their log-likelihoods."""
     n, device = len(memory), memory.keys[0].device
-    cache = _KeyValueCache(memory, 1 + beams * (length - 1))
+    cache = KeyValueCache(memory, 1 + beams * (length - 1))
     token, total = torch.full((n, 1), START, device=device), torch.zeros(n, 1, device=device)
     tokens, path = token.new_empty(n, 1, 0), token.new_empty(n, 1, 0)  # path: cache positions of a beam's tokens
     for depth in range(length):
@@ -192,8 +214,8 @@ def free_beam_search(t5: Any, memory: Memory, length: int, beams: int) -> tuple[
         path = torch.cat([path, own.expand(n, -1)[..., None]], 2)
         distance = torch.full((*token.shape, cache.filled + len(own)), -1, device=device)
         distance.scatter_(2, path, torch.arange(depth, -1, -1, device=device).expand_as(path))
-        hidden = _decode(t5, memory, token, _attention_bias(t5, memory, distance), cache)
-        step = t5.lm_head(_scale(t5, hidden)).float().log_softmax(-1)
+        hidden = decoder.states(memory, token, distance, cache)
+        step = _logits(decoder, hidden).log_softmax(-1)
         total, chosen = (total[..., None] + step).flatten(1).topk(min(beams, step[0].numel()))
         beam, token = chosen // step.shape[2], chosen % step.shape[2]
         path = path.gather(1, beam[..., None].expand(-1, -1, depth + 1))
@@ -207,16 +229,16 @@ def exact_is_cheaper(trie: Trie, beams: int) -> bool:
 
 
 @torch.no_grad()
-def greedy_decode(t5: Any, memory: Memory, end: int, max_tokens: int) -> list[list[int]]:
+def greedy_decode(decoder: Decoder, memory: Memory, end: int, max_tokens: int) -> list[list[int]]:
     """Return the tokens of each source's text, decoded greedily, without the token `end`."""
     texts: list[list[int]] = [[] for _ in range(len(memory))]
     row = torch.arange(len(memory), device=memory.keys[0].device)
     token, unfinished = torch.full_like(row, START), torch.ones_like(row, dtype=torch.bool)
-    cache = _KeyValueCache(memory, max_tokens)
+    cache = KeyValueCache(memory, max_tokens)
     for position in range(max_tokens):
         distance = torch.arange(position, -1, -1, device=row.device)[None, None]
-        hidden = _decode(t5, memory, token[:, None], _attention_bias(t5, memory, distance), cache)
-        token = t5.lm_head(_scale(t5, hidden[:, 0])).float().argmax(-1)
+        hidden = decoder.states(memory, token[:, None], distance, cache)
+        token = _logits(decoder, hidden[:, 0]).argmax(-1)
         unfinished = unfinished & (token != end)
         for i, t in zip(row[unfinished].tolist(), token[unfinished].tolist(), strict=True):
             texts[i].append(t)
@@ -247,7 +269,7 @@ class _BestLeaves:
         self.leaves = torch.cat([self.leaves, leaf], 1).gather(1, best).masked_fill(self.scores == -torch.inf, -1)
 
 
-class _KeyValueCache:
+class KeyValueCache:
     """Self-attention keys and values of the tokens decoded so far, in decoding order."""
 
     def __init__(self, memory: Memory, capacity: int) -> None:
@@ -265,7 +287,7 @@ class _KeyValueCache:
             return key, value
         return self.keys[layer][:, :end].transpose(1, 2), self.values[layer][:, :end].transpose(1, 2)
 
-    def __getitem__(self, rows: Tensor) -> _KeyValueCache:
+    def __getitem__(self, rows: Tensor) -> KeyValueCache:
         """Return the cache of some rows, a mask. Only what is filled is copied."""
 
         def rows_of(stored: Tensor) -> Tensor:
@@ -273,36 +295,48 @@ class _KeyValueCache:
             out[:, : self.filled] = stored[rows, : self.filled]
             return out
 
-        part = _KeyValueCache.__new__(_KeyValueCache)
+        part = KeyValueCache.__new__(KeyValueCache)
         part.keys, part.values = list(map(rows_of, self.keys)), list(map(rows_of, self.values))
         part.filled = self.filled
         return part
 
 
-def _decode(t5: Any, memory: Memory, tokens: Tensor, bias: Tensor, cache: _KeyValueCache | None = None) -> Tensor:
-    """Return (B, n, d) the decoder's normed states.
+class T5Decoder:
+    """The decoder of a T5."""
 
-    Args:
-        tokens: (B, n), or (1, n) where all sources share them, so that work independent of the source is done once.
-        bias: (B or 1, heads, n, cached + n) added to the self-attention scores.
-        cache: earlier tokens. The new ones are added to it.
-    """
-    x = t5.decoder.embed_tokens(tokens)
-    for i, block in enumerate(t5.decoder.block):
-        own, cross, feed_forward = block.layer
-        attention, normed = own.SelfAttention, own.layer_norm(x)
-        q, k, v = (
-            _split_heads(project(normed), attention.n_heads) for project in (attention.q, attention.k, attention.v)
-        )
+    def __init__(self, t5: Any) -> None:
+        self.t5 = t5
+
+    @property
+    def output(self) -> Tensor:
+        weight: Tensor = self.t5.lm_head.weight
+        return weight
+
+    def states(self, memory: Memory, tokens: Tensor, distance: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        decoder, config = self.t5.decoder, self.t5.config
+        x, bias = decoder.embed_tokens(tokens), self._bias(memory, distance)
+        for i, block in enumerate(decoder.block):
+            own, cross, feed_forward = block.layer
+            attention, normed = own.SelfAttention, own.layer_norm(x)
+            q, k, v = (
+                split_heads(project(normed), attention.n_heads) for project in (attention.q, attention.k, attention.v)
+            )
+            if cache is not None:
+                k, v = cache.add(i, k, v)
+            x = x + attention.o(_attend(q, k, v, bias))
+            attention = cross.EncDecAttention
+            q = split_heads(attention.q(cross.layer_norm(x)), attention.n_heads)
+            x = feed_forward(x + attention.o(_attend(q, memory.keys[i], memory.values[i], memory.mask)))
         if cache is not None:
-            k, v = cache.add(i, k, v)
-        x = x + attention.o(_attend(q, k, v, bias))
-        attention = cross.EncDecAttention
-        q = _split_heads(attention.q(cross.layer_norm(x)), attention.n_heads)
-        x = feed_forward(x + attention.o(_attend(q, memory.keys[i], memory.values[i], memory.mask)))
-    if cache is not None:
-        cache.filled += tokens.shape[1]
-    return t5.decoder.final_layer_norm(x)
+            cache.filled += tokens.shape[1]
+        hidden: Tensor = decoder.final_layer_norm(x).float()
+        return hidden * config.d_model**-0.5 if config.scale_decoder_outputs else hidden
+
+    def _bias(self, memory: Memory, distance: Tensor) -> Tensor:
+        """Return (B, heads, n, m) T5's relative bias, -inf where a token is not attended to."""
+        reach = int(distance.max()) + 1
+        bias = self.t5.decoder.block[0].layer[0].SelfAttention.compute_bias(reach, reach)[0, :, -1].flip(-1)
+        return F.pad(bias, (0, 1), value=-torch.inf).to(memory.keys[0].dtype)[:, distance].transpose(0, 1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -311,17 +345,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     return mixed.transpose(1, 2).flatten(2)
 
 
-def _split_heads(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, n, heads * size) to (B, heads, n, size)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _attention_bias(t5: Any, memory: Memory, distance: Tensor) -> Tensor:
-    """Return (B, heads, n, m) T5's relative bias. `distance` (B, n, m) is the number of levels that each of m tokens is
-    above each of n; -1 = not attended to."""
-    reach = int(distance.max()) + 1
-    bias = t5.decoder.block[0].layer[0].SelfAttention.compute_bias(reach, reach)[0, :, -1].flip(-1)
-    return F.pad(bias, (0, 1), value=-torch.inf).to(memory.keys[0].dtype)[:, distance].transpose(0, 1)
 
 
 def _tree_distances(trie: Trie, nodes: Tensor) -> Tensor:
@@ -342,12 +368,17 @@ def _unique_per_row(nodes: Tensor) -> Tensor:
     return nodes[:, int(repeated.sum(1).min()) :].contiguous()
 
 
-def _output_rows(t5: Any, trie: Trie) -> Tensor:
+def _logits(decoder: Decoder, hidden: Tensor) -> Tensor:
+    """Return fp32 logits of all tokens, by a product in the precision of the weights."""
+    return F.linear(hidden.to(decoder.output.dtype), decoder.output).float()
+
+
+def _output_rows(decoder: Decoder, trie: Trie) -> Tensor:
     """Return (tokens, d) fp32 the rows of the output embedding for a tree's tokens."""
-    return t5.lm_head.weight[trie.tokens].float()
+    return decoder.output[trie.tokens].float()
 
 
-def _child_log_probs(t5: Any, trie: Trie, hidden: Tensor, nodes: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+def _child_log_probs(trie: Trie, hidden: Tensor, nodes: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
     """Return (B, n, w) fp32 the log-probability of each child of some nodes (B or 1, n), and (B or 1, n, w) the
     children.
 
@@ -358,28 +389,24 @@ def _child_log_probs(t5: Any, trie: Trie, hidden: Tensor, nodes: Tensor, output:
     exists = place < trie.n_children[nodes][..., None]
     children = (trie.first_child[nodes][..., None] + place).masked_fill(~exists, 0)
     with torch.autocast(hidden.device.type, enabled=False):
-        logits = _scale(t5, hidden.float()) @ output.t()
+        logits = hidden @ output.t()
     logits = logits.gather(2, trie.column[children].expand(len(hidden), -1, -1))
     return logits.masked_fill(~exists, -torch.inf).log_softmax(-1), children
 
 
-def _scale(t5: Any, hidden: Tensor) -> Tensor:
-    return hidden * t5.config.d_model**-0.5 if t5.config.scale_decoder_outputs else hidden
-
-
 def _decode_edges(
-    t5: Any,
+    decoder: Decoder,
     memory: Memory,
     trie: Trie,
     nodes: Tensor,
     edges: Tensor,
     output: Tensor,
-    cache: _KeyValueCache | None = None,
+    cache: KeyValueCache | None = None,
 ) -> None:
     """Decode nodes (B or 1, n), ascending and with all their ancestors; write the log-probability of each child among
     its siblings into `edges` (B, nodes)."""
-    hidden = _decode(t5, memory, trie.token[nodes], _attention_bias(t5, memory, _tree_distances(trie, nodes)), cache)
-    step, children = _child_log_probs(t5, trie, hidden, nodes, output)
+    hidden = decoder.states(memory, trie.token[nodes], _tree_distances(trie, nodes), cache)
+    step, children = _child_log_probs(trie, hidden, nodes, output)
     edges.scatter_(1, children.flatten(1).expand(len(edges), -1), step.flatten(1))
     edges[:, 0] = 0  # the root fills unused places
 

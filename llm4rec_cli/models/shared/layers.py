@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -121,11 +121,15 @@ class SelfAttention(nn.Module):
             scores = scores.masked_fill(future, float("-inf"))
         return self.attention_dropout(scores.softmax(-1)) @ v
 
+    def keys_and_values(self, x: Tensor) -> Tensor:
+        """Return (total, 2 * hidden) the keys, then the values, of vectors."""
+        hidden = x.shape[-1]
+        return F.linear(x, self.qkv.weight[hidden:], self.qkv.bias[hidden:])
+
     def attend_at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
         """Return `attend` at one token of each sequence, (n,) ascending, without dropout. The others only give keys and
         values."""
-        hidden = x.shape[-1]
-        kv = F.linear(x, self.qkv.weight[hidden:], self.qkv.bias[hidden:])
+        hidden, kv = x.shape[-1], self.keys_and_values(x)
         q = F.linear(x[tokens], self.qkv.weight[:hidden], self.qkv.bias[:hidden])
         q = q.view(-1, self.heads, 1, hidden // self.heads)
         mixed, first, start = [], 0, 0
@@ -161,6 +165,33 @@ class TransformerLayer(SelfAttention):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         return self.norm_feedforward(x + self.dropout(self.down(F.gelu(self.up(x)))))
+
+
+class GPT2Layer(SelfAttention):
+    """A layer of GPT-2: LayerNorm before attention and before the feed-forward part."""
+
+    def __init__(self, hidden: int, inner: int, heads: int, dropout: float, attention_dropout: float) -> None:
+        super().__init__(hidden, heads, attention_dropout)
+        self.norm_attention, self.norm_feedforward = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.up, self.down = nn.Linear(hidden, inner), nn.Linear(inner, hidden)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+        return self.feed_forward(x + self.dropout(self.attend(self.norm_attention(x), groups)))
+
+    def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
+        return self.feed_forward(x[tokens] + self.attend_at(self.norm_attention(x), groups, tokens))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        inner = F.gelu(self.up(self.norm_feedforward(x)), approximate="tanh")
+        return x + self.dropout(self.down(inner))
+
+
+def scale_residuals(layers: Sequence[GPT2Layer]) -> None:
+    """Shrink the initial outputs of the layers' branches as GPT-2 does, so that their sum keeps its scale."""
+    for layer in layers:
+        for weight in (layer.out.weight, layer.down.weight):
+            weight.data /= (2 * len(layers)) ** 0.5
 
 
 class SequenceEncoder(nn.Module):
@@ -212,6 +243,15 @@ class SequenceEncoder(nn.Module):
         states = torch.empty(len(last), x.shape[1], dtype=x.dtype, device=x.device)
         states[order] = top.at(x, shapes, tokens)  # type: ignore[operator]
         return states
+
+    def keys_and_values(self, x: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
+        """Return (total, 2 * hidden) for each layer what tokens after a sequence attend to, of `GPT2Layer`s."""
+        x, found = self._with_positions(x, shapes), []
+        for layer in self.layers:
+            found.append(layer.keys_and_values(layer.norm_attention(x)))  # type: ignore[operator]
+            if len(found) < len(self.layers):
+                x = layer(x, shapes)
+        return found
 
     def _with_positions(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         places = [torch.arange(length, device=x.device) for _, length in shapes]

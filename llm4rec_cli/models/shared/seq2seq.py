@@ -197,6 +197,23 @@ class PackedT5(nn.Module):
         x = self._dropout(rms_norm(x, stack.final_layer_norm))
         return x * self.config.d_model**-0.5 if self.config.scale_decoder_outputs else x
 
+    def losses(
+        self,
+        source: Tensor,
+        words: Tensor | None,
+        decoder_inputs: Tensor,
+        targets: Tensor,
+        order: Tensor,
+        shapes: Tensor,
+        lengths: Tensor,
+    ) -> Tensor:
+        """Return the cross-entropy over all tokens of each target token, in the order of `Groups`, from a batch of
+        `pack_batch`."""
+        groups = Groups.from_batch(order, shapes, lengths)
+        states = self.decode(decoder_inputs, self.encode(source, words, groups), groups)
+        real = torch.nonzero(targets != IGNORED).squeeze(1)
+        return F.cross_entropy(self.t5.lm_head(states[real]).float(), targets[real], reduction="none")
+
     def _dropout(self, x: Tensor) -> Tensor:
         p = self.config.dropout_rate
         return dropped_out(x, p) if self.training and p > 0 else x

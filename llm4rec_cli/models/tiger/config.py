@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -47,6 +47,11 @@ class TigerConfig(SemanticIdsConfig):
                 f"ids of model.ids.kind={self.ids.kind.name} have different lengths, and unconstrained beams one",
                 "model.constrained=true",
             )
+
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        beams = f"beam search of {self.beams}, {'item ids' if self.constrained else 'any code'}"
+        decoding = "exact" if self.beams is None else beams
+        return {**super().paper_method(task), "decoding": decoding, "layers": str(self.layers)}
 
     def paper_experiment(self, task: TaskConfig) -> str:
         return "tiger/paper"
