@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from llm4rec_cli.arithmetic import product
+from llm4rec_cli.data.examples import IntArray
 
 INITIAL_STD = 0.02  # RecBole's initializer_range, of every linear and embedding weight
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of that many bytes
@@ -191,7 +192,7 @@ class SequenceEncoder(nn.Module):
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, x: Tensor, groups: Tensor) -> Tensor:
+    def forward(self, x: Tensor, groups: IntArray) -> Tensor:
         """Return (total, hidden) states of packed vectors, for (n_groups, 2) numbers of rows and lengths. The state at
         position t depends on items 0..t, and on the sequence's length if positions are counted from its last item."""
         shapes = group_shapes(groups)
@@ -200,7 +201,7 @@ class SequenceEncoder(nn.Module):
             x = layer(x, shapes)
         return x
 
-    def last(self, x: Tensor, groups: Tensor, last: Tensor) -> Tensor:
+    def last(self, x: Tensor, groups: IntArray, last: Tensor) -> Tensor:
         """Return (n, hidden) `forward` at the last token of each sequence, skipping most of the top layer for the
         others."""
         shapes = group_shapes(groups)
@@ -227,7 +228,7 @@ def sasrec_encoder(config: Any, causal: bool = True, from_last: bool = False) ->
     return SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers, from_last=from_last)
 
 
-def group_shapes(groups: Tensor) -> list[tuple[int, int]]:
+def group_shapes(groups: IntArray) -> list[tuple[int, int]]:
     """Return the number of rows and the length of each group of a packing, (n_groups, 2)."""
     return [(rows, length) for rows, length in groups.tolist()]
 

@@ -26,10 +26,10 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.ids.item_ids import END, ItemIds, item_ids
-from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.shared import decoding
-from llm4rec_cli.models.shared.seq2seq import Groups, PackedT5, pack_batch, random_t5
-from llm4rec_cli.models.shared.sequences import IGNORED, PrefixRows
+from llm4rec_cli.models.shared.seq2seq import PackedT5, groups_of, pack_batch, random_t5
+from llm4rec_cli.models.shared.sequences import PrefixRows
 from llm4rec_cli.models.shared.t5_shapes import T5Shape
 from llm4rec_cli.models.shared.trie import Trie
 from llm4rec_cli.models.tiger.config import TigerConfig
@@ -67,7 +67,7 @@ class TargetRows:
     def __len__(self) -> int:
         return len(self.prefixes)
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return the arguments of `Tiger.forward`: those of `seq2seq.pack_batch`, whatever the epoch."""
         rows, prefixes = [], self.prefixes
         for i in indices:
@@ -103,17 +103,18 @@ class Tiger(nn.Module):
         source: Tensor,
         words: Tensor,
         decoder_inputs: Tensor,
+        read: Tensor,
         targets: Tensor,
-        order: Tensor,
-        shapes: Tensor,
+        row: Tensor,
         lengths: Tensor,
+        **layout: IntArray,
     ) -> dict[str, Any]:
         """Return the cross-entropy over all tokens, averaged over each target's codes, then over targets."""
-        groups = Groups.from_batch(order, shapes, lengths)
-        states = self.packed.decode(decoder_inputs, self.packed.encode(source, None, groups), groups)
-        real = torch.nonzero(targets != IGNORED).squeeze(1)
-        losses = F.cross_entropy(self.packed.t5.lm_head(states[real]).float(), targets[real], reduction="none")
-        weights = torch.repeat_interleave(1 / lengths[:, 1].float(), lengths[:, 1])
+        groups = groups_of({**layout})
+        masks = groups.source_masks(lengths[:, 0])
+        states = self.packed.decode(decoder_inputs, self.packed.encode(source, None, groups, masks), groups, masks)
+        losses = F.cross_entropy(self.packed.t5.lm_head(states[read]).float(), targets, reduction="none")
+        weights = (1 / lengths[:, 1].float())[row]
         return {"loss": (losses * weights).sum() / len(lengths), "n_terms": len(lengths)}
 
     @torch.no_grad()
