@@ -1,7 +1,8 @@
 """What a training step asks of an accelerator, counted without one: operators, and whether it ever waits.
 
 Each model's step runs forward and backward on the device "meta", which computes nothing: an operator is counted unless
-it is a view, and reading a value raises. The time to make a batch is that of this machine, the median of a few.
+it is a view, and reading a value raises. Scaled dot-product attention is one operator, as with a fused kernel. The time
+to make a batch is that of this machine, the median of a few.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from bench_common import machine_description, print_table, run_job
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llm4rec_cli.conformance.meta import META, known_to_autocast, loss_on_meta
@@ -44,6 +49,7 @@ SETTINGS = {  # model -> what is trained; pre-training goes by a name of its own
 VIEWS = {
     *("view", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "split", "alias"),
     *("detach", "as_strided", "_unsafe_view", "unbind", "split_with_sizes", "_reshape_alias", "diagonal", "unfold"),
+    *("empty", "empty_like", "new_empty", "empty_strided"),  # which compute nothing
 }
 BATCHES = 5  # that are made
 
@@ -62,6 +68,25 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class FusedAttention(torch.autograd.Function):
+    """Attention as one operator forward and one backward; its numbers mean nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        return q.new_zeros(*q.shape[:-1], v.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, ...]:
+        q, k, v = ctx.saved_tensors
+        return torch.zeros_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Tensor:
+    result: Tensor = FusedAttention.apply(q, k, v)
+    return result
+
+
 def measure(overrides: Sequence[str]) -> list[str]:
     """Return a row of the table: rows of a batch, milliseconds to make one, operators, and whether the step waits."""
     job = settled(run_job("train", "demo", None, *overrides))
@@ -75,7 +100,7 @@ def measure(overrides: Sequence[str]) -> list[str]:
         seconds.append(time.perf_counter() - start)
     forward, backward, waits = Operators(), Operators(), "none"
     model.train().to(META)
-    with known_to_autocast():
+    with known_to_autocast(), mock.patch.object(F, "scaled_dot_product_attention", fused_attention):
         try:
             with forward:
                 loss = loss_on_meta(model, batch)

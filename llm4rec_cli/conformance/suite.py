@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from transformers import set_seed
 
+from llm4rec_cli import arithmetic
 from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.deviations import in_words
@@ -569,6 +570,23 @@ def test_a_training_step_never_waits_for_the_device(name: str, built: Built) -> 
     batch = rows.batch(0, list(range(len(rows))))
     with known_to_autocast():
         loss_on_meta(model.to(META), batch).backward()
+
+
+@about("trainable")
+def test_the_paths_of_an_accelerator_have_the_loss_and_gradients_of_those_of_a_cpu(
+    name: str, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = built(name).eval()
+    rows = model.training_rows()
+    batch = rows.batch(0, list(range(len(rows))))
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    results = []
+    for cpu in (arithmetic.CPU, "another"):
+        monkeypatch.setattr(arithmetic, "CPU", cpu)
+        loss = model(**batch)["loss"]
+        results.append([loss, *torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)])
+    for of_cpu, of_accelerator in zip(*results, strict=True):
+        assert_close(of_accelerator, of_cpu, rel=1e-5)
 
 
 @about("trainable")

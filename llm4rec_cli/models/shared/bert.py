@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertModel
 
+from llm4rec_cli.arithmetic import on_cpu
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.shared.attention import attend
 from llm4rec_cli.models.shared.layers import dropped_out, group_shapes
@@ -89,7 +90,7 @@ class PackedEncoder(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         dropout = self._attention_dropout()
-        if dropout and q.device.type == "cpu":  # torch has no fused attention with dropout for it
+        if dropout and on_cpu(q):  # torch has no fused attention with dropout for it
             return attend(q, k, v, mask, dropout)[0]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 

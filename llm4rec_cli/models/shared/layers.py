@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from llm4rec_cli.arithmetic import product
+from llm4rec_cli.arithmetic import on_cpu, product
 from llm4rec_cli.data.examples import IntArray
 
 INITIAL_STD = 0.02  # RecBole's initializer_range, of every linear and embedding weight
@@ -19,7 +19,7 @@ INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width
 
 def dropped_out(x: Tensor, p: float) -> Tensor:
     """Return `x` with each element zeroed with probability `p`, scaled to keep its mean."""
-    return _Dropout.apply(x, p)
+    return _Dropout.apply(x, p) if on_cpu(x) else F.dropout(x, p)
 
 
 class _Dropout(torch.autograd.Function):
@@ -114,8 +114,9 @@ class SelfAttention(nn.Module):
         return self.out(torch.cat(mixed))
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if not self.training or self.attention_dropout.p == 0:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        p = self.attention_dropout.p if self.training else 0.0
+        if p == 0 or not on_cpu(q):  # torch has no fused attention with dropout for a CPU
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=self.causal)
         scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
         if self.causal:
             future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)

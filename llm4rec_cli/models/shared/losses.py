@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from llm4rec_cli import processes
-from llm4rec_cli.arithmetic import at_once
+from llm4rec_cli.arithmetic import at_once, on_cpu
 from llm4rec_cli.models.shared.config import NextItemConfig, NextItemLoss
 
 ROWS_AT_ONCE = {"cpu": 512, "accelerator": 1 << 16}  # on a CPU, keeps a block of logits near the cache
@@ -78,7 +78,7 @@ def _subtract_one_at(probability: Tensor, target: Tensor) -> None:
     difference = probability[place].float() - 1
     probability[place] = 0
     is_high = difference > HIGH - 1
-    if probability.device.type == "cpu":  # the others of these rows only; on a GPU, to find these rows is to wait
+    if on_cpu(probability):  # the others of these rows only; on a GPU, to find these rows is to wait
         high = torch.nonzero(is_high)[:, 0]
         difference[high] = -probability[high].sum(1, dtype=torch.float32)
     else:
@@ -90,7 +90,7 @@ def _negative_log_likelihood(logits: Tensor, probability: Tensor, target: Tensor
     """Return the sum of -log probability of `target` (rows,); from the logits where a probability underflows."""
     target = target.unsqueeze(1)
     likelihood = probability.gather(1, target).float().squeeze(1)
-    if likelihood.device.type == "cpu" and likelihood.min() > TINY:  # on a GPU, to know it is to wait
+    if on_cpu(likelihood) and likelihood.min() > TINY:  # on a GPU, to know it is to wait
         return -likelihood.log().sum()
     log_normaliser = logits.amax(1).float() - probability.amax(1).float().log()
     of_logits = log_normaliser - logits.gather(1, target).squeeze(1)

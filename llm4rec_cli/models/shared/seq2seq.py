@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from llm4rec_cli.arithmetic import on_cpu
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.base import Batch
 from llm4rec_cli.models.shared.batch import as_tensors
@@ -253,6 +254,10 @@ class PackedT5(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """T5's attention: the relative bias is added to unscaled inner products."""
+        if not on_cpu(q):
+            p = self.config.dropout_rate if self.training else 0.0
+            bias = None if bias is None else bias.to(q.dtype)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p, scale=1.0)
         scores = q @ k.transpose(-1, -2)
         if bias is not None:
             scores = scores + bias.to(scores.dtype)
