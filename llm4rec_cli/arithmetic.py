@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CPU = "cpu"  # tests rename it, so that a CPU takes the paths of an accelerator
 CPUINFO = Path("/proc/cpuinfo")
 BUDGET = 0.4  # approximate seconds for the timed rounds of one probe
 ROUNDS = 3  # minimum
@@ -52,7 +53,12 @@ def resolve_device(device: str) -> str:
 
 def at_once(limits: Mapping[str, int], device: str) -> int:
     """Return the limit of a kind of device: on a `cpu` what stays near the cache, on an `accelerator` what fits."""
-    return limits["cpu" if device == "cpu" else "accelerator"]
+    return limits["cpu" if device == CPU else "accelerator"]
+
+
+def on_cpu(x: torch.Tensor) -> bool:
+    """Return whether to compute on `x` as is fast on a CPU; otherwise by few large operators, which never wait."""
+    return x.device.type == CPU
 
 
 def fastest(work: Work, device: str, cache: Path) -> Precision:

@@ -19,12 +19,14 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from transformers import set_seed
 
+from llm4rec_cli import arithmetic
 from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.registry import config_class, load_module
 from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.conformance.builders import resolved, tiny_dataset, tiny_log
+from llm4rec_cli.conformance.meta import META, known_to_autocast, loss_on_meta
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.examples import Examples, single_example
 from llm4rec_cli.data.likes import labelled_rows
@@ -80,6 +82,11 @@ def visit(number: int) -> tuple[str, int, float, list[int], str]:
 
 LOG = split_dataset(tiny_log([visit(number) for number in range(60)], TEXTS))
 SHOWN = LOG.impressions(TEST)
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Return whether two values of a batch, tensors or arrays, are equal."""
+    return type(one) is type(other) and np.array_equal(np.asarray(one), np.asarray(other))
 
 
 def model_of(name: str) -> str:
@@ -298,7 +305,7 @@ def test_test_items_are_not_trained_on(name: str, built: Built) -> None:
     assert len(ours) == len(changed)
     batches = [rows.batch(0, list(range(len(rows)))) for rows in (ours, changed)]
     for key, values in batches[0].items():
-        assert torch.equal(values, batches[1][key]), key
+        assert equal(values, batches[1][key]), key
 
 
 @about("rank_catalogue")
@@ -557,6 +564,32 @@ def test_every_trainable_parameter_gets_a_finite_gradient(name: str, built: Buil
 
 
 @about("trainable")
+def test_a_training_step_never_waits_for_the_device(name: str, built: Built) -> None:
+    model = built(name).train()
+    rows = model.training_rows()
+    batch = rows.batch(0, list(range(len(rows))))
+    with known_to_autocast():
+        loss_on_meta(model.to(META), batch).backward()
+
+
+@about("trainable")
+def test_the_paths_of_an_accelerator_have_the_loss_and_gradients_of_those_of_a_cpu(
+    name: str, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = built(name).eval()
+    rows = model.training_rows()
+    batch = rows.batch(0, list(range(len(rows))))
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    results = []
+    for cpu in (arithmetic.CPU, "another"):
+        monkeypatch.setattr(arithmetic, "CPU", cpu)
+        loss = model(**batch)["loss"]
+        results.append([loss, *torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)])
+    for of_cpu, of_accelerator in zip(*results, strict=True):
+        assert_close(of_accelerator, of_cpu, rel=1e-5)
+
+
+@about("trainable")
 def test_saved_weights_restore_the_answers(name: str, built: Built) -> None:
     def answers(model: Any) -> Tensor:
         examples = EXAMPLES if "rank_catalogue" in abilities(name) else replace(EXAMPLES, candidates=CANDIDATES)
@@ -580,7 +613,7 @@ def test_a_batch_is_a_function_of_the_epoch_and_its_rows(name: str, built: Built
         others.batch(epoch + 1, indices[:3])
         first, second = rows.batch(epoch, indices), others.batch(epoch, indices)
         assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first)
+        assert all(equal(first[key], second[key]) for key in first)
 
 
 @about("trainable")

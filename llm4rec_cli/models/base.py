@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from llm4rec_cli.config.registry import load_module
 from llm4rec_cli.errors import Llm4RecError
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from llm4rec_cli.capabilities import Ranker
     from llm4rec_cli.data.likes import LabelledRows
@@ -50,14 +51,30 @@ class Context:
     likes: LabelledRows | None = None
 
 
+# Arguments of a model's forward. Tensors are copied to its device; arrays stay, for shapes and lengths: reading these
+# from a GPU would make the training step wait for it.
+Batch: TypeAlias = "dict[str, torch.Tensor | NDArray[Any]]"
+
+
 class Rows(Protocol):
     """Training rows of a model with weights. A batch is a function of (epoch, indices)."""
 
     def __len__(self) -> int: ...
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, torch.Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return the keyword arguments of the model's forward for these rows."""
         ...
+
+
+@runtime_checkable
+class ChoosesForBatch(Protocol):
+    """Training rows with a choice that all rows of a batch share.
+
+    Attributes:
+        first_of_batch: the first row of the batch, of which several processes have shares; set before `batch`.
+    """
+
+    first_of_batch: int | None
 
 
 @runtime_checkable

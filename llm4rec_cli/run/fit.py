@@ -29,7 +29,7 @@ from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.files import flush, write_text
-from llm4rec_cli.models.base import HasParameterGroups, LogsEpochMetrics, Rows
+from llm4rec_cli.models.base import ChoosesForBatch, HasParameterGroups, LogsEpochMetrics, Rows
 from llm4rec_cli.progress import Step, step
 from llm4rec_cli.run import checkpoints
 
@@ -213,11 +213,13 @@ class _Share(NamedTuple):
 
     Attributes:
         epoch: from 0.
+        first: the first row of the whole batch.
         rows: at least one.
         counts: false if there are fewer rows than processes: the process then computes the first row with weight 0.
     """
 
     epoch: int
+    first: int
     rows: list[int]
     counts: bool
 
@@ -239,7 +241,7 @@ class _Shares(Sampler[_Share]):
     def __iter__(self) -> Iterator[_Share]:
         for batch in map(np.ndarray.tolist, self.batches(self.epoch)):
             mine = batch[processes.share(len(batch))]
-            yield _Share(self.epoch, mine or batch[:1], counts=bool(mine))
+            yield _Share(self.epoch, batch[0], mine or batch[:1], counts=bool(mine))
 
 
 class _RowData(Dataset[Any]):
@@ -251,8 +253,10 @@ class _RowData(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, share: _Share) -> dict[str, Tensor | bool]:
-        return self.rows.batch(share.epoch, share.rows) | {COUNTS: share.counts}
+    def __getitems__(self, share: _Share) -> dict[str, Any]:
+        if isinstance(self.rows, ChoosesForBatch):
+            self.rows.first_of_batch = share.first
+        return {**self.rows.batch(share.epoch, share.rows), COUNTS: share.counts}
 
 
 class _Loader(DataLoader[Any]):
@@ -337,7 +341,7 @@ class _Trainer(Trainer):
         loss: Tensor = outputs["loss"]
         if processes.world_size() == 1:
             return loss
-        mine = torch.tensor(float(outputs["n_terms"] if counts else 0), device=loss.device)
+        mine = loss.new_full((), outputs["n_terms"] if counts else 0)
         total = mine.clone()
         torch.distributed.all_reduce(total)
         return loss * (processes.world_size() * mine / total)

@@ -122,6 +122,7 @@ def test_the_subset_of_all_items_changes_nothing():
 
 
 POPULARITY = torch.tensor([4.0, 2, 1, 1, 0]) / 8
+N_DRAWN = 4
 SAMPLED = {
     "binary": NextItemConfig(loss=NextItemLoss.binary, negatives=2),
     "gbce": NextItemConfig(loss=NextItemLoss.gbce, negatives=2, calibration=0.75),
@@ -153,7 +154,7 @@ def test_a_loss_over_samples_and_its_gradients_are_those_of_its_formula(monkeypa
     torch.manual_seed(0)
     hidden, table = torch.randn(4, 6, requires_grad=True), torch.randn(5, 6, requires_grad=True)
     items = torch.tensor([[0, 1, 2], [3, 3, 0], [4, 0, 0], [1, 2, 3]])  # a negative is the target, and one is twice
-    loss = sampled_loss(hidden, table, items, loss_over_samples(SAMPLED[name], POPULARITY.log()))
+    loss = sampled_loss(hidden, table, items, loss_over_samples(SAMPLED[name], POPULARITY.log(), N_DRAWN))
     rows = [naive_loss(name, table[row] @ state, row) for row, state in zip(items, hidden, strict=True)]
     expected = torch.stack(rows).mean()
     assert_close(loss, expected, rel=1e-5)
@@ -166,7 +167,7 @@ def test_with_logq_correction_the_sum_over_samples_estimates_the_sum_over_the_ca
     scores, target, draws = torch.randn(4), 1, 200_000
     negatives = torch.multinomial(POPULARITY, draws * 2, replacement=True).view(draws, 2)
     items = torch.cat([torch.full((draws, 1), target), negatives], 1)
-    loss = loss_over_samples(SAMPLED["logq"], POPULARITY.log())
+    loss = loss_over_samples(SAMPLED["logq"], POPULARITY.log(), N_DRAWN)
     ratios = torch.stack([loss(scores[row][None], row[None]).exp() for row in items[:2000]])
     whole = scores.exp().sum() / scores[target].exp()
     assert ratios.mean().item() == pytest.approx(whole.item(), rel=0.05)
@@ -179,7 +180,7 @@ def test_gbce_is_binary_cross_entropy_of_a_converted_score():
     expected = F.binary_cross_entropy_with_logits(
         torch.stack([converted, *logits[0, 1:]]), torch.tensor([1.0, 0, 0], dtype=torch.float64)
     )
-    torch.testing.assert_close(loss_over_samples(SAMPLED["gbce"], POPULARITY.log())(logits, items), expected)
+    torch.testing.assert_close(loss_over_samples(SAMPLED["gbce"], POPULARITY.log(), N_DRAWN)(logits, items), expected)
 
 
 def test_the_exponent_of_gbce():

@@ -131,9 +131,9 @@ def test_a_title_is_encoded_once_in_a_batch_and_once_in_an_evaluation(built, mon
     encoded = []
     states = nrms.bert.states
 
-    def counted(tokens, position, groups, lengths):
-        encoded.append(len(lengths))
-        return states(tokens, position, groups, lengths)
+    def counted(**packed):
+        encoded.append(len(packed["lengths"]))
+        return states(**packed)
 
     monkeypatch.setattr(nrms.bert, "states", counted)
     nrms.score_shown(SHOWN)

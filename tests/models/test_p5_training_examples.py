@@ -15,7 +15,6 @@ from llm4rec_cli.models.p5.filler import FieldValues
 from llm4rec_cli.models.p5.prompts import example_kind
 from llm4rec_cli.models.p5.settings import Negatives, PerUnit, Targets
 from llm4rec_cli.models.p5.training_examples import KINDS, N_CANDIDATES, TrainingExamples
-from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.models.p5_data import config, prompt_filler, shop
 
 pytestmark = pytest.mark.numeric
@@ -202,9 +201,10 @@ def test_targets_carry_loss_and_padding_none(examples):
     built = examples()
     batch = built.batch(0, list(range(0, len(built), 7)))
     lengths = batch["lengths"]
-    assert (batch["targets"] != IGNORED).sum() == lengths[:, 1].sum()
+    assert len(batch["targets"]) == len(batch["read"]) == lengths[:, 1].sum()
+    assert batch["row"].bincount().tolist() == lengths[:, 1].tolist()
     assert (batch["words"] > 0).sum() == (lengths[:, 0] - 1).sum()
-    assert batch["kind"].min() >= 0
+    assert batch["kind"].bincount(minlength=len(KINDS)).tolist() == batch["n_of_kind"].tolist()
 
 
 def test_stars_are_jittered_and_those_of_a_review_are_whole(examples):
@@ -216,12 +216,7 @@ def test_stars_are_jittered_and_those_of_a_review_are_whole(examples):
 
 def targets_of(examples: TrainingExamples) -> list[list[int]]:
     batch = examples.batch(0, list(range(len(examples))))
-    targets, begin, place = [], 0, 0
-    for n, _, longest in batch["shapes"].tolist():
-        for _ in range(n):
-            targets.append(batch["targets"][begin : begin + int(batch["lengths"][place, 1])].tolist())
-            begin, place = begin + longest, place + 1
-    return targets
+    return [part.tolist() for part in batch["targets"].split(batch["lengths"][:, 1].tolist())]
 
 
 def test_yes_no_prompts_about_stars_show_the_true_stars_only_for_a_yes(examples):

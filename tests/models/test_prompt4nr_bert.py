@@ -11,6 +11,7 @@ from transformers import BertForMaskedLM
 
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
+from llm4rec_cli.models.prompt4nr.sequences import FilledTemplates, SharedHistories
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.text.backbone import backbone_folder
 from tests.models.tiny_bert import tiny_bert
@@ -148,9 +149,11 @@ def shared_inputs(bert, seed=0):
     """Rows of LENGTHS with their histories, packed, and the tokens of both."""
     histories = rows_of(HISTORIES, bert.config.vocab_size + N_NEW, seed + 1)
     rows = rows_of(LENGTHS, bert.config.vocab_size + N_NEW, seed)
-    first = histories.lengths[list(OWNERS)]
-    of_histories = {f"history_{name}": tensor for name, tensor in pack_rows(histories).items()}
-    return histories, rows, {**pack_rows(rows, first), **of_histories, "history": torch.tensor(OWNERS)}
+    owner, starts = np.array(OWNERS), np.zeros(len(HISTORIES), dtype=np.int64)
+    shared = SharedHistories(histories, starts, owner, histories.lengths[owner])
+    inputs = FilledTemplates(rows, np.zeros(len(OWNERS), dtype=np.int64), shared).packed()
+    del inputs["mask_positions"]
+    return histories, rows, inputs
 
 
 def whole_row(bert, histories, rows, i, mask_position):

@@ -142,7 +142,9 @@ def test_the_loss_falls_over_the_epochs(headless, tmp_path):
         [encoding.ids for encoding in tokens.encode_batch_fast([title for title in TITLES if title])]
     )
     inputs = pack_rows(titles)
-    index, targets = warm_up.mask_tokens(inputs, tokens.get_vocab(with_added_tokens=True), np.random.default_rng(0))
+    index, targets = warm_up.mask_tokens(
+        inputs["tokens"], tokens.get_vocab(with_added_tokens=True), np.random.default_rng(0)
+    )
     del inputs["starts"]
     losses = []
     for built_model in built:
@@ -161,7 +163,9 @@ def test_tokens_are_masked_as_in_bert(headless):
     lengths = np.random.default_rng(1).integers(30, 51, 400)
     inputs = pack_rows(Ragged.from_rows([row[:length].tolist() for row, length in zip(rows, lengths, strict=True)]))
     before = inputs["tokens"].clone()
-    index, targets = warm_up.mask_tokens(inputs, tokens.get_vocab(with_added_tokens=True), np.random.default_rng(2))
+    index, targets = warm_up.mask_tokens(
+        inputs["tokens"], tokens.get_vocab(with_added_tokens=True), np.random.default_rng(2)
+    )
     assert torch.equal(before[index], targets)
     assert not set(targets.tolist()) & {0, 2, 3}  # neither padding, [CLS] nor [SEP] is predicted
     after = inputs["tokens"][index]

@@ -9,8 +9,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.models.shared.seq2seq import MAX_WORDS, Groups, PackedT5, group_by_length, load_t5, pack_batch
-from llm4rec_cli.models.shared.sequences import IGNORED
+from llm4rec_cli.models.shared.seq2seq import MAX_WORDS, PackedT5, group_by_length, groups_of, load_t5, pack_batch
 
 pytestmark = pytest.mark.numeric
 
@@ -35,17 +34,14 @@ def random_rows(n: int = 9) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     return rows
 
 
-def groups_of(batch: dict[str, torch.Tensor]) -> Groups:
-    return Groups.from_batch(batch["order"], batch["shapes"], batch["lengths"])
-
-
 def logits(model: PackedT5, rows) -> list[torch.Tensor]:
     """The logits of each row's target, in the rows' order."""
     batch = pack_batch(rows)
-    groups = groups_of(batch)
-    states = model.decode(batch["decoder_inputs"], model.encode(batch["source"], batch["words"], groups), groups)
-    flat = model.t5.lm_head(states)[batch["targets"] != IGNORED]
-    parts = flat.split(groups.target.tolist())
+    groups, lengths = groups_of(batch), batch["lengths"]
+    masks = groups.source_masks(lengths[:, 0])
+    memory = model.encode(batch["source"], batch["words"], groups, masks)
+    flat = model.t5.lm_head(model.decode(batch["decoder_inputs"], memory, groups, masks))[batch["read"]]
+    parts = flat.split(lengths[:, 1].tolist())
     return [parts[place] for place in np.argsort(groups.order)]
 
 
@@ -98,7 +94,11 @@ def test_groups_hold_every_row_once_with_little_padding():
     source, target = rng.integers(1, 400, 500), rng.integers(1, 30, 500)
     groups = group_by_length(source, target)
     assert sorted(groups.order) == list(range(500))
-    assert (groups.source == source[groups.order]).all() and (groups.target == target[groups.order]).all()
+    for (n, longest, longest_target), shortest, rows in zip(
+        groups.shapes, groups.shortest, np.split(groups.order, np.cumsum(groups.rows)[:-1]), strict=True
+    ):
+        assert n == len(rows)
+        assert (source[rows].max(), source[rows].min(), target[rows].max()) == (longest, shortest, longest_target)
     assert sum(n * longest for n, longest, _ in groups.shapes) < 1.25 * source.sum()
 
 

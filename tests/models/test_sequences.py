@@ -10,7 +10,7 @@ from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.models.shared.config import Distribution
-from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, PrefixRows, SequenceRows, pack, packed_histories
+from llm4rec_cli.models.shared.sequences import Negatives, PrefixRows, SequenceRows, pack, packed_histories
 from tests.models import naive
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=40)
@@ -72,6 +72,7 @@ def test_a_row_holds_inputs_and_their_next_items():
     rows = SequenceRows(leave_one_out(tiny_dataset([[4, 2, 2, 7, 5, 1, 3]])), max_length=10)
     batch = rows.batch(0, [0])
     assert batch["items"].tolist() == [4, 2, 2, 7]
+    assert batch["read"].tolist() == [0, 1, 2, 3]
     assert batch["targets"].tolist() == [2, 2, 7, 5]
     assert batch["groups"].tolist() == [[1, 4]]
 
@@ -80,7 +81,8 @@ def test_padding_carries_no_loss():
     rows = SequenceRows(leave_one_out(tiny_dataset([list(range(10)), list(range(10, 21))])), max_length=10)
     batch = rows.batch(0, [0, 1])  # seven and eight inputs in one group
     assert batch["groups"].tolist() == [[2, 8]]
-    assert batch["targets"].tolist() == [1, 2, 3, 4, 5, 6, 7, IGNORED, 11, 12, 13, 14, 15, 16, 17, 18]
+    assert batch["read"].tolist() == [*range(7), *range(8, 16)]
+    assert batch["targets"].tolist() == [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 14, 15, 16, 17, 18]
 
 
 def test_users_without_a_training_pair_have_no_row():
@@ -96,11 +98,10 @@ def test_windows_give_each_target_loss_once_with_enough_context(n, max_length):
     seen = []
     for index in range(len(rows)):
         batch = rows.batch(0, [index])
-        items, targets = batch["items"].numpy(), batch["targets"].numpy()
+        items = batch["items"].numpy()
         assert len(items) <= max_length
         assert (np.diff(items) == 1).all()  # consecutive: items are numbered by their place in the history
-        for place in np.flatnonzero(targets != IGNORED):
-            target = targets[place]
+        for place, target in zip(batch["read"].tolist(), batch["targets"].tolist(), strict=True):
             assert items[place] == target - 1
             assert place + 1 == target or place + 1 >= max_length / 2  # the whole history, or half a window
             seen.append(target)
@@ -111,19 +112,19 @@ def test_windows_by_hand():
     rows = SequenceRows(leave_one_out(tiny_dataset([list(range(12))])), max_length=4)  # nine inputs, targets 1..9
     windows = [rows.batch(0, [i]) for i in range(len(rows))]
     assert [w["items"].tolist() for w in windows] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [5, 6, 7, 8]]
-    targets = [[t for t in w["targets"].tolist() if t != IGNORED] for w in windows]
-    assert targets == [[1, 2, 3, 4], [5, 6], [7, 8], [9]]
+    assert [w["targets"].tolist() for w in windows] == [[1, 2, 3, 4], [5, 6], [7, 8], [9]]
+    assert [w["read"].tolist() for w in windows] == [[0, 1, 2, 3], [2, 3], [2, 3], [3]]
 
 
 def test_a_batch_does_not_depend_on_the_epoch():
     rows = SequenceRows(leave_one_out(tiny_dataset([list(range(9)), list(range(6))])), max_length=4)
     first, later = rows.batch(0, [0, 1]), rows.batch(5, [0, 1])
-    assert all(torch.equal(first[name], later[name]) for name in first)
+    assert all(np.array_equal(first[name], later[name]) for name in first)
 
 
 def test_histories_are_cut_to_their_latest_items():
     examples = leave_one_out(tiny_dataset([[9, 8, 7, 6, 5], [1, 2, 3]])).examples(SplitName.test)
-    items, groups, last, nonempty = packed_histories(examples, last=3)
+    items, groups, last, nonempty = packed_histories(examples, 3, CPU)
     assert groups.tolist() == [[1, 2], [1, 3]]
     assert items.tolist() == [1, 2, 8, 7, 6]
     assert last.tolist() == [4, 1]
@@ -134,7 +135,7 @@ def test_histories_are_cut_to_their_latest_items():
 def test_an_empty_history_takes_one_place_and_says_so(empty):
     examples = leave_one_out(tiny_dataset([[1, 2, 3], [4, 5, 6], [7, 8, 9]])).examples(SplitName.test)
     examples.start[empty] = examples.end[empty]
-    items, groups, last, nonempty = packed_histories(examples, last=10)
+    items, groups, last, nonempty = packed_histories(examples, 10, CPU)
     others = np.arange(3) != empty
     assert groups.tolist() == [[1, 1], [2, 2]]
     assert nonempty.tolist() == others.tolist()
@@ -144,7 +145,7 @@ def test_an_empty_history_takes_one_place_and_says_so(empty):
 def test_histories_all_empty_can_be_packed():
     examples = leave_one_out(tiny_dataset([[1, 2, 3], [4, 5, 6]])).examples(SplitName.test)
     examples.start[:] = examples.end
-    items, groups, last, nonempty = packed_histories(examples, last=10)
+    items, groups, last, nonempty = packed_histories(examples, 10, CPU)
     assert groups.tolist() == [[2, 1]]
     assert last.tolist() == [0, 1]
     assert len(items) == 2
@@ -156,6 +157,7 @@ def test_without_widening_nothing_is_padded():
     assert packing.groups.tolist() == [[2, 1], [1, 2], [2, 3]]
 
 
+CPU = torch.device("cpu")
 SPLIT = leave_one_out(
     tiny_dataset([[0, 1, 2, 3, 3, 4, 0, 5, 6], [4, 5], [7, 1, 1, 2, 0, 3], [6], [8, 9, 8, 1]], n_items=11)
 )
@@ -166,8 +168,8 @@ def test_prefix_rows_are_all_prefixes_with_their_targets(max_length):
     rows = PrefixRows(SPLIT, max_length)
     batches = [rows.batch(0, [i]) for i in range(len(rows))]
     expected = [(prefix[-max_length:], target) for prefix, target in naive.prefix_rows(SPLIT)]
-    assert [(b["items"].tolist(), b["targets"][-1].item()) for b in batches] == expected
-    assert all((b["targets"][:-1] == IGNORED).all() for b in batches)
+    assert [(b["items"].tolist(), b["targets"].item()) for b in batches] == expected
+    assert [b["read"].tolist() for b in batches] == [[len(prefix) - 1] for prefix, _ in expected]
     assert rows.batch(0, list(range(len(rows))))["groups"][:, 0].sum() == len(expected)
 
 
@@ -178,7 +180,7 @@ def test_negatives_belong_to_their_row_in_any_batch(kind):
     batch = rows.batch(1, order)
     together = dict[int, list[list[int]]]()
     row = np.array(order)[pack(rows.lengths[order], rows.widening).row]
-    for owner, drawn in zip(row[batch["targets"].numpy() != IGNORED], batch["negatives"].tolist(), strict=True):
+    for owner, drawn in zip(row[batch["read"].numpy()], batch["negatives"].tolist(), strict=True):
         together.setdefault(owner, []).append(drawn)
     assert together == {i: rows.batch(1, [i])["negatives"].tolist() for i in order}
     assert together != {i: rows.batch(2, [i])["negatives"].tolist() for i in order}

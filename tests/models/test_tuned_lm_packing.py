@@ -24,7 +24,7 @@ ROWS = [
 
 def packed_logits(model, rows):
     packed = pack(rows)
-    tensors = packed.tensors
+    tensors = packed.batch
     logits = model(
         tensors["tokens"][None], position_ids=tensors["position"][None], segments=tensors["segments"].tolist()
     ).logits[0]
@@ -67,9 +67,9 @@ def test_under_autocast_gradients_are_close(causal):
 
 
 def test_shared_tokens_are_there_once_and_nothing_is_padding():
-    tokens = pack(ROWS).tensors["tokens"]
+    tokens = pack(ROWS).batch["tokens"]
     assert len(tokens) == len(BEGIN) + len(OTHER) + sum(len(row.own) for row in ROWS)
-    segments = pack(ROWS).tensors["segments"]
+    segments = pack(ROWS).batch["segments"]
     assert (segments[:, 1] * segments[:, 2]).sum() == len(tokens)
     assert [2, 3] in segments[:, 1:3].tolist(), "rows of one beginning and length are one segment"
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.shared.sequences import pack
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import pretraining
 from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, drop_words, in_batch_cross_entropy
@@ -118,13 +119,24 @@ def naive_views(rows, epoch, indices):
     return views
 
 
+def tokens_of(batch):
+    """Return the item, plus N_ITEMS where words are dropped, at each place of the plain and the augmented sequences."""
+    texts, n_plain = batch["texts"], int(batch["n_plain"][0])
+    assert (texts.diff() > 0).all()
+    assert (texts[:n_plain] < N_ITEMS).all()
+    assert (texts[n_plain:] >= N_ITEMS).all()
+    texts_of = texts[batch["text"]].tolist()
+    assert texts_of[-len(batch["read"]) :] == batch["records"][:, 1].tolist()
+    return texts_of[: -len(batch["read"])]
+
+
 def views_of(batch):
     """Return target place -> augmented prefix of every record in L_SS, read from a batch."""
     starts, begin = [], 0
-    for n, length in batch["view_groups"].tolist():
+    for n, length in batch["groups"].tolist():
         starts += range(begin, begin + n * length, length)
         begin += n * length
-    tokens = batch["views"].tolist()
+    tokens = tokens_of(batch)
     assert begin == len(tokens)
     ends = zip(batch["records"][:, 0].tolist(), batch["seen_at"].tolist(), batch["augmented"].tolist(), strict=True)
     views = {}
@@ -214,7 +226,7 @@ def test_training_without_dropout_and_noise_is_evaluation(built, loss, draw, mon
 def test_inputs_views_and_targets_share_a_draw_an_item_or_have_one_each(built, draw):
     model = built(draw=draw).train()
     torch.manual_seed(1)
-    vectors = model._adapted(torch.tensor([3, 3, 3 + N_ITEMS, 3 + N_ITEMS]))
+    vectors = model._adapted(torch.tensor([3, 3 + N_ITEMS]), 1, torch.tensor([0, 0, 1, 1]))
     for first, second in (vectors[:2], vectors[2:]):
         assert torch.equal(first, second) == (draw == AdaptorDraw.catalogue)
     assert not torch.equal(vectors[0], vectors[2])
@@ -230,8 +242,8 @@ def test_without_the_item_loss_the_view_loss_is_left(built):
 
 def test_without_augmentation_the_view_is_the_sequence_itself():
     batch = rows_of(ELEVEN_TO_FIFTEEN, drop=0.0).batch(0, [0])
-    assert batch["views"].tolist() == batch["items"].tolist()
-    assert batch["seen_at"].tolist() == [0, 1, 2, 3, 4]
+    assert tokens_of(batch) == [1, 2, 3, 4, 5] * 2
+    assert batch["seen_at"].tolist() == [5, 6, 7, 8, 9]
 
 
 ELEVEN_TO_FIFTEEN = [[1, 2, 3, 4, 5, 6]]  # 11..15 and the last target, minus ten
@@ -243,9 +255,9 @@ def test_kept_items_are_packed():
     rows = rows_of(ELEVEN_TO_FIFTEEN)
     rows.drawn = DROPPED_BY_HAND
     batch = rows.batch(0, [0])
-    assert batch["views"].tolist() == [1, 3]
-    assert batch["view_groups"].tolist() == [[1, 2]]
-    assert batch["seen_at"].tolist() == [0, 0, 1, 1, 1]
+    assert tokens_of(batch)[5:] == [1, 3]
+    assert batch["groups"].tolist() == [[1, 5], [1, 2]]
+    assert batch["seen_at"].tolist() == [5, 5, 6, 6, 6]
     assert batch["augmented"].all()
 
 
@@ -253,10 +265,10 @@ def test_the_published_code_shows_the_last_dropped_item_of_each_run():
     rows = rows_of(ELEVEN_TO_FIFTEEN, loss=PretrainingLoss.paper_code)
     rows.drawn = DROPPED_BY_HAND
     batch = rows.batch(0, [0])
-    assert batch["views"].tolist() == [2, 5]
+    assert tokens_of(batch)[5:] == [2, 5]
     # [11] would show 12, which it has not seen; so 13 in 13, 14, 15 and 14: these are not in L_SS
     assert batch["augmented"].tolist() == [False, True, False, False, True]
-    assert batch["seen_at"][batch["augmented"]].tolist() == [0, 1]
+    assert batch["seen_at"][batch["augmented_at"]].tolist() == [5, 6]
 
 
 @losses
@@ -264,8 +276,8 @@ def test_words_are_dropped_where_drawn_even_of_the_first_item(loss):
     rows = rows_of(ELEVEN_TO_FIFTEEN, loss=loss)
     rows.drawn = (0, (np.array([False]), np.array([True, False, True, False, False, False])))
     batch = rows.batch(0, [0])
-    assert batch["views"].tolist() == [1 + N_ITEMS, 2, 3 + N_ITEMS, 4, 5]
-    assert batch["seen_at"].tolist() == [0, 1, 2, 3, 4]
+    assert tokens_of(batch)[5:] == [1 + N_ITEMS, 2, 3 + N_ITEMS, 4, 5]
+    assert batch["seen_at"].tolist() == [5, 6, 7, 8, 9]
     assert batch["augmented"].all()
 
 
@@ -457,7 +469,9 @@ def test_the_first_item_of_a_row_is_never_dropped(max_length):
     batch = rows.batch(0, everything(rows))
     first = {last + 1: int(rows.flat[first]) for _, first, last in records_of(rows, everything(rows))}
     assert {place: view[0] for place, view in views_of(batch).items()} == {p: (i, False) for p, i in first.items()}
-    assert (batch["view_groups"][:, 1] < max_length).all()  # most of the others are
+    plain = pack(rows.lengths).groups
+    assert batch["groups"][: len(plain)].tolist() == plain.tolist()
+    assert (batch["groups"][len(plain) :, 1] < max_length).all()  # most of the others are
 
 
 def test_draws_depend_on_seed_epoch_and_position_alone():

@@ -111,11 +111,12 @@ def test_the_reference_of_pretraining_has_the_loss_and_gradients_of_ours(built, 
 
 def views_of(batch, max_length):
     """Return the augmented sequence of each record in a packed batch, as padded rows."""
-    widths = batch["view_groups"][:, 1].repeat_interleave(batch["view_groups"][:, 0])
+    groups, texts = torch.from_numpy(batch["groups"]), batch["texts"][batch["text"]]
+    widths = groups[:, 1].repeat_interleave(groups[:, 0])
     ends = widths.cumsum(0)
     starts = (ends - widths)[torch.searchsorted(ends, batch["seen_at"], right=True)]
     lengths = batch["seen_at"] + 1 - starts
-    rows = [batch["views"][i : i + n] for i, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
+    rows = [texts[i : i + n] for i, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
     return {"views": torch.stack([F.pad(row, (0, max_length - len(row))) for row in rows]), "view_lengths": lengths}
 
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.baselines.config import Bert4RecConfig
+from llm4rec_cli.models.shared.batch import as_tensors
 from llm4rec_cli.models.shared.layers import INITIAL_STD, initialise, sasrec_encoder
 from llm4rec_cli.models.shared.next_item import NextItemModel
-from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, SequenceRows, pack
+from llm4rec_cli.models.shared.sequences import Negatives, SequenceRows, pack
 
 
 class ClozeRows(SequenceRows):
@@ -60,22 +61,19 @@ class ClozeRows(SequenceRows):
             masked[:] = np.arange(length) == length - 1
         return masked
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return the fields of `SequenceRows.batch`. The target of a masked position is the item itself."""
         packing = pack(self.lengths[indices], self.widening)
         order = [indices[i] for i in packing.row[packing.position == 0]]
         masks = [self.masked(epoch, row) for row in order]
         masked = np.concatenate(masks)
         items = self.flat[self.starts[indices][packing.row] + packing.position]
-        batch = {
-            "items": np.where(masked, self.mask_token, items),
-            "targets": np.where(masked, items, IGNORED),
-            "groups": packing.groups,
-        }
+        read = np.flatnonzero(masked)
+        batch = {"items": np.where(masked, self.mask_token, items), "read": read, "targets": items[read]}
         if self.negatives is not None:
             drawn = [self._negatives(epoch, row, int(mask.sum())) for row, mask in zip(order, masks, strict=True)]
             batch["negatives"] = np.concatenate(drawn)
-        return {name: torch.from_numpy(values.astype(np.int64)) for name, values in batch.items()}
+        return {"groups": packing.groups, **as_tensors(batch)}
 
 
 class Bert4Rec(NextItemModel):
@@ -97,7 +95,7 @@ class Bert4Rec(NextItemModel):
         is_mask = items == len(table)
         return torch.where(is_mask.unsqueeze(1), self.mask, F.embedding(items.masked_fill(is_mask, 0), table))
 
-    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
+    def states(self, table: Tensor, items: Tensor, groups: IntArray) -> Tensor:
         return self.encoder(self._vectors(table, items), groups)
 
     @torch.no_grad()
@@ -108,10 +106,8 @@ class Bert4Rec(NextItemModel):
         packing = pack(lengths + 1, self.rows.widening)
         source = offsets[packing.row] + packing.position
         items = np.where(packing.position < lengths[packing.row], np.append(flat, 0)[source], len(table))
-        tokens, groups, last = (
-            torch.from_numpy(x.astype(np.int64)).to(table.device) for x in (items, packing.groups, packing.last)
-        )
-        return self.encoder.last(self._vectors(table, tokens), groups, last)
+        tokens, last = (x.to(table.device) for x in as_tensors({"items": items, "last": packing.last}).values())
+        return self.encoder.last(self._vectors(table, tokens), packing.groups, last)
 
 
 def build(context: Context) -> Bert4Rec:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.baselines.config import FdsaConfig
 from llm4rec_cli.models.shared.layers import Dropout, initialise, sasrec_encoder
@@ -43,11 +44,11 @@ class Fdsa(NextItemModel):
     def _joined(self, ids: Tensor, text: Tensor) -> Tensor:
         return self.dropout(self.norm(self.join(torch.cat([ids, text], -1))))
 
-    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
+    def states(self, table: Tensor, items: Tensor, groups: IntArray) -> Tensor:
         ids = self.id_encoder(F.embedding(items, table), groups)
         return self._joined(ids, self.text_encoder(self._text_vectors(items), groups))
 
-    def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
+    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: Tensor) -> Tensor:
         ids = self.id_encoder.last(F.embedding(items, table), groups, last)
         return self._joined(ids, self.text_encoder.last(self._text_vectors(items), groups, last))
 

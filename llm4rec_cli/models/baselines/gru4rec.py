@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.baselines.config import Gru4RecConfig
 from llm4rec_cli.models.shared.layers import Dropout
@@ -29,7 +30,7 @@ class Gru4Rec(NextItemModel):
         for weight in self.gru.parameters():
             nn.init.xavier_uniform_(weight)
 
-    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
+    def states(self, table: Tensor, items: Tensor, groups: IntArray) -> Tensor:
         shapes = groups.tolist()
         x = self.dropout(F.embedding(items, table))
         # In fp32, as autocast does not cover recurrent layers on every device.

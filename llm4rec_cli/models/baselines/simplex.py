@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples, slices
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.baselines.config import SimpleXConfig
 from llm4rec_cli.models.shared.config import Distribution
 from llm4rec_cli.models.shared.layers import Dropout
@@ -43,7 +43,7 @@ class InteractionRows:
     def __len__(self) -> int:
         return len(self.flat)
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return `user` (n,), `items` (n, 1 + negatives), and the histories `history` (total,) from `starts` (n,)."""
         user = self.user[indices]
         begin, end = self.offsets[user], self.offsets[user + 1]

@@ -29,11 +29,12 @@ from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
 from llm4rec_cli.models.evidence_mix.evidence import Entries, Evidence
+from llm4rec_cli.models.shared.batch import copied_to
 from llm4rec_cli.models.shared.layers import initialise, pairwise_products, sasrec_encoder
-from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack, packed_histories
+from llm4rec_cli.models.shared.sequences import SequenceRows, pack, packed_histories
 from llm4rec_cli.text.features import encode_texts
 
 log = logging.getLogger(__name__)
@@ -56,10 +57,10 @@ Block = tuple[Tensor | slice, Callable[..., Tensor]]
 
 
 class EvidenceRows(SequenceRows):
-    """Rows of sequences, with the history of each target: `user`, `start` and `end`, (number of targets,) int64.
+    """Rows of sequences, with the history of each target in arrays: `user`, `start` and `end`, (number of targets,).
 
-    If the catalogue is sampled, a batch has `sample`, (n_sampled,) int64: ascending numbers of different items. It is
-    drawn for the batch, so that of several processes each has its own.
+    If the catalogue is sampled, a batch has the array `sample`, (n_sampled,): ascending numbers of different items. It
+    is drawn for the batch, so that of several processes each has its own.
     """
 
     def __init__(self, split: Split, config: EvidenceMixConfig, seed: int) -> None:
@@ -68,21 +69,19 @@ class EvidenceRows(SequenceRows):
         self.pool = np.arange(split.n_items) if items is None else np.sort(items)
         self.n_sampled, self.seed = config.sampled_items or len(self.pool), seed
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
         batch = super().batch(epoch, indices)
-        packing = pack(self.lengths[indices], self.widening)
-        carries_loss = batch["targets"].numpy() != IGNORED
-        row, position = packing.row[carries_loss], packing.position[carries_loss]
+        packing, read = pack(self.lengths[indices], self.widening), np.asarray(batch["read"])
+        row, position = packing.row[read], packing.position[read]
         user = self.users[indices][row]
         history = {"user": user, "start": self.offsets[user], "end": self.starts[indices][row] + position + 1}
         if len(self.pool) > 2 * self.n_sampled:  # of a smaller catalogue the whole takes no longer
             random = stream(self.seed, "sampled items", epoch, indices[0])
             history["sample"] = np.sort(random.choice(self.pool, self.n_sampled, replace=False, shuffle=False))
-        return batch | {name: torch.from_numpy(values.astype(np.int64)) for name, values in history.items()}
+        return {**batch, **history}
 
-    def examples(self, user: Tensor, start: Tensor, end: Tensor) -> Examples:
-        users, starts, ends = (numbers.numpy(force=True) for numbers in (user, start, end))
-        return Examples(users, self.flat[ends], self.flat, starts, ends, ends)
+    def examples(self, user: IntArray, start: IntArray, end: IntArray) -> Examples:
+        return Examples(user, self.flat[end], self.flat, start, end, end)
 
 
 class EvidenceMix(nn.Module):
@@ -177,26 +176,20 @@ class EvidenceMix(nn.Module):
     def forward(
         self,
         items: Tensor,
+        read: Tensor,
         targets: Tensor,
-        groups: Tensor,
-        user: Tensor,
-        start: Tensor,
-        end: Tensor,
-        sample: Tensor | None = None,
+        groups: IntArray,
+        user: IntArray,
+        start: IntArray,
+        end: IntArray,
+        sample: IntArray | None = None,
     ) -> dict[str, Any]:
-        """Return the mean cross-entropy over all items at positions with a target.
-
-        Args:
-            items, targets, groups: as in `NextItemModel`.
-            user, start, end: (number of targets,) the histories of the targets, in order.
-            sample: (n_sampled,) the items in place of all that have no evidence; None = the whole catalogue.
-        """
+        """Return the mean cross-entropy over all items, of a batch of `EvidenceRows`. A sample takes the place of all
+        items that have no evidence."""
         table = self.table()
-        carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
-        targets = targets[carries_loss]
         hidden = table.new_zeros(len(targets), 0)
         if self.encoder is not None:
-            hidden = self.encoder(F.embedding(items, table), groups)[carries_loss]
+            hidden = self.encoder(F.embedding(items, table), groups)[read]
         examples = self.rows.examples(user, start, end)
         fold = self.evidence.user_fold[examples.user]
         with torch.autocast(items.device.type, enabled=False):
@@ -210,7 +203,9 @@ class EvidenceMix(nn.Module):
                 items: Tensor | slice = slice(None)
                 log_weight = self.included.log()
                 if sample is not None:
-                    items, log_weight, entries, places = self._columns(entries, places, sample)
+                    columns = self._columns(entries, examples.target[rows], sample)
+                    items, log_weight, places = (copied_to(x, table.device) for x in columns[:3])
+                    entries = columns[3]
 
                 def loss(*inputs: Tensor) -> Tensor:
                     scores = self._scores(entries, self.log_counts[:, items], fold[rows], *inputs)
@@ -224,12 +219,12 @@ class EvidenceMix(nn.Module):
 
     def _entries_by_block(self, examples: Examples, fold: IntArray, size: int) -> Callable[[slice], Entries]:
         """Return a function of a slice of `size` rows, the next of ascending ones, that returns their evidence."""
-        at_once, device = size * max(1, EVIDENCE_AT_ONCE // size), self.log_counts.device
+        at_once = size * max(1, EVIDENCE_AT_ONCE // size)
 
         @lru_cache(maxsize=1)
         def computed(start: int) -> Entries:
             rows = slice(start, start + at_once)
-            return Entries(*(x.to(device) for x in self.evidence.entries(examples[rows], fold[rows])))
+            return self.evidence.entries(examples[rows], fold[rows])
 
         def entries(rows: slice) -> Entries:
             start = rows.start % at_once
@@ -238,27 +233,28 @@ class EvidenceMix(nn.Module):
 
         return entries
 
-    def _columns(self, entries: Entries, targets: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Entries, Tensor]:
+    def _columns(self, entries: Entries, targets: IntArray, sample: IntArray) -> tuple[Tensor, Tensor, Tensor, Entries]:
         """Return what a block's softmax runs over: items with evidence for a row of it, its targets, and the sample.
 
         The first two are summed exactly. An item of the sample represents several others, so that the sum is estimated
         without bias.
 
         Returns:
-            (n_columns,) ascending items, and the logs of their weights; the entries and the targets by column.
+            (n_columns,) ascending items, and the logs of their weights; the targets and the entries by column.
         """
         n_items = len(self.included)
-        exact, drawn = self.included.new_zeros(2, n_items)
-        exact[entries.key % n_items] = exact[targets] = drawn[sample] = True
-        sampled_from = self.included & ~exact
-        weight = torch.where(sampled_from, sampled_from.sum() / (drawn & ~exact).sum(), self.included)
+        exact, drawn, included = torch.zeros(3, n_items, dtype=torch.bool)
+        included[torch.from_numpy(self.rows.pool)] = True
+        exact[entries.key % n_items] = exact[torch.from_numpy(targets)] = drawn[torch.from_numpy(sample)] = True
+        sampled_from = included & ~exact
+        weight = torch.where(sampled_from, sampled_from.sum() / (drawn & ~exact).sum(), included)
         is_column = exact | drawn
         items, place = is_column.nonzero().squeeze(1), is_column.cumsum(0) - 1
         key = entries.key // n_items * len(items) + place[entries.key % n_items]
-        return items, weight.log()[items], entries._replace(key=key), place[targets]
+        return items, weight.log()[items], place[torch.from_numpy(targets)], entries._replace(key=key)
 
     def _gates(self, examples: Examples, fold: IntArray) -> Tensor:
-        gate_inputs = self.evidence.gate_inputs(examples, fold).to(self.centre.device)
+        gate_inputs = copied_to(self.evidence.gate_inputs(examples, fold), self.centre.device)
         return self.gates((gate_inputs - self.centre) / self.spread)
 
     def _scores(
@@ -279,12 +275,12 @@ class EvidenceMix(nn.Module):
             fold: (n,) the folds to leave out.
             hidden, table, gates, powers: (n, hidden), (n_items, hidden), (n, n_gates) and (n_kinds + 1,).
         """
-        k, shape = self.n_kinds, (len(hidden), len(table))
-        key, kind, value = entries
+        k, shape, device = self.n_kinds, (len(hidden), len(table)), table.device
+        n_new = int((entries.kind < k).sum())  # entries, on the CPU, are in the order of kinds
+        key, kind, value = (copied_to(x, device) for x in entries)
         sharpness, base, slope, repetition = gates[:, k:].split(1, dim=1)
-        popularity = slope * log_counts[torch.from_numpy(fold).to(table.device)] + base
+        popularity = slope * log_counts[copied_to(torch.from_numpy(fold), device)] + base
         strength = F.softplus(powers)[kind] * value.log()
-        n_new = int((kind < k).sum())  # entries are in the order of kinds
         new, old = slice(n_new), slice(n_new, None)
         mixture = (gates[key[new] // shape[1], kind[new]] + strength[new]).exp()
         mixed = popularity.exp().flatten().index_add(0, key[new], mixture)
@@ -357,8 +353,7 @@ class EvidenceMix(nn.Module):
         table, directions = self._cached_tables
         hidden = table.new_zeros(len(examples), 0)
         if self.encoder is not None:
-            packed = packed_histories(examples, self.settings.max_length)
-            items, groups, last, nonempty = (t.to(table.device) for t in packed)
+            items, groups, last, nonempty = packed_histories(examples, self.settings.max_length, table.device)
             hidden = self.encoder.last(F.embedding(items, table), groups, last) * nonempty.unsqueeze(1)
         return self._scaled(hidden), directions
 

@@ -24,8 +24,9 @@ from transformers import BertModel
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
-from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.nrms.config import Aggregation, NRMSConfig
+from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.models.shared.bert import PackedEncoder, padding_masks
 from llm4rec_cli.models.shared.clicks import Clicks, training_clicks
 from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, group_shapes
@@ -70,7 +71,7 @@ class ClickLists:
     def __len__(self) -> int:
         return len(self.clicks)
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return the distinct titles of these rows, packed by `tokens.pack_rows`, and for each row, among these titles:
 
         `history` (n, longest) padded, `n_history` (n,); `lists` (n, 1 + negatives), the click first.
@@ -180,7 +181,7 @@ class NRMS(nn.Module):
     def training_rows(self) -> ClickLists:
         return ClickLists(self.config, training_clicks(self.split), self.titles, self.seed)
 
-    def forward(self, history: Tensor, n_history: Tensor, lists: Tensor, **titles: Tensor) -> dict[str, Any]:
+    def forward(self, history: Tensor, n_history: Tensor, lists: Tensor, **titles: Any) -> dict[str, Any]:
         """Return the mean cross-entropy of the click among its list, of a batch of `ClickLists`."""
         vectors = self._encode(**titles)
         users = self._users(torch.cat([vectors, self.no_history.to(vectors.dtype)]), history, n_history)
@@ -230,20 +231,21 @@ class NRMS(nn.Module):
         missing = np.unique(titles[~self._encoded[titles]])
         order = missing[np.argsort(self.titles.tokens.lengths[missing], kind="stable")]
         for batch in token_batches(order, self.titles.tokens.lengths, device):
-            packed = {key: value.to(device) for key, value in pack_rows(self.titles.tokens.rows(batch)).items()}
+            packed: dict[str, Any] = on_device(pack_rows(self.titles.tokens.rows(batch)), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
                 self._table[torch.from_numpy(batch).to(device)] = self._encode(**packed).float()
         self._encoded[missing] = True
         return self._table
 
-    def _encode(self, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
+    def _encode(self, groups: IntArray, lengths: IntArray, is_real: Tensor, starts: Tensor, **tokens: Tensor) -> Tensor:
         """Return (n, size) the vectors of packed titles, in the order of `starts`."""
         shapes = group_shapes(groups)
-        states = self.bert.states(tokens, position, groups, lengths).split([rows * length for rows, length in shapes])
+        flat = self.bert.states(**tokens, is_real=is_real, groups=groups, lengths=lengths)
+        states = flat.split([rows * length for rows, length in shapes])
         vectors = []
-        for (rows, length), part, mask in zip(shapes, states, padding_masks(shapes, lengths), strict=True):
-            is_real = part.new_ones(rows, length, dtype=torch.bool) if mask is None else mask.flatten(1)
-            vectors.append(self.title_encoder(part.view(rows, length, -1), is_real))
+        for (rows, length), part, mask in zip(shapes, states, padding_masks(shapes, lengths, is_real), strict=True):
+            real = part.new_ones(rows, length, dtype=torch.bool) if mask is None else mask.flatten(1)
+            vectors.append(self.title_encoder(part.view(rows, length, -1), real))
         return torch.cat(vectors)[starts.argsort().argsort()]
 
     def _users(self, vectors: Tensor, history: Tensor, n_history: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from llm4rec_cli.models.p5.start import STAR_SCALE, WINDOW, carry_over, mean_sta
 from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples
 from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
+from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.models.shared.seq2seq import PackedT5, load_t5
 from llm4rec_cli.models.shared.transitions import transition_counts
 from llm4rec_cli.models.shared.trie import Trie
@@ -103,28 +104,27 @@ class P5(nn.Module):
         families = prompts.trained_families(self.config, self.task)
         return [name for family in families for name in prompts.training_prompts(self.config, family, dataset)]
 
-    def forward(self, kind: Tensor, **batch: Tensor) -> dict[str, Any]:
+    def forward(self, kind: Tensor, n_of_kind: IntArray, **batch: Any) -> dict[str, Any]:
         """Return the cross-entropy of target tokens, averaged over each example's tokens, then over examples; with
         `loss=by_length_twice` each example's mean is divided by its number of tokens again.
 
         The sums by kind (indices in KINDS) are of the means over tokens, whatever the loss. The batch is that of
         `seq2seq.pack_batch`.
         """
-        losses = self._losses(**batch)
-        kind = kind[batch["order"]]
+        losses, length = self._losses(**batch), batch["lengths"][:, 1]
+        totals = losses.new_zeros(len(KINDS)).index_add(0, kind, losses.detach())
         sums = {
-            f"loss/{KINDS[i]}": torch.stack([losses[kind == i].sum(), (kind == i).sum()]).detach()
-            for i in kind.unique().tolist()
+            f"loss/{KINDS[i]}": torch.stack([totals[i], totals.new_full((), int(n_of_kind[i]))])
+            for i in np.flatnonzero(n_of_kind)
         }
         if self.config.loss is AnswerLoss.by_length_twice:
-            losses = losses / batch["lengths"][:, 1]
+            losses = losses / length
         return {"loss": losses.mean(), "n_terms": len(losses), "sums": sums}
 
-    def _losses(self, words: Tensor, lengths: Tensor, **batch: Tensor) -> Tensor:
+    def _losses(self, words: Tensor, row: Tensor, lengths: Tensor, **batch: Any) -> Tensor:
         """Return (n,) the loss of each example, in the order of `Groups`."""
         used = words if self.training or self.evaluates_with_words else None
         losses = self.packed.losses(words=used, lengths=lengths, **batch)
-        row = torch.repeat_interleave(torch.arange(len(lengths), device=losses.device), lengths[:, 1])
         return losses.new_zeros(len(lengths)).index_add(0, row, losses) / lengths[:, 1]
 
     @torch.no_grad()
@@ -137,7 +137,8 @@ class P5(nn.Module):
         for start in range(mine.start, mine.stop, HELD_OUT_BATCH_SIZE):
             batch = rows.batch(0, list(range(start, min(start + HELD_OUT_BATCH_SIZE, mine.stop))))
             # The class's method: accelerate wraps the instance's in the precision of training.
-            outputs = type(self).forward(self, **{key: value.to(self.device) for key, value in batch.items()})
+            arguments: dict[str, Any] = on_device(batch, self.device)
+            outputs = type(self).forward(self, **arguments)
             for name, (total, n) in outputs["sums"].items():
                 before = totals.get(name, [0, 0])
                 totals[name] = [before[0] + total.item(), before[1] + n.item()]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
+from llm4rec_cli.models.base import Batch
 from llm4rec_cli.models.p5.config import P5Config
 from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, jitter_stars, round_stars
 from llm4rec_cli.models.p5.prompts import N_CANDIDATES, Answer, Prompt, example_kind
@@ -79,7 +79,9 @@ class TrainingExamples:
     def __len__(self) -> int:
         return int(self.pool_starts[-1])
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
+        """Return the fields of `pack_batch`, with each row's kind by place, `kind` (n,), and the array of how many rows
+        each of KINDS has, `n_of_kind`."""
         rows = np.array(indices)
         pool = np.searchsorted(self.pool_starts, rows, side="right") - 1
         drawn = [
@@ -89,7 +91,9 @@ class TrainingExamples:
             for p, i in zip(pool, rows, strict=True)
         ]
         kind_by_pool = np.array([KINDS.index(each.kind) for each in self.pools])
-        return pack_batch(drawn) | {"kind": torch.from_numpy(kind_by_pool[pool])}
+        packed, kind = pack_batch(drawn), kind_by_pool[pool]
+        by_place = torch.from_numpy(kind[np.asarray(packed["order"])])
+        return {**packed, "kind": by_place, "n_of_kind": np.bincount(kind, minlength=len(KINDS))}
 
     def _pool(self, kind: str, names: list[str]) -> ExamplePool:
         repeats = int(getattr(self.config.samples, kind))

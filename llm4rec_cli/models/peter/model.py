@@ -28,12 +28,12 @@ from llm4rec_cli.capabilities import Ratings
 from llm4rec_cli.config.schema import Written
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN
-from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.peter.config import PeterConfig, text_to_learn
-from llm4rec_cli.models.shared.sequences import IGNORED
 
 TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 PAD, START, END, UNKNOWN = range(4)  # numbers of what is not a word
+IGNORED = -100  # the target of a place without loss
 N_SPECIAL = 4
 
 
@@ -69,7 +69,7 @@ class TextRows:
     def __len__(self) -> int:
         return len(self.words)
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
         words = nn.utils.rnn.pad_sequence([self.words[i] for i in indices], batch_first=True, padding_value=PAD)
         return {"user": self.user[indices], "item": self.item[indices], "rating": self.rating[indices], "words": words}
 
@@ -123,7 +123,7 @@ class Peter(nn.Module):
         hidden = self.dropout(embedded * math.sqrt(self.settings.hidden_size) + self.positions[:length])
         hides = torch.ones(length, length, dtype=torch.bool, device=user.device).triu(1)
         hides[0, 1] = False  # the user sees the item
-        return self.encoder(hidden, mask=hides)  # padding comes last, so no word sees it
+        return self.encoder(hidden, mask=hides, is_causal=False)  # padding comes last, so no word sees it
 
     def forward(self, user: Tensor, item: Tensor, rating: Tensor, words: Tensor) -> dict[str, Any]:
         """Return the mean over rows of the weighted losses. A rating may be NaN; words go from START to END and then

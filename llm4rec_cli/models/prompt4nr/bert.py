@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertForMaskedLM
 
+from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.shared.attention import attend
 from llm4rec_cli.models.shared.bert import PackedEncoder, Shapes, padding_masks
 from llm4rec_cli.models.shared.layers import INITIAL_STD, group_shapes
@@ -43,11 +45,6 @@ class Queries(NamedTuple):
     per_history: list[int]
     per_group: list[int]
 
-    @classmethod
-    def by_history(cls, history: Tensor, n_histories: int, per_group: list[int]) -> Queries:
-        order = history.argsort(stable=True)
-        return cls(order, order.argsort(), history.bincount(minlength=n_histories).tolist(), per_group)
-
 
 class PackedBert(PackedEncoder):
     """A masked language model with extra embeddings for new tokens, whose ids follow the backbone's, drawn from N(0,
@@ -64,20 +61,21 @@ class PackedBert(PackedEncoder):
         mask_positions: Tensor,
         tokens: Tensor,
         position: Tensor,
-        groups: Tensor,
-        lengths: Tensor,
+        is_real: Tensor,
         starts: Tensor,
-        **histories: Tensor,
+        groups: IntArray,
+        lengths: IntArray,
+        **histories: Any,
     ) -> Tensor:
         """Return (n, d) the head's state at `mask_positions`, an index in each row. Its product with a word's embedding
         is the word's logit.
 
-        `tokens.pack_rows` returns the other arguments. Where rows share histories, `history` (n,) is each row's.
+        `tokens.pack_rows` returns the other arguments. Where rows share histories, `FilledTemplates.packed` does.
         """
-        if histories:
-            return self._forward_shared(mask_positions, tokens, position, groups, lengths, starts, **histories)
         shapes = group_shapes(groups)
-        masks = padding_masks(shapes, lengths)
+        masks = padding_masks(shapes, lengths, is_real)
+        if histories:
+            return self._forward_shared(mask_positions, tokens, position, starts, shapes, masks, **histories)
         x = self._embed(tokens, position)
         *below, top = self.layers
         for layer in below:
@@ -92,33 +90,34 @@ class PackedBert(PackedEncoder):
         mask_positions: Tensor,
         tokens: Tensor,
         position: Tensor,
-        groups: Tensor,
-        lengths: Tensor,
         starts: Tensor,
-        history: Tensor,
+        shapes: Shapes,
+        masks: list[Tensor | None],
+        owner: IntArray,
+        token_order: Tensor,
+        row_order: Tensor,
         history_tokens: Tensor,
         history_position: Tensor,
-        history_groups: Tensor,
-        history_lengths: Tensor,
-        history_starts: Tensor,
+        history_groups: IntArray,
+        history_lengths: IntArray,
+        **_: Tensor,
     ) -> Tensor:
         """Return the states where each row attends to its history and to itself, and a history only to itself.
 
         A history is computed once, however many rows attend to it.
+
+        Args:
+            owner: (n,) the place of the history of each row, both in packed order.
+            token_order: (total,) what sorts the tokens of histories and of rows by history.
+            row_order: (n,) what sorts the rows so.
         """
-        shapes = group_shapes(groups)
-        sizes, padded = (shape[:, 1].repeat_interleave(shape[:, 0]) for shape in (groups, history_groups))
-        keys = Keys(padded.tolist(), history_lengths.tolist(), shapes, padding_masks(shapes, lengths))
-        rank = history_starts.argsort().argsort()
-        history_of_row = rank[history[starts.argsort()]]
-        history_of_token = torch.cat(
-            [
-                torch.arange(len(padded), device=padded.device).repeat_interleave(padded),
-                history_of_row.repeat_interleave(sizes),
-            ]
-        )
-        all_tokens = Queries.by_history(history_of_token, len(padded), [rows * length for rows, length in shapes])
-        masks_only = Queries.by_history(history_of_row, len(padded), [rows for rows, _ in shapes])
+        padded = np.repeat(history_groups[:, 1], history_groups[:, 0])
+        keys = Keys(padded.tolist(), history_lengths.tolist(), shapes, masks)
+        length_of_row = np.repeat([length for _, length in shapes], [rows for rows, _ in shapes])
+        of_rows, masked = (np.bincount(owner, weights, len(padded)).astype(int) for weights in (length_of_row, None))
+        n_tokens = [rows * length for rows, length in shapes]
+        all_tokens = Queries(token_order, token_order.argsort(), (padded + of_rows).tolist(), n_tokens)
+        masks_only = Queries(row_order, row_order.argsort(), masked.tolist(), [rows for rows, _ in shapes])
         n = [len(history_tokens), len(tokens)]
         x = self._embed(torch.cat([history_tokens, tokens]), torch.cat([history_position, position]))
         layers: list[Any] = list(self.layers)
@@ -176,9 +175,9 @@ class PackedBert(PackedEncoder):
         outs, log_sums = zip(*mixed, strict=True)
         return torch.cat(outs), torch.cat(log_sums)
 
-    def states_at(self, index: Tensor, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor) -> Tensor:
+    def states_at(self, index: Tensor, **packed: Any) -> Tensor:
         """Return (m, d) the head's states at flat indices of tokens."""
-        return self.transform(self.states(tokens, position, groups, lengths)[index])
+        return self.transform(self.states(**packed)[index])
 
     def logits(self, states: Tensor, words: Tensor) -> Tensor:
         """Return (n, k) the logits of some words of the backbone's vocabulary, in fp32 also under autocast.
@@ -191,5 +190,7 @@ class PackedBert(PackedEncoder):
     def _token_vectors(self, tokens: Tensor) -> Tensor:
         n_words = self.words.num_embeddings
         x = self.words(tokens.clamp(max=n_words - 1))
-        is_new = torch.nonzero(tokens >= n_words).squeeze(1)
-        return x.index_copy(0, is_new, self.new[tokens[is_new] - n_words])
+        if not len(self.new):
+            return x
+        new = F.embedding((tokens - n_words).clamp(min=0), self.new)
+        return torch.where((tokens >= n_words).unsqueeze(1), new, x)

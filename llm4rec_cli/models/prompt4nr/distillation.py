@@ -34,6 +34,7 @@ from llm4rec_cli.models.prompt4nr import templates, warm_up
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
+from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.models.shared.clicks import Clicks, training_clicks
 from llm4rec_cli.models.shared.frozen_text import FrozenText
 from llm4rec_cli.text.features import RECIPE_VERSION, encode_texts
@@ -108,7 +109,7 @@ def _train(bert: PackedBert, filler: TemplateFiller, config: Prompt4NRConfig, co
         similarity = teacher.score(_examples(clicks[rows], candidates)).to(device)
         of_row = np.repeat(np.arange(len(rows)), settings.candidates)
         filled = filler.fill(filler.tokenize_histories(clicks[rows]), of_row, candidates.ravel())
-        states = bert(**{name: tensor.to(device) for name, tensor in filled.packed().items()})
+        states = bert(**on_device(filled.packed(), device))
         log_odds = bert.logits(states, answers).diff(dim=1).view(candidates.shape)
         loss = divergence(log_odds, similarity, settings.temperature)
         untaught = divergence(torch.zeros_like(log_odds), similarity, settings.temperature)

@@ -21,6 +21,7 @@ from llm4rec_cli.models.prompt4nr.distillation import distilled
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.prompt4nr.warm_up import load_backbone
+from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.models.shared.clicks import training_clicks
 from llm4rec_cli.models.shared.tokens import token_batches
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
@@ -67,7 +68,7 @@ class Prompt4NR(nn.Module):
     def training_rows(self) -> ClickExamples:
         return ClickExamples(self.config, training_clicks(self.split), self.filler, self.seed)
 
-    def forward(self, is_click: Tensor, **batch: Tensor) -> dict[str, Any]:
+    def forward(self, is_click: Tensor, **batch: Any) -> dict[str, Any]:
         """Return the mean cross-entropy: pointwise over the two answer words, listwise over a click and its negatives.
 
         Listwise, each click of `is_click` (n,) is followed by its `negatives`. The batch is `FilledTemplates.packed`.
@@ -85,8 +86,8 @@ class Prompt4NR(nn.Module):
         # Listwise within lists: the loss ignores what all log-odds of a list have in common.
         spread = lists.detach().std(1, correction=0).mean()
         sums = {
-            "positive_accuracy": torch.stack([(detached[is_click] > 0).sum(), is_click.sum()]).double(),
-            "spread": torch.stack([spread * n_terms, spread.new_tensor(n_terms)]).double(),
+            "positive_accuracy": torch.stack([((detached > 0) & is_click).sum(), is_click.sum()]).double(),
+            "spread": torch.stack([spread * n_terms, spread.new_full((), n_terms)]).double(),
         }
         return {"loss": loss, "n_terms": n_terms, "sums": sums}
 
@@ -134,7 +135,7 @@ class Prompt4NR(nn.Module):
             order = np.arange(len(filled))
         log_odds = torch.empty(len(order))
         for batch in token_batches(order, lengths, device):
-            inputs = {key: value.to(device) for key, value in filled[batch].packed().items()}
+            inputs: dict[str, Any] = on_device(filled[batch].packed(), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
                 logits = self.bert.logits(self.bert(**inputs), self.answers)
             log_odds[torch.from_numpy(batch)] = logits.diff(dim=1).squeeze(1).cpu()

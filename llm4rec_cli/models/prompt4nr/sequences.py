@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from llm4rec_cli.data.examples import Histories, IntArray
+from llm4rec_cli.models.base import Batch
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.templates import CANDIDATE, MASK, USER, TemplateTokens
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
@@ -56,17 +56,24 @@ class FilledTemplates:
         histories = None if self.histories is None else self.histories[rows]
         return FilledTemplates(self.tokens.rows(rows), self.mask_position[rows], histories)
 
-    def packed(self) -> dict[str, Tensor]:
+    def packed(self) -> Batch:
         """Return the inputs of `PackedBert`."""
-        mask_positions = {"mask_positions": torch.from_numpy(self.mask_position)}
+        at_mask = torch.from_numpy(self.mask_position)
         if self.histories is None:
-            return mask_positions | pack_rows(self.tokens)
+            return {"mask_positions": at_mask, **pack_rows(self.tokens)}
         shared = pack_rows(self.histories.tokens, self.histories.first_position)
+        rows = pack_rows(self.tokens, self.histories.row_position)
+        place = np.argsort(np.argsort(np.asarray(shared["starts"])))  # of each history
+        owner = place[self.histories.of_row[np.argsort(np.asarray(rows["starts"]))]]
+        padded, length = (np.repeat(*np.asarray(x["groups"]).T[::-1]) for x in (shared, rows))
+        of_token = np.concatenate([np.repeat(np.arange(len(padded)), padded), np.repeat(owner, length)])
+        orders = {"token_order": of_token, "row_order": owner}
         return {
-            **mask_positions,
-            **pack_rows(self.tokens, self.histories.row_position),
-            "history": torch.from_numpy(self.histories.of_row),
-            **{f"history_{name}": tensor for name, tensor in shared.items()},
+            "mask_positions": at_mask,
+            **rows,
+            "owner": owner,
+            **{name: torch.from_numpy(np.argsort(of, kind="stable")) for name, of in orders.items()},
+            **{f"history_{name}": value for name, value in shared.items()},
         }
 
 

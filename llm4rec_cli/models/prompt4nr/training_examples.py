@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from llm4rec_cli.data.examples import IntArray
+from llm4rec_cli.models.base import Batch
 from llm4rec_cli.models.prompt4nr.config import ClickLoss, NegativeDraw, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
 from llm4rec_cli.models.shared.clicks import Clicks
@@ -25,7 +25,7 @@ class ClickExamples:
     def __len__(self) -> int:
         return len(self.clicks) * (self.group_size if self.config.loss is ClickLoss.pointwise else 1)
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return the filled templates, as `Prompt4NR.forward` takes them."""
         rows = np.array(indices)
         if self.config.loss is ClickLoss.pointwise:

@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import clean_title
+from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.progress import track
 from llm4rec_cli.text.backbone import backbone_folder
@@ -112,12 +114,12 @@ def _train(model: PackedBert, texts: Ragged, n_batches: int, tokenizer: Tokenize
     ]
 
     def loss_of(step: int) -> Tensor | None:
-        inputs = pack_rows(texts.rows(batches[step]))
-        index, targets = mask_tokens(inputs, ids, stream(SEED, "warm-up: blanks", step))
+        inputs: dict[str, Any] = pack_rows(texts.rows(batches[step]))
+        index, targets = mask_tokens(inputs["tokens"], ids, stream(SEED, "warm-up: blanks", step))
         if not len(index):
             return None
-        inputs = {key: value.to(device) for key, value in inputs.items() if key != "starts"}
-        states = model.states_at(index.to(device), **inputs)
+        del inputs["starts"]
+        states = model.states_at(index.to(device), **on_device(inputs, device))
         return F.cross_entropy(F.linear(states, model.words.weight, model.bias).float(), targets.to(device))
 
     log.info("warm-up of the backbone on %s texts: %d steps", f"{len(texts):,}", len(batches))
@@ -167,10 +169,10 @@ def fit(
     return last.item()
 
 
-def mask_tokens(inputs: dict[str, Tensor], ids: Mapping[str, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def mask_tokens(packed: Tensor, ids: Mapping[str, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Mask or replace some of the packed tokens, in place. Return (m,) flat indices of the tokens to predict, and
     their original ids."""
-    tokens = inputs["tokens"].numpy()
+    tokens = packed.numpy()
     special = [ids[name] for name in (templates.CLS, templates.SEPARATOR)] + [0]  # 0 = padding
     index = np.flatnonzero((rng.random(len(tokens)) < PREDICTED) & ~np.isin(tokens, special))
     targets = tokens[index].copy()

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.ids.item_ids import END, ItemIds
 from llm4rec_cli.models.base import Context
@@ -26,7 +26,7 @@ from llm4rec_cli.models.rpg.config import RPGConfig
 from llm4rec_cli.models.shared.layers import GPT2Layer, SequenceEncoder, initialise, scale_residuals
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.semantic_ids import codes_of
-from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
+from llm4rec_cli.models.shared.sequences import SequenceRows, packed_histories
 
 SCORES_AT_ONCE = 1 << 20  # on a CPU, the log-probabilities that are summed stay near the cache
 
@@ -66,12 +66,10 @@ class RPG(nn.Module):
     def artifacts(self) -> dict[str, str]:
         return {"item_ids.json": self.item_codes.to_json(self.split.dataset)}
 
-    def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
-        """Return the mean loss over all positions whose target is not IGNORED, and over codes. Packed items and targets
-        are (total,)."""
-        carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
-        states = self.norm(self.encoder(self._inputs(items), groups))[carries_loss]
-        codes = self.codes[targets[carries_loss]] - self.first
+    def forward(self, items: Tensor, read: Tensor, targets: Tensor, groups: IntArray) -> dict[str, Any]:
+        """Return the mean loss over the targets of a batch of `SequenceRows`, and over codes."""
+        states = self.norm(self.encoder(self._inputs(items), groups))[read]
+        codes = self.codes[targets] - self.first
         parts = zip(self._code_states(states), self._codebooks(), codes.t(), strict=True)
         losses = [catalogue_cross_entropy(state, codebook, code) for state, codebook, code in parts]
         return {"loss": torch.stack(losses).mean(), "n_terms": len(states)}
@@ -91,9 +89,8 @@ class RPG(nn.Module):
 
     @torch.no_grad()
     def _last_states(self, examples: Examples) -> Tensor:
-        items, groups, last, nonempty = (
-            t.to(self.tokens.weight.device) for t in packed_histories(examples, self.max_length)
-        )
+        device = self.tokens.weight.device
+        items, groups, last, nonempty = packed_histories(examples, self.max_length, device)
         return self.norm(self.encoder.last(self._inputs(items), groups, last)) * nonempty.unsqueeze(1)
 
     @torch.no_grad()

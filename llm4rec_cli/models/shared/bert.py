@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertModel
 
+from llm4rec_cli.arithmetic import on_cpu
+from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.shared.attention import attend
 from llm4rec_cli.models.shared.layers import dropped_out, group_shapes
 
@@ -32,11 +35,11 @@ class PackedEncoder(nn.Module):
         self.norm = bert.embeddings.LayerNorm
         self.layers = bert.encoder.layer
 
-    def states(self, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor) -> Tensor:
+    def states(self, tokens: Tensor, position: Tensor, is_real: Tensor, groups: IntArray, lengths: IntArray) -> Tensor:
         """Return (total, d) the top layer's state at each token, arbitrary at padding. `tokens.pack_rows` returns the
         arguments."""
         shapes = group_shapes(groups)
-        masks = padding_masks(shapes, lengths)
+        masks = padding_masks(shapes, lengths, is_real)
         x = self._embed(tokens, position)
         for layer in self.layers:
             x = self._after_attention(layer, x, self._self_attention(layer.attention, x, shapes, masks))
@@ -87,7 +90,7 @@ class PackedEncoder(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         dropout = self._attention_dropout()
-        if dropout and q.device.type == "cpu":  # torch has no fused attention with dropout for it
+        if dropout and on_cpu(q):  # torch has no fused attention with dropout for it
             return attend(q, k, v, mask, dropout)[0]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
@@ -98,10 +101,12 @@ class PackedEncoder(nn.Module):
         return dropped_out(x, self.dropout) if self.training and self.dropout > 0 else x
 
 
-def padding_masks(shapes: Shapes, lengths: Tensor) -> list[Tensor | None]:
-    """Return each group's mask (rows, 1, 1, longest), False at padding; None where nothing is padded."""
-    masks: list[Tensor | None] = []
-    for (_, longest), row_lengths in zip(shapes, lengths.split([rows for rows, _ in shapes]), strict=True):
-        mask = torch.arange(longest, device=lengths.device) < row_lengths[:, None]
-        masks.append(mask[:, None, None, :] if bool((row_lengths < longest).any()) else None)
-    return masks
+def padding_masks(shapes: Shapes, lengths: IntArray, is_real: Tensor) -> list[Tensor | None]:
+    """Return each group's mask (rows, 1, 1, longest), False at padding; None where nothing is padded. `lengths` (n,) of
+    rows and `is_real` (total,) of tokens, in packed order."""
+    parts = is_real.split([rows * longest for rows, longest in shapes])
+    of_groups = np.split(lengths, np.cumsum([rows for rows, _ in shapes])[:-1])
+    return [
+        part.view(rows, 1, 1, longest) if (own < longest).any() else None
+        for (rows, longest), part, own in zip(shapes, parts, of_groups, strict=True)
+    ]

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llm4rec_cli.data.examples import IntArray
-from llm4rec_cli.models.shared.seq2seq import PAD, Groups, PackedT5, pack_batch
+from llm4rec_cli.models.shared.batch import on_device
+from llm4rec_cli.models.shared.seq2seq import PAD, PackedT5, groups_of, pack_batch
 from llm4rec_cli.models.shared.trie import START, Trie
 
 SOURCE_TOKENS_PER_BATCH = 1 << 15  # encoded together
@@ -92,15 +93,16 @@ def encode_sources(t5: PackedT5, sources: list[Source], whole_word: bool) -> Ite
     order = np.argsort(length, kind="stable")
     bounds = np.flatnonzero(np.diff(np.cumsum(length[order]) // SOURCE_TOKENS_PER_BATCH)) + 1
     for chunk in np.split(order, bounds):
-        batch = pack_batch([(*sources[i], np.array([PAD])) for i in chunk])
-        groups = Groups.from_batch(batch["order"], batch["shapes"], batch["lengths"])
-        words = batch["words"].to(device) if whole_word else None
-        hidden = t5.encode(batch["source"].to(device), words, groups)
+        batch: Any = on_device(pack_batch([(*sources[i], np.array([PAD])) for i in chunk]), device)
+        groups, length_of = groups_of(batch), batch["lengths"][:, 0]
+        words = batch["words"] if whole_word else None
+        hidden = t5.encode(batch["source"], words, groups, groups.source_masks(length_of))
         parts = hidden.split([rows * longest for rows, longest, _ in groups.shapes])
-        lengths, orders = groups.split(groups.source), groups.split(groups.order)
-        for (rows, longest, _), part, of_rows, places in zip(groups.shapes, parts, lengths, orders, strict=True):
-            memory = build_memory(t5.t5, part.view(rows, longest, -1), torch.from_numpy(of_rows).to(device))
-            yield memory, chunk[places]
+        orders = np.split(groups.order, np.cumsum(groups.rows)[:-1])
+        for (rows, longest, _), part, own, places in zip(
+            groups.shapes, parts, length_of.split(groups.rows), orders, strict=True
+        ):
+            yield build_memory(t5.t5, part.view(rows, longest, -1), own), chunk[places]
 
 
 Scorer = Callable[[Memory, IntArray], Tensor]  # (memory of some sources, their indices) -> a row per source

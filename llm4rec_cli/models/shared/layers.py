@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from llm4rec_cli.arithmetic import product
+from llm4rec_cli.arithmetic import on_cpu, product
+from llm4rec_cli.data.examples import IntArray
 
 INITIAL_STD = 0.02  # RecBole's initializer_range, of every linear and embedding weight
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of that many bytes
@@ -18,7 +19,7 @@ INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width
 
 def dropped_out(x: Tensor, p: float) -> Tensor:
     """Return `x` with each element zeroed with probability `p`, scaled to keep its mean."""
-    return _Dropout.apply(x, p)
+    return _Dropout.apply(x, p) if on_cpu(x) else F.dropout(x, p)
 
 
 class _Dropout(torch.autograd.Function):
@@ -113,8 +114,9 @@ class SelfAttention(nn.Module):
         return self.out(torch.cat(mixed))
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if not self.training or self.attention_dropout.p == 0:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        p = self.attention_dropout.p if self.training else 0.0
+        if p == 0 or not on_cpu(q):  # torch has no fused attention with dropout for a CPU
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=self.causal)
         scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
         if self.causal:
             future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
@@ -222,7 +224,7 @@ class SequenceEncoder(nn.Module):
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, x: Tensor, groups: Tensor) -> Tensor:
+    def forward(self, x: Tensor, groups: IntArray) -> Tensor:
         """Return (total, hidden) states of packed vectors, for (n_groups, 2) numbers of rows and lengths. The state at
         position t depends on items 0..t, and on the sequence's length if positions are counted from its last item."""
         shapes = group_shapes(groups)
@@ -231,7 +233,7 @@ class SequenceEncoder(nn.Module):
             x = layer(x, shapes)
         return x
 
-    def last(self, x: Tensor, groups: Tensor, last: Tensor) -> Tensor:
+    def last(self, x: Tensor, groups: IntArray, last: Tensor) -> Tensor:
         """Return (n, hidden) `forward` at the last token of each sequence, skipping most of the top layer for the
         others."""
         shapes = group_shapes(groups)
@@ -267,7 +269,7 @@ def sasrec_encoder(config: Any, causal: bool = True, from_last: bool = False) ->
     return SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers, from_last=from_last)
 
 
-def group_shapes(groups: Tensor) -> list[tuple[int, int]]:
+def group_shapes(groups: IntArray) -> list[tuple[int, int]]:
     """Return the number of rows and the length of each group of a packing, (n_groups, 2)."""
     return [(rows, length) for rows, length in groups.tolist()]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from llm4rec_cli import processes
-from llm4rec_cli.arithmetic import at_once
+from llm4rec_cli.arithmetic import at_once, on_cpu
 from llm4rec_cli.models.shared.config import NextItemConfig, NextItemLoss
 
 ROWS_AT_ONCE = {"cpu": 512, "accelerator": 1 << 16}  # on a CPU, keeps a block of logits near the cache
@@ -77,19 +77,24 @@ def _subtract_one_at(probability: Tensor, target: Tensor) -> None:
     place = torch.arange(len(target), device=target.device), target  # scatter_ would copy all probabilities
     difference = probability[place].float() - 1
     probability[place] = 0
-    high = torch.nonzero(difference > HIGH - 1)[:, 0]
-    difference[high] = -probability[high].sum(1, dtype=torch.float32)
+    is_high = difference > HIGH - 1
+    if on_cpu(probability):  # the others of these rows only; on a GPU, to find these rows is to wait
+        high = torch.nonzero(is_high)[:, 0]
+        difference[high] = -probability[high].sum(1, dtype=torch.float32)
+    else:
+        difference = torch.where(is_high, -probability.sum(1, dtype=torch.float32), difference)
     probability[place] = difference.to(probability.dtype)
 
 
 def _negative_log_likelihood(logits: Tensor, probability: Tensor, target: Tensor) -> Tensor:
     """Return the sum of -log probability of `target` (rows,); from the logits where a probability underflows."""
     target = target.unsqueeze(1)
-    likelihood = probability.gather(1, target).float()
-    if likelihood.min() > TINY:
+    likelihood = probability.gather(1, target).float().squeeze(1)
+    if on_cpu(likelihood) and likelihood.min() > TINY:  # on a GPU, to know it is to wait
         return -likelihood.log().sum()
     log_normaliser = logits.amax(1).float() - probability.amax(1).float().log()
-    return (log_normaliser - logits.gather(1, target).squeeze(1)).sum()
+    of_logits = log_normaliser - logits.gather(1, target).squeeze(1)
+    return torch.where(likelihood > TINY, -likelihood.log(), of_logits).sum()
 
 
 def catalogue_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor, items: Tensor | None = None) -> Tensor:
@@ -150,15 +155,14 @@ def sampled_loss(hidden: Tensor, table: Tensor, items: Tensor, loss: SampledLoss
         return _OverSampledItems.apply(hidden, table, items, loss)
 
 
-def loss_over_samples(config: NextItemConfig, log_probability: Tensor) -> SampledLoss:
+def loss_over_samples(config: NextItemConfig, log_probability: Tensor, n_drawn: int) -> SampledLoss:
     """Return the loss of the logits of a target and of sampled items, for a `loss` other than `cross_entropy`.
-    `log_probability` (n_items,) of drawing each item as a negative; -inf for items that are never drawn."""
+    `log_probability` (n_items,) of drawing each item as a negative; -inf for all but `n_drawn` items."""
     if config.loss is NextItemLoss.binary:
         return _binary
     if config.loss is NextItemLoss.sampled_softmax:
         return partial(_sampled_softmax, log_probability=log_probability if config.logq else None)
-    n_items = int(log_probability.isfinite().sum())
-    return partial(_generalised_binary, beta=gbce_beta(config.calibration, config.negatives, n_items))
+    return partial(_generalised_binary, beta=gbce_beta(config.calibration, config.negatives, n_drawn))
 
 
 def gbce_beta(calibration: float, negatives: int, n_items: int) -> float:

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.models.base import Context, Rows
 from llm4rec_cli.models.shared.config import Distribution, NextItemConfig, NextItemLoss, PositionedConfig, Positions
 from llm4rec_cli.models.shared.layers import SequenceEncoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy, loss_over_samples, sampled_loss
-from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, SequenceRows, packed_histories
+from llm4rec_cli.models.shared.sequences import Negatives, SequenceRows, packed_histories
 
 
 class NextItemModel(nn.Module):
@@ -50,17 +50,18 @@ class NextItemModel(nn.Module):
             self.negatives = Negatives(context.split, config.negatives, context.seed, drawn_by, unseen=is_binary)
         drawn = None if self.negatives is None else torch.from_numpy(self.negatives.log_probability)
         self.register_buffer("log_probability", drawn, persistent=False)
+        self.n_drawn = 0 if drawn is None else int(drawn.isfinite().sum())  # items that may be negatives
         self.items = nn.Embedding(context.split.n_items, size)
 
     def table(self) -> Tensor:
         """Return (n_items, hidden) the item vectors."""
         return self.items.weight
 
-    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
+    def states(self, table: Tensor, items: Tensor, groups: IntArray) -> Tensor:
         """Return (total, hidden) the state at each position of packed items, from which the next one is predicted."""
         raise NotImplementedError
 
-    def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
+    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: Tensor) -> Tensor:
         """Return (n, hidden) `states` at the last token of each sequence, (n,) `last`."""
         return self.states(table, items, groups)[last]
 
@@ -68,18 +69,17 @@ class NextItemModel(nn.Module):
         return self.rows(self.split, self.max_length, self.negatives, self.widening)
 
     def forward(
-        self, items: Tensor, targets: Tensor, groups: Tensor, negatives: Tensor | None = None
+        self, items: Tensor, read: Tensor, targets: Tensor, groups: IntArray, negatives: Tensor | None = None
     ) -> dict[str, Any]:
-        """Return the mean loss over all positions whose target is not IGNORED. Packed items and targets are (total,);
-        `negatives` are (number of targets, n), None = cross-entropy over the catalogue."""
+        """Return the mean loss over the targets of a batch of `SequenceRows`; without negatives cross-entropy over the
+        catalogue."""
         table = self.table()
-        carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
-        hidden, targets = self.states(table, items, groups)[carries_loss], targets[carries_loss]
+        hidden = self.states(table, items, groups)[read]
         if negatives is None:
             loss = catalogue_cross_entropy(hidden, table, targets, self.softmax_items)
         else:
             assert self.log_probability is not None
-            sampled = loss_over_samples(self.settings, self.log_probability)
+            sampled = loss_over_samples(self.settings, self.log_probability, self.n_drawn)
             loss = sampled_loss(hidden, table, torch.cat([targets.unsqueeze(1), negatives], 1), sampled)
         return {"loss": loss, "n_terms": len(hidden)}
 
@@ -89,9 +89,7 @@ class NextItemModel(nn.Module):
     @torch.no_grad()
     def queries(self, examples: Examples) -> Tensor:
         table = self.table()
-        items, groups, last, nonempty = (
-            t.to(table.device) for t in packed_histories(examples, self.max_length, self.widening)
-        )
+        items, groups, last, nonempty = packed_histories(examples, self.max_length, table.device, self.widening)
         return self.last_states(table, items, groups, last) * nonempty.unsqueeze(1)
 
     @torch.no_grad()
@@ -104,10 +102,10 @@ class EncoderModel(NextItemModel):
 
     encoder: SequenceEncoder
 
-    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
+    def states(self, table: Tensor, items: Tensor, groups: IntArray) -> Tensor:
         return self.encoder(F.embedding(items, table), groups)
 
-    def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
+    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: Tensor) -> Tensor:
         return self.encoder.last(F.embedding(items, table), groups, last)
 
 

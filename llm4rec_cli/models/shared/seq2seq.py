@@ -18,9 +18,11 @@ from torch.autograd.function import once_differentiable
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from llm4rec_cli.arithmetic import on_cpu
 from llm4rec_cli.data.examples import IntArray
+from llm4rec_cli.models.base import Batch
+from llm4rec_cli.models.shared.batch import as_tensors
 from llm4rec_cli.models.shared.layers import dropped_out
-from llm4rec_cli.models.shared.sequences import IGNORED
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES, T5Shape
 from llm4rec_cli.text.loading import load_pretrained
 from llm4rec_cli.text.weights import BACKBONE, locate_weights
@@ -36,22 +38,32 @@ class Groups:
     Attributes:
         order: (n,) the row stored at each place.
         shapes: (rows, longest source, longest target) of each group.
-        source, target: (n,) lengths, by place.
+        shortest: (n_groups,) the shortest source of each group.
     """
 
     order: IntArray
     shapes: list[tuple[int, int, int]]
-    source: IntArray
-    target: IntArray
+    shortest: IntArray
 
-    @classmethod
-    def from_batch(cls, order: Tensor, shapes: Tensor, lengths: Tensor) -> Groups:
-        source, target = lengths.cpu().numpy().T
-        return cls(order.cpu().numpy(), [(n, s, t) for n, s, t in shapes.tolist()], source, target)
+    @property
+    def rows(self) -> list[int]:
+        return [rows for rows, _, _ in self.shapes]
 
-    def split(self, values: IntArray) -> list[IntArray]:
-        """Return (n,) values by place, of each group."""
-        return np.split(values, np.cumsum([rows for rows, _, _ in self.shapes])[:-1])
+    def source_masks(self, lengths: Tensor) -> list[Tensor | None]:
+        """Return for each group (rows, 1, 1, longest) 0, or -inf at padding; None where nothing is padded. `lengths`
+        (n,) of the sources, by place."""
+        masks: list[Tensor | None] = []
+        for (_, longest, _), shortest, own in zip(self.shapes, self.shortest, lengths.split(self.rows), strict=True):
+            padding = torch.arange(longest, device=lengths.device) >= own[:, None, None, None]
+            mask = torch.zeros(padding.shape, device=lengths.device).masked_fill_(padding, -torch.inf)
+            masks.append(None if shortest == longest else mask)
+        return masks
+
+
+def groups_of(batch: Batch) -> Groups:
+    """Return the groups of a batch of `pack_batch`."""
+    order, shapes, shortest = (np.asarray(batch[name]) for name in ("order", "shapes", "shortest"))
+    return Groups(order, [(n, s, t) for n, s, t in shapes.tolist()], shortest)
 
 
 def group_by_length(source: IntArray, target: IntArray) -> Groups:
@@ -60,8 +72,9 @@ def group_by_length(source: IntArray, target: IntArray) -> Groups:
     steps = np.stack([_length_step(source), _length_step(target)])
     order = np.lexsort((target, source, steps[1], steps[0]))
     bounds = np.flatnonzero(np.any(np.diff(steps[:, order], axis=1, prepend=-1), axis=0))
-    shapes = [(len(rows), int(source[rows].max()), int(target[rows].max())) for rows in np.split(order, bounds[1:])]
-    return Groups(order, shapes, source[order], target[order])
+    parts = np.split(order, bounds[1:])
+    shapes = [(len(rows), int(source[rows].max()), int(target[rows].max())) for rows in parts]
+    return Groups(order, shapes, np.array([source[rows].min() for rows in parts]))
 
 
 def _length_step(length: IntArray) -> IntArray:
@@ -69,33 +82,40 @@ def _length_step(length: IntArray) -> IntArray:
     return np.ceil(np.log(np.maximum(length, 4)) / np.log(1.4)).astype(np.int64)
 
 
-def pack_batch(rows: list[tuple[IntArray, IntArray, IntArray]]) -> dict[str, Tensor]:
+def pack_batch(rows: list[tuple[IntArray, IntArray, IntArray]]) -> Batch:
     """Pack rows of (source, whole words, target) into groups of similar length.
 
     Returns:
-        `source`, `words`: (total source,); `decoder_inputs`, `targets`: (total target,), targets IGNORED at padding;
-        `order` (n,), `shapes` (n_groups, 3) and `lengths` (n, 2): the fields of `Groups`.
+        `source`, `words`: (total source,); `decoder_inputs`: (total target,); of the m tokens of all targets their
+        places there, `read` (m,), the tokens, `targets` (m,), and the place of the row of each, `row` (m,);
+        `lengths` (n, 2) of source and target, by place; and arrays for `groups_of`.
     """
     sources, words, targets = zip(*rows, strict=True)
-    groups = group_by_length(np.array([len(s) for s in sources]), np.array([len(t) for t in targets]))
+    lengths = np.array([[len(source), len(target)] for source, target in zip(sources, targets, strict=True)])
+    groups = group_by_length(*lengths.T)
+    lengths = lengths[groups.order]
     decoder_inputs = [np.append(PAD, target[:-1]) for target in targets]
+    longest = np.repeat([longest for _, _, longest in groups.shapes], groups.rows)
+    row = np.repeat(np.arange(len(rows)), lengths[:, 1])
+    first = np.repeat(np.cumsum(longest) - longest - np.cumsum(lengths[:, 1]) + lengths[:, 1], lengths[:, 1])
     columns = {
         "source": _pad(sources, groups, 1, PAD),
         "words": _pad(words, groups, 1, 0),
         "decoder_inputs": _pad(decoder_inputs, groups, 2, PAD),
-        "targets": _pad(targets, groups, 2, IGNORED),
-        "order": groups.order,
-        "shapes": np.array(groups.shapes),
-        "lengths": np.stack([groups.source, groups.target], axis=1),
+        "read": first + np.arange(len(row)),
+        "targets": np.concatenate([targets[i] for i in groups.order]),
+        "row": row,
+        "lengths": lengths,
     }
-    return {name: torch.from_numpy(values.astype(np.int64)) for name, values in columns.items()}
+    layout = {"order": groups.order, "shapes": np.array(groups.shapes), "shortest": groups.shortest}
+    return {**as_tensors(columns), **layout}
 
 
 def _pad(rows: Sequence[IntArray], groups: Groups, side: int, fill: int) -> IntArray:
     """Return (total,) the rows' tokens, laid out by group; side 1 = sources, 2 = targets."""
     out = np.full(sum(shape[0] * shape[side] for shape in groups.shapes), fill, dtype=np.int64)
     begin = 0
-    for shape, order in zip(groups.shapes, groups.split(groups.order), strict=True):
+    for shape, order in zip(groups.shapes, np.split(groups.order, np.cumsum(groups.rows)[:-1]), strict=True):
         for row in order:
             out[begin : begin + len(rows[row])] = rows[row]
             begin += shape[side]
@@ -162,34 +182,32 @@ class PackedT5(nn.Module):
     def config(self) -> Any:
         return self.t5.config
 
-    def encode(self, tokens: Tensor, words: Tensor | None, groups: Groups) -> Tensor:
-        """Return (total, d) states of packed source tokens. `words` numbers each token's whole word, from 1; 0 = no
-        word."""
+    def encode(self, tokens: Tensor, words: Tensor | None, groups: Groups, masks: list[Tensor | None]) -> Tensor:
+        """Return (total, d) states of packed source tokens.
+
+        Args:
+            words: numbers each token's whole word, from 1; 0 = no word.
+            masks: of `Groups.source_masks`.
+        """
         x = self.t5.shared(tokens)
         if self.words is not None and words is not None:
             x = x + self.words(words.clamp(max=MAX_WORDS - 1))
         stack: Any = self.t5.encoder
         x = self._dropout(x)
         shapes = [(rows, length) for rows, length, _ in groups.shapes]
-        biases = _relative_biases(
-            stack.block[0].layer[0].SelfAttention, shapes, groups.split(groups.source), causal=False
-        )
+        biases = _relative_biases(stack.block[0].layer[0].SelfAttention, shapes, masks)
         for block in stack.block:
             x = x + self._dropout(self._self_attention(block.layer[0], x, shapes, biases))
             x = x + self._dropout(self._feed_forward(block.layer[1], x))
         return self._dropout(rms_norm(x, stack.final_layer_norm))
 
-    def decode(self, tokens: Tensor, memory: Tensor, groups: Groups) -> Tensor:
+    def decode(self, tokens: Tensor, memory: Tensor, groups: Groups, masks: list[Tensor | None]) -> Tensor:
         """Return (total, d) states of packed decoder inputs, ready for the output embedding, from the states of
-        `encode`."""
+        `encode` and its masks."""
         stack: Any = self.t5.decoder
         x = self._dropout(self.t5.shared(tokens))
         shapes = [(rows, length) for rows, _, length in groups.shapes]
-        biases = _relative_biases(
-            stack.block[0].layer[0].SelfAttention, shapes, groups.split(groups.target), causal=True
-        )
-        sources = zip(groups.split(groups.source), groups.shapes, strict=True)
-        masks = [_padding_mask(lengths, longest, tokens.device) for lengths, (_, longest, _) in sources]
+        biases = _relative_biases(stack.block[0].layer[0].SelfAttention, shapes, None)
         for block in stack.block:
             x = x + self._dropout(self._self_attention(block.layer[0], x, shapes, biases))
             x = x + self._dropout(self._cross_attention(block.layer[1], x, memory, groups.shapes, masks))
@@ -202,17 +220,17 @@ class PackedT5(nn.Module):
         source: Tensor,
         words: Tensor | None,
         decoder_inputs: Tensor,
+        read: Tensor,
         targets: Tensor,
-        order: Tensor,
-        shapes: Tensor,
         lengths: Tensor,
+        **layout: IntArray,
     ) -> Tensor:
         """Return the cross-entropy over all tokens of each target token, in the order of `Groups`, from a batch of
         `pack_batch`."""
-        groups = Groups.from_batch(order, shapes, lengths)
-        states = self.decode(decoder_inputs, self.encode(source, words, groups), groups)
-        real = torch.nonzero(targets != IGNORED).squeeze(1)
-        return F.cross_entropy(self.t5.lm_head(states[real]).float(), targets[real], reduction="none")
+        groups = groups_of({**layout})
+        masks = groups.source_masks(lengths[:, 0])
+        states = self.decode(decoder_inputs, self.encode(source, words, groups, masks), groups, masks)
+        return F.cross_entropy(self.t5.lm_head(states[read]).float(), targets, reduction="none")
 
     def _dropout(self, x: Tensor) -> Tensor:
         p = self.config.dropout_rate
@@ -253,6 +271,10 @@ class PackedT5(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """T5's attention: the relative bias is added to unscaled inner products."""
+        if not on_cpu(q):
+            p = self.config.dropout_rate if self.training else 0.0
+            bias = None if bias is None else bias.to(q.dtype)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p, scale=1.0)
         scores = q @ k.transpose(-1, -2)
         if bias is not None:
             scores = scores + bias.to(scores.dtype)
@@ -296,32 +318,25 @@ def _restore_tied_weights(module: PackedT5, state: dict[str, Tensor], prefix: st
 
 
 def _relative_biases(
-    attention: T5Attention, shapes: list[tuple[int, int]], lengths: list[IntArray], causal: bool
+    attention: T5Attention, shapes: list[tuple[int, int]], masks: list[Tensor | None] | None
 ) -> list[Tensor]:
-    """Return each group's bias on self-attention scores: T5's relative bias, -inf at masked positions."""
+    """Return each group's bias on self-attention scores: T5's relative bias, -inf at masked positions; without masks
+    at later positions, which hides the padding at the end of a row, too."""
     table = attention.relative_attention_bias.weight
     biases = []
-    for (_, length), row_lengths in zip(shapes, lengths, strict=True):
+    for group, (_, length) in enumerate(shapes):
         position = torch.arange(length, device=table.device)
         bucket = attention._relative_position_bucket(
             position[None, :] - position[:, None],
-            bidirectional=not causal,
+            bidirectional=masks is not None,
             num_buckets=attention.relative_attention_num_buckets,
             max_distance=attention.relative_attention_max_distance,
         )
         bias = F.embedding(bucket, table).permute(2, 0, 1)
-        if causal:  # which also hides the padding at the end of a row from every real position
+        if masks is None:
             future = torch.ones(length, length, dtype=torch.bool, device=table.device).triu(1)
             bias = bias.masked_fill(future, -torch.inf)
-        elif (mask := _padding_mask(row_lengths, length, table.device)) is not None:
+        elif (mask := masks[group]) is not None:
             bias = bias + mask
         biases.append(bias)
     return biases
-
-
-def _padding_mask(lengths: IntArray, longest: int, device: torch.device) -> Tensor | None:
-    """Return (rows, 1, 1, longest) 0, or -inf at padding; None where nothing is padded."""
-    if lengths.min() == longest:
-        return None
-    padding = torch.arange(longest) >= torch.from_numpy(lengths)[:, None]
-    return torch.zeros(len(lengths), 1, 1, longest).masked_fill_(padding[:, None, None, :], -torch.inf).to(device)

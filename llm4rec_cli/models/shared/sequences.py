@@ -14,9 +14,9 @@ from torch import Tensor
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
+from llm4rec_cli.models.base import Batch
+from llm4rec_cli.models.shared.batch import as_tensors, copied_to
 from llm4rec_cli.models.shared.config import Distribution
-
-IGNORED = -100  # the target of a position that carries no loss
 
 
 @dataclass(frozen=True)
@@ -139,24 +139,25 @@ class SequenceRows:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
-        """Return `items`, `targets` (packed, (total,) int64, IGNORED = no loss) and `groups` (n_groups, 2).
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
+        """Return packed `items` (total,), the n positions among them that are `read` (n,), the items that follow
+        these, `targets` (n,), and `groups` (n_groups, 2), an array.
 
-        With negatives also `negatives`, (number of targets, n) int64, in the order of the targets.
+        With negatives also `negatives` (n, number for each target).
         """
         starts, lengths, first_loss = self.starts[indices], self.lengths[indices], self.first_loss[indices]
         packing = pack(lengths, self.widening)
         row, position = packing.row, packing.position
         source = starts[row] + np.minimum(position, lengths[row] - 1)
         carries_loss = (position >= first_loss[row]) & (position < lengths[row])
-        targets = np.where(carries_loss, self.flat[source + 1], IGNORED)
-        batch = {"items": self.flat[source], "targets": targets, "groups": packing.groups}
+        read = np.flatnonzero(carries_loss)
+        batch = {"items": self.flat[source], "read": read, "targets": self.flat[source[read] + 1]}
         if self.negatives is not None:
             order = row[position == 0]
             n_targets = (lengths - first_loss)[order].tolist()
             drawn = [self._negatives(epoch, indices[i], n) for i, n in zip(order, n_targets, strict=True)]
             batch["negatives"] = np.concatenate(drawn)
-        return {name: torch.from_numpy(values.astype(np.int64)) for name, values in batch.items()}
+        return {"groups": packing.groups, **as_tensors(batch)}
 
     def _negatives(self, epoch: int, row: int, n_targets: int) -> IntArray:
         assert self.negatives is not None
@@ -192,18 +193,16 @@ def _windows(n: int, size: int) -> Iterator[tuple[int, int, int]]:
 
 
 def packed_histories(
-    examples: Examples, last: int, widening: float = SequenceRows.widening
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pack the latest `last` items of each history: items (total,) int64, groups (n_groups, 2), index of each history's
-    last item (n,), and whether it has one (n,)."""
+    examples: Examples, last: int, device: torch.device, widening: float = SequenceRows.widening
+) -> tuple[Tensor, IntArray, Tensor, Tensor]:
+    """Pack the latest `last` items of each history: items (total,) int64, groups (n_groups, 2), an array, index of
+    each history's last item (n,), and whether it has one (n,)."""
     flat, offsets = examples.histories(last)
     lengths = np.diff(offsets)
     packing = pack(lengths, widening)
     source = offsets[packing.row] + np.minimum(packing.position, np.maximum(lengths[packing.row] - 1, 0))
     items = np.append(flat, 0)[source]  # an empty last history points one past the array
-    return (
-        torch.from_numpy(items.astype(np.int64)),
-        torch.from_numpy(packing.groups.astype(np.int64)),
-        torch.from_numpy(packing.last),
-        torch.from_numpy(lengths > 0),
+    items, end, nonempty = (
+        copied_to(torch.from_numpy(values), device) for values in (items.astype(np.int64), packing.last, lengths > 0)
     )
+    return items, packing.groups, end, nonempty

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from llm4rec_cli.arithmetic import at_once
 from llm4rec_cli.data.examples import IntArray, slices
+from llm4rec_cli.models.base import Batch
 from llm4rec_cli.models.shared.sequences import pack
 
 TOKENS_PER_BATCH = {"cpu": 1 << 12, "accelerator": 1 << 16}  # in scoring
@@ -51,7 +51,7 @@ def token_batches(order: IntArray, lengths: IntArray, device: torch.device) -> l
     return np.split(order, bounds) if len(order) else []
 
 
-def pack_rows(tokens: Ragged, first_position: IntArray | None = None) -> dict[str, Tensor]:
+def pack_rows(tokens: Ragged, first_position: IntArray | None = None) -> Batch:
     """Pack rows into groups of similar length, each padded to its longest row, as `bert.PackedEncoder` takes them.
 
     Args:
@@ -59,9 +59,10 @@ def pack_rows(tokens: Ragged, first_position: IntArray | None = None) -> dict[st
 
     Returns:
         tokens, position: (total,) int64; at padding the token is 0 and the position counts on.
-        groups: (n_groups, 2) rows and length of each group.
-        lengths: (n,) of the rows, in packed order.
+        is_real: (total,) whether it is not padding.
         starts: (n,) the flat index at which row i starts.
+        groups: (n_groups, 2) rows and length of each group, an array.
+        lengths: (n,) of the rows, in packed order, an array.
     """
     packing = pack(tokens.lengths, WIDENING)
     is_real = packing.position < tokens.lengths[packing.row]
@@ -71,7 +72,8 @@ def pack_rows(tokens: Ragged, first_position: IntArray | None = None) -> dict[st
     return {
         "tokens": torch.from_numpy(np.where(is_real, tokens.flat[source], 0).astype(np.int64)),
         "position": torch.from_numpy((packing.position + first).astype(np.int64)),
-        "groups": torch.from_numpy(packing.groups.astype(np.int64)),
-        "lengths": torch.from_numpy(tokens.lengths[np.argsort(starts, kind="stable")]),
+        "is_real": torch.from_numpy(is_real),
         "starts": torch.from_numpy(starts),
+        "groups": packing.groups,
+        "lengths": tokens.lengths[np.argsort(starts, kind="stable")],
     }

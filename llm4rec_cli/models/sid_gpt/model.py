@@ -20,14 +20,15 @@ from torch import Tensor, nn
 from llm4rec_cli.data.examples import Examples, IntArray, slices
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.ids.item_ids import END, ItemIds
-from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.shared import decoding
+from llm4rec_cli.models.shared.batch import as_tensors
 from llm4rec_cli.models.shared.decoding import KeyValueCache, Memory, split_heads
 from llm4rec_cli.models.shared.generated_ids import IdRanker, IdTokens
 from llm4rec_cli.models.shared.layers import GPT2Layer, SequenceEncoder, group_shapes, initialise, scale_residuals
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.semantic_ids import codes_of
-from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack
+from llm4rec_cli.models.shared.sequences import SequenceRows, pack
 from llm4rec_cli.models.shared.trie import START
 from llm4rec_cli.models.sid_gpt.config import SidGPTConfig
 
@@ -49,14 +50,15 @@ class ItemTokens:
 class TokenRows:
     """The tokens of a sequence in a row, or of windows of a long one, as `SequenceRows` covers it."""
 
-    def __init__(self, split: Split, tokens: ItemTokens, max_length: int) -> None:
-        self.tokens, self.windows = tokens, SequenceRows(split, max_length)
+    def __init__(self, split: Split, tokens: ItemTokens, first: IntArray, max_length: int) -> None:
+        self.tokens, self.first, self.windows = tokens, first, SequenceRows(split, max_length)
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
-        """Return `tokens`, `targets` (packed, (total,) int64, IGNORED = no loss) and `groups` (n_groups, 2)."""
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
+        """Return packed `tokens` (total,), the n places among them that are `read` (n,), level by level, the codes that
+        follow these, `targets` (n,), and the arrays `n_of_level` and `groups` (n_groups, 2)."""
         windows, start = self.windows, self.windows.starts[indices]
         n_items = windows.lengths[indices] + 1  # the inputs, and the last one's target
         items, offsets = slices(windows.flat, start, start + n_items)
@@ -64,17 +66,16 @@ class TokenRows:
         is_target = place > np.repeat(windows.first_loss[indices], n_items)
         tokens, n_tokens = self.tokens.of(items)
         following = np.append(tokens[1:], START)
-        targets = np.where((following != START) & np.repeat(is_target, n_tokens), following, IGNORED)
+        has_loss = (following != START) & np.repeat(is_target, n_tokens)
         lengths = np.add.reduceat(n_tokens, offsets[:-1])
         packing = pack(lengths)
         source = _sources(packing.row, packing.position, lengths)
-        padding = packing.position >= lengths[packing.row]
-        batch = {
-            "tokens": tokens[source],
-            "targets": np.where(padding, IGNORED, targets[source]),
-            "groups": packing.groups,
-        }
-        return {name: torch.from_numpy(values.astype(np.int64)) for name, values in batch.items()}
+        read = np.flatnonzero(has_loss[source] & (packing.position < lengths[packing.row]))
+        level = np.searchsorted(self.first, following[source[read]], side="right") - 1
+        read = read[np.argsort(level, kind="stable")]
+        numbers = {"tokens": tokens[source], "read": read, "targets": following[source[read]]}
+        n_of_level = np.bincount(level, minlength=len(self.first) - 1)
+        return {**as_tensors(numbers), "n_of_level": n_of_level, "groups": packing.groups}
 
 
 def _sources(row: IntArray, position: IntArray, lengths: IntArray) -> IntArray:
@@ -100,20 +101,22 @@ class SidGPT(IdRanker):
         scale_residuals(layers)
 
     def training_rows(self) -> TokenRows:
-        return TokenRows(self.split, self.item_tokens, self.max_length)
+        return TokenRows(self.split, self.item_tokens, self.id_tokens.first, self.max_length)
 
-    def forward(self, tokens: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
-        """Return the mean cross-entropy over the codes of all targets, each within its level. Packed tokens and targets
-        are (total,)."""
+    def forward(
+        self, tokens: Tensor, read: Tensor, targets: Tensor, n_of_level: IntArray, groups: IntArray
+    ) -> dict[str, Any]:
+        """Return the mean cross-entropy over the codes of all targets of a batch of `TokenRows`, each within its
+        level."""
         states = self.norm(self.encoder(self.tokens(tokens), groups))
         codebooks = self.tokens.weight.split([1, *self.item_codes.sizes])[1:]
-        total, n = states.new_zeros(()), 0
-        for codebook, first in zip(codebooks, self.id_tokens.first.tolist(), strict=False):
-            places = torch.nonzero((targets >= first) & (targets < first + len(codebook))).squeeze(1)
+        n, total = n_of_level.tolist(), states.new_zeros(())
+        levels = zip(codebooks, self.id_tokens.first.tolist(), read.split(n), targets.split(n), strict=False)
+        for codebook, first, places, codes in levels:
             if len(places):
-                loss = catalogue_cross_entropy(states[places], codebook, targets[places] - first)
-                total, n = total + loss * len(places), n + len(places)
-        return {"loss": total / n, "n_terms": n}
+                loss = catalogue_cross_entropy(states[places], codebook, codes - first)
+                total = total + loss * len(places)
+        return {"loss": total / len(read), "n_terms": len(read)}
 
     @property
     def decoder(self) -> CausalDecoder:
@@ -138,7 +141,7 @@ class SidGPT(IdRanker):
         packed = torch.from_numpy(np.append(tokens, START)[source].astype(np.int64)).to(
             device
         )  # START: of an empty one
-        shapes = group_shapes(torch.from_numpy(packing.groups))
+        shapes = group_shapes(packing.groups)
         sizes = [rows * length for rows, length in shapes]
         by_layer = self.encoder.keys_and_values(self.tokens(packed), shapes)
         parts = zip(*(part.split(sizes) for part in by_layer), strict=True)

@@ -20,7 +20,7 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.ids.item_ids import END, ItemIds
-from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.generated_ids import IdRanker, IdTokens
 from llm4rec_cli.models.shared.semantic_ids import codes_of
@@ -56,7 +56,7 @@ class TargetRows:
     def __len__(self) -> int:
         return len(self.prefixes)
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return the arguments of `Tiger.forward`: those of `seq2seq.pack_batch`, whatever the epoch."""
         rows, prefixes = [], self.prefixes
         for i in indices:
@@ -79,11 +79,11 @@ class Tiger(IdRanker):
     def training_rows(self) -> TargetRows:
         return TargetRows(self.split, self.sources)
 
-    def forward(self, words: Tensor, lengths: Tensor, **batch: Tensor) -> dict[str, Any]:
+    def forward(self, words: Tensor, row: Tensor, lengths: Tensor, **batch: Any) -> dict[str, Any]:
         """Return the cross-entropy over all tokens, averaged over each target's codes, then over targets; from a batch
         of `seq2seq.pack_batch`, whose `words` are not read."""
         losses = self.packed.losses(words=None, lengths=lengths, **batch)
-        weights = torch.repeat_interleave(1 / lengths[:, 1].float(), lengths[:, 1])
+        weights = (1 / lengths[:, 1].float())[row]
         return {"loss": (losses * weights).sum() / len(lengths), "n_terms": len(lengths)}
 
     @property

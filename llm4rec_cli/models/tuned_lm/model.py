@@ -18,6 +18,7 @@ from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.tokens import TOKENS_PER_BATCH
 from llm4rec_cli.models.tuned_lm import backbone
@@ -75,12 +76,12 @@ class TunedLm(nn.Module):
             source = Histories(self.config, self.split, self.questions)
         return TrainingRows(self.config, source, self.seed)
 
-    def forward(self, read: Tensor, targets: Tensor, **packed: Tensor) -> dict[str, Any]:
+    def forward(self, read: Tensor, targets: Tensor, **packed: Any) -> dict[str, Any]:
         """Return the mean cross-entropy of what follows each token that is read; a batch of `TrainingRows`."""
         loss = catalogue_cross_entropy(self.states(**packed)[read], self.output, targets)
         return {"loss": loss, "n_terms": len(read)}
 
-    def states(self, tokens: Tensor, position: Tensor, segments: Tensor) -> Tensor:
+    def states(self, tokens: Tensor, position: Tensor, segments: IntArray) -> Tensor:
         """Return (total, hidden) the last layer's state at each token of packed rows."""
         outputs = self.decoder[0](
             input_ids=tokens[None], position_ids=position[None], segments=segments.tolist(), use_cache=False
@@ -210,7 +211,8 @@ class TunedLm(nn.Module):
             packed = pack(rows[begin:end])
             read = [packed.place(row, place) for row in range(end - begin) for place in places[begin + row]]
             with self._scoring():
-                states.append(self.states(**{name: x.to(device) for name, x in packed.tensors.items()})[read].float())
+                arguments: dict[str, Any] = on_device(packed.batch, device)
+                states.append(self.states(**arguments)[read].float())
         return torch.cat(states)
 
     def _scoring(self) -> torch.autocast:

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from llm4rec_cli.models.base import Batch
 from llm4rec_cli.models.shared import attention
 
 NAME = "packed_causal"  # of this implementation in transformers' registry
@@ -36,13 +38,13 @@ class Packed:
     """The tokens of n rows in one sequence.
 
     Attributes:
-        tensors: `tokens` and `position` (total,) int64, of each token its position in its row; `segments` (m, 5) int64,
-            consecutive blocks of the sequence: first token, rows, tokens per row, and the first and the number of the
-            tokens that come before each of these rows.
+        batch: `tokens` and `position` (total,) int64, of each token its position in its row; `segments` (m, 5), an
+            array, consecutive blocks of the sequence: first token, rows, tokens per row, and the first and the number
+            of the tokens that come before each of these rows.
         starts: of each row, the index in the sequence of its shared and own part's first token, and the shared length.
     """
 
-    tensors: dict[str, Tensor]
+    batch: Batch
     starts: list[tuple[int, int, int]]
 
     def place(self, row: int, token: int) -> int:
@@ -75,9 +77,13 @@ def pack(rows: Sequence[Row]) -> Packed:
             own_start[number] = len(tokens)
             tokens += rows[number].own
             position += range(len(shared), len(shared) + length)
-    values = {"tokens": tokens, "position": position, "segments": segments}
+    batch: Batch = {
+        "tokens": torch.tensor(tokens, dtype=torch.int64),
+        "position": torch.tensor(position, dtype=torch.int64),
+        "segments": np.array(segments, dtype=np.int64),
+    }
     starts = [(start_of[row.shared], start, len(row.shared)) for row, start in zip(rows, own_start, strict=True)]
-    return Packed({name: torch.tensor(each, dtype=torch.int64) for name, each in values.items()}, starts)
+    return Packed(batch, starts)
 
 
 def attend(

@@ -7,11 +7,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from llm4rec_cli.data.likes import LabelledRows
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
+from llm4rec_cli.models.base import Batch
 from llm4rec_cli.models.shared.clicks import training_clicks
 from llm4rec_cli.models.tuned_lm.config import Answer, LossOn, Targets, TunedLmConfig
 from llm4rec_cli.models.tuned_lm.packing import pack
@@ -88,7 +88,7 @@ class TrainingRows:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return the packed tokens, the positions in them that are `read`, and what `targets` follow these: tokens, or
         items under `answer=item_head`."""
         asked = [each for index in indices for each in self.source.answered(self.numbers[index], epoch)]
@@ -104,4 +104,4 @@ class TrainingRows:
             for begin, end in [(1, len(tokens))] if self.config.loss_on is LossOn.all else answers:
                 read += (packed.place(number, place) for place in range(begin - 1, end - 1))
                 targets += tokens[begin:end]
-        return {**packed.tensors, "read": torch.tensor(read), "targets": torch.tensor(targets)}
+        return {**packed.batch, "read": torch.tensor(read), "targets": torch.tensor(targets)}

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, initialise, sasrec_encoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.next_item import inner_products
-from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
+from llm4rec_cli.models.shared.sequences import SequenceRows, packed_histories
 from llm4rec_cli.models.unisrec.config import UniSRecConfig
 from llm4rec_cli.models.unisrec.settings import Adaptor, AdaptorDraw, Freeze, Similarity
 from llm4rec_cli.text.features import encode_texts
@@ -126,9 +126,8 @@ class UniSRec(nn.Module):
         """Return vectors whose inner products are the scores: scaled to length 1 if these are cosines."""
         return F.normalize(vectors, dim=-1) if self.uses_cosine else vectors
 
-    def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
-        """Return the mean cross-entropy of score / temperature over all items, at positions whose target is not
-        IGNORED."""
+    def forward(self, items: Tensor, read: Tensor, targets: Tensor, groups: IntArray) -> dict[str, Any]:
+        """Return the mean cross-entropy of score / temperature over all items, of a batch of `SequenceRows`."""
         catalogue = self.catalogue()
         if self.draw == AdaptorDraw.catalogue:
             inputs = F.embedding(items, catalogue)
@@ -136,11 +135,8 @@ class UniSRec(nn.Module):
             inputs = self.adaptor(F.embedding(items, self.features))
             if self.ids is not None:
                 inputs = inputs + self.ids(items)
-        carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
-        hidden = self.compared(self.encoder(inputs, groups)[carries_loss])
-        loss = catalogue_cross_entropy(
-            hidden / self.temperature, self.compared(catalogue), targets[carries_loss], self.softmax_items
-        )
+        hidden = self.compared(self.encoder(inputs, groups)[read])
+        loss = catalogue_cross_entropy(hidden / self.temperature, self.compared(catalogue), targets, self.softmax_items)
         return {"loss": loss, "n_terms": len(hidden)}
 
     def train(self, mode: bool = True) -> UniSRec:
@@ -160,9 +156,7 @@ class UniSRec(nn.Module):
     @torch.no_grad()
     def queries(self, examples: Examples) -> Tensor:
         vectors, _ = self.cached_catalogue()
-        items, groups, last, nonempty = (
-            t.to(vectors.device) for t in packed_histories(examples, self.encoder.max_length)
-        )
+        items, groups, last, nonempty = packed_histories(examples, self.encoder.max_length, vectors.device)
         return self.compared(self.encoder.last(F.embedding(items, vectors), groups, last) * nonempty.unsqueeze(1))
 
     @torch.no_grad()

@@ -26,13 +26,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llm4rec_cli import processes
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.base import Batch, Context
+from llm4rec_cli.models.shared.batch import as_tensors
 from llm4rec_cli.models.shared.losses import gather_rows
-from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack
+from llm4rec_cli.models.shared.sequences import SequenceRows, pack
 from llm4rec_cli.models.unisrec.config import UniSRecConfig
 from llm4rec_cli.models.unisrec.network import MoEAdaptor, UniSRec
 from llm4rec_cli.models.unisrec.settings import AdaptorDraw, PretrainingConfig, PretrainingLoss
@@ -62,24 +62,29 @@ class PretrainingRows(SequenceRows):
         _, self.offsets = split.train_sequences()
         self.n_items, self.config, self.seed = split.n_items, config, seed
         self.drawn: tuple[int, Any] = (-1, None)
+        self.first_of_batch: int | None = None
 
-    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
-        """Return the batch of fine-tuning (`items`, `targets`, `groups`), and for its n positions with loss, in order:
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
+        """Return the plain sequences of fine-tuning and after them the augmented ones, as one packing, in `groups`.
 
-        `views`, `view_groups`: packed augmented sequences; item numbers, plus n_items where words are dropped.
-        `seen_at` (n,): index in `views` of the end of each augmented prefix.
-        `augmented` (n,) bool: whether the prefix is in L_SS; always true unless `loss=paper_code`.
+        `texts` (u,): the distinct texts, ascending: item numbers, and then from `n_plain` (1,), an array, those plus
+        n_items whose words are dropped. `text` (total + n,): of each position and then of each target, its place there.
+        For the n positions with loss, in order:
+        `read`, `seen_at` (n,): where the prefix and the augmented prefix end.
+        `augmented` (n,) bool and `augmented_at`, their numbers: which prefixes are in L_SS; all unless
+        `loss=paper_code`.
         `records` (n, 3): position in the training data, target and user.
         """
         plain = super().batch(epoch, indices)
+        items, read = (np.asarray(plain[name]) for name in ("items", "read"))
         starts, lengths = self.starts[indices], self.lengths[indices]
         row, position = _ragged(lengths)
         source = starts[row] + position
         by_items, changed = self._augmentations(epoch)
         by_items, paper_code = by_items[indices], self.config.loss == PretrainingLoss.paper_code
         if paper_code:
-            first = processes.from_first(lambda: bool(by_items[0]))  # one choice per batch, for all processes
-            by_items = np.full_like(by_items, first)
+            first = indices[0] if self.first_of_batch is None else self.first_of_batch
+            by_items = np.full_like(by_items, self._augmentations(epoch)[0][first])  # one choice for a batch
         kept = ~(by_items[row] & changed[source]) | (position == 0)
         ends_run = np.append(kept[1:], True)  # a run: a kept item and the dropped ones after it; each row starts one
         # In the published code a dropped item overwrites the one before it, so that each run shows its last item. A
@@ -94,18 +99,26 @@ class PretrainingRows(SequenceRows):
         seen_at = (packing.last - n_kept + 1 - begin)[row] + np.cumsum(kept) - 1
 
         packed = pack(lengths)
-        with_loss = np.flatnonzero(plain["targets"].numpy() != IGNORED)
-        at = (np.cumsum(lengths) - lengths)[packed.row[with_loss]] + packed.position[with_loss]
+        at = (np.cumsum(lengths) - lengths)[packed.row[read]] + packed.position[read]
         user = np.searchsorted(self.offsets, source[at], side="right") - 1
-        records = np.stack([source[at] + 1, self.flat[source[at] + 1], user], axis=1)
-        arrays = {
-            "views": self.flat[view] + self.n_items * words_dropped,
-            "view_groups": packing.groups,
-            "seen_at": seen_at[at],
-            "records": records,
+        target = self.flat[source[at] + 1]
+        views = self.flat[view] + self.n_items * words_dropped
+        texts, text = np.unique(np.concatenate([items, views, target]), return_inverse=True)
+        augmented = (ends_run | (not paper_code))[at]
+        numbers = {
+            "texts": texts,
+            "text": text,
+            "read": read,
+            "seen_at": len(items) + seen_at[at],
+            "augmented_at": np.flatnonzero(augmented),
+            "records": np.stack([source[at] + 1, target, user], axis=1),
         }
-        tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()}
-        return plain | tensors | {"augmented": torch.from_numpy((ends_run | (not paper_code))[at])}
+        return {
+            **as_tensors(numbers),
+            "augmented": torch.from_numpy(augmented),
+            "n_plain": np.searchsorted(texts, [self.n_items]),
+            "groups": np.concatenate([np.asarray(plain["groups"]), packing.groups]),
+        }
 
     def _augmentations(self, epoch: int) -> tuple[BoolArray, BoolArray]:
         """Return whether each row drops items (or else words), and whether each interaction is changed."""
@@ -133,15 +146,22 @@ def in_batch_cross_entropy(
         same_target: logit of other positives with the anchor's target; 0 in the published code.
     """
     columns, column_records = gather_rows(positives), gather_rows(records)
-    positions, back = column_records[:, 0].unique(return_inverse=True)  # an idle process repeats another's row
-    first = torch.full_like(positions, len(back)).scatter_reduce(0, back, torch.arange(len(back)).to(back), "amin")
-    columns, column_records = columns[first], column_records[first]
-    own = torch.searchsorted(positions, records[:, :1].contiguous())
+    order, is_repeated = in_order(column_records[:, 0])
+    columns, column_records = columns[order], column_records[order]
+    own = torch.searchsorted(column_records[:, 0].contiguous(), records[:, :1].contiguous())
     logits = (anchors @ columns.t()).float() / temperature
     positive = logits.gather(1, own)
+    logits = logits.masked_fill(is_repeated, -torch.inf)
     logits = logits.masked_fill(records[:, 1:2] == column_records[:, 1], same_target)
     logits = logits.masked_fill(records[:, 2:] == column_records[:, 2], -torch.inf).scatter(1, own, positive)
     return F.cross_entropy(logits, own.squeeze(1), reduction="none")
+
+
+def in_order(positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what sorts the records of all processes by their positions, (n,), and which of them in that order repeat
+    the one before: a process that would be idle repeats another's row."""
+    ascending, order = positions.sort(stable=True)
+    return order, torch.cat([ascending.new_zeros(1, dtype=torch.bool), ascending[1:] == ascending[:-1]])
 
 
 class PretrainedUniSRec(UniSRec):
@@ -163,55 +183,53 @@ class PretrainedUniSRec(UniSRec):
 
     def forward(  # type: ignore[override]
         self,
-        items: Tensor,
-        targets: Tensor,
-        groups: Tensor,
-        views: Tensor,
-        view_groups: Tensor,
+        texts: Tensor,
+        n_plain: IntArray,
+        text: Tensor,
+        groups: IntArray,
+        read: Tensor,
         seen_at: Tensor,
         augmented: Tensor,
+        augmented_at: Tensor,
         records: Tensor,
     ) -> dict[str, Any]:
         """Return both losses of a batch of `PretrainingRows`; several processes contrast their batches as one."""
-        carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
-        target = records[:, 1]
-        vectors = self._adapted(torch.cat([items, views, target])).split([len(items) + len(views), len(target)])
-        states = self.encoder(vectors[0], torch.cat([groups, view_groups]))
-        state, view = (F.normalize(states[at], dim=-1) for at in (carries_loss, len(items) + seen_at))
+        vectors = self._adapted(texts, int(n_plain[0]), text).split([len(text) - len(read), len(read)])
+        states = self.encoder(vectors[0], groups)
+        state, view = (F.normalize(states[at], dim=-1) for at in (read, seen_at))
 
         paper_code = self.pretraining.loss == PretrainingLoss.paper_code
         contrast = partial(
             in_batch_cross_entropy, temperature=self.temperature, same_target=0.0 if paper_code else -torch.inf
         )
         by_item = contrast(state, F.normalize(vectors[1], dim=-1), records)
-        by_view = contrast(state[augmented], view[augmented], records[augmented])
+        by_view = contrast(state[augmented_at], view[augmented_at], records[augmented_at])
         # Scaled so that the trainer's mean, weighted by `n_terms`, counts each augmented record of all processes once.
-        in_view_loss = gather_rows(torch.stack([records[:, 0], augmented.long()], 1)).unique(dim=0)[:, 1]
-        view_loss = by_view.sum() / len(target) * (len(in_view_loss) / in_view_loss.sum())
+        everywhere = gather_rows(torch.stack([records[:, 0], augmented.long()], 1))
+        order, is_repeated = in_order(everywhere[:, 0])
+        in_view_loss = everywhere[order, 1].masked_fill(is_repeated, 0)
+        view_loss = by_view.sum() / len(read) * ((~is_repeated).sum() / in_view_loss.sum())
         return {
             "loss": self.pretraining.item_weight * by_item.mean() + self.pretraining.sequence_weight * view_loss,
-            "n_terms": len(target),
-            "sums": self._sums(by_item.detach(), by_view.detach(), target),
+            "n_terms": len(read),
+            "sums": self._sums(by_item.detach(), by_view.detach(), records[:, 1]),
         }
 
-    def _adapted(self, views: Tensor) -> Tensor:
-        """Return (n, hidden) universal vectors of items; for numbers >= n_items, of the texts with words dropped."""
-        back = None
+    def _adapted(self, texts: Tensor, n_plain: int, text: Tensor) -> Tensor:
+        """Return (n, hidden) universal vectors of the texts `text` (n,) among `texts`; see `PretrainingRows`."""
+        plain, shortened = texts[:n_plain], texts[n_plain:] - len(self.features)
+        x = torch.cat([F.embedding(plain, self.features), F.embedding(shortened, self.word_drop_features)])
         if self.draw == AdaptorDraw.catalogue:
-            views, back = views.unique(return_inverse=True)
-        plain, other = views < len(self.features), views >= len(self.features)
-        x = self.features.new_empty(len(views), self.features.shape[1])
-        x[plain] = self.features[views[plain]]
-        x[other] = self.word_drop_features[views[other] - len(self.features)]
-        adapted: Tensor = self.adaptor(x)
-        return adapted if back is None else F.embedding(back, adapted)
+            return F.embedding(text, self.adaptor(x))
+        adapted: Tensor = self.adaptor(F.embedding(text, x))
+        return adapted
 
     def _sums(self, by_item: Tensor, by_view: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return sum and number of terms of each loss, and of L_SI by domain."""
         by_domain = torch.zeros(len(self.domains), 2, device=by_item.device)
         by_domain.index_add_(0, self.domain[target], torch.stack([by_item, torch.ones_like(by_item)], 1))
         sums = {"loss/item": by_item, "loss/view": by_view}
-        pairs = {name: torch.stack([loss.sum(), loss.new_tensor(len(loss))]) for name, loss in sums.items()}
+        pairs = {name: torch.stack([loss.sum(), loss.new_full((), len(loss))]) for name, loss in sums.items()}
         return pairs | {f"loss/item/{name}": pair for name, pair in zip(self.domains, by_domain, strict=True)}
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.shared.next_item import NextItemModel
 from llm4rec_running_mean.config import RunningMeanConfig
@@ -17,7 +18,7 @@ class RunningMean(NextItemModel):
         self.map = nn.Linear(config.embedding_size, config.embedding_size)
         nn.init.xavier_normal_(self.items.weight)
 
-    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
+    def states(self, table: Tensor, items: Tensor, groups: IntArray) -> Tensor:
         """Return (total, size) the state after each item."""
         means = []
         vectors = F.embedding(items, table)  # of all sequences, one after another; a group has one length
