@@ -12,6 +12,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from llm4rec_cli.errors import RunError
@@ -21,6 +22,29 @@ T = TypeVar("T")
 TIMEOUT = timedelta(days=1)  # a process may wait for a lock or a slower process; torchrun ends all if one fails
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 KEPT = 2**31 - 1  # bytes; the largest value that mallopt takes
+
+
+def memory() -> tuple[int, int]:
+    """Return total and available memory in bytes, within the container's limit. Files that are only cached count as
+    available."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available, meminfo = total, Path("/proc/meminfo")
+    if meminfo.exists():
+        facts = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        available = int(facts["MemAvailable"].split()[0]) * 1024
+    limit = container_limit("memory.max")
+    if limit.isdigit():
+        total = min(total, int(limit))
+        stat = dict(line.split() for line in container_limit("memory.stat").splitlines())
+        used = int(container_limit("memory.current") or 0) - int(stat.get("inactive_file", 0))
+        available = min(available, int(limit) - used)
+    return total, available
+
+
+def container_limit(name: str) -> str:
+    """Return a limit of the container that this runs in; empty if there is none."""
+    file = Path("/sys/fs/cgroup") / name
+    return file.read_text().strip() if file.exists() else ""
 
 
 def keep_freed_memory() -> None:

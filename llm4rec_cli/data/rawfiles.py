@@ -13,6 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -80,11 +81,18 @@ def _text_of(path: Path, number: int, raw: bytes, fallback: str | None) -> str:
     return line
 
 
-def _raw_lines(path: Path, returns: bool = False) -> Iterator[tuple[int, bytes]]:
+@dataclass
+class Position:
+    """How many bytes of a file, compressed ones of a gzipped file, have been read."""
+
+    n_bytes: int = 0
+
+
+def _raw_lines(path: Path, returns: bool = False, position: Position | None = None) -> Iterator[tuple[int, bytes]]:
     """Yield the bytes of each non-empty line with its number; `returns`: carriage returns inside a line are allowed."""
     number, is_empty = 0, True
     try:
-        with _open(path) as file:
+        with _open(path, position) as file:
             for number, raw in enumerate(file, start=1):
                 raw = raw.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").rstrip(b"\r\n")
                 if not returns and b"\r" in raw:
@@ -138,18 +146,22 @@ def rows(
 
 
 def json_lines(
-    path: Path, required: Collection[str], parse: Callable[[str], Any] = json.loads
+    path: Path,
+    required: Collection[str],
+    parse: Callable[[str], Any] = json.loads,
+    position: Position | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the JSON object on each line, with its line number.
 
     Args:
         required: keys that each object must have.
         parse: parses a line; raises ValueError or SyntaxError if it cannot.
+        position: is kept up to date.
 
     Raises:
         DataError: as `lines`, and for a line that cannot be parsed, is not an object or lacks a key.
     """
-    for number, raw in _raw_lines(path):
+    for number, raw in _raw_lines(path, position=position):
         try:
             row = _JSON.decode(raw)
         except (msgspec.DecodeError, RecursionError):  # stricter than `json`: NaN and half a surrogate pair are no JSON
@@ -278,23 +290,24 @@ def read_table(
 class _Reported(io.FileIO):
     """A file that reports its progress with every read."""
 
-    def __init__(self, path: Path, progress: Step) -> None:
+    def __init__(self, path: Path, progress: Step, position: Position | None) -> None:
         super().__init__(path)
-        self.progress = progress
+        self.progress, self.position = progress, position or Position()
 
     def readinto(self, buffer: Any) -> int | None:
         n_bytes = super().readinto(buffer)
-        self.progress.update(self.tell())
+        self.position.n_bytes = self.tell()
+        self.progress.update(self.position.n_bytes)
         return n_bytes
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def _open(path: Path, position: Position | None = None) -> Iterator[IO[bytes]]:
     """Open a file for reading; decompress it if its first bytes are gzip's, whatever its name."""
     total = path.stat().st_size
     with (
         step(f"reading {path.name}", total, in_bytes=True) as progress,
-        io.BufferedReader(_Reported(path, progress), _READ) as file,
+        io.BufferedReader(_Reported(path, progress, position), _READ) as file,
     ):
         if file.peek(2)[:2] == b"\x1f\x8b":
             with gzip.open(file) as unzipped:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from llm4rec_cli import __version__
+from llm4rec_cli import __version__, processes
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.run import catalog
@@ -140,7 +140,7 @@ def _plugins() -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     yield Finding("platform", OK, platform.platform())
     yield Finding("cores", OK, f"{_cores():g} of {os.cpu_count()} available")
-    total, available = _memory()
+    total, available = processes.memory()
     fact = f"{decimal(available)} of {decimal(total)} free"
     remedy = "set a smaller trainer.batch_size and trainer.eval_batch_size"
     yield _finding("memory", available >= LITTLE_MEMORY, fact, remedy, NOTE)
@@ -149,28 +149,8 @@ def _machine() -> Iterator[Finding]:
 def _cores() -> float:
     """Return the cores this process may use, by its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _cgroup("cpu.max").partition(" ")
+    quota, _, period = processes.container_limit("cpu.max").partition(" ")
     return min(cores, int(quota) / int(period)) if quota.isdigit() else cores
-
-
-def _memory() -> tuple[int, int]:
-    """Return total and available memory in bytes, within the container's limit."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    available, meminfo = total, Path("/proc/meminfo")
-    if meminfo.exists():
-        facts = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        available = int(facts["MemAvailable"].split()[0]) * 1024
-    limit = _cgroup("memory.max")
-    if limit.isdigit():
-        total = min(total, int(limit))
-        available = min(available, int(limit) - int(_cgroup("memory.current") or 0))
-    return total, available
-
-
-def _cgroup(name: str) -> str:
-    """Return a limit of the container that this runs in; empty if there is none."""
-    file = Path("/sys/fs/cgroup") / name
-    return file.read_text().strip() if file.exists() else ""
 
 
 # --- torch

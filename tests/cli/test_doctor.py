@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm4rec_cli import arithmetic
+from llm4rec_cli import arithmetic, processes
 from llm4rec_cli.files import write_text
 from llm4rec_cli.studies import machine
 from llm4rec_cli.text import weights
@@ -81,7 +81,7 @@ def test_an_exception_in_a_check_is_its_finding(findings, monkeypatch):
     def broken():
         raise OSError("no such device\nand more")
 
-    monkeypatch.setattr(machine, "_memory", broken)
+    monkeypatch.setattr(processes, "memory", broken)
     results = findings()
     assert (results["machine"].state, results["machine"].says) == ("wrong", "OSError: no such device")
     assert results["cache"].state == "ok"
@@ -139,15 +139,16 @@ def test_more_threads_than_cores_are_noted(findings, monkeypatch, cores, state):
 
 
 def test_the_limits_of_a_container_count(monkeypatch):
-    limits = {"cpu.max": "50000 100000", "memory.max": "1000000", "memory.current": "400000"}
-    monkeypatch.setattr(machine, "_cgroup", lambda name: limits[name])
+    limits = {"cpu.max": "50000 100000", "memory.max": "1000000", "memory.current": "500000"}
+    limits["memory.stat"] = "anon 300000\ninactive_file 100000"
+    monkeypatch.setattr(processes, "container_limit", lambda name: limits[name])
     assert machine._cores() == 0.5
-    assert machine._memory() == (1_000_000, 600_000)
+    assert processes.memory() == (1_000_000, 600_000)
 
 
 def test_without_a_container_all_cores_of_the_process_and_all_memory_count(monkeypatch):
-    monkeypatch.setattr(machine, "_cgroup", lambda _: "")
-    total, available = machine._memory()
+    monkeypatch.setattr(processes, "container_limit", lambda _: "")
+    total, available = processes.memory()
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS lacks it
     assert machine._cores() == own
     assert 0 < available <= total == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,12 +1,14 @@
-"""Preparation that is killed, meets a full disk, or finds one bad line among many, leaves nothing half done."""
+"""Preparation that is killed, meets a full disk, will not fit or finds one bad line leaves nothing half done."""
 
 import gzip
 import json
+import re
 import signal
+from types import SimpleNamespace
 
 import pytest
 
-from llm4rec_cli.data import reviews
+from llm4rec_cli.data import rawfiles, reviews
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.errors import DataError
 from tests.support.driver import python
@@ -99,4 +101,42 @@ def test_a_torn_archive_is_named_with_the_line_that_it_lacks(raw):
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(DataError, match=r"reviews.json.gz:\d+: gzip data is truncated or damaged"):
         prepare(config("shop", "amazon", raw, FILES), raw / "cache")
+    assert list((raw / "cache/datasets").iterdir()) == []
+
+
+@pytest.fixture
+def forecast(raw, monkeypatch):
+    """forecast(memory, disk) prepares with so many bytes free, and estimates the need from a part of the file."""
+    (raw / "plain.json").write_text("\n".join(map(review, range(N))))
+    monkeypatch.setattr(reviews, "ROWS", 100)
+    monkeypatch.setattr(reviews, "FORECAST_AFTER", 100_000)
+    monkeypatch.setattr(rawfiles, "_READ", 4096)
+
+    def prepare_with(memory, disk):
+        monkeypatch.setattr(reviews.processes, "memory", lambda: (memory, memory))
+        monkeypatch.setattr(reviews.shutil, "disk_usage", lambda folder: SimpleNamespace(free=disk))
+        return prepare(config("shop", "amazon", raw, {"reviews": "plain.json"}), raw / "cache")
+
+    return prepare_with
+
+
+def test_what_a_file_will_take_is_said_after_its_first_part(forecast, caplog):
+    with caplog.at_level("INFO", "llm4rec_cli"):
+        assert len(forecast(10**9, 10**9).interactions) == N
+    (line,) = (record.getMessage() for record in caplog.records if "take about" in record.getMessage())
+    n_reviews = int(re.search(r"about ([\d,]+) reviews", line)[1].replace(",", ""))
+    assert n_reviews == pytest.approx(N, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("memory", "disk", "problem", "remedy"),
+    [
+        (100, 10**9, "GB of memory, and 0.0 GB are free", "more memory"),
+        (10**9, 100, "in the cache", "paths.cache=PATH"),
+    ],
+)
+def test_a_file_that_will_not_fit_is_refused_at_once(forecast, raw, memory, disk, problem, remedy):
+    with pytest.raises(DataError, match=problem) as error:
+        forecast(memory, disk)
+    assert remedy in error.value.remedy
     assert list((raw / "cache/datasets").iterdir()) == []

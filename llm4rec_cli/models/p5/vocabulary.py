@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,18 @@ class Tokens:
     """n tokenized texts, concatenated.
 
     Attributes:
-        flat: (total,) int64 token ids.
-        starts: (total,) whether a token begins a word.
-        offsets: (n + 1,) text i is flat[offsets[i]:offsets[i + 1]].
+        flat: (total,) int32 token ids.
+        offsets: (n + 1,) int64: text i is flat[offsets[i]:offsets[i + 1]].
+        starts_word: (n_tokens,) of the vocabulary, whether a token begins a word.
     """
 
-    flat: IntArray
-    starts: NDArray[np.bool_]
-    offsets: IntArray
+    flat: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    starts_word: NDArray[np.bool_]
 
     def __getitem__(self, i: int) -> tuple[IntArray, NDArray[np.bool_]]:
-        part = slice(self.offsets[i], self.offsets[i + 1])
-        return self.flat[part], self.starts[part]
+        tokens = self.flat[self.offsets[i] : self.offsets[i + 1]]
+        return tokens, self.starts_word[tokens]
 
 
 class Vocabulary:
@@ -64,15 +65,13 @@ class Vocabulary:
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """Tokenize texts, without end tokens."""
-        tokens = [
-            np.array(encoding.ids, dtype=np.int64)
-            for start in range(0, len(texts), TEXTS_PER_BATCH)
-            for encoding in self.tokenizer.encode_batch_fast(
-                texts[start : start + TEXTS_PER_BATCH], add_special_tokens=False
-            )
-        ]
-        flat = np.concatenate([np.zeros(0, dtype=np.int64), *tokens])
-        return Tokens(flat, self.starts_word[flat], np.cumsum([0, *map(len, tokens)]))
+        flat, lengths = [np.zeros(0, dtype=np.int32)], [np.zeros(1, dtype=np.int64)]
+        for start in range(0, len(texts), TEXTS_PER_BATCH):
+            some = texts[start : start + TEXTS_PER_BATCH]
+            ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(some, add_special_tokens=False)]
+            flat.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
+            lengths.append(np.array(list(map(len, ids)), dtype=np.int64))
+        return Tokens(np.concatenate(flat), np.cumsum(np.concatenate(lengths)), self.starts_word)
 
     def encode_one(self, text: str) -> tuple[IntArray, NDArray[np.bool_]]:
         """Return the tokens of a text, and whether each begins a word."""
