@@ -39,4 +39,6 @@ class RPGConfig(EncoderSizes, SemanticIdsConfig):
         return "rpg/paper"
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {"exact": True, "fitted_to_catalogue": self.ids.kind is IdKind.opq}
+        is_opq = self.ids.kind is IdKind.opq
+        whitens = self.encoder is not None and self.encoder.whiten
+        return {"exact": True, "not_whitened": is_opq and not whitens, "fitted_to_catalogue": is_opq}
