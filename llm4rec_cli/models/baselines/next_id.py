@@ -24,6 +24,7 @@ class NextId:
 
     def __init__(self, number: IntArray) -> None:
         self.number = number
+        self.order = np.argsort(number, kind="stable")
 
     def score(self, examples: Examples) -> Tensor:
         numbers = self.number if examples.candidates is None else self.number[examples.candidates]
@@ -33,9 +34,9 @@ class NextId:
         return np.zeros(len(self.number), dtype=np.float32)
 
     def own_scores(self, examples: Examples) -> csr_array:
-        order, guesses = np.argsort(self.number, kind="stable"), self._guesses(examples)
-        bounds = (np.searchsorted(self.number, guesses, side, order) for side in ("left", "right"))
-        items, offsets = slices(order, *bounds)
+        guesses = self._guesses(examples)
+        bounds = (np.searchsorted(self.number, guesses, side, self.order) for side in ("left", "right"))
+        items, offsets = slices(self.order, *bounds)
         return csr_array((np.ones(len(items), dtype=np.float32), items, offsets), (len(examples), len(self.number)))
 
     def _guesses(self, examples: Examples) -> IntArray:
