@@ -98,20 +98,20 @@ class _Training:
         self.x, self.config, self.draws = x, config, stream(seed, "rq_vae")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(self.draws.integers(2**31)))
-            self.model = RqVae(x.shape[1], config, codes, codebook).to(x.device)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate)
+            self.autoencoder = RqVae(x.shape[1], config, codes, codebook).to(x.device)
+        self.optimiser = torch.optim.AdamW(self.autoencoder.parameters(), lr=config.learning_rate)
         self.log: list[dict[str, Any]] = []
 
     @torch.no_grad()
     def start(self, seed: int) -> None:
         """Start the codebooks at k-means of the encoder's output."""
-        codes, codebook, _ = self.model.codebooks.shape
-        _, centres = rq_kmeans(self.model.encoder(self.x).cpu().numpy(), codes, codebook, seed)
+        codes, codebook, _ = self.autoencoder.codebooks.shape
+        _, centres = rq_kmeans(self.autoencoder.encoder(self.x).cpu().numpy(), codes, codebook, seed)
         for level, centre in enumerate(centres):
-            self.model.codebooks[level, : len(centre)] = torch.from_numpy(centre).to(self.x.device)
+            self.autoencoder.codebooks[level, : len(centre)] = torch.from_numpy(centre).to(self.x.device)
 
     def epoch(self) -> None:
-        x, model = self.x, self.model
+        x, model = self.x, self.autoencoder
         levels, codebook, _ = model.codebooks.shape
         used = torch.zeros(levels, codebook, dtype=torch.bool, device=x.device)
         total = 0.0
@@ -130,7 +130,7 @@ class _Training:
 
     def save(self, path: Path) -> None:
         state = {
-            "model": self.model.state_dict(),
+            "autoencoder": self.autoencoder.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "draws": json.dumps(self.draws.bit_generator.state),
             "log": json.dumps(self.log),
@@ -139,7 +139,7 @@ class _Training:
 
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True, map_location=self.x.device)
-        self.model.load_state_dict(state["model"])
+        self.autoencoder.load_state_dict(state["autoencoder"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.draws.bit_generator.state = json.loads(state["draws"])
         self.log = json.loads(state["log"])
@@ -179,7 +179,7 @@ def rq_vae(
             training.save(checkpoint)
             saved = time.monotonic()
     with torch.no_grad():
-        return training.model.quantise(training.model.encoder(x))[1].cpu().numpy(), training.log
+        return training.autoencoder.quantise(training.autoencoder.encoder(x))[1].cpu().numpy(), training.log
 
 
 @torch.no_grad()
