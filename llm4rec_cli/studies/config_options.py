@@ -136,7 +136,7 @@ def _described(group: str, columns: dict[str, list[str]]) -> Content:
     rows = list(zip(*columns.values(), texts, strict=True))
     shortened = any(text != in_full[option].removesuffix(".") for option, text in zip(options, texts, strict=True))
     notes = ["complete descriptions: --wide"] if shortened else []
-    return Content(f"{group}s", [*columns, "description"], rows, notes)
+    return Content(f"{group}s", [*columns, "description"], rows, notes, whole=[next(iter(columns))])
 
 
 def first_sentence(text: str) -> str:

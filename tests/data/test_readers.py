@@ -51,7 +51,9 @@ def altered(files: dict[str, Path], role: str, old: str, new: str, folder: Path)
 
 
 def test_a_reader_is_loaded_by_its_name():
-    assert readers.names() == ["amazon", "mind", "movielens", "online_retail", "recbole", "s3rec", "table", "tallrec"]
+    assert readers.names() == [
+        *("amazon", "amazon2023", "mind", "movielens", "online_retail", "recbole", "s3rec", "table", "tallrec")
+    ]
     with pytest.raises(UsageError, match="unknown reader 'amazn'") as error:
         readers.load("amazn")
     assert error.value.remedy == "did you mean 'amazon'?"

@@ -1,5 +1,6 @@
 """UniSRec against the paper's formulas and a naive implementation with one padded row per (prefix, target) pair."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -180,7 +181,7 @@ def test_an_item_is_drawn_once_per_step_or_at_each_position(built, draw):
     model = built(draw=draw).train()
     seen = []
     model.encoder.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs[0]))
-    model(items=torch.tensor([3, 3]), targets=torch.tensor([1, 2]), groups=torch.tensor([[1, 2]]))
+    model(torch.tensor([3, 3]), read=torch.arange(2), targets=torch.tensor([1, 2]), groups=np.array([[1, 2]]))
     assert torch.equal(seen[0], seen[1]) == (draw == AdaptorDraw.catalogue)
 
 
