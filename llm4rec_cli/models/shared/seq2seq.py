@@ -54,9 +54,11 @@ class Groups:
         (n,) of the sources, by place."""
         masks: list[Tensor | None] = []
         for (_, longest, _), shortest, own in zip(self.shapes, self.shortest, lengths.split(self.rows), strict=True):
+            if shortest == longest:
+                masks.append(None)
+                continue
             padding = torch.arange(longest, device=lengths.device) >= own[:, None, None, None]
-            mask = torch.zeros(padding.shape, device=lengths.device).masked_fill_(padding, -torch.inf)
-            masks.append(None if shortest == longest else mask)
+            masks.append(torch.zeros(padding.shape, device=lengths.device).masked_fill_(padding, -torch.inf))
         return masks
 
 
