@@ -140,6 +140,7 @@ def test_an_address_holds_weights_prompt_and_adapter(llm4rec, small, tmp_path):
         (["model.answer=item_head", "model.tuning=none"], "is a new layer"),
         (["model.answer=item_head", "dataset=demo_news"], "impressions show new ones"),
         (["model.score=grounded", "model.tuning=full"], "which model.tuning=full overwrites"),
+        (["model.frozen_weights=nf4", "model.tuning=full"], "is for frozen weights, and model.tuning=full has none"),
         (["model.answer=item_head", "model.score=sum"], "model.score=sum is only read with model.answer=title"),
         (["prompt.next='{history} and then'"], "begins with a field"),
         (["prompt.next='Chosen: {history} and then'"], "goes on after it"),
@@ -152,6 +153,14 @@ def test_what_it_refuses(llm4rec, small, typed, message):
     answer = llm4rec("train", *kept, *typed)
     assert answer.code == 2
     assert message in answer.err
+
+
+def test_frozen_weights_of_few_bits_need_bitsandbytes(llm4rec, small, monkeypatch):
+    monkeypatch.setattr("llm4rec_cli.models.tuned_lm.config.find_spec", lambda name: None)
+    answer = llm4rec("train", *small, "model.frozen_weights=nf4")
+    assert answer.code == 2
+    assert "needs bitsandbytes" in answer.err
+    assert "pip install 'llm4rec[bits]'" in answer.err
 
 
 def test_its_prompts_are_shown(llm4rec):

@@ -17,6 +17,10 @@ from tests.models.tuned_lm_data import TITLES, built, likes, log, log_probs, mer
 pytestmark = pytest.mark.numeric
 
 EXAMPLES = shop().examples(SplitName.test)
+# fmt: off
+NF4 = [-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0, 0.0795803, 0.1609302,
+       0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0]  # QLoRA, appendix E
+# fmt: on
 
 
 def histories(model):
@@ -187,6 +191,36 @@ def test_gradient_checkpointing_changes_no_gradient(causal):
         return [weight.grad for weight in model.parameters() if weight.requires_grad]
 
     assert_close(gradients("model.gradient_checkpointing=true"), gradients(), rel=1e-5)
+
+
+def rounding_errors(weight, frozen):
+    """Return the largest error of each element of a (out, in) weight: int8 by rows, NF4 by blocks of 64."""
+    if frozen == "int8":
+        return (weight.abs().amax(1, keepdim=True) / 127 / 2).expand_as(weight)
+    blocks = weight.reshape(-1, 64)
+    scale = blocks.abs().amax(1, keepdim=True)
+    return ((blocks / scale).unsqueeze(2) - torch.tensor(NF4)).abs().amin(2).mul(scale).view_as(weight)
+
+
+@pytest.mark.parametrize("frozen", ["int8", "nf4"])
+def test_frozen_weights_of_few_bits_are_rounded_and_the_adapter_reloads_to_equal_scores(causal, tmp_path, frozen):
+    model = built(causal, f"model.frozen_weights={frozen}", "model.lora.dropout=0")
+    for own, exact in zip(model.lm.model.layers, plain(causal).model.layers, strict=True):
+        weight = exact.self_attn.k_proj.weight.detach()
+        stored = own.self_attn.k_proj(torch.eye(weight.shape[1])).t()
+        assert (stored - weight).abs().max() > 1e-3 * weight.abs().max(), "nothing is rounded"
+        error, allowed = (stored - weight).abs(), rounding_errors(weight, frozen)
+        scales = {"int8": 5e-4, "nf4": 1e-2}[frozen]  # are rounded as well: to fp16, and to 8 bits
+        assert (error <= allowed + scales * weight.abs().max()).all()
+    rows = model.training_rows()
+    model(**rows.batch(0, list(range(len(rows)))))["loss"].backward()
+    assert all(weight.grad.abs().max() > 0 for weight in model.parameters() if weight.requires_grad)
+    assert all("lora_" in name for name in model.state_dict())
+    save_file(model.state_dict(), tmp_path / "adapter.safetensors")
+    expected, fresh = model.score(EXAMPLES), built(causal, f"model.frozen_weights={frozen}", seed=1)
+    assert not torch.allclose(fresh.score(EXAMPLES), expected)
+    fresh.load_state_dict(load_file(tmp_path / "adapter.safetensors"))
+    assert torch.equal(fresh.score(EXAMPLES), expected)
 
 
 def test_a_question_longer_than_the_context_is_refused(causal):

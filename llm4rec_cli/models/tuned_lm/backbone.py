@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import weights
 from llm4rec_cli.llm.attention import SUPPORTED_MODELS
-from llm4rec_cli.models.tuned_lm.config import Initial, TunedLmConfig, Tuning
+from llm4rec_cli.models.tuned_lm.config import Frozen, Initial, TunedLmConfig, Tuning
 from llm4rec_cli.models.tuned_lm.packing import NAME
 
 SETTING = "model.backbone"
@@ -28,7 +30,7 @@ def folder_of(config: TunedLmConfig, cache: Path) -> Path:
 
 
 def load(config: TunedLmConfig, folder: Path) -> Any:
-    """Return the language model in fp32, with the weights that are tuned, and only those, requiring gradients.
+    """Return the language model, with the weights that are tuned, and only those, requiring gradients.
 
     Raises:
         UsageError: the architecture is not supported, or has no layers of the names of `lora.modules`.
@@ -45,6 +47,8 @@ def load(config: TunedLmConfig, folder: Path) -> Any:
         model = weights.load_model(folder, Precision.fp32, "cpu", SETTING)
     model.set_attn_implementation(NAME)
     model.requires_grad_(config.tuning is Tuning.full)
+    if config.frozen_weights is not Frozen.fp32:
+        _quantise(model, config.frozen_weights)
     if config.tuning is Tuning.lora:
         _add_adapters(model, config)
     if config.gradient_checkpointing:
@@ -52,6 +56,25 @@ def load(config: TunedLmConfig, folder: Path) -> Any:
         enable = getattr(model, name, None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
     return model
+
+
+def _quantise(model: Any, frozen: Frozen) -> None:
+    """Store the weights of all linear layers but the last, which reads the embeddings, in 8 or 4 bits."""
+    import bitsandbytes
+
+    logging.getLogger(bitsandbytes.__name__).setLevel(logging.ERROR)  # it warns at each product of int8
+    for name, layer in list(model.named_modules()):
+        if not isinstance(layer, nn.Linear) or layer is model.get_output_embeddings():
+            continue
+        shape = layer.in_features, layer.out_features, layer.bias is not None
+        if frozen is Frozen.nf4:
+            quantised = bitsandbytes.nn.Linear4bit(*shape, compress_statistics=True, quant_type="nf4")
+        else:
+            quantised = bitsandbytes.nn.Linear8bitLt(*shape, has_fp16_weights=False, threshold=6.0)
+        quantised.load_state_dict(layer.state_dict())
+        model.set_submodule(name, quantised.requires_grad_(False).to("cpu"))  # a move to a device rounds the weights
+    model.is_loaded_in_4bit = frozen is Frozen.nf4  # peft reads these
+    model.is_loaded_in_8bit = frozen is Frozen.int8
 
 
 def _add_adapters(model: Any, config: TunedLmConfig) -> None:
@@ -99,23 +122,23 @@ def continued(model: Any, tokens: Sequence[int], n: int, end: int) -> list[int]:
     return following
 
 
-def keep_only_trained(module: torch.nn.Module) -> None:
+def keep_only_trained(module: nn.Module) -> None:
     """Let the state of a module hold only the weights that are trained: the others are those of the backbone."""
     module.register_state_dict_post_hook(_drop_frozen)
     module.register_load_state_dict_pre_hook(_fill_in_frozen)
 
 
-def _trained(module: torch.nn.Module, prefix: str = "") -> set[str]:
+def _trained(module: nn.Module, prefix: str = "") -> set[str]:
     return {prefix + name for name, weight in module.named_parameters() if weight.requires_grad}
 
 
-def _drop_frozen(module: torch.nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+def _drop_frozen(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
     trained = _trained(module, prefix)
     for name in [name for name in state if name.startswith(prefix) and name not in trained]:
         del state[name]
 
 
-def _fill_in_frozen(module: torch.nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def _fill_in_frozen(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Weights that are tied to a trained one are filled in as well."""
     trained = _trained(module, prefix)
     for name, weight in module.named_parameters(remove_duplicate=False):

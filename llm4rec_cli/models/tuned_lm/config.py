@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
@@ -21,6 +22,7 @@ from llm4rec_cli.config.schema import (
     Traits,
     Weights,
     Work,
+    added,
     precision,
 )
 from llm4rec_cli.config.schema import weights as names_weights
@@ -41,6 +43,14 @@ class Tuning(Enum):
     lora = "lora"
     full = "full"  # all weights
     none = "none"  # the model as it is: a floor
+
+
+class Frozen(Enum):
+    """How weights that are not trained are stored."""
+
+    fp32 = "fp32"
+    int8 = "int8"  # LLM.int8() (arXiv 2208.07339)
+    nf4 = "nf4"  # 4 bits, scales in 8, computed in the precision of the input (QLoRA, arXiv 2305.14314)
 
 
 class Answer(Enum):
@@ -97,6 +107,7 @@ class TunedLmConfig(ModelConfig):
     weights: Initial = MISSING
     tuning: Tuning = MISSING
     lora: LoraConfig = field(default_factory=LoraConfig)
+    frozen_weights: Frozen = added(Frozen.fp32)  # of linear layers
     answer: Answer = MISSING
     score: TitleScore = MISSING
     loss_on: LossOn = MISSING
@@ -143,7 +154,8 @@ class TunedLmConfig(ModelConfig):
         return unused
 
     def _tuned(self) -> str:
-        return {Tuning.lora: f"LoRA {self.lora.rank}", Tuning.full: "all weights", Tuning.none: "untuned"}[self.tuning]
+        tuned = {Tuning.lora: f"LoRA {self.lora.rank}", Tuning.full: "all weights", Tuning.none: "untuned"}[self.tuning]
+        return tuned if self.frozen_weights is Frozen.fp32 else f"{tuned} on {self.frozen_weights.name}"
 
     def display_name(self) -> str:
         parts = [f"{self.name} {self.answer.name.replace('_', ' ')}", self._tuned()]
@@ -172,6 +184,14 @@ class TunedLmConfig(ModelConfig):
             yield UsageError(
                 "model.answer=item_head is a new layer, which model.tuning=none leaves random", "model.tuning=lora"
             )
+        if self.frozen_weights is not Frozen.fp32:
+            setting = f"model.frozen_weights={self.frozen_weights.name}"
+            if self.tuning is Tuning.full:
+                yield UsageError(
+                    f"{setting} is for frozen weights, and model.tuning=full has none", "model.tuning=lora"
+                )
+            if find_spec("bitsandbytes") is None:
+                yield UsageError(f"{setting} needs bitsandbytes, which is not installed", "pip install 'llm4rec[bits]'")
         if self.score is TitleScore.grounded and self.tuning is Tuning.full:
             yield UsageError(
                 "model.score=grounded compares titles by the untuned model, which model.tuning=full overwrites",
