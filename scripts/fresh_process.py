@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 STATUS = Path("/proc/self/status")
+INTERVAL = 0.05  # seconds between two looks at the private memory
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,15 @@ class Measurement:
         seconds: without setting up.
         before_mb: peak memory of the process when the work began, in MiB.
         peak_mb: peak memory when it ended, in MiB.
+        private_mb: peak of the memory that is no page of a file while it ran, in MiB; 0 where it is unknown.
+        units: what the work returned: how much it did.
     """
 
     seconds: float
     before_mb: float
     peak_mb: float
+    private_mb: float = 0.0
+    units: float = 1.0
 
     @property
     def added_mb(self) -> float:
@@ -48,16 +54,31 @@ def measure_in_fresh_process(set_up: Callable[..., Callable[[], object]], *argum
 def measure(set_up: Callable[..., Callable[[], object]], *arguments: Any) -> Measurement:
     """Do the same in this process."""
     work = set_up(*arguments)
-    before = peak_mb()
+    before, private, ended = peak_mb(), [0.0], threading.Event()
+    watch = threading.Thread(target=_watch, args=(private, ended))
+    watch.start()
     start = time.perf_counter()
-    work()
-    return Measurement(time.perf_counter() - start, before, peak_mb())
+    units = work()
+    seconds = time.perf_counter() - start
+    ended.set()
+    watch.join()
+    return Measurement(seconds, before, peak_mb(), private[0], float(units) if isinstance(units, int) else 1.0)
+
+
+def _watch(private: list[float], ended: threading.Event) -> None:
+    while STATUS.exists() and not ended.wait(INTERVAL):
+        private[0] = max(private[0], _of_this_process("RssAnon"))
 
 
 def peak_mb() -> float:
     """Return the peak memory of this process in MiB. (A child's `ru_maxrss` starts at its parent's value.)"""
     if STATUS.exists():
-        fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-        return int(fields["VmHWM"].split()[0]) / 1024
+        return _of_this_process("VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _of_this_process(field: str) -> float:
+    """Return a field of Linux's status of this process in MiB."""
+    fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    return int(fields[field].split()[0]) / 1024

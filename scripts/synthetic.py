@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from llm4rec_cli.data.recdataset import RecDataset
 
 SHORTEST, MEAN = 3, 8.9  # interactions per user; the mean is Beauty's
+WORDS, PHRASES, PHRASE = 5_000, 20_000, 12  # of reviews: the vocabulary, the phrases that texts consist of, their words
+AT_ONCE = 100_000  # reviews
 
 
 def interactions(n_users: int, n_items: int, seed: int = 0) -> pd.DataFrame:
@@ -33,3 +39,32 @@ def dataset(n_users: int, n_items: int, seed: int = 0) -> RecDataset:
             "split": {"rule": "leave_one_out"},
         },
     )
+
+
+def write_reviews(folder: Path, n_reviews: int, n_items: int, seed: int = 0) -> None:
+    """Write `reviews.json` and `metadata.json` in the format of Amazon 2014: JSON lines, 0.4 kB a review.
+
+    The reviews are those of `interactions`, at random times and in the order of items, as in the official files. A
+    text has three phrases of PHRASE words, and a title one half of a phrase.
+    """
+    rng = np.random.default_rng(seed)
+    words = np.array([f"word{i}" for i in range(WORDS)])
+    drawn = words[(WORDS * rng.random((PHRASES, PHRASE)) ** 3).astype(np.int64)]
+    phrases, titles = [" ".join(row) for row in drawn], [" ".join(row[: PHRASE // 2]) for row in drawn]
+    log = interactions(round(n_reviews / MEAN), n_items, seed)
+    log = log.iloc[np.argsort(log["item"].to_numpy(), kind="stable")]
+    with (folder / "reviews.json").open("w", encoding="utf-8") as file:
+        for start in range(0, len(log), AT_ONCE):
+            part = log.iloc[start : start + AT_ONCE]
+            texts, times = rng.integers(PHRASES, size=(len(part), 4)).tolist(), rng.integers(10**8, size=len(part))
+            stars = rng.integers(1, 6, size=len(part))
+            columns = (part["user"].tolist(), part["item"].tolist(), times.tolist(), stars.tolist(), texts)
+            file.writelines(
+                f'{{"reviewerID": "A{user:013d}", "asin": "B{item:09d}", "reviewText": "{phrases[a]} {phrases[b]} '
+                f'{phrases[c]}", "overall": {rating}.0, "summary": "{titles[d]}", "unixReviewTime": {10**9 + time}}}\n'
+                for user, item, time, rating, (a, b, c, d) in zip(*columns, strict=True)
+            )
+    with (folder / "metadata.json").open("w", encoding="utf-8") as file:
+        for item, phrase in zip(range(n_items), itertools.cycle(phrases)):
+            record = {"asin": f"B{item:09d}", "title": f"{phrase} {item}", "categories": [["Made", f"word{item % 97}"]]}
+            file.write(json.dumps(record) + "\n")
