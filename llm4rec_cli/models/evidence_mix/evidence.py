@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
 from llm4rec_cli.models.shared.transitions import training_pairs
 
-CELLS_AT_ONCE = 1 << 22  # items × items: at most 50 MB a block of cosines
+CELLS_AT_ONCE = 1 << 22  # items × items: at most 50 MB of cosines a thread
 KEYS_IN_A_TABLE = 1 << 23  # 8 MB; a table of more would grow with rows × items
 ROUNDING = 1e-9  # of a difference of counts, in float64
 
@@ -93,7 +94,8 @@ class TextNeighbours:
         self.of_word = csr_array(self.catalogue.T)
         self.new = self.catalogue[:0]
         self.n = min(n, len(texts))
-        cosines = list(zip(*map(self._nearest, self._blocks(self.catalogue)), strict=True))
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # scipy's products let others run
+            cosines = list(zip(*pool.map(self._nearest, self._blocks(self.catalogue)), strict=True))
         self.least = np.concatenate(cosines[0])
         self.rows = self.nearest = csr_array(vstack(cosines[1]))
 
