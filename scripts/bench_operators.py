@@ -70,21 +70,27 @@ class Operators(TorchDispatchMode):
 
 
 class FusedAttention(torch.autograd.Function):
-    """Attention as one operator forward and one backward; its numbers mean nothing."""
+    """Attention as one operator forward and one backward; its numbers mean nothing. As fused kernels do, it gives the
+    heads of each query side by side."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        ctx.save_for_backward(q, k, v)
-        return q.new_zeros(*q.shape[:-1], v.shape[-1])
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(q, k, v, bias)
+        n, heads, length, _ = q.shape
+        return q.new_zeros(n, length, heads, v.shape[-1]).transpose(1, 2)
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, ...]:
-        q, k, v = ctx.saved_tensors
-        return torch.zeros_like(q), torch.empty_like(k), torch.empty_like(v)
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, bias = ctx.saved_tensors
+        of_bias = torch.empty_like(bias) if ctx.needs_input_grad[3] else None
+        return torch.zeros_like(q), torch.empty_like(k), torch.empty_like(v), of_bias
 
 
-def fused_attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Tensor:
-    result: Tensor = FusedAttention.apply(q, k, v)
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **_: Any) -> Tensor:
+    n, heads, length, keys = *q.shape[:3], k.shape[2]
+    if attn_mask is not None and attn_mask.requires_grad:
+        attn_mask = attn_mask.expand(n, heads, length, keys)
+    result: Tensor = FusedAttention.apply(q, k, v, attn_mask)
     return result
 
 

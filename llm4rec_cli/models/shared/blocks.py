@@ -86,16 +86,13 @@ class Blocks:
         parts_of_q = q.split([rows * queries for rows, queries, _ in self.shapes])
         parts_of_kv = kv.split([rows * keys for rows, _, keys in self.shapes])
         mixed = []
-        for (rows, queries, keys), q, kv, mask in zip(
-            self.shapes, parts_of_q, parts_of_kv, masks or self.masks, strict=True
-        ):
-            k, v = kv.view(rows, keys, *kv.shape[1:]).permute(2, 0, 3, 1, 4)
-            q = q.view(rows, queries, *q.shape[1:]).transpose(1, 2)
-            is_causal = self.causal and mask is None
+        blocks = zip(self.shapes, parts_of_q, parts_of_kv, masks or self.masks, strict=True)
+        for (rows, _, _), part_of_q, part_of_kv, mask in blocks:
+            in_heads = (x.unflatten(0, (rows, -1)).transpose(1, 2) for x in (part_of_q, *part_of_kv.unbind(1)))
             out = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, scale=scale
+                *in_heads, attn_mask=mask, dropout_p=dropout, is_causal=self.causal and mask is None, scale=scale
             )
-            mixed.append(out.transpose(1, 2).reshape(rows * queries, -1))
+            mixed.append(out.transpose(1, 2).flatten(2).flatten(0, 1))
         return torch.cat(mixed).index_select(0, self.outputs)
 
 
