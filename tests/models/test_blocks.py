@@ -19,18 +19,25 @@ def padded_total(parts, n_queries, n_keys):
     return sum(len(rows) * (n_queries[rows].max() + n_keys[rows].max()) for rows in parts)
 
 
-def test_no_division_into_as_few_blocks_has_less_padding():
+def test_as_few_blocks_as_have_little_padding_or_those_with_the_least():
     rng = np.random.default_rng(0)
+    numbers = set()
     for _ in range(50):
-        n_queries, n_keys = rng.integers(1, 6, 8), rng.integers(1, 9, 8)
+        n_queries, n_keys = rng.integers(1, 3, 8), rng.integers(9, 20, 8)
         parts = partition(n_queries, n_keys, 3)
-        assert len(parts) <= 3
         assert sorted(np.concatenate(parts)) == list(range(8))
         order = np.lexsort((n_queries, n_keys))
         ends = np.flatnonzero(np.diff(n_keys[order])) + 1
-        others = [np.split(order, cuts) for n in range(3) for cuts in combinations(ends, n)]
-        least = min(padded_total(each, n_queries, n_keys) for each in others)
-        assert padded_total(parts, n_queries, n_keys) == least
+        least = [
+            min(padded_total(np.split(order, cuts), n_queries, n_keys) for cuts in combinations(ends, n))
+            for n in range(3)
+        ]
+        enough = [total <= 1.1 * (n_queries.sum() + n_keys.sum()) for total in least]
+        expected = enough.index(True) if any(enough) else 2
+        assert len(parts) == expected + 1
+        assert padded_total(parts, n_queries, n_keys) == least[expected]
+        numbers.add(expected)
+    assert numbers == {1, 2}
 
 
 def test_a_thousand_lengths_take_eight_blocks_with_little_padding():
@@ -41,7 +48,7 @@ def test_a_thousand_lengths_take_eight_blocks_with_little_padding():
 
 
 def test_rows_of_few_lengths_are_not_padded():
-    lengths = np.array([3, 1, 3, 2, 1])
+    lengths = np.array([5, 1, 5, 3, 1])
     assert [rows.tolist() for rows in partition(lengths, lengths)] == [[1, 4], [3], [0, 2]]
 
 
@@ -73,7 +80,7 @@ def naive(q, kv, rows, causal=False):
 def test_blocks_equal_attention_of_each_row_alone(causal):
     widths, lengths, q, kv = rows_of_lengths(40)
     blocks = blocks_of(q, widths, lengths, causal=causal)
-    assert len(blocks.shapes) == MOST_BLOCKS
+    assert 1 < len(blocks.shapes) <= MOST_BLOCKS
     out = blocks.attend(q, kv)
     spans = [slice(start, start + n) for start, n in zip(starts_of(widths), lengths, strict=True)]
     expected = naive(q, kv, [(span, np.arange(span.start, span.stop)) for span in spans], causal)

@@ -17,6 +17,7 @@ from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.shared.batch import copied_to
 
 MOST_BLOCKS = 8
+LITTLE = 1.1  # padded tokens for each real one that are not worth another block
 CUTS = 64  # lengths at which a block may end: bounds the time to choose among them
 
 
@@ -155,8 +156,8 @@ def starts_of(lengths: IntArray) -> IntArray:
 
 
 def partition(n_queries: IntArray, n_keys: IntArray, most: int = MOST_BLOCKS) -> list[IntArray]:
-    """Divide rows into at most `most` blocks: the ones with the least total of padded queries and keys, among blocks of
-    consecutive numbers of keys that end at one of CUTS lengths."""
+    """Divide rows into the fewest blocks that LITTLE bounds the padded queries and keys of, or into `most` blocks with
+    the fewest of these, among blocks of consecutive numbers of keys that end at one of CUTS lengths."""
     order = np.lexsort((n_queries, n_keys))
     step = -(-int(n_keys.max()) // CUTS)
     ends = np.flatnonzero(np.diff(-(-n_keys[order] // step), append=-1))  # the last row of each length
@@ -166,10 +167,11 @@ def partition(n_queries: IntArray, n_keys: IntArray, most: int = MOST_BLOCKS) ->
     longest = np.maximum.accumulate(np.where(rows >= rows[:, None], most_queries, 0), axis=1)
     cost = (ends + 1 - first[:, None]) * (longest + n_keys[order][ends]).astype(float)
     cost[rows < rows[:, None]] = np.inf
-    least, begins = cost[0], []
+    least, begins, enough = cost[0], [], LITTLE * (n_queries.sum() + n_keys.sum())
     for _ in range(min(most, len(ends)) - 1):
-        # The rows before the last block, and the block.
-        total = np.append(0, least[:-1])[:, None] + cost
+        if least[-1] <= enough:
+            break
+        total = np.append(0, least[:-1])[:, None] + cost  # of the rows before the last block, and of the block
         begins.append(total.argmin(axis=0))
         least = total.min(axis=0)
     bounds, end = [], len(ends) - 1
