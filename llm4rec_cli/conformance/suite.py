@@ -17,6 +17,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import set_seed
 
 from llm4rec_cli import arithmetic
@@ -579,14 +580,43 @@ def test_the_paths_of_an_accelerator_have_the_loss_and_gradients_of_those_of_a_c
     model = built(name).eval()
     rows = model.training_rows()
     batch = rows.batch(0, list(range(len(rows))))
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     results = []
     for cpu in (arithmetic.CPU, "another"):
         monkeypatch.setattr(arithmetic, "CPU", cpu)
         loss = model(**batch)["loss"]
-        results.append([loss, *torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)])
+        gradients = torch.autograd.grad(loss, [*weights.values()], allow_unused=True, materialize_grads=True)
+        by_module: dict[str, list[Tensor]] = {"loss": [loss]}
+        for name, gradient in zip(weights, gradients, strict=True):
+            by_module.setdefault(name.rpartition(".")[0], []).append(gradient.flatten())
+        # By module, as a gradient that is 0 but for rounding, of the bias of keys, has no scale of its own.
+        results.append([torch.cat([x.view(-1) for x in each]) for each in by_module.values()])
     for of_cpu, of_accelerator in zip(*results, strict=True):
         assert_close(of_accelerator, of_cpu, rel=1e-5)
+
+
+@about("trainable")
+def test_attention_takes_at_most_eight_operators_on_an_accelerator(
+    name: str, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, calls = built(name).train(), 0
+    rows = model.training_rows()
+    fused = functional.scaled_dot_product_attention
+
+    def counted(*args: Any, **options: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return fused(*args, **options)
+
+    monkeypatch.setattr(arithmetic, "CPU", "another")
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", counted)
+    numbers = []
+    for indices in ([0], range(len(rows))):
+        calls = 0
+        model(**rows.batch(0, list(indices)))
+        numbers.append(calls)
+    of_one, of_all = numbers
+    assert of_all <= 8 * of_one
 
 
 @about("trainable")

@@ -7,6 +7,7 @@ import torch
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.models.shared.layers import (
     Dropout,
+    Groups,
     SequenceEncoder,
     TransformerLayer,
     dropped_out,
@@ -124,7 +125,7 @@ def test_attention_in_training_equals_attention_in_evaluation_where_nothing_is_d
     torch.manual_seed(0)
     layer = TransformerLayer(8, 12, heads=2, dropout=0.0, attention_dropout=1e-6)
     naive.randomise(layer)
-    x, groups = torch.randn(3 * 5, 8), [(3, 5)]
+    x, groups = torch.randn(3 * 5, 8), Groups([(3, 5)], None)
     assert_close(layer.train()(x, groups), layer.eval()(x, groups), rel=1e-5)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.baselines.config import BSARecConfig
-from llm4rec_cli.models.shared.layers import SequenceEncoder, TransformerLayer, initialise
+from llm4rec_cli.models.shared.layers import Groups, SequenceEncoder, TransformerLayer, initialise
 from llm4rec_cli.models.shared.next_item import EncoderModel
 from llm4rec_cli.models.shared.sequences import PrefixRows, SequenceRows
 
@@ -44,22 +44,22 @@ class FilteredLayer(TransformerLayer):
         self.norm_filter = nn.LayerNorm(sizes[0], eps=1e-12)
         self.filter_weight = filter_weight
 
-    def filtered(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+    def filtered(self, x: Tensor, groups: Groups) -> Tensor:
         """Return (total, hidden): each sequence with its high frequencies scaled by β²."""
-        parts = x.split([rows * length for rows, length in groups])
+        parts = x.split([rows * length for rows, length in groups.shapes])
         with torch.autocast(x.device.type, enabled=False):
             low = torch.cat(
                 [
                     (self.low_pass[:length, :length] @ part.view(rows, length, -1)).flatten(0, 1)
-                    for (rows, length), part in zip(groups, parts, strict=True)
+                    for (rows, length), part in zip(groups.shapes, parts, strict=True)
                 ]
             )
             return low + self.beta.square() * (x - low)
 
-    def forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+    def forward(self, x: Tensor, groups: Groups) -> Tensor:
         return self._mixed(x, self.filtered(x, groups), self.attend(x, groups))
 
-    def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
+    def at(self, x: Tensor, groups: Groups, tokens: Tensor) -> Tensor:
         return self._mixed(x[tokens], self.filtered(x, groups)[tokens], self.attend_at(x, groups, tokens))
 
     def _mixed(self, x: Tensor, filtered: Tensor, attended: Tensor) -> Tensor:

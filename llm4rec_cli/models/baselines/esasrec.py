@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.baselines.config import ESASRecConfig
-from llm4rec_cli.models.shared.layers import Dropout, SelfAttention, SequenceEncoder
+from llm4rec_cli.models.shared.layers import Dropout, Groups, SelfAttention, SequenceEncoder
 from llm4rec_cli.models.shared.next_item import EncoderModel
 
 
@@ -31,10 +31,10 @@ class LiGRLayer(SelfAttention):
         self.down = nn.Linear(inner, hidden, bias=False)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+    def forward(self, x: Tensor, groups: Groups) -> Tensor:
         return self._after_attention(x, self.attend(self.norm_attention(x), groups))
 
-    def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
+    def at(self, x: Tensor, groups: Groups, tokens: Tensor) -> Tensor:
         return self._after_attention(x[tokens], self.attend_at(self.norm_attention(x), groups, tokens))
 
     def _after_attention(self, x: Tensor, attended: Tensor) -> Tensor:

@@ -22,11 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertModel
 
+from llm4rec_cli.arithmetic import on_cpu
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
 from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.nrms.config import Aggregation, NRMSConfig
-from llm4rec_cli.models.shared.batch import on_device
+from llm4rec_cli.models.shared.batch import copied_to, on_device
 from llm4rec_cli.models.shared.bert import PackedEncoder, padding_masks
 from llm4rec_cli.models.shared.clicks import Clicks, training_clicks
 from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, group_shapes
@@ -239,8 +240,13 @@ class NRMS(nn.Module):
 
     def _encode(self, groups: IntArray, lengths: IntArray, is_real: Tensor, starts: Tensor, **tokens: Tensor) -> Tensor:
         """Return (n, size) the vectors of packed titles, in the order of `starts`."""
-        shapes = group_shapes(groups)
         flat = self.bert.states(**tokens, is_real=is_real, groups=groups, lengths=lengths)
+        if not on_cpu(flat):
+            of_title = copied_to(torch.from_numpy(lengths), flat.device)[starts.argsort().argsort()]
+            place = torch.arange(int(lengths.max()), device=flat.device)
+            real = place < of_title[:, None]
+            return self.title_encoder(flat[starts[:, None] + torch.where(real, place, 0)], real)
+        shapes = group_shapes(groups)
         states = flat.split([rows * length for rows, length in shapes])
         vectors = []
         for (rows, length), part, mask in zip(shapes, states, padding_masks(shapes, lengths, is_real), strict=True):

@@ -5,6 +5,7 @@ Everything but attention runs on one flat array of tokens; attention runs on gro
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,41 @@ from transformers import BertModel
 from llm4rec_cli.arithmetic import on_cpu
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.shared.attention import attend
+from llm4rec_cli.models.shared.blocks import Blocks, Keys, blocks_of, starts_of
 from llm4rec_cli.models.shared.layers import dropped_out, group_shapes
 
 Shapes = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Packed rows, as layers take them.
+
+    Attributes:
+        shapes: number of rows and padded length of each group.
+        lengths: (n,) of the rows, in packed order.
+        masks: of `padding_masks`; none on an accelerator.
+        blocks: how an accelerator attends; None on a CPU, which attends group by group.
+    """
+
+    shapes: Shapes
+    lengths: IntArray
+    masks: list[Tensor | None]
+    blocks: Blocks | None
+
+    @property
+    def widths(self) -> IntArray:
+        """(n,) the padded lengths of the rows."""
+        return np.repeat([longest for _, longest in self.shapes], [rows for rows, _ in self.shapes])
+
+
+def grouped(x: Tensor, groups: IntArray, lengths: IntArray, is_real: Tensor) -> Groups:
+    """Return the groups of rows of `x` (total, d); `tokens.pack_rows` returns the other arguments."""
+    shapes = group_shapes(groups)
+    if on_cpu(x):
+        return Groups(shapes, lengths, padding_masks(shapes, lengths, is_real), None)
+    packed = Groups(shapes, lengths, [], None)
+    return replace(packed, blocks=blocks_of(x, packed.widths, lengths))
 
 
 class PackedEncoder(nn.Module):
@@ -38,11 +71,10 @@ class PackedEncoder(nn.Module):
     def states(self, tokens: Tensor, position: Tensor, is_real: Tensor, groups: IntArray, lengths: IntArray) -> Tensor:
         """Return (total, d) the top layer's state at each token, arbitrary at padding. `tokens.pack_rows` returns the
         arguments."""
-        shapes = group_shapes(groups)
-        masks = padding_masks(shapes, lengths, is_real)
         x = self._embed(tokens, position)
+        packed = grouped(x, groups, lengths, is_real)
         for layer in self.layers:
-            x = self._after_attention(layer, x, self._self_attention(layer.attention, x, shapes, masks))
+            x = self._after_attention(layer, x, self._self_attention(layer.attention, x, packed))
         return x
 
     def _embed(self, tokens: Tensor, position: Tensor) -> Tensor:
@@ -60,39 +92,45 @@ class PackedEncoder(nn.Module):
         """Return (n, len(names), heads, d / heads) the named ones of `query`, `key` and `value`."""
         parts = [getattr(attention.self, name) for name in names]
         weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-        return F.linear(x, weight, bias).to(x.dtype).view(len(x), len(names), self.heads, -1)
+        projected = F.linear(x, weight, bias)
+        if on_cpu(x):
+            # In fp32: a bf16 product as small as those of attention costs less than the kernel set up for its shape.
+            projected = projected.to(x.dtype)
+        return projected.view(len(x), len(names), self.heads, -1)
 
-    def _self_attention(self, attention: Any, x: Tensor, shapes: Shapes, masks: list[Tensor | None]) -> Tensor:
-        return self._attend_in_groups(self._project(attention, x, "query", "key", "value"), shapes, masks)
-
-    def _attend_in_groups(self, qkv: Tensor, shapes: Shapes, masks: list[Tensor | None]) -> Tensor:
-        """Return (total, d) attention within each row, of `qkv` (total, 3, heads, d / heads)."""
-        mixed, parts = [], qkv.split([rows * length for rows, length in shapes])
-        # On a CPU in fp32: a bf16 product this small costs less than the kernel set up for its shape.
+    def _self_attention(self, attention: Any, x: Tensor, groups: Groups) -> Tensor:
+        """Return (total, d) attention within each row."""
+        qkv = self._project(attention, x, "query", "key", "value")
+        if groups.blocks is not None:
+            q, kv = qkv.split([1, 2], dim=1)
+            return groups.blocks.attend(q.squeeze(1), kv, self._attention_dropout())
+        mixed, parts = [], qkv.split([rows * length for rows, length in groups.shapes])
         with torch.autocast("cpu", enabled=False):
-            for (rows, length), part, mask in zip(shapes, parts, masks, strict=True):
+            for (rows, length), part, mask in zip(groups.shapes, parts, groups.masks, strict=True):
                 q, k, v = part.view(rows, length, *part.shape[1:]).permute(2, 0, 3, 1, 4)
                 mixed.append(self._attend(q, k, v, mask).transpose(1, 2).reshape(rows * length, -1))
         return torch.cat(mixed)
 
-    def _self_attention_at(
-        self, attention: Any, x: Tensor, index: Tensor, shapes: Shapes, masks: list[Tensor | None]
-    ) -> Tensor:
+    def _self_attention_at(self, attention: Any, x: Tensor, index: Tensor, groups: Groups) -> Tensor:
         """Return attention at one token per row (ascending); of the others only keys and values are computed."""
-        mixed = []
-        parts = self._project(attention, x, "key", "value").split([rows * length for rows, length in shapes])
-        queries = self._project(attention, x[index], "query").split([rows for rows, _ in shapes])
+        kv, query = self._project(attention, x, "key", "value"), self._project(attention, x[index], "query")
+        if groups.blocks is not None:
+            one = np.ones_like(groups.lengths)
+            blocks = blocks_of(x, one, one, Keys.own(starts_of(groups.widths), groups.lengths))
+            return blocks.attend(query.squeeze(1), kv, self._attention_dropout())
+        mixed, parts = [], kv.split([rows * length for rows, length in groups.shapes])
+        queries = query.split([rows for rows, _ in groups.shapes])
         with torch.autocast("cpu", enabled=False):
-            for (rows, length), part, query, mask in zip(shapes, parts, queries, masks, strict=True):
+            for (rows, length), part, query, mask in zip(groups.shapes, parts, queries, groups.masks, strict=True):
                 k, v = part.view(rows, length, *part.shape[1:]).permute(2, 0, 3, 1, 4)
                 mixed.append(self._attend(query.transpose(1, 2), k, v, mask).reshape(rows, -1))
         return torch.cat(mixed)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         dropout = self._attention_dropout()
-        if dropout and on_cpu(q):  # torch has no fused attention with dropout for it
+        if dropout:  # torch has no fused attention with dropout for a CPU
             return attend(q, k, v, mask, dropout)[0]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
     def _attention_dropout(self) -> float:
         return self.attention_dropout if self.training else 0.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from torch.autograd.function import once_differentiable
 
 from llm4rec_cli.arithmetic import on_cpu, product
 from llm4rec_cli.data.examples import IntArray
+from llm4rec_cli.models.shared.batch import copied_to
+from llm4rec_cli.models.shared.blocks import Blocks, blocks_of
 
 INITIAL_STD = 0.02  # RecBole's initializer_range, of every linear and embedding weight
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of that many bytes
@@ -86,6 +90,19 @@ def pairwise_products(left: Tensor, right: Tensor) -> Tensor:
     return _PairwiseProducts.apply(left, right)
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Packed sequences, as the layers of an encoder take them.
+
+    Attributes:
+        shapes: the number of rows and the length of each group.
+        blocks: how an accelerator attends within them; None on a CPU, which attends group by group.
+    """
+
+    shapes: list[tuple[int, int]]
+    blocks: Blocks | None
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention within packed sequences.
 
@@ -101,22 +118,25 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(hidden, hidden)
         self.attention_dropout = Dropout(attention_dropout)
 
-    def attend(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
-        """Return (total, hidden) attention outputs of packed vectors, for groups of (rows, length)."""
+    def attend(self, x: Tensor, groups: Groups) -> Tensor:
+        """Return (total, hidden) attention outputs of packed vectors."""
+        p = self.attention_dropout.p if self.training else 0.0
+        if groups.blocks is not None:
+            q, kv = self.qkv(x).view(len(x), 3, self.heads, -1).split([1, 2], dim=1)
+            return self.out(groups.blocks.attend(q.squeeze(1), kv, p))
         hidden, mixed = x.shape[-1], []
-        # Split, because each slice would give a gradient as large as the whole. On a CPU in fp32, because a bf16
-        # product this small costs less than setting up the kernel for its shape, which is new in nearly every batch.
-        parts = self.qkv(x).to(x.dtype).split([rows * length for rows, length in groups])
+        # Split, because each slice would give a gradient as large as the whole. In fp32, because a bf16 product this
+        # small costs less than setting up the kernel for its shape, which is new in nearly every batch.
+        parts = self.qkv(x).to(x.dtype).split([rows * length for rows, length in groups.shapes])
         with torch.autocast("cpu", enabled=False):
-            for (rows, length), part in zip(groups, parts, strict=True):
+            for (rows, length), part in zip(groups.shapes, parts, strict=True):
                 q, k, v = part.view(rows, length, 3, self.heads, hidden // self.heads).permute(2, 0, 3, 1, 4)
-                mixed.append(self._mix(q, k, v).transpose(1, 2).reshape(rows * length, hidden))
+                mixed.append(self._mix(q, k, v, p).transpose(1, 2).reshape(rows * length, hidden))
         return self.out(torch.cat(mixed))
 
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        p = self.attention_dropout.p if self.training else 0.0
-        if p == 0 or not on_cpu(q):  # torch has no fused attention with dropout for a CPU
-            return F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=self.causal)
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, p: float) -> Tensor:
+        if p == 0:  # torch has no fused attention with dropout for a CPU
+            return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
         if self.causal:
             future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
@@ -128,14 +148,14 @@ class SelfAttention(nn.Module):
         hidden = x.shape[-1]
         return F.linear(x, self.qkv.weight[hidden:], self.qkv.bias[hidden:])
 
-    def attend_at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
+    def attend_at(self, x: Tensor, groups: Groups, tokens: Tensor) -> Tensor:
         """Return `attend` at one token of each sequence, (n,) ascending, without dropout. The others only give keys and
         values."""
         hidden, kv = x.shape[-1], self.keys_and_values(x)
         q = F.linear(x[tokens], self.qkv.weight[:hidden], self.qkv.bias[:hidden])
         q = q.view(-1, self.heads, 1, hidden // self.heads)
         mixed, first, start = [], 0, 0
-        for rows, length in groups:
+        for rows, length in groups.shapes:
             group = kv[start : start + rows * length].view(rows, length, 2, self.heads, hidden // self.heads)
             k, v = group.permute(2, 0, 3, 1, 4)
             position = (tokens[first : first + rows] - start) % length
@@ -158,10 +178,10 @@ class TransformerLayer(SelfAttention):
         self.norm_feedforward = nn.LayerNorm(hidden, eps=1e-12)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+    def forward(self, x: Tensor, groups: Groups) -> Tensor:
         return self.feed_forward(self.norm_attention(x + self.dropout(self.attend(x, groups))))
 
-    def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
+    def at(self, x: Tensor, groups: Groups, tokens: Tensor) -> Tensor:
         """Return `forward` at one token per sequence, without dropout; `tokens` as in `attend_at`."""
         return self.feed_forward(self.norm_attention(x[tokens] + self.attend_at(x, groups, tokens)))
 
@@ -178,10 +198,10 @@ class GPT2Layer(SelfAttention):
         self.up, self.down = nn.Linear(hidden, inner), nn.Linear(inner, hidden)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+    def forward(self, x: Tensor, groups: Groups) -> Tensor:
         return self.feed_forward(x + self.dropout(self.attend(self.norm_attention(x), groups)))
 
-    def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
+    def at(self, x: Tensor, groups: Groups, tokens: Tensor) -> Tensor:
         return self.feed_forward(x[tokens] + self.attend_at(self.norm_attention(x), groups, tokens))
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -227,39 +247,45 @@ class SequenceEncoder(nn.Module):
     def forward(self, x: Tensor, groups: IntArray) -> Tensor:
         """Return (total, hidden) states of packed vectors, for (n_groups, 2) numbers of rows and lengths. The state at
         position t depends on items 0..t, and on the sequence's length if positions are counted from its last item."""
-        shapes = group_shapes(groups)
-        x = self._with_positions(x, shapes)
+        packed = self._groups(x, groups)
+        x = self._with_positions(x, groups)
         for layer in self.layers:
-            x = layer(x, shapes)
+            x = layer(x, packed)
         return x
 
     def last(self, x: Tensor, groups: IntArray, last: Tensor) -> Tensor:
         """Return (n, hidden) `forward` at the last token of each sequence, skipping most of the top layer for the
         others."""
-        shapes = group_shapes(groups)
-        x = self._with_positions(x, shapes)
+        packed = self._groups(x, groups)
+        x = self._with_positions(x, groups)
         *below, top = self.layers
         for layer in below:
-            x = layer(x, shapes)
+            x = layer(x, packed)
         tokens, order = last.sort()
         states = torch.empty(len(last), x.shape[1], dtype=x.dtype, device=x.device)
-        states[order] = top.at(x, shapes, tokens)  # type: ignore[operator]
+        states[order] = top.at(x, packed, tokens)  # type: ignore[operator]
         return states
 
-    def keys_and_values(self, x: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
+    def keys_and_values(self, x: Tensor, groups: IntArray) -> list[Tensor]:
         """Return (total, 2 * hidden) for each layer what tokens after a sequence attend to, of `GPT2Layer`s."""
-        x, found = self._with_positions(x, shapes), []
+        packed, found = self._groups(x, groups), list[Tensor]()
+        x = self._with_positions(x, groups)
         for layer in self.layers:
             found.append(layer.keys_and_values(layer.norm_attention(x)))  # type: ignore[operator]
             if len(found) < len(self.layers):
-                x = layer(x, shapes)
+                x = layer(x, packed)
         return found
 
-    def _with_positions(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        places = [torch.arange(length, device=x.device) for _, length in shapes]
+    def _groups(self, x: Tensor, groups: IntArray) -> Groups:
+        widths = np.repeat(groups[:, 1], groups[:, 0])
+        blocks = None if on_cpu(x) else blocks_of(x, widths, widths, causal=self.layers[0].causal)
+        return Groups(group_shapes(groups), blocks)
+
+    def _with_positions(self, x: Tensor, groups: IntArray) -> Tensor:
+        places = [np.tile(np.arange(length), rows) for rows, length in groups]
         if self.from_last:
-            places = [place.flip(0) for place in places]
-        position = torch.cat([place.repeat(rows) for place, (rows, _) in zip(places, shapes, strict=True)])
+            places = [place[::-1] for place in places]
+        position = copied_to(torch.from_numpy(np.concatenate(places)), x.device)
         return self.dropout(self.norm(x + self.positions(position)))
 
 

@@ -22,12 +22,15 @@ from llm4rec_cli.arithmetic import on_cpu
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.base import Batch
 from llm4rec_cli.models.shared.batch import as_tensors
+from llm4rec_cli.models.shared.blocks import Blocks, Keys, blocks_of, dtype_of, starts_of
 from llm4rec_cli.models.shared.layers import dropped_out
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES, T5Shape
 from llm4rec_cli.text.loading import load_pretrained
 from llm4rec_cli.text.weights import BACKBONE, locate_weights
 
 PAD = 0  # T5's padding token, which also starts its decoder
+Shapes = list[tuple[int, int]]  # of groups: rows and padded length
+Pairs = list[tuple[int, int, int]]  # rows, padded source and padded target
 MAX_WORDS = 512  # whole words with an embedding of their own (P5's code); later ones share the last
 
 
@@ -38,34 +41,42 @@ class Groups:
     Attributes:
         order: (n,) the row stored at each place.
         shapes: (rows, longest source, longest target) of each group.
-        shortest: (n_groups,) the shortest source of each group.
+        n_tokens: (n, 2) the lengths of source and target, by place.
     """
 
     order: IntArray
     shapes: list[tuple[int, int, int]]
-    shortest: IntArray
+    n_tokens: IntArray
 
     @property
     def rows(self) -> list[int]:
         return [rows for rows, _, _ in self.shapes]
 
     def source_masks(self, lengths: Tensor) -> list[Tensor | None]:
-        """Return for each group (rows, 1, 1, longest) 0, or -inf at padding; None where nothing is padded. `lengths`
-        (n,) of the sources, by place."""
+        """Return for each group (rows, 1, 1, longest) 0, or -inf at padding; None where nothing is padded. Without any
+        on an accelerator, which attends in blocks. `lengths` (n,) of the sources, by place."""
         masks: list[Tensor | None] = []
-        for (_, longest, _), shortest, own in zip(self.shapes, self.shortest, lengths.split(self.rows), strict=True):
-            if shortest == longest:
+        if not on_cpu(lengths):
+            return masks
+        first = np.append(0, np.cumsum(self.rows)[:-1])
+        shortest = np.minimum.reduceat(self.n_tokens[:, 0], first).tolist()
+        for (_, longest, _), least, own in zip(self.shapes, shortest, lengths.split(self.rows), strict=True):
+            if least == longest:
                 masks.append(None)
                 continue
             padding = torch.arange(longest, device=lengths.device) >= own[:, None, None, None]
             masks.append(torch.zeros(padding.shape, device=lengths.device).masked_fill_(padding, -torch.inf))
         return masks
 
+    def widths(self, side: int) -> IntArray:
+        """Return (n,) the padded lengths by place; side 1 = sources, 2 = targets."""
+        return np.repeat([shape[side] for shape in self.shapes], self.rows)
+
 
 def groups_of(batch: Batch) -> Groups:
     """Return the groups of a batch of `pack_batch`."""
-    order, shapes, shortest = (np.asarray(batch[name]) for name in ("order", "shapes", "shortest"))
-    return Groups(order, [(n, s, t) for n, s, t in shapes.tolist()], shortest)
+    order, shapes, n_tokens = (np.asarray(batch[name]) for name in ("order", "shapes", "n_tokens"))
+    return Groups(order, [(n, s, t) for n, s, t in shapes.tolist()], n_tokens)
 
 
 def group_by_length(source: IntArray, target: IntArray) -> Groups:
@@ -76,7 +87,7 @@ def group_by_length(source: IntArray, target: IntArray) -> Groups:
     bounds = np.flatnonzero(np.any(np.diff(steps[:, order], axis=1, prepend=-1), axis=0))
     parts = np.split(order, bounds[1:])
     shapes = [(len(rows), int(source[rows].max()), int(target[rows].max())) for rows in parts]
-    return Groups(order, shapes, np.array([source[rows].min() for rows in parts]))
+    return Groups(order, shapes, np.stack([source, target], axis=1)[order])
 
 
 def _length_step(length: IntArray) -> IntArray:
@@ -95,7 +106,7 @@ def pack_batch(rows: list[tuple[IntArray, IntArray, IntArray]]) -> Batch:
     sources, words, targets = zip(*rows, strict=True)
     lengths = np.array([[len(source), len(target)] for source, target in zip(sources, targets, strict=True)])
     groups = group_by_length(*lengths.T)
-    lengths = lengths[groups.order]
+    lengths = groups.n_tokens
     decoder_inputs = [np.append(PAD, target[:-1]) for target in targets]
     longest = np.repeat([longest for _, _, longest in groups.shapes], groups.rows)
     row = np.repeat(np.arange(len(rows)), lengths[:, 1])
@@ -109,7 +120,7 @@ def pack_batch(rows: list[tuple[IntArray, IntArray, IntArray]]) -> Batch:
         "row": row,
         "lengths": lengths,
     }
-    layout = {"order": groups.order, "shapes": np.array(groups.shapes), "shortest": groups.shortest}
+    layout = {"order": groups.order, "shapes": np.array(groups.shapes), "n_tokens": lengths}
     return {**as_tensors(columns), **layout}
 
 
@@ -196,10 +207,12 @@ class PackedT5(nn.Module):
             x = x + self.words(words.clamp(max=MAX_WORDS - 1))
         stack: Any = self.t5.encoder
         x = self._dropout(x)
-        shapes = [(rows, length) for rows, length, _ in groups.shapes]
-        biases = _relative_biases(stack.block[0].layer[0].SelfAttention, shapes, masks)
+        rows: Shapes | Blocks = [(rows, length) for rows, length, _ in groups.shapes]
+        if not on_cpu(x):
+            rows = blocks_of(x, groups.widths(1), groups.n_tokens[:, 0])
+        biases = _relative_biases(stack.block[0].layer[0].SelfAttention, rows, masks)
         for block in stack.block:
-            x = x + self._dropout(self._self_attention(block.layer[0], x, shapes, biases))
+            x = x + self._dropout(self._self_attention(block.layer[0], x, rows, biases))
             x = x + self._dropout(self._feed_forward(block.layer[1], x))
         return self._dropout(rms_norm(x, stack.final_layer_norm))
 
@@ -208,11 +221,16 @@ class PackedT5(nn.Module):
         `encode` and its masks."""
         stack: Any = self.t5.decoder
         x = self._dropout(self.t5.shared(tokens))
-        shapes = [(rows, length) for rows, _, length in groups.shapes]
-        biases = _relative_biases(stack.block[0].layer[0].SelfAttention, shapes, None)
+        rows: Shapes | Blocks = [(rows, length) for rows, _, length in groups.shapes]
+        pairs: Pairs | Blocks = groups.shapes
+        if not on_cpu(x):
+            targets, (n_source, n_target) = groups.widths(2), groups.n_tokens.T
+            rows = blocks_of(x, targets, n_target, causal=True)
+            pairs = blocks_of(x, targets, n_target, Keys.own(starts_of(groups.widths(1)), n_source))
+        biases = _relative_biases(stack.block[0].layer[0].SelfAttention, rows, None)
         for block in stack.block:
-            x = x + self._dropout(self._self_attention(block.layer[0], x, shapes, biases))
-            x = x + self._dropout(self._cross_attention(block.layer[1], x, memory, groups.shapes, masks))
+            x = x + self._dropout(self._self_attention(block.layer[0], x, rows, biases))
+            x = x + self._dropout(self._cross_attention(block.layer[1], x, memory, pairs, masks))
             x = x + self._dropout(self._feed_forward(block.layer[2], x))
         x = self._dropout(rms_norm(x, stack.final_layer_norm))
         return x * self.config.d_model**-0.5 if self.config.scale_decoder_outputs else x
@@ -244,39 +262,44 @@ class PackedT5(nn.Module):
             return dense.wo(self._dropout(dense.act(dense.wi_0(h)) * dense.wi_1(h)))
         return dense.wo(self._dropout(dense.act(dense.wi(h))))
 
-    def _self_attention(self, layer: Any, x: Tensor, shapes: list[tuple[int, int]], biases: list[Tensor]) -> Tensor:
+    def _self_attention(self, layer: Any, x: Tensor, rows: Shapes | Blocks, biases: list[Tensor]) -> Tensor:
         attention, h = layer.SelfAttention, rms_norm(x, layer.layer_norm)
         projections = torch.cat([attention.q.weight, attention.k.weight, attention.v.weight])
-        mixed, heads = [], attention.n_heads
-        parts = F.linear(h, projections).to(x.dtype).split([rows * length for rows, length in shapes])
-        # On a CPU in fp32: a bf16 product this small costs less than the kernel set up for its shape.
+        mixed, heads, qkv = [], attention.n_heads, F.linear(h, projections)
+        if isinstance(rows, Blocks):
+            q, kv = qkv.view(len(x), 3, heads, -1).split([1, 2], dim=1)
+            return attention.o(rows.attend(q.squeeze(1), kv, self._attention_dropout(), scale=1.0, masks=biases))
+        parts = qkv.to(x.dtype).split([n * length for n, length in rows])
+        # In fp32: a bf16 product this small costs less than the kernel set up for its shape.
         with torch.autocast("cpu", enabled=False):
-            for (rows, length), part, bias in zip(shapes, parts, biases, strict=True):
-                q, k, v = part.view(rows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-                mixed.append(self._attend(q, k, v, bias).transpose(1, 2).reshape(rows * length, -1))
+            for (n, length), part, bias in zip(rows, parts, biases, strict=True):
+                q, k, v = part.view(n, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+                mixed.append(self._attend(q, k, v, bias).transpose(1, 2).reshape(n * length, -1))
         return attention.o(torch.cat(mixed))
 
     def _cross_attention(
-        self, layer: Any, x: Tensor, memory: Tensor, shapes: list[tuple[int, int, int]], masks: list[Tensor | None]
+        self, layer: Any, x: Tensor, memory: Tensor, pairs: Pairs | Blocks, masks: list[Tensor | None]
     ) -> Tensor:
         attention, h = layer.EncDecAttention, rms_norm(x, layer.layer_norm)
         heads, mixed = attention.n_heads, []
-        keys = F.linear(memory, torch.cat([attention.k.weight, attention.v.weight])).to(x.dtype)
-        sources = keys.split([rows * source for rows, source, _ in shapes])
-        targets = attention.q(h).to(x.dtype).split([rows * target for rows, _, target in shapes])
+        keys, queries = F.linear(memory, torch.cat([attention.k.weight, attention.v.weight])), attention.q(h)
+        if isinstance(pairs, Blocks):
+            q, kv = queries.view(len(x), heads, -1), keys.view(len(memory), 2, heads, -1)
+            return attention.o(pairs.attend(q, kv, self._attention_dropout(), scale=1.0))
+        sources = keys.to(x.dtype).split([rows * source for rows, source, _ in pairs])
+        targets = queries.to(x.dtype).split([rows * target for rows, _, target in pairs])
         with torch.autocast("cpu", enabled=False):
-            for (rows, source, target), kv, queries, mask in zip(shapes, sources, targets, masks, strict=True):
+            for (rows, source, target), kv, q, mask in zip(pairs, sources, targets, masks, strict=True):
                 k, v = kv.view(rows, source, 2, heads, -1).permute(2, 0, 3, 1, 4)
-                q = queries.view(rows, target, heads, -1).transpose(1, 2)
+                q = q.view(rows, target, heads, -1).transpose(1, 2)
                 mixed.append(self._attend(q, k, v, mask).transpose(1, 2).reshape(rows * target, -1))
         return attention.o(torch.cat(mixed))
 
+    def _attention_dropout(self) -> float:
+        return self.config.dropout_rate if self.training else 0.0
+
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """T5's attention: the relative bias is added to unscaled inner products."""
-        if not on_cpu(q):
-            p = self.config.dropout_rate if self.training else 0.0
-            bias = None if bias is None else bias.to(q.dtype)
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p, scale=1.0)
         scores = q @ k.transpose(-1, -2)
         if bias is not None:
             scores = scores + bias.to(scores.dtype)
@@ -319,26 +342,33 @@ def _restore_tied_weights(module: PackedT5, state: dict[str, Tensor], prefix: st
         state[prefix + name] = state[prefix + first]
 
 
-def _relative_biases(
-    attention: T5Attention, shapes: list[tuple[int, int]], masks: list[Tensor | None] | None
-) -> list[Tensor]:
-    """Return each group's bias on self-attention scores: T5's relative bias, -inf at masked positions; without masks
-    at later positions, which hides the padding at the end of a row, too."""
+def _relative_biases(attention: T5Attention, rows: Shapes | Blocks, masks: list[Tensor | None] | None) -> list[Tensor]:
+    """Return the bias on self-attention scores of each group or block: T5's relative bias, -inf at masked positions;
+    without masks at later positions, which hides the padding at the end of a row, too."""
+    if isinstance(rows, Blocks):
+        table = attention.relative_attention_bias.weight
+        longest = _relative_bias(attention, max(length for _, length, _ in rows.shapes), not rows.causal)
+        longest = longest.to(dtype_of(table))
+        parts = [longest[:, :length, :length] for _, length, _ in rows.shapes]
+        return [part if mask is None else part + mask for part, mask in zip(parts, rows.masks, strict=True)]
+    of_groups = [_relative_bias(attention, length, masks is not None) for _, length in rows]
+    if masks is None:
+        return of_groups
+    return [bias if mask is None else bias + mask for bias, mask in zip(of_groups, masks, strict=True)]
+
+
+def _relative_bias(attention: T5Attention, length: int, bidirectional: bool) -> Tensor:
+    """Return (heads, length, length) the bias by relative position, -inf at later ones unless `bidirectional`."""
     table = attention.relative_attention_bias.weight
-    biases = []
-    for group, (_, length) in enumerate(shapes):
-        position = torch.arange(length, device=table.device)
-        bucket = attention._relative_position_bucket(
-            position[None, :] - position[:, None],
-            bidirectional=masks is not None,
-            num_buckets=attention.relative_attention_num_buckets,
-            max_distance=attention.relative_attention_max_distance,
-        )
-        bias = F.embedding(bucket, table).permute(2, 0, 1)
-        if masks is None:
-            future = torch.ones(length, length, dtype=torch.bool, device=table.device).triu(1)
-            bias = bias.masked_fill(future, -torch.inf)
-        elif (mask := masks[group]) is not None:
-            bias = bias + mask
-        biases.append(bias)
-    return biases
+    position = torch.arange(length, device=table.device)
+    bucket = attention._relative_position_bucket(
+        position[None, :] - position[:, None],
+        bidirectional=bidirectional,
+        num_buckets=attention.relative_attention_num_buckets,
+        max_distance=attention.relative_attention_max_distance,
+    )
+    bias = F.embedding(bucket, table).permute(2, 0, 1)
+    if bidirectional:
+        return bias
+    future = torch.ones(length, length, dtype=torch.bool, device=table.device).triu(1)
+    return bias.masked_fill(future, -torch.inf)

@@ -143,7 +143,7 @@ class SidGPT(IdRanker):
         )  # START: of an empty one
         shapes = group_shapes(packing.groups)
         sizes = [rows * length for rows, length in shapes]
-        by_layer = self.encoder.keys_and_values(self.tokens(packed), shapes)
+        by_layer = self.encoder.keys_and_values(self.tokens(packed), packing.groups)
         parts = zip(*(part.split(sizes) for part in by_layer), strict=True)
         rows_of = np.split(packing.row, np.cumsum(sizes)[:-1])
         for (rows, longest), layers, row in zip(shapes, parts, rows_of, strict=True):

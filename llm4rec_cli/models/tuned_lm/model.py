@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm4rec_cli.arithmetic import at_once
+from llm4rec_cli.arithmetic import at_once, on_cpu
 from llm4rec_cli.capabilities import Likes
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray
@@ -23,7 +23,7 @@ from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.tokens import TOKENS_PER_BATCH
 from llm4rec_cli.models.tuned_lm import backbone
 from llm4rec_cli.models.tuned_lm.config import Answer, TitleScore, TunedLmConfig
-from llm4rec_cli.models.tuned_lm.packing import Row, pack
+from llm4rec_cli.models.tuned_lm.packing import Row, blocks_of_segments, pack
 from llm4rec_cli.models.tuned_lm.questions import Questions
 from llm4rec_cli.models.tuned_lm.rows import Clicks, Histories, LabelledLikes, Source, TrainingRows
 from llm4rec_cli.models.tuned_lm.titles import TitleTree
@@ -83,9 +83,12 @@ class TunedLm(nn.Module):
 
     def states(self, tokens: Tensor, position: Tensor, segments: IntArray) -> Tensor:
         """Return (total, hidden) the last layer's state at each token of packed rows."""
-        outputs = self.decoder[0](
-            input_ids=tokens[None], position_ids=position[None], segments=segments.tolist(), use_cache=False
-        )
+        # An accelerator trains on few rows that share tokens. In scoring many do, and blocks would copy their keys.
+        if on_cpu(tokens) or not torch.is_grad_enabled():
+            rows: dict[str, Any] = {"segments": segments.tolist()}
+        else:
+            rows = {"blocks": blocks_of_segments(self.output, segments)}
+        outputs = self.decoder[0](input_ids=tokens[None], position_ids=position[None], use_cache=False, **rows)
         states: Tensor = outputs.last_hidden_state[0]
         return states
 

@@ -16,8 +16,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.base import Batch
 from llm4rec_cli.models.shared import attention
+from llm4rec_cli.models.shared.blocks import Blocks, Keys, blocks_of, starts_of
 
 NAME = "packed_causal"  # of this implementation in transformers' registry
 
@@ -86,6 +88,16 @@ def pack(rows: Sequence[Row]) -> Packed:
     return Packed(batch, starts)
 
 
+def blocks_of_segments(x: Tensor, segments: IntArray) -> Blocks:
+    """Return the blocks where each row of a packed sequence attends to the tokens before it and, causally, to itself;
+    `x` has the device and the dtype of the states."""
+    start, rows, length, first, n_shared = segments.T
+    of_row, number = np.repeat(np.arange(len(segments)), rows), np.arange(rows.sum()) - np.repeat(starts_of(rows), rows)
+    lengths = length[of_row]
+    keys = Keys(start[of_row] + number * lengths, lengths, first[of_row], n_shared[of_row])
+    return blocks_of(x, lengths, lengths, keys, causal=True)
+
+
 def attend(
     module: Any,
     query: Tensor,
@@ -93,13 +105,18 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     segments: list[list[int]] | None = None,
+    blocks: Blocks | None = None,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute causal attention within each row of a packed sequence; without `segments` as transformers' `sdpa`.
+    """Compute causal attention within each row of a packed sequence, by `segments` or `blocks`; without either as
+    transformers' `sdpa`.
 
     Returns:
         (1, total, heads, d).
     """
+    if blocks is not None:
+        q, kv = query[0].transpose(0, 1), torch.stack([key[0], value[0]]).permute(2, 0, 1, 3)
+        return blocks.attend(q, kv, scale=options["scaling"]).view(1, *q.shape), None
     if segments is None:
         attended: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return attended
