@@ -90,6 +90,7 @@ def _run_job(outcomes: Path, sweep_process: int, job: SweepJob) -> None:
     if sweep_process != os.getpid():  # a launcher's process: jobs log at the same time
         log_to_stderr(f"[job {job.number}] ")
         processes.keep_freed_memory()
+        processes.keep_one_gpu(job.number)
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
     typed_keys = {key_typed(override) for override in job.composed.typed}
     defaults = [f"{group}={job.composed.choices[group]}" for group in ("dataset", "task") if group not in typed_keys]

@@ -46,7 +46,7 @@ from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
 from llm4rec_cli.labels import LABELS  # noqa: E402
 from llm4rec_cli.launch import WITH_OPTIONS  # noqa: E402
 from llm4rec_cli.results.tables import markdown  # noqa: E402
-from llm4rec_cli.studies.paper_tables import definitions, reproduction  # noqa: E402
+from llm4rec_cli.studies.paper_tables import definitions, estimates, reproduction  # noqa: E402
 from llm4rec_cli.studies.paper_tables.definitions import Size, matches  # noqa: E402
 
 RECORDED, BAD_INPUT = Path("docs/recorded"), ROOT / "tests/data/bad/cases.yaml"
@@ -218,6 +218,15 @@ def papers(name: str) -> str:
     return "\n\n".join(filter(None, parts))
 
 
+def table_costs() -> str:
+    """Return what the rows of each table ask of a GPU."""
+    rows = []
+    for name in definitions.names():
+        named = estimates.of_rows(name, estimates.gpu())
+        rows += [[f"`{name}`", row, *estimate.cells()] for row, estimate in named.items()]
+    return "\n\n".join([markdown(["table", "row", *estimates.COLUMNS], rows), *estimates.notes()])
+
+
 def states() -> str:
     """Return what `llm4rec list papers` prints for the recorded runs."""
     return _code(output_of("list", "papers", "--outputs", str(RECORDED)))
@@ -319,6 +328,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "recorded floors": partial(report, f"model={FLOORS}"),
     "claims": claims,
     "states of tables": states,
+    "costs of tables": table_costs,
     "dry run": partial(dry_run, *shlex.split(DRY_RUN)),
     **{f"papers {name}": partial(papers, name) for name in ("unisrec", "prompt4nr", "p5", "chatgptrec")},
 }

@@ -1,7 +1,7 @@
 """`llm4rec reproduce PAPER/TABLE`: a table or figure of a paper, from one command.
 
 llm4rec list papers                                                        every table, with its state
-llm4rec reproduce unisrec/main --dry-run                                   what is missing, the commands, which are done
+llm4rec reproduce unisrec/main --dry-run                                   missing data, commands, hours on a GPU
 llm4rec reproduce unisrec/main --dry-run --probe                           and what each costs on this machine
 llm4rec reproduce unisrec/main --small                                     on generated data, within minutes
 llm4rec reproduce unisrec/main --columns Scientific --raw amazon2018-scientific=PATH
@@ -160,13 +160,13 @@ def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
 
 
 def _show_plan(plan: Plan, probed: bool) -> None:
-    """Print what is missing, the commands with their states, and what the runs cost.
+    """Print what is missing, the commands with their states, and what the runs cost on a GPU and here.
 
     Args:
         probed: whether their cost is measured.
     """
     from llm4rec_cli.results.tables import say, show
-    from llm4rec_cli.studies.paper_tables.plan import costs_of
+    from llm4rec_cli.studies.paper_tables.plan import costs_of, estimated
     from llm4rec_cli.studies.paper_tables.reproduction import heading
 
     say(heading(plan.table, plan.size), "")
@@ -174,6 +174,8 @@ def _show_plan(plan: Plan, probed: bool) -> None:
         say(*missing, "")
     print(*plan.commands(), sep="\n", end="\n\n")  # each on one line, to be copied
     say(*plan.unknown())
+    if estimate := estimated(plan):
+        show(estimate)
     costs = costs_of(plan, probed)
     for content in costs.tables():
         show(content)

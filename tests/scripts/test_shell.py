@@ -102,3 +102,16 @@ def test_without_a_list_of_tables_none_is_made(script, tmp_path):
     (tmp_path / "no_list").touch()
     code, _, calls = script("reproduce_p5.sh", "--small")
     assert (code, calls) == (1, ["list papers p5"])
+
+
+def test_each_job_of_a_slurm_array_makes_a_column(script):
+    code, _, calls = script("slurm_table.sh", "--rows", "SASRec", SLURM_ARRAY_TASK_ID="1", PATH=path_of_the_stub())
+    assert code == 0
+    assert calls == [
+        "reproduce unisrec/main --columns Pantry --raw /shared/raw paths.outputs=/shared/outputs "
+        "paths.cache=/shared/cache --rows SASRec"
+    ]
+
+
+def path_of_the_stub():
+    return os.pathsep.join([".venv/bin", os.environ["PATH"]])

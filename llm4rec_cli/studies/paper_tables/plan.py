@@ -29,7 +29,7 @@ from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.human.export import KEY_FILE, export
 from llm4rec_cli.studies.human.score import judged
 from llm4rec_cli.studies.human.sheets import read_key
-from llm4rec_cli.studies.paper_tables import costs, reproduction
+from llm4rec_cli.studies.paper_tables import costs, estimates, reproduction
 from llm4rec_cli.studies.paper_tables.definitions import REASONS, REFERENCE, Cell, Kind, Size, Table
 from llm4rec_cli.studies.paper_tables.reproduction import Line
 from llm4rec_cli.studies.paper_tables.steps import Runner, Step, cell_step, composed, distinct, in_order
@@ -226,6 +226,22 @@ def costs_of(plan: Plan, probed: bool) -> Costs:
         else:
             result.chats.append((numbers, cost))
     return result
+
+
+def estimated(plan: Plan) -> Content | None:
+    """Return what the runs of each row that are still to make ask of a GPU; None for runs that are not as the table
+    says."""
+    if plan.size is not Size.paper or plan.runner.changes_runs:
+        return None
+    listed: set[Step] = set()
+    rows: dict[str, list[Step]] = {}
+    for cell, steps in plan.cells.items():
+        new = [step for step in in_order(steps) if step not in listed and plan.states[step] != "done"]
+        listed.update(new)
+        rows.setdefault(cell.row.label, []).extend(new)
+    costs_of_rows = {row: estimates.of_steps(steps, estimates.gpu()) for row, steps in rows.items()}
+    costs_of_rows = {row: estimate for row, estimate in costs_of_rows.items() if estimate.runs}
+    return estimates.content("what the runs ask of a GPU", costs_of_rows, "row") if costs_of_rows else None
 
 
 def _cost(step: Step, plan: Plan, uses_llm: bool) -> costs.Cost | Usage | None:

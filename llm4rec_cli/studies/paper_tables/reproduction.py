@@ -28,7 +28,7 @@ from llm4rec_cli.results.result import STATUS, Result
 from llm4rec_cli.results.results import find_result
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Variant
-from llm4rec_cli.studies.paper_tables import definitions
+from llm4rec_cli.studies.paper_tables import definitions, estimates
 from llm4rec_cli.studies.paper_tables.definitions import ALL, REASONS, Cell, Kind, Size, Table, matches
 
 RECORDS = "papers"  # folder of the records, under that of the runs
@@ -373,12 +373,15 @@ def states(outputs: Path, only: str = ALL, titles: bool = False) -> Content:
         if matches(name, only) or matches(name.partition("/")[0], only):
             table = definitions.table(name)
             now = state(table, outputs)
-            rows.append([name, *([table.title] if titles else []), *(str(n) for n in now[:5]), now.words])
-    columns = ["table", *(["title"] if titles else []), "cells", "can run", "by hand", "quoted", "cannot", "state"]
+            hours = estimates.total(estimates.of_rows(name, estimates.gpu()).values()).cells()[-1]
+            rows.append([name, *([table.title] if titles else []), *(str(n) for n in now[:5]), hours, now.words])
+    counts = ["cells", "can run", "by hand", "quoted", "cannot", "hours"]
+    columns = ["table", *(["title"] if titles else []), *counts, "state"]
     notes = [
         "cells of the paper's table; can run: by llm4rec reproduce TABLE; by hand: of these, from files that you "
         "put in place (--dry-run says which); quoted: baselines that the project does not have; cannot: no data, "
         "weights or method",
+        f"hours: of all its runs with their searches, {estimates.notes()[0]}",
         f"states: of the runs under {outputs}",
     ]
     return Content("tables of the papers", columns, rows, notes)

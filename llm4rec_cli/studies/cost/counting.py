@@ -1,0 +1,157 @@
+"""What a piece of work asks of a machine, counted and not timed: operations, bytes, operators and peak memory.
+
+Nothing depends on the machine: a training step is counted on the device "meta", whose tensors have a shape and no
+values.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+from llm4rec_cli.studies.cost.work import Work
+
+VIEWS = {
+    *("view", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "split", "alias"),
+    *("detach", "as_strided", "_unsafe_view", "unbind", "split_with_sizes", "_reshape_alias", "diagonal", "unfold"),
+    *("empty", "empty_like", "new_empty", "empty_strided"),  # which compute nothing
+}
+READ_IN_PART = {"embedding", "index", "index_select", "gather"}  # of their input only what they return
+WRITTEN_IN_PART = {"index_put_", "_index_put_impl_", "index_add_", "index_copy_", "scatter_", "scatter_add_"}
+
+
+class Counter(TorchDispatchMode):
+    """Counts what runs within it.
+
+    Attributes:
+        names: how often each operator ran, views left out.
+        peak: the most bytes of tensors made within it that were alive at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: dict[str, int] = {}
+        self.operations = self.bytes = self.peak = self._alive = 0
+        self._known: set[int] = set()
+
+    @property
+    def work(self) -> Work:
+        return Work(self.operations, self.bytes, sum(self.names.values()))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        before = [x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        result = func(*args, **kwargs)
+        name = func.overloadpacket.__name__
+        outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+        if name not in VIEWS and not name.startswith("sym_"):
+            self.names[name] = self.names.get(name, 0) + 1
+            inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+            self.bytes += _bytes(name, inputs, outputs)
+            self.operations += _operations(func.overloadpacket, args, kwargs, result)
+        for x in outputs:
+            self._follow(x, before)
+        return result
+
+    def _follow(self, x: Tensor, before: list[int]) -> None:
+        storage = x.untyped_storage()
+        key = storage._cdata
+        if key in self._known or key in before:
+            return
+        self._known.add(key)
+        size = storage.nbytes()
+        self._alive += size
+        self.peak = max(self.peak, self._alive)
+        weakref.finalize(storage, self._freed, key, size)
+
+    def _freed(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._alive -= size
+
+
+def _bytes(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> int:
+    if name in READ_IN_PART:
+        return 2 * sum(map(_size, outputs))
+    if name in WRITTEN_IN_PART:
+        return 2 * sum(map(_size, inputs[1:]))
+    return sum(map(_size, [*inputs, *outputs]))
+
+
+def _size(x: Tensor) -> int:
+    """Return the bytes of a tensor; of an expanded one those that are stored."""
+    return min(x.numel() * x.element_size(), x.untyped_storage().nbytes())
+
+
+def _operations(packet: Any, args: Any, kwargs: Any, result: Any) -> int:
+    if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:  # not counted by torch itself
+        return int(sdpa_flop_count(*(x.shape for x in args[:3])))
+    if packet is torch.ops.mkldnn._linear_pointwise:
+        return 2 * args[0].numel() * args[1].shape[0]
+    count = flop_registry.get(packet)
+    return int(count(*args, **kwargs, out_val=result)) if count else 0
+
+
+def efficient_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention by the fused operator that an accelerator takes, which "meta" would not choose."""
+    if enable_gqa:
+        k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], -3) for x in (k, v))
+    *batch, length, _ = q.shape
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill_(~attn_mask, -math.inf)
+        attn_mask = attn_mask.expand(*batch, length, k.shape[-2]).to(q.dtype)
+    flat = [x.reshape(-1, *x.shape[-3:]) for x in (q, k, v)]
+    bias = None if attn_mask is None else attn_mask.reshape(-1, *attn_mask.shape[-3:])
+    needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in flat)
+    mixed = torch.ops.aten._scaled_dot_product_efficient_attention(
+        *flat, bias, needs_gradient, dropout_p, is_causal, scale=scale
+    )[0]
+    return mixed.reshape(*batch, length, v.shape[-1])
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Let work on "meta" be what a GPU would be asked: autocast, which does not know "meta", treats it as a CPU, and
+    attention is fused."""
+    with ExitStack() as stack:
+        for name in ("autocast", "is_autocast_enabled", "get_autocast_dtype"):
+            known = getattr(torch, name)
+            as_cpu = lambda kind, *a, _known=known, **k: _known("cpu" if kind == "meta" else kind, *a, **k)  # noqa: E731
+            stack.enter_context(mock.patch.object(torch, name, as_cpu))
+        stack.enter_context(mock.patch.object(F, "scaled_dot_product_attention", efficient_attention))
+        yield
+
+
+@contextmanager
+def read_as_zeros() -> Iterator[None]:
+    """Let what is read from "meta" be zeros, so that an evaluation, which reads its scores, can be counted there."""
+
+    def zeros(x: Tensor) -> Tensor:
+        return torch.zeros(x.shape, dtype=x.dtype) if x.device.type == "meta" else x
+
+    with ExitStack() as stack:
+        for name in ("cpu", "numpy", "tolist", "item", "__bool__", "__int__", "__float__"):
+            known = getattr(Tensor, name)
+            read = lambda x, *a, _known=known, **k: _known(zeros(x), *a, **k)  # noqa: E731
+            stack.enter_context(mock.patch.object(Tensor, name, read))
+        yield

@@ -1,0 +1,126 @@
+"""Count what a training and its evaluation ask of a machine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from llm4rec_cli.config.schema import Precision, SplitName
+from llm4rec_cli.data.controls import AnyExamples
+from llm4rec_cli.data.split import Split
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.models.shared.batch import on_device
+from llm4rec_cli.run.job import Job
+from llm4rec_cli.studies.cost.counting import Counter, without_values
+from llm4rec_cli.studies.cost.rates import Rates
+from llm4rec_cli.studies.cost.work import Work
+from llm4rec_cli.tasks import base as tasks
+from llm4rec_cli.tasks.modules import task_module
+
+BATCHES = 2  # that are counted, of the first epoch
+EXAMPLES = 2  # of the first count of an evaluation; each other one is of four times as many
+COUNTED_SECONDS = 0.5  # of the processor: an evaluation is counted on more examples until it takes so long
+ADAM_BYTES = 28  # read and written for each weight: weight, gradient and two moments, three of them twice, in fp32
+STATE_BYTES = 8  # of Adam for each weight: two moments
+
+
+@dataclass(frozen=True)
+class Training:
+    """The work of a training.
+
+    Attributes:
+        rows: of an epoch.
+        steps: of all epochs; early stopping may end sooner.
+        step: the mean of a few.
+        memory: bytes at the peak of a step: weights, gradients, the optimiser's state and activations.
+    """
+
+    rows: int
+    steps: int
+    step: Work
+    memory: int
+    precision: Precision
+
+    @property
+    def work(self) -> Work:
+        return self.step * self.steps
+
+    def seconds(self, rates: Rates) -> float:
+        return self.steps * rates.seconds(self.step, self.precision)
+
+
+def count_training(job: Job, model: Any, device: str) -> Training:
+    """Return the work of a training.
+
+    Args:
+        device: `meta`, for what an accelerator is asked, which moves the model there; or `cpu`, for what a CPU does.
+    """
+    trainer, rows = job.config.trainer, model.training_rows()
+    size = trainer.batch_size
+    order = stream(job.config.seed, "batches", 0).permutation(len(rows)).tolist()
+    model.to(device).train()
+    counted, peak, n_batches = Work(), 0, min(BATCHES, math.ceil(len(rows) / size))
+    rows.batch(0, order[:1])  # the first may prepare what others only read
+    for start in range(0, n_batches * size, size):
+        began = time.process_time()
+        batch = rows.batch(0, order[start : start + size])
+        seconds = time.process_time() - began
+        counter = Counter()
+        with without_values() if device == "meta" else torch.enable_grad(), counter:
+            model(**on_device(batch, torch.device(device)))["loss"].backward()
+        model.zero_grad()
+        counted += counter.work + Work(seconds=seconds)
+        peak = max(peak, counter.peak)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    held = sum(x.numel() * x.element_size() for x in [*model.parameters(), *model.buffers()])
+    step = counted * (1 / n_batches) + Work(bytes=ADAM_BYTES * trained)
+    steps = trainer.epochs * math.ceil(len(rows) / size)
+    return Training(len(rows), steps, step, held + STATE_BYTES * trained + peak, trainer.precision)
+
+
+def count_validation(job: Job, split: Split, model: Any, scale: float = 1.0) -> Work:
+    """Return the work of all validations of a training, one each epoch.
+
+    Args:
+        scale: how many times as many examples the data have as `split`.
+    """
+    config, task = job.config, task_module(job.task)
+    examples = task.examples(split, SplitName.valid, config, job.cache)
+    n = at_most(scale * len(examples), config.trainer.valid_examples)
+    return _count(partial(task.validation_score, model, split, config=config), examples, n) * config.trainer.epochs
+
+
+def count_evaluation(job: Job, split: Split, model: Any, scale: float = 1.0) -> tuple[int, Work]:
+    """Return how many examples the evaluation has, and the work of answering them; that of metrics and intervals is
+    left out."""
+    config, task = job.config, task_module(job.task)
+    examples = task.examples(split, config.split, config, job.cache)
+    n = at_most(scale * len(examples), config.task.max_examples)
+    return n, _count(partial(task.validation_score, model, split, config=config), examples, n)
+
+
+def at_most(n: float, limit: int | None) -> int:
+    return round(n) if limit is None else min(round(n), limit)
+
+
+def _count(answer: Callable[[Any], object], examples: AnyExamples, total: int) -> Work:
+    """Return the work of `total` examples, from counts on some of these and on four times as many."""
+
+    def counted(n: int) -> tuple[int, Work, float]:
+        some, began = tasks.subset(examples, n, 0, "count"), time.process_time()
+        with Counter() as counter:
+            answer(some)
+        return len(some), counter.work, time.process_time() - began
+
+    (fewer, less, _), (n, more, seconds) = counted(EXAMPLES), counted(4 * EXAMPLES)
+    while seconds < COUNTED_SECONDS and n < min(total, len(examples)):
+        fewer, less, (n, more, seconds) = n, more, counted(4 * n)
+    if n == fewer:
+        return more
+    return more + (more + less * -1) * ((total - n) / (n - fewer))

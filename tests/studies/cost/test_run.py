@@ -1,0 +1,91 @@
+"""What a run asks of a machine, for work that is known by hand."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from llm4rec_cli.config.schema import Precision
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.studies.cost import run as cost
+from llm4rec_cli.studies.cost.rates import Rates, by_data_sheet
+from llm4rec_cli.studies.cost.work import Work
+
+
+class Regression(nn.Module):
+    """A linear map from 4 to 2 numbers; a batch is a matrix of ones."""
+
+    def __init__(self, n_rows):
+        super().__init__()
+        self.linear, self.n_rows = nn.Linear(4, 2), n_rows
+
+    def training_rows(self):
+        return self
+
+    def __len__(self):
+        return self.n_rows
+
+    def batch(self, epoch, indices):
+        return {"x": torch.ones(len(indices), 4)}
+
+    def forward(self, x):
+        return {"loss": self.linear(x).square().mean()}
+
+
+def job(batch_size=8, epochs=3):
+    trainer = SimpleNamespace(batch_size=batch_size, epochs=epochs, precision=Precision.fp32)
+    return SimpleNamespace(config=SimpleNamespace(trainer=trainer, seed=0))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_training_step_is_counted_with_its_gradient(device):
+    training = cost.count_training(job(), Regression(20), device)
+    forward, of_weight = 2 * 8 * 4 * 2, 2 * 8 * 4 * 2
+    assert training.step.operations == forward + of_weight
+    assert (training.rows, training.steps) == (20, 3 * 3)
+    assert training.work.operations == 9 * training.step.operations
+    weights = 4 * (4 * 2 + 2)
+    assert weights * 3 < training.memory < weights * 3 + 8 * 4 * 2 * 4 * 4
+
+
+def test_examples_beyond_those_that_are_counted_are_extrapolated():
+    shared, each = torch.ones(6, 6), torch.ones(5, 5)
+
+    def answer(some):
+        shared @ shared
+        for _ in range(len(some)):
+            each @ each
+
+    examples = range(1000)
+    work = cost._count(answer, FakeExamples(examples), 4000)
+    assert work.operations == pytest.approx(2 * 6**3 + 4000 * 2 * 5**3)
+
+
+class FakeExamples(Examples):
+    def __init__(self, numbers):
+        object.__setattr__(self, "numbers", numbers)
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __getitem__(self, rows):
+        return FakeExamples([self.numbers[row] for row in rows])
+
+
+RATES = Rates("a device", fp32=10.0, bf16=20.0, bytes=5.0, launch=0.5, overlaps=False, source="by hand")
+
+
+def test_a_cpu_computes_and_starts_operators_in_turn_and_a_gpu_at_the_same_time():
+    work = Work(operations=40, bytes=10, operators=8, seconds=1)
+    assert RATES.seconds(work, Precision.fp32) == 4 + 2 + 4 + 1
+    overlapping = partial(Rates, "a GPU", 10.0, 20.0, 5.0, overlaps=True, source="by hand")
+    assert overlapping(launch=0.5).seconds(work, Precision.fp32) == 6
+    assert overlapping(launch=1.0).seconds(work, Precision.bf16) == 9
+
+
+def test_a_data_sheet_is_taken_at_its_stated_shares():
+    rates = by_data_sheet("a GPU", 10e12, 100e12, 2e12, "its data sheet")
+    assert (rates.fp32, rates.bf16, rates.bytes) == pytest.approx((4e12, 40e12, 1e12))
+    assert "40 %" in rates.source
