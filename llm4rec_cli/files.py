@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from llm4rec_cli.progress import step
 
 log = logging.getLogger(__name__)
 
 HASHED_AT_ONCE = 1 << 22  # bytes
+HELD: set[TextIO] = set()  # files of the locks that this process holds
 SETTLED = 2_000_000_000  # nanoseconds since a file was written, after which its time tells versions apart
 
 
@@ -109,12 +110,24 @@ def locked(lock: Path, what: Path, wait: bool = True) -> Iterator[None]:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+            HELD.add(file)
             try:
                 yield
             finally:
+                HELD.discard(file)
                 if _is_same_file(lock, file.fileno()):  # not if its folder was removed meanwhile
                     lock.unlink()
             return
+
+
+def _leave_locks() -> None:
+    """Close the locks of the process that this one was forked from, or it would hold them after that one is killed."""
+    for file in HELD:
+        file.close()
+    HELD.clear()
+
+
+os.register_at_fork(after_in_child=_leave_locks)
 
 
 def _is_same_file(path: Path, descriptor: int) -> bool:

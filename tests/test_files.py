@@ -92,6 +92,31 @@ def hold(lock, done):
         done.touch()
 
 
+def hold_and_fork(lock, forked):
+    with locked(lock, lock):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        forked.put(child.pid)
+        time.sleep(60)
+
+
+def test_a_lock_is_free_after_its_holder_is_killed_though_a_process_that_it_forked_lives(tmp_path):
+    forked = spawn.SimpleQueue()
+    holder = spawn.Process(target=hold_and_fork, args=(tmp_path / "lock", forked))
+    holder.start()
+    child = forked.get()
+    try:
+        with pytest.raises(BlockingIOError), locked(tmp_path / "lock", tmp_path, wait=False):
+            pass
+        holder.kill()
+        holder.join()
+        os.kill(child, 0)  # it lives
+        with locked(tmp_path / "lock", tmp_path, wait=False):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def test_a_lock_is_held_by_one_and_leaves_nothing_behind(tmp_path):
     lock, done = tmp_path / "lock", tmp_path / "done"
     holder = spawn.Process(target=hold, args=(lock, done))

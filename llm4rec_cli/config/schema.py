@@ -633,6 +633,8 @@ class TrainerConfig:
     valid_examples: int | None = ranges.number(None, at_least=1)
     # users, or shown items of impressions, per batch
     eval_batch_size: int = ranges.number(at_least=1, role=Role.machine)
+    # processes that build batches, each a few ahead; 0 = the training process builds them
+    workers: int = ranges.number(0, at_least=0, role=Role.machine)
     report_to: list[str] = about(Role.machine, MISSING)
 
 

@@ -34,6 +34,7 @@ from llm4rec_cli.data.split import TEST, TRAIN, Split, leave_one_out, split_data
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models import base
+from llm4rec_cli.run.loader import Loader, RowData, Shares
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
 
@@ -614,6 +615,20 @@ def test_a_batch_is_a_function_of_the_epoch_and_its_rows(name: str, built: Built
         first, second = rows.batch(epoch, indices), others.batch(epoch, indices)
         assert first.keys() == second.keys()
         assert all(equal(first[key], second[key]) for key in first)
+
+
+@about("trainable")
+def test_workers_build_the_batches_of_the_training_process(name: str, built: Built) -> None:
+    rows = built(name).training_rows()
+    alone, by_workers = (
+        Loader(RowData(rows), Shares(len(rows), -(-len(rows) // 3), seed=0), workers) for workers in (0, 2)
+    )
+    for epoch in (0, 2):
+        alone.set_epoch(epoch)
+        by_workers.set_epoch(epoch)
+        for batch, other in zip(alone, by_workers, strict=True):
+            assert batch.keys() == other.keys()
+            assert all(equal(batch[key], other[key]) for key in batch)
 
 
 @about("trainable")

@@ -11,27 +11,26 @@ import logging
 import pickle
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
-from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.files import flush, write_text
-from llm4rec_cli.models.base import ChoosesForBatch, HasParameterGroups, LogsEpochMetrics, Rows
+from llm4rec_cli.models.base import HasParameterGroups, LogsEpochMetrics, Rows
 from llm4rec_cli.progress import Step, step
 from llm4rec_cli.run import checkpoints
+from llm4rec_cli.run.loader import COUNTS, Loader, RowData, Shares, tokenizers_may_be_forked
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,6 @@ DIVERGED = (
     "lower trainer.learning_rate, set trainer.gradient_clip=1 or trainer.precision=fp32; checkpoints of earlier epochs "
     "are kept"
 )
-COUNTS = "counts"  # whether this process's share of a batch is in the loss
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ def _train(
     if processes.is_first():
         _truncate_log(log_path, complete[-1].step if complete else 0)
     n_steps, n_done = config.epochs * steps_an_epoch, complete[-1].step if complete else 0
-    with step("training", n_steps, done=n_done) as progress, warnings.catch_warnings():
+    with step("training", n_steps, done=n_done) as progress, warnings.catch_warnings(), tokenizers_may_be_forked():
         trainer.add_callback(_ShowProgress(progress, trainer, config.epochs))
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # raised by accelerate
         try:
@@ -172,6 +170,8 @@ def _train(
                 f"{complete[-1].folder} holds something other than tensors: {str(error).partition('.')[0]}",
                 "delete that folder, or train again with force=true",
             ) from error
+        finally:
+            trainer.callback_handler.train_dataloader = None  # which ends its workers
     return recorder.kept[-1], earlier_seconds
 
 
@@ -199,6 +199,7 @@ def _arguments(config: TrainerConfig, folder: Path, device: str, steps_an_epoch:
         report_to=list(config.report_to),
         logging_nan_inf_filter=False,  # it would read each loss from the GPU; `_watch` looks at them
         disable_tqdm=True,
+        dataloader_num_workers=config.workers,
         dataloader_pin_memory=device != "cpu",
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,  # text features are equal in all processes
@@ -206,64 +207,6 @@ def _arguments(config: TrainerConfig, folder: Path, device: str, steps_an_epoch:
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would split packed batches
     return arguments
-
-
-class _Share(NamedTuple):
-    """One process's share of a batch.
-
-    Attributes:
-        epoch: from 0.
-        first: the first row of the whole batch.
-        rows: at least one.
-        counts: false if there are fewer rows than processes: the process then computes the first row with weight 0.
-    """
-
-    epoch: int
-    first: int
-    rows: list[int]
-    counts: bool
-
-
-class _Shares(Sampler[_Share]):
-    """This process's share of each batch. Rows are permuted in each epoch, as a function of (seed, epoch)."""
-
-    def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:
-        self.n_rows, self.batch_size, self.seed, self.epoch = n_rows, batch_size, seed, 0
-
-    def __len__(self) -> int:
-        return -(-self.n_rows // self.batch_size)
-
-    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the rows of each batch of an epoch."""
-        order = stream(self.seed, "batches", epoch).permutation(self.n_rows)
-        return [order[start : start + self.batch_size] for start in range(0, self.n_rows, self.batch_size)]
-
-    def __iter__(self) -> Iterator[_Share]:
-        for batch in map(np.ndarray.tolist, self.batches(self.epoch)):
-            mine = batch[processes.share(len(batch))]
-            yield _Share(self.epoch, batch[0], mine or batch[:1], counts=bool(mine))
-
-
-class _RowData(Dataset[Any]):
-    """The training rows as a torch Dataset that returns a whole share of a batch at once."""
-
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitems__(self, share: _Share) -> dict[str, Any]:
-        if isinstance(self.rows, ChoosesForBatch):
-            self.rows.first_of_batch = share.first
-        return {**self.rows.batch(share.epoch, share.rows), COUNTS: share.counts}
-
-
-class _Loader(DataLoader[Any]):
-    """A loader that accelerate does not shard, as the batches already are; the Trainer sets its epoch."""
-
-    def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.epoch = epoch  # type: ignore[union-attr]
 
 
 class _Trainer(Trainer):
@@ -278,11 +221,11 @@ class _Trainer(Trainer):
         batch_size: int,
         seed: int,
     ) -> None:
-        self.data = _RowData(rows)
+        self.data = RowData(rows)
         # The Trainer requires an evaluation dataset, although our `evaluate` does not use it.
         super().__init__(model=model, args=arguments, train_dataset=self.data, eval_dataset=self.data)
         self.validate = validate
-        self.shares = _Shares(len(rows), batch_size, seed)
+        self.shares = Shares(len(rows), batch_size, seed)
         self.score = float("nan")
         self.loss = torch.zeros(())  # of the last step
         self.first_nonfinite = torch.zeros((), dtype=torch.int64)  # the step of the first such loss, 0 = none
@@ -290,12 +233,7 @@ class _Trainer(Trainer):
         self.facts: dict[str, object] = {}  # of the last epoch
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        return _Loader(
-            self.data,
-            batch_sampler=self.shares,  # type: ignore[arg-type]
-            collate_fn=lambda batch: batch,  # __getitems__ made it
-            pin_memory=self.args.dataloader_pin_memory,
-        )
+        return Loader(self.data, self.shares, self.args.dataloader_num_workers, self.args.dataloader_pin_memory)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return the Trainer's optimizer, or one with a parameter group per learning rate, with and without decay."""

@@ -16,6 +16,7 @@ from llm4rec_cli.run import checkpoints
 from llm4rec_cli.run import fit as fit_module
 from llm4rec_cli.run.checkpoints import selected
 from llm4rec_cli.run.fit import fit
+from llm4rec_cli.run.loader import Shares
 
 pytestmark = pytest.mark.numeric
 
@@ -578,7 +579,7 @@ def test_where_asking_means_waiting_losses_are_looked_at_before_a_checkpoint_is_
             refuse(trainer)
 
     monkeypatch.setattr(fit_module._Trainer, "_refuse_nonfinite_loss", seldom)
-    first = fit_module._Shares(N_ROWS, BATCH, 0).batches(0)[0][0]
+    first = Shares(N_ROWS, BATCH, 0).batches(0)[0][0]
     with pytest.raises(RunError, match="the loss of step 1 is not finite"):
         trained(tmp_path, rows=Poisoned(row=first, epoch=0))
     assert looks[-1] == STEPS_AN_EPOCH
