@@ -8,18 +8,20 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from llm4rec_cli.progress import step
 
 log = logging.getLogger(__name__)
 
 HASHED_AT_ONCE = 1 << 22  # bytes
+HELD: set[TextIO] = set()  # files of the locks that this process holds
 SETTLED = 2_000_000_000  # nanoseconds since a file was written, after which its time tells versions apart
 
 
@@ -109,12 +111,24 @@ def locked(lock: Path, what: Path, wait: bool = True) -> Iterator[None]:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+            HELD.add(file)
             try:
                 yield
             finally:
+                HELD.discard(file)
                 if _is_same_file(lock, file.fileno()):  # not if its folder was removed meanwhile
                     lock.unlink()
             return
+
+
+def _leave_locks() -> None:
+    """Close the locks of the process that this one was forked from, or it would hold them after that one is killed."""
+    for file in HELD:
+        file.close()
+    HELD.clear()
+
+
+os.register_at_fork(after_in_child=_leave_locks)
 
 
 def _is_same_file(path: Path, descriptor: int) -> bool:
@@ -129,8 +143,9 @@ def _lock(path: Path) -> Path:
 
 
 def _part(path: Path) -> Path:
-    """Return the temporary path at which this process writes `path`."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Return the temporary path at which this process writes `path`. Hosts that share a file system number their
+    processes alike."""
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.part")
 
 
 def remove_parts(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Each model's step runs forward and backward in fp32 on the device "meta", which computes nothing: an operator is counted
 unless it is a view, and reading a value raises. Scaled dot-product attention is one operator, as with a fused kernel.
-The time to make a batch is that of this machine, the median of a few.
+The time to make a batch is processor time of one thread, the median of a few: other load on the machine hardly changes
+it.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ VIEWS = {
     *("detach", "as_strided", "_unsafe_view", "unbind", "split_with_sizes", "_reshape_alias", "diagonal", "unfold"),
     *("empty", "empty_like", "new_empty", "empty_strided"),  # which compute nothing
 }
-BATCHES = 5  # that are made
+BATCHES = 20  # that are made
 
 
 class Operators(TorchDispatchMode):
@@ -105,16 +106,17 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = 
 
 
 def measure(overrides: Sequence[str]) -> list[str]:
-    """Return a row of the table: rows of a batch, milliseconds to make one, operators, and whether the step waits."""
+    """Return a row of the table: rows of a batch, milliseconds to make one, rows that a processor makes in a second,
+    operators, and whether the step waits."""
     job = settled(run_job("train", "demo", None, *overrides))
     model = stages.build(job, stages.split_dataset(job, stages.load(job)))
     rows, size = model.training_rows(), job.config.trainer.batch_size
     random, seconds = np.random.default_rng(0), []
     for _ in range(BATCHES):
         indices = random.permutation(len(rows))[:size].tolist()
-        start = time.perf_counter()
+        start = time.process_time()
         batch = rows.batch(0, indices)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     forward, backward, waits = Operators(), Operators(), "none"
     model.train().to(META)
     with known_to_autocast(), mock.patch.object(F, "scaled_dot_product_attention", fused_attention):
@@ -126,7 +128,8 @@ def measure(overrides: Sequence[str]) -> list[str]:
         except (NotImplementedError, RuntimeError) as error:
             waits = str(error).splitlines()[0][:60]
     counts = [sum(mode.counts.values()) for mode in (forward, backward)]
-    return [str(len(indices)), f"{1e3 * median(seconds):.1f}", *map("{:,}".format, [*counts, sum(counts)]), waits]
+    made = [f"{1e3 * median(seconds):.1f}", f"{len(indices) / median(seconds):,.0f}"]
+    return [str(len(indices)), *made, *map("{:,}".format, [*counts, sum(counts)]), waits]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -137,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--overrides", nargs="*", default=[], help="settings for all of them")
     options = parser.parse_args(arguments)
     print(machine_description())
-    names = ["model", "rows", "ms a batch", "forward", "backward", "operators", "waits"]
+    names = ["model", "rows", "ms a batch", "rows/s", "forward", "backward", "operators", "waits"]
     cells = [[name, *measure([*SETTINGS[name], *options.overrides])] for name in options.models]
     print_table("a training step", [dict(zip(names, row, strict=True)) for row in cells])
 

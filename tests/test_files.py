@@ -30,6 +30,14 @@ def test_a_part_that_a_killed_process_left_is_removed_when_the_file_is_written_a
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_processes_of_two_hosts_with_the_same_number_write_to_different_parts(tmp_path, monkeypatch):
+    parts = []
+    for host in ("one", "two"):
+        monkeypatch.setattr(files.platform, "node", lambda host=host: host)
+        write_atomic(tmp_path / "kept", lambda part: parts.append(part.name) or part.write_text("whole"))
+    assert parts == [f".kept.{host}-{os.getpid()}.part" for host in ("one", "two")]
+
+
 def test_existing_files_and_folders_are_not_made_again(tmp_path):
     write_once(tmp_path / "kept", lambda part: part.write_text("1"))
     write_once(tmp_path / "kept", lambda part: part.write_text("2"))
@@ -90,6 +98,31 @@ def hold(lock, done):
         done.with_suffix(".held").touch()
         time.sleep(0.3)
         done.touch()
+
+
+def hold_and_fork(lock, forked):
+    with locked(lock, lock):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        forked.put(child.pid)
+        time.sleep(60)
+
+
+def test_a_lock_is_free_after_its_holder_is_killed_though_a_process_that_it_forked_lives(tmp_path):
+    forked = spawn.SimpleQueue()
+    holder = spawn.Process(target=hold_and_fork, args=(tmp_path / "lock", forked))
+    holder.start()
+    child = forked.get()
+    try:
+        with pytest.raises(BlockingIOError), locked(tmp_path / "lock", tmp_path, wait=False):
+            pass
+        holder.kill()
+        holder.join()
+        os.kill(child, 0)  # it lives
+        with locked(tmp_path / "lock", tmp_path, wait=False):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_lock_is_held_by_one_and_leaves_nothing_behind(tmp_path):

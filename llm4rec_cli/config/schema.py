@@ -455,6 +455,11 @@ class ModelConfig:
         """Version of this model's numbers, raised when a change moves only them. RESULTS_VERSION covers all models."""
         return 1
 
+    @property
+    def contrasts_batch(self) -> bool:
+        """Whether the loss of a row depends on the other rows of its batch, which then cannot be computed in parts."""
+        return False
+
     def uses_item_text(self) -> bool:
         """Return whether the model's numbers depend on item texts."""
         return self.traits.needs_text
@@ -621,18 +626,26 @@ class TrainerConfig:
 
     epochs: int = ranges.number(at_least=1)
     batch_size: int = ranges.number(at_least=1)  # rows per step
+    # rows computed at once by a process; null = its whole share of a batch. The gradient is that of the batch
+    micro_batch_size: int | None = ranges.number(None, at_least=1, added=True)
     learning_rate: float = ranges.number(above=0)
     weight_decay: float = ranges.number(at_least=0)
     warmup_ratio: float = ranges.number(at_least=0, at_most=1)  # share of the steps with a rising learning rate
     schedule: Schedule = MISSING
     gradient_clip: float = ranges.number(at_least=0)  # 0 = none
     precision: Precision = precision(Work.training)
+    # on a GPU, products in fp32 read ten bits of the mantissa, in training and evaluation
+    tf32: bool = added(False)
     keep: Keep = MISSING
     patience: int = ranges.number(at_least=1)  # epochs without a better validation metric; unlimited for keep=last
     # number of validation examples for checkpoint selection; null = all
     valid_examples: int | None = ranges.number(None, at_least=1)
     # users, or shown items of impressions, per batch
     eval_batch_size: int = ranges.number(at_least=1, role=Role.machine)
+    # processes that build batches, each a few ahead; 0 = the training process builds them
+    workers: int = ranges.number(0, at_least=0, role=Role.machine)
+    # minutes after which a checkpoint is written within an epoch, too; null = only at the end of each
+    checkpoint_minutes: float | None = ranges.number(None, above=0, role=Role.machine)
     report_to: list[str] = about(Role.machine, MISSING)
 
 

@@ -11,38 +11,38 @@ import logging
 import pickle
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
-from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.files import flush, write_text
-from llm4rec_cli.models.base import ChoosesForBatch, HasParameterGroups, LogsEpochMetrics, Rows
+from llm4rec_cli.models.base import HasParameterGroups, LogsEpochMetrics, Rows
 from llm4rec_cli.progress import Step, step
 from llm4rec_cli.run import checkpoints
+from llm4rec_cli.run.loader import COUNTS, Loader, RowData, Shares, tokenizers_may_be_forked
 
 log = logging.getLogger(__name__)
 
 RANK_STRIDE = 1_000_000  # between the seeds of two processes; seeds that far apart would share draws
 WATCH = 50  # steps between two checks of the losses on an accelerator
 SHOWN_ROWS = 8  # of a batch, in an error
+LOSSES, SUMS = "losses", "sums."  # names in a checkpoint within an epoch
 DIVERGED = (
     "lower trainer.learning_rate, set trainer.gradient_clip=1 or trainer.precision=fp32; checkpoints of earlier epochs "
     "are kept"
 )
-COUNTS = "counts"  # whether this process's share of a batch is in the loss
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _train(
     device = next(model.parameters()).device.type
     steps_an_epoch = -(-len(rows) // config.batch_size)
     arguments = _arguments(config, folder, device, steps_an_epoch, seed)
-    trainer = _Trainer(model, arguments, rows, validate, config.batch_size, seed)
+    trainer = _Trainer(model, arguments, rows, validate, config, seed)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for tables
     if config.keep == Keep.best:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=config.patience))
@@ -152,7 +152,7 @@ def _train(
             "use the same number of processes, device and precision, or start over with force=true",
         )
     earlier_seconds = complete[-1].seconds if complete else 0.0
-    recorder = _Recorder(trainer, complete, log_path, trained_on, config.keep, earlier_seconds, on_epoch)
+    recorder = _Recorder(trainer, complete, log_path, trained_on, config, earlier_seconds, on_epoch)
     trainer.add_callback(recorder)
     if complete and _ended(complete[-1]):
         log.info("training ended at step %d", complete[-1].step)
@@ -162,7 +162,7 @@ def _train(
     if processes.is_first():
         _truncate_log(log_path, complete[-1].step if complete else 0)
     n_steps, n_done = config.epochs * steps_an_epoch, complete[-1].step if complete else 0
-    with step("training", n_steps, done=n_done) as progress, warnings.catch_warnings():
+    with step("training", n_steps, done=n_done) as progress, warnings.catch_warnings(), tokenizers_may_be_forked():
         trainer.add_callback(_ShowProgress(progress, trainer, config.epochs))
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # raised by accelerate
         try:
@@ -172,6 +172,8 @@ def _train(
                 f"{complete[-1].folder} holds something other than tensors: {str(error).partition('.')[0]}",
                 "delete that folder, or train again with force=true",
             ) from error
+        finally:
+            trainer.callback_handler.train_dataloader = None  # which ends its workers
     return recorder.kept[-1], earlier_seconds
 
 
@@ -199,6 +201,7 @@ def _arguments(config: TrainerConfig, folder: Path, device: str, steps_an_epoch:
         report_to=list(config.report_to),
         logging_nan_inf_filter=False,  # it would read each loss from the GPU; `_watch` looks at them
         disable_tqdm=True,
+        dataloader_num_workers=config.workers,
         dataloader_pin_memory=device != "cpu",
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,  # text features are equal in all processes
@@ -206,64 +209,6 @@ def _arguments(config: TrainerConfig, folder: Path, device: str, steps_an_epoch:
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would split packed batches
     return arguments
-
-
-class _Share(NamedTuple):
-    """One process's share of a batch.
-
-    Attributes:
-        epoch: from 0.
-        first: the first row of the whole batch.
-        rows: at least one.
-        counts: false if there are fewer rows than processes: the process then computes the first row with weight 0.
-    """
-
-    epoch: int
-    first: int
-    rows: list[int]
-    counts: bool
-
-
-class _Shares(Sampler[_Share]):
-    """This process's share of each batch. Rows are permuted in each epoch, as a function of (seed, epoch)."""
-
-    def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:
-        self.n_rows, self.batch_size, self.seed, self.epoch = n_rows, batch_size, seed, 0
-
-    def __len__(self) -> int:
-        return -(-self.n_rows // self.batch_size)
-
-    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the rows of each batch of an epoch."""
-        order = stream(self.seed, "batches", epoch).permutation(self.n_rows)
-        return [order[start : start + self.batch_size] for start in range(0, self.n_rows, self.batch_size)]
-
-    def __iter__(self) -> Iterator[_Share]:
-        for batch in map(np.ndarray.tolist, self.batches(self.epoch)):
-            mine = batch[processes.share(len(batch))]
-            yield _Share(self.epoch, batch[0], mine or batch[:1], counts=bool(mine))
-
-
-class _RowData(Dataset[Any]):
-    """The training rows as a torch Dataset that returns a whole share of a batch at once."""
-
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitems__(self, share: _Share) -> dict[str, Any]:
-        if isinstance(self.rows, ChoosesForBatch):
-            self.rows.first_of_batch = share.first
-        return {**self.rows.batch(share.epoch, share.rows), COUNTS: share.counts}
-
-
-class _Loader(DataLoader[Any]):
-    """A loader that accelerate does not shard, as the batches already are; the Trainer sets its epoch."""
-
-    def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.epoch = epoch  # type: ignore[union-attr]
 
 
 class _Trainer(Trainer):
@@ -275,27 +220,23 @@ class _Trainer(Trainer):
         arguments: TrainingArguments,
         rows: Rows,
         validate: Callable[[], float],
-        batch_size: int,
+        config: TrainerConfig,
         seed: int,
     ) -> None:
-        self.data = _RowData(rows)
+        self.data = RowData(rows, config.micro_batch_size)
         # The Trainer requires an evaluation dataset, although our `evaluate` does not use it.
         super().__init__(model=model, args=arguments, train_dataset=self.data, eval_dataset=self.data)
         self.validate = validate
-        self.shares = _Shares(len(rows), batch_size, seed)
+        self.shares = Shares(len(rows), config.batch_size, seed)
         self.score = float("nan")
+        self.n_terms = 0  # of the micro-batches of a step until now
         self.loss = torch.zeros(())  # of the last step
         self.first_nonfinite = torch.zeros((), dtype=torch.int64)  # the step of the first such loss, 0 = none
         self.sums: dict[str, Tensor] = {}  # of this process, in the current epoch
         self.facts: dict[str, object] = {}  # of the last epoch
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        return _Loader(
-            self.data,
-            batch_sampler=self.shares,  # type: ignore[arg-type]
-            collate_fn=lambda batch: batch,  # __getitems__ made it
-            pin_memory=self.args.dataloader_pin_memory,
-        )
+        return Loader(self.data, self.shares, self.args.dataloader_num_workers, self.args.dataloader_pin_memory)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return the Trainer's optimizer, or one with a parameter group per learning rate, with and without decay."""
@@ -329,8 +270,31 @@ class _Trainer(Trainer):
         """Return the norm if gradients are clipped; the Trainer computes it otherwise, too, to log it."""
         return grad_norm
 
+    def training_step(self, model: nn.Module, inputs: list[Any], *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
+        """Add up the gradients of a batch, and return its loss.
+
+        Micro-batches add the gradients of their sums of terms. Only when all are done, the number of terms that these
+        are divided by is known.
+        """
+        add_gradients = super().training_step
+        if self.data.micro_batch_size is None:
+            return add_gradients(model, inputs[0])
+        self.n_terms = 0
+        *earlier, last = inputs
+        with self.accelerator.no_sync(model):
+            losses = [add_gradients(model, each) for each in earlier]
+        losses.append(add_gradients(model, last))
+        total = self.loss.new_full((), self.n_terms)
+        if processes.world_size() > 1:
+            torch.distributed.all_reduce(total)
+        scale = processes.world_size() / total  # the gradients of processes are averaged
+        torch._foreach_mul_([weight.grad for weight in model.parameters() if weight.grad is not None], scale)
+        self.loss = torch.stack(losses).sum() * scale
+        return self.loss
+
     def compute_loss(self, model: nn.Module, inputs: Any, *_: Any, **__: Any) -> Tensor:
-        """Return this process's mean loss, weighted so that the mean over processes is the mean over the batch."""
+        """Return this process's mean loss, weighted so that the mean over processes is the mean over the batch; of a
+        micro-batch the sum over its terms."""
         counts = inputs.pop(COUNTS)
         outputs = model(**inputs)
         self.loss = outputs["loss"].detach()
@@ -339,6 +303,10 @@ class _Trainer(Trainer):
             for name, pair in outputs.get("sums", {}).items():
                 self.sums[name] = self.sums[name] + pair if name in self.sums else pair
         loss: Tensor = outputs["loss"]
+        if self.data.micro_batch_size is not None:
+            n_terms = outputs["n_terms"] if counts else 0
+            self.n_terms += n_terms
+            return loss * n_terms
         if processes.world_size() == 1:
             return loss
         mine = loss.new_full((), outputs["n_terms"] if counts else 0)
@@ -373,9 +341,23 @@ class _Trainer(Trainer):
             if not weight.isfinite().all():
                 raise RunError(f"the weights {name} are not finite after step {self.state.global_step}", DIVERGED)
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+    def refuse_nonfinite(self) -> None:
         self._refuse_nonfinite_loss()
         self._refuse_nonfinite_weights()
+
+    def all_sums(self) -> dict[str, Tensor]:
+        """Return the sums of this process in an epoch that has not ended, of losses too."""
+        return {LOSSES: self._tr_loss} | {f"{SUMS}{name}": pair for name, pair in self.sums.items()}
+
+    def restore_sums(self, sums: dict[str, Tensor]) -> None:
+        """Continue with the sums of an epoch, as `all_sums` returned them."""
+        sums = {name: values.to(self.args.device) for name, values in sums.items()}
+        self._tr_loss += sums.pop(LOSSES)
+        self._globalstep_last_logged -= self.state.global_step % len(self.shares)
+        self.sums = {name.removeprefix(SUMS): pair for name, pair in sums.items()}
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        self.refuse_nonfinite()
         with torch.no_grad():
             self.score = processes.gathered(self.validate())[0]  # or each process might stop after another epoch
         means = processes.means({name: pair.tolist() for name, pair in self.sums.items()})
@@ -398,13 +380,32 @@ class _Recorder(TrainerCallback):
         kept: list[checkpoints.Checkpoint],
         log_path: Path,
         trained_on: str,
-        keep: Keep,
+        config: TrainerConfig,
         earlier_seconds: float,
         on_epoch: Callable[[int, float], None] | None,
     ) -> None:
         self.trainer, self.kept, self.log_path, self.trained_on = trainer, kept, log_path, trained_on
-        self.keep, self.on_epoch = keep, on_epoch
-        self.start = time.monotonic() - earlier_seconds  # as if one process had trained all the time
+        self.config, self.on_epoch = config, on_epoch
+        self.saved = time.monotonic()  # the last checkpoint
+        self.start = self.saved - earlier_seconds  # as if one process had trained all the time
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.kept and self._is_within_epoch(state):
+            self.trainer.restore_sums(load_file(self._sums_file(self.kept[-1].folder)))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        minutes = self.config.checkpoint_minutes
+        if minutes is None or not self._is_within_epoch(state):
+            return
+        if processes.from_first(lambda: time.monotonic() - self.saved >= 60 * minutes):
+            self.trainer.refuse_nonfinite()
+            control.should_save = True
+
+    def _is_within_epoch(self, state: Any) -> bool:
+        return bool(state.global_step % len(self.trainer.shares))
+
+    def _sums_file(self, folder: Path) -> Path:
+        return folder / f"sums_{processes.rank()}.safetensors"
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if processes.is_first():
@@ -424,16 +425,21 @@ class _Recorder(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        is_within_epoch = self._is_within_epoch(state)
+        if is_within_epoch:
+            save_file(self.trainer.all_sums(), self._sums_file(folder))
 
         def seal_and_rotate() -> list[checkpoints.Checkpoint]:
             flush(self.log_path)  # on disk before its checkpoint
-            earlier = self.kept if self.keep == Keep.best else []
+            earlier = self.kept if self.config.keep == Keep.best else []
             seconds = round(time.monotonic() - self.start, 3)
-            last = checkpoints.seal(folder, state.global_step, self.trainer.score, self.trained_on, seconds, earlier)
+            score = None if is_within_epoch else self.trainer.score
+            last = checkpoints.seal(folder, state.global_step, score, self.trained_on, seconds, earlier)
             return checkpoints.rotate([*self.kept, last])
 
         processes.gathered(None)  # wait until every process has written its random state
         self.kept = processes.from_first(seal_and_rotate)
+        self.saved = time.monotonic()
 
 
 class _ShowProgress(TrainerCallback):

@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import Index
-from llm4rec_cli.models.p5.filler import JITTER, MAX_FIELD_TOKENS, FieldValues, PromptFiller, column_texts, jitter_stars
+from llm4rec_cli.models.p5.filler import (
+    ANSWERS,
+    JITTER,
+    MAX_FIELD_TOKENS,
+    FieldValues,
+    PromptFiller,
+    column_texts,
+    jitter_stars,
+)
 from llm4rec_cli.models.p5.settings import HistoryOrder, PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.vocabulary import END
-from tests.models.p5_data import config, prompt_filler, shop
+from tests.models import p5_naive
+from tests.models.p5_data import N_ITEMS, config, prompt_filler, shop
 
 
 @pytest.fixture
@@ -21,7 +30,7 @@ def filled(tmp_path):
     def fill(source: str, values: FieldValues, target: str = "{star}", answer: str = "", **settings):
         prompts = {"p": PromptConfig(PromptFamily.rating, source, target)}
         filler = prompt_filler(replace(config(), prompts=prompts, **settings), shop(), tmp_path)
-        return filler, filler.source("p", values), filler.target("p", values, answer)
+        return filler, filler.source("p", values), filler.targets(["p"], [values], [answer])[0]
 
     return fill
 
@@ -155,3 +164,38 @@ def test_jittered_stars_are_one_of_41_classes_around_their_mean(star):
     mean, deviation = JITTER[star]
     assert np.mean([float(t) for t in targets]) == pytest.approx(mean, abs=0.03)
     assert np.std([float(t) for t in targets]) == pytest.approx(deviation, abs=0.05)
+
+
+def random_values(rng: np.random.Generator) -> FieldValues:
+    dataset = shop().dataset
+    history, candidates = (rng.choice(N_ITEMS, rng.integers(0, most), replace=False) for most in (60, 100))
+    user, item, one = rng.integers(0, 25), rng.integers(0, N_ITEMS), rng.integers(0, N_ITEMS)
+    row, feature_row = rng.integers(0, len(dataset.interactions)), rng.integers(-1, len(dataset.interactions))
+    star, arrow = int(rng.integers(1, 6)), bool(rng.random() < 0.5)
+    return FieldValues(user, item, row, star, history, candidates, one, arrow, feature_row)
+
+
+OWN_TOKENS = {"user_tokens": True, "index": Index.independent, "history": HistoryOrder.newest_first, "max_target": 3}
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_source": 50}, {"max_source": 8}, OWN_TOKENS])
+def test_many_prompts_are_filled_as_one_field_after_another(settings, tmp_path):
+    filler, rng = prompt_filler(replace(config(), **settings), shop(), tmp_path), np.random.default_rng(0)
+    names = [*rng.permutation(np.repeat([n for n, p in filler.prompts.items() if "price" not in p.columns], 4))]
+    values = [random_values(rng) for _ in names]
+    answers = rng.choice(ANSWERS, len(names)).tolist()
+    sources = [p5_naive.source(filler, name, v) for name, v in zip(names, values, strict=True)]
+    assert [(tokens.tolist(), words.tolist()) for tokens, words in filler.sources(names, values)] == sources
+    expected = [p5_naive.target(filler, *each) for each in zip(names, values, answers, strict=True)]
+    assert [target.tolist() for target in filler.targets(names, values, answers)] == expected
+
+
+def test_texts_are_tokenized_before_workers_are_forked(tmp_path):
+    filler = prompt_filler(config(), shop(), tmp_path)
+    filler.read_texts(["3-9", "2-1"])
+    read, tokens = set(filler.pieces), filler.flat
+    assert {"title", "feature", "explanation"} <= read
+    assert "review_text" not in read
+    filler.sources(["3-9", "2-1"], [random_values(np.random.default_rng(0))] * 2)
+    assert set(filler.pieces) == read
+    assert filler.flat is tokens

@@ -14,7 +14,6 @@ from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
 from llm4rec_cli.models.p5.model import RATING_CLASSES, build, parse_as_published, parse_stars
-from llm4rec_cli.models.p5.prompts import Field
 from llm4rec_cli.models.p5.settings import AnswerLoss, Feature, PromptFamily, Start, WholeWord
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import job_of
@@ -139,8 +138,8 @@ def test_an_explanation_may_be_about_a_usual_feature(model, feature, owner):
     p5 = model("explanation", "3-9", feature=feature)
     features = p5.split.dataset.interactions["feature"]
     for values in p5._field_values(EXAMPLES):
-        shown = p5.vocabulary.decode(p5.filler._fill(Field.feature, values)[0].tolist())
-        assert shown.strip() == features[p5.usual_features[getattr(values, owner)]]
+        shown = p5.vocabulary.decode(p5.filler.source("3-9", values)[0].tolist())
+        assert f" {features[p5.usual_features[getattr(values, owner)]]} :" in shown  # Speaking of {feature} : what …
     assert p5.config.labels("explanation") == ["substitute-backbone"]
     assert "oracle_input" in model("explanation", "3-9").config.labels("explanation")
     assert p5.config.paper_method("explanation")["prompt"] == f"3-9 with the {owner}'s usual feature"

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from llm4rec_cli.run import checkpoints
 from llm4rec_cli.run import fit as fit_module
 from llm4rec_cli.run.checkpoints import selected
 from llm4rec_cli.run.fit import fit
+from llm4rec_cli.run.loader import Shares
 
 pytestmark = pytest.mark.numeric
 
@@ -578,7 +580,7 @@ def test_where_asking_means_waiting_losses_are_looked_at_before_a_checkpoint_is_
             refuse(trainer)
 
     monkeypatch.setattr(fit_module._Trainer, "_refuse_nonfinite_loss", seldom)
-    first = fit_module._Shares(N_ROWS, BATCH, 0).batches(0)[0][0]
+    first = Shares(N_ROWS, BATCH, 0).batches(0)[0][0]
     with pytest.raises(RunError, match="the loss of step 1 is not finite"):
         trained(tmp_path, rows=Poisoned(row=first, epoch=0))
     assert looks[-1] == STEPS_AN_EPOCH
@@ -604,3 +606,102 @@ def test_training_goes_on_in_no_other_precision(tmp_path):
         trained(tmp_path, killed_at=3)
     with pytest.raises(RunError, match="started on 1 x cpu, fp32, and would end with other weights on 1 x cpu, bf16"):
         trained(tmp_path, config=replace(CONFIG, precision=Precision.bf16))
+
+
+class Uneven(nn.Module):
+    """A row has as many terms as its `y` says, so that micro-batches of as many rows differ in theirs."""
+
+    def __init__(self, start=0.0):
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+        nn.init.constant_(self.line.weight, 0.5)
+        nn.init.constant_(self.line.bias, start)
+        self.losses = []
+
+    def forward(self, x, y):
+        n = y.abs().ceil().clamp(1, 3).long()
+        loss = (self.line(x.repeat_interleave(n, 0)).squeeze(1) - 1).square()
+        self.losses.append(loss.detach())
+        return {"loss": loss.mean(), "n_terms": len(loss)}
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 100])
+def test_micro_batches_train_as_whole_batches(size, tmp_path):
+    _, whole, _ = trained(tmp_path / "whole", model=Uneven)
+    _, model, _ = trained(tmp_path / "parts", config=replace(CONFIG, micro_batch_size=size), model=Uneven)
+    n_of = [-(-rows // size) for rows in (4, 4, 2)] * 6
+    assert len(model.losses) == sum(n_of)
+    if size < BATCH:
+        assert len(set(map(len, model.losses))) > 2
+    for name, weight in weights_of(whole).items():
+        torch.testing.assert_close(weights_of(model)[name], weight, rtol=1e-5, atol=1e-6)
+    for line, expected in zip(log_of(tmp_path / "parts"), log_of(tmp_path / "whole"), strict=True):
+        assert line == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_run_with_micro_batches_that_is_killed_ends_as_one_never_killed(tmp_path):
+    config = replace(CONFIG, micro_batch_size=3)
+    _, whole, _ = trained(tmp_path / "whole", config=config)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", config=config, killed_at=3)
+    _, resumed, _ = trained(tmp_path / "killed", [3, 4, 5, 6], config=config)
+    assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)
+
+
+EVERY_STEP = replace(CONFIG, checkpoint_minutes=1e-9)
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 8, 11])
+@pytest.mark.parametrize("model", [Regression, Counted])
+@pytest.mark.parametrize("keep", list(Keep))
+def test_a_run_killed_between_checkpoints_within_an_epoch_ends_as_one_never_killed(step, model, keep, tmp_path):
+    class Killed(model):
+        def forward(self, x, y):
+            if len(self.losses) == step:
+                raise KeyboardInterrupt
+            return super().forward(x, y)
+
+    for kind in (Killed, model):
+        kind.seen, kind.in_training = [], []
+    scores, config = [1, 5, 3, 4, 9, 6], replace(EVERY_STEP, keep=keep)
+    _, whole, _ = trained(tmp_path / "whole", scores, config=replace(config, checkpoint_minutes=None), model=model)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", scores, config=config, model=Killed)
+    assert step in kept(tmp_path / "killed")
+    rows = Points()
+    _, resumed, _ = trained(tmp_path / "killed", scores[step // STEPS_AN_EPOCH :], config, rows=rows, model=model)
+    assert len(resumed.losses) == len(whole.losses) - step
+    assert len(rows.batches) == len(whole.losses) - step  # those that are done are not built again
+    assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)
+    assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
+
+
+def test_checkpoints_within_an_epoch_are_as_far_apart_as_the_settings_say(tmp_path, monkeypatch):
+    saved, seal = [], checkpoints.seal
+    monkeypatch.setattr(
+        checkpoints, "seal", lambda folder, step, *more: saved.append(step) or seal(folder, step, *more)
+    )
+    clock = SimpleNamespace(monotonic=iter(range(0, 10_000, 20)).__next__)  # 20 s with every look
+    monkeypatch.setattr(fit_module, "time", clock)
+    trained(tmp_path, config=replace(CONFIG, checkpoint_minutes=0.5))
+    assert saved == [2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]  # after the second look in an epoch
+
+
+def test_a_checkpoint_within_an_epoch_is_never_the_best(tmp_path):
+    fitted, model, validation = trained(tmp_path, scores=PEAK, config=EVERY_STEP)
+    assert fitted.best_epoch == 2
+    assert equal(weights_of(model), validation.weights[1])
+    assert kept(tmp_path) == [6, 15]
+
+
+def test_weights_that_are_not_finite_make_no_checkpoint_within_an_epoch(tmp_path):
+    class Exploding(Regression):
+        def forward(self, x, y):
+            outputs = super().forward(x, y)
+            if len(self.losses) == 2:
+                self.line.weight.register_hook(lambda gradient: gradient * float("inf"))
+            return outputs
+
+    with pytest.raises(RunError, match=r"not finite after step 2"):
+        trained(tmp_path, config=EVERY_STEP, model=Exploding)
+    assert kept(tmp_path) == [1]

@@ -14,7 +14,7 @@ from torch import nn
 
 from llm4rec_cli import processes
 from llm4rec_cli.conformance.numeric import assert_close
-from llm4rec_cli.run.fit import _Shares
+from llm4rec_cli.run.loader import Shares
 from tests.run.gradients import BATCH_SIZES, SETTINGS, keep_all
 from tests.support import forked
 from tests.support.driver import read
@@ -48,11 +48,11 @@ def test_processes_share_each_batch_and_an_idle_one_keeps_step(as_process):
     steps = []
     for rank in range(2):
         as_process(rank, 2)
-        shares = _Shares(n_rows=5, batch_size=4, seed=0)
+        shares = Shares(n_rows=5, batch_size=4, seed=0)
         shares.epoch = 3
         steps.append(list(shares))
     as_process(0, 1)
-    alone = _Shares(n_rows=5, batch_size=4, seed=0)
+    alone = Shares(n_rows=5, batch_size=4, seed=0)
     alone.epoch = 3
     for first, second, whole in zip(*steps, alone, strict=True):
         counted = [row for share in (first, second) for row in share.rows if share.counts]

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.config.schema import Index
-from llm4rec_cli.data.examples import IntArray
+from llm4rec_cli.data.examples import IntArray, slices
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.ids.index import Code, ItemIndex, digit_length, digit_pieces
 from llm4rec_cli.models.p5.config import P5Config
-from llm4rec_cli.models.p5.prompts import FIELD_COLUMNS, Answer, Field, parse_all
+from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt, parse_all
 from llm4rec_cli.models.p5.settings import HistoryOrder
-from llm4rec_cli.models.p5.vocabulary import END, Tokens, Vocabulary
+from llm4rec_cli.models.p5.vocabulary import END, Vocabulary
 
-Chunk = tuple[IntArray, NDArray[np.bool_]]  # tokens, and whether each begins a word
+BoolArray = NDArray[np.bool_]
+Chunk = tuple[IntArray, BoolArray]  # tokens, and whether each begins a word
 
 # Mean and standard deviation of each rating as a training target, so that 41 classes are learned (code).
 JITTER = {1: (1.2, 0.1), 2: (1.95, 0.225), 3: (2.95, 0.225), 4: (3.95, 0.225), 5: (4.75, 0.125)}
 MIN_LIKED_STARS = 4  # (code)
 MAX_FIELD_TOKENS = 64  # of a title etc. in a source: more would leave no room for the rest of the prompt
-SHORTENED_FIELDS = (Field.history, Field.review)  # where a source is too long; no prompt has both
+NO_LIMIT = 1 << 30
+NO_ITEMS = np.zeros(0, dtype=np.int64)
+SHORT, USER, ITEM = "short texts", "codes of users", "codes of items"
+COMMA, ARROW = ",", "->"
+# What a template may show or ask for besides its own words and the texts of the dataset.
+RATING_CLASSES = [f"{tenth / 10:.1f}" for tenth in range(10, 51)]  # of jittered ratings (code)
+ANSWERS = ["", "yes", "no", "like", "dislike", *map(str, range(6)), *RATING_CLASSES]
 
 
 @dataclass
@@ -50,9 +59,75 @@ class FieldValues:
     arrow: bool = False
     feature_row: int = -1
 
+    @property
+    def feature_place(self) -> int:
+        return self.feature_row if self.feature_row >= 0 else self.row
+
+
+class Part(NamedTuple):
+    """A part of a prompt: of the pieces with a name, the one at a place.
+
+    Attributes:
+        pieces: SHORT, USER, ITEM, or a column of the dataset.
+        place: a number, or which of the values is the number.
+        is_word: whether it begins a word whatever its first token.
+        limit: maximum number of tokens.
+    """
+
+    pieces: str
+    place: int | str
+    is_word: bool = False
+    limit: int = NO_LIMIT
+
+
+HISTORY, CANDIDATES, REVIEW = Part(ITEM, "history"), Part(ITEM, "candidates"), Part("review_text", "row")
+LISTS = (HISTORY, CANDIDATES)
+PARTS = {
+    Field.history: HISTORY,
+    Field.candidates: CANDIDATES,
+    Field.review: REVIEW,
+    Field.one: Part(ITEM, "one", is_word=True),
+    Field.star: Part(SHORT, "star"),
+    Field.user_name: Part("user_name", "user", limit=MAX_FIELD_TOKENS),
+    Field.title: Part("title", "item", limit=MAX_FIELD_TOKENS),
+    Field.brand: Part("brand", "item", limit=MAX_FIELD_TOKENS),
+    Field.price: Part("price", "item", limit=MAX_FIELD_TOKENS),
+    Field.headline: Part("review_title", "row", limit=MAX_FIELD_TOKENS),
+    Field.feature: Part("feature", "feature_place", limit=MAX_FIELD_TOKENS),
+}
+
+
+class Pieces(NamedTuple):
+    """Where in the flat array of tokens n pieces begin, (n,), and their lengths."""
+
+    begin: IntArray
+    length: IntArray
+
+    def at(self, places: Any) -> tuple[IntArray, IntArray]:
+        """Return where the pieces at some places begin, and their lengths."""
+        return self.begin[places], self.length[places]
+
+
+class Layout(NamedTuple):
+    """The parts of prompts, one prompt after another: prompt, number, begin and length of each, (n_parts,)."""
+
+    row: IntArray
+    part: IntArray
+    begin: IntArray
+    length: IntArray
+
+    @property
+    def lengths(self) -> IntArray:
+        """The length of each prompt."""
+        return np.bincount(self.row, self.length).astype(np.int64)
+
 
 class PromptFiller:
-    """Fills templates with field values and texts of a split."""
+    """Fills templates with field values and texts of a split, for many examples at once.
+
+    All tokens are in one flat array. A prompt is a sequence of pieces of it, so that arrays of where they begin and of
+    their lengths make the tokens of all examples.
+    """
 
     def __init__(
         self, config: P5Config, split: Split, names: list[str], index: ItemIndex, vocabulary: Vocabulary
@@ -60,41 +135,55 @@ class PromptFiller:
         self.config, self.split, self.names, self.vocabulary = config, split, names, vocabulary
         self.user_codes = [vocabulary.encode_pieces(code) for code in user_codes(config, split.n_users)]
         self.item_codes = [vocabulary.encode_pieces(code) for code in index.codes]
-        self.item_chunks = [_bare_number(code) for code in self.item_codes]
-        self.comma, self.arrow = vocabulary.encode_one(","), vocabulary.encode_one("->")
+        self.starts_word = np.append(vocabulary.starts_word, np.zeros(len(vocabulary.extra), dtype=bool))
         self.prompts = parse_all(config)
-        self.columns: dict[str, Tokens] = {}
         self.short_texts: dict[str, Chunk] = {}
+        literals = [s for prompt in self.prompts.values() for s in prompt.segments if isinstance(s, str)]
+        known = dict.fromkeys([*literals, "user_", "item_", COMMA, ARROW, *ANSWERS])
+        self.number = {text: number for number, text in enumerate(known)}
+        self.flat = np.zeros(0, dtype=np.int32)
+        self.pieces: dict[str, Pieces] = {}
+        self._add(SHORT, [*(self.short_text(text)[0] for text in known), np.array([END])])
+        self._add(USER, self.user_codes)
+        self._add(ITEM, self.item_codes)
 
-    def source(self, name: str, values: FieldValues) -> tuple[IntArray, IntArray]:
-        """Return the tokens of a prompt's source, end token included, and each one's whole word (0 for the end).
+        self.parts: list[Part] = [HISTORY, CANDIDATES, REVIEW]
+        self.sources_of = {name: self._numbered(self._source(prompt)) for name, prompt in self.prompts.items()}
+        self.targets_of = {name: self._numbered(self._target(prompt.answer)) for name, prompt in self.prompts.items()}
+        short = self.pieces[SHORT]
+        self.fixed = np.array([short.at(part.place) if isinstance(part.place, int) else (0, 0) for part in self.parts])
+        self.is_word = np.array([part.is_word for part in self.parts])
+        self.limit = np.array([part.limit for part in self.parts])
+
+    def sources(self, names: Sequence[str], values: Sequence[FieldValues]) -> list[tuple[IntArray, IntArray]]:
+        """Return for each prompt the tokens of its source, end token included, and each one's whole word (0 for the
+        end).
 
         A source that is too long loses its oldest history, then the end of its review, and nothing else.
         """
-        segments = self.prompts[name].segments
-        whole = {segment: self._fill(segment, values) for segment in segments if segment not in SHORTENED_FIELDS}
-        room = self.config.max_source - 1 - sum(len(whole[segment][0]) for segment in segments if segment in whole)
-        chunks = [whole[s] if s in whole else self._shorten(s, values, room) for s in segments]
-        tokens = np.concatenate([*(chunk[0] for chunk in chunks), [END]])
-        words = np.append(np.cumsum(np.concatenate([chunk[1] for chunk in chunks])), 0)
-        return tokens, words
+        layout, is_word = self._listed(self._laid_out([self.sources_of[name] for name in names], values), values)
+        tokens, begin = self._joined(layout)
+        starts = self.starts_word[tokens]
+        starts[begin[is_word]] = True
+        ends, words = np.cumsum(layout.lengths), np.cumsum(starts)
+        words -= np.repeat(np.append(0, words[ends[:-1] - 1]), layout.lengths)
+        words[ends - 1] = 0
+        return list(zip(np.split(tokens, ends[:-1]), np.split(words, ends[:-1]), strict=True))
 
-    def target(self, name: str, values: FieldValues, answer: str) -> IntArray:
-        """Return the tokens of a prompt's target, end token included, at most `max_target`; `answer` fills {star},
-        {yes_no} or {like}."""
-        match self.prompts[name].answer:
-            case Answer.item:
-                tokens = self.item_codes[values.item]
-            case Answer.headline:
-                tokens = self._column("review_title")[values.row][0]
-            case Answer.explanation:
-                tokens = self._column("explanation")[values.row][0]
-            case Answer.star_and_explanation:
-                stars = [self.short_text(answer)[0], self.comma[0]]
-                tokens = np.concatenate([*stars, self._column("explanation")[values.row][0]])
-            case _:
-                tokens = self.short_text(answer)[0]
-        return np.append(tokens[: self.config.max_target - 1], END)
+    def targets(self, names: Sequence[str], values: Sequence[FieldValues], answers: Sequence[str]) -> list[IntArray]:
+        """Return for each prompt the tokens of its target, end token included, at most `max_target`; the answer fills
+        {star}, {yes_no} or {like}."""
+        layout = self._laid_out([self.targets_of[name] for name in names], values, answers)
+        is_end = np.diff(layout.row, append=-1) != 0
+        layout.length[is_end] = 0
+        before = np.cumsum(layout.length) - layout.length
+        before -= (np.cumsum(layout.lengths) - layout.lengths)[layout.row]
+        layout.length[:] = np.clip(self.config.max_target - 1 - before, 0, layout.length)
+        layout.length[is_end] = 1
+        return np.split(self._joined(layout)[0], np.cumsum(layout.lengths)[:-1])
+
+    def source(self, name: str, values: FieldValues) -> tuple[IntArray, IntArray]:
+        return self.sources([name], [values])[0]
 
     def short_text(self, text: str) -> Chunk:
         """Return a short text as tokens; cached."""
@@ -102,60 +191,144 @@ class PromptFiller:
             self.short_texts[text] = self.vocabulary.encode_one(text)
         return self.short_texts[text]
 
-    def _fill(self, segment: str | Field, values: FieldValues) -> Chunk:
-        """Return a literal text, or a field with its value, as tokens."""
-        match segment:
-            case str():
-                return self.short_text(segment)
-            case Field.user:
-                return self._named(segment, self.user_codes[values.user], self.config.user_tokens)
-            case Field.item:
-                return self._named(segment, self.item_codes[values.item], self.config.index is Index.independent)
-            case Field.one:
-                return self.item_chunks[values.one]
-            case Field.candidates:
-                assert values.candidates is not None
-                return self._item_list(values.candidates, self.comma)
-            case Field.star:
-                return self.short_text(str(values.star))
-            case Field.user_name:
-                place = values.user
-            case Field.title | Field.brand | Field.price:
-                place = values.item
-            case Field.feature if values.feature_row >= 0:
-                place = values.feature_row
+    def read_texts(self, names: Iterable[str]) -> None:
+        """Tokenize the texts that these prompts need, which is otherwise done at their first use. Processes that are
+        forked afterwards share them."""
+        for number in {number for name in names for number in (*self.sources_of[name], *self.targets_of[name])}:
+            if self.parts[number] not in LISTS:
+                self._pieces(self.parts[number].pieces)
+
+    def _source(self, prompt: Prompt) -> Iterator[Part]:
+        for segment in prompt.segments:
+            if isinstance(segment, str):
+                yield self._literal(segment)
+            elif segment in (Field.user, Field.item):
+                pieces = USER if segment is Field.user else ITEM
+                own = self.config.user_tokens if segment is Field.user else self.config.index is Index.independent
+                yield from [] if own else [self._literal(f"{segment.value}_")]
+                yield Part(pieces, segment.value, is_word=own)
+            else:
+                yield PARTS[segment]
+        yield self._end
+
+    def _target(self, answer: Answer) -> Iterator[Part]:
+        match answer:
+            case Answer.item:
+                yield Part(ITEM, "item")
+            case Answer.headline:
+                yield Part("review_title", "row")
+            case Answer.explanation:
+                yield Part("explanation", "row")
+            case Answer.star_and_explanation:
+                yield from [Part(SHORT, "answer"), self._literal(COMMA), Part("explanation", "row")]
             case _:
-                place = values.row
-        tokens, starts = self._column(FIELD_COLUMNS.get(segment, segment.value))[place]
-        return tokens[:MAX_FIELD_TOKENS], starts[:MAX_FIELD_TOKENS]
+                yield Part(SHORT, "answer")
+        yield self._end
 
-    def _named(self, field: Field, code: IntArray, own_token: bool) -> Chunk:
-        """Return a user or an item as a word: `user_` or `item_` and a number, or a token of its own."""
-        if own_token:
-            return _bare_number(code)
-        return _concatenate([self.short_text(f"{field.value}_"), (code, np.zeros(len(code), dtype=bool))])
+    def _literal(self, text: str) -> Part:
+        return Part(SHORT, self.number[text])
 
-    def _item_list(self, items: IntArray, separator: Chunk) -> Chunk:
-        chunks = [part for item in items for part in (separator, self.item_chunks[item])]
-        return _concatenate(chunks[1:]) if chunks else (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
+    @property
+    def _end(self) -> Part:
+        return Part(SHORT, len(self.number))
 
-    def _shorten(self, field: str | Field, values: FieldValues, room: int) -> Chunk:
-        """Return the latest items of the history, or the beginning of the review, that fit; at least one."""
-        if field is Field.review:
-            tokens, starts = self._column("review_text")[values.row]
-            return tokens[: max(room, 1)], starts[: max(room, 1)]
-        assert values.history is not None
-        separator = self.arrow if values.arrow else self.comma
-        size = np.array([len(self.item_codes[item]) + len(separator[0]) for item in values.history[::-1]])
-        n_items = max(1, int(np.searchsorted(np.cumsum(size), room + len(separator[0]), side="right")))
-        items = values.history[-n_items:]
-        return self._item_list(items[::-1] if self.config.history is HistoryOrder.newest_first else items, separator)
+    def _numbered(self, parts: Iterable[Part]) -> IntArray:
+        """Return the numbers of parts in `parts`, to which new ones are added."""
+        parts = list(parts)
+        self.parts += [part for part in dict.fromkeys(parts) if part not in self.parts]
+        return np.array([self.parts.index(part) for part in parts])
 
-    def _column(self, column: str) -> Tokens:
-        """Return all texts of a column as tokens; tokenized at the first use."""
-        if column not in self.columns:
-            self.columns[column] = self.vocabulary.encode(column_texts(self.split, column, self.names))
-        return self.columns[column]
+    def _add(self, name: str, texts: Sequence[IntArray]) -> None:
+        self._append(name, np.concatenate(texts), np.array(list(map(len, texts))))
+
+    def _append(self, name: str, tokens: IntArray, lengths: IntArray) -> None:
+        self.pieces[name] = Pieces(len(self.flat) + np.cumsum(lengths) - lengths, lengths)
+        self.flat = np.concatenate([self.flat, tokens], dtype=np.int32)
+
+    def _pieces(self, name: str) -> Pieces:
+        """Return pieces by name; the texts of a column are tokenized at the first use."""
+        if name not in self.pieces:
+            texts = self.vocabulary.encode(column_texts(self.split, name, self.names))
+            self._append(name, texts.flat, np.diff(texts.offsets))
+        return self.pieces[name]
+
+    def _laid_out(
+        self, parts: Sequence[IntArray], values: Sequence[FieldValues], answers: Sequence[str] | None = None
+    ) -> Layout:
+        """Return the parts of prompts, lists left empty."""
+        part = np.concatenate(parts)
+        row = np.repeat(np.arange(len(parts)), list(map(len, parts)))
+        begin, length = self.fixed[part].T.copy()
+        for number in np.unique(part):
+            pieces, place, *_ = described = self.parts[number]
+            if isinstance(place, int) or described in LISTS:
+                continue
+            at = np.flatnonzero(part == number)
+            if place == "answer":
+                assert answers is not None
+                which = [self.number[answers[i]] for i in row[at]]
+            elif place == "star":
+                which = [self.number[str(values[i].star)] for i in row[at]]
+            else:
+                which = [getattr(values[i], place) for i in row[at]]
+            begin[at], length[at] = self._pieces(pieces).at(which)
+        return Layout(row, part, begin, np.minimum(length, self.limit[part]))
+
+    def _listed(self, layout: Layout, values: Sequence[FieldValues]) -> tuple[Layout, BoolArray]:
+        """Return the pieces of sources, with those of lists and without what is too long, and which begin a word."""
+        row, part, begin, length = layout
+        own, candidates, review = (part == self.parts.index(each) for each in (HISTORY, CANDIDATES, REVIEW))
+        at, is_history = np.flatnonzero(own | candidates), own[own | candidates]
+        lists = [
+            _list(values[i].history if of_user else values[i].candidates)
+            for i, of_user in zip(row[at], is_history, strict=True)
+        ]
+        n_items, listed = np.array(list(map(len, lists)), dtype=np.int64), np.concatenate([*lists, NO_ITEMS])
+        arrow = is_history & np.array([values[i].arrow for i in row[at]], dtype=bool)
+        separator = np.where(arrow, self.number[ARROW], self.number[COMMA])
+        gap = self.pieces[SHORT].length[separator]
+        # Tokens until each item of all lists, and so how many the latest items of a history have.
+        until = np.append(0, np.cumsum(self.pieces[ITEM].length[listed] + np.repeat(gap, n_items)))
+        end = np.cumsum(n_items)
+        length[at] = np.where(is_history, 0, until[end] - until[end - n_items] - gap)
+        review_length, length[review] = length[review], 0
+        room = self.config.max_source - layout.lengths
+        length[review] = np.minimum(review_length, np.maximum(room[row[review]], 1))
+        of_list = np.repeat(np.arange(len(at)), n_items)
+        fits = until[end][of_list] - until[:-1] <= (room[row[at]] + gap)[of_list]  # it and all later ones
+        n_fitting = np.bincount(of_list, fits, minlength=len(at)).astype(np.int64)
+        n_shown = np.where(is_history, np.minimum(np.maximum(n_fitting, 1), n_items), n_items)
+
+        # The items shown, as places in all lists.
+        place, offsets = slices(np.arange(len(listed)), end - n_shown, end)
+        of_list = np.repeat(np.arange(len(at)), n_shown)
+        if self.config.history is HistoryOrder.newest_first:
+            place = np.where(is_history[of_list], (2 * end - n_shown - 1)[of_list] - place, place)
+
+        # Each list becomes the pieces item, separator, item, …
+        n_pieces = np.ones_like(row)
+        n_pieces[at] = np.maximum(2 * n_shown - 1, 0)
+        of_part = np.repeat(np.arange(len(row)), n_pieces)
+        begin, length, is_word = begin[of_part], length[of_part], self.is_word[part[of_part]]
+        rank = np.arange(len(place)) - offsets[:-1][of_list]
+        to = (np.cumsum(n_pieces) - n_pieces)[at][of_list] + 2 * rank
+        begin[to], length[to] = self.pieces[ITEM].at(listed[place])
+        is_word[to] = True
+        to, of_list = to[rank > 0] - 1, of_list[rank > 0]
+        begin[to], length[to] = self.pieces[SHORT].at(separator[of_list])
+        return Layout(row[of_part], part[of_part], begin, length), is_word
+
+    def _joined(self, layout: Layout) -> tuple[IntArray, IntArray]:
+        """Return the tokens of all pieces, and where each piece begins among them."""
+        end = np.cumsum(layout.length)
+        first = end - layout.length
+        tokens = self.flat[np.arange(end[-1]) + np.repeat(layout.begin - first, layout.length)]
+        return tokens.astype(np.int64), first
+
+
+def _list(items: IntArray | None) -> IntArray:
+    assert items is not None
+    return items
 
 
 def user_codes(config: P5Config, n_users: int) -> list[Code]:
@@ -184,14 +357,3 @@ def jitter_stars(star: int, rng: np.random.Generator) -> str:
     """Return stars as a training target: one of 41 classes, with one decimal (code)."""
     mean, deviation = JITTER[star]
     return f"{min(max(rng.normal(mean, deviation), 1.0), 5.0):.1f}"
-
-
-def _concatenate(chunks: list[Chunk]) -> Chunk:
-    return np.concatenate([chunk[0] for chunk in chunks]), np.concatenate([chunk[1] for chunk in chunks])
-
-
-def _bare_number(code: IntArray) -> Chunk:
-    """Return a number that stands as a separate word."""
-    starts = np.zeros(len(code), dtype=bool)
-    starts[0] = True
-    return code, starts

@@ -25,7 +25,14 @@ from llm4rec_cli.ids.item_ids import ItemIds, from_pieces
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import P5Config
-from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars, user_codes
+from llm4rec_cli.models.p5.filler import (
+    MIN_LIKED_STARS,
+    RATING_CLASSES,
+    FieldValues,
+    PromptFiller,
+    round_stars,
+    user_codes,
+)
 from llm4rec_cli.models.p5.prompts import Answer
 from llm4rec_cli.models.p5.settings import AnswerLoss, Feature, PromptFamily, Start, WholeWord
 from llm4rec_cli.models.p5.start import STAR_SCALE, WINDOW, carry_over, mean_stars, transition_factors, user_factors
@@ -41,7 +48,6 @@ from llm4rec_cli.text.features import encode_texts
 
 log = logging.getLogger(__name__)
 
-RATING_CLASSES = [f"{tenth / 10:.1f}" for tenth in range(10, 51)]  # of jittered ratings (code)
 STARS = ["1", "2", "3", "4", "5"]
 HELD_OUT_BATCH_SIZE = 256
 
@@ -174,7 +180,7 @@ class P5(nn.Module):
         if kind.endswith("yes_no"):
             return self._score_yes_no(name, examples)
         field_values = self._field_values(examples, with_candidates=kind.endswith("candidates"))
-        sources = [self.filler.source(name, values) for values in field_values]
+        sources = self.filler.sources([name] * len(field_values), field_values)
         decoder, trie = self.decoder, self.item_trie
         if examples.candidates is not None:
             candidates = torch.from_numpy(examples.candidates).long()
@@ -197,11 +203,12 @@ class P5(nn.Module):
     def _score_yes_no(self, name: str, examples: Examples) -> Tensor:
         """Score candidates by one yes/no prompt each."""
         assert examples.candidates is not None
-        sources = [
-            self.filler.source(name, replace(values, item=int(item), one=int(item)))
+        field_values = [
+            replace(values, item=int(item), one=int(item))
             for values, candidates in zip(self._field_values(examples), examples.candidates, strict=True)
             for item in candidates
         ]
+        sources = self.filler.sources([name] * len(field_values), field_values)
         scores = self._score_sources(sources, self._answer_scorer(["yes", "no"]))
         return (scores[:, 0] - scores[:, 1]).view(examples.candidates.shape)
 
@@ -210,7 +217,7 @@ class P5(nn.Module):
         """Return the mean of the rating classes by likelihood, and the greedily decoded rating, as in the paper."""
         name = self.config.ask.rating
         prompt = self.filler.prompts[name]
-        sources = [self.filler.source(name, values) for values in self._field_values(examples)]
+        sources = self.filler.sources([name] * len(examples), self._field_values(examples))
         if prompt.answer is Answer.like:
             scores = self._score_sources(sources, self._answer_scorer(["like", "dislike"])).cpu()
             liked = (scores[:, 0] - scores[:, 1]).sigmoid().double()
@@ -231,7 +238,7 @@ class P5(nn.Module):
     @torch.no_grad()
     def write(self, examples: Examples, written: Written) -> list[str]:
         name = self.config.ask.explanation if written is Written.explanation else self.config.ask.review_summary
-        sources = [self.filler.source(name, values) for values in self._field_values(examples)]
+        sources = self.filler.sources([name] * len(examples), self._field_values(examples))
         texts = [""] * len(sources)
         for memory, rows in decoding.encode_sources(self.packed, sources, self.evaluates_with_words):
             self._write_into(texts, memory, rows)

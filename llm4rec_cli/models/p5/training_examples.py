@@ -69,11 +69,13 @@ class TrainingExamples:
         self.first_targets = {kind: self._first_targets(kind) for kind in RANKING_KINDS}
         self.has_value: dict[str, NDArray[np.bool_]] = {}  # columns -> which interactions have a value
         self.fillable: dict[str, NDArray[np.bool_]] = {}  # prompts about interactions -> which can fill them
+        self.all_fillable: dict[str, NDArray[np.bool_]] = {}  # kinds -> which can fill all prompts of it
         names_by_kind: dict[str, list[str]] = {}
         for name in prompt_names:
             names_by_kind.setdefault(example_kind(filler.prompts[name]), []).append(name)
         pools = [self._pool(kind, names) for kind, names in names_by_kind.items()]
         self.pools = [pool for pool in pools if len(pool.units) and pool.repeats]
+        filler.read_texts([name for pool in self.pools for name in pool.prompts])
         self.pool_starts = np.cumsum([0, *(len(pool.units) * pool.repeats for pool in self.pools)])
 
     def __len__(self) -> int:
@@ -91,7 +93,10 @@ class TrainingExamples:
             for p, i in zip(pool, rows, strict=True)
         ]
         kind_by_pool = np.array([KINDS.index(each.kind) for each in self.pools])
-        packed, kind = pack_batch(drawn), kind_by_pool[pool]
+        names, values, answers = zip(*drawn, strict=True)
+        sources, targets = self.filler.sources(names, values), self.filler.targets(names, values, answers)
+        packed = pack_batch([(*source, target) for source, target in zip(sources, targets, strict=True)])
+        kind = kind_by_pool[pool]
         by_place = torch.from_numpy(kind[np.asarray(packed["order"])])
         return {**packed, "kind": by_place, "n_of_kind": np.bincount(kind, minlength=len(KINDS))}
 
@@ -102,6 +107,7 @@ class TrainingExamples:
         if kind not in RANKING_KINDS:
             self.fillable |= {name: self._can_fill(name) for name in names}
             by_any = np.logical_or.reduce([self.fillable[name] for name in names])
+            self.all_fillable[kind] = np.logical_and.reduce([self.fillable[name] for name in names])
             units = rows[by_any[rows if self.held_out is None else self.held_out.row]]
         elif self._counts_interactions(kind):
             place = np.arange(len(self.flat)) - self.offsets[self.flat_user]
@@ -141,10 +147,13 @@ class TrainingExamples:
             complete &= self.has_value[column]
         return complete
 
-    def _example(self, pool: ExamplePool, i: int, rng: np.random.Generator) -> tuple[IntArray, IntArray, IntArray]:
+    def _example(self, pool: ExamplePool, i: int, rng: np.random.Generator) -> tuple[str, FieldValues, str]:
+        """Draw the prompt of an example, the values that fill it, and its answer."""
         unit = int(pool.units[i % len(pool.units)])
         row = unit if self.held_out is None else int(self.held_out.row[unit])
-        names = [name for name in pool.prompts if name not in self.fillable or self.fillable[name][row]]
+        names = pool.prompts
+        if pool.kind not in RANKING_KINDS and not self.all_fillable[pool.kind][row]:
+            names = [name for name in names if self.fillable[name][row]]
         name = names[rng.integers(len(names))]
         if pool.kind in RANKING_KINDS:
             values, answer = self._draw_items(pool.kind, unit, rng)
@@ -153,8 +162,7 @@ class TrainingExamples:
             answer = ""
         if self.star is not None and values.row >= 0:
             answer = self._draw_stars(self.filler.prompts[name], values, rng)
-        source, words = self.filler.source(name, values)
-        return source, words, self.filler.target(name, values, answer)
+        return name, values, answer
 
     def _draw_stars(self, prompt: Prompt, values: FieldValues, rng: np.random.Generator) -> str:
         """Set the stars that the source shows; return the answer."""
@@ -164,7 +172,7 @@ class TrainingExamples:
         if prompt.answer is Answer.yes_no:
             if rng.random() < 0.5:
                 return "yes"
-            values.star = int(rng.choice([other for other in range(1, 6) if other != star]))
+            values.star = [other for other in range(1, 6) if other != star][rng.integers(4)]
             return "no"
         if prompt.answer is Answer.like:
             return "like" if self.liked[values.row] else "dislike"

@@ -37,16 +37,10 @@ class Tokens:
     Attributes:
         flat: (total,) int32 token ids.
         offsets: (n + 1,) int64: text i is flat[offsets[i]:offsets[i + 1]].
-        starts_word: (n_tokens,) of the vocabulary, whether a token begins a word.
     """
 
     flat: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    starts_word: NDArray[np.bool_]
-
-    def __getitem__(self, i: int) -> tuple[IntArray, NDArray[np.bool_]]:
-        tokens = self.flat[self.offsets[i] : self.offsets[i + 1]]
-        return tokens, self.starts_word[tokens]
 
 
 class Vocabulary:
@@ -71,7 +65,7 @@ class Vocabulary:
             ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(some, add_special_tokens=False)]
             flat.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
             lengths.append(np.array(list(map(len, ids)), dtype=np.int64))
-        return Tokens(np.concatenate(flat), np.cumsum(np.concatenate(lengths)), self.starts_word)
+        return Tokens(np.concatenate(flat), np.cumsum(np.concatenate(lengths)))
 
     def encode_one(self, text: str) -> tuple[IntArray, NDArray[np.bool_]]:
         """Return the tokens of a text, and whether each begins a word."""

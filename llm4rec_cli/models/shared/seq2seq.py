@@ -107,14 +107,13 @@ def pack_batch(rows: list[tuple[IntArray, IntArray, IntArray]]) -> Batch:
     lengths = np.array([[len(source), len(target)] for source, target in zip(sources, targets, strict=True)])
     groups = group_by_length(*lengths.T)
     lengths = groups.n_tokens
-    decoder_inputs = [np.append(PAD, target[:-1]) for target in targets]
     longest = np.repeat([longest for _, _, longest in groups.shapes], groups.rows)
     row = np.repeat(np.arange(len(rows)), lengths[:, 1])
     first = np.repeat(np.cumsum(longest) - longest - np.cumsum(lengths[:, 1]) + lengths[:, 1], lengths[:, 1])
     columns = {
         "source": _pad(sources, groups, 1, PAD),
         "words": _pad(words, groups, 1, 0),
-        "decoder_inputs": _pad(decoder_inputs, groups, 2, PAD),
+        "decoder_inputs": _pad([target[:-1] for target in targets], groups, 2, PAD, shift=1),
         "read": first + np.arange(len(row)),
         "targets": np.concatenate([targets[i] for i in groups.order]),
         "row": row,
@@ -124,14 +123,15 @@ def pack_batch(rows: list[tuple[IntArray, IntArray, IntArray]]) -> Batch:
     return {**as_tensors(columns), **layout}
 
 
-def _pad(rows: Sequence[IntArray], groups: Groups, side: int, fill: int) -> IntArray:
-    """Return (total,) the rows' tokens, laid out by group; side 1 = sources, 2 = targets."""
-    out = np.full(sum(shape[0] * shape[side] for shape in groups.shapes), fill, dtype=np.int64)
-    begin = 0
-    for shape, order in zip(groups.shapes, np.split(groups.order, np.cumsum(groups.rows)[:-1]), strict=True):
-        for row in order:
-            out[begin : begin + len(rows[row])] = rows[row]
-            begin += shape[side]
+def _pad(rows: Sequence[IntArray], groups: Groups, side: int, fill: int, shift: int = 0) -> IntArray:
+    """Return (total,) the rows' tokens, laid out by group, each row `shift` places from its begin; side 1 = sources,
+    2 = targets."""
+    in_order = [rows[i] for i in groups.order]
+    lengths = np.array(list(map(len, in_order)))
+    widths = np.repeat([shape[side] for shape in groups.shapes], groups.rows)
+    out = np.full(widths.sum(), fill, dtype=np.int64)
+    begin = np.cumsum(widths) - widths + shift
+    out[np.arange(lengths.sum()) + np.repeat(begin - np.cumsum(lengths) + lengths, lengths)] = np.concatenate(in_order)
     return out
 
 

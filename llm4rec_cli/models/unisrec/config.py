@@ -67,6 +67,10 @@ class UniSRecConfig(EncoderSizes):
     freeze: Freeze = noted(MISSING, named=True, provenance=True)
     pretraining: PretrainingConfig | None = noted(None, provenance=True)  # null unless task=pretrain
 
+    @property
+    def contrasts_batch(self) -> bool:
+        return self.pretraining is not None
+
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         unused = {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
         if self.adaptor is not Adaptor.moe:
