@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -21,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from bench_common import machine_description, print_table, run_job
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from llm4rec_cli.conformance.meta import META, known_to_autocast, loss_on_meta
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.precision import settled
+from llm4rec_cli.studies.cost.counting import Counter
 
 EXAMPLE = """example:
   python scripts/bench_operators.py sasrec p5 --overrides dataset=amazon2014-beauty dataset.raw_dir=PATH"""
@@ -58,26 +57,7 @@ SETTINGS = {  # model -> what is trained; pre-training goes by a name of its own
     "rpg": ["model=rpg"],
     "sid_gpt": ["model=sid_gpt"],
 }
-VIEWS = {
-    *("view", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "split", "alias"),
-    *("detach", "as_strided", "_unsafe_view", "unbind", "split_with_sizes", "_reshape_alias", "diagonal", "unfold"),
-    *("empty", "empty_like", "new_empty", "empty_strided"),  # which compute nothing
-}
 BATCHES = 20  # that are made
-
-
-class Operators(TorchDispatchMode):
-    """Counts the operators that run within it, views left out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        if name not in VIEWS and not name.startswith("sym_"):
-            self.counts[name] += 1
-        return func(*args, **(kwargs or {}))
 
 
 class FusedAttention(torch.autograd.Function):
@@ -117,7 +97,7 @@ def measure(overrides: Sequence[str]) -> list[str]:
         start = time.process_time()
         batch = rows.batch(0, indices)
         seconds.append(time.process_time() - start)
-    forward, backward, waits = Operators(), Operators(), "none"
+    forward, backward, waits = Counter(), Counter(), "none"
     model.train().to(META)
     with known_to_autocast(), mock.patch.object(F, "scaled_dot_product_attention", fused_attention):
         try:
@@ -127,7 +107,7 @@ def measure(overrides: Sequence[str]) -> list[str]:
                 loss.backward()
         except (NotImplementedError, RuntimeError) as error:
             waits = str(error).splitlines()[0][:60]
-    counts = [sum(mode.counts.values()) for mode in (forward, backward)]
+    counts = [counter.work.operators for counter in (forward, backward)]
     made = [f"{1e3 * median(seconds):.1f}", f"{len(indices) / median(seconds):,.0f}"]
     return [str(len(indices)), *made, *map("{:,}".format, [*counts, sum(counts)]), waits]
 
