@@ -455,11 +455,6 @@ class ModelConfig:
         """Version of this model's numbers, raised when a change moves only them. RESULTS_VERSION covers all models."""
         return 1
 
-    @property
-    def contrasts_batch(self) -> bool:
-        """Whether the loss of a row depends on the other rows of its batch, which then cannot be computed in parts."""
-        return False
-
     def uses_item_text(self) -> bool:
         """Return whether the model's numbers depend on item texts."""
         return self.traits.needs_text

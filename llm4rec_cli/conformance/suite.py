@@ -97,9 +97,10 @@ def model_of(name: str) -> str:
 
 
 def abilities(name: str) -> set[str]:
-    """Return the capabilities of a model, and `trainable`."""
+    """Return the capabilities of a model, and `trainable`; `in_parts` if no row's loss depends on the other rows of a
+    batch."""
     traits = config_class(model_of(name)).traits
-    return {*traits.capabilities, *(["trainable"] if traits.trainable else [])}
+    return {*traits.capabilities, *(["trainable", "in_parts"] if traits.trainable else [])}
 
 
 def about(*needed: str) -> Callable[[Any], Any]:
@@ -661,12 +662,8 @@ def test_workers_build_the_batches_of_the_training_process(name: str, built: Bui
             assert all(equal(batch[key], other[key]) for key in batch)
 
 
-@about("trainable")
-def test_micro_batches_weighted_by_their_terms_have_the_gradient_of_the_batch(
-    name: str, built: Built, composed: Composed
-) -> None:
-    if composed(name).contrasts_batch:
-        pytest.skip("rows are negatives of each other")
+@about("trainable", "in_parts")
+def test_micro_batches_weighted_by_their_terms_have_the_gradient_of_the_batch(name: str, built: Built) -> None:
     model = built(name)
     rows = model.training_rows()
     share = Share(0, 0, list(range(min(len(rows), 23))), counts=True)

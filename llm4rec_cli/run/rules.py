@@ -107,11 +107,6 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
         )
     if config.model.name in known and not incapable:
         yield from config.model.problems(config)
-    if config.trainer.micro_batch_size is not None and config.model.contrasts_batch:
-        yield UsageError(
-            "trainer.micro_batch_size splits a batch, but under this loss its rows are negatives of each other",
-            "trainer.micro_batch_size=null and a smaller trainer.batch_size; or several processes, which share a batch",
-        )
     if config.trainer.report_to:
         yield from _problems_of_trackers(config.trainer.report_to)
 

@@ -67,10 +67,6 @@ class UniSRecConfig(EncoderSizes):
     freeze: Freeze = noted(MISSING, named=True, provenance=True)
     pretraining: PretrainingConfig | None = noted(None, provenance=True)  # null unless task=pretrain
 
-    @property
-    def contrasts_batch(self) -> bool:
-        return self.pretraining is not None
-
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         unused = {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
         if self.adaptor is not Adaptor.moe:
@@ -94,6 +90,11 @@ class UniSRecConfig(EncoderSizes):
             yield UsageError(
                 "model.pretraining.item_weight=0 and model.pretraining.sequence_weight=0 leave no loss",
                 "set one of them above 0",
+            )
+        if config.trainer.micro_batch_size is not None:
+            yield UsageError(
+                "trainer.micro_batch_size splits a batch, but under this loss its rows are negatives of each other",
+                "trainer.micro_batch_size=null and a smaller trainer.batch_size; or several processes, which share a batch",
             )
         if config.dataset.split is SplitRule.p5_reviews:
             yield UsageError(
