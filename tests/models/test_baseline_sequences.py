@@ -18,7 +18,7 @@ from llm4rec_cli.models.baselines import fdsa
 from llm4rec_cli.models.baselines.bsarec import low_pass_filter
 from llm4rec_cli.models.shared import next_item
 from llm4rec_cli.models.shared.config import Positions
-from llm4rec_cli.models.shared.layers import SequenceEncoder
+from llm4rec_cli.models.shared.layers import Groups, SequenceEncoder
 from tests.models import naive
 
 pytestmark = pytest.mark.numeric
@@ -114,7 +114,7 @@ def filtered(model, history):
     for layer in model.encoder.layers:
         low = fourier_filter(x, 3, 6)
         dsp = layer.norm_filter(x + low + layer.beta**2 * (x - low))
-        attended = layer.norm_attention(x + layer.attend(x, [(1, len(x))]))
+        attended = layer.norm_attention(x + layer.attend(x, Groups([(1, len(x))], None)))
         x = layer.feed_forward(0.7 * dsp + 0.3 * attended)
     return x[-1]
 
