@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
 
-from llm4rec_cli import arithmetic
 from llm4rec_cli.capabilities import Ranker
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import SplitName
@@ -19,7 +15,7 @@ from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
-from llm4rec_cli.studies.gpu_check.sections import Section, judged
+from llm4rec_cli.studies.gpu_check.sections import Section, judged, paths_of_accelerator
 from llm4rec_cli.tasks import base as tasks
 
 ROWS, EXAMPLES, TOP = 8, 8, 10
@@ -42,7 +38,7 @@ def equality(model: str, device: str, cache: Path) -> Section:
         job.task_module.examples(split, SplitName.valid, job.config, job.cache), EXAMPLES, 0, "check"
     )
     expected, scores = _computed(built, batch, "cpu", False), _scores(built, examples)
-    with _paths_of(device):
+    with paths_of_accelerator(device):
         built.to(device)
         ours, our_scores = _computed(built, batch, device, False), _scores(built, examples)
         rounded = _computed(built, batch, device, True)
@@ -74,13 +70,6 @@ def _scores(model: Any, examples: Any) -> Tensor | None:
     if hasattr(examples, "listed"):
         return torch.as_tensor(model.score_shown(examples)).float().cpu()[None]
     return model.score(examples).float().cpu() if isinstance(model, Ranker) and hasattr(model, "score") else None
-
-
-@contextlib.contextmanager
-def _paths_of(device: str) -> Iterator[None]:
-    """Let a CPU take the paths of an accelerator."""
-    with mock.patch.object(arithmetic, "CPU", "another") if device == "cpu" else contextlib.nullcontext():
-        yield
 
 
 def difference(actual: Tensor, expected: Tensor) -> float:
