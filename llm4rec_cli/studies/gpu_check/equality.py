@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm4rec_cli.capabilities import Ranker
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.config.schema import Question, SplitName, TaskConfig
 from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
@@ -37,10 +36,10 @@ def equality(model: str, device: str, cache: Path) -> Section:
     examples = tasks.subset(
         job.task_module.examples(split, SplitName.valid, job.config, job.cache), EXAMPLES, 0, "check"
     )
-    expected, scores = _computed(built, batch, "cpu", False), _scores(built, examples)
+    expected, scores = _computed(built, batch, "cpu", False), _scores(built, examples, job.task)
     with paths_of_accelerator(device):
         built.to(device)
-        ours, our_scores = _computed(built, batch, device, False), _scores(built, examples)
+        ours, our_scores = _computed(built, batch, device, False), _scores(built, examples, job.task)
         rounded = _computed(built, batch, device, True)
     gradients = max((difference(a, b) for a, b in zip(ours[1:], expected[1:], strict=True)), default=0.0)
     facts: dict[str, float | str] = {
@@ -65,11 +64,12 @@ def _computed(model: Any, batch: Any, device: str, bf16: bool) -> list[Tensor]:
     return [x.detach().float().cpu() for x in (loss, *gradients)]
 
 
-def _scores(model: Any, examples: Any) -> Tensor | None:
-    """Return the scores of a ranker; None for other models."""
-    if hasattr(examples, "listed"):
-        return torch.as_tensor(model.score_shown(examples)).float().cpu()[None]
-    return model.score(examples).float().cpu() if isinstance(model, Ranker) and hasattr(model, "score") else None
+def _scores(model: Any, examples: Any, task: TaskConfig) -> Tensor | None:
+    """Return the scores of the examples; None if the task asks for no ranking."""
+    if task.question is not Question.rank:
+        return None
+    scores = model.score_shown(examples)[None] if tasks.ranks_impressions(task) else model.score(examples)
+    return torch.as_tensor(scores).float().cpu()
 
 
 def difference(actual: Tensor, expected: Tensor) -> float:
