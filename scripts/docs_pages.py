@@ -219,11 +219,12 @@ def papers(name: str) -> str:
 
 
 def table_costs() -> str:
-    """Return what the rows of each table ask of a GPU."""
+    """Return what the rows of each table ask of a GPU, without those of which no run is counted."""
     rows = []
     for name in definitions.names():
         named = estimates.of_rows(name, estimates.gpu())
-        rows += [[f"`{name}`", row, *estimate.cells()] for row, estimate in named.items()]
+        counted = {row: estimate for row, estimate in named.items() if estimate.unknown < estimate.runs}
+        rows += [[f"`{name}`", row, *estimate.cells()] for row, estimate in counted.items()]
     return "\n\n".join([markdown(["table", "row", *estimates.COLUMNS], rows), *estimates.notes()])
 
 

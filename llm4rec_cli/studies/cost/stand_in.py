@@ -13,7 +13,7 @@ import pandas as pd
 
 from llm4rec_cli.config.schema import DatasetConfig, PaperStatistics, SplitRule
 from llm4rec_cli.data.recdataset import IntArray, RecDataset
-from llm4rec_cli.data.split import TEST, TRAIN, VALID, p5_reviews
+from llm4rec_cli.data.split import p5_reviews
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.data.texts import with_texts
 
@@ -71,9 +71,8 @@ def stand_in(config: DatasetConfig, counts: Counts, seed: int = 0) -> RecDataset
     if config.split is SplitRule.p5_reviews:
         dataset.interactions["part"] = p5_reviews(dataset, config.seed)
     elif config.split is SplitRule.given:
-        dataset.interactions["part"] = rng.choice(
-            np.array([TRAIN, VALID, TEST], dtype=np.int8), len(interactions), p=[0.8, 0.1, 0.1]
-        )
+        parts = rng.choice(["train", "valid", "test"], len(interactions), p=[0.8, 0.1, 0.1])
+        dataset.interactions["part"] = parts
     return with_texts(dataset, config.text)
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
 
-from llm4rec_cli import arithmetic
-from llm4rec_cli.capabilities import Ranker
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.config.schema import Question, SplitName, TaskConfig
 from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
-from llm4rec_cli.studies.gpu_check.sections import Section, judged
+from llm4rec_cli.studies.gpu_check.sections import Section, judged, paths_of_accelerator
 from llm4rec_cli.tasks import base as tasks
 
 ROWS, EXAMPLES, TOP = 8, 8, 10
@@ -41,10 +36,10 @@ def equality(model: str, device: str, cache: Path) -> Section:
     examples = tasks.subset(
         job.task_module.examples(split, SplitName.valid, job.config, job.cache), EXAMPLES, 0, "check"
     )
-    expected, scores = _computed(built, batch, "cpu", False), _scores(built, examples)
-    with _paths_of(device):
+    expected, scores = _computed(built, batch, "cpu", False), _scores(built, examples, job.task)
+    with paths_of_accelerator(device):
         built.to(device)
-        ours, our_scores = _computed(built, batch, device, False), _scores(built, examples)
+        ours, our_scores = _computed(built, batch, device, False), _scores(built, examples, job.task)
         rounded = _computed(built, batch, device, True)
     gradients = max((difference(a, b) for a, b in zip(ours[1:], expected[1:], strict=True)), default=0.0)
     facts: dict[str, float | str] = {
@@ -69,18 +64,12 @@ def _computed(model: Any, batch: Any, device: str, bf16: bool) -> list[Tensor]:
     return [x.detach().float().cpu() for x in (loss, *gradients)]
 
 
-def _scores(model: Any, examples: Any) -> Tensor | None:
-    """Return the scores of a ranker; None for other models."""
-    if hasattr(examples, "listed"):
-        return torch.as_tensor(model.score_shown(examples)).float().cpu()[None]
-    return model.score(examples).float().cpu() if isinstance(model, Ranker) and hasattr(model, "score") else None
-
-
-@contextlib.contextmanager
-def _paths_of(device: str) -> Iterator[None]:
-    """Let a CPU take the paths of an accelerator."""
-    with mock.patch.object(arithmetic, "CPU", "another") if device == "cpu" else contextlib.nullcontext():
-        yield
+def _scores(model: Any, examples: Any, task: TaskConfig) -> Tensor | None:
+    """Return the scores of the examples; None if the task asks for no ranking."""
+    if task.question is not Question.rank:
+        return None
+    scores = model.score_shown(examples)[None] if tasks.ranks_impressions(task) else model.score(examples)
+    return torch.as_tensor(scores).float().cpu()
 
 
 def difference(actual: Tensor, expected: Tensor) -> float:

@@ -25,7 +25,7 @@ from llm4rec_cli.run.precision import settled
 from llm4rec_cli.studies.cost.counting import Counter
 from llm4rec_cli.studies.cost.rates import Rates
 from llm4rec_cli.studies.cost.stand_in import Counts, stand_in
-from llm4rec_cli.studies.gpu_check.sections import Section, judged
+from llm4rec_cli.studies.gpu_check.sections import Section, judged, paths_of_accelerator
 from llm4rec_cli.text.weights import MINILM, find_local_folder
 
 FILE = Path(__file__).with_name("trainings.yaml")
@@ -71,7 +71,7 @@ def training(name: str, spec: Mapping[str, Any], device: str, rates: Rates, smal
         step(on_device(rows.batch(0, indices), device_))
     with counter:
         step(on_device(rows.batch(0, batches[WARM_UP - 1]), device_))
-    with waits(device) as found:
+    with paths_of_accelerator(device), waits(device) as found:
         step(on_device(rows.batch(0, batches[WARM_UP - 1]), device_))
     _reset_peak(device)
     began, loading, losses = _now(device), 0.0, []

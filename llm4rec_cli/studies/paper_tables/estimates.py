@@ -52,6 +52,8 @@ class Estimate:
 
     def cells(self) -> list[str]:
         """Return the texts of COLUMNS."""
+        if not self.runs:
+            return [""] * len(COLUMNS)
         if self.unknown == self.runs:
             return [str(self.runs), "", "", "", "unknown"]
         hours = f"{'> ' if self.unknown else ''}{short(self.seconds / 3600)}"
@@ -85,9 +87,9 @@ def of_rows(table: str, rates: Rates) -> dict[str, Estimate]:
 
 
 def of_steps(steps: Sequence[Step], rates: Rates) -> Estimate:
-    """Return the cost of the runs that have counted work; a rule or a chat model has none."""
-    known = _stored()["work"]
-    return total(of_run(key, rates) for key in map(key_of, steps) if key in known)
+    """Return the cost of steps; those that no table lists, such as a rule or a chat model, need no GPU."""
+    listed = {key for rows in _stored()["tables"].values() for keys in rows.values() for key in keys}
+    return total(of_run(key, rates) for key in map(key_of, steps) if key in listed)
 
 
 def total(estimates: Iterable[Estimate]) -> Estimate:

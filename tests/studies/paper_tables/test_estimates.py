@@ -44,6 +44,13 @@ def test_runs_that_are_not_counted_make_a_sum_a_lower_bound(stored):
     assert estimates.of_run("train model=y", RATES).cells()[-1] == "unknown"
 
 
+def test_what_no_table_lists_needs_no_gpu_and_what_is_listed_but_not_counted_is_unknown(stored):
+    steps = [Step("train", (f"model={name}",)) for name in ("x", "y", "a_rule")]
+    estimate = estimates.of_steps(steps, RATES)
+    assert (estimate.runs, estimate.unknown) == (2, 1)
+    assert estimates.of_steps(steps[2:], RATES).cells() == [""] * 5
+
+
 def test_seed_and_learning_rate_change_no_cost_and_the_order_of_overrides_neither():
     one = Step("train", ("model=sasrec", "dataset=demo", "seed=1", "trainer.learning_rate=1"))
     other = Step("train", ("dataset=demo", "model=sasrec", "seed=2", "split=valid"))
