@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from llm4rec_cli.conformance.meta import META, known_to_autocast, loss_on_meta
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.precision import settled
+from llm4rec_cli.studies.cost.counting import VIEWS
 
 EXAMPLE = """example:
   python scripts/bench_operators.py sasrec p5 --overrides dataset=amazon2014-beauty dataset.raw_dir=PATH"""
@@ -46,11 +47,6 @@ SETTINGS = {  # model -> what is trained; pre-training goes by a name of its own
     "tiger": ["model=tiger"],
     "rpg": ["model=rpg"],
     "sid_gpt": ["model=sid_gpt"],
-}
-VIEWS = {
-    *("view", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "split", "alias"),
-    *("detach", "as_strided", "_unsafe_view", "unbind", "split_with_sizes", "_reshape_alias", "diagonal", "unfold"),
-    *("empty", "empty_like", "new_empty", "empty_strided"),  # which compute nothing
 }
 BATCHES = 5  # that are made
 
