@@ -94,7 +94,7 @@ class UniSRecConfig(EncoderSizes):
         if config.trainer.micro_batch_size is not None:
             yield UsageError(
                 "trainer.micro_batch_size splits a batch, but under this loss its rows are negatives of each other",
-                "trainer.micro_batch_size=null and a smaller trainer.batch_size; or processes, which share a batch",
+                "trainer.micro_batch_size=null, and a smaller trainer.batch_size or several processes",
             )
         if config.dataset.split is SplitRule.p5_reviews:
             yield UsageError(
