@@ -621,6 +621,8 @@ class TrainerConfig:
 
     epochs: int = ranges.number(at_least=1)
     batch_size: int = ranges.number(at_least=1)  # rows per step
+    # rows computed at once by a process; null = its whole share of a batch. The gradient is that of the batch
+    micro_batch_size: int | None = ranges.number(None, at_least=1, added=True)
     learning_rate: float = ranges.number(above=0)
     weight_decay: float = ranges.number(at_least=0)
     warmup_ratio: float = ranges.number(at_least=0, at_most=1)  # share of the steps with a rising learning rate

@@ -34,7 +34,7 @@ from llm4rec_cli.data.split import TEST, TRAIN, Split, leave_one_out, split_data
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models import base
-from llm4rec_cli.run.loader import Loader, RowData, Shares
+from llm4rec_cli.run.loader import COUNTS, Loader, RowData, Share, Shares
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
 
@@ -96,9 +96,10 @@ def model_of(name: str) -> str:
 
 
 def abilities(name: str) -> set[str]:
-    """Return the capabilities of a model, and `trainable`."""
+    """Return the capabilities of a model, and `trainable`; `in_parts` if no row's loss depends on the other rows of a
+    batch."""
     traits = config_class(model_of(name)).traits
-    return {*traits.capabilities, *(["trainable"] if traits.trainable else [])}
+    return {*traits.capabilities, *(["trainable", "in_parts"] if traits.trainable else [])}
 
 
 def about(*needed: str) -> Callable[[Any], Any]:
@@ -626,9 +627,31 @@ def test_workers_build_the_batches_of_the_training_process(name: str, built: Bui
     for epoch in (0, 2):
         alone.set_epoch(epoch)
         by_workers.set_epoch(epoch)
-        for batch, other in zip(alone, by_workers, strict=True):
+        for (batch,), (other,) in zip(alone, by_workers, strict=True):
             assert batch.keys() == other.keys()
             assert all(equal(batch[key], other[key]) for key in batch)
+
+
+@about("trainable", "in_parts")
+def test_micro_batches_weighted_by_their_terms_have_the_gradient_of_the_batch(name: str, built: Built) -> None:
+    model = built(name)
+    rows = model.training_rows()
+    share = Share(0, 0, list(range(min(len(rows), 23))), counts=True)
+    (batch,), parts = (RowData(rows, size).__getitems__(share) for size in (None, 9))
+    assert len(parts) == 3  # of 8, 8 and 7 rows
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+
+    def summed(parts: list[Any]) -> tuple[Tensor, Tensor, int]:
+        outputs = [model(**{key: x for key, x in part.items() if key != COUNTS}) for part in parts]
+        loss = torch.stack([each["loss"] * each["n_terms"] for each in outputs]).sum()
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+        n = sum(each["n_terms"] for each in outputs)
+        return loss / n, torch.cat([x.flatten() for x in gradients]) / n, n
+
+    (loss, gradient, n), (of_parts, gradient_of_parts, n_of_parts) = summed([batch]), summed(parts)
+    assert n == n_of_parts > 0
+    assert gradient.abs().max() > 1e-3  # so that a wrong weight shows
+    torch.testing.assert_close([of_parts, gradient_of_parts], [loss, gradient], rtol=1e-6, atol=1e-6)
 
 
 @about("trainable")

@@ -138,7 +138,7 @@ def _train(
     device = next(model.parameters()).device.type
     steps_an_epoch = -(-len(rows) // config.batch_size)
     arguments = _arguments(config, folder, device, steps_an_epoch, seed)
-    trainer = _Trainer(model, arguments, rows, validate, config.batch_size, seed)
+    trainer = _Trainer(model, arguments, rows, validate, config, seed)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for tables
     if config.keep == Keep.best:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=config.patience))
@@ -218,15 +218,16 @@ class _Trainer(Trainer):
         arguments: TrainingArguments,
         rows: Rows,
         validate: Callable[[], float],
-        batch_size: int,
+        config: TrainerConfig,
         seed: int,
     ) -> None:
-        self.data = RowData(rows)
+        self.data = RowData(rows, config.micro_batch_size)
         # The Trainer requires an evaluation dataset, although our `evaluate` does not use it.
         super().__init__(model=model, args=arguments, train_dataset=self.data, eval_dataset=self.data)
         self.validate = validate
-        self.shares = Shares(len(rows), batch_size, seed)
+        self.shares = Shares(len(rows), config.batch_size, seed)
         self.score = float("nan")
+        self.n_terms = 0  # of the micro-batches of a step until now
         self.loss = torch.zeros(())  # of the last step
         self.first_nonfinite = torch.zeros((), dtype=torch.int64)  # the step of the first such loss, 0 = none
         self.sums: dict[str, Tensor] = {}  # of this process, in the current epoch
@@ -267,8 +268,31 @@ class _Trainer(Trainer):
         """Return the norm if gradients are clipped; the Trainer computes it otherwise, too, to log it."""
         return grad_norm
 
+    def training_step(self, model: nn.Module, inputs: list[Any], *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
+        """Add up the gradients of a batch, and return its loss.
+
+        Micro-batches add the gradients of their sums of terms. Only when all are done, the number of terms that these
+        are divided by is known.
+        """
+        add_gradients = super().training_step
+        if self.data.micro_batch_size is None:
+            return add_gradients(model, inputs[0])
+        self.n_terms = 0
+        *earlier, last = inputs
+        with self.accelerator.no_sync(model):
+            losses = [add_gradients(model, each) for each in earlier]
+        losses.append(add_gradients(model, last))
+        total = self.loss.new_full((), self.n_terms)
+        if processes.world_size() > 1:
+            torch.distributed.all_reduce(total)
+        scale = processes.world_size() / total  # the gradients of processes are averaged
+        torch._foreach_mul_([weight.grad for weight in model.parameters() if weight.grad is not None], scale)
+        self.loss = torch.stack(losses).sum() * scale
+        return self.loss
+
     def compute_loss(self, model: nn.Module, inputs: Any, *_: Any, **__: Any) -> Tensor:
-        """Return this process's mean loss, weighted so that the mean over processes is the mean over the batch."""
+        """Return this process's mean loss, weighted so that the mean over processes is the mean over the batch; of a
+        micro-batch the sum over its terms."""
         counts = inputs.pop(COUNTS)
         outputs = model(**inputs)
         self.loss = outputs["loss"].detach()
@@ -277,6 +301,10 @@ class _Trainer(Trainer):
             for name, pair in outputs.get("sums", {}).items():
                 self.sums[name] = self.sums[name] + pair if name in self.sums else pair
         loss: Tensor = outputs["loss"]
+        if self.data.micro_batch_size is not None:
+            n_terms = outputs["n_terms"] if counts else 0
+            self.n_terms += n_terms
+            return loss * n_terms
         if processes.world_size() == 1:
             return loss
         mine = loss.new_full((), outputs["n_terms"] if counts else 0)

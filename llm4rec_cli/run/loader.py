@@ -62,18 +62,23 @@ class Shares(Sampler[Share]):
 
 
 class RowData(Dataset[Any]):
-    """The training rows as a torch Dataset that returns a whole share of a batch at once."""
+    """The training rows as a torch Dataset that returns a whole share of a batch at once, as micro-batches of at most
+    `micro_batch_size` rows and about equal sizes; None = as one."""
 
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
+    def __init__(self, rows: Rows, micro_batch_size: int | None = None) -> None:
+        self.rows, self.micro_batch_size = rows, micro_batch_size
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, share: Share) -> dict[str, Any]:
+    def __getitems__(self, share: Share) -> list[dict[str, Any]]:
         if isinstance(self.rows, ChoosesForBatch):
             self.rows.first_of_batch = share.first
-        return {**self.rows.batch(share.epoch, share.rows), COUNTS: share.counts}
+        n = 1 if self.micro_batch_size is None else -(-len(share.rows) // self.micro_batch_size)
+        return [
+            {**self.rows.batch(share.epoch, part.tolist()), COUNTS: share.counts}
+            for part in np.array_split(share.rows, n)
+        ]
 
 
 class Loader(DataLoader[Any]):

@@ -22,6 +22,7 @@ UNISREC = ["model=unisrec", *SMALL, "model.adaptor=linear"]  # the mixture of ex
 PRETRAINING = [f"model.pretraining.{setting}" for setting in ("sequence_weight=1", "item_drop=0.5", "drop=0.4")]
 SETTINGS = {
     "sasrec": ["model=sasrec", *SMALL],
+    "sasrec, in micro-batches": ["model=sasrec", *SMALL],  # of one row each if there are several processes
     "unisrec": UNISREC,
     "bpr_mf": ["model=bpr_mf", "model.embedding_size=8"],
     "unisrec, pre-trained": [*UNISREC, "task=pretrain", *PRETRAINING],
@@ -46,6 +47,8 @@ def keep_gradients(name: str, batch_size: int, folder: Path) -> None:
 
     torch.optim.AdamW.step = keep  # type: ignore[method-assign]
     still = replace(CONFIG, batch_size=batch_size, learning_rate=0.0, weight_decay=0.0, gradient_clip=0.0, epochs=2)
+    if "micro-batches" in name and processes.world_size() > 1:
+        still = replace(still, micro_batch_size=1)
     fit(model, model.training_rows(), lambda: 1.0, still, folder / "checkpoints", folder / "train_log.jsonl", 0)
     if processes.is_first():
         save_file({f"{i}.{n}": g for i, grads in enumerate(seen) for n, g in grads.items()}, folder / "gradients")

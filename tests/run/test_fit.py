@@ -605,3 +605,43 @@ def test_training_goes_on_in_no_other_precision(tmp_path):
         trained(tmp_path, killed_at=3)
     with pytest.raises(RunError, match="started on 1 x cpu, fp32, and would end with other weights on 1 x cpu, bf16"):
         trained(tmp_path, config=replace(CONFIG, precision=Precision.bf16))
+
+
+class Uneven(nn.Module):
+    """A row has as many terms as its `y` says, so that micro-batches of as many rows differ in theirs."""
+
+    def __init__(self, start=0.0):
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+        nn.init.constant_(self.line.weight, 0.5)
+        nn.init.constant_(self.line.bias, start)
+        self.losses = []
+
+    def forward(self, x, y):
+        n = y.abs().ceil().clamp(1, 3).long()
+        loss = (self.line(x.repeat_interleave(n, 0)).squeeze(1) - 1).square()
+        self.losses.append(loss.detach())
+        return {"loss": loss.mean(), "n_terms": len(loss)}
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 100])
+def test_micro_batches_train_as_whole_batches(size, tmp_path):
+    _, whole, _ = trained(tmp_path / "whole", model=Uneven)
+    _, model, _ = trained(tmp_path / "parts", config=replace(CONFIG, micro_batch_size=size), model=Uneven)
+    n_of = [-(-rows // size) for rows in (4, 4, 2)] * 6
+    assert len(model.losses) == sum(n_of)
+    if size < BATCH:
+        assert len(set(map(len, model.losses))) > 2
+    for name, weight in weights_of(whole).items():
+        torch.testing.assert_close(weights_of(model)[name], weight, rtol=1e-5, atol=1e-6)
+    for line, expected in zip(log_of(tmp_path / "parts"), log_of(tmp_path / "whole"), strict=True):
+        assert line == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_run_with_micro_batches_that_is_killed_ends_as_one_never_killed(tmp_path):
+    config = replace(CONFIG, micro_batch_size=3)
+    _, whole, _ = trained(tmp_path / "whole", config=config)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", config=config, killed_at=3)
+    _, resumed, _ = trained(tmp_path / "killed", [3, 4, 5, 6], config=config)
+    assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)

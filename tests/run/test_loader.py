@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from llm4rec_cli.models import base
-from llm4rec_cli.run.loader import Loader, RowData, Shares, tokenizers_may_be_forked
+from llm4rec_cli.run.loader import Loader, RowData, Share, Shares, tokenizers_may_be_forked
 from tests.run.test_fit import (
     BATCH,
     CONFIG,
@@ -48,7 +48,7 @@ def test_workers_build_each_batch_of_every_epoch_once_and_in_order():
     builders = set()
     for epoch in (0, 1, 5):
         loader.set_epoch(epoch)
-        built = [batch["built"] for batch in loader]
+        built = [batch["built"] for (batch,) in loader]
         expected = [batch.tolist() for batch in Shares(N_ROWS, BATCH, seed=0).batches(epoch)]
         assert [indices for *_, indices in built] == expected
         assert [first for _, _, first, _ in built] == [batch[0] for batch in expected]
@@ -95,3 +95,12 @@ def test_tokenizers_are_told_of_forks_unless_the_user_has_decided(decided, monke
     with tokenizers_may_be_forked():
         assert os.environ[name] == (decided or "false")
     assert os.environ.get(name) == decided
+
+
+def test_micro_batches_are_of_about_equal_size_and_cover_a_share_in_order():
+    rows = Choosing()
+    parts = RowData(rows, micro_batch_size=3).__getitems__(Share(epoch=2, first=9, rows=[9, 4, 1, 0, 7], counts=True))
+    assert [part["built"][1:] for part in parts] == [(2, 9, [9, 4, 1]), (2, 9, [0, 7])]
+    (whole,) = RowData(rows, micro_batch_size=5).__getitems__(Share(0, 9, [9, 4, 1, 0, 7], counts=False))
+    assert whole["built"][3] == [9, 4, 1, 0, 7]
+    assert whole["counts"] is False

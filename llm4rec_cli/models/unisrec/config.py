@@ -91,6 +91,11 @@ class UniSRecConfig(EncoderSizes):
                 "model.pretraining.item_weight=0 and model.pretraining.sequence_weight=0 leave no loss",
                 "set one of them above 0",
             )
+        if config.trainer.micro_batch_size is not None:
+            yield UsageError(
+                "trainer.micro_batch_size splits a batch, but under this loss its rows are negatives of each other",
+                "trainer.micro_batch_size=null, and a smaller trainer.batch_size or several processes",
+            )
         if config.dataset.split is SplitRule.p5_reviews:
             yield UsageError(
                 "task=pretrain is validated on leave-one-out targets, which dataset.split=p5_reviews has in training",
