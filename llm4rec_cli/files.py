@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -142,8 +143,9 @@ def _lock(path: Path) -> Path:
 
 
 def _part(path: Path) -> Path:
-    """Return the temporary path at which this process writes `path`."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Return the temporary path at which this process writes `path`. Hosts that share a file system number their
+    processes alike."""
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.part")
 
 
 def remove_parts(path: Path) -> None:

@@ -30,6 +30,14 @@ def test_a_part_that_a_killed_process_left_is_removed_when_the_file_is_written_a
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_processes_of_two_hosts_with_the_same_number_write_to_different_parts(tmp_path, monkeypatch):
+    parts = []
+    for host in ("one", "two"):
+        monkeypatch.setattr(files.platform, "node", lambda host=host: host)
+        write_atomic(tmp_path / "kept", lambda part: parts.append(part.name) or part.write_text("whole"))
+    assert parts == [f".kept.{host}-{os.getpid()}.part" for host in ("one", "two")]
+
+
 def test_existing_files_and_folders_are_not_made_again(tmp_path):
     write_once(tmp_path / "kept", lambda part: part.write_text("1"))
     write_once(tmp_path / "kept", lambda part: part.write_text("2"))
