@@ -637,6 +637,8 @@ class TrainerConfig:
     eval_batch_size: int = ranges.number(at_least=1, role=Role.machine)
     # processes that build batches, each a few ahead; 0 = the training process builds them
     workers: int = ranges.number(0, at_least=0, role=Role.machine)
+    # minutes after which a checkpoint is written within an epoch, too; null = only at the end of each
+    checkpoint_minutes: float | None = ranges.number(None, above=0, role=Role.machine)
     report_to: list[str] = about(Role.machine, MISSING)
 
 

@@ -31,7 +31,7 @@ class Checkpoint:
     Attributes:
         folder: `checkpoints/checkpoint-<step>`.
         step: optimiser steps done.
-        score: the validation metric at that step.
+        score: the validation metric at that step; None within an epoch.
         best_step: the step with the best weights until then.
         trained_on: processes, device and precision, as in `2 x cpu, fp32`; dropout and rounding depend on them.
         seconds: training time until that step, in all processes that trained one after the other; 0 in older manifests.
@@ -40,7 +40,7 @@ class Checkpoint:
 
     folder: Path
     step: int
-    score: float
+    score: float | None
     best_step: int
     trained_on: str
     seconds: float
@@ -48,7 +48,7 @@ class Checkpoint:
 
 
 def seal(
-    folder: Path, step: int, score: float, trained_on: str, seconds: float, before: list[Checkpoint]
+    folder: Path, step: int, score: float | None, trained_on: str, seconds: float, before: list[Checkpoint]
 ) -> Checkpoint:
     """Make the files in `folder` a complete checkpoint: flush them to disk, then write the manifest. A checkpoint in
     `before` may be better."""
@@ -58,7 +58,9 @@ def seal(
         if path.is_file() and path.name != MANIFEST:
             flush(path)
             files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-    best_step = step if all(score > c.score for c in before) else best(before).step
+    earlier = best(before)
+    is_best = earlier is None or (score is not None and earlier.score is not None and score > earlier.score)
+    best_step = earlier.step if earlier and not is_best else step
     facts = {"step": step, "score": score, "best_step": best_step, "trained_on": trained_on, "seconds": seconds}
     write_json(folder / MANIFEST, facts | {"files": files})
     flush(folder.parent)
@@ -84,9 +86,11 @@ def list_complete(root: Path) -> list[Checkpoint]:
     return complete
 
 
-def best(checkpoints: list[Checkpoint]) -> Checkpoint:
-    """Return the checkpoint with the highest validation metric, the earliest if several are equal."""
-    return max(checkpoints, key=lambda c: (c.score, -c.step))
+def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
+    """Return the checkpoint with the highest validation metric, the earliest if several are equal; None without any
+    metric."""
+    scored = [c for c in checkpoints if c.score is not None]
+    return max(scored, key=lambda c: (c.score, -c.step), default=None)
 
 
 def rotate(checkpoints: list[Checkpoint]) -> list[Checkpoint]:

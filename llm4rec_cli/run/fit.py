@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 RANK_STRIDE = 1_000_000  # between the seeds of two processes; seeds that far apart would share draws
 WATCH = 50  # steps between two checks of the losses on an accelerator
 SHOWN_ROWS = 8  # of a batch, in an error
+LOSSES, SUMS = "losses", "sums."  # names in a checkpoint within an epoch
 DIVERGED = (
     "lower trainer.learning_rate, set trainer.gradient_clip=1 or trainer.precision=fp32; checkpoints of earlier epochs "
     "are kept"
@@ -150,7 +152,7 @@ def _train(
             "use the same number of processes, device and precision, or start over with force=true",
         )
     earlier_seconds = complete[-1].seconds if complete else 0.0
-    recorder = _Recorder(trainer, complete, log_path, trained_on, config.keep, earlier_seconds, on_epoch)
+    recorder = _Recorder(trainer, complete, log_path, trained_on, config, earlier_seconds, on_epoch)
     trainer.add_callback(recorder)
     if complete and _ended(complete[-1]):
         log.info("training ended at step %d", complete[-1].step)
@@ -339,9 +341,23 @@ class _Trainer(Trainer):
             if not weight.isfinite().all():
                 raise RunError(f"the weights {name} are not finite after step {self.state.global_step}", DIVERGED)
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+    def refuse_nonfinite(self) -> None:
         self._refuse_nonfinite_loss()
         self._refuse_nonfinite_weights()
+
+    def all_sums(self) -> dict[str, Tensor]:
+        """Return the sums of this process in an epoch that has not ended, of losses too."""
+        return {LOSSES: self._tr_loss} | {f"{SUMS}{name}": pair for name, pair in self.sums.items()}
+
+    def restore_sums(self, sums: dict[str, Tensor]) -> None:
+        """Continue with the sums of an epoch, as `all_sums` returned them."""
+        sums = {name: values.to(self.args.device) for name, values in sums.items()}
+        self._tr_loss += sums.pop(LOSSES)
+        self._globalstep_last_logged -= self.state.global_step % len(self.shares)
+        self.sums = {name.removeprefix(SUMS): pair for name, pair in sums.items()}
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        self.refuse_nonfinite()
         with torch.no_grad():
             self.score = processes.gathered(self.validate())[0]  # or each process might stop after another epoch
         means = processes.means({name: pair.tolist() for name, pair in self.sums.items()})
@@ -364,13 +380,32 @@ class _Recorder(TrainerCallback):
         kept: list[checkpoints.Checkpoint],
         log_path: Path,
         trained_on: str,
-        keep: Keep,
+        config: TrainerConfig,
         earlier_seconds: float,
         on_epoch: Callable[[int, float], None] | None,
     ) -> None:
         self.trainer, self.kept, self.log_path, self.trained_on = trainer, kept, log_path, trained_on
-        self.keep, self.on_epoch = keep, on_epoch
-        self.start = time.monotonic() - earlier_seconds  # as if one process had trained all the time
+        self.config, self.on_epoch = config, on_epoch
+        self.saved = time.monotonic()  # the last checkpoint
+        self.start = self.saved - earlier_seconds  # as if one process had trained all the time
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.kept and self._is_within_epoch(state):
+            self.trainer.restore_sums(load_file(self._sums_file(self.kept[-1].folder)))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        minutes = self.config.checkpoint_minutes
+        if minutes is None or not self._is_within_epoch(state):
+            return
+        if processes.from_first(lambda: time.monotonic() - self.saved >= 60 * minutes):
+            self.trainer.refuse_nonfinite()
+            control.should_save = True
+
+    def _is_within_epoch(self, state: Any) -> bool:
+        return bool(state.global_step % len(self.trainer.shares))
+
+    def _sums_file(self, folder: Path) -> Path:
+        return folder / f"sums_{processes.rank()}.safetensors"
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if processes.is_first():
@@ -390,16 +425,21 @@ class _Recorder(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        is_within_epoch = self._is_within_epoch(state)
+        if is_within_epoch:
+            save_file(self.trainer.all_sums(), self._sums_file(folder))
 
         def seal_and_rotate() -> list[checkpoints.Checkpoint]:
             flush(self.log_path)  # on disk before its checkpoint
-            earlier = self.kept if self.keep == Keep.best else []
+            earlier = self.kept if self.config.keep == Keep.best else []
             seconds = round(time.monotonic() - self.start, 3)
-            last = checkpoints.seal(folder, state.global_step, self.trainer.score, self.trained_on, seconds, earlier)
+            score = None if is_within_epoch else self.trainer.score
+            last = checkpoints.seal(folder, state.global_step, score, self.trained_on, seconds, earlier)
             return checkpoints.rotate([*self.kept, last])
 
         processes.gathered(None)  # wait until every process has written its random state
         self.kept = processes.from_first(seal_and_rotate)
+        self.saved = time.monotonic()
 
 
 class _ShowProgress(TrainerCallback):

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -645,3 +646,62 @@ def test_a_run_with_micro_batches_that_is_killed_ends_as_one_never_killed(tmp_pa
         trained(tmp_path / "killed", config=config, killed_at=3)
     _, resumed, _ = trained(tmp_path / "killed", [3, 4, 5, 6], config=config)
     assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)
+
+
+EVERY_STEP = replace(CONFIG, checkpoint_minutes=1e-9)
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 8, 11])
+@pytest.mark.parametrize("model", [Regression, Counted])
+@pytest.mark.parametrize("keep", list(Keep))
+def test_a_run_killed_between_checkpoints_within_an_epoch_ends_as_one_never_killed(step, model, keep, tmp_path):
+    class Killed(model):
+        def forward(self, x, y):
+            if len(self.losses) == step:
+                raise KeyboardInterrupt
+            return super().forward(x, y)
+
+    for kind in (Killed, model):
+        kind.seen, kind.in_training = [], []
+    scores, config = [1, 5, 3, 4, 9, 6], replace(EVERY_STEP, keep=keep)
+    _, whole, _ = trained(tmp_path / "whole", scores, config=replace(config, checkpoint_minutes=None), model=model)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", scores, config=config, model=Killed)
+    assert step in kept(tmp_path / "killed")
+    rows = Points()
+    _, resumed, _ = trained(tmp_path / "killed", scores[step // STEPS_AN_EPOCH :], config, rows=rows, model=model)
+    assert len(resumed.losses) == len(whole.losses) - step
+    assert len(rows.batches) == len(whole.losses) - step  # those that are done are not built again
+    assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)
+    assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
+
+
+def test_checkpoints_within_an_epoch_are_as_far_apart_as_the_settings_say(tmp_path, monkeypatch):
+    saved, seal = [], checkpoints.seal
+    monkeypatch.setattr(
+        checkpoints, "seal", lambda folder, step, *more: saved.append(step) or seal(folder, step, *more)
+    )
+    clock = SimpleNamespace(monotonic=iter(range(0, 10_000, 20)).__next__)  # 20 s with every look
+    monkeypatch.setattr(fit_module, "time", clock)
+    trained(tmp_path, config=replace(CONFIG, checkpoint_minutes=0.5))
+    assert saved == [2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]  # after the second look in an epoch
+
+
+def test_a_checkpoint_within_an_epoch_is_never_the_best(tmp_path):
+    fitted, model, validation = trained(tmp_path, scores=PEAK, config=EVERY_STEP)
+    assert fitted.best_epoch == 2
+    assert equal(weights_of(model), validation.weights[1])
+    assert kept(tmp_path) == [6, 15]
+
+
+def test_weights_that_are_not_finite_make_no_checkpoint_within_an_epoch(tmp_path):
+    class Exploding(Regression):
+        def forward(self, x, y):
+            outputs = super().forward(x, y)
+            if len(self.losses) == 2:
+                self.line.weight.register_hook(lambda gradient: gradient * float("inf"))
+            return outputs
+
+    with pytest.raises(RunError, match=r"not finite after step 2"):
+        trained(tmp_path, config=EVERY_STEP, model=Exploding)
+    assert kept(tmp_path) == [1]
