@@ -629,6 +629,8 @@ class TrainerConfig:
     schedule: Schedule = MISSING
     gradient_clip: float = ranges.number(at_least=0)  # 0 = none
     precision: Precision = precision(Work.training)
+    # on a GPU, products in fp32 read ten bits of the mantissa, in training and evaluation
+    tf32: bool = added(False)
     keep: Keep = MISSING
     patience: int = ranges.number(at_least=1)  # epochs without a better validation metric; unlimited for keep=last
     # number of validation examples for checkpoint selection; null = all

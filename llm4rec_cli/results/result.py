@@ -149,6 +149,22 @@ class Controls:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GpuCosts:
+    """What a run took of its GPUs.
+
+    Attributes:
+        number: of GPUs, one a process.
+        peak_mb: the most memory that torch reserved on one of them, in MiB.
+        kilojoules: of all of them together, other programs on them included.
+    """
+
+    name: str
+    number: int
+    peak_mb: int
+    kilojoules: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class IntervalsOverSeeds:
     """95 % intervals over users and these seeds, of runs that were recorded without their answers."""
 
@@ -206,6 +222,7 @@ class Result:
     memorisation: Mapping[str, MemorisationScore] | None = None
     seconds: Mapping[str, Number] = field(default_factory=dict)
     peak_rss_mb: int = 0
+    gpu: GpuCosts | None = None
     members: Sequence[str] | None = None
     warnings: Sequence[str] = ()
     training_seconds: float | None = None
@@ -284,7 +301,7 @@ class Result:
 
 FIELDS = tuple(own.name for own in fields(Result) if own.name not in ("folder", "draws", "trainer", "bundle"))
 # Entries that metrics.json has only where they are known; others are null.
-ONLY_WHERE_KNOWN = ("controls", "memorisation", "members", "training_seconds", "intervals_over_seeds")
+ONLY_WHERE_KNOWN = ("controls", "memorisation", "gpu", "members", "training_seconds", "intervals_over_seeds")
 
 
 def _stored(value: Any) -> Any:

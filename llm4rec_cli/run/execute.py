@@ -16,7 +16,7 @@ from llm4rec_cli.errors import DataError, DryRun, UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, read_result
 from llm4rec_cli.results.summary import show
-from llm4rec_cli.run import marks, rules, stages, trackers
+from llm4rec_cli.run import gpu, marks, rules, stages, trackers
 from llm4rec_cli.run.choose import just_trained, of_task
 from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.run.identity import find_weights
@@ -151,6 +151,7 @@ def execute(
             if job.evaluated is None:
                 log.info("%s on %s: %s", job.model.name, job.config.dataset.name, folder)
             job = settled(job, folder)
+            meter = gpu.meter(job.device)
             model = stages.build(job, split, folder)
             fits = job.model.traits.trainable and job.evaluated is None
             clock.lap("build")
@@ -163,7 +164,7 @@ def execute(
                 compared = floors()
                 if _trains_first(job):
                     clock.lap("floors")
-                result = stages.evaluate(job, split, model, run, clock, compared)
+                result = stages.evaluate(job, split, model, run, clock, compared, meter)
                 report([*compared, result])
     return Outcome("done", address.folder, (*compared, result))
 

@@ -177,6 +177,8 @@ def deviations(config: Config, trained_task: str) -> list[str]:
     sentences = in_words(config.model, config.task, trained_task)
     if config.model.traits.trainable and config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
+    if config.model.traits.trainable and config.trainer.tf32:
+        sentences.append("TF32 arithmetic on GPUs")
     if config.dataset.text is TextRecipe.enriched and config.model.traits.needs_text:
         sentences.append(f"item texts end with tokens that {Path(config.llm.model).name} wrote")
     return [*sentences, *other_settings(config), *config.deviations]

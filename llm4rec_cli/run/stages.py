@@ -29,7 +29,7 @@ from llm4rec_cli.llm import enrichment
 from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models import base as models
 from llm4rec_cli.results.result import AnswerCosts, Controls, Imported, Result
-from llm4rec_cli.run import checkpoints, marks, rules
+from llm4rec_cli.run import checkpoints, gpu, marks, rules
 from llm4rec_cli.run.folder import peak_rss_mb, write_results
 from llm4rec_cli.run.identity import RESULTS_VERSION, Address
 from llm4rec_cli.run.job import Job
@@ -187,7 +187,8 @@ def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = 
     random.seed(job.config.seed)
     np.random.seed(job.config.seed)  # noqa: NPY002
     torch.manual_seed(job.config.seed)
-    torch.backends.cudnn.allow_tf32 = False  # else a GRU's fp32 has ten bits of mantissa on a GPU
+    # With TF32 a product's fp32 has ten bits of mantissa on a GPU. cuDNN's, as of a GRU, would have it by default.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = job.config.trainer.tf32
     if job.task.question is Question.rank and not job.model.traits.task_bound:
         split = split.for_ranking()  # a model trained for several tasks does this itself
     is_loaded = is_loaded or job.evaluated is not None
@@ -273,7 +274,15 @@ def description(job: Job, address: Address, dataset: RecDataset | None, imported
     )
 
 
-def evaluate(job: Job, split: Split, model: Any, run: Result, clock: Clock, floors: Sequence[Result]) -> Result:
+def evaluate(
+    job: Job,
+    split: Split,
+    model: Any,
+    run: Result,
+    clock: Clock,
+    floors: Sequence[Result],
+    meter: gpu.Meter | None = None,
+) -> Result:
     """Evaluate the model on the task, write its answers and the result, which completes `run`, and return it."""
     import torch
 
@@ -311,6 +320,7 @@ def evaluate(job: Job, split: Split, model: Any, run: Result, clock: Clock, floo
         memorisation=memorisation,
         seconds=clock.seconds,
         peak_rss_mb=peak_rss_mb(),
+        gpu=meter.costs() if meter else None,
         members=[run for key in walk.settings_with(config.model, "members") for run in getattr(config.model, key)]
         or None,
         warnings=[

@@ -27,6 +27,7 @@ VARIATION = {"value": 0.2, "difference": 0.1, "low": -0.05, "high": 0.25}
 WHERE_KNOWN = {
     "controls": {"users": 50, "metric": "ndcg@10", "value": 0.1, "variations": {"order 2": VARIATION}},
     "memorisation": {"titles": {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.25, "n": 90}},
+    "gpu": {"name": "a GPU", "number": 2, "peak_mb": 3072, "kilojoules": 1.5},
     "members": ["a", "b"],
     "training_seconds": 90.0,
     "intervals_over_seeds": {"seeds": [0, 1], "intervals": {"ndcg@10": [0.1, 0.2]}},

@@ -1,9 +1,17 @@
-"""When floors run: before a training on a CPU, and after it on an accelerator."""
+"""A run from data to result: when floors run, its arithmetic, and what it took of a GPU."""
+
+from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from llm4rec_cli.run import execute
-from tests.support.driver import TINY, read
+from llm4rec_cli.conformance.builders import tiny_dataset
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.results.result import GpuCosts
+from llm4rec_cli.run import execute, gpu, stages
+from llm4rec_cli.run.identity import settings_with_effect
+from tests.support.driver import TINY, job_of, read
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -22,3 +30,35 @@ def test_floors_wait_for_training_on_an_accelerator(llm4rec, monkeypatch, waits)
     assert "popularity" in answer.out
     again = llm4rec("train", *TINY[:-1], "task.floors=[popularity]")
     assert "popularity" in again.out
+
+
+@pytest.fixture
+def tf32_as_it_was():
+    holders = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [holder.allow_tf32 for holder in holders]
+    yield
+    for holder, value in zip(holders, before, strict=True):
+        holder.allow_tf32 = value
+
+
+@pytest.mark.parametrize("typed", [[], ["trainer.tf32=true"]])
+def test_tf32_is_off_unless_asked_for(typed, tf32_as_it_was):
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not typed  # as another run left them
+    job = job_of("model=popularity", *typed)
+    stages.build(job, leave_one_out(tiny_dataset([[0, 1, 2], [2, 1, 0]])))
+    assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is bool(typed)
+
+
+def test_tf32_is_a_deviation_and_another_address():
+    assert "TF32 arithmetic on GPUs" in job_of("model=sasrec", "trainer.tf32=true").deviations
+    assert "TF32 arithmetic on GPUs" not in job_of("model=sasrec").deviations
+    assert "trainer.tf32" not in settings_with_effect(job_of("model=sasrec").config)
+    assert settings_with_effect(job_of("model=sasrec", "trainer.tf32=true").config)["trainer.tf32"] is True
+
+
+def test_what_a_run_took_of_its_gpu_is_in_its_metrics(llm4rec, monkeypatch):
+    costs = GpuCosts(name="a GPU", number=1, peak_mb=100, kilojoules=0.5)
+    monkeypatch.setattr(gpu, "meter", lambda device: SimpleNamespace(costs=lambda: costs))
+    answer = llm4rec("train", *TINY)
+    assert answer.code == 0, answer.err
+    assert read(answer.folder / "metrics.json")["gpu"] == asdict(costs)
