@@ -89,8 +89,8 @@ def list_complete(root: Path) -> list[Checkpoint]:
 def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
     """Return the checkpoint with the highest validation metric, the earliest if several are equal; None without any
     metric."""
-    scored = [c for c in checkpoints if c.score is not None]
-    return max(scored, key=lambda c: (c.score, -c.step), default=None)
+    scored = [(c.score, -c.step, c) for c in checkpoints if c.score is not None]
+    return max(scored)[2] if scored else None
 
 
 def rotate(checkpoints: list[Checkpoint]) -> list[Checkpoint]:

@@ -102,6 +102,7 @@ def fit(
         last, earlier_seconds = _train(model, rows, validate, config, folder, log_path, seed, on_epoch)
         processes.from_first(lambda: checkpoints.mark_finished(folder, last))
     best = checkpoints.selected(folder)
+    assert best.score is not None  # only checkpoints at the end of an epoch are selected
     checkpoints.load(model, best)
     steps_an_epoch = -(-len(rows) // config.batch_size)
     done = json.loads((folder / checkpoints.TRAINING_DONE).read_text())
@@ -270,7 +271,7 @@ class _Trainer(Trainer):
         """Return the norm if gradients are clipped; the Trainer computes it otherwise, too, to log it."""
         return grad_norm
 
-    def training_step(self, model: nn.Module, inputs: list[Any], *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
+    def training_step(self, model: nn.Module, inputs: list[Any], *_: Any, **__: Any) -> Tensor:
         """Add up the gradients of a batch, and return its loss.
 
         Micro-batches add the gradients of their sums of terms. Only when all are done, the number of terms that these
