@@ -11,6 +11,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bench_common import machine_description, number, print_table
@@ -46,10 +47,9 @@ def compare(overrides: Sequence[str]) -> tuple[float, float]:
     model = stages.build(job, split, is_loaded=True)
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
-        fit.fit(
-            *(model, model.training_rows(), lambda: task.validation_score(model, split, examples, config)),
-            *(config.trainer, Path(folder, "checkpoints"), Path(folder, "log.jsonl"), config.seed),
-        )
+        places = Path(folder, "checkpoints"), Path(folder, "log.jsonl")
+        score = partial(task.validation_score, model, split, examples, config)
+        fit.fit(model, model.training_rows(), score, config.trainer, *places, config.seed)
         real = time.process_time() - began
     after = measuring.measured("cpu")
     faster = {name: max(getattr(rates, name) for rates in (before, after)) for name in ("fp32", "bytes")}

@@ -141,7 +141,8 @@ def without_weights(device: str) -> Iterator[None]:
 def count(step: Step, folder: Path) -> dict[str, Any]:
     """Return the work of a step as work.json has it."""
     job = stand_in_job(step, folder)
-    counts = COUNTS.get(job.config.dataset.name) or Counts.printed(job.config.dataset.paper)
+    printed = job.config.dataset.paper
+    counts = Counts.printed(printed) if printed else COUNTS[job.config.dataset.name]
     split = stages.split_dataset(job, stand_in(job.config.dataset, counts.limited(USERS)))
     scale = counts.users / counts.limited(USERS).users
     build = partial(built, job, split)

@@ -271,7 +271,7 @@ class _Trainer(Trainer):
         """Return the norm if gradients are clipped; the Trainer computes it otherwise, too, to log it."""
         return grad_norm
 
-    def training_step(self, model: nn.Module, inputs: list[Any], *_: Any, **__: Any) -> Tensor:
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Add up the gradients of a batch, and return its loss.
 
         Micro-batches add the gradients of their sums of terms. Only when all are done, the number of terms that these

@@ -6,6 +6,7 @@ blocks, and the outputs back. NumPy lengths decide on the blocks, so that nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +73,7 @@ class Blocks:
         kv: Tensor,
         dropout: float = 0.0,
         scale: float | None = None,
-        masks: list[Tensor | None] | None = None,
+        masks: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
         """Return (total queries, heads * d) attention.
 
@@ -89,9 +90,9 @@ class Blocks:
         mixed = []
         blocks = zip(self.shapes, parts_of_q, parts_of_kv, masks or self.masks, strict=True)
         for (rows, _, _), part_of_q, part_of_kv, mask in blocks:
-            in_heads = (x.unflatten(0, (rows, -1)).transpose(1, 2) for x in (part_of_q, *part_of_kv.unbind(1)))
+            of_q, of_k, of_v = (x.unflatten(0, (rows, -1)).transpose(1, 2) for x in (part_of_q, *part_of_kv.unbind(1)))
             out = F.scaled_dot_product_attention(
-                *in_heads, attn_mask=mask, dropout_p=dropout, is_causal=self.causal and mask is None, scale=scale
+                of_q, of_k, of_v, attn_mask=mask, dropout_p=dropout, is_causal=self.causal and mask is None, scale=scale
             )
             mixed.append(out.transpose(1, 2).flatten(2).flatten(0, 1))
         return torch.cat(mixed).index_select(0, self.outputs)

@@ -278,7 +278,8 @@ class SequenceEncoder(nn.Module):
 
     def _groups(self, x: Tensor, groups: IntArray) -> Groups:
         widths = np.repeat(groups[:, 1], groups[:, 0])
-        blocks = None if on_cpu(x) else blocks_of(x, widths, widths, causal=self.layers[0].causal)
+        causal: bool = self.layers[0].causal  # type: ignore[assignment]
+        blocks = None if on_cpu(x) else blocks_of(x, widths, widths, causal=causal)
         return Groups(group_shapes(groups), blocks)
 
     def _with_positions(self, x: Tensor, groups: IntArray) -> Tensor:

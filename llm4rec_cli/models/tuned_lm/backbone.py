@@ -67,6 +67,7 @@ def _quantise(model: Any, frozen: Frozen) -> None:
         if not isinstance(layer, nn.Linear) or layer is model.get_output_embeddings():
             continue
         shape = layer.in_features, layer.out_features, layer.bias is not None
+        quantised: nn.Module
         if frozen is Frozen.nf4:
             quantised = bitsandbytes.nn.Linear4bit(*shape, compress_statistics=True, quant_type="nf4")
         else:
