@@ -3,7 +3,7 @@
 llm4rec doctor                                  one line per check: ok, note or wrong, with a remedy
 llm4rec doctor --outputs ~/outputs --cache /big/cache
 llm4rec doctor --json | jq '.findings[] | select(.state == "wrong")'
-llm4rec doctor --gpu                            ten minutes on a GPU: its rates, equality with the CPU, trainings
+llm4rec doctor --gpu                            a GPU: its rates, equality with the CPU, trainings
 llm4rec doctor --gpu --shapes small             the same with small shapes, on any machine
 llm4rec doctor --gpu --only card scoring        some sections
 

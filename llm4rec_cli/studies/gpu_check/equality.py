@@ -19,6 +19,8 @@ from llm4rec_cli.tasks import base as tasks
 
 ROWS, EXAMPLES, TOP = 8, 8, 10
 FP32, BF16 = 1e-3, 5e-2  # largest difference, as a share of the largest value
+# Of the largest gradient of all weights: a smaller one, such as that of the bias of keys, may be 0 but for rounding.
+SMALL_GRADIENT = 1e-3
 
 
 def equality(model: str, device: str, cache: Path) -> Section:
@@ -41,7 +43,8 @@ def equality(model: str, device: str, cache: Path) -> Section:
         built.to(device)
         ours, our_scores = _computed(built, batch, device, False), _scores(built, examples, job.task)
         rounded = _computed(built, batch, device, True)
-    gradients = max((difference(a, b) for a, b in zip(ours[1:], expected[1:], strict=True)), default=0.0)
+    least = SMALL_GRADIENT * max((x.abs().max().item() for x in expected[1:]), default=0.0)
+    gradients = max((difference(a, b, least) for a, b in zip(ours[1:], expected[1:], strict=True)), default=0.0)
     facts: dict[str, float | str] = {
         "loss": difference(ours[0], expected[0]),
         "gradients": gradients,
@@ -72,14 +75,15 @@ def _scores(model: Any, examples: Any, task: TaskConfig) -> Tensor | None:
     return torch.as_tensor(scores).float().cpu()
 
 
-def difference(actual: Tensor, expected: Tensor) -> float:
-    """Return the largest difference as a share of the largest value; nan if only one of them is finite."""
+def difference(actual: Tensor, expected: Tensor, least: float = 0.0) -> float:
+    """Return the largest difference as a share of the largest value, or of a larger `least`; nan if only one of
+    them is finite."""
     finite = expected.isfinite()
     if not torch.equal(finite, actual.isfinite()):
         return float("nan")
     if not finite.any():
         return 0.0
-    largest = expected[finite].abs().max().item() or 1.0
+    largest = max(least, expected[finite].abs().max().item()) or 1.0
     return (actual - expected)[finite].abs().max().item() / largest
 
 
