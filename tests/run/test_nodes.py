@@ -10,6 +10,7 @@ import time
 import pytest
 
 from llm4rec_cli import processes
+from llm4rec_cli.run import checkpoints
 from tests.support.driver import TINY, read
 
 EXACT = ["model.dropout=0", "model.attention_dropout=0", "trainer.precision=fp32", "task.floors=[]"]
@@ -45,7 +46,7 @@ def test_jobs_of_submitit_that_are_killed_are_resumed_by_the_same_command(tmp_pa
     more = ["model=sasrec", *TINY, "trainer.epochs=30", "trainer.keep=last", f"paths.cache={cache / 'llm4rec'}"]
     command = [sys.executable, "-m", "llm4rec_cli", "train", "-m", "hydra/launcher=submitit_local", *more, "seed=0,1"]
     sweep = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
-    while not any(tmp_path.rglob("checkpoint-*/*.safetensors")):
+    while not any(tmp_path.rglob(f"checkpoint-*/{checkpoints.MANIFEST}")):  # only a whole one is resumed
         assert sweep.poll() is None
         time.sleep(0.05)
     os.killpg(sweep.pid, signal.SIGKILL)

@@ -23,7 +23,7 @@ from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.results.result import Result, read_result
-from llm4rec_cli.run import stages
+from llm4rec_cli.run import checkpoints, stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.studies.cost.stand_in import Counts, stand_in
@@ -107,7 +107,7 @@ def kill_and_resume(device: str, folder: Path) -> Section:
     process = subprocess.Popen(_train(resumed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_offline())
     deadline = time.monotonic() + TIMEOUT
     while process.poll() is None and time.monotonic() < deadline:
-        if any((folder / "resumed").rglob("checkpoint-*/*.safetensors")):
+        if any((folder / "resumed").rglob(f"checkpoint-*/{checkpoints.MANIFEST}")):
             process.send_signal(signal.SIGKILL)
         time.sleep(0.02)
     process.wait()
