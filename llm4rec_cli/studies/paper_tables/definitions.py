@@ -66,7 +66,7 @@ class Entry:
     """A row, a column or a prompt of a table.
 
     `train` and `start` are overrides by size: a size without an entry has those of `paper`, and one with None is not
-    made. A row may be `prompted`, `tuned` and an `ensemble`.
+    made. A row may be `prompted`, `tuned`, `seeded` and an `ensemble`.
     """
 
     label: str
@@ -81,6 +81,7 @@ class Entry:
     prompted: bool = False  # whether there is a cell for each prompt
     ensemble: tuple[str, ...] = ()  # the labels of the rows whose runs are combined
     tuned: bool = True  # whether the table's search is run for it
+    seeded: bool = True  # whether it is run with each seed, if its model depends on one; untuned weights do not
 
 
 @dataclass(frozen=True)
@@ -275,12 +276,12 @@ def problems(file: Path) -> list[UsageError]:
 ENTRY: Mapping[str, type] = {
     **{"train": str, "cpu": str, "small": str, "start": dict, "eval": str, "values": dict, "metrics": list},
     **{"quoted": str, "lacks": str, "absent": str, "unsourced": str},
-    **{"prompts": list, "prompted": bool, "ensemble": list, "tuned": bool},
+    **{"prompts": list, "prompted": bool, "ensemble": list, "tuned": bool, "seeded": bool},
 }
 TABLE: Mapping[str, type] = {
     **{"title": str, "source": str, "kind": str, "seeds": list, "metrics": list, "rows": list, "columns": list},
     **{"except": list, "tuning": dict, "unmade": dict, "notes": list},
-    **{key: kind for key, kind in ENTRY.items() if key not in ("prompted", "ensemble", "tuned")},
+    **{key: kind for key, kind in ENTRY.items() if key not in ("prompted", "ensemble", "tuned", "seeded")},
 }
 EXCEPTION: Mapping[str, type] = dict.fromkeys(("row", "column", "prompt", *STATED, "unsourced"), str)
 
@@ -395,6 +396,7 @@ def _entry(content: Mapping[str, Any]) -> Entry:
         prompted=content.get("prompted", False),
         ensemble=tuple(content.get("ensemble", [])),
         tuned=content.get("tuned", True),
+        seeded=content.get("seeded", True),
     )
 
 

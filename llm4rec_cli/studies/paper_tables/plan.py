@@ -139,7 +139,7 @@ def _seeds_of(table: Table, cell: Cell, size: Size, seeds: Sequence[int]) -> Seq
     """Return the seeds that a cell is run with: only the first if its numbers do not depend on the seed."""
     models = [o.removeprefix("model=") for o in table.train_overrides(cell, size) or () if o.startswith("model=")]
     seeded = table.kind is not Kind.data and all(config_class(name).traits.seeded for name in models)
-    return seeds if seeded else seeds[:1]
+    return seeds if seeded and cell.row.seeded else seeds[:1]
 
 
 def _without_repeated_columns(steps: Mapping[Cell, list[Step]]) -> dict[Cell, list[Step]]:

@@ -6,6 +6,7 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.run.folder import Outcome
 from llm4rec_cli.studies.paper_tables import definitions, steps
 from llm4rec_cli.studies.paper_tables.definitions import Size
+from llm4rec_cli.studies.paper_tables.plan import plan_of
 from llm4rec_cli.studies.paper_tables.steps import Runner, Step, cell_step, distinct, in_order
 from tests.results.finished_runs import run
 
@@ -62,6 +63,18 @@ def test_an_ensemble_comes_after_its_members():
     assert ensemble.after == tuple(members)
     assert len(members) == 3
     assert "combine=sum" in Runner({}, []).overrides(ensemble)  # no setting of a config
+
+
+def test_what_draws_nothing_is_run_once():
+    table = definitions.table("collm/main")
+    cells = {cell.row.label: cell for cell in table.cells("liked_share,like_means,untuned,TALLRec")}
+    plan = plan_of(table, [*cells.values()], Size.paper, [], Runner({}, []), untuned=True, start_run=None)
+    assert {row: len(plan.steps[cell]) for row, cell in cells.items()} == {
+        "liked_share": 1,
+        "like_means": 3,  # draws its training rows where there are shots
+        "untuned": 1,
+        "TALLRec": 3,
+    }
 
 
 def test_a_tuned_row_is_searched_on_validation_with_one_seed():
