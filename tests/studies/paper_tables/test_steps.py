@@ -69,7 +69,7 @@ def test_what_draws_nothing_is_run_once():
     table = definitions.table("collm/main")
     cells = {cell.row.label: cell for cell in table.cells("liked_share,like_means,untuned,TALLRec")}
     plan = plan_of(table, [*cells.values()], Size.paper, [], Runner({}, []), untuned=True, start_run=None)
-    assert {row: len(plan.steps[cell]) for row, cell in cells.items()} == {
+    assert {row: len(plan.cells[cell]) for row, cell in cells.items()} == {
         "liked_share": 1,
         "like_means": 3,  # draws its training rows where there are shots
         "untuned": 1,
