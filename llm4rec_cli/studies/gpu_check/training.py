@@ -145,19 +145,24 @@ def random_backbone(settings: Mapping[str, Any], folder: Path) -> Path:
 
 
 def plain_rows(settings: Mapping[str, Any], size: int, device: str, small: bool, n: int) -> float:
-    """Return the rows a second of transformers' own model on rows padded to one length, in bf16."""
+    """Return the rows a second of transformers' own model, with peft's adapters if it has any, on rows padded to one
+    length, in bf16."""
+    from peft import LoraConfig, inject_adapter_in_model
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
     settings = dict(settings)
-    length = 8 if small else settings.pop("length")
-    settings.pop("length", None)
+    length, lora = settings.pop("length"), settings.pop("lora", None)
+    length = 8 if small else length
     kind = settings["model_type"]
     if small:
         settings |= SMALL_SETTINGS[kind]
     config = AutoConfig.for_model(**settings)
     family = {"t5": AutoModelForSeq2SeqLM, "bert": AutoModelForMaskedLM}.get(kind, AutoModelForCausalLM)
-    model = family.from_config(config).to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    model = family.from_config(config)
+    if lora:
+        model = inject_adapter_in_model(LoraConfig(**lora), model.requires_grad_(False))
+    model.to(device).train()
+    optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=1e-5, fused=True)
     tokens = torch.randint(3, min(90, config.vocab_size), (size, length), device=device)
 
     def step() -> None:

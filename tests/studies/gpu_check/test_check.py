@@ -82,6 +82,22 @@ def test_fewer_rows_than_a_plain_transformer_are_slow(small):
     assert "plain transformer" in section.why
 
 
+def test_a_plain_model_trains_adapters_where_ours_does(monkeypatch):
+    trained, adamw = [], torch.optim.AdamW
+
+    def spy(weights, **settings):
+        weights = list(weights)
+        trained.append(sum(weight.numel() for weight in weights))
+        return adamw(weights, **settings)
+
+    monkeypatch.setattr(torch.optim, "AdamW", spy)
+    plain = dict(training.trainings()["1B causal with LoRA"]["plain"])
+    assert training.plain_rows(plain, 2, "cpu", True, 1) > 0
+    hidden = training.SMALL_LAYERS["hidden_size"]
+    one_head = hidden // training.SMALL_LAYERS["num_attention_heads"]
+    assert trained == [8 * (hidden + hidden) + 8 * (hidden + one_head)], "of queries and values, A and B each"
+
+
 def test_a_broken_kernel_is_found_by_what_it_computes(tmp_path, monkeypatch):
     assert equality.equality("sasrec", "cpu", tmp_path).state == OK
     gelu = nn.functional.gelu
