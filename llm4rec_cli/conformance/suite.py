@@ -666,7 +666,7 @@ def test_workers_build_the_batches_of_the_training_process(name: str, built: Bui
 def test_micro_batches_weighted_by_their_terms_have_the_gradient_of_the_batch(name: str, built: Built) -> None:
     model = built(name)
     rows = model.training_rows()
-    share = Share(0, 0, list(range(min(len(rows), 23))), counts=True)
+    share = Share(0, [list(range(min(len(rows), 23)))], 0, counts=True)
     (batch,), parts = (RowData(rows, size).__getitems__(share) for size in (None, 9))
     assert len(parts) == 3  # of 8, 8 and 7 rows
     weights = [weight for weight in model.parameters() if weight.requires_grad]

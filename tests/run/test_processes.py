@@ -55,6 +55,7 @@ def test_processes_share_each_batch_and_an_idle_one_keeps_step(as_process):
     alone = Shares(n_rows=5, batch_size=4, seed=0)
     alone.epoch = 3
     for first, second, whole in zip(*steps, alone, strict=True):
+        assert first.of_all == second.of_all == [first.rows, second.rows]
         counted = [row for share in (first, second) for row in share.rows if share.counts]
         assert counted == whole.rows
     assert [share.counts for share in steps[0]] == [True, False]  # of one row the second process has it
