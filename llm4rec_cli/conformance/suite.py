@@ -597,6 +597,16 @@ def test_the_paths_of_an_accelerator_have_the_loss_and_gradients_of_those_of_a_c
         assert_close(of_accelerator, of_cpu, rel=1e-5)
 
 
+@about("trainable", "rank_catalogue")
+def test_the_paths_of_an_accelerator_have_the_scores_of_those_of_a_cpu(
+    name: str, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = built(name)
+    expected = model.score(EXAMPLES)
+    monkeypatch.setattr(arithmetic, "CPU", "another")
+    assert_close(model.score(EXAMPLES), expected, rel=1e-5)
+
+
 @about("trainable")
 def test_attention_takes_at_most_eight_operators_on_an_accelerator(
     name: str, built: Built, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.models.base import Context, Rows
+from llm4rec_cli.models.shared.batch import copied_to
 from llm4rec_cli.models.shared.config import Distribution, NextItemConfig, NextItemLoss, PositionedConfig, Positions
 from llm4rec_cli.models.shared.layers import SequenceEncoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy, loss_over_samples, sampled_loss
@@ -61,9 +62,9 @@ class NextItemModel(nn.Module):
         """Return (total, hidden) the state at each position of packed items, from which the next one is predicted."""
         raise NotImplementedError
 
-    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: Tensor) -> Tensor:
+    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: IntArray) -> Tensor:
         """Return (n, hidden) `states` at the last token of each sequence, (n,) `last`."""
-        return self.states(table, items, groups)[last]
+        return self.states(table, items, groups)[copied_to(torch.from_numpy(last), table.device)]
 
     def training_rows(self) -> Rows:
         return self.rows(self.split, self.max_length, self.negatives, self.widening)
@@ -105,7 +106,7 @@ class EncoderModel(NextItemModel):
     def states(self, table: Tensor, items: Tensor, groups: IntArray) -> Tensor:
         return self.encoder(F.embedding(items, table), groups)
 
-    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: Tensor) -> Tensor:
+    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: IntArray) -> Tensor:
         return self.encoder.last(F.embedding(items, table), groups, last)
 
 
