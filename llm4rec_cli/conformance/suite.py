@@ -27,14 +27,15 @@ from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.registry import config_class, load_module
 from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.conformance.builders import resolved, tiny_dataset, tiny_log
-from llm4rec_cli.conformance.meta import META, known_to_autocast, loss_on_meta
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.examples import Examples, single_example
 from llm4rec_cli.data.likes import labelled_rows
 from llm4rec_cli.data.split import TEST, TRAIN, Split, leave_one_out, split_dataset
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.meta import META, without_values
 from llm4rec_cli.models import base
+from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.run.loader import COUNTS, Loader, RowData, Share, Shares
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
@@ -571,8 +572,8 @@ def test_a_training_step_never_waits_for_the_device(name: str, built: Built) -> 
     model = built(name).train()
     rows = model.training_rows()
     batch = rows.batch(0, list(range(len(rows))))
-    with known_to_autocast():
-        loss_on_meta(model.to(META), batch).backward()
+    with without_values():
+        model.to(META)(**on_device(batch, META))["loss"].backward()
 
 
 @about("trainable")

@@ -68,7 +68,7 @@ class Blocks:
     causal: bool
 
     def parts(self, x: Tensor) -> list[Tensor]:
-        """Return vectors of the flat array as (rows, queries, size) of each block, with zeros after the end of a row."""
+        """Return vectors of the flat array as (rows, queries, size) of each block, with zeros after a row's end."""
         of_queries = x.index_select(0, self.queries)
         is_padding = F.pad(self.queries[1:] == self.queries[:-1], (1, 0))  # which repeats the row's last place
         parts = of_queries.masked_fill(is_padding.unsqueeze(1), 0).split([rows * n for rows, n, _ in self.shapes])

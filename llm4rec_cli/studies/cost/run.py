@@ -15,9 +15,10 @@ from llm4rec_cli.config.schema import Precision, SplitName
 from llm4rec_cli.data.controls import AnyExamples
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
+from llm4rec_cli.meta import without_values
 from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.run.job import Job
-from llm4rec_cli.studies.cost.counting import Counter, without_values
+from llm4rec_cli.studies.cost.counting import Counter
 from llm4rec_cli.studies.cost.rates import Rates
 from llm4rec_cli.studies.cost.work import Work
 from llm4rec_cli.tasks import base as tasks
