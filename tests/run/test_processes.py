@@ -90,6 +90,15 @@ def test_gradients_of_several_processes_are_those_of_one_with_the_whole_batch(st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_several_processes_score_as_one_that_adapts_all_items(still, n, setting):
+    one, several = (load_file(still(m) / setting / str(BATCH_SIZES[0]) / "scores") for m in (1, n))
+    assert one["scores"].std() > 0
+    assert_close(several["scores"], one["scores"], rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_several_processes_log_what_one_does(still, n, setting, batch_size):

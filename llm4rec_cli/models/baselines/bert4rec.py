@@ -100,7 +100,7 @@ class Bert4Rec(NextItemModel):
 
     @torch.no_grad()
     def queries(self, examples: Examples) -> Tensor:
-        table = self.table()
+        table = self.item_vectors()
         flat, offsets = examples.histories(self.max_length - 1)
         lengths = np.diff(offsets)
         packing = pack(lengths + 1, self.rows.widening)
