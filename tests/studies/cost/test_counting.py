@@ -2,6 +2,7 @@
 
 import torch
 
+from llm4rec_cli.studies.cost import counting
 from llm4rec_cli.studies.cost.counting import Counter
 
 
@@ -11,6 +12,23 @@ def test_a_product_has_two_operations_a_multiply_add_and_reads_and_writes_each_m
         product = a @ b
     assert counter.work.parts == (2 * 3 * 4 * 5, 4 * (12 + 20 + 15), 1, 0)
     assert counter.peak == 4 * product.numel()
+
+
+def test_of_a_result_that_is_written_to_a_buffer_nothing_is_read():
+    a, b, product = torch.ones(3, 4), torch.ones(4, 5), torch.empty(3, 5)
+    with Counter() as counter:
+        torch.mm(a, b, out=product)
+    assert counter.work.bytes == 4 * (12 + 20 + 15)
+
+
+def test_products_count_by_the_least_time_at_their_shapes_where_they_are_timed(monkeypatch):
+    clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 25.0, 30.0, 31.0])  # 9, 2 and 5 seconds; the sum takes 1
+    monkeypatch.setattr(counting.time, "process_time", lambda: next(clock))
+    a, b, c = torch.ones(3, 4), torch.ones(4, 5), torch.ones(4, 6)
+    with Counter(timed=True) as counter:
+        a @ b, a @ b, a @ c
+        a + a
+    assert counter.work.parts == (0, 4 * 3 * 12, 4, 2 + 2 + 5)
 
 
 def test_views_compute_nothing_and_hold_no_memory():
