@@ -89,9 +89,10 @@ def measure(overrides: Sequence[str]) -> list[str]:
     queries = ""
     if isinstance(model, InnerProductRanker):
         examples = job.task_module.examples(split, SplitName.valid, job.config, job.cache)
-        model.eval().item_vectors()
-        with without_values(), Counter() as counter:
-            model.queries(examples[: job.config.trainer.eval_batch_size])
+        with without_values():
+            model.eval().item_vectors()
+            with Counter() as counter:
+                model.queries(examples[: job.config.trainer.eval_batch_size])
         queries = f"{counter.work.operators:,}"
     return [str(len(indices)), *made, *map("{:,}".format, [*counts, sum(counts)]), queries, waits]
 
