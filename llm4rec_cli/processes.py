@@ -12,6 +12,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -119,9 +120,15 @@ def process_group(device: str) -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
+def shares(n: int) -> list[slice]:
+    """Return each process's part of 0..n-1: parts are contiguous, ordered by rank, and equal in size up to one."""
+    bounds = [n * number // world_size() for number in range(world_size() + 1)]
+    return [slice(*pair) for pair in pairwise(bounds)]
+
+
 def share(n: int) -> slice:
-    """Return this process's part of 0..n-1: parts are contiguous, ordered by rank, and equal in size up to one."""
-    return slice(n * rank() // world_size(), n * (rank() + 1) // world_size())
+    """Return this process's part of 0..n-1."""
+    return shares(n)[rank()]
 
 
 def gathered(value: T) -> list[T]:

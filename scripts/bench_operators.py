@@ -2,8 +2,9 @@
 
 Each model's step runs forward and backward in fp32 on the device "meta", which computes nothing: an operator is counted
 unless it is a view, and reading a value raises. Scaled dot-product attention is one operator, as with a fused kernel.
-The time to make a batch is processor time of one thread, the median of a few: other load on the machine hardly changes
-it.
+`queries` are the operators for the states of a batch of histories in evaluation, of models that score by inner
+products. The time to make a batch is processor time of one thread, the median of a few: other load on the machine
+hardly changes it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,13 @@ import argparse
 import time
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
-from unittest import mock
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from bench_common import machine_description, print_table, run_job
-from torch import Tensor
 
-from llm4rec_cli.conformance.meta import META, known_to_autocast, loss_on_meta
+from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.meta import META, without_values
+from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.studies.cost.counting import Counter
@@ -43,6 +41,8 @@ PUBLISHED_SAMPLES = [
 ]
 SETTINGS = {  # model -> what is trained; pre-training goes by a name of its own
     "sasrec": ["model=sasrec"],
+    "bert4rec": ["model=bert4rec"],
+    "bsarec": ["model=bsarec"],
     "unisrec": ["model=unisrec"],
     "unisrec, pre-training": ["model=unisrec", "task=pretrain", "dataset=demo_pretrain"],
     "p5": ["model=p5", "task=all"],
@@ -60,36 +60,12 @@ SETTINGS = {  # model -> what is trained; pre-training goes by a name of its own
 BATCHES = 20  # that are made
 
 
-class FusedAttention(torch.autograd.Function):
-    """Attention as one operator forward and one backward; its numbers mean nothing. As fused kernels do, it gives the
-    heads of each query side by side."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(q, k, v, bias)
-        n, heads, length, _ = q.shape
-        return q.new_zeros(n, length, heads, v.shape[-1]).transpose(1, 2)
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, bias = ctx.saved_tensors
-        of_bias = torch.empty_like(bias) if ctx.needs_input_grad[3] else None
-        return torch.zeros_like(q), torch.empty_like(k), torch.empty_like(v), of_bias
-
-
-def fused_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **_: Any) -> Tensor:
-    n, heads, length, keys = *q.shape[:3], k.shape[2]
-    if attn_mask is not None and attn_mask.requires_grad:
-        attn_mask = attn_mask.expand(n, heads, length, keys)
-    result: Tensor = FusedAttention.apply(q, k, v, attn_mask)
-    return result
-
-
 def measure(overrides: Sequence[str]) -> list[str]:
     """Return a row of the table: rows of a batch, milliseconds to make one, rows that a processor makes in a second,
-    operators, and whether the step waits."""
+    operators of a step and of queries, and whether the step waits."""
     job = settled(run_job("train", "demo", None, *overrides))
-    model = stages.build(job, stages.split_dataset(job, stages.load(job)))
+    split = stages.split_dataset(job, stages.load(job))
+    model = stages.build(job, split)
     rows, size = model.training_rows(), job.config.trainer.batch_size
     random, seconds = np.random.default_rng(0), []
     for _ in range(BATCHES):
@@ -99,17 +75,25 @@ def measure(overrides: Sequence[str]) -> list[str]:
         seconds.append(time.process_time() - start)
     forward, backward, waits = Counter(), Counter(), "none"
     model.train().to(META)
-    with known_to_autocast(), mock.patch.object(F, "scaled_dot_product_attention", fused_attention):
+    with without_values():
         try:
             with forward:
-                loss = loss_on_meta(model, batch)
+                loss = model(**on_device(batch, META))["loss"]
             with backward:
                 loss.backward()
         except (NotImplementedError, RuntimeError) as error:
             waits = str(error).splitlines()[0][:60]
     counts = [counter.work.operators for counter in (forward, backward)]
     made = [f"{1e3 * median(seconds):.1f}", f"{len(indices) / median(seconds):,.0f}"]
-    return [str(len(indices)), *made, *map("{:,}".format, [*counts, sum(counts)]), waits]
+    queries = ""
+    if hasattr(type(model), "queries"):  # an InnerProductRanker; asking the model might compute its item vectors
+        examples = job.task_module.examples(split, SplitName.valid, job.config, job.cache)
+        with without_values():
+            model.eval().item_vectors()
+            with Counter() as counter:
+                model.queries(examples[: job.config.trainer.eval_batch_size])
+        queries = f"{counter.work.operators:,}"
+    return [str(len(indices)), *made, *map("{:,}".format, [*counts, sum(counts)]), queries, waits]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -120,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--overrides", nargs="*", default=[], help="settings for all of them")
     options = parser.parse_args(arguments)
     print(machine_description())
-    names = ["model", "rows", "ms a batch", "rows/s", "forward", "backward", "operators", "waits"]
+    names = ["model", "rows", "ms a batch", "rows/s", "forward", "backward", "operators", "queries", "waits"]
     cells = [[name, *measure([*SETTINGS[name], *options.overrides])] for name in options.models]
     print_table("a training step", [dict(zip(names, row, strict=True)) for row in cells])
 

@@ -40,11 +40,11 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Precision, Question
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.llm import weights as chat_weights
+from llm4rec_cli.meta import read_as_zeros, without_values
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.studies.cost import run as cost
-from llm4rec_cli.studies.cost.counting import read_as_zeros, without_values
 from llm4rec_cli.studies.cost.stand_in import WORDS, Counts, stand_in
 from llm4rec_cli.studies.cost.work import Work
 from llm4rec_cli.studies.paper_tables import definitions, estimates

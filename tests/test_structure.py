@@ -26,7 +26,7 @@ NAMES = [file.relative_to(PACKAGE).as_posix() for file in FILES]
 LAYERS = (
     {"errors", "paths"},
     {"config"},
-    {"files", "processes", "progress", "capabilities", "arithmetic", "labels"},
+    {"files", "processes", "progress", "capabilities", "arithmetic", "labels", "meta"},
     {"data", "text", "llm", "evaluation", "ids"},
     {"tasks", "models"},
     {"results"},

@@ -27,14 +27,15 @@ from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.registry import config_class, load_module
 from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.conformance.builders import resolved, tiny_dataset, tiny_log
-from llm4rec_cli.conformance.meta import META, known_to_autocast, loss_on_meta
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.examples import Examples, single_example
 from llm4rec_cli.data.likes import labelled_rows
 from llm4rec_cli.data.split import TEST, TRAIN, Split, leave_one_out, split_dataset
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.meta import META, without_values
 from llm4rec_cli.models import base
+from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.run.loader import COUNTS, Loader, RowData, Share, Shares
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
@@ -571,8 +572,8 @@ def test_a_training_step_never_waits_for_the_device(name: str, built: Built) -> 
     model = built(name).train()
     rows = model.training_rows()
     batch = rows.batch(0, list(range(len(rows))))
-    with known_to_autocast():
-        loss_on_meta(model.to(META), batch).backward()
+    with without_values():
+        model.to(META)(**on_device(batch, META))["loss"].backward()
 
 
 @about("trainable")
@@ -595,6 +596,16 @@ def test_the_paths_of_an_accelerator_have_the_loss_and_gradients_of_those_of_a_c
         results.append([torch.cat([x.view(-1) for x in each]) for each in by_module.values()])
     for of_cpu, of_accelerator in zip(*results, strict=True):
         assert_close(of_accelerator, of_cpu, rel=1e-5)
+
+
+@about("trainable", "rank_catalogue")
+def test_the_paths_of_an_accelerator_have_the_scores_of_those_of_a_cpu(
+    name: str, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = built(name)
+    expected = model.score(EXAMPLES)
+    monkeypatch.setattr(arithmetic, "CPU", "another")
+    assert_close(model.score(EXAMPLES), expected, rel=1e-5)
 
 
 @about("trainable")
@@ -666,7 +677,7 @@ def test_workers_build_the_batches_of_the_training_process(name: str, built: Bui
 def test_micro_batches_weighted_by_their_terms_have_the_gradient_of_the_batch(name: str, built: Built) -> None:
     model = built(name)
     rows = model.training_rows()
-    share = Share(0, 0, list(range(min(len(rows), 23))), counts=True)
+    share = Share(0, [list(range(min(len(rows), 23)))], 0, counts=True)
     (batch,), parts = (RowData(rows, size).__getitems__(share) for size in (None, 9))
     assert len(parts) == 3  # of 8, 8 and 7 rows
     weights = [weight for weight in model.parameters() if weight.requires_grad]

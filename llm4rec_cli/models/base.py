@@ -67,14 +67,14 @@ class Rows(Protocol):
 
 
 @runtime_checkable
-class ChoosesForBatch(Protocol):
-    """Training rows with a choice that all rows of a batch share.
+class KnowsWholeBatch(Protocol):
+    """Training rows whose batch depends on what other processes have of it.
 
     Attributes:
-        first_of_batch: the first row of the batch, of which several processes have shares; set before `batch`.
+        shares: the rows of each process's share of a batch, in order of rank; set before `batch`.
     """
 
-    first_of_batch: int | None
+    shares: list[list[int]] | None
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from llm4rec_cli import processes
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.models.base import ChoosesForBatch, Rows
+from llm4rec_cli.models.base import KnowsWholeBatch, Rows
 
 COUNTS = "counts"  # whether this process's share of a batch is in the loss
 
@@ -27,15 +27,19 @@ class Share(NamedTuple):
 
     Attributes:
         epoch: from 0.
-        first: the first row of the whole batch.
-        rows: at least one.
+        of_all: the rows of every process, at least one, in order of rank.
+        rank: the process's own.
         counts: false if there are fewer rows than processes: the process then computes the first row with weight 0.
     """
 
     epoch: int
-    first: int
-    rows: list[int]
+    of_all: list[list[int]]
+    rank: int
     counts: bool
+
+    @property
+    def rows(self) -> list[int]:
+        return self.of_all[self.rank]
 
 
 class Shares(Sampler[Share]):
@@ -57,8 +61,9 @@ class Shares(Sampler[Share]):
 
     def __iter__(self) -> Iterator[Share]:
         for batch in map(np.ndarray.tolist, self.batches(self.epoch)):
-            mine = batch[processes.share(len(batch))]
-            yield Share(self.epoch, batch[0], mine or batch[:1], counts=bool(mine))
+            parts = [batch[part] for part in processes.shares(len(batch))]
+            of_all, rank = [part or batch[:1] for part in parts], processes.rank()
+            yield Share(self.epoch, of_all, rank, counts=bool(parts[rank]))
 
 
 class RowData(Dataset[Any]):
@@ -72,8 +77,8 @@ class RowData(Dataset[Any]):
         return len(self.rows)
 
     def __getitems__(self, share: Share) -> list[dict[str, Any]]:
-        if isinstance(self.rows, ChoosesForBatch):
-            self.rows.first_of_batch = share.first
+        if isinstance(self.rows, KnowsWholeBatch):
+            self.rows.shares = share.of_all
         n = 1 if self.micro_batch_size is None else -(-len(share.rows) // self.micro_batch_size)
         return [
             {**self.rows.batch(share.epoch, part.tolist()), COUNTS: share.counts}

@@ -15,6 +15,7 @@ from llm4rec_cli.errors import DataError
 from llm4rec_cli.models import base
 from llm4rec_cli.models.baselines import sasrec
 from llm4rec_cli.models.baselines.config import ItemVectors
+from llm4rec_cli.tasks.ranking import rank
 from tests.models import naive
 
 pytestmark = pytest.mark.numeric
@@ -48,6 +49,14 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(model):
 
     assert len(naive.prefix_rows(SPLIT)) == 6 + 0 + 3 + 1 + 4 + 1
     naive.assert_trained(naive.assert_same_loss(naive.loss_of(model), naive.mean_loss(SPLIT, logits), model))
+
+
+def test_item_vectors_are_computed_once_in_an_evaluation(model, monkeypatch):
+    calls, examples, model = [], SPLIT.examples(SplitName.test), model.float()  # as ranks are of fp32
+    monkeypatch.setattr(model, "table", lambda: calls.append(1) or model.items.weight)
+    for n in (1, 2):
+        rank(model, examples, mask_history=True, top_items=3, batch_size=2)
+        assert len(calls) == n  # weights may have changed in between
 
 
 def test_the_loss_of_a_batch_does_not_depend_on_the_order_of_its_rows(model):

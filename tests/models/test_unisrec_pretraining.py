@@ -22,7 +22,7 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.shared.sequences import pack
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import pretraining
-from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, drop_words, in_batch_cross_entropy
+from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, drop_words, in_batch_cross_entropy, of_all_processes
 from llm4rec_cli.models.unisrec.settings import Adaptor, AdaptorDraw, PretrainingConfig, PretrainingLoss
 from tests.models import naive
 from tests.models.test_unisrec import SETTINGS, TEXT_SIZE, adapted
@@ -138,9 +138,8 @@ def views_of(batch):
         begin += n * length
     tokens = tokens_of(batch)
     assert begin == len(tokens)
-    ends = zip(batch["records"][:, 0].tolist(), batch["seen_at"].tolist(), batch["augmented"].tolist(), strict=True)
     views = {}
-    for place, end, augmented in ends:
+    for (place, *_, augmented), end in zip(batch["records"].tolist(), batch["seen_at"].tolist(), strict=True):
         if augmented:
             start = starts[bisect_right(starts, end) - 1]
             views[place] = [(token % N_ITEMS, token >= N_ITEMS) for token in tokens[start : end + 1]]
@@ -258,7 +257,7 @@ def test_kept_items_are_packed():
     assert tokens_of(batch)[5:] == [1, 3]
     assert batch["groups"].tolist() == [[1, 5], [1, 2]]
     assert batch["seen_at"].tolist() == [5, 5, 6, 6, 6]
-    assert batch["augmented"].all()
+    assert batch["records"][:, 3].all()
 
 
 def test_the_published_code_shows_the_last_dropped_item_of_each_run():
@@ -267,7 +266,7 @@ def test_the_published_code_shows_the_last_dropped_item_of_each_run():
     batch = rows.batch(0, [0])
     assert tokens_of(batch)[5:] == [2, 5]
     # [11] would show 12, which it has not seen; so 13 in 13, 14, 15 and 14: these are not in L_SS
-    assert batch["augmented"].tolist() == [False, True, False, False, True]
+    assert batch["records"][:, 3].tolist() == [0, 1, 0, 0, 1]
     assert batch["seen_at"][batch["augmented_at"]].tolist() == [5, 6]
 
 
@@ -278,7 +277,7 @@ def test_words_are_dropped_where_drawn_even_of_the_first_item(loss):
     batch = rows.batch(0, [0])
     assert tokens_of(batch)[5:] == [1 + N_ITEMS, 2, 3 + N_ITEMS, 4, 5]
     assert batch["seen_at"].tolist() == [5, 6, 7, 8, 9]
-    assert batch["augmented"].all()
+    assert batch["records"][:, 3].all()
 
 
 AS_ONE = math.log(1 + math.exp(-1))  # -log(e / (e + exp(0)))
@@ -297,9 +296,21 @@ AS_ONE = math.log(1 + math.exp(-1))  # -log(e / (e + exp(0)))
 )
 def test_a_record_of_the_same_target_or_user_is_not_a_negative(targets, users, same_target, term):
     ahead = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    records = torch.tensor([[1, targets[0], users[0]], [5, targets[1], users[1]]])
-    terms = in_batch_cross_entropy(ahead, ahead, records, temperature=1.0, same_target=same_target)
+    records = torch.tensor([[1, targets[0], users[0], 1], [5, targets[1], users[1], 1]])
+    positives = of_all_processes(ahead, records, [2])
+    terms = in_batch_cross_entropy(ahead, records, positives, temperature=1.0, same_target=same_target)
     assert terms.tolist() == pytest.approx([term] * 2)
+
+
+@losses
+def test_every_process_knows_how_many_records_each_one_has(loss):
+    rows = rows_of(SEQUENCES, loss=loss)
+    shares = [[3, 0], [1], [3]]  # the last would be idle
+    batches = []
+    for share in shares:
+        rows.shares = shares
+        batches.append(rows.batch(0, share))
+    assert [len(batch["read"]) for batch in batches] == batches[0]["sizes"].tolist() == batches[2]["sizes"].tolist()
 
 
 def test_two_records_by_hand():
@@ -307,8 +318,9 @@ def test_two_records_by_hand():
     # cosines [[0.6, 0], [0.8, 1]] over 0.5: logits [[1.2, 0], [1.6, 2]]
     expected = [math.log(1 + math.exp(-1.2)), math.log(1 + math.exp(-0.4))]
     for order in ([0, 1], [1, 0]):
-        records = torch.tensor([[9, 7, 0], [5, 8, 1]])[order]
-        terms = in_batch_cross_entropy(anchors[order], positives[order], records, temperature=0.5)
+        records = torch.tensor([[9, 7, 0, 1], [5, 8, 1, 1]])[order]
+        contrasted = of_all_processes(positives[order], records, [2])
+        terms = in_batch_cross_entropy(anchors[order], records, contrasted, temperature=0.5)
         assert terms.tolist() == pytest.approx([expected[i] for i in order], rel=1e-5)
 
 
@@ -317,7 +329,7 @@ def test_a_single_record_has_no_loss_and_no_nan(built, loss):
     model = built(loss=loss)
     rows = model.training_rows()
     batch = rows.batch(0, [rows.lengths.tolist().index(1)])  # of [4, 5]
-    assert batch["records"][:, 1:].tolist() == [[5, 4]]
+    assert batch["records"][:, 1:3].tolist() == [[5, 4]]
     out = model(**batch)
     assert out["loss"].item() == 0
     assert all(gradient.isfinite().all() for gradient in naive.gradients(out["loss"], model).values())
@@ -360,7 +372,7 @@ def test_every_view_is_made_of_its_own_prefix_alone(sequences, loss, item_drop, 
     assert views_of(batch) == naive_views(rows, seed % 3, indices)
     expected = {(last + 1, int(rows.flat[last + 1]), user_of(rows, last)) for _, _, last in records_of(rows, indices)}
     assert len(batch["records"]) == len(expected)
-    assert set(map(tuple, batch["records"].tolist())) == expected
+    assert set(map(tuple, batch["records"][:, :3].tolist())) == expected
 
 
 @pytest.fixture
@@ -370,9 +382,15 @@ def contrasted(monkeypatch):
     def run(model, batch):
         calls = []
 
-        def keep(anchors, positives, records, **named):
-            calls.append(dict(zip(records[:, 0].tolist(), zip(anchors, positives, strict=True), strict=True)))
-            return in_batch_cross_entropy(anchors, positives, records, **named)
+        def keep(anchors, records, positives, **named):
+            of_place = dict(zip(positives.records[:, 0].tolist(), positives.vectors, strict=True))
+            calls.append(
+                {
+                    place: (anchor, of_place[place])
+                    for place, anchor in zip(records[:, 0].tolist(), anchors, strict=True)
+                }
+            )
+            return in_batch_cross_entropy(anchors, records, positives, **named)
 
         monkeypatch.setattr(pretraining, "in_batch_cross_entropy", keep)
         model(**batch)
@@ -580,7 +598,7 @@ def test_sums_are_those_of_the_terms(built, loss):
     films = sum(target in FILMS for target in batch["records"][:, 1].tolist())
     counts = {name: int(n) for name, (_, n) in out["sums"].items()}
     n = len(batch["records"])
-    view = int(batch["augmented"].sum())
+    view = int(batch["records"][:, 3].sum())
     assert counts == {"loss/item": n, "loss/view": view, "loss/item/films": films, "loss/item/books": n - films}
     assert (view < n) == (loss == PretrainingLoss.paper_code)
     whole = (means["loss/item/films"] * films + means["loss/item/books"] * (n - films)) / n

@@ -1,4 +1,4 @@
-"""Trains models without moving them; keeps each step's gradients and the log, in one process or several."""
+"""Trains models without moving them; keeps each step's gradients, the log and scores, in one process or several."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from llm4rec_cli import processes
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.conformance.builders import resolved, tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models import base
@@ -37,7 +38,8 @@ def keep_gradients(name: str, batch_size: int, folder: Path) -> None:
     dataset = tiny_dataset(sequences, [f"item number {i}" for i in range(12)])
     dataset.items["domain"] = ["films", "books"] * 6
     config = resolved(*SETTINGS[name])
-    model = base.build(base.Context(config.model, leave_one_out(dataset), 0, folder / "cache", "cpu"))
+    split = leave_one_out(dataset)
+    model = base.build(base.Context(config.model, split, 0, folder / "cache", "cpu"))
     model.double()  # in fp32, a small gradient is a difference of terms that round by more than it may differ
     seen: list[dict[str, torch.Tensor]] = []
 
@@ -50,7 +52,9 @@ def keep_gradients(name: str, batch_size: int, folder: Path) -> None:
     if "micro-batches" in name and processes.world_size() > 1:
         still = replace(still, micro_batch_size=1)
     fit(model, model.training_rows(), lambda: 1.0, still, folder / "checkpoints", folder / "train_log.jsonl", 0)
+    scores = model.eval().score(split.examples(SplitName.valid))
     if processes.is_first():
+        save_file({"scores": scores}, folder / "scores")
         save_file({f"{i}.{n}": g for i, grads in enumerate(seen) for n, g in grads.items()}, folder / "gradients")
 
 

@@ -359,6 +359,23 @@ def test_before_training_has_finished_nothing_can_be_loaded(tmp_path):
         selected(tmp_path)
 
 
+def test_validation_is_in_fp32_where_training_is_in_bf16(tmp_path):
+    seen = []
+
+    class Watched(Regression):
+        def forward(self, x, y):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(x, y)
+
+    def validate():
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return 1.0
+
+    config = replace(CONFIG, epochs=1, precision=Precision.bf16)
+    fit(Watched(), Points(), validate, config, tmp_path / "checkpoints", tmp_path / "train_log.jsonl", 0)
+    assert seen == [True] * STEPS_AN_EPOCH + [False]
+
+
 def test_bf16_trains_too_and_keeps_weights_in_fp32(tmp_path):
     _, model, _ = trained(tmp_path, config=replace(CONFIG, precision=Precision.bf16))
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights_of(model).values())

@@ -33,25 +33,25 @@ def no_process_is_left():
     assert multiprocessing.active_children() == []
 
 
-class Choosing(Points):
-    """Rows that note who built a batch, and the first row of the whole batch."""
+class Noting(Points):
+    """Rows that note who built a batch, and what each process has of it."""
 
-    first_of_batch = None
+    shares = None
 
     def batch(self, epoch, indices):
-        return {**super().batch(epoch, indices), "built": (os.getpid(), epoch, self.first_of_batch, indices)}
+        return {**super().batch(epoch, indices), "built": (os.getpid(), epoch, self.shares, indices)}
 
 
 def test_workers_build_each_batch_of_every_epoch_once_and_in_order():
-    assert isinstance(Choosing(), base.ChoosesForBatch)
-    loader = Loader(RowData(Choosing()), Shares(N_ROWS, BATCH, seed=0), workers=2)
+    assert isinstance(Noting(), base.KnowsWholeBatch)
+    loader = Loader(RowData(Noting()), Shares(N_ROWS, BATCH, seed=0), workers=2)
     builders = set()
     for epoch in (0, 1, 5):
         loader.set_epoch(epoch)
         built = [batch["built"] for (batch,) in loader]
         expected = [batch.tolist() for batch in Shares(N_ROWS, BATCH, seed=0).batches(epoch)]
         assert [indices for *_, indices in built] == expected
-        assert [first for _, _, first, _ in built] == [batch[0] for batch in expected]
+        assert [shares for _, _, shares, _ in built] == [[batch] for batch in expected]
         assert {number for _, number, _, _ in built} == {epoch}
         builders |= {process for process, *_ in built}
     assert len(builders) == 2  # the same ones in all epochs
@@ -98,9 +98,10 @@ def test_tokenizers_are_told_of_forks_unless_the_user_has_decided(decided, monke
 
 
 def test_micro_batches_are_of_about_equal_size_and_cover_a_share_in_order():
-    rows = Choosing()
-    parts = RowData(rows, micro_batch_size=3).__getitems__(Share(epoch=2, first=9, rows=[9, 4, 1, 0, 7], counts=True))
-    assert [part["built"][1:] for part in parts] == [(2, 9, [9, 4, 1]), (2, 9, [0, 7])]
-    (whole,) = RowData(rows, micro_batch_size=5).__getitems__(Share(0, 9, [9, 4, 1, 0, 7], counts=False))
+    rows = Noting()
+    shares = [[5], [9, 4, 1, 0, 7]]
+    parts = RowData(rows, micro_batch_size=3).__getitems__(Share(epoch=2, of_all=shares, rank=1, counts=True))
+    assert [part["built"][1:] for part in parts] == [(2, shares, [9, 4, 1]), (2, shares, [0, 7])]
+    (whole,) = RowData(rows, micro_batch_size=5).__getitems__(Share(0, shares, 1, counts=False))
     assert whole["built"][3] == [9, 4, 1, 0, 7]
     assert whole["counts"] is False

@@ -55,6 +55,7 @@ def test_processes_share_each_batch_and_an_idle_one_keeps_step(as_process):
     alone = Shares(n_rows=5, batch_size=4, seed=0)
     alone.epoch = 3
     for first, second, whole in zip(*steps, alone, strict=True):
+        assert first.of_all == second.of_all == [first.rows, second.rows]
         counted = [row for share in (first, second) for row in share.rows if share.counts]
         assert counted == whole.rows
     assert [share.counts for share in steps[0]] == [True, False]  # of one row the second process has it
@@ -85,6 +86,15 @@ def test_gradients_of_several_processes_are_those_of_one_with_the_whole_batch(st
     for name, gradient in one.items():
         assert_close(several[name], gradient, rel=1e-5, msg=name)
     assert any(gradient.abs().max() > 1e-3 for gradient in one.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_several_processes_score_as_one_that_adapts_all_items(still, n, setting):
+    one, several = (load_file(still(m) / setting / str(BATCH_SIZES[0]) / "scores") for m in (1, n))
+    assert one["scores"].std() > 0
+    assert_close(several["scores"], one["scores"], rel=1e-6)
 
 
 @pytest.mark.slow

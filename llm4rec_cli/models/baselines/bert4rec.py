@@ -20,7 +20,7 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.baselines.config import Bert4RecConfig
-from llm4rec_cli.models.shared.batch import as_tensors
+from llm4rec_cli.models.shared.batch import as_tensors, copied_to
 from llm4rec_cli.models.shared.layers import INITIAL_STD, initialise, sasrec_encoder
 from llm4rec_cli.models.shared.next_item import NextItemModel
 from llm4rec_cli.models.shared.sequences import Negatives, SequenceRows, pack
@@ -100,14 +100,14 @@ class Bert4Rec(NextItemModel):
 
     @torch.no_grad()
     def queries(self, examples: Examples) -> Tensor:
-        table = self.table()
+        table = self.item_vectors()
         flat, offsets = examples.histories(self.max_length - 1)
         lengths = np.diff(offsets)
         packing = pack(lengths + 1, self.rows.widening)
         source = offsets[packing.row] + packing.position
         items = np.where(packing.position < lengths[packing.row], np.append(flat, 0)[source], len(table))
-        tokens, last = (x.to(table.device) for x in as_tensors({"items": items, "last": packing.last}).values())
-        return self.encoder.last(self._vectors(table, tokens), packing.groups, last)
+        tokens = copied_to(torch.from_numpy(items.astype(np.int64)), table.device)
+        return self.encoder.last(self._vectors(table, tokens), packing.groups, packing.last)
 
 
 def build(context: Context) -> Bert4Rec:

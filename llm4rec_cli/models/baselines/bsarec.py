@@ -46,14 +46,8 @@ class FilteredLayer(TransformerLayer):
 
     def filtered(self, x: Tensor, groups: Groups) -> Tensor:
         """Return (total, hidden): each sequence with its high frequencies scaled by β²."""
-        parts = x.split([rows * length for rows, length in groups.shapes])
         with torch.autocast(x.device.type, enabled=False):
-            low = torch.cat(
-                [
-                    (self.low_pass[:length, :length] @ part.view(rows, length, -1)).flatten(0, 1)
-                    for (rows, length), part in zip(groups.shapes, parts, strict=True)
-                ]
-            )
+            low = groups.packed([self.low_pass[: part.shape[1], : part.shape[1]] @ part for part in groups.parts(x)])
             return low + self.beta.square() * (x - low)
 
     def forward(self, x: Tensor, groups: Groups) -> Tensor:

@@ -48,7 +48,7 @@ class Fdsa(NextItemModel):
         ids = self.id_encoder(F.embedding(items, table), groups)
         return self._joined(ids, self.text_encoder(self._text_vectors(items), groups))
 
-    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: Tensor) -> Tensor:
+    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: IntArray) -> Tensor:
         ids = self.id_encoder.last(F.embedding(items, table), groups, last)
         return self._joined(ids, self.text_encoder.last(self._text_vectors(items), groups, last))
 

@@ -67,6 +67,13 @@ class Blocks:
     masks: list[Tensor | None]
     causal: bool
 
+    def parts(self, x: Tensor) -> list[Tensor]:
+        """Return vectors of the flat array as (rows, queries, size) of each block, with zeros after a row's end."""
+        of_queries = x.index_select(0, self.queries)
+        is_padding = F.pad(self.queries[1:] == self.queries[:-1], (1, 0))  # which repeats the row's last place
+        parts = of_queries.masked_fill(is_padding.unsqueeze(1), 0).split([rows * n for rows, n, _ in self.shapes])
+        return [part.unflatten(0, (rows, n)) for part, (rows, n, _) in zip(parts, self.shapes, strict=True)]
+
     def attend(
         self,
         q: Tensor,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from llm4rec_cli.arithmetic import on_cpu, product
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.shared.batch import copied_to
-from llm4rec_cli.models.shared.blocks import Blocks, blocks_of
+from llm4rec_cli.models.shared.blocks import Blocks, Keys, blocks_of, starts_of
 
 INITIAL_STD = 0.02  # RecBole's initializer_range, of every linear and embedding weight
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of that many bytes
@@ -97,10 +97,25 @@ class Groups:
     Attributes:
         shapes: the number of rows and the length of each group.
         blocks: how an accelerator attends within them; None on a CPU, which attends group by group.
+        at_last: how the last token of each sequence attends there, where only these are computed.
     """
 
     shapes: list[tuple[int, int]]
     blocks: Blocks | None
+    at_last: Blocks | None = None
+
+    def parts(self, x: Tensor) -> list[Tensor]:
+        """Return packed vectors as (rows, length, size) of each group, or on an accelerator of each block, with zeros
+        after the end of a sequence."""
+        if self.blocks is not None:
+            return self.blocks.parts(x)
+        parts = x.split([rows * length for rows, length in self.shapes])
+        return [part.view(rows, length, -1) for (rows, length), part in zip(self.shapes, parts, strict=True)]
+
+    def packed(self, parts: list[Tensor]) -> Tensor:
+        """Return (total, size) what was computed of `parts`, of the same shapes."""
+        flat = torch.cat([part.flatten(0, 1) for part in parts])
+        return flat if self.blocks is None else flat.index_select(0, self.blocks.outputs)
 
 
 class SelfAttention(nn.Module):
@@ -149,10 +164,13 @@ class SelfAttention(nn.Module):
         return F.linear(x, self.qkv.weight[hidden:], self.qkv.bias[hidden:])
 
     def attend_at(self, x: Tensor, groups: Groups, tokens: Tensor) -> Tensor:
-        """Return `attend` at one token of each sequence, (n,) ascending, without dropout. The others only give keys and
-        values."""
+        """Return `attend` at the last token of each sequence, (n,) ascending, without dropout. The others only give
+        keys and values."""
         hidden, kv = x.shape[-1], self.keys_and_values(x)
         q = F.linear(x[tokens], self.qkv.weight[:hidden], self.qkv.bias[:hidden])
+        if groups.at_last is not None:
+            q, kv = (y.view(len(y), -1, self.heads, hidden // self.heads) for y in (q, kv))
+            return self.out(groups.at_last.attend(q.squeeze(1), kv))
         q = q.view(-1, self.heads, 1, hidden // self.heads)
         mixed, first, start = [], 0, 0
         for rows, length in groups.shapes:
@@ -182,7 +200,7 @@ class TransformerLayer(SelfAttention):
         return self.feed_forward(self.norm_attention(x + self.dropout(self.attend(x, groups))))
 
     def at(self, x: Tensor, groups: Groups, tokens: Tensor) -> Tensor:
-        """Return `forward` at one token per sequence, without dropout; `tokens` as in `attend_at`."""
+        """Return `forward` at the last token of each sequence, without dropout; `tokens` as in `attend_at`."""
         return self.feed_forward(self.norm_attention(x[tokens] + self.attend_at(x, groups, tokens)))
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -253,18 +271,17 @@ class SequenceEncoder(nn.Module):
             x = layer(x, packed)
         return x
 
-    def last(self, x: Tensor, groups: IntArray, last: Tensor) -> Tensor:
+    def last(self, x: Tensor, groups: IntArray, last: IntArray) -> Tensor:
         """Return (n, hidden) `forward` at the last token of each sequence, skipping most of the top layer for the
         others."""
-        packed = self._groups(x, groups)
+        order = np.argsort(last)
+        packed = self._groups(x, groups, last[order])
         x = self._with_positions(x, groups)
         *below, top = self.layers
         for layer in below:
             x = layer(x, packed)
-        tokens, order = last.sort()
-        states = torch.empty(len(last), x.shape[1], dtype=x.dtype, device=x.device)
-        states[order] = top.at(x, packed, tokens)  # type: ignore[operator]
-        return states
+        tokens, place = copied_to(torch.from_numpy(np.stack([last[order], np.argsort(order)])), x.device)
+        return top.at(x, packed, tokens)[place]  # type: ignore[operator]
 
     def keys_and_values(self, x: Tensor, groups: IntArray) -> list[Tensor]:
         """Return (total, 2 * hidden) for each layer what tokens after a sequence attend to, of `GPT2Layer`s."""
@@ -276,11 +293,16 @@ class SequenceEncoder(nn.Module):
                 x = layer(x, packed)
         return found
 
-    def _groups(self, x: Tensor, groups: IntArray) -> Groups:
+    def _groups(self, x: Tensor, groups: IntArray, last: IntArray | None = None) -> Groups:
+        if on_cpu(x):
+            return Groups(group_shapes(groups), None)
         widths = np.repeat(groups[:, 1], groups[:, 0])
         causal: bool = self.layers[0].causal  # type: ignore[assignment]
-        blocks = None if on_cpu(x) else blocks_of(x, widths, widths, causal=causal)
-        return Groups(group_shapes(groups), blocks)
+        packed = Groups(group_shapes(groups), blocks_of(x, widths, widths, causal=causal))
+        if last is None:
+            return packed
+        starts, one = starts_of(widths), np.ones_like(widths)
+        return replace(packed, at_last=blocks_of(x, one, one, Keys.own(starts, last - starts + 1)))
 
     def _with_positions(self, x: Tensor, groups: IntArray) -> Tensor:
         places = [np.tile(np.arange(length), rows) for rows, length in groups]

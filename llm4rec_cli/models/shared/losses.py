@@ -203,26 +203,29 @@ class _GatherRows(torch.autograd.Function):
     """Gathers rows. The gradient of a process's rows is the sum of the gradients of all processes."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        counts = processes.gathered(len(rows))
-        ctx.begin, ctx.end = sum(counts[: processes.rank()]), sum(counts[: processes.rank() + 1])
-        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
+        ctx.begin = sum(sizes[: processes.rank()])
+        ctx.end = ctx.begin + len(rows)
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
         padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in counts]
+        parts = [torch.empty_like(padded) for _ in sizes]
         torch.distributed.all_gather(parts, padded)
-        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+        return torch.cat([part[:n] for part, n in zip(parts, sizes, strict=True)])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> Tensor:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
         gradient = outer[0].clone()
         torch.distributed.all_reduce(gradient)
-        return gradient[ctx.begin : ctx.end]
+        return gradient[ctx.begin : ctx.end], None
 
 
-def gather_rows(rows: Tensor) -> Tensor:
+def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
     """Return (total, …) rows of all processes in order of rank, with gradient. Every process must call it.
 
     Each process's loss reaches all rows, so the mean of the gradients over processes is the gradient of the mean loss.
+
+    Args:
+        sizes: the number of rows of each process. To exchange them would make a step wait.
     """
-    return rows if processes.world_size() == 1 else _GatherRows.apply(rows)
+    return rows if processes.world_size() == 1 else _GatherRows.apply(rows, sizes)

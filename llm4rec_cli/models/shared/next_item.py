@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.models.base import Context, Rows
+from llm4rec_cli.models.shared.batch import copied_to
 from llm4rec_cli.models.shared.config import Distribution, NextItemConfig, NextItemLoss, PositionedConfig, Positions
 from llm4rec_cli.models.shared.layers import SequenceEncoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy, loss_over_samples, sampled_loss
@@ -52,6 +53,7 @@ class NextItemModel(nn.Module):
         self.register_buffer("log_probability", drawn, persistent=False)
         self.n_drawn = 0 if drawn is None else int(drawn.isfinite().sum())  # items that may be negatives
         self.items = nn.Embedding(context.split.n_items, size)
+        self._cached_table: Tensor | None = None
 
     def table(self) -> Tensor:
         """Return (n_items, hidden) the item vectors."""
@@ -61,9 +63,9 @@ class NextItemModel(nn.Module):
         """Return (total, hidden) the state at each position of packed items, from which the next one is predicted."""
         raise NotImplementedError
 
-    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: Tensor) -> Tensor:
+    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: IntArray) -> Tensor:
         """Return (n, hidden) `states` at the last token of each sequence, (n,) `last`."""
-        return self.states(table, items, groups)[last]
+        return self.states(table, items, groups)[copied_to(torch.from_numpy(last), table.device)]
 
     def training_rows(self) -> Rows:
         return self.rows(self.split, self.max_length, self.negatives, self.widening)
@@ -83,12 +85,23 @@ class NextItemModel(nn.Module):
             loss = sampled_loss(hidden, table, torch.cat([targets.unsqueeze(1), negatives], 1), sampled)
         return {"loss": loss, "n_terms": len(hidden)}
 
+    def train(self, mode: bool = True) -> Self:
+        self._cached_table = None  # weights may have changed since the last evaluation
+        return super().train(mode)
+
+    @torch.no_grad()
     def item_vectors(self) -> Tensor:
-        return self.table()
+        """Return `table`, computed once per evaluation.
+
+        Each process computes all of it: where texts are adapted by a linear layer, to gather a vector may take longer.
+        """
+        if self._cached_table is None:
+            self._cached_table = self.table().detach()  # not a parameter of its own
+        return self._cached_table
 
     @torch.no_grad()
     def queries(self, examples: Examples) -> Tensor:
-        table = self.table()
+        table = self.item_vectors()
         items, groups, last, nonempty = packed_histories(examples, self.max_length, table.device, self.widening)
         return self.last_states(table, items, groups, last) * nonempty.unsqueeze(1)
 
@@ -105,7 +118,7 @@ class EncoderModel(NextItemModel):
     def states(self, table: Tensor, items: Tensor, groups: IntArray) -> Tensor:
         return self.encoder(F.embedding(items, table), groups)
 
-    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: Tensor) -> Tensor:
+    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: IntArray) -> Tensor:
         return self.encoder.last(F.embedding(items, table), groups, last)
 
 

@@ -194,15 +194,13 @@ def _windows(n: int, size: int) -> Iterator[tuple[int, int, int]]:
 
 def packed_histories(
     examples: Examples, last: int, device: torch.device, widening: float = SequenceRows.widening
-) -> tuple[Tensor, IntArray, Tensor, Tensor]:
-    """Pack the latest `last` items of each history: items (total,) int64, groups (n_groups, 2), an array, index of
-    each history's last item (n,), and whether it has one (n,)."""
+) -> tuple[Tensor, IntArray, IntArray, Tensor]:
+    """Pack the latest `last` items of each history: items (total,) int64, groups (n_groups, 2) and index of each
+    history's last item (n,), arrays, and whether it has one (n,)."""
     flat, offsets = examples.histories(last)
     lengths = np.diff(offsets)
     packing = pack(lengths, widening)
     source = offsets[packing.row] + np.minimum(packing.position, np.maximum(lengths[packing.row] - 1, 0))
     items = np.append(flat, 0)[source]  # an empty last history points one past the array
-    items, end, nonempty = (
-        copied_to(torch.from_numpy(values), device) for values in (items.astype(np.int64), packing.last, lengths > 0)
-    )
-    return items, packing.groups, end, nonempty
+    items, nonempty = (copied_to(torch.from_numpy(values), device) for values in (items.astype(np.int64), lengths > 0))
+    return items, packing.groups, packing.last, nonempty

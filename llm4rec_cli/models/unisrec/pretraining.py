@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class PretrainingRows(SequenceRows):
         _, self.offsets = split.train_sequences()
         self.n_items, self.config, self.seed = split.n_items, config, seed
         self.drawn: tuple[int, Any] = (-1, None)
-        self.first_of_batch: int | None = None
+        self.shares: list[list[int]] | None = None
 
     def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return the plain sequences of fine-tuning and after them the augmented ones, as one packing, in `groups`.
@@ -71,9 +71,9 @@ class PretrainingRows(SequenceRows):
         n_items whose words are dropped. `text` (total + n,): of each position and then of each target, its place there.
         For the n positions with loss, in order:
         `read`, `seen_at` (n,): where the prefix and the augmented prefix end.
-        `augmented` (n,) bool and `augmented_at`, their numbers: which prefixes are in L_SS; all unless
-        `loss=paper_code`.
-        `records` (n, 3): position in the training data, target and user.
+        `augmented_at`: which of them are in L_SS; all unless `loss=paper_code`.
+        `records` (n, 4): position in the training data, target, user, and whether the prefix is in L_SS.
+        `sizes` (n_processes,), an array: n of every process.
         """
         plain = super().batch(epoch, indices)
         items, read = (np.asarray(plain[name]) for name in ("items", "read"))
@@ -81,10 +81,9 @@ class PretrainingRows(SequenceRows):
         row, position = _ragged(lengths)
         source = starts[row] + position
         by_items, changed = self._augmentations(epoch)
-        by_items, paper_code = by_items[indices], self.config.loss == PretrainingLoss.paper_code
-        if paper_code:
-            first = indices[0] if self.first_of_batch is None else self.first_of_batch
-            by_items = np.full_like(by_items, self._augmentations(epoch)[0][first])  # one choice for a batch
+        shares, paper_code = self.shares or [indices], self.config.loss == PretrainingLoss.paper_code
+        chosen_by = np.full(len(indices), shares[0][0]) if paper_code else indices  # one choice for a batch
+        by_items = by_items[chosen_by]
         kept = ~(by_items[row] & changed[source]) | (position == 0)
         ends_run = np.append(kept[1:], True)  # a run: a kept item and the dropped ones after it; each row starts one
         # In the published code a dropped item overwrites the one before it, so that each run shows its last item. A
@@ -111,12 +110,12 @@ class PretrainingRows(SequenceRows):
             "read": read,
             "seen_at": len(items) + seen_at[at],
             "augmented_at": np.flatnonzero(augmented),
-            "records": np.stack([source[at] + 1, target, user], axis=1),
+            "records": np.stack([source[at] + 1, target, user, augmented], axis=1),
         }
         return {
             **as_tensors(numbers),
-            "augmented": torch.from_numpy(augmented),
             "n_plain": np.searchsorted(texts, [self.n_items]),
+            "sizes": np.array([(self.lengths - self.first_loss)[share].sum() for share in shares]),
             "groups": np.concatenate([np.asarray(plain["groups"]), packing.groups]),
         }
 
@@ -135,33 +134,46 @@ def _ragged(lengths: IntArray) -> tuple[IntArray, IntArray]:
     return row, np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
+class Positives(NamedTuple):
+    """What the anchors of a process are contrasted with: of all processes, in order of their position.
+
+    Attributes:
+        vectors: (m, …, size), of length 1.
+        records: (m, 4) position in the training data, target, user, and whether the record is in L_SS.
+        is_contrasted: (m,) false for a record that repeats one: a process that would be idle repeats another's row.
+    """
+
+    vectors: Tensor
+    records: Tensor
+    is_contrasted: Tensor
+
+
+def of_all_processes(vectors: Tensor, records: Tensor, sizes: list[int]) -> Positives:
+    """Return the positives of all processes, for (n, …, size) vectors and (n, 4) records of this one and the n of
+    each."""
+    vectors, records = gather_rows(vectors, sizes), gather_rows(records, sizes)
+    position, order = records[:, 0].sort(stable=True)
+    is_first = torch.cat([position.new_ones(1, dtype=torch.bool), position[1:] != position[:-1]])
+    return Positives(vectors[order], records[order], is_first)
+
+
 def in_batch_cross_entropy(
-    anchors: Tensor, positives: Tensor, records: Tensor, temperature: float, same_target: float = -torch.inf
+    anchors: Tensor, records: Tensor, positives: Positives, temperature: float, same_target: float = -torch.inf
 ) -> Tensor:
-    """Return (n,) InfoNCE of each anchor against its own positive, with negatives from the batches of all processes.
+    """Return (n,) InfoNCE of each anchor against its own positive, with the others as negatives.
 
     Args:
-        anchors, positives: (n, size), of length 1.
-        records: (n, 3) position in the training data, target and user. Other positives of the same user are left out.
+        anchors: (n, size), of length 1.
+        records: (n, 4) as in `Positives`. Other positives of the same user are left out.
         same_target: logit of other positives with the anchor's target; 0 in the published code.
     """
-    columns, column_records = gather_rows(positives), gather_rows(records)
-    order, is_repeated = in_order(column_records[:, 0])
-    columns, column_records = columns[order], column_records[order]
-    own = torch.searchsorted(column_records[:, 0].contiguous(), records[:, :1].contiguous())
-    logits = (anchors @ columns.t()).float() / temperature
+    own = torch.searchsorted(positives.records[:, 0].contiguous(), records[:, :1].contiguous())
+    logits = (anchors @ positives.vectors.t()).float() / temperature
     positive = logits.gather(1, own)
-    logits = logits.masked_fill(is_repeated, -torch.inf)
-    logits = logits.masked_fill(records[:, 1:2] == column_records[:, 1], same_target)
-    logits = logits.masked_fill(records[:, 2:] == column_records[:, 2], -torch.inf).scatter(1, own, positive)
+    logits = logits.masked_fill(~positives.is_contrasted, -torch.inf)
+    logits = logits.masked_fill(records[:, 1:2] == positives.records[:, 1], same_target)
+    logits = logits.masked_fill(records[:, 2:3] == positives.records[:, 2], -torch.inf).scatter(1, own, positive)
     return F.cross_entropy(logits, own.squeeze(1), reduction="none")
-
-
-def in_order(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what sorts the records of all processes by their positions, (n,), and which of them in that order repeat
-    the one before: a process that would be idle repeats another's row."""
-    ascending, order = positions.sort(stable=True)
-    return order, torch.cat([ascending.new_zeros(1, dtype=torch.bool), ascending[1:] == ascending[:-1]])
 
 
 class PretrainedUniSRec(UniSRec):
@@ -189,26 +201,26 @@ class PretrainedUniSRec(UniSRec):
         groups: IntArray,
         read: Tensor,
         seen_at: Tensor,
-        augmented: Tensor,
         augmented_at: Tensor,
         records: Tensor,
+        sizes: IntArray,
     ) -> dict[str, Any]:
         """Return both losses of a batch of `PretrainingRows`; several processes contrast their batches as one."""
         vectors = self._adapted(texts, int(n_plain[0]), text).split([len(text) - len(read), len(read)])
         states = self.encoder(vectors[0], groups)
-        state, view = (F.normalize(states[at], dim=-1) for at in (read, seen_at))
-
+        state, view, target = (F.normalize(x, dim=-1) for x in (states[read], states[seen_at], vectors[1]))
+        both = of_all_processes(torch.stack([target, view], 1), records, sizes.tolist())
+        (targets, augmentations), is_augmented = both.vectors.unbind(1), both.records[:, 3].bool()
+        items = both._replace(vectors=targets)
+        views = both._replace(vectors=augmentations, is_contrasted=both.is_contrasted & is_augmented)
         paper_code = self.pretraining.loss == PretrainingLoss.paper_code
         contrast = partial(
             in_batch_cross_entropy, temperature=self.temperature, same_target=0.0 if paper_code else -torch.inf
         )
-        by_item = contrast(state, F.normalize(vectors[1], dim=-1), records)
-        by_view = contrast(state[augmented_at], view[augmented_at], records[augmented_at])
+        by_item = contrast(state, records, items)
+        by_view = contrast(state[augmented_at], records[augmented_at], views)
         # Scaled so that the trainer's mean, weighted by `n_terms`, counts each augmented record of all processes once.
-        everywhere = gather_rows(torch.stack([records[:, 0], augmented.long()], 1))
-        order, is_repeated = in_order(everywhere[:, 0])
-        in_view_loss = everywhere[order, 1].masked_fill(is_repeated, 0)
-        view_loss = by_view.sum() / len(read) * ((~is_repeated).sum() / in_view_loss.sum())
+        view_loss = by_view.sum() / len(read) * (items.is_contrasted.sum() / views.is_contrasted.sum())
         return {
             "loss": self.pretraining.item_weight * by_item.mean() + self.pretraining.sequence_weight * view_loss,
             "n_terms": len(read),

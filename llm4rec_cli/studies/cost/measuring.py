@@ -12,7 +12,7 @@ from torch import nn
 from llm4rec_cli.studies.cost.counting import Counter
 from llm4rec_cli.studies.cost.rates import Rates
 
-ROUNDS, SECONDS = 5, 1.0  # of each sample at least, of which the fastest counts
+ROUNDS, SECONDS = 2, 1.0  # of each sample at least, of which the fastest counts
 PRODUCT = {"cpu": 1024, "cuda": 8192}  # rows and columns of the matrices
 STATES = {"cpu": (2048, 256), "cuda": (65_536, 512)}  # of the sample of elementwise operators
 SMALL_OPERATORS = 500

@@ -13,7 +13,8 @@ class Work:
         operations: of matrix products and attention; a multiply-add is two.
         bytes: read and written by all operators.
         operators: kernels that an accelerator would be asked to start.
-        seconds: of the processor, to make the batches; the only number that depends on the machine.
+        seconds: of the processor, to make the batches, and of a CPU for what is timed there; the only number that
+            depends on the machine.
     """
 
     operations: float = 0.0

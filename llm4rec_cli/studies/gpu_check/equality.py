@@ -40,7 +40,7 @@ def equality(model: str, device: str, cache: Path) -> Section:
     )
     expected, scores = _computed(built, batch, "cpu", False), _scores(built, examples, job.task)
     with paths_of_accelerator(device):
-        built.to(device)
+        built.to(device).eval()  # which forgets item vectors of the CPU
         ours, our_scores = _computed(built, batch, device, False), _scores(built, examples, job.task)
         rounded = _computed(built, batch, device, True)
     least = SMALL_GRADIENT * max((x.abs().max().item() for x in expected[1:]), default=0.0)
