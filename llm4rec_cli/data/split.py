@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -42,6 +44,12 @@ class Split:
     assignment_before_holdout: NDArray[np.int8] | None = None
     excluded_users: NDArray[np.bool_] | None = None
     impression_assignment: NDArray[np.int8] | None = None
+
+    def digest(self, *recipe: object) -> str:
+        """Return the address of what a recipe makes from the dataset, as a control left it, and its training part."""
+        made_from = [*recipe, self.dataset.fingerprint, self.dataset.manifest.get("control", "")]
+        is_train = (self.assignment == TRAIN).tobytes()
+        return hashlib.sha256(json.dumps(made_from).encode() + is_train).hexdigest()[:24]
 
     @property
     def n_items(self) -> int:

@@ -62,4 +62,4 @@ def prompt_filler(settings: P5Config, split: Split, folder: Path) -> PromptFille
     tokenizer = load_tokenizer("tiny", corpus, settings.vocabulary, folder)
     pieces = [f"{n:0{settings.digits}d}" for n in range(10**settings.digits)]
     pieces += [piece for code in (*index.codes, *user_codes(settings, split.n_users)) for piece in code]
-    return PromptFiller(settings, split, names, index, Vocabulary(tokenizer, pieces))
+    return PromptFiller(settings, split, names, index, Vocabulary(tokenizer, pieces), folder)

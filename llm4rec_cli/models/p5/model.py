@@ -59,7 +59,7 @@ class P5(nn.Module):
         super().__init__()
         self.config, self.split, self.seed, self.task = config, context.split, context.seed, context.task
         self.vocabulary, self.index, self.item_codes = vocabulary, index, as_ids(index)
-        self.filler = PromptFiller(config, context.split, names, index, vocabulary)
+        self.filler = PromptFiller(config, context.split, names, index, vocabulary, context.cache)
         t5 = load_t5(config.backbone, len(vocabulary), config.dropout)
         if config.start.is_statistics and not context.is_loaded:
             self._start_from_statistics(t5)
