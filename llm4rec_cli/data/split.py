@@ -187,14 +187,12 @@ class Split:
 
     def user_names(self) -> list[str]:
         """Return each user's name, from the last training interaction that has one; without one, the raw id."""
-        names = [str(user_id) for user_id in self.dataset.user_ids]
-        rows = self.dataset.interactions
+        names, rows = self.dataset.user_ids.astype(str).astype(object), self.dataset.interactions
         if "user_name" in rows:
-            train = rows[["user", "user_name"]][self.assignment == TRAIN]
-            stripped = train["user_name"].fillna("").str.strip()
-            for user, name in zip(train["user"], stripped, strict=True):
-                names[user] = name or names[user]
-        return names
+            train = np.flatnonzero((self.assignment == TRAIN) & self.dataset.has_value("user_name"))
+            users, from_last = np.unique(rows["user"].to_numpy()[train][::-1], return_index=True)
+            names[users] = rows["user_name"].iloc[train[::-1][from_last]].str.strip()
+        return list(names)
 
 
 def split_dataset(dataset: RecDataset) -> Split:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
@@ -16,7 +18,7 @@ CORPUS = ["the red lamp is bright , the red chair is not", "user_ item_ yes no 4
 
 @pytest.fixture
 def vocabulary(tmp_path) -> Vocabulary:
-    return Vocabulary(load_tokenizer("tiny", CORPUS, 300, tmp_path), ["00", "01", "4", "01"])
+    return Vocabulary(load_tokenizer("tiny", lambda: CORPUS, "corpus", 300, tmp_path), ["00", "01", "4", "01"])
 
 
 def test_padding_end_and_unknown_have_t5s_numbers(vocabulary):
@@ -102,7 +104,7 @@ def test_tokens_are_decoded_to_text(vocabulary):
 def test_one_corpus_gives_one_tokenizer_in_every_process(tmp_path):
     program = (
         "from pathlib import Path; from llm4rec_cli.models.p5.vocabulary import load_tokenizer;"
-        f"print(load_tokenizer('tiny', {CORPUS!r}, 60, Path('.')).to_str())"
+        f"print(load_tokenizer('tiny', lambda: {CORPUS!r}, 'corpus', 60, Path('.')).to_str())"
     )
     folders = [tmp_path / name for name in ("a", "b")]
     for folder in folders:
@@ -113,8 +115,16 @@ def test_one_corpus_gives_one_tokenizer_in_every_process(tmp_path):
 
 def test_another_corpus_or_size_trains_another_tokenizer(tmp_path):
     for corpus, size in ((CORPUS, 300), (CORPUS, 300), (CORPUS, 40), (CORPUS[:-1], 300)):
-        load_tokenizer("tiny", corpus, size, tmp_path)
+        load_tokenizer("tiny", lambda corpus=corpus: corpus, f"{len(corpus)} texts", size, tmp_path)
     assert len([*(tmp_path / "tokenizers").glob("*.json")]) == 3
+
+
+def test_a_remembered_tokenizer_needs_no_corpus_and_keeps_its_address(tmp_path):
+    trained = load_tokenizer("tiny", lambda: CORPUS, "corpus", 300, tmp_path)
+    assert load_tokenizer("tiny", None, "corpus", 300, tmp_path).to_str() == trained.to_str()
+    hashed = "1 300\n" + "".join(f"{text}\n" for text in CORPUS)
+    address = hashlib.sha256(hashed.encode()).hexdigest()[:24]
+    assert [path.stem for path in (tmp_path / "tokenizers").glob("*.json")] == [address]
 
 
 def test_a_published_tokenizer_is_read_from_its_folder(tmp_path):
@@ -122,12 +132,12 @@ def test_a_published_tokenizer_is_read_from_its_folder(tmp_path):
 
     tiny = T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5ForConditionalGeneration(tiny).save_pretrained(tmp_path / "published")
-    ours: Tokenizer = load_tokenizer("tiny", CORPUS, 300, tmp_path)
+    ours: Tokenizer = load_tokenizer("tiny", lambda: CORPUS, "corpus", 300, tmp_path)
     PreTrainedTokenizerFast(tokenizer_object=ours).save_pretrained(tmp_path / "published")
-    published = load_tokenizer(str(tmp_path / "published"), [], 300, tmp_path)
+    published = load_tokenizer(str(tmp_path / "published"), list, "", 300, tmp_path)
     assert published.encode("the red lamp").ids == ours.encode("the red lamp").ids
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"model\.backbone"):
-        load_tokenizer(str(tmp_path / "none"), [], 300, tmp_path)
+        load_tokenizer(str(tmp_path / "none"), list, "", 300, tmp_path)

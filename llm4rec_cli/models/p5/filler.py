@@ -15,7 +15,7 @@ from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.examples import IntArray, slices
 from llm4rec_cli.data.explanations import VERSION as EXPLANATIONS_VERSION
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.ids.index import Code, ItemIndex, digit_length, digit_pieces
+from llm4rec_cli.ids.index import ItemIndex, digit_length
 from llm4rec_cli.models.p5.config import P5Config
 from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt, parse_all
 from llm4rec_cli.models.p5.settings import HistoryOrder
@@ -147,7 +147,7 @@ class PromptFiller:
         self, config: P5Config, split: Split, names: list[str], index: ItemIndex, vocabulary: Vocabulary, cache: Path
     ) -> None:
         self.config, self.split, self.names, self.vocabulary, self.cache = config, split, names, vocabulary, cache
-        self.user_codes = [vocabulary.encode_pieces(code) for code in user_codes(config, split.n_users)]
+        self.user_codes = user_codes(config, split.n_users, vocabulary)
         self.item_codes = [vocabulary.encode_pieces(code) for code in index.codes]
         self.starts_word = np.append(vocabulary.starts_word, np.zeros(len(vocabulary.extra), dtype=bool))
         self.prompts = parse_all(config)
@@ -157,7 +157,7 @@ class PromptFiller:
         self.number = {text: number for number, text in enumerate(known)}
         self.pieces: dict[str, Pieces] = {}
         self._add(SHORT, [*(self.short_text(text)[0] for text in known), np.array([END])])
-        self._add(USER, self.user_codes)
+        self._add(USER, [*self.user_codes])
         self._add(ITEM, self.item_codes)
 
         self.parts: list[Part] = [HISTORY, CANDIDATES, REVIEW]
@@ -352,12 +352,28 @@ def _list(items: IntArray | None) -> IntArray:
     return items
 
 
-def user_codes(config: P5Config, n_users: int) -> list[Code]:
-    """Return the pieces by which each user is named: the digits of a number, from 1, or a token of the user's own."""
+def named_pieces(config: P5Config, n_users: int, index: ItemIndex) -> list[str]:
+    """Return the pieces that name users and items: those of numbers, of the item index, and users' own tokens."""
+    own = [f"<user{user}>" for user in range(n_users)] if config.user_tokens else []
+    return [*_digits(config), *(piece for code in index.codes for piece in code), *own]
+
+
+def user_codes(config: P5Config, n_users: int, vocabulary: Vocabulary) -> IntArray:
+    """Return (n_users, depth) the tokens that name each user: the pieces of a number, from 1, or the user's own."""
     if config.user_tokens:
-        return [(f"<user{user}>",) for user in range(n_users)]
-    length = digit_length(n_users, config.digits)
-    return [digit_pieces(user + 1, config.digits, length) for user in range(n_users)]
+        return vocabulary.encode_pieces([f"<user{user}>" for user in range(n_users)])[:, None]
+    base = 10**config.digits
+    powers = base ** np.arange(user_code_length(config, n_users))[::-1]
+    return vocabulary.encode_pieces(_digits(config))[np.arange(1, n_users + 1)[:, None] // powers % base]
+
+
+def user_code_length(config: P5Config, n_users: int) -> int:
+    return 1 if config.user_tokens else digit_length(n_users, config.digits) // config.digits
+
+
+def _digits(config: P5Config) -> list[str]:
+    """Return all pieces of numbers in order."""
+    return [f"{n:0{config.digits}d}" for n in range(10**config.digits)]
 
 
 def n_texts(split: Split, column: str) -> int:

@@ -123,11 +123,12 @@ class Vocabulary:
         return str(self.tokenizer.to_str())
 
 
-def load_tokenizer(backbone: str, corpus: list[str], size: int, cache: Path) -> Tokenizer:
+def load_tokenizer(backbone: str, corpus: Callable[[], list[str]], made_from: str, size: int, cache: Path) -> Tokenizer:
     """Return the published tokenizer of a backbone; for T5_SHAPES, one trained on a corpus and cached.
 
     Args:
-        corpus: texts of the training part only.
+        corpus: returns texts of the training part only.
+        made_from: the address of what they are made from, under which their hash is remembered.
         size: maximum vocabulary size of a trained one.
 
     Raises:
@@ -145,12 +146,18 @@ def load_tokenizer(backbone: str, corpus: list[str], size: int, cache: Path) -> 
                 REMEDIES[BACKBONE],
             ) from error
         return published.backend_tokenizer
+    note = cache / "tokenizers" / f"{made_from}-{size}-v{VERSION}.txt"
+    write_once(note, lambda part: part.write_text(_address(corpus(), size)))
+    path = note.with_name(f"{note.read_text()}.json")
+    write_once(path, lambda part: _train_tokenizer(corpus(), size).save(str(part)))
+    return Tokenizer.from_file(str(path))
+
+
+def _address(corpus: list[str], size: int) -> str:
     digest = hashlib.sha256(f"{VERSION} {size}\n".encode())
     for text in corpus:
         digest.update(text.encode() + b"\n")
-    path = cache / "tokenizers" / f"{digest.hexdigest()[:24]}.json"
-    write_once(path, lambda part: _train_tokenizer(corpus, size).save(str(part)))
-    return Tokenizer.from_file(str(path))
+    return digest.hexdigest()[:24]
 
 
 def _train_tokenizer(corpus: list[str], size: int) -> Tokenizer:
