@@ -54,12 +54,12 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_once(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file with `write_atomic` unless it exists; of several processes one writes and the others wait."""
-    if path.exists():
+def write_once(path: Path, write: Callable[[Path], object], is_whole: Callable[[Path], bool] = Path.exists) -> None:
+    """Write a file with `write_atomic` unless it is whole; of several processes one writes and the others wait."""
+    if is_whole(path):
         return
     with locked(_lock(path), path):
-        if not path.exists():
+        if not is_whole(path):
             _write_locked(path, write)
 
 

@@ -15,7 +15,6 @@ explanations extracted by a toolkit such as Sentires, use the `amazon` reader in
 
 from __future__ import annotations
 
-import hashlib
 import html
 import re
 from collections import Counter
@@ -30,9 +29,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llm4rec_cli.data import opinion_words as words
+from llm4rec_cli.data import store
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.files import write_once
 from llm4rec_cli.progress import track
 
 VERSION = 2  # raised when the same reviews would give different explanations
@@ -81,32 +80,27 @@ def with_explanations(split: Split, cache: Path) -> Split:
             f"dataset '{split.dataset.manifest['name']}' has no review texts to extract explanations from",
             "choose a dataset with reviews: llm4rec list datasets",
         )
-    texts = rows["review_text"].fillna("").tolist()
-    in_train = split.assignment == TRAIN
-    control = split.dataset.manifest.get("control", "")  # may have moved reviews to other rows
-    key = hashlib.sha256(f"{VERSION} {split.dataset.fingerprint} {control}".encode() + in_train.tobytes()).hexdigest()
-    path = cache / "explanations" / f"{key[:24]}.parquet"
-    write_once(path, lambda aside: _extracted(texts, in_train).to_parquet(aside, index=False))
-    cached = pd.read_parquet(path)
+
+    def extracted() -> pd.DataFrame:
+        return _extracted(rows["review_text"].fillna("").tolist(), split.assignment == TRAIN)
+
+    cached = store.kept(cache, f"explanations/{split.digest(VERSION)}", len(rows), extracted)
     columns = cached[["explanation", "feature"]].set_axis(rows.index)
-    counts = {
-        "reviews": sum(1 for text in texts if text.strip()),
-        "explained": int(columns["feature"].notna().sum()),
-        "aspects": int(cached["aspects"].iloc[0]),
-    }
+    explained = int(columns["feature"].notna().sum())
+    counts = {"explained": explained, **{name: int(cached[name].iloc[0]) for name in ("reviews", "aspects")}}
     manifest = split.dataset.manifest | {"explanations": counts}
     dataset = replace(split.dataset, interactions=rows.assign(**columns), manifest=manifest)
     return replace(split, dataset=dataset)
 
 
 def _extracted(texts: list[str], in_train: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return `explanation` and `feature` of each text, and in every row the number of aspects."""
+    """Return `explanation` and `feature` of each text, and in every row the number of aspects and that of reviews."""
     reviews = [list(judgements(text)) for text in track(texts, "reading opinions in reviews")]
     rows = np.flatnonzero(in_train)
     salience = aspects([texts[row] for row in rows], [reviews[row] for row in rows])
     explained = [explain(review, salience) for review in track(reviews, "extracting explanations")]
     frame = pd.DataFrame(explained, columns=["explanation", "feature"])
-    return frame.assign(aspects=len(salience))
+    return frame.assign(aspects=len(salience), reviews=sum(1 for text in texts if text.strip()))
 
 
 def sentences(text: str) -> list[str]:

@@ -27,7 +27,6 @@ from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.files import fill_once, remembered_sha256
 from llm4rec_cli.progress import step
 
-NOTES = "hashes"  # folder of the cache with what is known of large files
 FORMAT = 1  # raised when this module turns the same raw data into a different dataset
 
 RawFiles = dict[str, dict[str, Path]]  # domain -> role -> path
@@ -56,7 +55,7 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
             store.save(*_build(config, raw_files, provenance, Path(scratch)), aside)
 
     fill_once(folder, fill)
-    return store.load(folder, notes=cache / NOTES)
+    return store.load(folder, notes=cache / store.NOTES)
 
 
 def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
@@ -219,7 +218,7 @@ def _provenance(config: DatasetConfig, raw_files: RawFiles, cache: Path) -> dict
     files = []
     for domain, roles in raw_files.items():
         for role, path in roles.items():
-            size, digest = path.stat().st_size, remembered_sha256(path, cache / NOTES)
+            size, digest = path.stat().st_size, remembered_sha256(path, cache / store.NOTES)
             files.append({"domain": domain, "role": role, "name": path.name, "bytes": size, "sha256": digest})
     generator = None
     if config.generator:

@@ -16,6 +16,7 @@ from llm4rec_cli.evaluation.beyond_accuracy import title_words
 
 IntArray = NDArray[np.integer[Any]]
 
+ROWS = 1 << 16  # texts that are copied to memory at a time
 ITEM_COLUMNS = ("item_id", "title", "brand", "categories", "description", "text", "price")
 INTERACTION_COLUMNS = (
     "user_id",
@@ -122,7 +123,8 @@ class RecDataset:
         values = self.interactions[column]
         if pd.api.types.is_numeric_dtype(values):
             return values.notna().to_numpy()
-        return (values.fillna("").str.strip() != "").to_numpy(dtype=bool)
+        parts = (values.iloc[start : start + ROWS] for start in range(0, max(1, len(values)), ROWS))
+        return np.concatenate([(part.fillna("").str.strip() != "").to_numpy(dtype=bool) for part in parts])
 
     @property
     def has_titles(self) -> bool:

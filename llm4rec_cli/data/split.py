@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -42,6 +44,12 @@ class Split:
     assignment_before_holdout: NDArray[np.int8] | None = None
     excluded_users: NDArray[np.bool_] | None = None
     impression_assignment: NDArray[np.int8] | None = None
+
+    def digest(self, *recipe: object) -> str:
+        """Return the address of what a recipe makes from the dataset, as a control left it, and its training part."""
+        made_from = [*recipe, self.dataset.fingerprint, self.dataset.manifest.get("control", "")]
+        is_train = (self.assignment == TRAIN).tobytes()
+        return hashlib.sha256(json.dumps(made_from).encode() + is_train).hexdigest()[:24]
 
     @property
     def n_items(self) -> int:
@@ -179,14 +187,12 @@ class Split:
 
     def user_names(self) -> list[str]:
         """Return each user's name, from the last training interaction that has one; without one, the raw id."""
-        names = [str(user_id) for user_id in self.dataset.user_ids]
-        rows = self.dataset.interactions
+        names, rows = self.dataset.user_ids.astype(str).astype(object), self.dataset.interactions
         if "user_name" in rows:
-            train = rows[["user", "user_name"]][self.assignment == TRAIN]
-            stripped = train["user_name"].fillna("").str.strip()
-            for user, name in zip(train["user"], stripped, strict=True):
-                names[user] = name or names[user]
-        return names
+            train = np.flatnonzero((self.assignment == TRAIN) & self.dataset.has_value("user_name"))
+            users, from_last = np.unique(rows["user"].to_numpy()[train][::-1], return_index=True)
+            names[users] = rows["user_name"].iloc[train[::-1][from_last]].str.strip()
+        return list(names)
 
 
 def split_dataset(dataset: RecDataset) -> Split:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from llm4rec_cli.data.lists import kept_as_lists
 from llm4rec_cli.data.recdataset import IntArray, RecDataset
 from llm4rec_cli.data.reviews import gathered, written
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.files import checked_once
+from llm4rec_cli.files import checked_once, write_once
 
 FINGERPRINT_DIGITS = 16  # in the name of a dataset's folder
 TEXTS, PART = "texts", "part"
+NOTES = "hashes"  # folder of the cache with what is known of large files
 LARGE = 1 << 26  # bytes of a file that is not checked at every start
 
 
@@ -55,15 +58,34 @@ def save(dataset: RecDataset, texts: Texts | None, folder: Path) -> None:
     tables = {"items": dataset.items, "interactions": dataset.interactions, "users": users}
     if dataset.impressions is not None:
         tables["impressions"] = dataset.impressions
-    for name, table in tables.items():  # uncompressed and in one piece: columns need no copy when read
-        path = str(folder / f"{name}.arrow")
-        pyarrow.feather.write_feather(table, path, compression="uncompressed", chunksize=max(1, len(table)))
+    for name, table in tables.items():
+        _write(table, folder / f"{name}.arrow")
     if texts is not None and (table := texts.without_empty_columns()).num_columns:
         written(folder / f"{TEXTS}.arrow", table.schema, gathered(table, texts.rows))
     (folder / "manifest.json").write_text(json.dumps(dataset.manifest, indent=2), encoding="utf-8")
 
 
-def _read(path: Path, notes: Path | None) -> pd.DataFrame:
+def kept(cache: Path, name: str, n_rows: int, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Return a table of the cache, mapped into memory; it is made if its file is missing, damaged or has another number
+    of rows."""
+    path = cache / f"{name}.arrow"
+
+    def is_whole(path: Path) -> bool:
+        with suppress(OSError, ValueError):
+            return _mapped(path, cache / NOTES).num_rows == n_rows
+        return False
+
+    write_once(path, lambda aside: _write(make(), aside), is_whole)
+    return _frame(pyarrow.feather.read_table(str(path), memory_map=True))
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    """Write a table uncompressed and in one piece: columns need no copy when read."""
+    pyarrow.feather.write_feather(table, str(path), compression="uncompressed", chunksize=max(1, len(table)))
+
+
+def _mapped(path: Path, notes: Path | None) -> pa.Table:
+    """Return a table whose file is whole. Raises OSError or ValueError for others."""
     table = pyarrow.feather.read_table(str(path), memory_map=True)
 
     def check(path: Path) -> None:
@@ -73,6 +95,10 @@ def _read(path: Path, notes: Path | None) -> pd.DataFrame:
         check(path)
     else:
         checked_once(path, notes, check)
+    return table
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
     return table.to_pandas(split_blocks=True, types_mapper=kept_as_lists)
 
 
@@ -84,9 +110,9 @@ def load(folder: Path, notes: Path | None = None) -> RecDataset:
             stay the same, so that damage by a failing disk is not noticed. None = all are checked.
     """
     try:
-        tables = {name: _read(folder / f"{name}.arrow", notes) for name in ("items", "interactions", "users")}
+        tables = {name: _frame(_mapped(folder / f"{name}.arrow", notes)) for name in ("items", "interactions", "users")}
         impressions, texts = (
-            _read(path, notes) if (path := folder / f"{name}.arrow").exists() else None
+            _frame(_mapped(path, notes)) if (path := folder / f"{name}.arrow").exists() else None
             for name in ("impressions", TEXTS)
         )
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

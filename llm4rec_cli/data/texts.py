@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
 from llm4rec_cli.config.schema import TextRecipe
+from llm4rec_cli.data import store
 from llm4rec_cli.data.recdataset import RecDataset
 
 TEXT_COLUMNS = ["title", "brand", "categories", "description", "text"]
+VERSION = 1  # raised when a recipe makes another text of the same item
 _UNISREC_FIELDS = ("title", "categories", "brand")
 _UNISREC_LIMIT = 2000  # characters; a field this long is treated as noise and dropped
 
@@ -38,9 +43,23 @@ def item_texts(dataset: RecDataset, recipe: TextRecipe) -> list[str]:
     return [text or "".join(fields) for text, fields in zip(texts, composed, strict=True)]
 
 
-def with_texts(dataset: RecDataset, recipe: TextRecipe) -> RecDataset:
-    """Return the dataset with each item's `text` made by the recipe, for `RecDataset.texts`."""
-    return replace(dataset, items=dataset.items.assign(text=item_texts(dataset, recipe)))
+def with_texts(dataset: RecDataset, recipe: TextRecipe, cache: Path | None = None) -> RecDataset:
+    """Return the dataset with each item's `text` made by the recipe, for `RecDataset.texts`.
+
+    Args:
+        cache: the folder where texts are kept and mapped from; None = they are made anew, in memory.
+    """
+
+    def texts() -> pd.DataFrame:
+        return pd.DataFrame({"text": pd.Series(item_texts(dataset, recipe), dtype="str")})
+
+    if cache is None:
+        return replace(dataset, items=dataset.items.assign(text=texts()["text"]))
+    manifest = dataset.manifest
+    made_from = [VERSION, dataset.fingerprint, manifest.get("control"), manifest.get("tokens", {}).get("sha256")]
+    key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:24]
+    kept = store.kept(cache, f"texts/{manifest['name']}-{recipe.value}-{key}", dataset.n_items, texts)
+    return replace(dataset, items=dataset.items.assign(text=kept["text"]))
 
 
 def _append_tokens(text: str, tokens: Sequence[str]) -> str:

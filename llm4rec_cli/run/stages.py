@@ -86,7 +86,7 @@ def load(job: Job) -> RecDataset:
             )
         dataset = with_tokens(dataset, attributes)
     dataset = controlled_dataset(dataset, config.control, config.seed)
-    dataset = with_texts(dataset, config.text)
+    dataset = with_texts(dataset, config.text, job.cache)
     raise_first(rules.problems_with_dataset(job.config, dataset))
     if job.evaluated:
         raise_first(job.evaluated.problems_with_data(job.model, dataset))

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pyarrow
 import pytest
 
@@ -90,3 +91,30 @@ def test_a_file_without_permission_is_no_damage(folder, monkeypatch):
     monkeypatch.setattr(store.pyarrow.feather, "read_table", refuse)
     with pytest.raises(PermissionError):
         store.load(folder)
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b"", lambda whole: b"x" * 99])
+def test_a_torn_or_foreign_table_of_the_cache_is_made_anew(tmp_path, damage):
+    table, made = pd.DataFrame({"text": ["tent", "kite"] * 500}), []
+
+    def make():
+        made.append(table)
+        return table
+
+    def kept():
+        return store.kept(tmp_path, "texts/tiny", len(table), make)
+
+    pd.testing.assert_frame_equal(kept(), table)
+    pd.testing.assert_frame_equal(kept(), table)
+    assert len(made) == 1
+    file = tmp_path / "texts/tiny.arrow"
+    file.write_bytes(damage(file.read_bytes()))
+    pd.testing.assert_frame_equal(kept(), table)
+    assert len(made) == 2
+
+
+def test_a_table_of_another_length_is_made_anew(tmp_path):
+    for text in ("tent", "kite"):
+        for n in (2, 3):
+            table = store.kept(tmp_path, "tiny", n, lambda n=n, text=text: pd.DataFrame({"text": [text] * n}))
+            assert table["text"].tolist() == [text] * n

@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from llm4rec_cli.config.schema import TextRecipe
+from llm4rec_cli.conformance.builders import tiny_dataset
+from llm4rec_cli.data import texts as texts_module
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.data.texts import item_texts
+from llm4rec_cli.data.texts import item_texts, with_texts
 
 
 def described(**columns: list[str | None]) -> RecDataset:
@@ -88,3 +92,23 @@ def test_a_text_is_made_of_the_columns_of_its_recipe(columns, recipe, texts):
 def test_items_without_any_column_have_empty_texts():
     for recipe in TextRecipe:
         assert item_texts(described(item_id=["a", "b"]), recipe) == ["", ""]
+
+
+def test_texts_are_made_once_and_then_mapped(tmp_path, monkeypatch):
+    dataset = tiny_dataset([[0, 1, 2]], ["tent", None, ""])
+    first = with_texts(dataset, TextRecipe.unisrec, tmp_path)
+    assert first.texts == with_texts(dataset, TextRecipe.unisrec).texts == ["tent", "", ""]
+    monkeypatch.setattr(texts_module, "item_texts", None)
+    pd.testing.assert_frame_equal(with_texts(dataset, TextRecipe.unisrec, tmp_path).items, first.items)
+
+
+def test_what_changes_texts_has_a_file_of_its_own(tmp_path):
+    plain = tiny_dataset([[0, 1]], ["tent", "kite"])
+    made = [plain, *(replace(plain, manifest=plain.manifest | changed) for changed in CHANGES)]
+    for i, dataset in enumerate(made):
+        with_texts(dataset, TextRecipe.unisrec, tmp_path)
+        with_texts(dataset, TextRecipe.title, tmp_path)
+        assert len([*(tmp_path / "texts").glob("*.arrow")]) == 2 * (i + 1)
+
+
+CHANGES = ({"fingerprint": "other"}, {"control": "shuffle_text"}, {"tokens": {"sha256": "0"}})

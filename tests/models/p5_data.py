@@ -15,7 +15,7 @@ from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.ids.index import index_items
 from llm4rec_cli.models.p5.config import P5Config
-from llm4rec_cli.models.p5.filler import PromptFiller, user_codes
+from llm4rec_cli.models.p5.filler import PromptFiller, named_pieces
 from llm4rec_cli.models.p5.model import prompt_texts, training_texts
 from llm4rec_cli.models.p5.vocabulary import Vocabulary, load_tokenizer
 from tests.support.driver import compose
@@ -58,8 +58,8 @@ def prompt_filler(settings: P5Config, split: Split, folder: Path) -> PromptFille
     """A filler with a tokenizer trained on the shop."""
     names = split.user_names()
     index = index_items(Index(settings.index), split, 0, settings.digits, folder)
-    corpus = [*prompt_texts(settings), *training_texts(split, names)]
-    tokenizer = load_tokenizer("tiny", corpus, settings.vocabulary, folder)
-    pieces = [f"{n:0{settings.digits}d}" for n in range(10**settings.digits)]
-    pieces += [piece for code in (*index.codes, *user_codes(settings, split.n_users)) for piece in code]
-    return PromptFiller(settings, split, names, index, Vocabulary(tokenizer, pieces))
+    of_prompts = prompt_texts(settings)
+    corpus = [*of_prompts, *training_texts(split, names)]
+    tokenizer = load_tokenizer("tiny", lambda: corpus, split.digest(of_prompts), settings.vocabulary, folder)
+    vocabulary = Vocabulary(tokenizer, named_pieces(settings, split.n_users, index))
+    return PromptFiller(settings, split, names, index, vocabulary, folder)

@@ -193,9 +193,8 @@ def test_many_prompts_are_filled_as_one_field_after_another(settings, tmp_path):
 def test_texts_are_tokenized_before_workers_are_forked(tmp_path):
     filler = prompt_filler(config(), shop(), tmp_path)
     filler.read_texts(["3-9", "2-1"])
-    read, tokens = set(filler.pieces), filler.flat
+    read = set(filler.pieces)
     assert {"title", "feature", "explanation"} <= read
     assert "review_text" not in read
     filler.sources(["3-9", "2-1"], [random_values(np.random.default_rng(0))] * 2)
     assert set(filler.pieces) == read
-    assert filler.flat is tokens

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.models.p5.vocabulary import END, PAD, UNKNOWN, Vocabulary, load_tokenizer
+from llm4rec_cli.models.p5.filler import Pieces
+from llm4rec_cli.models.p5.vocabulary import END, PAD, UNKNOWN, Tokens, Vocabulary, load_tokenizer
 from tests.support.driver import python
 
 CORPUS = ["the red lamp is bright , the red chair is not", "user_ item_ yes no 4.7"] * 5
@@ -15,7 +18,7 @@ CORPUS = ["the red lamp is bright , the red chair is not", "user_ item_ yes no 4
 
 @pytest.fixture
 def vocabulary(tmp_path) -> Vocabulary:
-    return Vocabulary(load_tokenizer("tiny", CORPUS, 300, tmp_path), ["00", "01", "4", "01"])
+    return Vocabulary(load_tokenizer("tiny", lambda: CORPUS, "corpus", 300, tmp_path), ["00", "01", "4", "01"])
 
 
 def test_padding_end_and_unknown_have_t5s_numbers(vocabulary):
@@ -40,12 +43,56 @@ def test_no_text_becomes_a_piece_of_a_number(vocabulary):
     assert vocabulary.encode_one("00 01 user_01")[0].max() < vocabulary.tokenizer.get_vocab_size()
 
 
-def test_many_texts_are_encoded_as_one_by_one(vocabulary):
-    texts = ["the red lamp", "", "not bright", "yes"]
-    tokens = vocabulary.encode(texts)
-    for ids, text in zip(np.split(tokens.flat, tokens.offsets[1:-1]), texts, strict=True):
-        assert ids.tolist() == vocabulary.encode_one(text)[0].tolist()
-    assert len(vocabulary.encode([]).offsets) == 1
+TEXTS = ["the red lamp", "", "not bright", "yes"] * 300  # more than are tokenized at once
+
+
+def same(vocabulary: Vocabulary, tokens: Tokens) -> bool:
+    """Whether they are the tokens of TEXTS, each on its own."""
+    each = np.split(tokens.flat, tokens.offsets[1:-1])
+    return [ids.tolist() for ids in each] == [vocabulary.encode_one(text)[0].tolist() for text in TEXTS]
+
+
+def test_many_texts_are_tokenized_as_one_by_one_and_mapped_from_a_file(vocabulary, tmp_path):
+    tokens = vocabulary.tokens_in(tmp_path / "tokens", len(TEXTS), TEXTS.__getitem__)
+    assert (tokens.flat.dtype, tokens.offsets.dtype) == (np.int32, np.int64)
+    assert same(vocabulary, tokens)
+    again = vocabulary.tokens_in(tmp_path / "tokens", len(TEXTS), None)  # reads no text
+    assert same(vocabulary, again)
+    assert not (again.flat.flags.writeable or again.flat.flags.owndata)
+
+
+def test_no_texts_have_no_tokens(vocabulary, tmp_path):
+    for _ in range(2):
+        tokens = vocabulary.tokens_in(tmp_path / "tokens", 0, lambda rows: [])
+        assert (tokens.offsets.tolist(), tokens.flat.tolist()) == ([0], [])
+
+
+@pytest.mark.parametrize("n_bytes", [0, 5, 2000, 9608, 9612, -1, -4])
+def test_a_torn_file_of_tokens_is_written_anew(vocabulary, tmp_path, n_bytes):
+    vocabulary.tokens_in(tmp_path / "tokens", len(TEXTS), TEXTS.__getitem__)
+    whole = (tmp_path / "tokens").read_bytes()
+    (tmp_path / "tokens").write_bytes(whole[:n_bytes])
+    assert same(vocabulary, vocabulary.tokens_in(tmp_path / "tokens", len(TEXTS), TEXTS.__getitem__))
+    assert (tmp_path / "tokens").read_bytes() == whole
+
+
+def test_a_file_of_other_tokens_is_written_anew(vocabulary, tmp_path):
+    for content in (np.arange(10_000), np.zeros(20_000, dtype=np.int64)):
+        content.tofile(tmp_path / "tokens")
+        assert same(vocabulary, vocabulary.tokens_in(tmp_path / "tokens", len(TEXTS), TEXTS.__getitem__))
+
+
+def test_more_than_two_to_the_31_tokens_are_addressed(tmp_path):
+    """The file is sparse: it takes no room on the disk."""
+    offsets = np.array([0, 3, 2**31 + 5, 2**31 + 7])
+    with (tmp_path / "tokens").open("wb") as file:
+        offsets.tofile(file)
+        file.seek(offsets.nbytes + 4 * (2**31 + 5))
+        np.array([8, 9], dtype=np.int32).tofile(file)
+    tokens = Tokens.mapped(tmp_path / "tokens", 3)
+    assert tokens.flat[tokens.offsets[2] : tokens.offsets[3]].tolist() == [8, 9]
+    begin, length = Pieces(tokens.flat, tokens.offsets, 2**32).at(np.array([2, 0]))
+    assert (begin.tolist(), length.tolist()) == ([2**32 + 2**31 + 5, 2**32], [2, 3])
 
 
 def test_tokens_are_decoded_to_text(vocabulary):
@@ -57,7 +104,7 @@ def test_tokens_are_decoded_to_text(vocabulary):
 def test_one_corpus_gives_one_tokenizer_in_every_process(tmp_path):
     program = (
         "from pathlib import Path; from llm4rec_cli.models.p5.vocabulary import load_tokenizer;"
-        f"print(load_tokenizer('tiny', {CORPUS!r}, 60, Path('.')).to_str())"
+        f"print(load_tokenizer('tiny', lambda: {CORPUS!r}, 'corpus', 60, Path('.')).to_str())"
     )
     folders = [tmp_path / name for name in ("a", "b")]
     for folder in folders:
@@ -68,8 +115,16 @@ def test_one_corpus_gives_one_tokenizer_in_every_process(tmp_path):
 
 def test_another_corpus_or_size_trains_another_tokenizer(tmp_path):
     for corpus, size in ((CORPUS, 300), (CORPUS, 300), (CORPUS, 40), (CORPUS[:-1], 300)):
-        load_tokenizer("tiny", corpus, size, tmp_path)
+        load_tokenizer("tiny", lambda corpus=corpus: corpus, f"{len(corpus)} texts", size, tmp_path)
     assert len([*(tmp_path / "tokenizers").glob("*.json")]) == 3
+
+
+def test_a_remembered_tokenizer_needs_no_corpus_and_keeps_its_address(tmp_path):
+    trained = load_tokenizer("tiny", lambda: CORPUS, "corpus", 300, tmp_path)
+    assert load_tokenizer("tiny", None, "corpus", 300, tmp_path).to_str() == trained.to_str()
+    hashed = "1 300\n" + "".join(f"{text}\n" for text in CORPUS)
+    address = hashlib.sha256(hashed.encode()).hexdigest()[:24]
+    assert [path.stem for path in (tmp_path / "tokenizers").glob("*.json")] == [address]
 
 
 def test_a_published_tokenizer_is_read_from_its_folder(tmp_path):
@@ -77,12 +132,12 @@ def test_a_published_tokenizer_is_read_from_its_folder(tmp_path):
 
     tiny = T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5ForConditionalGeneration(tiny).save_pretrained(tmp_path / "published")
-    ours: Tokenizer = load_tokenizer("tiny", CORPUS, 300, tmp_path)
+    ours: Tokenizer = load_tokenizer("tiny", lambda: CORPUS, "corpus", 300, tmp_path)
     PreTrainedTokenizerFast(tokenizer_object=ours).save_pretrained(tmp_path / "published")
-    published = load_tokenizer(str(tmp_path / "published"), [], 300, tmp_path)
+    published = load_tokenizer(str(tmp_path / "published"), list, "", 300, tmp_path)
     assert published.encode("the red lamp").ids == ours.encode("the red lamp").ids
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"model\.backbone"):
-        load_tokenizer(str(tmp_path / "none"), [], 300, tmp_path)
+        load_tokenizer(str(tmp_path / "none"), list, "", 300, tmp_path)

@@ -138,7 +138,7 @@ def test_a_bert_whose_output_words_are_not_its_input_words_is_refused(tmp_path):
 
 def test_imported_p5_computes_as_the_published_model(tmp_path):
     """The published table has a row for each token; the backbone's has three more, which are cut."""
-    tokenizer = load_tokenizer("tiny", prompt_texts(p5_data.config()), 400, tmp_path)
+    tokenizer = load_tokenizer("tiny", lambda: prompt_texts(p5_data.config()), "prompts", 400, tmp_path)
     n_tokens = tokenizer.get_vocab_size()
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "tie_word_embeddings": True}
     backbone = T5ForConditionalGeneration(T5Config(vocab_size=n_tokens + 3, **sizes))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +13,13 @@ from numpy.typing import NDArray
 
 from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.examples import IntArray, slices
+from llm4rec_cli.data.explanations import VERSION as EXPLANATIONS_VERSION
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.ids.index import Code, ItemIndex, digit_length, digit_pieces
+from llm4rec_cli.ids.index import ItemIndex, digit_length
 from llm4rec_cli.models.p5.config import P5Config
 from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt, parse_all
 from llm4rec_cli.models.p5.settings import HistoryOrder
-from llm4rec_cli.models.p5.vocabulary import END, Vocabulary
+from llm4rec_cli.models.p5.vocabulary import END, Tokens, Vocabulary
 
 BoolArray = NDArray[np.bool_]
 Chunk = tuple[IntArray, BoolArray]  # tokens, and whether each begins a word
@@ -26,6 +29,9 @@ JITTER = {1: (1.2, 0.1), 2: (1.95, 0.225), 3: (2.95, 0.225), 4: (3.95, 0.225), 5
 MIN_LIKED_STARS = 4  # (code)
 MAX_FIELD_TOKENS = 64  # of a title etc. in a source: more would leave no room for the rest of the prompt
 NO_LIMIT = 1 << 30
+ALL = slice(None)
+TOKENS_VERSION = 1  # raised when the same tokenizer and data would give other tokens
+ITEM_TEXTS = ("title", "brand", "price")
 NO_ITEMS = np.zeros(0, dtype=np.int64)
 SHORT, USER, ITEM = "short texts", "codes of users", "codes of items"
 COMMA, ARROW = ",", "->"
@@ -98,14 +104,22 @@ PARTS = {
 
 
 class Pieces(NamedTuple):
-    """Where in the flat array of tokens n pieces begin, (n,), and their lengths."""
+    """n pieces of the tokens that parts of prompts take.
 
-    begin: IntArray
-    length: IntArray
+    Attributes:
+        tokens: of all pieces; those of texts are mapped from a file.
+        offsets: (n + 1,) where each piece begins in `tokens`.
+        first: the number of tokens in all `Pieces` before.
+    """
+
+    tokens: NDArray[np.int32]
+    offsets: IntArray
+    first: int
 
     def at(self, places: Any) -> tuple[IntArray, IntArray]:
-        """Return where the pieces at some places begin, and their lengths."""
-        return self.begin[places], self.length[places]
+        """Return where the pieces at some places begin among the tokens of all `Pieces`, and their lengths."""
+        begin = self.offsets[places]
+        return self.first + begin, self.offsets[np.asarray(places) + 1] - begin
 
 
 class Layout(NamedTuple):
@@ -125,15 +139,15 @@ class Layout(NamedTuple):
 class PromptFiller:
     """Fills templates with field values and texts of a split, for many examples at once.
 
-    All tokens are in one flat array. A prompt is a sequence of pieces of it, so that arrays of where they begin and of
-    their lengths make the tokens of all examples.
+    A prompt is a sequence of pieces, so that arrays of where they begin and of their lengths make the tokens of all
+    examples.
     """
 
     def __init__(
-        self, config: P5Config, split: Split, names: list[str], index: ItemIndex, vocabulary: Vocabulary
+        self, config: P5Config, split: Split, names: list[str], index: ItemIndex, vocabulary: Vocabulary, cache: Path
     ) -> None:
-        self.config, self.split, self.names, self.vocabulary = config, split, names, vocabulary
-        self.user_codes = [vocabulary.encode_pieces(code) for code in user_codes(config, split.n_users)]
+        self.config, self.split, self.names, self.vocabulary, self.cache = config, split, names, vocabulary, cache
+        self.user_codes = user_codes(config, split.n_users, vocabulary)
         self.item_codes = [vocabulary.encode_pieces(code) for code in index.codes]
         self.starts_word = np.append(vocabulary.starts_word, np.zeros(len(vocabulary.extra), dtype=bool))
         self.prompts = parse_all(config)
@@ -141,10 +155,9 @@ class PromptFiller:
         literals = [s for prompt in self.prompts.values() for s in prompt.segments if isinstance(s, str)]
         known = dict.fromkeys([*literals, "user_", "item_", COMMA, ARROW, *ANSWERS])
         self.number = {text: number for number, text in enumerate(known)}
-        self.flat = np.zeros(0, dtype=np.int32)
         self.pieces: dict[str, Pieces] = {}
         self._add(SHORT, [*(self.short_text(text)[0] for text in known), np.array([END])])
-        self._add(USER, self.user_codes)
+        self._add(USER, [*self.user_codes])
         self._add(ITEM, self.item_codes)
 
         self.parts: list[Part] = [HISTORY, CANDIDATES, REVIEW]
@@ -192,8 +205,8 @@ class PromptFiller:
         return self.short_texts[text]
 
     def read_texts(self, names: Iterable[str]) -> None:
-        """Tokenize the texts that these prompts need, which is otherwise done at their first use. Processes that are
-        forked afterwards share them."""
+        """Tokenize the texts that these prompts need, unless they are in the cache, which is otherwise done at their
+        first use."""
         for number in {number for name in names for number in (*self.sources_of[name], *self.targets_of[name])}:
             if self.parts[number] not in LISTS:
                 self._pieces(self.parts[number].pieces)
@@ -239,17 +252,20 @@ class PromptFiller:
         return np.array([self.parts.index(part) for part in parts])
 
     def _add(self, name: str, texts: Sequence[IntArray]) -> None:
-        self._append(name, np.concatenate(texts), np.array(list(map(len, texts))))
+        lengths = np.array([0, *map(len, texts)])
+        self._append(name, Tokens(np.concatenate(texts, dtype=np.int32), np.cumsum(lengths)))
 
-    def _append(self, name: str, tokens: IntArray, lengths: IntArray) -> None:
-        self.pieces[name] = Pieces(len(self.flat) + np.cumsum(lengths) - lengths, lengths)
-        self.flat = np.concatenate([self.flat, tokens], dtype=np.int32)
+    def _append(self, name: str, tokens: Tokens) -> None:
+        n_before = sum(len(pieces.tokens) for pieces in self.pieces.values())
+        self.pieces[name] = Pieces(tokens.flat, tokens.offsets, n_before)
 
     def _pieces(self, name: str) -> Pieces:
-        """Return pieces by name; the texts of a column are tokenized at the first use."""
+        """Return pieces by name; those of a column's texts are mapped at the first use."""
         if name not in self.pieces:
-            texts = self.vocabulary.encode(column_texts(self.split, name, self.names))
-            self._append(name, texts.flat, np.diff(texts.offsets))
+            texts = partial(column_texts, self.split, name, self.names)
+            key = self.split.digest(TOKENS_VERSION, EXPLANATIONS_VERSION, self.vocabulary.digest, name)
+            path = self.cache / "tokens" / f"{key}.bin"
+            self._append(name, self.vocabulary.tokens_in(path, n_texts(self.split, name), texts))
         return self.pieces[name]
 
     def _laid_out(
@@ -286,9 +302,9 @@ class PromptFiller:
         n_items, listed = np.array(list(map(len, lists)), dtype=np.int64), np.concatenate([*lists, NO_ITEMS])
         arrow = is_history & np.array([values[i].arrow for i in row[at]], dtype=bool)
         separator = np.where(arrow, self.number[ARROW], self.number[COMMA])
-        gap = self.pieces[SHORT].length[separator]
+        gap = self.pieces[SHORT].at(separator)[1]
         # Tokens until each item of all lists, and so how many the latest items of a history have.
-        until = np.append(0, np.cumsum(self.pieces[ITEM].length[listed] + np.repeat(gap, n_items)))
+        until = np.append(0, np.cumsum(self.pieces[ITEM].at(listed)[1] + np.repeat(gap, n_items)))
         end = np.cumsum(n_items)
         length[at] = np.where(is_history, 0, until[end] - until[end - n_items] - gap)
         review_length, length[review] = length[review], 0
@@ -322,8 +338,13 @@ class PromptFiller:
         """Return the tokens of all pieces, and where each piece begins among them."""
         end = np.cumsum(layout.length)
         first = end - layout.length
-        tokens = self.flat[np.arange(end[-1]) + np.repeat(layout.begin - first, layout.length)]
-        return tokens.astype(np.int64), first
+        place = np.arange(end[-1]) + np.repeat(layout.begin - first, layout.length)
+        pieces = [*self.pieces.values()]
+        of_part = np.searchsorted([each.first for each in pieces], layout.begin, side="right") - 1
+        of_token, tokens = np.repeat(of_part, layout.length), np.empty(len(place), dtype=np.int64)
+        for i in np.unique(of_part):
+            tokens[of_token == i] = pieces[i].tokens[place[of_token == i] - pieces[i].first]
+        return tokens, first
 
 
 def _list(items: IntArray | None) -> IntArray:
@@ -331,21 +352,43 @@ def _list(items: IntArray | None) -> IntArray:
     return items
 
 
-def user_codes(config: P5Config, n_users: int) -> list[Code]:
-    """Return the pieces by which each user is named: the digits of a number, from 1, or a token of the user's own."""
+def named_pieces(config: P5Config, n_users: int, index: ItemIndex) -> list[str]:
+    """Return the pieces that name users and items: those of numbers, of the item index, and users' own tokens."""
+    own = [f"<user{user}>" for user in range(n_users)] if config.user_tokens else []
+    return [*_digits(config), *(piece for code in index.codes for piece in code), *own]
+
+
+def user_codes(config: P5Config, n_users: int, vocabulary: Vocabulary) -> IntArray:
+    """Return (n_users, depth) the tokens that name each user: the pieces of a number, from 1, or the user's own."""
     if config.user_tokens:
-        return [(f"<user{user}>",) for user in range(n_users)]
-    length = digit_length(n_users, config.digits)
-    return [digit_pieces(user + 1, config.digits, length) for user in range(n_users)]
+        return vocabulary.encode_pieces([f"<user{user}>" for user in range(n_users)])[:, None]
+    base = 10**config.digits
+    powers = base ** np.arange(user_code_length(config, n_users))[::-1]
+    return vocabulary.encode_pieces(_digits(config))[np.arange(1, n_users + 1)[:, None] // powers % base]
 
 
-def column_texts(split: Split, column: str, names: list[str]) -> list[str]:
+def user_code_length(config: P5Config, n_users: int) -> int:
+    return 1 if config.user_tokens else digit_length(n_users, config.digits) // config.digits
+
+
+def _digits(config: P5Config) -> list[str]:
+    """Return all pieces of numbers in order."""
+    return [f"{n:0{config.digits}d}" for n in range(10**config.digits)]
+
+
+def n_texts(split: Split, column: str) -> int:
+    if column == Field.user_name.value:
+        return split.n_users
+    return split.n_items if column in ITEM_TEXTS else len(split.dataset.interactions)
+
+
+def column_texts(split: Split, column: str, names: list[str], rows: slice = ALL) -> list[str]:
     """Return the texts of a column, one per user, item or interaction; missing ones replaced as in the paper."""
     if column == Field.user_name.value:
-        return names
-    if column in ("title", "brand", "price"):
-        return split.dataset.items[column].fillna(f"unknown {column}").tolist()
-    return split.dataset.interactions[column].fillna("").tolist()
+        return names[rows]
+    if column in ITEM_TEXTS:
+        return split.dataset.items[column].iloc[rows].fillna(f"unknown {column}").tolist()
+    return split.dataset.interactions[column].iloc[rows].fillna("").tolist()
 
 
 def round_stars(ratings: NDArray[np.floating]) -> IntArray:

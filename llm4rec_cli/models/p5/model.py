@@ -17,6 +17,7 @@ from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ratings
 from llm4rec_cli.config.schema import Index, Written
 from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.explanations import VERSION as EXPLANATIONS_VERSION
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, raise_first
@@ -30,8 +31,9 @@ from llm4rec_cli.models.p5.filler import (
     RATING_CLASSES,
     FieldValues,
     PromptFiller,
+    named_pieces,
     round_stars,
-    user_codes,
+    user_code_length,
 )
 from llm4rec_cli.models.p5.prompts import Answer
 from llm4rec_cli.models.p5.settings import AnswerLoss, Feature, PromptFamily, Start, WholeWord
@@ -59,7 +61,7 @@ class P5(nn.Module):
         super().__init__()
         self.config, self.split, self.seed, self.task = config, context.split, context.seed, context.task
         self.vocabulary, self.index, self.item_codes = vocabulary, index, as_ids(index)
-        self.filler = PromptFiller(config, context.split, names, index, vocabulary)
+        self.filler = PromptFiller(config, context.split, names, index, vocabulary, context.cache)
         t5 = load_t5(config.backbone, len(vocabulary), config.dropout)
         if config.start.is_statistics and not context.is_loaded:
             self._start_from_statistics(t5)
@@ -341,16 +343,17 @@ def build(context: Context) -> P5:
     for line in prompts.describe_unusable(task_prompts, split.dataset):
         log.info("%s", line)
     index = item_index(context, split.dataset.seed)
-    user_length = max(map(len, user_codes(config, split.n_users)))
+    user_length = user_code_length(config, split.n_users)
     raise_first(prompts.problems_of_lengths(config, context.task, max(map(len, index.codes)), user_length))
-    names = split.user_names()
-    corpus = [*prompt_texts(config), *training_texts(split, names)]
-    if config.start is Start.statistics_and_stars:
-        corpus += stars_as_words(split)
-    pieces = [piece for code in (*index.codes, *user_codes(config, split.n_users)) for piece in code]
-    numbers = [f"{n:0{config.digits}d}" for n in range(10**config.digits)]
-    tokenizer = load_tokenizer(config.backbone, corpus, config.vocabulary, context.cache)
-    return P5(config, context, Vocabulary(tokenizer, [*numbers, *pieces]), index, names)
+    names, of_prompts, with_stars = split.user_names(), prompt_texts(config), config.start is Start.statistics_and_stars
+
+    def corpus() -> list[str]:
+        return [*of_prompts, *training_texts(split, names), *(stars_as_words(split) if with_stars else [])]
+
+    made_from = split.digest(EXPLANATIONS_VERSION, of_prompts, with_stars)
+    tokenizer = load_tokenizer(config.backbone, corpus, made_from, config.vocabulary, context.cache)
+    vocabulary = Vocabulary(tokenizer, named_pieces(config, split.n_users, index))
+    return P5(config, context, vocabulary, index, names)
 
 
 def prompt_texts(config: P5Config) -> list[str]:

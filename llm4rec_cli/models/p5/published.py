@@ -59,4 +59,4 @@ def imported_state(config: P5Config, tensors: Mapping[str, Tensor]) -> dict[str,
 
 def _n_tokens(config: P5Config) -> int:
     """Return the number of tokens, digits included."""
-    return len(Vocabulary(load_tokenizer(config.backbone, [], config.vocabulary, Path()), "0123456789"))
+    return len(Vocabulary(load_tokenizer(config.backbone, list, "", config.vocabulary, Path()), "0123456789"))

@@ -7,8 +7,9 @@ which are its own tokens where it has them (single digits) and extra tokens othe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_once
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
+from llm4rec_cli.progress import track
 from llm4rec_cli.text.weights import BACKBONE, REMEDIES, locate_weights
 
 PAD, END, UNKNOWN = 0, 1, 2  # token ids of T5
@@ -42,6 +44,16 @@ class Tokens:
     flat: NDArray[np.int32]
     offsets: NDArray[np.int64]
 
+    @classmethod
+    def mapped(cls, path: Path, n_texts: int) -> Tokens | None:
+        """Map a file of offsets, then tokens; None if it is missing, torn or of another number of texts."""
+        begin = (n_texts + 1) * np.dtype(np.int64).itemsize
+        if not path.exists() or path.stat().st_size < begin:
+            return None
+        content = np.asarray(np.memmap(path, np.uint8, "r"))
+        offsets, flat = content[:begin].view(np.int64), content[begin:]
+        return cls(flat.view(np.int32), offsets) if len(flat) == 4 * offsets[-1] else None
+
 
 class Vocabulary:
     """A tokenizer, with extra tokens for the pieces of user numbers and item codes that it does not know."""
@@ -57,15 +69,29 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.starts_word) + len(self.extra)
 
-    def encode(self, texts: Sequence[str]) -> Tokens:
-        """Tokenize texts, without end tokens."""
-        flat, lengths = [np.zeros(0, dtype=np.int32)], [np.zeros(1, dtype=np.int64)]
-        for start in range(0, len(texts), TEXTS_PER_BATCH):
-            some = texts[start : start + TEXTS_PER_BATCH]
-            ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(some, add_special_tokens=False)]
-            flat.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
-            lengths.append(np.array(list(map(len, ids)), dtype=np.int64))
-        return Tokens(np.concatenate(flat), np.cumsum(np.concatenate(lengths)))
+    def tokens_in(self, path: Path, n_texts: int, texts: Callable[[slice], list[str]]) -> Tokens:
+        """Return the tokens of texts, without end tokens, mapped from a file. It is written first if it is not whole.
+
+        Args:
+            texts: returns the texts at some places.
+        """
+
+        def write(aside: Path) -> None:
+            offsets = np.zeros(n_texts + 1, dtype=np.int64)
+            with aside.open("wb") as file:
+                offsets.tofile(file)  # of lengths that are not known yet
+                for start in track(range(0, n_texts, TEXTS_PER_BATCH), "tokenizing texts"):
+                    some = texts(slice(start, start + TEXTS_PER_BATCH))
+                    ids = [each.ids for each in self.tokenizer.encode_batch_fast(some, add_special_tokens=False)]
+                    offsets[start + 1 : start + 1 + len(ids)] = list(map(len, ids))
+                    np.fromiter(chain.from_iterable(ids), dtype=np.int32).tofile(file)
+                file.seek(0)
+                offsets.cumsum().tofile(file)
+
+        write_once(path, write, lambda path: Tokens.mapped(path, n_texts) is not None)
+        tokens = Tokens.mapped(path, n_texts)
+        assert tokens is not None
+        return tokens
 
     def encode_one(self, text: str) -> tuple[IntArray, NDArray[np.bool_]]:
         """Return the tokens of a text, and whether each begins a word."""
@@ -88,15 +114,21 @@ class Vocabulary:
             words = []
         return " ".join(part for part in [*parts, self.tokenizer.decode(words)] if part).strip()
 
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the tokenizer."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
     def to_json(self) -> str:
         return str(self.tokenizer.to_str())
 
 
-def load_tokenizer(backbone: str, corpus: list[str], size: int, cache: Path) -> Tokenizer:
+def load_tokenizer(backbone: str, corpus: Callable[[], list[str]], made_from: str, size: int, cache: Path) -> Tokenizer:
     """Return the published tokenizer of a backbone; for T5_SHAPES, one trained on a corpus and cached.
 
     Args:
-        corpus: texts of the training part only.
+        corpus: returns texts of the training part only.
+        made_from: the address of what they are made from, under which their hash is remembered.
         size: maximum vocabulary size of a trained one.
 
     Raises:
@@ -114,12 +146,18 @@ def load_tokenizer(backbone: str, corpus: list[str], size: int, cache: Path) -> 
                 REMEDIES[BACKBONE],
             ) from error
         return published.backend_tokenizer
+    note = cache / "tokenizers" / f"{made_from}-{size}-v{VERSION}.txt"
+    write_once(note, lambda part: part.write_text(_address(corpus(), size)))
+    path = note.with_name(f"{note.read_text()}.json")
+    write_once(path, lambda part: _train_tokenizer(corpus(), size).save(str(part)))
+    return Tokenizer.from_file(str(path))
+
+
+def _address(corpus: list[str], size: int) -> str:
     digest = hashlib.sha256(f"{VERSION} {size}\n".encode())
     for text in corpus:
         digest.update(text.encode() + b"\n")
-    path = cache / "tokenizers" / f"{digest.hexdigest()[:24]}.json"
-    write_once(path, lambda part: _train_tokenizer(corpus, size).save(str(part)))
-    return Tokenizer.from_file(str(path))
+    return digest.hexdigest()[:24]
 
 
 def _train_tokenizer(corpus: list[str], size: int) -> Tokenizer:
