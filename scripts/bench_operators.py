@@ -17,6 +17,7 @@ from statistics import median
 import numpy as np
 from bench_common import machine_description, print_table, run_job
 
+from llm4rec_cli.capabilities import InnerProductRanker
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.meta import META, without_values
 from llm4rec_cli.models.shared.batch import on_device
@@ -86,7 +87,7 @@ def measure(overrides: Sequence[str]) -> list[str]:
     counts = [counter.work.operators for counter in (forward, backward)]
     made = [f"{1e3 * median(seconds):.1f}", f"{len(indices) / median(seconds):,.0f}"]
     queries = ""
-    if hasattr(type(model), "queries"):  # an InnerProductRanker; asking the model might compute its item vectors
+    if isinstance(model, InnerProductRanker):
         examples = job.task_module.examples(split, SplitName.valid, job.config, job.cache)
         with without_values():
             model.eval().item_vectors()

@@ -57,24 +57,17 @@ Batch: TypeAlias = "dict[str, torch.Tensor | NDArray[Any]]"
 
 
 class Rows(Protocol):
-    """Training rows of a model with weights. A batch is a function of (epoch, indices)."""
+    """Training rows of a model with weights. A batch is a function of (epoch, indices).
+
+    If it also depends on what other processes have of it, the rows have an attribute `shares`, which is set before
+    `batch` to the rows of each process's share, in order of rank.
+    """
 
     def __len__(self) -> int: ...
 
     def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return the keyword arguments of the model's forward for these rows."""
         ...
-
-
-@runtime_checkable
-class KnowsWholeBatch(Protocol):
-    """Training rows whose batch depends on what other processes have of it.
-
-    Attributes:
-        shares: the rows of each process's share of a batch, in order of rank; set before `batch`.
-    """
-
-    shares: list[list[int]] | None
 
 
 @runtime_checkable

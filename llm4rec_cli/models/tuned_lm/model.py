@@ -156,7 +156,7 @@ class TunedLm(nn.Module):
 
     def _grounded(self, histories: Sequence[IntArray], items: Sequence[IntArray]) -> Sequence[Tensor]:
         written = self._title_vectors([self._written(history) for history in histories])
-        return [-(self.item_vectors[each] - vector).norm(dim=1) for vector, each in zip(written, items, strict=True)]
+        return [-(self.title_vectors[each] - vector).norm(dim=1) for vector, each in zip(written, items, strict=True)]
 
     def _written(self, history: IntArray) -> str:
         """Return the title that the model writes after a history, greedily."""
@@ -165,7 +165,7 @@ class TunedLm(nn.Module):
             return self.questions.title_of(backbone.continued(self.lm, question, self.config.title_tokens, end))
 
     @cached_property
-    def item_vectors(self) -> Tensor:
+    def title_vectors(self) -> Tensor:
         """(items, hidden) the vectors of the items' titles, which no training changes."""
         return self._title_vectors(self.questions.titles)
 
