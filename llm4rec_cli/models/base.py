@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from llm4rec_cli.config.registry import load_module
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import Llm4RecError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Context:
         llm: an LLMConfig, for a model that queries a chat model.
         likes: on the task `like`, the rows that a model learns from.
         is_loaded: whether a run's weights are loaded afterwards, so no initial weights need training.
+        scoring: `trainer.scoring`, for a model with the trait `bf16_scoring`.
     """
 
     config: Any
@@ -49,6 +51,7 @@ class Context:
     llm: Any = None
     is_loaded: bool = False
     likes: LabelledRows | None = None
+    scoring: Precision = Precision.fp32
 
 
 # Arguments of a model's forward. Tensors are copied to its device; arrays stay, for shapes and lengths: reading these

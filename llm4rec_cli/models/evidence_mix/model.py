@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from llm4rec_cli.arithmetic import autocast
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
@@ -98,8 +99,8 @@ class EvidenceMix(ItemTable):
     recency_weight: Tensor
 
     def __init__(self, config: EvidenceMixConfig, context: Context, vectors: Tensor | None) -> None:
-        super().__init__()
-        self.split, self.cache, self.settings = context.split, context.cache, config
+        super().__init__(context)
+        self.cache, self.settings = context.cache, config
         self.evidence = Evidence(context.split, config, context.seed)
         self.rows = EvidenceRows(context.split, config, context.seed)
         self.register_buffer("log_counts", torch.from_numpy(self.evidence.log_counts), persistent=False)
@@ -353,7 +354,9 @@ class EvidenceMix(ItemTable):
         hidden = table.new_zeros(len(examples), 0)
         if self.encoder is not None:
             items, groups, last, nonempty = packed_histories(examples, self.settings.max_length, table.device)
-            hidden = self.encoder.last(F.embedding(items, table), groups, last) * nonempty.unsqueeze(1)
+            with autocast(table.device, self.scoring):
+                states = self.encoder.last(F.embedding(items, table), groups, last)
+            hidden = states.to(table.dtype) * nonempty.unsqueeze(1)
         return self._scaled(hidden), directions
 
     def _scaled(self, hidden: Tensor) -> Tensor:

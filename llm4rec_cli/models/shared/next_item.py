@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm4rec_cli.arithmetic import autocast
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.models.base import Context, Rows
 from llm4rec_cli.models.shared.batch import copied_to
@@ -21,6 +22,10 @@ class ItemTable(nn.Module):
     """A model with a vector for each item, which an evaluation computes once."""
 
     _kept: tuple[Tensor, Tensor] | None = None
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.split, self.scoring = context.split, context.scoring
 
     def table(self) -> Tensor:
         """Return (n_items, hidden) the item vectors."""
@@ -61,10 +66,6 @@ class HistoryRanker(ItemTable):
     max_length: int
     widening: float = SequenceRows.widening
 
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self.split = context.split
-
     def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: IntArray) -> Tensor:
         """Return (n, hidden) the states of packed sequences at the last token of each, (n,) `last`."""
         raise NotImplementedError
@@ -76,7 +77,9 @@ class HistoryRanker(ItemTable):
     def queries(self, examples: Examples) -> Tensor:
         table, _ = self.kept()
         items, groups, last, nonempty = packed_histories(examples, self.max_length, table.device, self.widening)
-        return self.compared(self.last_states(table, items, groups, last) * nonempty.unsqueeze(1))
+        with autocast(table.device, self.scoring):
+            states = self.last_states(table, items, groups, last)
+        return self.compared(states.to(table.dtype) * nonempty.unsqueeze(1))
 
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:
