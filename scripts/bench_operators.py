@@ -44,6 +44,7 @@ SETTINGS = {  # model -> what is trained; pre-training goes by a name of its own
     "sasrec": ["model=sasrec"],
     "bert4rec": ["model=bert4rec"],
     "bsarec": ["model=bsarec"],
+    "gru4rec": ["model=gru4rec"],
     "unisrec": ["model=unisrec"],
     "unisrec, pre-training": ["model=unisrec", "task=pretrain", "dataset=demo_pretrain"],
     "p5": ["model=p5", "task=all"],

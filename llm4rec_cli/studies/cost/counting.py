@@ -62,7 +62,8 @@ class Counter(TorchDispatchMode):
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         if name not in VIEWS and not name.startswith("sym_"):
             self.names[name] = self.names.get(name, 0) + 1
-            read = args, {key: value for key, value in kwargs.items() if key != "out"}
+            buffers = {argument.name for argument in func._schema.arguments if argument.is_out}
+            read = args, {key: value for key, value in kwargs.items() if key not in buffers}
             inputs = [x for x in tree_leaves(read) if isinstance(x, Tensor)]
             operations = _operations(func.overloadpacket, args, kwargs, result)
             if operations and self.timed:
@@ -110,5 +111,9 @@ def _operations(packet: Any, args: Any, kwargs: Any, result: Any) -> int:
         return int(sdpa_flop_count(*(x.shape for x in args[:3])))
     if packet is torch.ops.mkldnn._linear_pointwise:
         return 2 * args[0].numel() * args[1].shape[0]
+    if packet in (torch.ops.aten._cudnn_rnn, torch.ops.aten._cudnn_rnn_backward):
+        of_a_step = sum(2 * weight.numel() for weight in args[1] if weight.dim() == 2)
+        passes = 1 if packet is torch.ops.aten._cudnn_rnn else 2
+        return passes * args[0].shape[:2].numel() * of_a_step
     count = flop_registry.get(packet)
     return int(count(*args, **kwargs, out_val=result)) if count else 0
