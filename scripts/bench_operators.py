@@ -1,9 +1,9 @@
 """What a training step asks of an accelerator, counted without one: operators, and whether it ever waits.
 
 Each model's step runs forward and backward in fp32 on the device "meta", which computes nothing: an operator is counted
-unless it is a view, and reading a value raises. Scaled dot-product attention is one operator, as with a fused kernel.
-`queries` are the operators for the states of a batch of histories in evaluation, of models that score by inner
-products. The time to make a batch is processor time of one thread, the median of a few: other load on the machine
+unless it is a view, and reading a value raises. Scaled dot-product attention and a GRU are one operator each, as with
+fused kernels. `queries` are the operators for the states of a batch of histories in evaluation, of models that score by
+inner products. The time to make a batch is processor time of one thread, the median of a few: other load on the machine
 hardly changes it.
 """
 
