@@ -88,10 +88,11 @@ def measure(overrides: Sequence[str]) -> list[str]:
     counts = [counter.work.operators for counter in (forward, backward)]
     made = [f"{1e3 * median(seconds):.1f}", f"{len(indices) / median(seconds):,.0f}"]
     queries = ""
+    model.eval()
     if isinstance(model, InnerProductRanker):
         examples = job.task_module.examples(split, SplitName.valid, job.config, job.cache)
         with without_values():
-            model.eval().item_vectors()
+            model.item_vectors()
             with Counter() as counter:
                 model.queries(examples[: job.config.trainer.eval_batch_size])
         queries = f"{counter.work.operators:,}"
