@@ -184,6 +184,13 @@ def _machine(device: str) -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return the context in which products are computed in this precision; `auto` counts as fp32."""
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision is Precision.bf16)
+
+
 def product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """Return left · rightᵀ, (n, m), without a gradient.
 

@@ -6,8 +6,9 @@ To read a value there, or to make a shape of one, raises: on a GPU the work woul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest import mock
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 META = torch.device("meta")
+GRU = 3  # the number that cuDNN has for it
 
 
 def efficient_attention(
@@ -44,16 +46,43 @@ def efficient_attention(
     return mixed.reshape(*batch, length, v.shape[-1])
 
 
+def fused_gru(
+    x: Tensor,
+    initial: Tensor,
+    weights: Sequence[Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor]:
+    """All steps and layers of a GRU as one operator, as in cuDNN. "meta" would choose some for every step."""
+    of_each_layer, nothing = (4 if has_biases else 2), x.new_empty(0)
+    sizes = initial.shape[-1], 0, layers
+    flags = batch_first, dropout, train, bidirectional
+    states, last, *_ = torch.ops.aten._cudnn_rnn(
+        x, weights, of_each_layer, nothing, initial, None, GRU, *sizes, *flags, [], None
+    )
+    return states, last
+
+
+@torch.library.impl("aten::_cudnn_rnn_backward", "Meta")
+def _gradients(x: Tensor, weights: Sequence[Tensor], _: int, buffer: Tensor, initial: Tensor, *more: Any) -> Any:
+    return torch.empty_like(x), torch.empty_like(initial), buffer, [torch.empty_like(weight) for weight in weights]
+
+
 @contextmanager
 def without_values() -> Iterator[None]:
     """Let work on "meta" be what a GPU would be asked: autocast, which does not know "meta", treats it as a CPU, and
-    attention is fused."""
+    attention and GRUs are fused."""
     with ExitStack() as stack:
         for name in ("autocast", "is_autocast_enabled", "get_autocast_dtype"):
             known = getattr(torch, name)
             as_cpu = lambda kind, *a, _known=known, **k: _known("cpu" if kind == "meta" else kind, *a, **k)  # noqa: E731
             stack.enter_context(mock.patch.object(torch, name, as_cpu))
         stack.enter_context(mock.patch.object(F, "scaled_dot_product_attention", efficient_attention))
+        stack.enter_context(mock.patch.object(torch._VF, "gru", fused_gru))
         yield
 
 

@@ -17,12 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from bench_common import machine_description, number, print_table
+from torch import Tensor
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import quoted
 from llm4rec_cli.config.schema import Precision, SplitName
+from llm4rec_cli.data.streams import stream
 from llm4rec_cli.files import write_json
 from llm4rec_cli.models.base import Batch
 from llm4rec_cli.run import fit, stages
@@ -30,7 +33,9 @@ from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.studies.cost import measuring
 from llm4rec_cli.studies.cost import run as cost
+from llm4rec_cli.studies.cost.counting import Counter
 from llm4rec_cli.studies.cost.rates import Rates
+from llm4rec_cli.studies.cost.work import Work
 from llm4rec_cli.tasks import base as tasks
 
 TRAININGS = {
@@ -45,6 +50,33 @@ SCIENTIFIC = {
     "sasrec, Scientific": "model=sasrec dataset=amazon2018-scientific trainer.epochs=1",
     "unisrec, Scientific": "model=unisrec dataset=amazon2018-scientific trainer.epochs=1",
 }
+
+
+class TimedCounter(Counter):
+    """Counts the processor's seconds of matrix products and attention instead of their operations and bytes, as a CPU's
+    rate depends on shapes. Of all with the same shapes the fastest counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products: dict[Any, tuple[int, float]] = {}  # operator and shapes -> how often, and the least seconds
+
+    @property
+    def work(self) -> Work:
+        return super().work + Work(seconds=sum(n * least for n, least in self.products.values()))
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        began = time.process_time()
+        result = func(*args, **kwargs)
+        self.seconds = time.process_time() - began
+        return result
+
+    def add(self, func: Any, inputs: list[Tensor], operations: int, moved: int) -> None:
+        if not operations:
+            super().add(func, inputs, operations, moved)
+            return
+        shapes = func, *(x.shape for x in inputs)
+        n, least = self.products.get(shapes, (0, self.seconds))
+        self.products[shapes] = n + 1, min(least, self.seconds)
 
 
 class Rows:
@@ -64,14 +96,38 @@ class Rows:
         return batch
 
 
+def counted_step(job: Job, model: Any) -> Work:
+    """Return the mean work of a training step: with its batch, and the seconds of products and of the optimiser."""
+    rows, size = model.training_rows(), job.config.trainer.batch_size
+    order = stream(job.config.seed, "batches", 0).permutation(len(rows)).tolist()
+    weights = [weight for weight in model.train().parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=0.0, weight_decay=0.0, fused=True)  # leaves the weights as they are
+
+    def step(start: int) -> Work:
+        began = time.process_time()
+        batch = rows.batch(0, order[start : start + size])
+        seconds = time.process_time() - began
+        with TimedCounter() as counter:
+            model(**batch)["loss"].backward()
+        began = time.process_time()
+        optimizer.step()
+        seconds += time.process_time() - began
+        model.zero_grad()
+        return counter.work + Work(seconds=seconds)
+
+    step(0)  # which makes the optimiser's state, and takes longer
+    works = [step(start) for start in range(0, min(cost.BATCHES * size, len(rows)), size)]
+    return sum(works, Work()) * (1 / len(works))
+
+
 def compare(overrides: Sequence[str], rates: Rates) -> tuple[float, float]:
     """Return the estimated and the real seconds of a training from its first batch on. Before it, the first training of
     a process spends half a second on imports."""
     job = settled(Job.unchecked(compose([*overrides, "trainer.precision=fp32", "trainer.keep=last"]), "train"))
     split = stages.split_dataset(job, stages.load(job))
     model = stages.build(job, split, is_loaded=True)
-    training = cost.count_training(job, model, "cpu")
-    validation = cost.count_validation(job, split, model, timed=True)
+    step, steps = counted_step(job, model), -(-len(model.training_rows()) // job.config.trainer.batch_size)
+    validation = cost.count_validation(job, split, model, counter=TimedCounter)
     config, task = job.config, job.task_module
     examples = task.examples(split, SplitName.valid, config, job.cache)
     examples = tasks.subset(examples, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
@@ -82,7 +138,8 @@ def compare(overrides: Sequence[str], rates: Rates) -> tuple[float, float]:
         rows = Rows(model.training_rows())
         fit.fit(model, rows, score, config.trainer, *places, config.seed)
         real = time.process_time() - rows.began
-    return training.seconds(rates) + rates.seconds(validation, Precision.fp32), real
+    training = config.trainer.epochs * steps * rates.seconds(step, Precision.fp32)
+    return training + rates.seconds(validation, Precision.fp32), real
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,9 +1,9 @@
 """What a training step asks of an accelerator, counted without one: operators, and whether it ever waits.
 
 Each model's step runs forward and backward in fp32 on the device "meta", which computes nothing: an operator is counted
-unless it is a view, and reading a value raises. Scaled dot-product attention is one operator, as with a fused kernel.
-`queries` are the operators for the states of a batch of histories in evaluation, of models that score by inner
-products. The time to make a batch is processor time of one thread, the median of a few: other load on the machine
+unless it is a view, and reading a value raises. Scaled dot-product attention and a GRU are one operator each, as with
+fused kernels. `queries` are the operators for the states of a batch of histories in evaluation, of models that score by
+inner products. The time to make a batch is processor time of one thread, the median of a few: other load on the machine
 hardly changes it.
 """
 
@@ -17,6 +17,7 @@ from statistics import median
 import numpy as np
 from bench_common import machine_description, print_table, run_job
 
+from llm4rec_cli.capabilities import InnerProductRanker
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.meta import META, without_values
 from llm4rec_cli.models.shared.batch import on_device
@@ -43,6 +44,7 @@ SETTINGS = {  # model -> what is trained; pre-training goes by a name of its own
     "sasrec": ["model=sasrec"],
     "bert4rec": ["model=bert4rec"],
     "bsarec": ["model=bsarec"],
+    "gru4rec": ["model=gru4rec"],
     "unisrec": ["model=unisrec"],
     "unisrec, pre-training": ["model=unisrec", "task=pretrain", "dataset=demo_pretrain"],
     "p5": ["model=p5", "task=all"],
@@ -86,10 +88,11 @@ def measure(overrides: Sequence[str]) -> list[str]:
     counts = [counter.work.operators for counter in (forward, backward)]
     made = [f"{1e3 * median(seconds):.1f}", f"{len(indices) / median(seconds):,.0f}"]
     queries = ""
-    if hasattr(type(model), "queries"):  # an InnerProductRanker; asking the model might compute its item vectors
+    model.eval()
+    if isinstance(model, InnerProductRanker):
         examples = job.task_module.examples(split, SplitName.valid, job.config, job.cache)
         with without_values():
-            model.eval().item_vectors()
+            model.item_vectors()
             with Counter() as counter:
                 model.queries(examples[: job.config.trainer.eval_batch_size])
         queries = f"{counter.work.operators:,}"

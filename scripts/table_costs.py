@@ -151,7 +151,7 @@ def count(step: Step, folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = {"precision": job.config.trainer.precision.name}
         is_trained = step.command == "train" and any(weight.requires_grad for weight in model.parameters())
         if is_trained:
-            training = cost.count_training(job, model, "meta")
+            training = cost.count_training(job, model)
             found |= {"rows": round(scale * training.rows), "steps": round(scale * training.steps)}
             found |= {"step": numbers(training.step), "memory": training.memory}
             if work := answering(partial(cost.count_validation, job, split), model, build, scale):

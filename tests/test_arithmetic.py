@@ -85,6 +85,7 @@ def test_every_precision_setting_declares_its_kind_of_work():
         "model.scoring": Work.reading,
         "model.warm_up.precision": Work.training,
         "trainer.precision": Work.training,
+        "trainer.scoring": Work.reading,
         "llm.precision": Work.answering,
     }
 

@@ -17,7 +17,7 @@ class Role(Enum):
     division = "division"  # which interactions are train, validation and test
     intervention = "intervention"  # data held out or destroyed on purpose
     question = "question"  # the evaluation task
-    extent = "extent"  # how much is evaluated, for any task
+    extent = "extent"  # how much is evaluated, for any task, and in which arithmetic
     model = "model"  # the weights, or how they produce numbers
     training = "training"  # how weights are fitted, and the seed
     chat = "chat"  # how a chat model answers

@@ -408,6 +408,7 @@ class Traits:
     needs_user: bool = False  # scores depend on the user id, not only on the history
     uses_llm: bool = False  # uses the chat model of the group `llm`
     zero_ranks_high: bool = False  # among scores of items: log-likelihoods, negated places
+    bf16_scoring: bool = False  # `trainer.scoring` applies to the states of histories
     # weights serve only the task they were trained for, or all tasks after training on task=all
     task_bound: bool = False
     published: PublishedWeights | None = None  # weights that can be imported
@@ -631,6 +632,10 @@ class TrainerConfig:
     precision: Precision = precision(Work.training)
     # on a GPU, products in fp32 read ten bits of the mantissa, in training and evaluation
     tf32: bool = added(False)
+    # in validation and test, of the states of histories; scores are products in fp32
+    scoring: Precision = field(
+        default=Precision.fp32, metadata={"role": Role.extent, "work": Work.reading, "added": True}
+    )
     keep: Keep = MISSING
     patience: int = ranges.number(at_least=1)  # epochs without a better validation metric; unlimited for keep=last
     # number of validation examples for checkpoint selection; null = all

@@ -23,6 +23,11 @@ class Setting(NamedTuple):
     field: Field[Any]
     value: Any
 
+    @property
+    def is_as_before(self) -> bool:
+        """Whether it was added after runs existed and has its default, which they used."""
+        return bool(self.field.metadata.get("added")) and self.value == self.field.default
+
 
 def settings(node: Any, key: str = "") -> Iterator[Setting]:
     """Yield the leaf settings of a config node, in the order of declaration; `key` is the node's path, empty for the

@@ -25,7 +25,7 @@ from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.registry import config_class, load_module
-from llm4rec_cli.config.schema import SplitName, Written
+from llm4rec_cli.config.schema import Precision, SplitName, Written
 from llm4rec_cli.conformance.builders import resolved, tiny_dataset, tiny_log
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.examples import Examples, single_example
@@ -98,10 +98,11 @@ def model_of(name: str) -> str:
 
 
 def abilities(name: str) -> set[str]:
-    """Return the capabilities of a model, and `trainable`; `in_parts` if no row's loss depends on the other rows of a
-    batch."""
+    """Return the capabilities of a model, `trainable` and `bf16_scoring`; `in_parts` if no row's loss depends on the
+    other rows of a batch."""
     traits = config_class(model_of(name)).traits
-    return {*traits.capabilities, *(["trainable", "in_parts"] if traits.trainable else [])}
+    facts = {"trainable": traits.trainable, "in_parts": traits.trainable, "bf16_scoring": traits.bf16_scoring}
+    return {*traits.capabilities, *(fact for fact, holds in facts.items() if holds)}
 
 
 def about(*needed: str) -> Callable[[Any], Any]:
@@ -164,10 +165,10 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, composed: Composed) -
     monkeypatch.setattr(features, "_encode", encode)
     llm = resolved().llm
 
-    def build(name: str, seed: int = 0, split: Split = SPLIT, task: str = "sequential") -> Any:
+    def build(name: str, seed: int = 0, split: Split = SPLIT, task: str = "sequential", **more: Any) -> Any:
         set_seed(seed)
         likes = labelled_rows(split, TRAIN, *LIKES) if task == "like" else None
-        model = base.build(base.Context(composed(name), split, seed, tmp_path, "cpu", task, llm, likes=likes))
+        model = base.build(base.Context(composed(name), split, seed, tmp_path, "cpu", task, llm, likes=likes, **more))
         return model.eval() if isinstance(model, nn.Module) else model
 
     return build
@@ -240,6 +241,21 @@ def test_the_catalogue_is_scored_in_finite_float32(name: str, built: Built) -> N
             np.concatenate([np.arange(len(EXAMPLES))[part] for part in parts]), np.arange(len(EXAMPLES))
         )
         assert_close(torch.cat(blocks), scores, rel=5e-6)
+
+
+@about("rank_catalogue", "bf16_scoring")
+@pytest.mark.parametrize("cpu", [arithmetic.CPU, "another"])
+def test_scores_of_histories_encoded_in_bf16_are_products_in_fp32(
+    name: str, cpu: str, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = built(name).score(EXAMPLES)
+    monkeypatch.setattr(arithmetic, "CPU", cpu)
+    rounded = built(name, scoring=Precision.bf16).score(EXAMPLES)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    assert_close(rounded, exact, rel=0.05)
+    distinct = [sum(len(row.unique()) for row in scores) for scores in (rounded, exact)]
+    assert distinct[0] >= distinct[1]
 
 
 @about("rank_catalogue")

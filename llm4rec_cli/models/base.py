@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from llm4rec_cli.config.registry import load_module
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import Llm4RecError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Context:
         llm: an LLMConfig, for a model that queries a chat model.
         likes: on the task `like`, the rows that a model learns from.
         is_loaded: whether a run's weights are loaded afterwards, so no initial weights need training.
+        scoring: `trainer.scoring`, for a model with the trait `bf16_scoring`.
     """
 
     config: Any
@@ -49,6 +51,7 @@ class Context:
     llm: Any = None
     is_loaded: bool = False
     likes: LabelledRows | None = None
+    scoring: Precision = Precision.fp32
 
 
 # Arguments of a model's forward. Tensors are copied to its device; arrays stay, for shapes and lengths: reading these
@@ -57,24 +60,17 @@ Batch: TypeAlias = "dict[str, torch.Tensor | NDArray[Any]]"
 
 
 class Rows(Protocol):
-    """Training rows of a model with weights. A batch is a function of (epoch, indices)."""
+    """Training rows of a model with weights. A batch is a function of (epoch, indices).
+
+    If it also depends on what other processes have of it, the rows have an attribute `shares`, which is set before
+    `batch` to the rows of each process's share, in order of rank.
+    """
 
     def __len__(self) -> int: ...
 
     def batch(self, epoch: int, indices: list[int]) -> Batch:
         """Return the keyword arguments of the model's forward for these rows."""
         ...
-
-
-@runtime_checkable
-class KnowsWholeBatch(Protocol):
-    """Training rows whose batch depends on what other processes have of it.
-
-    Attributes:
-        shares: the rows of each process's share of a batch, in order of rank; set before `batch`.
-    """
-
-    shares: list[list[int]] | None
 
 
 @runtime_checkable

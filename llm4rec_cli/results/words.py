@@ -179,7 +179,7 @@ def _names_variant(key: str) -> bool:
     role = key_role(key)
     of_model = role is Role.question and key.startswith("model.")
     in_columns = key in ("dataset", "dataset.split", "model", "seed") or role is Role.question
-    in_columns |= role is Role.extent and key != "task.max_examples"
+    in_columns |= role is Role.extent and key not in ("task.max_examples", "trainer.scoring")
     return role is not None and role not in NOT_HASHED and (of_model or not in_columns)
 
 

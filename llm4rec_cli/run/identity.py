@@ -101,8 +101,8 @@ def settings_with_effect(config: Config) -> Mapping[str, object]:
     left_out |= set() if config.dataset.text is TextRecipe.enriched else {"enrichment"}
 
     def counts(setting: walk.Setting) -> bool:
-        is_newer = setting.field.metadata.get("added") and setting.value == setting.field.default
-        return not is_newer and left_out.isdisjoint(itertools.accumulate(setting.key.split("."), "{}.{}".format))
+        paths = itertools.accumulate(setting.key.split("."), "{}.{}".format)
+        return not setting.is_as_before and left_out.isdisjoint(paths)
 
     return {setting.key: walk.plain(setting.value) for setting in walk.settings(config) if counts(setting)}
 

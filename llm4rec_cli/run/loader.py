@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from llm4rec_cli import processes
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.models.base import KnowsWholeBatch, Rows
+from llm4rec_cli.models.base import Rows
 
 COUNTS = "counts"  # whether this process's share of a batch is in the loss
 
@@ -77,7 +77,7 @@ class RowData(Dataset[Any]):
         return len(self.rows)
 
     def __getitems__(self, share: Share) -> list[dict[str, Any]]:
-        if isinstance(self.rows, KnowsWholeBatch):
+        if hasattr(self.rows, "shares"):
             self.rows.shares = share.of_all
         n = 1 if self.micro_batch_size is None else -(-len(share.rows) // self.micro_batch_size)
         return [

@@ -177,8 +177,7 @@ def deviations(config: Config, trained_task: str) -> list[str]:
     sentences = in_words(config.model, config.task, trained_task)
     if config.model.traits.trainable and config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
-    if config.model.traits.trainable and config.trainer.tf32:
-        sentences.append("TF32 arithmetic on GPUs")
+    sentences += _arithmetic_of_evaluation(config)
     if config.dataset.text is TextRecipe.enriched and config.model.traits.needs_text:
         sentences.append(f"item texts end with tokens that {Path(config.llm.model).name} wrote")
     return [*sentences, *other_settings(config), *config.deviations]
@@ -187,7 +186,15 @@ def deviations(config: Config, trained_task: str) -> list[str]:
 def imported_deviations(config: Config, imported: Imported) -> list[str]:
     """Return the deviations of weights that were not trained here: where they come from, and the model's."""
     source = f"{imported.file} (sha256 {imported.sha256[:12]}), which {imported.code} writes"
-    return [f"weights imported, not trained here: {source}", *in_words(config.model, config.task, None)]
+    own = in_words(config.model, config.task, None)
+    return [f"weights imported, not trained here: {source}", *own, *_arithmetic_of_evaluation(config)]
+
+
+def _arithmetic_of_evaluation(config: Config) -> list[str]:
+    traits, trainer = config.model.traits, config.trainer
+    tf32 = ["TF32 arithmetic on GPUs"] if traits.trainable and trainer.tf32 else []
+    is_bf16 = traits.bf16_scoring and trainer.scoring is Precision.bf16
+    return [*tf32, *(["histories are encoded in bf16 in validation and test"] if is_bf16 else [])]
 
 
 def other_settings(config: Config) -> list[str]:

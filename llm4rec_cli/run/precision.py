@@ -64,9 +64,9 @@ def llm_for_answers(job: Job) -> LLMConfig:
 def _precisions_read(config: Config) -> Iterator[Setting]:
     unused = {f"model.{key}" for key in config.model.unused_settings(config.task)}
     for setting in walk.settings(config):
-        if "work" not in setting.field.metadata or setting.key in unused:
+        if "work" not in setting.field.metadata or setting.key in unused or setting.is_as_before:
             continue
-        if setting.key == "trainer.precision" and not config.model.traits.trainable:
+        if setting.key.startswith("trainer.") and not config.model.traits.trainable:
             continue
         if setting.key == "llm.precision" and (
             config.llm.backend is Backend.openai or not config.depends_on_chat_model

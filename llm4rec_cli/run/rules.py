@@ -16,6 +16,7 @@ from llm4rec_cli.config.schema import (
     EmptyHistory,
     LLMConfig,
     ModelConfig,
+    Precision,
     Question,
     SplitRule,
     TaskConfig,
@@ -98,6 +99,12 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
     if config.task.question == Question.write and config.task.written is None:
         yield UsageError(
             "task.question=write needs task.written, which is null", f"one of {', '.join(w.name for w in Written)}"
+        )
+    if config.trainer.scoring is not Precision.fp32 and not config.model.traits.bf16_scoring:
+        able = [name for name in known if config_class(name).traits.bf16_scoring]
+        yield UsageError(
+            f"trainer.scoring={config.trainer.scoring.name} does not apply to model '{config.model.name}'",
+            f"leave it out; models that it applies to: {', '.join(able)}",
         )
     metrics = tasks.metric_names(config.task)
     if config.task.selection not in metrics:

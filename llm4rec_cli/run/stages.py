@@ -193,8 +193,9 @@ def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = 
         split = split.for_ranking()  # a model trained for several tasks does this itself
     is_loaded = is_loaded or job.evaluated is not None
     likes = job.task_module.training_rows(split, job.config) if job.task.question is Question.like else None
+    scoring = job.config.trainer.scoring
     context = models.Context(
-        job.model, split, job.config.seed, job.cache, job.device, job.task.name, job.llm, is_loaded, likes
+        job.model, split, job.config.seed, job.cache, job.device, job.task.name, job.llm, is_loaded, likes, scoring
     )
     model: Any = models.build(context)
     if isinstance(model, torch.nn.Module):

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -40,6 +41,24 @@ def test_an_evaluation_under_another_mask_than_its_training_says_so(llm4rec, tra
     assert floor["selected_masked"] == {"text_weight": True}
     assert floor["chosen"].keys() == {"text_weight"}
     assert "selected-unmasked" not in floor["labels"]
+
+
+def test_a_model_is_evaluated_in_bf16_and_the_result_says_so(llm4rec, trained):
+    usual = llm4rec("eval", "model=sasrec", NO_FLOORS)
+    bf16 = llm4rec("eval", "model=sasrec", NO_FLOORS, "trainer.scoring=bf16")
+    assert bf16.metrics["trained_run"] == usual.metrics["trained_run"]
+    assert bf16.metrics["variant"] != usual.metrics["variant"]
+    assert "trainer.scoring" not in usual.metrics["arithmetic"]
+    assert bf16.metrics["arithmetic"]["trainer.scoring"] == "bf16"
+    marked = "histories are encoded in bf16 in validation and test"
+    assert (marked in usual.metrics["deviations"], marked in bf16.metrics["deviations"]) == (False, True)
+    assert "trainer.scoring=bf16" in llm4rec("report").out
+    scores, expected = (
+        np.stack(pd.read_parquet(answer.folder / "predictions.parquet")["top_scores"]) for answer in (bf16, usual)
+    )
+    assert scores.dtype == np.float32
+    assert not np.array_equal(scores, expected)
+    np.testing.assert_allclose(scores, expected, atol=0.05 * np.abs(expected).max())
 
 
 def test_an_evaluation_has_no_weights(llm4rec, trained):

@@ -77,7 +77,8 @@ def test_settings_of_a_config_are_those_that_are_declared_for_its_model():
 
 def test_keys_are_found_by_their_roles():
     assert keys.keys_with_role(Role.extent) == {
-        *("task.mask_history", "task.seen_items", "task.max_examples", "task.bootstrap", "task.stored_items")
+        *("task.mask_history", "task.seen_items", "task.max_examples", "task.bootstrap", "task.stored_items"),
+        "trainer.scoring",
     }
     assert {"model.ask.rating", "model.beams", "split", "dataset.empty_history"} <= keys.keys_with_role(Role.question)
     assert "paths.cache" in keys.keys_with_role(Role.machine)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from llm4rec_cli import arithmetic
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.conformance.numeric import assert_close
@@ -133,6 +134,20 @@ def test_scores_are_inner_products_with_the_naive_state_of_the_latest_items(mode
     for i, user in enumerate(examples.user):
         state = NAIVE[name](made, SEQUENCES[user][:-1][-6:])
         assert_close(scores[i], (made.items.weight @ state).detach(), rel=1e-6)
+
+
+def test_on_an_accelerator_a_gru_reads_all_lengths_at_once(model, monkeypatch):
+    made, calls = model("gru4rec"), []
+    rows = made.training_rows()
+    batch = rows.batch(0, list(range(len(rows))))
+    shapes = batch["groups"].tolist()
+    assert len(shapes) > 1
+    made.gru.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].shape))
+    of_cpu = made(**batch)["loss"]
+    assert len(calls) == len(shapes)
+    monkeypatch.setattr(arithmetic, "CPU", "another")
+    assert_close(made(**batch)["loss"], of_cpu, rel=1e-9)
+    assert calls[len(shapes) :] == [(sum(n for n, _ in shapes), max(length for _, length in shapes), 6)]
 
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "fdsa", "esasrec", "bsarec"])

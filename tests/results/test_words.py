@@ -31,6 +31,8 @@ def test_a_variant_is_named_by_experiment_and_overrides_of_model_and_control():
     named = run(experiment="unisrec/paper", overrides=overrides)
     assert variant_in_words(named) == ["unisrec/paper", "model.layers=1", "dataset.control=shuffle_text"]
     assert variant_in_words(run(overrides=["model=sasrec", "seed=0"])) == []
+    evaluated = ["task.mask_history=true", "trainer.scoring=bf16"]  # other columns show the first
+    assert variant_in_words(run(overrides=evaluated)) == ["trainer.scoring=bf16"]
 
 
 @pytest.mark.parametrize(

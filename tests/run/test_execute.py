@@ -56,6 +56,24 @@ def test_tf32_is_a_deviation_and_another_address():
     assert settings_with_effect(job_of("model=sasrec", "trainer.tf32=true").config)["trainer.tf32"] is True
 
 
+def test_bf16_in_evaluation_is_a_deviation_and_another_address():
+    usual, bf16 = job_of("model=sasrec"), job_of("model=sasrec", "trainer.scoring=bf16")
+    assert set(bf16.deviations) - set(usual.deviations) == {"histories are encoded in bf16 in validation and test"}
+    assert "trainer.scoring" not in settings_with_effect(usual.config)
+    assert settings_with_effect(bf16.config) == settings_with_effect(usual.config) | {"trainer.scoring": "bf16"}
+    floor = bf16.floor("popularity")
+    assert settings_with_effect(floor.config) == settings_with_effect(usual.floor("popularity").config)
+    assert floor.deviations == []
+
+
+def test_bf16_in_evaluation_is_refused_where_no_history_is_encoded():
+    for model in ("popularity", "p5", "prompt4nr"):
+        (problem,) = job_of(f"model={model}", "trainer.scoring=bf16").problems()
+        assert "trainer.scoring=bf16 does not apply" in problem.problem
+        assert "sasrec" in problem.remedy
+    assert list(job_of("model=sasrec", "trainer.scoring=auto").problems()) == []
+
+
 def test_what_a_run_took_of_its_gpu_is_in_its_metrics(llm4rec, monkeypatch):
     costs = GpuCosts(name="a GPU", number=1, peak_mb=100, kilojoules=0.5)
     monkeypatch.setattr(gpu, "meter", lambda device: SimpleNamespace(costs=lambda: costs))

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from llm4rec_cli.models import base
 from llm4rec_cli.run.loader import Loader, RowData, Share, Shares, tokenizers_may_be_forked
 from tests.run.test_fit import (
     BATCH,
@@ -43,7 +42,6 @@ class Noting(Points):
 
 
 def test_workers_build_each_batch_of_every_epoch_once_and_in_order():
-    assert isinstance(Noting(), base.KnowsWholeBatch)
     loader = Loader(RowData(Noting()), Shares(N_ROWS, BATCH, seed=0), workers=2)
     builders = set()
     for epoch in (0, 1, 5):

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from llm4rec_cli.arithmetic import autocast
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
@@ -107,7 +108,9 @@ class Bert4Rec(NextItemModel):
         source = offsets[packing.row] + packing.position
         items = np.where(packing.position < lengths[packing.row], np.append(flat, 0)[source], len(table))
         tokens = copied_to(torch.from_numpy(items.astype(np.int64)), table.device)
-        return self.encoder.last(self._vectors(table, tokens), packing.groups, packing.last)
+        with autocast(table.device, self.scoring):
+            states = self.encoder.last(self._vectors(table, tokens), packing.groups, packing.last)
+        return states.to(table.dtype)
 
 
 def build(context: Context) -> Bert4Rec:

@@ -36,6 +36,7 @@ class EvidenceMixConfig(EncoderSizes):
         ModelKind.ours,
         trainable=True,
         zero_ranks_high=True,
+        bf16_scoring=True,
     )
     results_version: ClassVar[int] = 2
 

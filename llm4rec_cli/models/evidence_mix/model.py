@@ -17,7 +17,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from llm4rec_cli.arithmetic import autocast
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
@@ -34,6 +35,7 @@ from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
 from llm4rec_cli.models.evidence_mix.evidence import Entries, Evidence
 from llm4rec_cli.models.shared.batch import copied_to
 from llm4rec_cli.models.shared.layers import initialise, pairwise_products, sasrec_encoder
+from llm4rec_cli.models.shared.next_item import ItemTable
 from llm4rec_cli.models.shared.sequences import SequenceRows, pack, packed_histories
 from llm4rec_cli.text.features import encode_texts
 
@@ -84,7 +86,7 @@ class EvidenceRows(SequenceRows):
         return Examples(user, self.flat[end], self.flat, start, end, end)
 
 
-class EvidenceMix(nn.Module):
+class EvidenceMix(ItemTable):
     """See the module. `vectors` are (n_items, size) frozen text vectors."""
 
     vectors: Tensor | None
@@ -97,8 +99,8 @@ class EvidenceMix(nn.Module):
     recency_weight: Tensor
 
     def __init__(self, config: EvidenceMixConfig, context: Context, vectors: Tensor | None) -> None:
-        super().__init__()
-        self.split, self.cache, self.settings = context.split, context.cache, config
+        super().__init__(context)
+        self.cache, self.settings = context.cache, config
         self.evidence = Evidence(context.split, config, context.seed)
         self.rows = EvidenceRows(context.split, config, context.seed)
         self.register_buffer("log_counts", torch.from_numpy(self.evidence.log_counts), persistent=False)
@@ -126,7 +128,6 @@ class EvidenceMix(nn.Module):
         self.register_buffer("spread", gate_inputs.std(0, correction=0).clamp_min(0.1))
         self.register_buffer("trust", torch.ones(()))
         self.register_buffer("recency_weight", torch.zeros(()))
-        self._cached_tables: tuple[Tensor, Tensor] | None = None
 
     def _whiten(self, vectors: Tensor) -> None:
         """Start the adaptor as the whitening of the text vectors, of length about 1.
@@ -213,7 +214,7 @@ class EvidenceMix(nn.Module):
 
                 return items, loss
 
-            directions = self._scaled(hidden), F.normalize(table, dim=-1)
+            directions = self._scaled(hidden), self.compared(table)
             total: Tensor = _BlockwiseLoss.apply(block, size, *directions, gates, self.powers)
         return {"loss": total / len(targets), "n_terms": len(targets)}
 
@@ -288,12 +289,14 @@ class EvidenceMix(nn.Module):
         again = repetition[key[old] // shape[1], 0] + strength[old]
         return scores.flatten().index_add(0, key[old], again).view(shape)
 
-    def train(self, mode: bool = True) -> EvidenceMix:
+    def compared(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1)
+
+    def train(self, mode: bool = True) -> Self:
         """Set the mode; training, and the validation after it, trust the encoder in full and ignore recency."""
         if mode:
             self.trust.fill_(1)
             self.recency_weight.fill_(0)
-        self._cached_tables = None  # weights may have changed since the last evaluation
         return super().train(mode)
 
     @torch.no_grad()
@@ -347,14 +350,13 @@ class EvidenceMix(nn.Module):
 
     def _last_directions(self, examples: Examples) -> tuple[Tensor, Tensor]:
         """Return the states after the histories, of length 1/τ, and all item vectors, of length 1."""
-        if self._cached_tables is None:
-            table = self.table()
-            self._cached_tables = table, F.normalize(table, dim=-1)
-        table, directions = self._cached_tables
+        table, directions = self.kept()
         hidden = table.new_zeros(len(examples), 0)
         if self.encoder is not None:
             items, groups, last, nonempty = packed_histories(examples, self.settings.max_length, table.device)
-            hidden = self.encoder.last(F.embedding(items, table), groups, last) * nonempty.unsqueeze(1)
+            with autocast(table.device, self.scoring):
+                states = self.encoder.last(F.embedding(items, table), groups, last)
+            hidden = states.to(table.dtype) * nonempty.unsqueeze(1)
         return self._scaled(hidden), directions
 
     def _scaled(self, hidden: Tensor) -> Tensor:
@@ -373,7 +375,7 @@ class EvidenceMix(nn.Module):
             yield rows, self._scores(entries(rows), self.log_counts, fold[rows], *inputs)
 
     def add_items(self, split: Split) -> None:
-        self._cached_tables = None
+        self._kept = None
         self.evidence.add_items(split)
         if self.vectors is not None:
             texts, device = split.dataset.texts[len(self.vectors) :], self.vectors.device

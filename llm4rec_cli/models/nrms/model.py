@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertModel
 
-from llm4rec_cli.arithmetic import on_cpu
-from llm4rec_cli.config.schema import Precision
+from llm4rec_cli.arithmetic import autocast, on_cpu
 from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
 from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.nrms.config import Aggregation, NRMSConfig
@@ -233,7 +232,7 @@ class NRMS(nn.Module):
         order = missing[np.argsort(self.titles.tokens.lengths[missing], kind="stable")]
         for batch in token_batches(order, self.titles.tokens.lengths, device):
             packed: dict[str, Any] = on_device(pack_rows(self.titles.tokens.rows(batch)), device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
+            with autocast(device, self.config.scoring):
                 self._table[torch.from_numpy(batch).to(device)] = self._encode(**packed).float()
         self._encoded[missing] = True
         return self._table

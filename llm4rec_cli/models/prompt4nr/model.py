@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm4rec_cli.config.schema import Precision
+from llm4rec_cli.arithmetic import autocast
 from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
@@ -136,7 +136,7 @@ class Prompt4NR(nn.Module):
         log_odds = torch.empty(len(order))
         for batch in token_batches(order, lengths, device):
             inputs: dict[str, Any] = on_device(filled[batch].packed(), device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
+            with autocast(device, self.config.scoring):
                 logits = self.bert.logits(self.bert(**inputs), self.answers)
             log_odds[torch.from_numpy(batch)] = logits.diff(dim=1).squeeze(1).cpu()
         return log_odds[torch.from_numpy(inverse.ravel())]

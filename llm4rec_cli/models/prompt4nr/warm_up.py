@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertForMaskedLM
 
+from llm4rec_cli.arithmetic import autocast
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.files import write_once
@@ -155,7 +156,7 @@ def fit(
     model.train()
     last = torch.tensor(math.nan)
     for step in track(range(steps), title):
-        with torch.autocast(model.bias.device.type, torch.bfloat16, enabled=precision is Precision.bf16):
+        with autocast(model.bias.device, precision):
             loss = loss_of(step)
         if loss is None:
             continue

@@ -99,7 +99,9 @@ class EncoderSizes(ModelConfig):
 class NextItemConfig(ModelConfig):
     """Base of the configs of these models: the loss, its negatives, and how much of a history is read."""
 
-    traits: ClassVar[Traits] = Traits(frozenset({"rank_catalogue", "rank_candidates"}), trainable=True)
+    traits: ClassVar[Traits] = Traits(
+        frozenset({"rank_catalogue", "rank_candidates"}), trainable=True, bf16_scoring=True
+    )
 
     max_length: int = ranges.number(at_least=1)  # latest items of a history
     loss: NextItemLoss = NextItemLoss.cross_entropy

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm4rec_cli.arithmetic import autocast
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.models.base import Context, Rows
 from llm4rec_cli.models.shared.batch import copied_to
@@ -17,26 +18,90 @@ from llm4rec_cli.models.shared.losses import catalogue_cross_entropy, loss_over_
 from llm4rec_cli.models.shared.sequences import Negatives, SequenceRows, packed_histories
 
 
-class NextItemModel(nn.Module):
+class ItemTable(nn.Module):
+    """A model with a vector for each item, which an evaluation computes once."""
+
+    _kept: tuple[Tensor, Tensor] | None = None
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.split, self.scoring = context.split, context.scoring
+
+    def table(self) -> Tensor:
+        """Return (n_items, hidden) the item vectors."""
+        raise NotImplementedError
+
+    def evaluated_table(self) -> Tensor:
+        """Return `table` for an evaluation.
+
+        Each process computes all of it: where texts are adapted by a linear layer, to gather a vector may take longer.
+        """
+        return self.table()
+
+    def compared(self, vectors: Tensor) -> Tensor:
+        """Return vectors whose inner products are the scores."""
+        return vectors
+
+    def train(self, mode: bool = True) -> Self:
+        self._kept = None  # weights may have changed since the last evaluation
+        return super().train(mode)
+
+    @torch.no_grad()
+    def kept(self) -> tuple[Tensor, Tensor]:
+        """Return the item vectors, raw and as they are compared, computed once per evaluation."""
+        if self._kept is None:
+            table = self.evaluated_table().detach()
+            self._kept = table, self.compared(table)
+        return self._kept
+
+
+class HistoryRanker(ItemTable):
     """Scores items by the inner product of their vectors with the state of a history.
 
-    Subclasses compute states, and end their __init__ by initialising the weights.
+    Attributes:
+        max_length: number of latest items of a history that are read.
+        widening: of the packing of sequences.
+    """
+
+    max_length: int
+    widening: float = SequenceRows.widening
+
+    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: IntArray) -> Tensor:
+        """Return (n, hidden) the states of packed sequences at the last token of each, (n,) `last`."""
+        raise NotImplementedError
+
+    def item_vectors(self) -> Tensor:
+        return self.kept()[1]
+
+    @torch.no_grad()
+    def queries(self, examples: Examples) -> Tensor:
+        table, _ = self.kept()
+        items, groups, last, nonempty = packed_histories(examples, self.max_length, table.device, self.widening)
+        with autocast(table.device, self.scoring):
+            states = self.last_states(table, items, groups, last)
+        return self.compared(states.to(table.dtype) * nonempty.unsqueeze(1))
+
+    @torch.no_grad()
+    def score(self, examples: Examples) -> Tensor:
+        return inner_products(self.queries(examples), self.item_vectors(), examples)
+
+
+class NextItemModel(HistoryRanker):
+    """A `HistoryRanker` over item ids, trained on next items. Subclasses compute states, and end their __init__ by
+    initialising the weights.
 
     Attributes:
         rows: the training rows that the states allow.
-        max_length: number of latest items of a history that are read.
-        from_last: whether positions are counted from the last item, for the encoder of a subclass.
-        widening: of the packing of sequences; 1, no padding, if positions are counted from the last item.
+        from_last: whether positions are counted from the last item, for the encoder of a subclass. Sequences are then
+            packed without padding.
     """
 
     rows: ClassVar[type[SequenceRows]] = SequenceRows
-    max_length: int
     softmax_items: Tensor | None
     log_probability: Tensor | None
 
     def __init__(self, config: NextItemConfig, context: Context, size: int) -> None:
-        super().__init__()
-        self.split = context.split
+        super().__init__(context)
         self.max_length = config.max_length
         self.from_last = isinstance(config, PositionedConfig) and config.positions is Positions.from_last
         self.widening = 1.0 if self.from_last else self.rows.widening
@@ -53,10 +118,8 @@ class NextItemModel(nn.Module):
         self.register_buffer("log_probability", drawn, persistent=False)
         self.n_drawn = 0 if drawn is None else int(drawn.isfinite().sum())  # items that may be negatives
         self.items = nn.Embedding(context.split.n_items, size)
-        self._cached_table: Tensor | None = None
 
     def table(self) -> Tensor:
-        """Return (n_items, hidden) the item vectors."""
         return self.items.weight
 
     def states(self, table: Tensor, items: Tensor, groups: IntArray) -> Tensor:
@@ -64,7 +127,6 @@ class NextItemModel(nn.Module):
         raise NotImplementedError
 
     def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: IntArray) -> Tensor:
-        """Return (n, hidden) `states` at the last token of each sequence, (n,) `last`."""
         return self.states(table, items, groups)[copied_to(torch.from_numpy(last), table.device)]
 
     def training_rows(self) -> Rows:
@@ -84,30 +146,6 @@ class NextItemModel(nn.Module):
             sampled = loss_over_samples(self.settings, self.log_probability, self.n_drawn)
             loss = sampled_loss(hidden, table, torch.cat([targets.unsqueeze(1), negatives], 1), sampled)
         return {"loss": loss, "n_terms": len(hidden)}
-
-    def train(self, mode: bool = True) -> Self:
-        self._cached_table = None  # weights may have changed since the last evaluation
-        return super().train(mode)
-
-    @torch.no_grad()
-    def item_vectors(self) -> Tensor:
-        """Return `table`, computed once per evaluation.
-
-        Each process computes all of it: where texts are adapted by a linear layer, to gather a vector may take longer.
-        """
-        if self._cached_table is None:
-            self._cached_table = self.table().detach()  # not a parameter of its own
-        return self._cached_table
-
-    @torch.no_grad()
-    def queries(self, examples: Examples) -> Tensor:
-        table = self.item_vectors()
-        items, groups, last, nonempty = packed_histories(examples, self.max_length, table.device, self.widening)
-        return self.last_states(table, items, groups, last) * nonempty.unsqueeze(1)
-
-    @torch.no_grad()
-    def score(self, examples: Examples) -> Tensor:
-        return inner_products(self.queries(examples), self.item_vectors(), examples)
 
 
 class EncoderModel(NextItemModel):

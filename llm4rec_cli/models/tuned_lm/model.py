@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm4rec_cli.arithmetic import at_once, on_cpu
+from llm4rec_cli.arithmetic import at_once, autocast, on_cpu
 from llm4rec_cli.capabilities import Likes
-from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.base import Context
@@ -156,16 +155,16 @@ class TunedLm(nn.Module):
 
     def _grounded(self, histories: Sequence[IntArray], items: Sequence[IntArray]) -> Sequence[Tensor]:
         written = self._title_vectors([self._written(history) for history in histories])
-        return [-(self.item_vectors[each] - vector).norm(dim=1) for vector, each in zip(written, items, strict=True)]
+        return [-(self.title_vectors[each] - vector).norm(dim=1) for vector, each in zip(written, items, strict=True)]
 
     def _written(self, history: IntArray) -> str:
         """Return the title that the model writes after a history, greedily."""
         question, end = self.questions.next(history).tokens, self.questions.tokens(self.config.prompts.separator)[-1]
-        with self._scoring():
+        with autocast(self.output.device, self.config.scoring):
             return self.questions.title_of(backbone.continued(self.lm, question, self.config.title_tokens, end))
 
     @cached_property
-    def item_vectors(self) -> Tensor:
+    def title_vectors(self) -> Tensor:
         """(items, hidden) the vectors of the items' titles, which no training changes."""
         return self._title_vectors(self.questions.titles)
 
@@ -213,14 +212,10 @@ class TunedLm(nn.Module):
         for begin, end in pairwise([*batches, len(rows)]):
             packed = pack(rows[begin:end])
             read = [packed.place(row, place) for row in range(end - begin) for place in places[begin + row]]
-            with self._scoring():
+            with autocast(device, self.config.scoring):
                 arguments: dict[str, Any] = on_device(packed.batch, device)
                 states.append(self.states(**arguments)[read].float())
         return torch.cat(states)
-
-    def _scoring(self) -> torch.autocast:
-        """Return the context in which the language model reads in validation and test."""
-        return torch.autocast(self.output.device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16)
 
     def _check_length(self, limit: int) -> None:
         """Raise a UsageError if the longest question may exceed what the backbone can read."""

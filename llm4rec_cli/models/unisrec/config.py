@@ -51,6 +51,7 @@ class UniSRecConfig(EncoderSizes):
         ModelKind.paper,
         trainable=True,
         needs_text=True,
+        bf16_scoring=True,
         published=PublishedWeights("RUCAIBox/UniSRec @05aa5cb", "unisrec/pretrain_paper"),
     )
 

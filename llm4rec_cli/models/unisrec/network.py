@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli import processes
-from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, initialise, sasrec_encoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy, gather_rows
-from llm4rec_cli.models.shared.next_item import inner_products
-from llm4rec_cli.models.shared.sequences import SequenceRows, packed_histories
+from llm4rec_cli.models.shared.next_item import HistoryRanker
+from llm4rec_cli.models.shared.sequences import SequenceRows
 from llm4rec_cli.models.unisrec.config import UniSRecConfig
 from llm4rec_cli.models.unisrec.settings import Adaptor, AdaptorDraw, Freeze, Similarity
 from llm4rec_cli.text.features import encode_texts
@@ -61,7 +61,7 @@ class MoEAdaptor(nn.Module):
         return logits.softmax(-1)
 
 
-class UniSRec(nn.Module):
+class UniSRec(HistoryRanker):
     """Text vectors, adapted (plus an id embedding if transductive), into a causal Transformer.
 
     The adaptor runs over the catalogue once per step; inputs and targets are looked up in its result.
@@ -71,8 +71,8 @@ class UniSRec(nn.Module):
     softmax_items: Tensor | None
 
     def __init__(self, config: UniSRecConfig, features: Tensor, context: Context) -> None:
-        super().__init__()
-        self.split, self.cache, self.text_encoder = context.split, context.cache, config.encoder
+        super().__init__(context)
+        self.cache, self.text_encoder, self.max_length = context.cache, config.encoder, config.max_length
         self.temperature = config.temperature or 1.0  # null: of inner products
         self.uses_cosine = config.similarity is Similarity.cosine
         self.draw = config.draw or AdaptorDraw.catalogue  # null: of an adaptor that draws nothing
@@ -86,7 +86,6 @@ class UniSRec(nn.Module):
         else:
             self.adaptor = MoEAdaptor(features.shape[1], config.hidden_size, config.experts, config.adaptor_dropout)
         self.ids = nn.Embedding(len(features), config.hidden_size) if config.use_ids else None
-        self._cached_catalogue: tuple[Tensor, Tensor] | None = None
         items = context.split.softmax_items()
         subset = None if items is None else torch.from_numpy(items).long()
         self.register_buffer("softmax_items", subset, persistent=False)
@@ -113,12 +112,12 @@ class UniSRec(nn.Module):
         device = self.features.device
         added = encode_texts(texts, self.text_encoder, self.cache, device.type, self.split.dataset)
         self.features = torch.cat([self.features, added.to(device)])
-        self._cached_catalogue = None
+        self._kept = None
 
     def training_rows(self) -> SequenceRows:
-        return SequenceRows(self.split, self.encoder.max_length)
+        return SequenceRows(self.split, self.max_length)
 
-    def catalogue(self) -> Tensor:
+    def table(self) -> Tensor:
         """Return (n_items, hidden) item vectors: adapted text, plus the id embedding if transductive."""
         return self._with_ids(self.adaptor(self.features))
 
@@ -126,12 +125,12 @@ class UniSRec(nn.Module):
         return adapted if self.ids is None else adapted + self.ids.weight
 
     def compared(self, vectors: Tensor) -> Tensor:
-        """Return vectors whose inner products are the scores: scaled to length 1 if these are cosines."""
+        """Return vectors, scaled to length 1 if the scores are cosines."""
         return F.normalize(vectors, dim=-1) if self.uses_cosine else vectors
 
     def forward(self, items: Tensor, read: Tensor, targets: Tensor, groups: IntArray) -> dict[str, Any]:
         """Return the mean cross-entropy of score / temperature over all items, of a batch of `SequenceRows`."""
-        catalogue = self.catalogue()
+        catalogue = self.table()
         if self.draw == AdaptorDraw.catalogue:
             inputs = F.embedding(items, catalogue)
         else:
@@ -142,32 +141,15 @@ class UniSRec(nn.Module):
         loss = catalogue_cross_entropy(hidden / self.temperature, self.compared(catalogue), targets, self.softmax_items)
         return {"loss": loss, "n_terms": len(hidden)}
 
-    def train(self, mode: bool = True) -> UniSRec:
-        self._cached_catalogue = None  # weights may have changed since the last evaluation
-        return super().train(mode)
+    def evaluated_table(self) -> Tensor:
+        """Return `table` for an evaluation. Several processes adapt a share of the items each, and all must call it.
 
-    def cached_catalogue(self) -> tuple[Tensor, Tensor]:
-        """Return item vectors, raw and as they are compared, computed once per evaluation.
-
-        Several processes adapt a share of the items each, and all of them must call it. With eight experts an item of
-        300 numbers takes 3,072 operations (of a text vector of 768) for each byte that is gathered.
+        With eight experts an item of 300 numbers takes 3,072 operations (of a text vector of 768) for each byte that is
+        gathered.
         """
-        if self._cached_catalogue is None:
-            shares = processes.shares(len(self.features))
-            adapted = self.adaptor(self.features[shares[processes.rank()]])
-            vectors = self._with_ids(gather_rows(adapted, [share.stop - share.start for share in shares]))
-            self._cached_catalogue = vectors, self.compared(vectors)
-        return self._cached_catalogue
+        shares = processes.shares(len(self.features))
+        adapted = self.adaptor(self.features[shares[processes.rank()]])
+        return self._with_ids(gather_rows(adapted, [share.stop - share.start for share in shares]))
 
-    def item_vectors(self) -> Tensor:
-        return self.cached_catalogue()[1]
-
-    @torch.no_grad()
-    def queries(self, examples: Examples) -> Tensor:
-        vectors, _ = self.cached_catalogue()
-        items, groups, last, nonempty = packed_histories(examples, self.encoder.max_length, vectors.device)
-        return self.compared(self.encoder.last(F.embedding(items, vectors), groups, last) * nonempty.unsqueeze(1))
-
-    @torch.no_grad()
-    def score(self, examples: Examples) -> Tensor:
-        return inner_products(self.queries(examples), self.item_vectors(), examples)
+    def last_states(self, table: Tensor, items: Tensor, groups: IntArray, last: IntArray) -> Tensor:
+        return self.encoder.last(F.embedding(items, table), groups, last)

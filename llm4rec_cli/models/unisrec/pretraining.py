@@ -191,7 +191,7 @@ class PretrainedUniSRec(UniSRec):
         self.register_buffer("domain", torch.from_numpy(domain).long(), persistent=False)
 
     def training_rows(self) -> PretrainingRows:
-        return PretrainingRows(self.split, self.encoder.max_length, self.pretraining, self.seed)
+        return PretrainingRows(self.split, self.max_length, self.pretraining, self.seed)
 
     def forward(  # type: ignore[override]
         self,
@@ -258,7 +258,7 @@ class PretrainedUniSRec(UniSRec):
             entropy = -torch.xlogy(gates, gates).sum(1).mean() / math.log(gates.shape[1])
             metrics = {"gate_entropy": entropy.item(), "expert_usage": gates.mean(0).tolist()}
         if len(self.domains) > 1:
-            metrics["separation"] = self._separation(self.cached_catalogue()[1])
+            metrics["separation"] = self._separation(self.item_vectors())
             metrics["separation/text"] = self._text_separation
         return metrics
 

@@ -6,7 +6,6 @@ values.
 
 from __future__ import annotations
 
-import time
 import weakref
 from typing import Any
 
@@ -30,51 +29,45 @@ WRITTEN_IN_PART = {"index_put_", "_index_put_impl_", "index_add_", "index_copy_"
 class Counter(TorchDispatchMode):
     """Counts what runs within it.
 
-    Args:
-        timed: count the processor's seconds of matrix products and attention instead of their operations and bytes, as
-            a CPU's rate depends on shapes. Of all with the same shapes the fastest counts.
-
     Attributes:
         names: how often each operator ran, views left out.
         peak: the most bytes of tensors made within it that were alive at once.
     """
 
-    def __init__(self, timed: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.timed = timed
         self.names: dict[str, int] = {}
         self.operations = self.bytes = self.peak = self._alive = 0
-        self._timed: dict[Any, tuple[int, float]] = {}  # operator and shapes -> how often, and the least seconds
         self._known: set[int] = set()
 
     @property
     def work(self) -> Work:
-        seconds = sum(n * least for n, least in self._timed.values())
-        return Work(self.operations, self.bytes, sum(self.names.values()), seconds)
+        return Work(self.operations, self.bytes, sum(self.names.values()))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         before = [x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        began = time.process_time()
-        result = func(*args, **kwargs)
-        seconds = time.process_time() - began
+        result = self.run(func, args, kwargs)
         name = func.overloadpacket.__name__
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         if name not in VIEWS and not name.startswith("sym_"):
             self.names[name] = self.names.get(name, 0) + 1
-            read = args, {key: value for key, value in kwargs.items() if key != "out"}
+            buffers = {argument.name for argument in func._schema.arguments if argument.is_out}
+            read = args, {key: value for key, value in kwargs.items() if key not in buffers}
             inputs = [x for x in tree_leaves(read) if isinstance(x, Tensor)]
             operations = _operations(func.overloadpacket, args, kwargs, result)
-            if operations and self.timed:
-                shapes = func, *(x.shape for x in inputs)
-                n, least = self._timed.get(shapes, (0, seconds))
-                self._timed[shapes] = n + 1, min(least, seconds)
-            else:
-                self.bytes += _bytes(name, inputs, outputs)
-                self.operations += operations
+            self.add(func, inputs, operations, _bytes(name, inputs, outputs))
         for x in outputs:
             self._follow(x, before)
         return result
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        return func(*args, **kwargs)
+
+    def add(self, func: Any, inputs: list[Tensor], operations: int, moved: int) -> None:
+        """Add what an operator that has just run computed and moved."""
+        self.operations += operations
+        self.bytes += moved
 
     def _follow(self, x: Tensor, before: list[int]) -> None:
         storage = x.untyped_storage()
@@ -110,5 +103,9 @@ def _operations(packet: Any, args: Any, kwargs: Any, result: Any) -> int:
         return int(sdpa_flop_count(*(x.shape for x in args[:3])))
     if packet is torch.ops.mkldnn._linear_pointwise:
         return 2 * args[0].numel() * args[1].shape[0]
+    if packet in (torch.ops.aten._cudnn_rnn, torch.ops.aten._cudnn_rnn_backward):
+        of_a_step = sum(2 * weight.numel() for weight in args[1] if weight.dim() == 2)
+        passes = 1 if packet is torch.ops.aten._cudnn_rnn else 2
+        return passes * args[0].shape[:2].numel() * of_a_step
     count = flop_registry.get(packet)
     return int(count(*args, **kwargs, out_val=result)) if count else 0

@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from llm4rec_cli.arithmetic import autocast
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import UsageError
@@ -59,7 +60,7 @@ def training(name: str, spec: Mapping[str, Any], device: str, rates: Rates, smal
     counter = Counter()
 
     def step(batch: Any) -> torch.Tensor:
-        with torch.autocast(device_.type, torch.bfloat16, enabled=precision is Precision.bf16):
+        with autocast(device_, precision):
             loss: torch.Tensor = model(**batch)["loss"]
         loss.backward()
         optimizer.step()

@@ -12,8 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
+from llm4rec_cli.arithmetic import autocast
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.schema import Precision, SplitName
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.controls import AnyExamples
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
@@ -86,13 +87,12 @@ def _training_seconds(job: Job, model: Any) -> float:
     optimizer = torch.optim.AdamW(weights, lr=trainer.learning_rate)
     order = stream(job.config.seed, "batches", 0).permutation(len(rows)).tolist()
     device = next(model.parameters()).device
-    bf16 = torch.autocast(device.type, torch.bfloat16) if trainer.precision is Precision.bf16 else None
     seconds = []
     model.train()
     for start in range(0, min(len(rows), N_STEPS * trainer.batch_size), trainer.batch_size):
         began = time.monotonic()
         batch = rows.batch(0, order[start : start + trainer.batch_size])
-        with bf16 or contextlib.nullcontext():
+        with autocast(device, trainer.precision):
             loss = model(**{name: value.to(device) if hasattr(value, "to") else value for name, value in batch.items()})
         loss["loss"].backward()
         optimizer.step()

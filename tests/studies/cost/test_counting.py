@@ -2,7 +2,7 @@
 
 import torch
 
-from llm4rec_cli.studies.cost import counting
+from llm4rec_cli.meta import without_values
 from llm4rec_cli.studies.cost.counting import Counter
 
 
@@ -21,14 +21,20 @@ def test_of_a_result_that_is_written_to_a_buffer_nothing_is_read():
     assert counter.work.bytes == 4 * (12 + 20 + 15)
 
 
-def test_products_count_by_the_least_time_at_their_shapes_where_they_are_timed(monkeypatch):
-    clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 25.0, 30.0, 31.0])  # 9, 2 and 5 seconds; the sum takes 1
-    monkeypatch.setattr(counting.time, "process_time", lambda: next(clock))
-    a, b, c = torch.ones(3, 4), torch.ones(4, 5), torch.ones(4, 6)
-    with Counter(timed=True) as counter:
-        a @ b, a @ b, a @ c
-        a + a
-    assert counter.work.parts == (0, 4 * 3 * 12, 4, 2 + 2 + 5)
+def test_of_several_results_that_are_written_to_buffers_nothing_is_read():
+    x, values, places = torch.tensor([3.0, 1.0, 2.0, 0.0]), torch.empty(4), torch.empty(4, dtype=torch.int64)
+    with Counter() as counter:
+        torch.sort(x, out=(values, places))  # whose parameters are called values and indices
+    assert counter.work.bytes == 4 * 4 + 4 * 4 + 4 * 8
+
+
+def test_a_gru_multiplies_each_vector_by_each_weight_and_twice_as_often_for_its_gradients():
+    gru = torch.nn.GRU(4, 5, 2, batch_first=True, device="meta")
+    with without_values(), Counter() as counter:
+        gru(torch.empty(2, 3, 4, device="meta", requires_grad=True))[0].sum().backward()
+    of_a_vector = 3 * 5 * (4 + 5) + 3 * 5 * (5 + 5)  # three gates, from the input and from the state, of two layers
+    assert counter.work.operations == (1 + 2) * 2 * (2 * 3) * of_a_vector
+    assert (counter.names["_cudnn_rnn"], counter.names["_cudnn_rnn_backward"]) == (1, 1)
 
 
 def test_views_compute_nothing_and_hold_no_memory():

@@ -39,16 +39,11 @@ def job(batch_size=8, epochs=3):
     return SimpleNamespace(config=SimpleNamespace(trainer=trainer, seed=0))
 
 
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_a_training_step_is_counted_with_its_gradient(device):
-    model = Regression(20)
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    training = cost.count_training(job(), model, device)
+def test_a_training_step_is_counted_with_its_gradient():
+    training = cost.count_training(job(), Regression(20))
     forward, of_weight = 2 * 8 * 4 * 2, 2 * 8 * 4 * 2
-    assert training.step.operations == (forward + of_weight if device == "meta" else 0)  # a CPU's are timed
+    assert training.step.operations == forward + of_weight
     assert training.step.seconds > 0
-    if device == "cpu":
-        torch.testing.assert_close(model.state_dict(), before, atol=0, rtol=0)
     assert (training.rows, training.steps) == (20, 3 * 3)
     assert training.work.operations == 9 * training.step.operations
     weights = 4 * (4 * 2 + 2)
