@@ -57,11 +57,13 @@ def measure(set_up: Callable[..., Callable[[], object]], *arguments: Any) -> Mea
     before, private, ended = peak_mb(), [0.0], threading.Event()
     watch = threading.Thread(target=_watch, args=(private, ended))
     watch.start()
-    start = time.perf_counter()
-    returned = work()
-    seconds = time.perf_counter() - start
-    ended.set()
-    watch.join()
+    try:
+        start = time.perf_counter()
+        returned = work()
+        seconds = time.perf_counter() - start
+    finally:
+        ended.set()
+        watch.join()
     return Measurement(seconds, before, peak_mb(), private[0], returned if isinstance(returned, dict) else {})
 
 
