@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,7 +135,8 @@ def cells(reviews: Sequence[int], items: Sequence[int], impressions: int) -> lis
     """Return the cells, those of small data first."""
     sizes = {(n, items[len(items) // 2]) for n in reviews} | {(reviews[0], n) for n in items}
     log = Cell(CLICK_LOG, impressions, items[len(items) // 2])
-    return [log, *(Cell(work, *size) for size in sorted(sizes, key=np.prod) for work in WORKS)]
+    in_order = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    return [log, *(Cell(work, *size) for size in in_order for work in WORKS)]
 
 
 def measured(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -251,10 +253,13 @@ Data are made in a folder beside the JSON file, and deleted when their cells are
         start = time.perf_counter()
         kind = "click-log" if cell.work == CLICK_LOG else "reviews"
         folder = options.json.with_suffix("").absolute() / f"{kind}-{cell.rows}-{cell.items}"
-        records[cell.name] = measured(cell, folder)
-        write_json(options.json, records)
-        took = time.perf_counter() - start
-        print(f"{cell.name}: {number(records[cell.name]['seconds'])} s, took {took:.0f} s", file=sys.stderr, flush=True)
+        try:
+            records[cell.name] = measured(cell, folder)
+            write_json(options.json, records)
+            result = f"{number(records[cell.name]['seconds'])} s"
+        except BrokenProcessPool:
+            result = "its process was killed, as when memory does not suffice"
+        print(f"{cell.name}: {result}, took {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
         if cell[1:] not in [later[1:] for later in wanted[i + 1 :]] or cell.work == CLICK_LOG:
             shutil.rmtree(folder)
     fixed = {"rows": options.reviews[0], "items": options.items[len(options.items) // 2]}
