@@ -1,219 +1,272 @@
-"""How time and memory grow with the data. Each number is measured in a fresh process, on random interactions.
+"""How time and memory grow with reviews, items and impressions.
 
-Claims, each checked at the end:
-- preparing data, a training epoch and an evaluation take time linear in the number of interactions;
-- a training step and an evaluation take time linear in the number of items;
-- their memory grows with items × dim (weights, gradients, the optimiser's moments), never with batch × items.
+Reviews with texts and items with titles are made in the format of Amazon 2014, as plain JSON lines, and a click log in
+MIND's. Each cell of the tables, a work on one size of data, is measured in a fresh process and written to a JSON file.
+Cells that are in the file are not measured again. An epoch is extrapolated from its first steps. At a million items
+the losses of `sasrec` are sampled. `unisrec` reads random vectors of 256 dimensions in place of an encoder's.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from bench_common import Verdict, machine_description, number, print_table
-from fresh_process import Measurement, measure_in_fresh_process
-from synthetic import MEAN, dataset, interactions
+from bench_common import machine_description, number, print_table
+from fresh_process import measure_in_fresh_process
+from synthetic import write_click_log, write_reviews
 
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.schema import DatasetConfig, SplitName
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.prepare import prepare
-from llm4rec_cli.data.split import Split, leave_one_out
-from llm4rec_cli.models import base
-from llm4rec_cli.run.fit import fit
+from llm4rec_cli.files import fill_once, write_json
+from llm4rec_cli.results import svg
+from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.tasks import ranking
 
-MULTIPLES = (1, 4, 16)  # of the smallest number of interactions
-WIDER = 4  # factor by which the number of users in a batch grows
-LINEAR = 1.25  # the highest exponent that counts as linear: larger data leave the cache
-WARM_UP = (500, 500)  # users and items of a first call, untimed, in the same process
-VECTORS = 10  # the most fp32 vectors per item that count as items × dim
-FLAT = 0.05  # the most that a larger batch may add, as a share of a batch × items matrix in fp32
+REVIEWS = [1_000_000, 3_000_000, 10_000_000]  # the first while items grow
+ITEMS = [10_000, 100_000, 1_000_000]  # the middle one while reviews grow
+IMPRESSIONS = 2_200_000  # mind-large's training part; a sixth as many are added for its dev part
+SAMPLED_FROM = 1_000_000  # items, from which on sasrec samples its losses
+BATCH = 256  # sequences
+STEPS, SECONDS = 200, 20.0  # of an epoch: no more steps, and after one none once these seconds have passed
+USERS = 10_000  # evaluated
+PANEL = 220.0  # height
 
-SetUp = Callable[[int, int], Callable[[], object]]  # (users, items) -> the work to measure
+SetUp = Callable[..., Callable[[], object]]
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes of the data.
-
-    Attributes:
-        interactions: the smallest number, multiplied by MULTIPLES.
-        items: in the catalogue while interactions grow.
-        catalogues: numbers of items while items grow.
-        users: in a batch while items grow.
-    """
-
-    interactions: int
+class Cell(NamedTuple):
+    work: str
+    rows: int  # reviews, or impressions
     items: int
-    catalogues: tuple[int, ...]
-    users: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.work}/{self.rows}/{self.items}"
 
 
-FULL = Sizes(50_000, 2_000, (10_000, 100_000, 1_000_000), 64)
-QUICK = Sizes(2_000, 100, (1_000, 10_000), 16)
+def job(folder: Path, n_items: int, model: str) -> Job:
+    """Return a training run on the made reviews."""
+    sampled = ["model.loss=sampled_softmax", "model.negatives=256"] if n_items >= SAMPLED_FROM else []
+    of_model = {
+        "sasrec": ["model.hidden_size=64", "trainer.precision=fp32", *sampled],
+        "unisrec": ["model.use_ids=false", "model.encoder.name=random", "model.encoder.dimension=256"],
+    }
+    files = ["dataset.domains.instruments.reviews=reviews.json", "+dataset.domains.instruments.metadata=metadata.json"]
+    places = [f"dataset.raw_dir={folder}", f"paths.cache={folder / 'cache'}", "dataset.item_core=1"]
+    typed = [f"model={model}", "dataset=amazon2014-musical-instruments", *of_model.get(model, [])]
+    return Job.unchecked(compose([*typed, *files, *places]), "train")
 
 
-def sasrec_job() -> Job:
-    """Return a training run of SASRec at RecBole's default size, in fp32, for one epoch."""
-    trainer = ["trainer=default", "trainer.precision=fp32", "trainer.epochs=1"]
-    return Job.unchecked(compose(["model=sasrec", "model.hidden_size=64", *trainer]), "train")
+def click_log(folder: Path, n_items: int) -> Callable[[], object]:
+    """Prepare the click log."""
+    own = Job.unchecked(compose(["dataset=mind-large", f"dataset.raw_dir={folder}"]), "prepare")
+    return lambda: prepare(own.config.dataset, folder / "cache")
 
 
-def synthetic_model(job: Job, n_users: int, n_items: int) -> tuple[Split, Any]:
-    """Return random data and a model with random weights."""
-    split = leave_one_out(dataset(n_users, n_items))
-    torch.manual_seed(0)
-    context = base.Context(job.model, split, 0, job.cache, device="cpu")
-    return split, base.build(context)
+def loading(folder: Path, n_items: int) -> Callable[[], object]:
+    """Load the data with the items' texts; what is not in the cache is made."""
+    own = job(folder, n_items, "unisrec")
+    return lambda: stages.load(own)
 
 
-def preparation(n_users: int, n_items: int) -> Callable[[], object]:
-    """Prepare a raw file, store the dataset, and read it again."""
-    folder = tempfile.TemporaryDirectory()
-    log = interactions(n_users, n_items)
-    log.columns = ["user_id:token", "item_id:token"]
-    log.to_csv(Path(folder.name) / "random.inter", sep="\t", index=False)
-    config = DatasetConfig(
-        name="synthetic",
-        reader="recbole",
-        domains={"random": {"interactions": "random.inter"}},
-        raw_dir=folder.name,
-        user_core=5,
-        item_core=5,
-    )
-    return lambda: prepare(config, Path(folder.name) / "cache")
+def splitting(folder: Path, n_items: int) -> Callable[[], object]:
+    own = job(folder, n_items, "sasrec")
+    dataset = stages.load(own)
+    return lambda: stages.split_dataset(own, dataset)
 
 
-def epoch(n_users: int, n_items: int) -> Callable[[], object]:
-    """Train for one epoch with its checkpoint, without validation."""
-    job = sasrec_job()
-    _, model = synthetic_model(job, n_users, n_items)
-    trainer = job.config.trainer
-
-    def work() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoints, log = Path(folder) / "checkpoints", Path(folder) / "log.jsonl"
-            fit(model, model.training_rows(), lambda: 0.0, trainer, checkpoints, log, 0)
-
-    return work
+def evaluating(folder: Path, n_items: int, model: str) -> Callable[[], object]:
+    own = job(folder, n_items, model)
+    split = stages.split_dataset(own, stages.load(own))
+    scorer = stages.build(own, split)
+    examples = split.examples(SplitName.test)[:USERS]
+    return lambda: ranking.evaluate(scorer, split, examples, own.config)
 
 
-def step(n_users: int, n_items: int) -> Callable[[], object]:
-    """Take one step of the optimiser on all users' sequences at once."""
-    _, model = synthetic_model(sasrec_job(), n_users, n_items)
-    rows = model.training_rows()
-    batch = rows.batch(0, list(range(len(rows))))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+def training(folder: Path, n_items: int, model: str) -> Callable[[], dict[str, int]]:
+    """Return work that takes the first steps of an epoch, after one to warm up, and says how many of how many."""
+    own = job(folder, n_items, model)
+    network = stages.build(own, stages.split_dataset(own, stages.load(own)))
+    rows = network.training_rows()
+    order = np.random.default_rng(0).permutation(len(rows))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
 
-    def work() -> None:
-        model(**batch)["loss"].backward()
+    def step(i: int) -> None:
+        optimiser.zero_grad()
+        batch = rows.batch(0, order[(i * BATCH + np.arange(BATCH)) % len(order)].tolist())
+        network(**batch)["loss"].backward()
         optimiser.step()
 
+    def work() -> dict[str, int]:
+        start, steps = time.perf_counter(), 0
+        while steps < STEPS and (steps == 0 or time.perf_counter() - start < SECONDS):
+            steps += 1
+            step(steps)
+        return {"steps": steps, "epoch": -(-len(rows) // BATCH)}
+
+    step(0)
     return work
 
 
-def evaluation(n_users: int, n_items: int) -> Callable[[], object]:
-    """Compute ranks, metrics, intervals and predictions."""
-    job = sasrec_job()
-    split, model = synthetic_model(job, n_users, n_items)
-    return lambda: ranking.evaluate(model, split, split.examples(SplitName.test), job.config)
+CLICK_LOG = "click log"
+WORKS: dict[str, tuple[SetUp, list[str], str]] = {  # function, its last arguments, what it is
+    "prepare": (loading, [], "hash, read, filter, sort and store reviews and item texts"),
+    "second start": (loading, [], "load what is stored, after Python's imports"),
+    "split": (splitting, [], "leave-one-out"),
+    **{floor: (evaluating, [floor], f"rank for {USERS:,} users") for floor in ("popularity", "next_id")},
+    "evaluation": (evaluating, ["sasrec"], f"sasrec ranks for {USERS:,} users"),
+    **{model: (training, [model], f"an epoch, {BATCH} sequences a step") for model in ("sasrec", "unisrec")},
+}
 
 
-BY_INTERACTIONS: dict[str, SetUp] = {"prepare": preparation, "training epoch": epoch, "evaluation": evaluation}
-BY_ITEMS: dict[str, SetUp] = {"training step": step, "evaluation": evaluation}
+def cells(reviews: Sequence[int], items: Sequence[int], impressions: int) -> list[Cell]:
+    """Return the cells, those of small data first."""
+    sizes = {(n, items[len(items) // 2]) for n in reviews} | {(reviews[0], n) for n in items}
+    log = Cell(CLICK_LOG, impressions, items[len(items) // 2])
+    in_order = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    return [log, *(Cell(work, *size) for size in in_order for work in WORKS)]
 
 
-def linear(work: str, quantity: str, series: Mapping[int, Measurement]) -> Verdict:
-    """Check that time grows no faster than linearly in `quantity`, between the two largest sizes: smaller ones have a
-    share of fixed cost."""
-    fewer, more = sorted(series)[-2:]
-    exponent = np.log(series[more].seconds / series[fewer].seconds) / np.log(more / fewer)
-    return Verdict(exponent <= LINEAR, f"{work}: seconds ~ {quantity}^{exponent:.2f} (exponent at most {LINEAR})")
+def measured(cell: Cell, folder: Path) -> dict[str, Any]:
+    """Return what is written of a cell; the data are made if they are not in the folder."""
+    is_log = cell.work == CLICK_LOG
+    set_up, arguments, _ = (click_log, [], "") if is_log else WORKS[cell.work]
+    write = write_click_log if is_log else write_reviews
+    fill_once(folder, lambda aside: write(aside, cell.rows, cell.items))
+    if is_log or cell.work == "prepare":
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+    m = measure_in_fresh_process(set_up, folder, cell.items, *arguments)
+    seconds = m.seconds * m.notes.get("epoch", 1) / m.notes.get("steps", 1)
+    memory = {"private_mb": m.private_mb, "peak_mb": m.peak_mb}
+    return {"seconds": seconds, **memory, **m.notes, "machine": machine_description()}
 
 
-def items_by_dim(work: str, series: Mapping[int, Measurement], dim: int) -> Verdict:
-    """Check that memory grows by a few vectors per item between the two largest catalogues."""
-    fewer, more = sorted(series)[-2:]
-    added = (series[more].peak_mb - series[fewer].peak_mb) * 2**20
-    vectors = added / (more - fewer) / (4 * dim)
-    return Verdict(vectors <= VECTORS, f"{work}: {vectors:.1f} fp32 vectors per item (at most {VECTORS})")
+def series(records: dict[str, Any], work: str, by: str, fixed: dict[str, int]) -> list[tuple[int, Any]]:
+    """Return (size, record) of the cells of a work in which `by` (rows or items) grows, in the order of size."""
+    points = []
+    for name, record in records.items():
+        own, rows, items = name.split("/")
+        size = {"rows": int(rows), "items": int(items)}
+        if own == work and all(size[other] == n for other, n in fixed.items() if other != by):
+            points.append((size[by], record))
+    return sorted(points, key=lambda point: point[0])
 
 
-def flat_in_batch(work: str, narrow: Measurement, wide: Measurement, n_users: int, n_items: int) -> Verdict:
-    """Check that WIDER times n_users take hardly more memory."""
-    added, product = wide.peak_mb - narrow.peak_mb, (WIDER - 1) * n_users * n_items * 4 / 2**20
-    details = f"{work}: {WIDER * n_users} instead of {n_users} users at once add {number(max(added, 0))} MiB"
-    aim = f"at most {100 * FLAT:.0f} % of the {number(product)} MiB of a users × items matrix in fp32"
-    return Verdict(added <= FLAT * product, f"{details} ({aim})")
+def exponent(points: Sequence[tuple[int, Any]]) -> float:
+    """Return the exponent of seconds between the two largest sizes."""
+    (fewer, less), (more, longer) = points[-2:]
+    return float(np.log(longer["seconds"] / less["seconds"]) / np.log(more / fewer))
 
 
-def row(work: str, data: str, users: int, m: Measurement) -> dict[str, str]:
-    """Return one row of a table; the peak is of the whole process, of which the work added a part."""
-    numbers = {"seconds": m.seconds, "peak MiB": m.peak_mb, "added MiB": m.added_mb}
-    return {"work": work, "data": data, "users": f"{users:,}", **{k: number(v) for k, v in numbers.items()}}
+def show(records: dict[str, Any], fixed: dict[str, int]) -> None:
+    """Print a table for each quantity that grows, and that of the click log."""
+    print(*dict.fromkeys(record["machine"] for record in records.values()), "", sep="\n")
+    for by, other in (("rows", "items"), ("items", "rows")):
+        table = []
+        for work, (*_, words) in WORKS.items():
+            if points := series(records, work, by, fixed):
+                sizes = {f"{size:,}": number(record["seconds"]) for size, record in points}
+                growth = f"{exponent(points):.2f}" if len(points) > 1 else ""
+                steps = "/".join(str(record["steps"]) for _, record in points if "steps" in record)
+                memory = "/".join(number(record["private_mb"]) for _, record in points)
+                what = f"{words}; extrapolated from {steps} steps" if steps else words
+                table.append({"work": work, "what": what, **sizes, "exponent": growth, "private MiB": memory})
+        if table:
+            columns = dict.fromkeys(key for row in table for key in row)
+            title = f"{_of(by)} grow, {fixed[other]:,} {_of(other)}: seconds, and peak private memory"
+            print_table(title, [{key: row.get(key, "") for key in columns} for row in table])
+    for name, record in records.items():
+        work, rows, items = name.split("/")
+        if work == CLICK_LOG:
+            memory = f"{number(record['seconds'])} s, {number(record['private_mb'])} MiB private"
+            print(f"click log of {int(rows):,} + {int(rows) // 6:,} impressions, {int(items):,} news: {memory}")
 
 
-def warmed_up(set_up: SetUp, n_users: int, n_items: int) -> Callable[[], object]:
-    """Return the work on this data, after the same on small data."""
-    set_up(*WARM_UP)()
-    return set_up(n_users, n_items)
+def _of(by: str) -> str:
+    return "reviews" if by == "rows" else by
 
 
-def measure(name: str, set_up: SetUp, n_users: int, n_items: int) -> Measurement:
-    measurement = measure_in_fresh_process(warmed_up, set_up, n_users, n_items)
-    print(f"{name}, {n_users:,} users, {n_items:,} items: {measurement.seconds:.1f} s", file=sys.stderr)
-    return measurement
+def draw(records: dict[str, Any], fixed: dict[str, int]) -> str:
+    """Return an SVG: seconds by size on logarithmic axes, one panel for each quantity that grows."""
+    hues = {work: f"hsl({360 * i // len(WORKS)} 60% 45%)" for i, work in enumerate(WORKS)}
+    marks = ".grid{stroke:#76839055}text{font:11px sans-serif;fill:#57606a}path{fill:none;stroke-width:2}"
+    dark = "@media(prefers-color-scheme:dark){text{fill:#d1d7e0}}"
+    elements = [f"<style>{marks}{dark}</style>"]
+    for i, (work, hue) in enumerate(hues.items()):  # the legend
+        x, y = i % 2 * 180.0, 14.0 + i // 2 * 15
+        elements += [svg.element("circle", cx=x + 5, cy=y - 4, r=3.5, fill=hue), svg.label(x + 14, y, work)]
+    top = 14.0 + (len(hues) + 1) // 2 * 15
+    for by in ("rows", "items"):
+        lines = {work: points for work in WORKS if (points := series(records, work, by, fixed))}
+        every = [(size, record["seconds"]) for points in lines.values() for size, record in points]
+        if not every:
+            continue
+        x_of = svg.logarithmic([size for size, _ in every], svg.LEFT, svg.WIDTH - svg.RIGHT)
+        y_of = svg.logarithmic([seconds for _, seconds in every], top + PANEL, top + 16)
+        elements += [*svg.y_axis(y_of, "seconds"), *svg.x_axis(x_of, top + 16, top + PANEL, _of(by))]
+        for work, points in lines.items():
+            places = [(x_of(size), y_of(record["seconds"])) for size, record in points]
+            dots = [svg.element("circle", cx=x, cy=y, r=3.0, fill=hues[work]) for x, y in places]
+            path = svg.element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places), stroke=hues[work])
+            elements.append(svg.element("g", f"<title>{work}</title>{path}{''.join(dots)}"))
+        top += PANEL + svg.BELOW
+    words = "seconds of each work by the number of reviews and of items, on logarithmic axes"
+    return svg.drawing(top, elements, words).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  python scripts/bench_growth.py                 a few minutes on one core, 4 GB
-  python scripts/bench_growth.py --quick         a quick check: too small for meaningful verdicts
-Exits with status 1 if a claim fails.""",
+  python scripts/bench_growth.py growth.json --svg growth.svg          25 minutes on two cores, 20 GB of memory and disk
+  python scripts/bench_growth.py growth.json --only 'prepare/*' 'second start/*'
+  python scripts/bench_growth.py tiny.json --reviews 1500 3000 --items 50 --impressions 500
+Data are made in a folder beside the JSON file, and deleted when their cells are measured.""",
     )
-    parser.add_argument("--quick", action="store_true", help="tiny data")
+    parser.add_argument("json", type=Path, help="file of the cells: what it has is not measured again")
+    parser.add_argument("--only", nargs="*", default=["*"], metavar="PATTERN", help="cells, as WORK/ROWS/ITEMS")
+    parser.add_argument("--reviews", type=int, nargs="+", default=REVIEWS, help="numbers of reviews")
+    parser.add_argument("--items", type=int, nargs="+", default=ITEMS, help="numbers of items")
+    parser.add_argument("--impressions", type=int, default=IMPRESSIONS, help="training impressions of the click log")
+    parser.add_argument("--svg", type=Path, help="draw the seconds to this file")
     options = parser.parse_args(arguments)
-    sizes = QUICK if options.quick else FULL
-    dim = sasrec_job().model.hidden_size  # type: ignore[attr-defined]
-    print(machine_description())
-    verdicts, rows = [], []
-
-    for name, set_up in BY_INTERACTIONS.items():
-        users = {times * sizes.interactions: round(times * sizes.interactions / MEAN) for times in MULTIPLES}
-        series = {n: measure(name, set_up, users[n], sizes.items) for n in users}
-        rows += [row(name, f"{n:,} interactions", users[n], m) for n, m in series.items()]
-        verdicts.append(linear(name, "interactions", series))
-    print_table(f"interactions grow, {sizes.items:,} items", rows)
-
-    rows = []
-    for name, set_up in BY_ITEMS.items():
-        series = {n: measure(name, set_up, sizes.users, n) for n in sizes.catalogues}
-        largest = sizes.catalogues[-1]
-        wide = measure(name, set_up, WIDER * sizes.users, largest)
-        rows += [row(name, f"{n:,} items", sizes.users, m) for n, m in series.items()]
-        rows.append(row(name, f"{largest:,} items", WIDER * sizes.users, wide))
-        verdicts += [
-            linear(name, "items", series),
-            items_by_dim(name, series, dim),
-            flat_in_batch(name, series[largest], wide, sizes.users, largest),
-        ]
-    print_table(f"items grow, {dim}-d", rows)
-
-    print(*verdicts, sep="\n")
-    return 0 if all(verdict.passed for verdict in verdicts) else 1
+    records = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
+    wanted = [
+        cell
+        for cell in cells(options.reviews, options.items, options.impressions)
+        if cell.name not in records and any(fnmatch(cell.name, pattern) for pattern in options.only)
+    ]
+    for i, cell in enumerate(wanted):
+        start = time.perf_counter()
+        kind = "click-log" if cell.work == CLICK_LOG else "reviews"
+        folder = options.json.with_suffix("").absolute() / f"{kind}-{cell.rows}-{cell.items}"
+        try:
+            records[cell.name] = measured(cell, folder)
+            write_json(options.json, records)
+            result = f"{number(records[cell.name]['seconds'])} s"
+        except BrokenProcessPool:
+            result = "its process was killed, as when memory does not suffice"
+        print(f"{cell.name}: {result}, took {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        if cell[1:] not in [later[1:] for later in wanted[i + 1 :]] or cell.work == CLICK_LOG:
+            shutil.rmtree(folder)
+    fixed = {"rows": options.reviews[0], "items": options.items[len(options.items) // 2]}
+    show(records, fixed)
+    if options.svg:
+        options.svg.write_text(draw(records, fixed), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

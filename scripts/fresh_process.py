@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ class Measurement:
         before_mb: peak memory of the process when the work began, in MiB.
         peak_mb: peak memory when it ended, in MiB.
         private_mb: peak of the memory that is no page of a file while it ran, in MiB; 0 where it is unknown.
-        units: what the work returned: how much it did.
+        notes: the numbers that the work returned, if any.
     """
 
     seconds: float
     before_mb: float
     peak_mb: float
     private_mb: float = 0.0
-    units: float = 1.0
+    notes: dict[str, int] = field(default_factory=dict)
 
     @property
     def added_mb(self) -> float:
@@ -57,12 +57,14 @@ def measure(set_up: Callable[..., Callable[[], object]], *arguments: Any) -> Mea
     before, private, ended = peak_mb(), [0.0], threading.Event()
     watch = threading.Thread(target=_watch, args=(private, ended))
     watch.start()
-    start = time.perf_counter()
-    units = work()
-    seconds = time.perf_counter() - start
-    ended.set()
-    watch.join()
-    return Measurement(seconds, before, peak_mb(), private[0], float(units) if isinstance(units, int) else 1.0)
+    try:
+        start = time.perf_counter()
+        returned = work()
+        seconds = time.perf_counter() - start
+    finally:
+        ended.set()
+        watch.join()
+    return Measurement(seconds, before, peak_mb(), private[0], returned if isinstance(returned, dict) else {})
 
 
 def _watch(private: list[float], ended: threading.Event) -> None:

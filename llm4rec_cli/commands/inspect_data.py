@@ -23,7 +23,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.run import stages
     from llm4rec_cli.run.job import Job
     from llm4rec_cli.studies.dataset_tables import source_table, statistics_tables
-    from llm4rec_cli.studies.inspection.scrutiny import scrutinise, tables, verdicts
+    from llm4rec_cli.studies.inspection.scrutiny import scrutiny_of, tables, verdicts
 
     job = Job.unchecked(composed, "prepare").floor("popularity")
     dataset = prepare(job.config.dataset, job.cache)
@@ -32,7 +32,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
         split = stages.split_dataset(job, stages.load(job))
     else:
         split = split_dataset(dataset)
-    scrutiny = scrutinise(job, split)
+    scrutiny = scrutiny_of(job, split)
     if options.json:
         print(json_text(scrutiny.as_json(), indent=2))
         return

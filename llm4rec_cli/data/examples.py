@@ -149,8 +149,8 @@ class Impressions(Histories):
 
     @property
     def n_clicks(self) -> IntArray:
-        n_before = np.concatenate([[0], np.cumsum(self.listed_clicks)])
-        return n_before[self.last] - n_before[self.first]
+        places = np.flatnonzero(self.listed_clicks)
+        return np.searchsorted(places, self.last) - np.searchsorted(places, self.first)
 
     @property
     def rankable(self) -> NDArray[np.bool_]:

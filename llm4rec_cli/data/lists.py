@@ -37,7 +37,9 @@ def numbered_lists(column: pd.Series, known: pd.Index) -> pd.Series:
     """Replace each id in lists by its place among the known ones, as int32."""
     ids, offsets = flat_list(column)
     if pa.types.is_dictionary(ids.type):
-        place = known.get_indexer(ids.dictionary.to_pandas())[ids.indices.to_numpy(zero_copy_only=False)]
+        place = known.get_indexer(ids.dictionary.to_pandas()).astype(np.int32)[
+            ids.indices.to_numpy(zero_copy_only=False)
+        ]
     else:
         place = known.get_indexer(ids.to_pandas())
     return list_column(pa.array(place, pa.int32()), offsets).set_axis(column.index)

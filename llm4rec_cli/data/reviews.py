@@ -5,8 +5,6 @@ Only ROWS of them are Python objects at a time, which take far more memory than 
 
 from __future__ import annotations
 
-import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,16 +18,10 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
-from llm4rec_cli import processes
-from llm4rec_cli.data.rawfiles import Position, json_lines, malformed, parse_number
+from llm4rec_cli.data.rawfiles import MEMORY_FACTOR, Forecast, json_lines, malformed, parse_number
 from llm4rec_cli.data.recdataset import IntArray, RawData
-from llm4rec_cli.errors import DataError
-
-log = logging.getLogger(__name__)
 
 ROWS = 1 << 12  # reviews that are Python objects, or gathered, at a time
-FORECAST_AFTER = 1 << 25  # bytes of a file that are read before the need of the whole is estimated
-MEMORY_FACTOR = 4  # of ids and numbers: filters and sorting at their peak, as measured on 150,000 and 400,000 reviews
 DISK_FACTOR = 2  # of texts, which are set aside and then written in order
 Row = tuple[int, dict[str, Any]]  # line number, JSON object
 TEXT = pa.large_string()
@@ -57,18 +49,19 @@ def read_reviews(path: Path, keys: ReviewKeys, scratch: Path | None) -> tuple[pd
     numbers: dict[str, list[pa.Array]] = {name: [] for name in keys.numbers.values()}
 
     def texts() -> Iterator[pa.RecordBatch]:
-        position, n_text_bytes, is_forecast = Position(), 0, False
-        rows = json_lines(path, required=(*keys.ids, *keys.numbers), position=position)
+        forecast, n_rows, n_bytes, n_text_bytes = Forecast(path), 0, 0, 0
+        rows = json_lines(path, required=(*keys.ids, *keys.numbers), forecast=forecast)
         while batch := list(islice(rows, ROWS)):
             for key, name in keys.ids.items():
                 ids[name].append(_column(batch, key, partial(_id, path, key), _are_ids))
             for key, name in keys.numbers.items():
                 numbers[name].append(_column(batch, key, partial(_number, path, key), _are_finite, pa.float64()))
             columns = [_column(batch, key, partial(_text, key)) for key in keys.texts]
+            n_rows += len(batch)
+            n_bytes += sum(chunks[-1].nbytes for chunks in (ids | numbers).values())
             n_text_bytes += sum(column.nbytes for column in columns)
-            if scratch is not None and not is_forecast and position.n_bytes >= FORECAST_AFTER:
-                is_forecast = True
-                _forecast(path, position.n_bytes / path.stat().st_size, ids | numbers, n_text_bytes, scratch)
+            if scratch is not None:
+                forecast.check(n_rows, MEMORY_FACTOR * n_bytes, DISK_FACTOR * n_text_bytes, scratch)
             yield pa.RecordBatch.from_arrays(columns, names=list(keys.texts.values()))
 
     schema = pa.schema([(name, TEXT) for name in keys.texts.values()])
@@ -78,28 +71,6 @@ def read_reviews(path: Path, keys: ReviewKeys, scratch: Path | None) -> tuple[pd
         table = written(scratch / f"{path.name}.arrow", schema, texts())
     columns = {name: pa.chunked_array(chunks).to_pandas() for name, chunks in (ids | numbers).items()}
     return pd.DataFrame(columns), table
-
-
-def _forecast(path: Path, share: float, read: Mapping[str, list[pa.Array]], n_text_bytes: int, scratch: Path) -> None:
-    """Log what the whole file will take in memory and on disk, from the share of it that was read. Raises DataError if
-    that is not there."""
-    n_rows = sum(map(len, next(iter(read.values())))) / share
-    memory = MEMORY_FACTOR * sum(chunk.nbytes for chunks in read.values() for chunk in chunks) / share
-    disk = DISK_FACTOR * n_text_bytes / share
-    rows = f"{path.name}: about {n_rows:,.0f} reviews"
-    log.info("%s take about %.1f GB of memory, and %.1f GB in the cache", rows, memory / 1e9, disk / 1e9)
-    _, free_memory = processes.memory()
-    if memory > free_memory:
-        raise DataError(
-            f"{rows} take about {memory / 1e9:.1f} GB of memory, and {free_memory / 1e9:.1f} GB are free",
-            "prepare the dataset on a machine with more memory, and copy its cache; or take a smaller file",
-        )
-    free_disk = shutil.disk_usage(scratch).free
-    if disk > free_disk:
-        raise DataError(
-            f"{rows} take about {disk / 1e9:.1f} GB in the cache, and {free_disk / 1e9:.1f} GB are free there",
-            "paths.cache=PATH on a larger disk, or free space (llm4rec prune)",
-        )
 
 
 def repeated(reviews: pd.DataFrame, texts: pa.Table, ignored: Sequence[str] = ()) -> NDArray[np.bool_]:

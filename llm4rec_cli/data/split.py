@@ -21,6 +21,7 @@ from llm4rec_cli.errors import DataError
 TRAIN, VALID, TEST, UNUSED = 0, 1, 2, 3
 VALID_SHARE = 0.05  # of MIND's train impressions
 SECONDS_A_DAY = 86_400
+IMPRESSIONS_AT_ONCE = 1 << 14  # whose clicks are looked up together
 SPLIT_CODES = {SplitName.valid: VALID, SplitName.test: TEST}
 
 
@@ -165,9 +166,17 @@ class Split:
         for column in LIST_COLUMNS:
             items, bounds[column] = flat_list(rows[column], pa.int32())
             flat[column] = items.to_numpy(zero_copy_only=False)
-        listed_in = np.repeat(np.arange(len(rows)), np.diff(bounds["candidates"]))
-        clicked_in = np.repeat(np.arange(len(rows)), np.diff(bounds["clicks"]))
-        listed_key = listed_in * self.n_items + flat["candidates"]
+
+        def keys(column: str, start: int, end: int) -> IntArray:
+            """Return a number for each (impression, item) in the lists of impressions start to end."""
+            offsets = bounds[column][start : end + 1]
+            impression = np.repeat(np.arange(end - start), np.diff(offsets))
+            return impression * self.n_items + flat[column][offsets[0] : offsets[-1]]
+
+        clicked = [np.zeros(0, dtype=bool)]
+        for start in range(0, len(rows), IMPRESSIONS_AT_ONCE):
+            end = min(len(rows), start + IMPRESSIONS_AT_ONCE)
+            clicked.append(np.isin(keys("candidates", start, end), keys("clicks", start, end)))
         return Impressions(
             id=rows["impression_id"].to_numpy(dtype=object),
             user=rows["user"].to_numpy(),
@@ -176,7 +185,7 @@ class Split:
             start=bounds["history"][:-1],
             end=bounds["history"][1:],
             listed=flat["candidates"],
-            listed_clicks=np.isin(listed_key, clicked_in * self.n_items + flat["clicks"]),
+            listed_clicks=np.concatenate(clicked),
             first=bounds["candidates"][:-1],
             last=bounds["candidates"][1:],
         )

@@ -7,15 +7,15 @@ users' own texts of the same kind, so that it knows the words of this catalogue,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
 
 from llm4rec_cli.evaluation.rating import LIKED
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 FloatArray = NDArray[np.floating[Any]]
 LEAST = 10  # training texts of liked and of disliked interactions, each
@@ -28,6 +28,10 @@ def sentiment_classifier(texts: Sequence[str], stars: FloatArray) -> Pipeline | 
         texts: (n,) users' texts; empty where there is none.
         stars: (n,) their ratings; NaN where there is none.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer  # takes a second, and rankings need none of it
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
     usable = ~np.isnan(stars) & np.array([bool(text.strip()) for text in texts], dtype=bool)
     liked = stars[usable] >= LIKED
     if min(liked.sum(), (~liked).sum()) < LEAST:

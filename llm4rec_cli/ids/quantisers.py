@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from sklearn.cluster import KMeans
 
 from llm4rec_cli.data.recdataset import IntArray
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.ids.trees import Floats
 from llm4rec_cli.progress import track
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
 
 ROTATIONS = 10  # alternations of OPQ between codebooks and rotation
 ITERATIONS = 40  # of k-means with the first rotation
@@ -67,6 +71,8 @@ def opq(vectors: Floats, codes: int, codebook: int, seed: int) -> tuple[IntArray
 
 def _fit(vectors: Floats, clusters: int, seed: int, start: Floats | None = None, iterations: int = 300) -> KMeans:
     """Return fitted k-means, with fewer clusters where there are fewer different vectors."""
+    from sklearn.cluster import KMeans  # takes a second, and most models name no items by codes
+
     k = min(clusters, len(vectors)) if start is None else len(start)
     if start is None and len(vectors) <= 4 * clusters:  # of more vectors, enough differ: counting them takes seconds
         k = min(k, len(np.unique(vectors, axis=0)))

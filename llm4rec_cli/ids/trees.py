@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, polar, qr
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, eigsh
-from sklearn.cluster import KMeans
 
 from llm4rec_cli.data.recdataset import IntArray
 from llm4rec_cli.data.split import Split
@@ -145,6 +144,8 @@ def spectral_clusters(weights: csr_array | CoOccurrence, clusters: int, rng: np.
 
 def k_means(vectors: Floats, clusters: int, rng: np.random.Generator) -> IntArray:
     """Return (n,) the cluster of each vector; equal vectors share theirs."""
+    from sklearn.cluster import KMeans  # takes a second, and most models name no items by clusters
+
     k = min(clusters, len(np.unique(vectors, axis=0)))
     labels: IntArray = KMeans(k, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(vectors)
     return labels

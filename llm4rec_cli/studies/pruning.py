@@ -19,7 +19,7 @@ from llm4rec_cli.run import catalog, checkpoints
 WEIGHTS_REUSED = ("pretrain", "all")  # tasks whose runs serve to start or evaluate others
 UNTIED = f"{CONTROL}shuffle_ties"  # the label of runs on an order that no prepared dataset has
 PARTS: tuple[str, ...] = ("datasets", "candidates", "texts", "features", "indexing", "ids", "tokenizers", "tokens")
-PARTS += ("backbones", "explanations", "raw")
+PARTS += ("backbones", "explanations", "inspected", "raw")
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,22 @@
 """Preparation that is killed, meets a full disk, will not fit or finds one bad line leaves nothing half done."""
 
 import gzip
+import io
 import json
 import re
 import signal
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from llm4rec_cli.data import rawfiles, reviews
 from llm4rec_cli.data.prepare import prepare
+from llm4rec_cli.data.readers import mind, movielens, table
 from llm4rec_cli.errors import DataError
 from tests.support.driver import python
 
-from .sources import config
+from .sources import MIND, config
 
 N = 5000
 FILES = {"reviews": "reviews.json.gz"}
@@ -109,12 +112,12 @@ def forecast(raw, monkeypatch):
     """forecast(memory, disk) prepares with so many bytes free, and estimates the need from a part of the file."""
     (raw / "plain.json").write_text("\n".join(map(review, range(N))))
     monkeypatch.setattr(reviews, "ROWS", 100)
-    monkeypatch.setattr(reviews, "FORECAST_AFTER", 100_000)
+    monkeypatch.setattr(rawfiles, "FORECAST_AFTER", 100_000)
     monkeypatch.setattr(rawfiles, "_READ", 4096)
 
     def prepare_with(memory, disk):
-        monkeypatch.setattr(reviews.processes, "memory", lambda: (memory, memory))
-        monkeypatch.setattr(reviews.shutil, "disk_usage", lambda folder: SimpleNamespace(free=disk))
+        monkeypatch.setattr(rawfiles.processes, "memory", lambda: (memory, memory))
+        monkeypatch.setattr(rawfiles.shutil, "disk_usage", lambda folder: SimpleNamespace(free=disk))
         return prepare(config("shop", "amazon", raw, {"reviews": "plain.json"}), raw / "cache")
 
     return prepare_with
@@ -124,8 +127,8 @@ def test_what_a_file_will_take_is_said_after_its_first_part(forecast, caplog):
     with caplog.at_level("INFO", "llm4rec_cli"):
         assert len(forecast(10**9, 10**9).interactions) == N
     (line,) = (record.getMessage() for record in caplog.records if "take about" in record.getMessage())
-    n_reviews = int(re.search(r"about ([\d,]+) reviews", line)[1].replace(",", ""))
-    assert n_reviews == pytest.approx(N, rel=0.1)
+    n_rows = int(re.search(r"about ([\d,]+) rows", line)[1].replace(",", ""))
+    assert n_rows == pytest.approx(N, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -140,3 +143,30 @@ def test_a_file_that_will_not_fit_is_refused_at_once(forecast, raw, memory, disk
         forecast(memory, disk)
     assert remedy in error.value.remedy
     assert list((raw / "cache/datasets").iterdir()) == []
+
+
+LINES = {  # of files in several formats
+    "ratings.dat": lambda i: f"{i % 97}::{i % 89}::4::{10**9 + i}",
+    "log.csv": lambda i: f"u{i:06d},i{i % 89:03d},{10**9 + i}" if i else "user_id,item_id,timestamp",
+    "log.jsonl": lambda i: json.dumps({"user_id": f"u{i:06d}", "item_id": "i1", "timestamp": 10**9 + i}),
+    "behaviors.tsv": lambda i: f"{i:05d}\tU{i:05d}\t11/12/2019 2:14:46 PM\tN1\tN1-0 N2-1",
+}
+
+
+@pytest.mark.parametrize("name", [*LINES, "log.parquet"])
+def test_each_format_that_is_read_in_parts_is_refused_after_the_first_ones(name, tmp_path, monkeypatch):
+    path, n = tmp_path / name, 5000
+    text = "\n".join(map(LINES.get(name, LINES["log.csv"]), range(n))) + "\n"
+    if name.endswith(".parquet"):
+        pd.read_csv(io.StringIO(text)).to_parquet(path)
+    else:
+        path.write_text(text)
+    read = {"ratings.dat": movielens.read, "behaviors.tsv": mind.read}.get(name, table.read)
+    role = {"ratings.dat": "ratings", "behaviors.tsv": "train_behaviors"}.get(name, "interactions")
+    for setting in ("FORECAST_AFTER", "_BLOCK", "_READ"):
+        monkeypatch.setattr(rawfiles, setting, 8192)
+    monkeypatch.setattr(rawfiles.processes, "memory", lambda: (100, 100))
+    with pytest.raises(DataError, match=rf"{name}: about .* and 0.0 GB are free") as error:
+        read(MIND | {role: path} if read is mind.read else {role: path})
+    n_rows = int(re.search(r"about ([\d,]+) rows", error.value.problem)[1].replace(",", ""))
+    assert n_rows == pytest.approx(n, rel=0.15)

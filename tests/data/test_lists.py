@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from llm4rec_cli.data import rawfiles
 from llm4rec_cli.data.lists import flat_list, list_column, numbered_lists
 from llm4rec_cli.data.readers import mind
 from llm4rec_cli.errors import DataError
@@ -33,10 +34,10 @@ def test_lists_of_several_pieces_are_one_flat_array():
     assert (flat.to_pylist(), offsets.tolist()) == ([1, 2, 3, 4], [0, 2, 2, 3, 4])
 
 
-@pytest.mark.parametrize("rows", [1, 2, 1000])
-def test_a_log_is_the_same_however_many_rows_are_text_at_a_time(rows, monkeypatch):
+@pytest.mark.parametrize("n_bytes", [250, 400])
+def test_a_log_is_the_same_however_many_rows_are_text_at_a_time(n_bytes, monkeypatch):
     whole = mind.read(MIND).impressions
-    monkeypatch.setattr(mind, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(rawfiles, "_BLOCK", n_bytes)
     again = mind.read(MIND).impressions
     assert {name: again[name].tolist() for name in again} == {name: whole[name].tolist() for name in whole}
 
@@ -53,7 +54,7 @@ def test_white_space_separates_news_as_in_python(shown, tmp_path):
 @pytest.mark.parametrize("shown", ["N1", "1", "N1-2", "N9-0", "", "N1-0 -1"])
 @pytest.mark.parametrize("before", [0, 3])
 def test_the_first_malformed_row_is_named(shown, before, tmp_path, monkeypatch):
-    monkeypatch.setattr(mind, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(rawfiles, "_BLOCK", 250)
     path = tmp_path / "behaviors.tsv"
     row = "1\tU1\t11/12/2019 2:14:46 PM\tN2\t"
     path.write_text(f"{row}N1-0\n" * before + f"{row}{shown}\n{row}N1-7\n")

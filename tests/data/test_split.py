@@ -500,6 +500,14 @@ def test_an_impression_has_its_history_its_list_and_its_clicks():
     assert some.n_clicks.tolist() == [0, 2]
 
 
+def test_clicks_do_not_depend_on_how_many_impressions_are_looked_up_together(monkeypatch):
+    rows = [("train", 0, 1, [], "1-0 0-1"), ("train", 1, 2, [], "0-0 1-1"), ("dev", 2, 5, [3], "0-0 1-0 2-1")]
+    monkeypatch.setattr("llm4rec_cli.data.split.IMPRESSIONS_AT_ONCE", 2)
+    log = split_dataset(log_of(*rows)).click_log
+    assert log.clicked().tolist() == [False, True, False, True, False, False, True]
+    assert log.n_clicks.tolist() == [1, 1, 1]
+
+
 def test_an_item_that_is_listed_twice_is_clicked_in_both_places_or_in_none():
     split = split_dataset(log_of(("train", 0, 1, [], "1-1 0-0 1-0 0-0"), *visits(3, 1)))
     assert split.click_log[:1].clicked().tolist() == [True, False, True, False]

@@ -1,49 +1,47 @@
+import json
+from xml.etree import ElementTree
+
 import bench_growth as bench
 import pytest
-from fresh_process import Measurement, measure
-
-TINY = bench.Sizes(interactions=300, items=30, catalogues=(50, 100), users=4)
-DIM = 64
+from fresh_process import measure
 
 
-def measurement(seconds: float = 1.0, peak_mb: float = 500.0) -> Measurement:
-    return Measurement(seconds, 400.0, peak_mb)
+def test_an_exponent_is_that_between_the_two_largest_sizes():
+    points = [(n, {"seconds": 2 * n**1.1}) for n in (10, 100, 1000)]
+    assert bench.exponent([(1, {"seconds": 50.0}), *points]) == pytest.approx(1.1)
 
 
-@pytest.mark.parametrize(("power", "holds"), [(0.5, True), (1.0, True), (1.1, True), (1.3, False), (2.0, False)])
-def test_time_is_linear_up_to_an_exponent_of_about_one(power, holds):
-    verdict = bench.linear("work", "items", {n: measurement(3 * n**power) for n in (10, 40, 160)})
-    assert verdict.passed == holds
-    assert f"items^{power:.2f}" in verdict.details
+def test_each_size_is_measured_once_and_small_data_first():
+    cells = bench.cells([100, 300], [10, 20, 50], 40)
+    assert cells[0] == (bench.CLICK_LOG, 40, 20)
+    assert [*dict.fromkeys(cell[1:] for cell in cells[1:])] == [(100, 10), (100, 20), (100, 50), (300, 20)]
+    assert len(cells) == len(set(cells)) == 1 + 4 * len(bench.WORKS)
 
 
-def test_memory_is_counted_in_vectors_per_item():
-    vector = DIM * 4 / 2**20
-    series = {n: measurement(peak_mb=500 + 4 * n * vector) for n in (10, 1_000, 100_000)}
-    verdict = bench.items_by_dim("work", series, DIM)
-    assert verdict.passed
-    assert "4.0 fp32 vectors per item" in verdict.details
-    assert not bench.items_by_dim(
-        "work", {n: measurement(peak_mb=5 * m.peak_mb) for n, m in series.items()}, DIM
-    ).passed
-
-
-def test_a_larger_batch_must_not_add_its_scores():
-    product = 3 * 64 * 1_000_000 * 4 / 2**20  # 732 MiB
-    narrow = measurement(peak_mb=1_000)
-    assert bench.flat_in_batch("work", narrow, measurement(peak_mb=1_000 + 0.04 * product), 64, 1_000_000).passed
-    assert not bench.flat_in_batch("work", narrow, measurement(peak_mb=1_000 + product), 64, 1_000_000).passed
-
-
-def test_a_quick_run_measures_everything_and_exits_with_its_verdicts(capsys, monkeypatch):
-    monkeypatch.setattr(bench, "QUICK", TINY)
+@pytest.mark.slow
+def test_each_cell_is_measured_once_shown_and_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "measure_in_fresh_process", measure)
-    status = bench.main(["--quick"])
-    printed = capsys.readouterr().out
-    for name in (*bench.BY_INTERACTIONS, *bench.BY_ITEMS):
-        assert name in printed
-    for size in ("300 interactions", "4,800 interactions", "50 items", "100 items"):
-        assert size in printed
-    verdicts = [line for line in printed.splitlines() if line.startswith(("pass: ", "FAIL: "))]
-    assert len(verdicts) == 3 + 2 * 3
-    assert status == any(line.startswith("FAIL") for line in verdicts)
+    monkeypatch.setattr(bench, "STEPS", 1)
+    monkeypatch.setattr(bench, "USERS", 20)
+    numbers, drawing = tmp_path / "growth.json", tmp_path / "growth.svg"
+    sizes = [str(numbers), "--reviews", "1500", "3000", "--items", "50", "--impressions", "60"]
+    bench.main([*sizes, "--only", "prepare/*", "click log/*"])
+    first = json.loads(numbers.read_text())
+    assert list(first) == ["click log/60/50", "prepare/1500/50", "prepare/3000/50"]
+    assert not list((tmp_path / "growth").iterdir()), "data are deleted when their cells are measured"
+    bench.main(sizes)
+    records = json.loads(numbers.read_text())
+    assert {name: records[name] for name in first} == first
+    assert len(records) == 1 + 2 * len(bench.WORKS)
+    assert all(record["seconds"] > 0 for record in records.values())
+    of_step = records["sasrec/3000/50"]
+    assert (of_step["steps"], of_step["epoch"]) == (1, 2)
+    capsys.readouterr()
+    monkeypatch.setattr(bench, "measured", lambda *cell: pytest.fail("a cell is measured again"))
+    bench.main([*sizes, "--svg", str(drawing)])
+    table = capsys.readouterr().out
+    assert all(f"| {work} |" in table for work in bench.WORKS)
+    assert "### reviews grow, 50 items" in table and "extrapolated from 1/1 steps" in table
+    assert "click log of 60 + 10 impressions, 50 news" in table
+    titles = [title.text for title in ElementTree.parse(drawing).iter() if title.tag.endswith("title")]
+    assert titles == 2 * [*bench.WORKS]

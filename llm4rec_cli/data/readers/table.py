@@ -21,9 +21,10 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from llm4rec_cli.data import rawfiles
-from llm4rec_cli.data.rawfiles import json_lines, line_of_row, lines, malformed, parse_number, rows
+from llm4rec_cli.data.rawfiles import Forecast, json_lines, line_of_row, lines, malformed, parse_number, rows
 from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import INTERACTION_COLUMNS, ITEM_COLUMNS, RawData
+from llm4rec_cli.data.reviews import ROWS, Row
 from llm4rec_cli.errors import DataError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -194,32 +195,36 @@ def _csv(path: Path, file_columns: Mapping[str, str]) -> _Texts:
 
 def _json(path: Path, file_columns: Mapping[str, str]) -> _Texts:
     header: dict[str, None] = {}
-    values: dict[str, list[Any]] = {name: [] for name in file_columns}
-    for _, row in json_lines(path, required=()):
-        header |= dict.fromkeys(row)
+    texts: dict[str, list[pa.Array]] = {name: [] for name in file_columns}
+    forecast, n_rows, n_bytes = Forecast(path), 0, 0
+    numbered_rows = json_lines(path, required=(), forecast=forecast)
+    while batch := list(islice(numbered_rows, ROWS)):
+        for _, row in batch:
+            header |= dict.fromkeys(row)
         for name, column in file_columns.items():
-            values[name].append(row.get(column))
+            texts[name].append(pa.array(_json_texts(path, name, column, batch), pa.string()))
+        n_rows, n_bytes = n_rows + len(batch), n_bytes + sum(pieces[-1].nbytes for pieces in texts.values())
+        forecast.check(n_rows, rawfiles.MEMORY_FACTOR * n_bytes)
 
     def row_error(row: int, problem: str) -> DataError:
         return malformed(path, line_of_row(path, row), problem)
 
     frame = {
-        name: _json_texts(name, column, values[name], row_error)
-        for name, column in file_columns.items()
-        if column in header
+        name: pa.chunked_array(texts[name]).to_pandas() for name, column in file_columns.items() if column in header
     }
     return _Texts(list(header), pd.DataFrame(frame), row_error)
 
 
-def _json_texts(name: str, column: str, values: list[Any], row_error: RowError) -> list[str | None]:
+def _json_texts(path: Path, name: str, column: str, batch: list[Row]) -> list[str | None]:
     types = (str, int) if name in _IDS else (str, int, float, list)
     texts: list[str | None] = []
-    for row, value in enumerate(values):
+    for line, row in batch:
+        value = row.get(column)
         if value is None or (isinstance(value, float) and math.isnan(value)):
             texts.append(None)
         elif isinstance(value, bool) or not isinstance(value, types):
             expected = "whole number" if name in _IDS else "number"
-            raise row_error(row, f"{column} is neither text nor a {expected}: {value!r:.60}")
+            raise malformed(path, line, f"{column} is neither text nor a {expected}: {value!r:.60}")
         else:
             text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
             texts.append(text.encode("utf-8", "replace").decode())  # a lone surrogate becomes a question mark
@@ -231,7 +236,14 @@ def _parquet(path: Path, file_columns: Mapping[str, str]) -> _Texts:
         with pa.parquet.ParquetFile(path) as file:
             header = file.schema_arrow.names
             keep = _wanted(path, header, file_columns)
-            table = file.read(keep)
+            forecast, n_rows, batches = Forecast(path), 0, []
+            for batch in file.iter_batches(columns=keep):
+                batches.append(batch)
+                n_rows += len(batch)
+                forecast.n_bytes = path.stat().st_size * n_rows // file.metadata.num_rows
+                forecast.check(n_rows, rawfiles.MEMORY_FACTOR * sum(batch.nbytes for batch in batches))
+            schema = pa.schema([file.schema_arrow.field(name) for name in keep])
+            table = pa.Table.from_batches(batches, schema)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}", f"replace the file: {path}"

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.data import store
 from llm4rec_cli.data.slices import DIAGNOSTIC, SHORT_HISTORY, target_slices
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.evaluation.beyond_accuracy import by_group
 from llm4rec_cli.evaluation.crossed import Estimate, difference, means_by_user
 from llm4rec_cli.evaluation.proportions import Proportion
 from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.files import write_once
 from llm4rec_cli.progress import track
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.inspection.dataset import Catalogue, ClickLog, Order, catalogue_of, click_log_of, order_of
 
+VERSION = 1  # raised when the facts or scores of the same data change
 # Rules without training: the name in tables -> the model and its settings. `last_item` recommends what most often
 # followed the last item in training.
 RULES = {
@@ -93,6 +100,24 @@ class Scrutiny:
         in_slice, on_all = self.hit_rate(rule, name), self.hit_rate(rule)
         hits = on_all.share * on_all.n
         return Proportion.of(in_slice.share * in_slice.n / max(1e-12, hits), hits)
+
+
+def scrutiny_of(job: Job, split: Split) -> Scrutiny:
+    """Return what `scrutinise` finds, from the cache if it was found before.
+
+    It is found anew if the data, the split, the task, a setting of a rule, the version of results or VERSION changes.
+    """
+    dataset = split.dataset
+    rules = [job.floor(model, *settings).address(dataset).config_hash for model, *settings in RULES.values()]
+    key = hashlib.sha256(json.dumps([VERSION, list(job.config.task.floors), rules]).encode()).hexdigest()[:24]
+    folder = store.dataset_folder(job.cache, dataset.manifest["name"], dataset.fingerprint)
+
+    def write(aside: Path) -> None:
+        aside.write_text(json.dumps(asdict(scrutinise(job, split))), encoding="utf-8")
+
+    path = job.cache / "inspected" / f"{folder.name}-{key}.json"
+    write_once(path, write)
+    return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), Scrutiny)
 
 
 def scrutinise(job: Job, split: Split) -> Scrutiny:
@@ -249,7 +274,7 @@ def _majority(ascending: Proportion) -> Proportion:
 
 def _in_words(share: Proportion) -> str:
     """Return `69.4 % (95 % interval 68.0 % to 70.8 %) of the 4,109`."""
-    return f"{_percent(share.share)} ({_interval(share)}) of the {share.n:,}"
+    return f"{_percent(share.share)} ({_interval(share)}) of the {share.n:,.0f}"
 
 
 def _interval(share: Proportion) -> str:
@@ -258,7 +283,7 @@ def _interval(share: Proportion) -> str:
 
 def _too_few(ascending: Proportion, pairs: str) -> str:
     """Return `1 of 1 pairs of adjacent interactions ascend by raw id (95 % interval …): too few to tell whether`."""
-    n = f"{ascending.share * ascending.n:,.0f} of {ascending.n:,}"
+    n = f"{ascending.share * ascending.n:,.0f} of {ascending.n:,.0f}"
     return f"{n} pairs of {pairs} ascend by raw id ({_interval(ascending)}): too few to tell whether"
 
 
@@ -364,7 +389,7 @@ def _order_table(order: Order) -> Content:
         "training interactions later than a test target, on average": order.later_training,
     }
     cells = [
-        [name, _percent(share.share), f"{share.n:,}", f"{_percent(share.low)} to {_percent(share.high)}"]
+        [name, _percent(share.share), f"{share.n:,.0f}", f"{_percent(share.low)} to {_percent(share.high)}"]
         if isinstance(share, Proportion)
         else [name, _percent(share), "", ""]
         for name, share in rows.items()
