@@ -147,6 +147,8 @@ def measured(cell: Cell, folder: Path) -> dict[str, Any]:
     fill_once(folder, lambda aside: write(aside, cell.rows, cell.items))
     if is_log or cell.work == "prepare":
         shutil.rmtree(folder / "cache", ignore_errors=True)
+    elif not (folder / "cache").exists():
+        measure_in_fresh_process(loading, folder, cell.items)
     m = measure_in_fresh_process(set_up, folder, cell.items, *arguments)
     seconds = m.seconds * m.notes.get("epoch", 1) / m.notes.get("steps", 1)
     memory = {"private_mb": m.private_mb, "peak_mb": m.peak_mb}
@@ -175,18 +177,19 @@ def show(records: dict[str, Any], fixed: dict[str, int]) -> None:
     print(*dict.fromkeys(record["machine"] for record in records.values()), "", sep="\n")
     for by, other in (("rows", "items"), ("items", "rows")):
         table = []
+        every = sorted({size for work in WORKS for size, _ in series(records, work, by, fixed)})
         for work, (*_, words) in WORKS.items():
             if points := series(records, work, by, fixed):
-                sizes = {f"{size:,}": number(record["seconds"]) for size, record in points}
+                seconds = {size: number(record["seconds"]) for size, record in points}
+                sizes = {f"{size:,}": seconds.get(size, "") for size in every}
                 growth = f"{exponent(points):.2f}" if len(points) > 1 else ""
                 steps = "/".join(str(record["steps"]) for _, record in points if "steps" in record)
                 memory = "/".join(number(record["private_mb"]) for _, record in points)
                 what = f"{words}; extrapolated from {steps} steps" if steps else words
                 table.append({"work": work, "what": what, **sizes, "exponent": growth, "private MiB": memory})
         if table:
-            columns = dict.fromkeys(key for row in table for key in row)
             title = f"{_of(by)} grow, {fixed[other]:,} {_of(other)}: seconds, and peak private memory"
-            print_table(title, [{key: row.get(key, "") for key in columns} for row in table])
+            print_table(title, table)
     for name, record in records.items():
         work, rows, items = name.split("/")
         if work == CLICK_LOG:
