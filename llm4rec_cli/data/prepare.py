@@ -306,8 +306,8 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts) 
     step = f"{config.user_core}/{config.item_core}-core"
     steps = [
         _step(domain, "read", len(user_ids), len(raw.items), len(interactions)),
-        _step(domain, "items known", len(np.unique(user[with_item])), len(raw.items), len(with_item)),
-        _step(domain, step, len(np.unique(user[core])), int(core_items.sum()), len(core)),
+        _step(domain, "items known", _n_distinct(user[with_item]), len(raw.items), len(with_item)),
+        _step(domain, step, _n_distinct(user[core]), int(core_items.sum()), len(core)),
     ]
     counts += steps
     if len(core) == 0 and raw.impressions is None:
@@ -318,6 +318,10 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts) 
             "lower dataset.user_core and dataset.item_core, or check that the raw files are complete",
         )
     return replace(raw, items=raw.items[core_items], interactions=interactions.iloc[core])
+
+
+def _n_distinct(numbers: IntArray) -> int:
+    return int(np.count_nonzero(np.bincount(numbers)))
 
 
 def _merged(domains: dict[str, RawData], shared_users: bool) -> RawData:
@@ -340,8 +344,8 @@ def _merged(domains: dict[str, RawData], shared_users: bool) -> RawData:
             raw = with_own_texts(raw)
         items.append(raw.items.assign(item_id=f"{domain}-" + raw.items["item_id"], domain=domain))
         moved = raw.interactions.assign(
-            user_id=("" if shared_users else f"{domain}-") + raw.interactions["user_id"],
-            item_id=f"{domain}-" + raw.interactions["item_id"],
+            user_id=("" if shared_users else f"{domain}-") + raw.interactions["user_id"].astype("str"),
+            item_id=f"{domain}-" + raw.interactions["item_id"].astype("str"),
         )
         if raw.texts is not None:
             moved.index += n_texts

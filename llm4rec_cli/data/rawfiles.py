@@ -16,9 +16,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import msgspec
 import pandas as pd
@@ -41,6 +43,9 @@ MEMORY_FACTOR = 4  # of columns: filters and sorting at their peak, as measured 
 _DECIMAL = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)  # what pyarrow parses
 _CARRIAGE_RETURN = "carriage return inside a line (lines must end with LF or CRLF)"
 _JSON = msgspec.json.Decoder()
+JSON_BLOCK = 1 << 22  # bytes of lines that are Python objects at a time
+_TORN = (EOFError, gzip.BadGzipFile, zlib.error)
+_IS_TORN = "gzip data is truncated or damaged"
 _MAX_MESSAGE = 300  # characters of an error message, which may quote a long line
 _SEPARATOR = b"\x1f"  # replaces delimiters of several characters, which pyarrow does not support
 
@@ -137,16 +142,24 @@ def _raw_lines(path: Path, returns: bool = False, forecast: Forecast | None = No
     try:
         with _open(path, forecast) as file:
             for number, raw in enumerate(file, start=1):
-                raw = raw.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").rstrip(b"\r\n")
-                if not returns and b"\r" in raw:
-                    raise malformed(path, number, _CARRIAGE_RETURN)
-                if raw:
+                if line := _stripped(path, number, raw, returns):
                     is_empty = False
-                    yield number, raw
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise malformed(path, number + 1, "gzip data is truncated or damaged") from error
+                    yield number, line
+    except _TORN as error:
+        raise malformed(path, number + 1, _IS_TORN) from error
     if is_empty:
-        raise DataError(f"{path.name} is empty", f"replace the file: {path}")
+        raise _empty(path)
+
+
+def _stripped(path: Path, number: int, raw: bytes, returns: bool = False) -> bytes:
+    line = raw.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").rstrip(b"\r\n")
+    if not returns and b"\r" in line:
+        raise malformed(path, number, _CARRIAGE_RETURN)
+    return line
+
+
+def _empty(path: Path) -> DataError:
+    return DataError(f"{path.name} is empty", f"replace the file: {path}")
 
 
 def line_of_row(path: Path, row: int) -> int:
@@ -205,20 +218,112 @@ def json_lines(
         DataError: as `lines`, and for a line that cannot be parsed, is not an object or lacks a key.
     """
     for number, raw in _raw_lines(path, forecast=forecast):
+        yield number, _json_object(path, number, raw, required, parse)
+
+
+def _json_object(
+    path: Path, number: int, raw: bytes, required: Collection[str], parse: Callable[[str], Any] = json.loads
+) -> dict[str, Any]:
+    try:
+        row = _JSON.decode(raw)
+    except (msgspec.DecodeError, RecursionError):  # stricter than `json`: NaN and half a surrogate pair are no JSON
+        line = _text_of(path, number, raw, None)
         try:
-            row = _JSON.decode(raw)
-        except (msgspec.DecodeError, RecursionError):  # stricter than `json`: NaN and half a surrogate pair are no JSON
-            line = _text_of(path, number, raw, None)
-            try:
-                row = parse(line)
-            except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-                raise malformed(path, number, f"not valid JSON ({str(error) or type(error).__name__})") from error
-        if not isinstance(row, dict):
-            raise malformed(path, number, f"expected a JSON object, got {type(row).__name__}")
-        for key in required:
-            if key not in row:
-                raise malformed(path, number, f"no key '{key}'")
-        yield number, row
+            row = parse(line)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise malformed(path, number, f"not valid JSON ({str(error) or type(error).__name__})") from error
+    if not isinstance(row, dict):
+        raise malformed(path, number, f"expected a JSON object, got {type(row).__name__}")
+    for key in required:
+        if key not in row:
+            raise malformed(path, number, f"no key '{key}'")
+    return row
+
+
+@dataclass
+class JsonBlock:
+    """Some lines of a file of JSON objects.
+
+    Attributes:
+        columns: of each key, the values of all objects; None where an object lacks it.
+        parse: parses the lines one by one.
+    """
+
+    columns: dict[str, list[Any]]
+    parse: Callable[[], list[tuple[int, dict[str, Any]]]]
+
+    @cached_property
+    def rows(self) -> list[tuple[int, dict[str, Any]]]:
+        """Each object with the number of its line."""
+        return self.parse()
+
+
+def json_blocks(
+    path: Path, required: Sequence[str], optional: Sequence[str], forecast: Forecast | None = None
+) -> Iterator[JsonBlock]:
+    """Yield the values of some keys of the objects that `json_lines` yields, about JSON_BLOCK bytes at a time.
+
+    A block in which each line is one plain object is decoded at once, four times as fast as line by line. Raises
+    DataError as `json_lines`.
+    """
+    fields: list[Any] = [(f"key{i}", Any, msgspec.field(name=key)) for i, key in enumerate(required)]
+    fields += [(f"key{i}", Any, msgspec.field(name=key, default=None)) for i, key in enumerate(optional, len(required))]
+    decoder = msgspec.json.Decoder(msgspec.defstruct("Row", fields, gc=False))
+    keys = [*required, *optional]
+
+    def parsed(content: bytes, first: int) -> list[tuple[int, dict[str, Any]]]:
+        stripped = ((number, _stripped(path, number, raw)) for number, raw in enumerate(io.BytesIO(content), first))
+        return [(number, _json_object(path, number, line, required)) for number, line in stripped if line]
+
+    is_empty = True
+    for first, content in _line_blocks(path, forecast):
+        block = JsonBlock({}, partial(parsed, content, first))
+        if (objects := _plain_objects(content, decoder)) is not None:
+            block.columns = {key: list(map(attrgetter(f"key{i}"), objects)) for i, key in enumerate(keys)}
+        else:
+            block.columns = {key: [row.get(key) for _, row in block.rows] for key in keys}
+        if block.columns[keys[0]]:
+            is_empty = False
+            yield block
+    if is_empty:
+        raise _empty(path)
+
+
+def _line_blocks(path: Path, forecast: Forecast | None) -> Iterator[tuple[int, bytes]]:
+    """Yield whole lines, about JSON_BLOCK bytes of them at a time, with the number of the first."""
+    first, read = 1, bytearray()
+
+    def whole_lines() -> tuple[int, bytes]:
+        nonlocal first
+        lines = first, bytes(read[: read.rfind(b"\n") + 1])
+        first += read.count(b"\n")
+        del read[: len(lines[1])]
+        return lines
+
+    try:
+        with _open(path, forecast) as file:
+            while part := file.read1(_READ):
+                read += part
+                if len(read) >= JSON_BLOCK:
+                    yield whole_lines()
+    except _TORN as error:
+        yield whole_lines()
+        raise malformed(path, first, _IS_TORN) from error
+    yield first, bytes(read)
+
+
+def _plain_objects(content: bytes, decoder: msgspec.json.Decoder[Any]) -> list[Any] | None:
+    """Return the objects of some lines, if each line has one, alone; None if lines must be looked at one by one."""
+    if not (content.startswith(b"{") and content.rstrip(b"\n").endswith(b"}")):
+        return None
+    try:
+        if not content.isascii():
+            content.decode()  # the decoder does not look at values of other keys
+        objects = decoder.decode_lines(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    # Between two objects of one line, or of lines with spaces or blank ones between, there is something else.
+    return objects if content.count(b"}\n{") == len(objects) - 1 else None
 
 
 def read_json(path: Path) -> Any:
@@ -284,7 +389,7 @@ def table_batches(
         keep: columns to return; None = all.
         delimiter: separates fields; may have several characters only if not `quoted`.
         quoted: as for `rows`.
-        forecast: as for `json_lines`.
+        forecast: as for `json_blocks`.
 
     Raises:
         DataError: as `rows`, and for a wrong number of fields, an invalid number, an empty `filled` field, or no rows.
@@ -337,7 +442,7 @@ def table_batches(
                     raise located(problem)
                 n_rows += len(batch)
                 yield batch
-    except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (pa.ArrowInvalid, *_TORN) as error:
         raise located(str(error)) from error
     if n_rows == 0:
         raise located("no rows after the header")
@@ -386,7 +491,7 @@ class _Reported(io.FileIO):
 
 
 @contextmanager
-def _open(path: Path, forecast: Forecast | None = None) -> Iterator[IO[bytes]]:
+def _open(path: Path, forecast: Forecast | None = None) -> Iterator[io.BufferedIOBase]:
     """Open a file for reading; decompress it if its first bytes are gzip's, whatever its name."""
     total = path.stat().st_size
     with (
@@ -395,6 +500,6 @@ def _open(path: Path, forecast: Forecast | None = None) -> Iterator[IO[bytes]]:
     ):
         if file.peek(2)[:2] == b"\x1f\x8b":
             with gzip.open(file) as unzipped:
-                yield cast(IO[bytes], unzipped)
+                yield unzipped
         else:
             yield file

@@ -1,6 +1,6 @@
 """Reviews in JSON lines as columns: ids and numbers in memory, texts in an Arrow file that is mapped into it.
 
-Only ROWS of them are Python objects at a time, which take far more memory than columns.
+Only a block of them are Python objects at a time, which take far more memory than columns.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,12 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.rawfiles import MEMORY_FACTOR, Forecast, json_lines, malformed, parse_number
+from llm4rec_cli.data.rawfiles import MEMORY_FACTOR, Forecast, JsonBlock, json_blocks, malformed, parse_number
 from llm4rec_cli.data.recdataset import IntArray, RawData
 
-ROWS = 1 << 12  # reviews that are Python objects, or gathered, at a time
+ROWS = (
+    1 << 16
+)  # reviews whose texts are gathered at a time: with few, most of a file's batches give a row or two to each
 DISK_FACTOR = 2  # of texts, which are set aside and then written in order
 Row = tuple[int, dict[str, Any]]  # line number, JSON object
 TEXT = pa.large_string()
@@ -37,7 +38,7 @@ class ReviewKeys:
 
 
 def read_reviews(path: Path, keys: ReviewKeys, scratch: Path | None) -> tuple[pd.DataFrame, pa.Table]:
-    """Return the ids (text) and numbers (float64) of all reviews in file order, and a table of their texts.
+    """Return the ids (categories) and numbers (float64) of all reviews in file order, and a table of their texts.
 
     Args:
         scratch: a folder for the file of texts; None = they are held in memory.
@@ -50,14 +51,13 @@ def read_reviews(path: Path, keys: ReviewKeys, scratch: Path | None) -> tuple[pd
 
     def texts() -> Iterator[pa.RecordBatch]:
         forecast, n_rows, n_bytes, n_text_bytes = Forecast(path), 0, 0, 0
-        rows = json_lines(path, required=(*keys.ids, *keys.numbers), forecast=forecast)
-        while batch := list(islice(rows, ROWS)):
+        for block in json_blocks(path, [*keys.ids, *keys.numbers], [*keys.texts], forecast):
             for key, name in keys.ids.items():
-                ids[name].append(_column(batch, key, partial(_id, path, key), _are_ids))
+                ids[name].append(_column(block, key, partial(_id, path, key), _are_ids))
             for key, name in keys.numbers.items():
-                numbers[name].append(_column(batch, key, partial(_number, path, key), _are_finite, pa.float64()))
-            columns = [_column(batch, key, partial(_text, key)) for key in keys.texts]
-            n_rows += len(batch)
+                numbers[name].append(_column(block, key, partial(_number, path, key), _are_finite, pa.float64()))
+            columns = [_column(block, key, partial(_text, key)) for key in keys.texts]
+            n_rows += len(columns[0])
             n_bytes += sum(chunks[-1].nbytes for chunks in (ids | numbers).values())
             n_text_bytes += sum(column.nbytes for column in columns)
             if scratch is not None:
@@ -69,7 +69,8 @@ def read_reviews(path: Path, keys: ReviewKeys, scratch: Path | None) -> tuple[pd
         table = pa.Table.from_batches(texts(), schema)
     else:
         table = written(scratch / f"{path.name}.arrow", schema, texts())
-    columns = {name: pa.chunked_array(chunks).to_pandas() for name, chunks in (ids | numbers).items()}
+    columns = {name: pa.chunked_array(ids.pop(name)).dictionary_encode().to_pandas() for name in keys.ids.values()}
+    columns |= {name: pa.chunked_array(chunks).to_pandas() for name, chunks in numbers.items()}
     return pd.DataFrame(columns), table
 
 
@@ -136,7 +137,7 @@ def text(value: Any) -> str | None:
 
 
 def _column(
-    batch: list[Row],
+    block: JsonBlock,
     key: str,
     convert: Callable[[Row], Any],
     complete: Callable[[pa.Array], bool] = lambda array: True,
@@ -144,14 +145,14 @@ def _column(
 ) -> pa.Array:
     """Return the values of a key. Each is converted on its own only if they are not all of that kind, or not complete:
     that takes much longer, and says which line is wrong."""
-    values = [row.get(key) for _, row in batch]
+    values = block.columns[key]
     try:
         array = pa.array(values, kind)
         if complete(array) and bool not in set(map(type, values)):  # which pyarrow would take for numbers
             return array
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
         pass
-    return pa.array(map(convert, batch), kind)
+    return pa.array(map(convert, block.rows), kind)
 
 
 def _are_ids(array: pa.Array) -> bool:

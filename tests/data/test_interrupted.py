@@ -88,9 +88,9 @@ def test_a_full_disk_leaves_nothing_and_the_next_preparation_succeeds(raw, n_who
     assert len(prepare(settings, raw / "cache").interactions) == N
 
 
-@pytest.mark.parametrize("rows", [100, reviews.ROWS])
-def test_one_bad_line_among_many_is_named_by_its_number(raw, rows, monkeypatch):
-    monkeypatch.setattr(reviews, "ROWS", rows)
+@pytest.mark.parametrize("block", [1000, rawfiles.JSON_BLOCK])
+def test_one_bad_line_among_many_is_named_by_its_number(raw, block, monkeypatch):
+    monkeypatch.setattr(rawfiles, "JSON_BLOCK", block)
     lines = [*map(review, range(N))]
     lines[4321] = lines[4321][:-1]
     (raw / FILES["reviews"]).write_bytes(gzip.compress("\n".join(lines).encode()))
@@ -111,7 +111,7 @@ def test_a_torn_archive_is_named_with_the_line_that_it_lacks(raw):
 def forecast(raw, monkeypatch):
     """forecast(memory, disk) prepares with so many bytes free, and estimates the need from a part of the file."""
     (raw / "plain.json").write_text("\n".join(map(review, range(N))))
-    monkeypatch.setattr(reviews, "ROWS", 100)
+    monkeypatch.setattr(rawfiles, "JSON_BLOCK", 10_000)
     monkeypatch.setattr(rawfiles, "FORECAST_AFTER", 100_000)
     monkeypatch.setattr(rawfiles, "_READ", 4096)
 

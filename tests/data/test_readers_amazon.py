@@ -125,7 +125,7 @@ def test_unisrec_s_text_of_an_item_of_2018(tmp_path):
 def test_the_ratings_of_real_reviews_are_their_interactions(role, order, tmp_path):
     reviews = amazon.read(
         {"reviews": real("amazon2014-musical-instruments") / "reviews_Musical_Instruments_5.json.gz"}
-    ).interactions[["user_id", "item_id", "rating", "timestamp"]]
+    ).interactions.astype({"user_id": "str", "item_id": "str"})[["user_id", "item_id", "rating", "timestamp"]]
     path = tmp_path / "ratings.csv"
     reviews.astype({"timestamp": int}).iloc[:, order].to_csv(path, header=False, index=False)
     assert amazon.read({role: path}).interactions.equals(reviews)

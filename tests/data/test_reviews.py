@@ -1,5 +1,6 @@
 """Reviews as columns: the same whether texts are in memory or in a file, and whatever is unusual about a line."""
 
+import gzip
 import json
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm4rec_cli.data import reviews
+from llm4rec_cli.data import rawfiles, reviews
+from llm4rec_cli.data.rawfiles import json_blocks, json_lines
 from llm4rec_cli.data.readers import amazon
 from llm4rec_cli.data.reviews import ReviewKeys, gathered, read_reviews, repeated, text_frame, with_own_texts
 from llm4rec_cli.errors import DataError
@@ -27,10 +29,11 @@ def read(rows, folder, scratch=None):
 
 
 @pytest.mark.parametrize("files", [AMAZON, AMAZON_2018])
-@pytest.mark.parametrize("rows", [1, 2, 1000])
-def test_texts_in_a_file_are_those_in_memory(files, rows, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("rows", "block"), [(1, 1), (2, 300), (1000, 1 << 22)])
+def test_texts_in_a_file_are_those_in_memory(files, rows, block, tmp_path, monkeypatch):
     whole = amazon.read(files)
     monkeypatch.setattr(reviews, "ROWS", rows)
+    monkeypatch.setattr(rawfiles, "JSON_BLOCK", block)
     apart = amazon.read(files, scratch=tmp_path)
     assert apart.texts is not None
     assert "review_text" not in apart.interactions
@@ -39,9 +42,9 @@ def test_texts_in_a_file_are_those_in_memory(files, rows, tmp_path, monkeypatch)
     pd.testing.assert_frame_equal(together.interactions[whole.interactions.columns], whole.interactions)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 100])
-def test_a_line_that_is_unusual_is_read_as_alone(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(reviews, "ROWS", rows)
+@pytest.mark.parametrize("block", [1, 100, 1000])
+def test_a_line_that_is_unusual_is_read_as_alone(block, tmp_path, monkeypatch):
+    monkeypatch.setattr(rawfiles, "JSON_BLOCK", block)
     lines = [
         {"u": "a", "r": 1, "t": "plain", "n": "x"},
         {"u": 10**30, "r": "2.5", "t": 3},  # numbers as text, text as numbers, a key that is missing
@@ -75,6 +78,54 @@ def test_a_line_that_is_wrong_is_named(line, problem, tmp_path):
     good = {"u": "a", "r": 1}
     with pytest.raises(DataError, match=rf"reviews\.json:3: {problem}"):
         read([good, good, line, good], tmp_path)
+
+
+LINES = [
+    '{"u": "a", "r": 1, "t": "plain"}',
+    '{"t": "caf\u00e9", "r": 2.5, "u": "b", "n": null, "other": [{"u": 0}, {}]}',
+    '{"u": 3, "r": "4", "n": "x", "other": "\u00e9"}',
+    "",
+    "  ",
+]
+DAMAGE = [b"\n", b"\r", b" ", b"}", b"{", b"\0", b"\xff", b'"', b"}\n{", b"}{", b"\xef\xbb\xbf", b"NaN"]
+
+
+@settings(max_examples=300)
+@given(
+    lines=st.lists(st.sampled_from(LINES), max_size=8),
+    end=st.sampled_from(["\n", "\r\n"]),
+    damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 2), st.sampled_from(DAMAGE)), max_size=2),
+    block=st.sampled_from([1, 60, 1 << 22]),
+    cut=st.sampled_from([None, None, 30, 60]),
+)
+def test_blocks_hold_what_is_read_line_by_line(lines, end, damage, block, cut, tmp_path_factory):
+    content = "".join(f"{line}{end}" for line in lines).encode()
+    for place, n, by in damage:
+        content = content[:place] + by + content[place + n :]
+    path = tmp_path_factory.mktemp("raw") / "reviews.json"
+    path.write_bytes(content if cut is None else gzip.compress(content)[:cut])
+
+    def by_lines():
+        return [[row.get(key) for key in "urtn"] for _, row in json_lines(path, "ur")]
+
+    def by_blocks():
+        blocks = list(json_blocks(path, "ur", "tn"))
+        for each in blocks:
+            assert list(zip(*each.columns.values(), strict=True)) == [
+                tuple(map(row.get, "urtn")) for _, row in each.rows
+            ]
+        return [list(row) for each in blocks for row in zip(*each.columns.values(), strict=True)]
+
+    def result_of(read):
+        try:
+            return read()
+        except DataError as error:
+            return str(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rawfiles, "JSON_BLOCK", block)
+        patch.setattr(rawfiles, "_READ", 16)
+        assert result_of(by_blocks) == result_of(by_lines)
 
 
 @settings(max_examples=50)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from llm4rec_cli.data.rawfiles import json_lines, lines, malformed, parse_number, read_table
@@ -58,7 +57,7 @@ def read(files: dict[str, Path], scratch: Path | None = None) -> RawData:
         reviews = pd.concat([_part(files[part]).assign(part=part) for part in PARTS], ignore_index=True)
         counts = {"read": len(reviews)}
     reviews["timestamp"] /= _MILLISECONDS
-    items = pd.DataFrame({"item_id": np.sort(reviews["item_id"].unique())}, dtype="str")
+    items = pd.DataFrame({"item_id": sorted(reviews["item_id"].unique())}, dtype="str")
     if "metadata" in files:
         items = items.merge(_metadata(files["metadata"], set(items["item_id"])), on="item_id", how="left")
     raw = RawData(items, reviews, counts, item_order="sorted ids", texts=texts)
