@@ -314,7 +314,7 @@ def _line_blocks(path: Path, forecast: Forecast | None) -> Iterator[tuple[int, b
 
 def _plain_objects(content: bytes, decoder: msgspec.json.Decoder[Any]) -> list[Any] | None:
     """Return the objects of some lines, if each line has one, alone; None if lines must be looked at one by one."""
-    if not (content.startswith(b"{") and content.rstrip(b"\n").endswith(b"}")):
+    if b"\r" in content or not (content.startswith(b"{") and content.rstrip(b"\n").endswith(b"}")):
         return None
     try:
         if not content.isascii():
