@@ -13,6 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from llm4rec_cli import processes
+
 STATUS = Path("/proc/self/status")
 INTERVAL = 0.05  # seconds between two looks at the private memory
 
@@ -53,6 +55,7 @@ def measure_in_fresh_process(set_up: Callable[..., Callable[[], object]], *argum
 
 def measure(set_up: Callable[..., Callable[[], object]], *arguments: Any) -> Measurement:
     """Do the same in this process."""
+    processes.keep_freed_memory()  # as commands do
     work = set_up(*arguments)
     before, private, ended = peak_mb(), [0.0], threading.Event()
     watch = threading.Thread(target=_watch, args=(private, ended))

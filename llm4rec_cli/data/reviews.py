@@ -69,7 +69,7 @@ def read_reviews(path: Path, keys: ReviewKeys, scratch: Path | None) -> tuple[pd
         table = pa.Table.from_batches(texts(), schema)
     else:
         table = written(scratch / f"{path.name}.arrow", schema, texts())
-    columns = {name: pa.chunked_array(ids.pop(name)).dictionary_encode().to_pandas() for name in keys.ids.values()}
+    columns = {name: pa.concat_arrays(ids.pop(name)).dictionary_encode().to_pandas() for name in keys.ids.values()}
     columns |= {name: pa.chunked_array(chunks).to_pandas() for name, chunks in numbers.items()}
     return pd.DataFrame(columns), table
 
