@@ -18,7 +18,7 @@ class RPGConfig(EncoderSizes, SemanticIdsConfig):
     """Long semantic ids whose codes are predicted in parallel (KDD 2025)."""
 
     traits: ClassVar[Traits] = Traits(
-        frozenset({"rank_catalogue", "rank_candidates"}), trainable=True, zero_ranks_high=True
+        frozenset({"rank_catalogue", "rank_candidates"}), trainable=True, zero_ranks_high=True, bf16_scoring=True
     )
 
     temperature: float = ranges.number(above=0)  # that divides cosines of states and codes

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm4rec_cli.arithmetic import autocast
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.ids.item_ids import END, ItemIds
@@ -45,7 +46,7 @@ class RPG(nn.Module):
 
     def __init__(self, config: RPGConfig, context: Context, ids: ItemIds) -> None:
         super().__init__()
-        self.split, self.item_codes = context.split, ids
+        self.split, self.item_codes, self.scoring = context.split, ids, context.scoring
         self.max_length, self.temperature = config.max_length, config.temperature
         self.sizes = ids.sizes
         self.register_buffer("first", torch.tensor([0, *self.sizes[:-1]]).cumsum(0), persistent=False)
@@ -91,7 +92,9 @@ class RPG(nn.Module):
     def _last_states(self, examples: Examples) -> Tensor:
         device = self.tokens.weight.device
         items, groups, last, nonempty = packed_histories(examples, self.max_length, device)
-        return self.norm(self.encoder.last(self._inputs(items), groups, last)) * nonempty.unsqueeze(1)
+        with autocast(device, self.scoring):
+            states = self.norm(self.encoder.last(self._inputs(items), groups, last))
+        return states.float() * nonempty.unsqueeze(1)
 
     @torch.no_grad()
     def _log_probabilities(self, states: Tensor) -> Tensor:
