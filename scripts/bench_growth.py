@@ -25,7 +25,6 @@ from bench_common import machine_description, number, print_table
 from fresh_process import measure_in_fresh_process
 from synthetic import write_click_log, write_reviews
 
-from llm4rec_cli import processes
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.prepare import prepare
@@ -247,7 +246,6 @@ Data are made in a folder beside the JSON file, and deleted when their cells are
     parser.add_argument("--impressions", type=int, default=IMPRESSIONS, help="training impressions of the click log")
     parser.add_argument("--svg", type=Path, help="draw the seconds to this file")
     options = parser.parse_args(arguments)
-    processes.keep_freed_memory()  # for the settings that processes inherit
     records = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
     wanted = [
         cell

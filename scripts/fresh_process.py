@@ -49,6 +49,7 @@ def measure_in_fresh_process(set_up: Callable[..., Callable[[], object]], *argum
     Args:
         set_up: a function at the top level of a module, so that the other process can import it.
     """
+    processes.keep_freed_memory()  # also for the variables that the other process inherits
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure, set_up, *arguments).result()
 

@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 from llm4rec_cli.data.rawfiles import MEMORY_FACTOR, Forecast, JsonBlock, json_blocks, malformed, parse_number
 from llm4rec_cli.data.recdataset import IntArray, RawData
 
-ROWS = (
-    1 << 16
-)  # reviews whose texts are gathered at a time: with few, most of a file's batches give a row or two to each
+ROWS = 1 << 16  # reviews whose texts are gathered at a time, most of them from all over the file
 DISK_FACTOR = 2  # of texts, which are set aside and then written in order
 Row = tuple[int, dict[str, Any]]  # line number, JSON object
 TEXT = pa.large_string()

@@ -39,7 +39,8 @@ def opq(vectors: Floats, codes: int, codebook: int, seed: int) -> tuple[IntArray
 
     The rotated vectors are cut into parts of equal width, and each is clustered by itself. Codebooks and rotation are
     optimised in turn: given the codebooks, the best rotation is a Procrustes problem. The first rotation keeps the
-    leading principal components and mixes them at random, so that all parts vary equally.
+    leading principal components (of whitened vectors, which vary equally everywhere, any) and mixes them at random, so
+    that all parts vary equally.
 
     Raises:
         UsageError: vectors have fewer dimensions than codes.
@@ -48,7 +49,7 @@ def opq(vectors: Floats, codes: int, codebook: int, seed: int) -> tuple[IntArray
     if width == 0:
         raise UsageError(
             f"model.ids.codes={codes} exceeds the {vectors.shape[1]} dimensions of the text vectors",
-            f"model.ids.codes={vectors.shape[1]} or less, or another encoder",
+            f"model.ids.codes={vectors.shape[1]} or less; or a larger model.encoder.dimension, or more items",
         )
     centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
     components = np.linalg.svd(centred.T @ centred)[0][:, : codes * width]

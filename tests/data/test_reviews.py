@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm4rec_cli.data import rawfiles, reviews
@@ -82,7 +82,7 @@ def test_a_line_that_is_wrong_is_named(line, problem, tmp_path):
 
 LINES = [
     '{"u": "a", "r": 1, "t": "plain"}',
-    '{"t": "caf\u00e9", "r": 2.5, "u": "b", "n": null, "other": [{"u": 0}, {}]}',
+    '{"t": "w\u00e9", "r": 2.5, "u": "b", "n": null, "other": [{"u": 0}, {}]}',
     '{"u": 3, "r": "4", "n": "x", "other": "\u00e9"}',
     "",
     "  ",
@@ -98,6 +98,10 @@ DAMAGE = [b"\n", b"\r", b" ", b"}", b"{", b"\0", b"\xff", b'"', b"}\n{", b"}{", 
     block=st.sampled_from([1, 60, 1 << 22]),
     cut=st.sampled_from([None, None, 30, 60]),
 )
+@example(lines=['{"u": "a",\n"r": 1}'], end="\n", damage=[], block=1 << 22, cut=None)  # an object over two lines
+@example(lines=[LINES[0], '{"u": "a", "r": 1, "o": [1,\n2]}', LINES[0]], end="\n", damage=[], block=1 << 22, cut=None)
+@example(lines=['{"u": "a", "r": 1\r}'], end="\n", damage=[], block=1 << 22, cut=None)
+@example(lines=[f"{LINES[0]} {LINES[0]}", '{"u": "a",\n"r": 1}'], end="\n", damage=[], block=1 << 22, cut=None)
 def test_blocks_hold_what_is_read_line_by_line(lines, end, damage, block, cut, tmp_path_factory):
     content = "".join(f"{line}{end}" for line in lines).encode()
     for place, n, by in damage:

@@ -24,12 +24,13 @@ from llm4rec_cli.data import rawfiles
 from llm4rec_cli.data.rawfiles import Forecast, json_lines, line_of_row, lines, malformed, parse_number, rows
 from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import INTERACTION_COLUMNS, ITEM_COLUMNS, RawData
-from llm4rec_cli.data.reviews import ROWS, Row
+from llm4rec_cli.data.reviews import Row
 from llm4rec_cli.errors import DataError, did_you_mean
 
 log = logging.getLogger(__name__)
 
 VERSION = 2
+ROWS = 1 << 12  # of JSON lines that are Python objects at a time
 PARTS = ("train", "valid", "test")
 ROLES: FileRoles = (
     (frozenset({"interactions"}), frozenset({"items"})),
