@@ -102,10 +102,13 @@ def hold(lock, done):
 
 def hold_and_fork(lock, forked):
     with locked(lock, lock):
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-        child.start()
-        forked.put(child.pid)
+        multiprocessing.get_context("fork").Process(target=live, args=(forked,)).start()
         time.sleep(60)
+
+
+def live(forked):
+    forked.put(os.getpid())  # what is done after a fork is done
+    time.sleep(60)
 
 
 def test_a_lock_is_free_after_its_holder_is_killed_though_a_process_that_it_forked_lives(tmp_path):
