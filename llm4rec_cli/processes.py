@@ -55,7 +55,7 @@ def keep_freed_memory() -> None:
     A training step frees its large buffers and needs the same ones in the next step. If the system has to give them
     again, it clears and maps each of their pages, which took up to a fifth of a step of a SASRec with 300 dimensions.
     Arrow, if it is not imported yet, takes its memory from glibc, too: with its own allocator, clearing pages took a
-    third of the time of reading reviews.
+    quarter of the time of reading reviews.
     """
     if platform.libc_ver()[0] == "glibc":
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

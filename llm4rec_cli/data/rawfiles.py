@@ -246,7 +246,7 @@ class JsonBlock:
 
     Attributes:
         columns: of each key, the values of all objects; None where an object lacks it.
-        parse: parses the lines one by one.
+        parse: parses the lines one by one, for `rows`.
     """
 
     columns: dict[str, list[Any]]
@@ -322,9 +322,9 @@ def _plain_objects(content: bytes, decoder: msgspec.json.Decoder[Any]) -> list[A
         objects = decoder.decode_lines(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    # Two objects of one line, or with spaces or a blank line between, are not so divided; others may be on two lines.
-    ends = content.rstrip(b"\n").count(b"\n"), content.count(b"}\n{")
-    return objects if ends == (len(objects) - 1,) * 2 else None
+    # Objects on one line, or with a blank line between, are not divided by "}\n{". One over two lines has another "\n".
+    n_line_ends, n_divided = content.rstrip(b"\n").count(b"\n"), content.count(b"}\n{")
+    return objects if n_line_ends == n_divided == len(objects) - 1 else None
 
 
 def read_json(path: Path) -> Any:
@@ -390,7 +390,7 @@ def table_batches(
         keep: columns to return; None = all.
         delimiter: separates fields; may have several characters only if not `quoted`.
         quoted: as for `rows`.
-        forecast: as for `json_blocks`.
+        forecast: as for `json_lines`.
 
     Raises:
         DataError: as `rows`, and for a wrong number of fields, an invalid number, an empty `filled` field, or no rows.
