@@ -37,7 +37,7 @@ from llm4rec_cli import arithmetic
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.schema import Precision, Question
+from llm4rec_cli.config.schema import DatasetConfig, Precision, Question, SplitRule
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.llm import weights as chat_weights
 from llm4rec_cli.meta import read_as_zeros, without_values
@@ -63,9 +63,10 @@ STAND_INS = {  # settings that need published files -> what has the same cost
     "rpg": ["model.ids.kind=random", "model.encoder=null"],
     "tuned_lm": ["model.weights=random"],
 }
-COUNTS = {  # of datasets whose papers print none: rows of TALLRec's released files
+COUNTS = {  # of datasets whose papers print none: rows of released files
     "tallrec-movie": Counts(200, 1682, 10_000),
     "tallrec-book": Counts(500, 5000, 24_270),
+    "collm-ml-1m": Counts(838, 3255, 51_623),
 }
 T5_VOCABULARY, LLAMA_VOCABULARY = 32_100, 32_000
 BACKBONES: dict[str, Any] = {
@@ -141,8 +142,7 @@ def without_weights(device: str) -> Iterator[None]:
 def count(step: Step, folder: Path) -> dict[str, Any]:
     """Return the work of a step as work.json has it."""
     job = stand_in_job(step, folder)
-    printed = job.config.dataset.paper
-    counts = Counts.printed(printed) if printed else COUNTS[job.config.dataset.name]
+    counts = counts_of(job.config.dataset)
     split = stages.split_dataset(job, stand_in(job.config.dataset, counts.limited(USERS)))
     scale = counts.users / counts.limited(USERS).users
     build = partial(built, job, split)
@@ -161,6 +161,17 @@ def count(step: Step, folder: Path) -> dict[str, Any]:
         ):
             found |= {"examples": answered[0], "evaluation": numbers(answered[1])}
     return found
+
+
+def counts_of(dataset: DatasetConfig) -> Counts:
+    """Return the counts of a dataset; of a transfer between two of P5's shops their sums, as if every user were in
+    both."""
+    if dataset.paper:
+        return Counts.printed(dataset.paper)
+    if dataset.split is not SplitRule.transfer:
+        return COUNTS[dataset.name]
+    shops = [Job.unchecked(compose([f"dataset=amazon2014-{shop}-reviews"]), "train") for shop in dataset.domains]
+    return Counts(*map(sum, zip(*(astuple(counts_of(shop.config.dataset)) for shop in shops), strict=True)))
 
 
 def built(job: Job, split: Split, device: str) -> Any:

@@ -8,6 +8,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from llm4rec_cli.conformance.numeric import assert_close
+from llm4rec_cli.meta import read_as_zeros, without_values
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.decoding import T5Decoder
 from llm4rec_cli.models.shared.trie import START, Trie
@@ -274,6 +275,13 @@ def test_a_row_that_has_ended_leaves_the_batch(decoded):
     sizes = [rows for rows, _ in decoded]
     assert len(set(sizes)) > 1
     assert all(n <= size <= n / decoding.SHRINK_BELOW for n, size in zip(longer, sizes, strict=True))
+
+
+def test_the_shapes_of_greedy_decoding_need_no_values():
+    t5 = model().to("meta")
+    with read_as_zeros(), without_values():
+        texts = decoding.greedy_decode(T5Decoder(t5), memory_of(t5, *(x.to("meta") for x in sources())), END, 5)
+    assert texts == [[0] * 5] * 4
 
 
 @pytest.mark.parametrize("how", ["weights", "autocast"])

@@ -234,20 +234,21 @@ def exact_is_cheaper(trie: Trie, beams: int) -> bool:
 def greedy_decode(decoder: Decoder, memory: Memory, end: int, max_tokens: int) -> list[list[int]]:
     """Return the tokens of each source's text, decoded greedily, without the token `end`."""
     texts: list[list[int]] = [[] for _ in range(len(memory))]
-    row = torch.arange(len(memory), device=memory.keys[0].device)
-    token, unfinished = torch.full_like(row, START), torch.ones_like(row, dtype=torch.bool)
-    cache = KeyValueCache(memory, max_tokens)
+    row, unfinished, device = np.arange(len(memory)), np.ones(len(memory), dtype=bool), memory.keys[0].device
+    token, cache = torch.full((len(memory),), START, device=device), KeyValueCache(memory, max_tokens)
     for position in range(max_tokens):
-        distance = torch.arange(position, -1, -1, device=row.device)[None, None]
+        distance = torch.arange(position, -1, -1, device=device)[None, None]
         hidden = decoder.states(memory, token[:, None], distance, cache)
         token = _logits(decoder, hidden[:, 0]).argmax(-1)
-        unfinished = unfinished & (token != end)
-        for i, t in zip(row[unfinished].tolist(), token[unfinished].tolist(), strict=True):
+        chosen = token.cpu().numpy()
+        unfinished &= chosen != end
+        for i, t in zip(row[unfinished].tolist(), chosen[unfinished].tolist(), strict=True):
             texts[i].append(t)
         if not unfinished.any():
             break
-        if unfinished.float().mean() <= SHRINK_BELOW:
-            row, token, memory, cache = row[unfinished], token[unfinished], memory[unfinished], cache[unfinished]
+        if unfinished.mean() <= SHRINK_BELOW:
+            left = torch.from_numpy(np.flatnonzero(unfinished)).to(device)
+            row, token, memory, cache = row[unfinished], token[left], memory[left], cache[left]
             unfinished = unfinished[unfinished]
     return texts
 
@@ -290,10 +291,10 @@ class KeyValueCache:
         return self.keys[layer][:, :end].transpose(1, 2), self.values[layer][:, :end].transpose(1, 2)
 
     def __getitem__(self, rows: Tensor) -> KeyValueCache:
-        """Return the cache of some rows, a mask. Only what is filled is copied."""
+        """Return the cache of some rows. Only what is filled is copied."""
 
         def rows_of(stored: Tensor) -> Tensor:
-            out = stored.new_empty(int(rows.sum()), *stored.shape[1:])
+            out = stored.new_empty(len(rows), *stored.shape[1:])
             out[:, : self.filled] = stored[rows, : self.filled]
             return out
 
