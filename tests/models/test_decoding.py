@@ -10,7 +10,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.meta import read_as_zeros, without_values
 from llm4rec_cli.models.shared import decoding
-from llm4rec_cli.models.shared.decoding import T5Decoder
+from llm4rec_cli.models.shared.decoding import Memory, T5Decoder
 from llm4rec_cli.models.shared.trie import START, Trie
 
 pytestmark = pytest.mark.numeric
@@ -66,7 +66,7 @@ def sources(n=4, seed=0):
 def memory_of(t5, tokens, mask):
     with torch.no_grad():
         hidden = t5.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
-    return decoding.build_memory(t5, hidden, mask.sum(1))
+    return decoding.build_memory(t5, hidden, mask.sum(1).numpy())
 
 
 def brute_force(t5, tokens, mask, codes):
@@ -95,19 +95,18 @@ def test_leaf_scores_do_not_depend_on_how_many_nodes_are_decoded_at_once(monkeyp
     t5, trie = model(), Trie.from_codes(EVEN)
     memory = memory_of(t5, *sources())
     expected = decoding.leaf_scores(T5Decoder(t5), memory, trie)
-    monkeypatch.setattr(decoding, "NODES_PER_PASS", nodes)
     monkeypatch.setattr(decoding, "NODES_PER_BATCH", rows)
-    assert_close(decoding.leaf_scores(T5Decoder(t5), memory, trie), expected, rel=1e-5)
+    scores = decoding.leaf_scores(T5Decoder(t5), memory, Trie.from_codes(EVEN, nodes))
+    assert_close(scores, expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("nodes", [4, 128])
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
-def test_candidate_scores_are_the_leaf_scores_of_the_candidates(monkeypatch, codes, nodes):
-    t5, trie = model(), Trie.from_codes(codes)
+def test_candidate_scores_are_the_leaf_scores_of_the_candidates(codes, nodes):
+    t5, trie = model(), Trie.from_codes(codes, nodes)
     memory = memory_of(t5, *sources())
     leaves = torch.tensor([[0, 6, 3], [5, 5, 1], [2, 3, 4], [6, 1, 0]])
-    expected = decoding.leaf_scores(T5Decoder(t5), memory, trie).gather(1, leaves)
-    monkeypatch.setattr(decoding, "NODES_PER_PASS", nodes)
+    expected = decoding.leaf_scores(T5Decoder(t5), memory, Trie.from_codes(codes)).gather(1, leaves)
     assert_close(decoding.candidate_scores(T5Decoder(t5), memory, trie, leaves), expected, rel=1e-5)
 
 
@@ -219,9 +218,8 @@ def test_a_leaf_takes_no_beams_place():
 
 
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
-def test_padding_and_the_batch_change_nothing(monkeypatch, codes):
-    monkeypatch.setattr(decoding, "NODES_PER_PASS", 4)  # below the nodes of the tree, which is walked
-    t5, trie = model(), Trie.from_codes(codes)
+def test_padding_and_the_batch_change_nothing(codes):
+    t5, trie = model(), Trie.from_codes(codes, 4)  # below the nodes of the tree, which is walked
     tokens, mask = sources(7)
     memory = memory_of(t5, tokens, mask)
     candidates = torch.arange(7 * 3).view(7, 3) % len(codes)
@@ -277,17 +275,27 @@ def test_a_row_that_has_ended_leaves_the_batch(decoded):
     assert all(n <= size <= n / decoding.SHRINK_BELOW for n, size in zip(longer, sizes, strict=True))
 
 
-def test_the_shapes_of_greedy_decoding_need_no_values():
-    t5 = model().to("meta")
+def test_shapes_need_no_values():
+    t5, (tokens, mask) = model(), sources()
+    memory = memory_of(t5, tokens, mask)
+    trie, leaves = Trie.from_codes(EVEN, 4), torch.arange(12).view(4, 3)
+    shapes = [scores.shape for scores in answers(t5, memory, trie, leaves)]
+    t5, trie, leaves = t5.to("meta"), trie.to("meta"), leaves.to("meta")
+    memory = Memory([k.to("meta") for k in memory.keys], [v.to("meta") for v in memory.values], memory.mask.to("meta"))
     with read_as_zeros(), without_values():
-        texts = decoding.greedy_decode(T5Decoder(t5), memory_of(t5, *(x.to("meta") for x in sources())), END, 5)
-    assert texts == [[0] * 5] * 4
+        assert [scores.shape for scores in answers(t5, memory, trie, leaves)] == shapes
+        assert decoding.greedy_decode(T5Decoder(t5), memory, END, 5) == [[0] * 5] * 4
+
+
+def answers(t5, memory, trie, leaves):
+    decoder = T5Decoder(t5)
+    exact = decoding.leaf_scores(decoder, memory, trie), decoding.candidate_scores(decoder, memory, trie, leaves)
+    return [*exact, *decoding.beam_search(decoder, memory, trie, 5), *decoding.free_beam_search(decoder, memory, 3, 5)]
 
 
 @pytest.mark.parametrize("how", ["weights", "autocast"])
-def test_scores_in_bf16_are_close_and_come_back_in_fp32(monkeypatch, how):
-    monkeypatch.setattr(decoding, "NODES_PER_PASS", 4)  # below the nodes of the tree, which is walked
-    t5, trie = model(), Trie.from_codes(EVEN)
+def test_scores_in_bf16_are_close_and_come_back_in_fp32(how):
+    t5, trie = model(), Trie.from_codes(EVEN, 4)  # below the nodes of the tree, which is walked
     tokens, mask = sources()
     expected = decoding.leaf_scores(T5Decoder(t5), memory_of(t5, tokens, mask), trie)
     candidates = torch.arange(12).view(4, 3)

@@ -13,6 +13,7 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.ids.item_ids import END, ItemIds
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.shared import decoding
+from llm4rec_cli.models.shared.trie import Trie
 from llm4rec_cli.models.sid_gpt.model import SidGPT
 from llm4rec_cli.tasks.ranking import rank
 from tests.support.driver import job_of
@@ -112,7 +113,7 @@ def test_exact_scores_are_likelihoods_among_the_codes_that_continue_an_id(build,
 def test_passes_of_few_nodes_and_candidates_give_the_same_scores(build, monkeypatch):
     model = build("beams=null")
     scores = model.score(EXAMPLES)
-    monkeypatch.setattr(decoding, "NODES_PER_PASS", 4)
+    model.trie = Trie.from_codes(model.distinct_ids, 4)
     monkeypatch.setattr(decoding, "SOURCE_TOKENS_PER_BATCH", 30)
     assert torch.allclose(model.score(EXAMPLES), scores, rtol=1e-5)
     candidates = np.tile(np.array([3, 9, 13, 28]), (10, 1))

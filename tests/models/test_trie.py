@@ -20,6 +20,11 @@ def paths(trie):
     return tokens
 
 
+def paths_of_nodes(trie):
+    """A function of nodes to the tokens from below the root to each."""
+    return lambda nodes: [[trie.token[x].item() for x in trie.ancestors(node) if x > 0][::-1] for node in nodes]
+
+
 def test_a_tree_by_hand():
     trie = Trie.from_codes(ENDED)
     #     0
@@ -38,6 +43,8 @@ def test_a_tree_by_hand():
     assert trie.tokens[trie.column][1:].tolist() == trie.token[1:].tolist()
     assert trie.level_starts == (0, 1, 3, 5, 7, 9)
     assert trie.n_inner == (1, 1, 1, 1)
+    assert trie.widest == (2, 2, 2, 2)
+    assert trie.inner.tolist() == [0, 1, 4, 6]
 
 
 def test_a_branch_ends_where_a_single_leaf_is_left_of_it():
@@ -57,9 +64,20 @@ def test_one_code_is_one_leaf_below_the_root():
 
 
 def test_the_walk_goes_depth_first():
-    trie = Trie.from_codes([[a, b, c] for a in (5, 4) for b in (4, 5) for c in (4, 5)])
-    walked = [[trie.token[x].item() for x in trie.ancestors(node) if x > 0][::-1] for node in trie.depth_first]
-    assert walked == [[], [4], [4, 4], [4, 5], [5], [5, 4], [5, 5]]
+    codes = [[a, b, c] for a in (5, 4) for b in (4, 5) for c in (4, 5)]
+    walked = {n: list(map(paths_of_nodes(Trie.from_codes(codes)), Trie.from_codes(codes, n).passes)) for n in (1, 2, 7)}
+    below_4, below_5 = [[], [4], [4, 4], [4, 5]], [[], [5], [5, 4], [5, 5]]
+    assert walked[1] == [
+        [[]],
+        [[], [4]],
+        below_4[:3],
+        [*below_4[:2], [4, 5]],
+        below_5[:2],
+        below_5[:3],
+        [*below_5[:2], [5, 5]],
+    ]
+    assert walked[2] == [below_4[:2], below_4, below_5[:3], [*below_5[:2], [5, 5]]]
+    assert walked[7] == [[[], [4], [5], [4, 4], [4, 5], [5, 4], [5, 5]]]
 
 
 def test_narrow_levels_and_their_inner_nodes():
@@ -94,11 +112,13 @@ def test_every_code_leads_to_its_leaf(drawn):
         assert len(path) == unique_lengths[0]
     parents = trie.parent[1:]
     assert torch.equal(parents, parents.sort().values)
-    assert sorted(trie.depth_first.tolist()) == (trie.leaf < 0).nonzero()[:, 0].tolist()
-    assert sum(trie.n_inner) == len(trie.depth_first)
+    assert trie.inner.tolist() == (trie.leaf < 0).nonzero()[:, 0].tolist()
+    assert sum(trie.n_inner) == len(trie.inner)
+    assert torch.equal(torch.cat(Trie.from_codes(codes, 3).passes).unique(), trie.inner)
+    assert max(trie.widest) == trie.n_children.max()
 
 
 def test_a_tree_moves_to_a_device():
     moved = Trie.from_codes(ENDED).to("meta")
-    assert {moved.parent.device.type, moved.depth_first.device.type} == {"meta"}
+    assert {moved.parent.device.type, moved.passes[0].device.type} == {"meta"}
     assert moved.level_starts == (0, 1, 3, 5, 7, 9)

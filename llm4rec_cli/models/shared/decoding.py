@@ -25,7 +25,6 @@ from llm4rec_cli.models.shared.seq2seq import PAD, PackedT5, groups_of, pack_bat
 from llm4rec_cli.models.shared.trie import START, Trie
 
 SOURCE_TOKENS_PER_BATCH = 1 << 15  # encoded together
-NODES_PER_PASS = 128  # nodes of a tree decoded together: few enough to attend to, enough to rarely repeat ancestors
 NODES_PER_BATCH = 4096  # nodes of all sources decoded together: bounds the memory of exact scoring
 SHRINK_BELOW = 0.75  # finished rows leave a greedy batch once at most this share is unfinished
 
@@ -75,13 +74,14 @@ class Decoder(Protocol):
 
 
 @torch.no_grad()
-def build_memory(t5: Any, hidden: Tensor, lengths: Tensor) -> Memory:
+def build_memory(t5: Any, hidden: Tensor, lengths: IntArray) -> Memory:
     """Compute the cross-attention keys and values of sources: encoder states (B, L, d) and the tokens of each, (B,)."""
     attentions = [block.layer[1].EncDecAttention for block in t5.decoder.block]
     keys = [split_heads(a.k(hidden), a.n_heads) for a in attentions]
     values = [split_heads(a.v(hidden), a.n_heads) for a in attentions]
-    padding = torch.arange(hidden.shape[1], device=hidden.device) >= lengths.to(hidden.device)[:, None]
-    mask = torch.zeros_like(padding, dtype=keys[0].dtype).masked_fill(padding, -torch.inf)
+    padding = torch.arange(hidden.shape[1]) >= torch.from_numpy(lengths)[:, None]
+    mask = torch.zeros(padding.shape, dtype=keys[0].dtype, device=hidden.device)
+    mask.masked_fill_(padding.to(hidden.device), -torch.inf)
     return Memory(keys, values, mask[:, None, None] if padding.any() else None)
 
 
@@ -94,14 +94,12 @@ def encode_sources(t5: PackedT5, sources: list[Source], whole_word: bool) -> Ite
     bounds = np.flatnonzero(np.diff(np.cumsum(length[order]) // SOURCE_TOKENS_PER_BATCH)) + 1
     for chunk in np.split(order, bounds):
         batch: Any = on_device(pack_batch([(*sources[i], np.array([PAD])) for i in chunk]), device)
-        groups, length_of = groups_of(batch), batch["lengths"][:, 0]
-        words = batch["words"] if whole_word else None
-        hidden = t5.encode(batch["source"], words, groups, groups.source_masks(length_of))
+        groups, words = groups_of(batch), batch["words"] if whole_word else None
+        hidden = t5.encode(batch["source"], words, groups, groups.source_masks(batch["lengths"][:, 0]))
         parts = hidden.split([rows * longest for rows, longest, _ in groups.shapes])
-        orders = np.split(groups.order, np.cumsum(groups.rows)[:-1])
-        for (rows, longest, _), part, own, places in zip(
-            groups.shapes, parts, length_of.split(groups.rows), orders, strict=True
-        ):
+        ends = np.cumsum(groups.rows)[:-1]
+        orders, lengths = np.split(groups.order, ends), np.split(groups.n_tokens[:, 0], ends)
+        for (rows, longest, _), part, own, places in zip(groups.shapes, parts, lengths, orders, strict=True):
             yield build_memory(t5.t5, part.view(rows, longest, -1), own), chunk[places]
 
 
@@ -123,15 +121,14 @@ def score_memories(n: int, memories: Iterable[tuple[Memory, IntArray]], scorer: 
 @torch.no_grad()
 def leaf_scores(decoder: Decoder, memory: Memory, trie: Trie) -> Tensor:
     """Return (B, leaves) fp32 log-likelihoods of every leaf. Each inner node is decoded once per source, except for
-    ancestors that several passes of NODES_PER_PASS need."""
+    ancestors that several passes need."""
     scores = torch.empty(len(memory), trie.n_leaves, device=trie.token.device)
     output = _output_rows(decoder, trie)
-    for start in range(0, len(memory), NODES_PER_BATCH // NODES_PER_PASS):
-        rows = slice(start, start + NODES_PER_BATCH // NODES_PER_PASS)
+    for start in range(0, len(memory), NODES_PER_BATCH // trie.nodes_per_pass):
+        rows = slice(start, start + NODES_PER_BATCH // trie.nodes_per_pass)
         edges = torch.zeros(len(scores[rows]), len(trie.token), device=scores.device)
-        for some in trie.depth_first.split(NODES_PER_PASS):
-            nodes = torch.cat(list(trie.ancestors(some))).unique()[None]
-            _decode_edges(decoder, memory[rows], trie, nodes, edges, output)
+        for nodes in trie.passes:
+            _decode_edges(decoder, memory[rows], trie, nodes[None], max(trie.widest), edges, output)
         scores[rows] = _path_sums(trie, edges, trie.leaf_node[None])
     return scores
 
@@ -142,16 +139,16 @@ def candidate_scores(decoder: Decoder, memory: Memory, trie: Trie, leaves: Tenso
     whole."""
     scores = torch.empty(leaves.shape, device=leaves.device)
     targets, order = trie.leaf_node[leaves].sort(1)  # neighbours share ancestors
-    half = NODES_PER_PASS // 2
-    if len(trie.depth_first) <= NODES_PER_PASS:  # one pass decodes them all
+    half = trie.nodes_per_pass // 2
+    if len(trie.passes) == 1:
         return leaf_scores(decoder, memory, trie).gather(1, leaves)
     output = _output_rows(decoder, trie)
-    for start in range(0, len(memory), NODES_PER_BATCH // NODES_PER_PASS):
-        rows = slice(start, start + NODES_PER_BATCH // NODES_PER_PASS)
+    for start in range(0, len(memory), NODES_PER_BATCH // trie.nodes_per_pass):
+        rows = slice(start, start + NODES_PER_BATCH // trie.nodes_per_pass)
         for columns, ends in zip(order[rows].split(half, 1), targets[rows].split(half, 1), strict=True):
             nodes = _unique_per_row(torch.cat(list(trie.ancestors(trie.parent[ends])), 1))
             edges = torch.zeros(len(nodes), len(trie.token), device=scores.device)
-            _decode_edges(decoder, memory[rows], trie, nodes, edges, output)
+            _decode_edges(decoder, memory[rows], trie, nodes, max(trie.widest), edges, output)
             scores[rows].scatter_(1, columns, _path_sums(trie, edges, ends))
     return scores
 
@@ -173,7 +170,7 @@ def beam_search(
     cache = KeyValueCache(memory, len(head) + beams * (len(trie.n_inner) - level))
     edges = torch.zeros(n, trie.level_starts[level + 1], device=trie.token.device)
     output = _output_rows(decoder, trie)
-    _decode_edges(decoder, memory, trie, head[None], edges, output, cache)
+    _decode_edges(decoder, memory, trie, head[None], max(trie.widest[:level]), edges, output, cache)
     reached = torch.arange(edges.shape[1], device=edges.device)
     total = _path_sums(trie, edges, reached[None])
     best.add(trie.leaf[reached].expand(n, -1), total)
@@ -195,7 +192,7 @@ def beam_search(
         distance = torch.full((*node.shape, cache.filled + len(own)), -1, device=node.device)
         distance.scatter_(2, path, torch.arange(depth, -1, -1, device=node.device).expand_as(path))
         hidden = decoder.states(memory, trie.token[node], distance, cache)
-        step, below = _child_log_probs(trie, hidden, node, output)
+        step, below = _child_log_probs(trie, hidden, node, trie.widest[depth], output)
         children, total, n_choices = below.flatten(1), (score[..., None] + step).flatten(1), step.shape[2]
         leaf = trie.leaf[children]
         best.add(leaf, total)
@@ -227,7 +224,7 @@ def free_beam_search(decoder: Decoder, memory: Memory, length: int, beams: int) 
 
 def exact_is_cheaper(trie: Trie, beams: int) -> bool:
     """Return whether scoring all leaves (`leaf_scores`) decodes no more nodes than beam search does."""
-    return len(trie.depth_first) <= sum(min(beams, n) for n in trie.n_inner)
+    return sum(trie.n_inner) <= sum(min(beams, n) for n in trie.n_inner)
 
 
 @torch.no_grad()
@@ -337,8 +334,14 @@ class T5Decoder:
 
     def _bias(self, memory: Memory, distance: Tensor) -> Tensor:
         """Return (B, heads, n, m) T5's relative bias, -inf where a token is not attended to."""
-        reach = int(distance.max()) + 1
-        bias = self.t5.decoder.block[0].layer[0].SelfAttention.compute_bias(reach, reach)[0, :, -1].flip(-1)
+        attention = self.t5.decoder.block[0].layer[0].SelfAttention
+        bucket = attention._relative_position_bucket(
+            -torch.arange(distance.shape[-1], device=distance.device),  # none is farther above: all between are there
+            bidirectional=False,
+            num_buckets=attention.relative_attention_num_buckets,
+            max_distance=attention.relative_attention_max_distance,
+        )
+        bias = attention.relative_attention_bias.weight[bucket].t()
         return F.pad(bias, (0, 1), value=-torch.inf).to(memory.keys[0].dtype)[:, distance].transpose(0, 1)
 
 
@@ -381,14 +384,14 @@ def _output_rows(decoder: Decoder, trie: Trie) -> Tensor:
     return decoder.output[trie.tokens].float()
 
 
-def _child_log_probs(trie: Trie, hidden: Tensor, nodes: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (B, n, w) fp32 the log-probability of each child of some nodes (B or 1, n), and (B or 1, n, w) the
+def _child_log_probs(trie: Trie, hidden: Tensor, nodes: Tensor, width: int, output: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (B, n, width) fp32 the log-probability of each child of some nodes (B or 1, n), and (B or 1, n, width) the
     children.
 
-    w is the most children that one of these nodes has; unused places hold -inf and the root. `hidden` (B, n, d) are the
+    None of these nodes has more than `width` children; unused places hold -inf and the root. `hidden` (B, n, d) are the
     states of the nodes, and `output` is `_output_rows`.
     """
-    place = torch.arange(int(trie.n_children[nodes].max()), device=nodes.device)
+    place = torch.arange(width, device=nodes.device)
     exists = place < trie.n_children[nodes][..., None]
     children = (trie.first_child[nodes][..., None] + place).masked_fill(~exists, 0)
     with torch.autocast(hidden.device.type, enabled=False):
@@ -402,14 +405,15 @@ def _decode_edges(
     memory: Memory,
     trie: Trie,
     nodes: Tensor,
+    width: int,
     edges: Tensor,
     output: Tensor,
     cache: KeyValueCache | None = None,
 ) -> None:
-    """Decode nodes (B or 1, n), ascending and with all their ancestors; write the log-probability of each child among
-    its siblings into `edges` (B, nodes)."""
+    """Decode nodes (B or 1, n), ascending, with all their ancestors and at most `width` children each; write the
+    log-probability of each child among its siblings into `edges` (B, nodes)."""
     hidden = decoder.states(memory, trie.token[nodes], _tree_distances(trie, nodes), cache)
-    step, children = _child_log_probs(trie, hidden, nodes, output)
+    step, children = _child_log_probs(trie, hidden, nodes, width, output)
     edges.scatter_(1, children.flatten(1).expand(len(edges), -1), step.flatten(1))
     edges[:, 0] = 0  # the root fills unused places
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from llm4rec_cli.errors import UsageError
 
 START = 0  # T5's decoder starts with its padding token
+NODES_PER_PASS = 128  # few enough to attend to, enough to rarely repeat ancestors
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,12 @@ class Trie:
         tokens: (distinct,) token ids below the root, ascending.
         column: (nodes,) index of each node's token in `tokens`.
         leaf_node: (leaves,) the node of each leaf.
-        depth_first: (inner nodes,) the inner nodes in depth-first order.
+        inner: (inner nodes,) the inner nodes, ascending.
+        nodes_per_pass: inner nodes that are decoded together.
+        passes: so many of them after the other in depth-first order, with their ancestors; each ascending.
         level_starts: first node of each level, then the number of nodes.
         n_inner: number of inner nodes per level, for levels that have any.
+        widest: the most children that a node of each of these levels has.
     """
 
     parent: Tensor
@@ -46,12 +50,15 @@ class Trie:
     tokens: Tensor
     column: Tensor
     leaf_node: Tensor
-    depth_first: Tensor
+    inner: Tensor
+    nodes_per_pass: int
+    passes: tuple[Tensor, ...]
     level_starts: tuple[int, ...]
     n_inner: tuple[int, ...]
+    widest: tuple[int, ...]
 
     @staticmethod
-    def from_codes(codes: Sequence[Sequence[int]]) -> Trie:
+    def from_codes(codes: Sequence[Sequence[int]], nodes_per_pass: int = NODES_PER_PASS) -> Trie:
         """Build the tree of n codes; leaf i is `codes[i]`.
 
         Args:
@@ -75,7 +82,7 @@ class Trie:
                 f"code {a} {list(codes[a])} is a prefix of code {b} {list(codes[b])}",
                 "end every code with the same token",
             )
-        return _build(padded, order, np.append(0, shared), np.append(shared, 0))
+        return _build(padded, order, np.append(0, shared), np.append(shared, 0), nodes_per_pass)
 
     @property
     def n_leaves(self) -> int:
@@ -83,7 +90,7 @@ class Trie:
 
     def to(self, device: str | torch.device) -> Trie:
         tensors: dict[str, Any] = {name: x.to(device) for name, x in vars(self).items() if isinstance(x, Tensor)}
-        return replace(self, **tensors)
+        return replace(self, **tensors, passes=tuple(nodes.to(device) for nodes in self.passes))
 
     def n_narrow_levels(self, width: int) -> int:
         """Return how many levels, counted from the root, have at most `width` inner nodes each."""
@@ -91,8 +98,7 @@ class Trie:
 
     def inner_nodes(self, begin: int, end: int) -> Tensor:
         """Return (n,) the inner nodes of levels begin..end-1, ascending."""
-        nodes = torch.arange(self.level_starts[begin], self.level_starts[end], device=self.parent.device)
-        return nodes[self.leaf[nodes] < 0]
+        return self.inner[sum(self.n_inner[:begin]) : sum(self.n_inner[:end])]
 
     def ancestors(self, nodes: Tensor) -> Iterator[Tensor]:
         """Yield each node, its parent, and so on, once per level of the tree: the root repeats."""
@@ -102,7 +108,7 @@ class Trie:
             yield nodes
 
 
-def _build(codes: Any, order: Any, before: Any, after: Any) -> Trie:
+def _build(codes: Any, order: Any, before: Any, after: Any, nodes_per_pass: int) -> Trie:
     """Build the tree of sorted codes.
 
     Args:
@@ -132,6 +138,9 @@ def _build(codes: Any, order: Any, before: Any, after: Any) -> Trie:
     tokens, column = np.unique(nodes["token"][1:], return_inverse=True)
     (inner,) = np.nonzero(nodes["leaf"] < 0)
     (leaves,) = np.nonzero(nodes["leaf"] >= 0)
+    depth_first = inner[np.lexsort([depths[inner], np.concatenate(first_code)[inner]])]
+    parts = np.split(depth_first, range(nodes_per_pass, len(depth_first), nodes_per_pass))
+    n_inner = np.bincount(depths[inner])
     return Trie(
         **{name: torch.from_numpy(x) for name, x in nodes.items()},
         depth=torch.from_numpy(depths),
@@ -140,7 +149,18 @@ def _build(codes: Any, order: Any, before: Any, after: Any) -> Trie:
         tokens=torch.from_numpy(tokens),
         column=torch.from_numpy(np.append(0, column)),
         leaf_node=torch.from_numpy(leaves[np.argsort(nodes["leaf"][leaves])]),
-        depth_first=torch.from_numpy(inner[np.lexsort([depths[inner], np.concatenate(first_code)[inner]])]),
+        inner=torch.from_numpy(inner),
+        nodes_per_pass=nodes_per_pass,
+        passes=tuple(torch.from_numpy(_with_ancestors(part, nodes["parent"])) for part in parts),
         level_starts=tuple(starts),
-        n_inner=tuple(np.bincount(depths[inner]).tolist()),
+        n_inner=tuple(n_inner.tolist()),
+        widest=tuple(np.maximum.reduceat(n_children, starts[: len(n_inner)]).tolist()),
     )
+
+
+def _with_ancestors(nodes: Any, parent: Any) -> Any:
+    """Return nodes and their ancestors, ascending."""
+    lines = [nodes]
+    while lines[-1].any():
+        lines.append(parent[lines[-1]])
+    return np.unique(np.concatenate(lines))

@@ -23,8 +23,9 @@ from llm4rec_cli.tasks import base as tasks
 from llm4rec_cli.tasks.modules import task_module
 
 BATCHES = 2  # that are counted, of the first epoch
-EXAMPLES = 2  # of the first count of an evaluation; each other one is of four times as many
-COUNTED_SECONDS = 0.5  # of the processor: an evaluation is counted on more examples until it takes so long
+EXAMPLES, GROWTH = 2, 16  # of the first count of an evaluation, and how many times as many each other one has
+COUNTED_SECONDS = 0.5  # of the processor: an evaluation is counted on more examples until it takes so long, and
+TIMES_LONGER = 2  # this many times as long as the count before, as then they fill more than one batch
 ADAM_BYTES = 28  # read and written for each weight: weight, gradient and two moments, three of them twice, in fp32
 STATE_BYTES = 8  # of Adam for each weight: two moments
 
@@ -106,7 +107,7 @@ def at_most(n: float, limit: int | None) -> int:
 def _count(
     answer: Callable[[Any], object], examples: AnyExamples, total: int, counter: type[Counter] = Counter
 ) -> Work:
-    """Return the work of `total` examples, from counts on some of these and on four times as many."""
+    """Return the work of `total` examples, from counts on some of these and on more."""
 
     def counted(n: int) -> tuple[int, Work, float]:
         some, began = tasks.subset(examples, n, 0, "count"), time.process_time()
@@ -114,9 +115,9 @@ def _count(
             answer(some)
         return len(some), counting.work, time.process_time() - began
 
-    (fewer, less, _), (n, more, seconds) = counted(EXAMPLES), counted(4 * EXAMPLES)
-    while seconds < COUNTED_SECONDS and n < min(total, len(examples)):
-        fewer, less, (n, more, seconds) = n, more, counted(4 * n)
+    (fewer, less, before), (n, more, seconds) = counted(EXAMPLES), counted(GROWTH * EXAMPLES)
+    while n < min(total, len(examples)) and (seconds < COUNTED_SECONDS or seconds < TIMES_LONGER * before):
+        (fewer, less, before), (n, more, seconds) = (n, more, seconds), counted(GROWTH * n)
     if n == fewer:
         return more
     return more + (more + less * -1) * ((total - n) / (n - fewer))

@@ -63,6 +63,22 @@ def test_examples_beyond_those_that_are_counted_are_extrapolated():
     assert work.operations == pytest.approx(2 * 6**3 + 4000 * 2 * 5**3)
 
 
+def test_batches_are_counted_that_the_first_examples_do_not_fill(monkeypatch):
+    a = torch.ones(3, 3)
+    now = 0.0
+
+    def answer(some):
+        nonlocal now
+        now += 1.0  # a second, and one more for each batch of 100
+        for _ in range(0, len(some), 100):
+            a @ a
+            now += 1.0
+
+    monkeypatch.setattr(cost.time, "process_time", lambda: now)
+    work = cost._count(answer, FakeExamples(range(2000)), 20_000)
+    assert work.operations == pytest.approx(2 * 3**3 * 200, rel=0.1)
+
+
 class FakeExamples(Examples):
     def __init__(self, numbers):
         object.__setattr__(self, "numbers", numbers)
