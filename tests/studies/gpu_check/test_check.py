@@ -36,6 +36,13 @@ def test_a_training_that_is_as_it_should_be_is_ok(small):
     assert 0 < section.facts["loader share"] < training.LOADER_SHARE
 
 
+@pytest.mark.parametrize("name", [name for name in training.trainings() if "LoRA" not in name])  # its files are slow
+def test_each_training_runs_beside_its_plain_transformer(tmp_path, name):
+    section = training.training(name, training.trainings()[name], "cpu", RATES, True, tmp_path)
+    assert section.state != FAIL, section.why
+    assert section.facts["of plain"] > 0
+
+
 def test_a_wait_is_found(small, monkeypatch):
     from llm4rec_cli.models.baselines import sasrec
 
