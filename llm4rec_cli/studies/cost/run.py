@@ -23,9 +23,9 @@ from llm4rec_cli.tasks import base as tasks
 from llm4rec_cli.tasks.modules import task_module
 
 BATCHES = 2  # that are counted, of the first epoch
-EXAMPLES, GROWTH = 2, 16  # of the first count of an evaluation, and how many times as many each other one has
+EXAMPLES, GROWTH = 16, 16  # of the first count of an evaluation, and how many times as many each other one has
 COUNTED_SECONDS = 0.5  # of the processor: an evaluation is counted on more examples until it takes so long, and
-TIMES_LONGER = 2  # this many times as long as the count before, as then they fill more than one batch
+TIMES_LONGER = 4  # this many times as long as the count before, as then they fill more than one batch
 ADAM_BYTES = 28  # read and written for each weight: weight, gradient and two moments, three of them twice, in fp32
 STATE_BYTES = 8  # of Adam for each weight: two moments
 
