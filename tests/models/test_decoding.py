@@ -282,6 +282,8 @@ def test_shapes_need_no_values():
     shapes = [scores.shape for scores in answers(t5, memory, trie, leaves)]
     t5, trie, leaves = t5.to("meta"), trie.to("meta"), leaves.to("meta")
     memory = Memory([k.to("meta") for k in memory.keys], [v.to("meta") for v in memory.values], memory.mask.to("meta"))
+    with without_values():  # where a read is an error
+        decoding.leaf_scores(T5Decoder(t5), memory, trie)
     with read_as_zeros(), without_values():
         assert [scores.shape for scores in answers(t5, memory, trie, leaves)] == shapes
         assert decoding.greedy_decode(T5Decoder(t5), memory, END, 5) == [[0] * 5] * 4
