@@ -7,12 +7,14 @@ values.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from llm4rec_cli.studies.cost.work import Work
@@ -39,6 +41,7 @@ class Counter(TorchDispatchMode):
         self.names: dict[str, int] = {}
         self.operations = self.bytes = self.peak = self._alive = 0
         self._known: set[int] = set()
+        self._shapes: dict[Any, Any] = {}  # of results on "meta", by what they depend on
 
     @property
     def work(self) -> Work:
@@ -46,15 +49,15 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        before = [x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        given = list(_tensors((args, kwargs)))
+        before = [x.untyped_storage()._cdata for x in given]
         result = self.run(func, args, kwargs)
         name = func.overloadpacket.__name__
-        outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+        outputs = list(_tensors(result))
         if name not in VIEWS and not name.startswith("sym_"):
             self.names[name] = self.names.get(name, 0) + 1
-            buffers = {argument.name for argument in func._schema.arguments if argument.is_out}
-            read = args, {key: value for key, value in kwargs.items() if key not in buffers}
-            inputs = [x for x in tree_leaves(read) if isinstance(x, Tensor)]
+            buffers = [kwargs[key] for key in _properties(func).buffers if key in kwargs]
+            inputs = [x for x in given if not any(x is buffer for buffer in buffers)]
             operations = _operations(func.overloadpacket, args, kwargs, result)
             self.add(func, inputs, operations, _bytes(name, inputs, outputs))
         for x in outputs:
@@ -62,7 +65,17 @@ class Counter(TorchDispatchMode):
         return result
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
-        return func(*args, **kwargs)
+        """Return the result of an operator. On "meta", where that takes long, one of the same shapes as before is made
+        from what is known of that."""
+        given = list(_tensors((args, kwargs)))
+        if not given or not all(x.is_meta for x in given) or not _properties(func).is_pure:
+            return func(*args, **kwargs)
+        key = func, _key(args), _key(tuple(kwargs.items()))
+        if key not in self._shapes:
+            result = func(*args, **kwargs)
+            self._shapes[key] = _layout(result)
+            return result
+        return _made(self._shapes[key])
 
     def add(self, func: Any, inputs: list[Tensor], operations: int, moved: int) -> None:
         """Add what an operator that has just run computed and moved."""
@@ -83,6 +96,56 @@ class Counter(TorchDispatchMode):
     def _freed(self, key: int, size: int) -> None:
         self._known.discard(key)
         self._alive -= size
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What an operator's schema says: the names of the buffers that it writes its result to, and whether it returns new
+    tensors and changes none."""
+
+    buffers: tuple[str, ...]
+    is_pure: bool
+
+
+@cache
+def _properties(func: Any) -> Properties:
+    arguments, returns = func._schema.arguments, func._schema.returns
+    aliases = any(x.alias_info is not None for x in [*arguments, *returns])
+    is_of_tensors = bool(returns) and all(str(x.type) in ("Tensor", "List[Tensor]") for x in returns)
+    return Properties(tuple(x.name for x in arguments if x.is_out), is_of_tensors and not aliases)
+
+
+def _tensors(x: Any) -> Iterator[Tensor]:
+    if isinstance(x, Tensor):
+        yield x
+    elif isinstance(x, (tuple, list)):
+        for part in x:
+            yield from _tensors(part)
+    elif isinstance(x, dict):
+        yield from _tensors(list(x.values()))
+
+
+def _key(x: Any) -> Any:
+    """Return what a result's shape depends on: of tensors the layout, of numbers also the type."""
+    if isinstance(x, Tensor):
+        return _layout(x)
+    return tuple(map(_key, x)) if isinstance(x, (tuple, list)) else (type(x), x)
+
+
+def _layout(x: Any) -> Any:
+    """Return the layout of a tensor, or of several; None for a gradient that is not asked for."""
+    if isinstance(x, Tensor):
+        return x.shape, x.stride(), x.dtype, x.device
+    return None if x is None else [_layout(part) for part in x]
+
+
+def _made(layout: Any) -> Any:
+    if layout is None:
+        return None
+    if isinstance(layout, list):
+        return tuple(map(_made, layout))
+    shape, stride, dtype, device = layout
+    return torch.empty_strided(shape, stride, dtype=dtype, device=device)
 
 
 def _bytes(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> int:

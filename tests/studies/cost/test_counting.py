@@ -2,7 +2,7 @@
 
 import torch
 
-from llm4rec_cli.meta import without_values
+from llm4rec_cli.meta import read_as_zeros, without_values
 from llm4rec_cli.studies.cost.counting import Counter
 
 
@@ -60,3 +60,28 @@ def test_the_peak_is_of_what_lives_at_once():
         two = torch.zeros(100), torch.zeros(100)
     assert counter.peak == 800
     assert len(two) == 2
+
+
+def test_work_of_shapes_that_are_known_counts_as_it_did_before():
+    layer = torch.nn.Sequential(torch.nn.LayerNorm(6), torch.nn.Linear(6, 4), torch.nn.GELU()).to("meta")
+    x = torch.empty(5, 6, device="meta")  # asks for no gradient of its own, so that one result is None
+
+    def step():
+        layer(x).split([1, 3], dim=1)[1].float().topk(2).values.sum().backward()
+        layer.zero_grad()
+
+    with Counter() as once:
+        step()
+    with Counter() as twice:
+        step()
+        step()
+    assert once.work.operations > 0
+    assert twice.work.parts == tuple(2 * part for part in once.work.parts)
+    assert twice.names == {name: 2 * n for name, n in once.names.items()}
+    assert twice.peak == once.peak
+
+
+def test_what_is_made_without_a_tensor_has_values():
+    with read_as_zeros(), Counter():
+        zeros = [torch.empty(3, device="meta").tolist() for _ in range(3)]
+    assert zeros == [[0.0] * 3] * 3
