@@ -80,7 +80,7 @@ def _items(n: int, domains: list[str], rng: np.random.Generator) -> pd.DataFrame
     columns = {name: _texts(n, WORDS_OF[name], rng) for name in ("title", "categories")}
     columns["title"] = [f"{title} {i}" for i, title in enumerate(columns["title"])]
     brand = rng.choice(WORDS, n)
-    items = pd.DataFrame({"item_id": [f"i{i}" for i in range(n)], **columns, "brand": brand})
+    items = pd.DataFrame({"item_id": [f"i{i}" for i in range(n)], **columns, "brand": brand, "price": "12.99"})
     return items.assign(domain=np.repeat(domains, -(-n // len(domains)))[:n]) if len(domains) > 1 else items
 
 
