@@ -21,7 +21,7 @@ from torch import Tensor
 
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.shared.batch import on_device
-from llm4rec_cli.models.shared.seq2seq import PAD, PackedT5, groups_of, pack_batch
+from llm4rec_cli.models.shared.seq2seq import PAD, PackedT5, bias_of_positions, groups_of, pack_batch
 from llm4rec_cli.models.shared.trie import START, Trie
 
 SOURCE_TOKENS_PER_BATCH = 1 << 15  # encoded together
@@ -335,13 +335,8 @@ class T5Decoder:
     def _bias(self, memory: Memory, distance: Tensor) -> Tensor:
         """Return (B, heads, n, m) T5's relative bias, -inf where a token is not attended to."""
         attention = self.t5.decoder.block[0].layer[0].SelfAttention
-        bucket = attention._relative_position_bucket(
-            -torch.arange(distance.shape[-1], device=distance.device),  # none is farther above: all between are there
-            bidirectional=False,
-            num_buckets=attention.relative_attention_num_buckets,
-            max_distance=attention.relative_attention_max_distance,
-        )
-        bias = attention.relative_attention_bias.weight[bucket].t()
+        above = torch.arange(distance.shape[-1], device=distance.device)  # no token is farther: all between are there
+        bias = bias_of_positions(attention, -above, bidirectional=False).t()
         return F.pad(bias, (0, 1), value=-torch.inf).to(memory.keys[0].dtype)[:, distance].transpose(0, 1)
 
 

@@ -359,16 +359,19 @@ def _relative_biases(attention: T5Attention, rows: Shapes | Blocks, masks: list[
 
 def _relative_bias(attention: T5Attention, length: int, bidirectional: bool) -> Tensor:
     """Return (heads, length, length) the bias by relative position, -inf at later ones unless `bidirectional`."""
-    table = attention.relative_attention_bias.weight
-    position = torch.arange(length, device=table.device)
+    position = torch.arange(length, device=attention.relative_attention_bias.weight.device)
+    bias = bias_of_positions(attention, position[None, :] - position[:, None], bidirectional).permute(2, 0, 1)
+    if bidirectional:
+        return bias
+    return bias.masked_fill(torch.ones_like(bias[0], dtype=torch.bool).triu(1), -torch.inf)
+
+
+def bias_of_positions(attention: T5Attention, relative: Tensor, bidirectional: bool) -> Tensor:
+    """Return (…, heads) T5's bias of relative positions (…): those of the tokens attended to, minus the token's own."""
     bucket = attention._relative_position_bucket(
-        position[None, :] - position[:, None],
+        relative,
         bidirectional=bidirectional,
         num_buckets=attention.relative_attention_num_buckets,
         max_distance=attention.relative_attention_max_distance,
     )
-    bias = F.embedding(bucket, table).permute(2, 0, 1)
-    if bidirectional:
-        return bias
-    future = torch.ones(length, length, dtype=torch.bool, device=table.device).triu(1)
-    return bias.masked_fill(future, -torch.inf)
+    return F.embedding(bucket, attention.relative_attention_bias.weight)

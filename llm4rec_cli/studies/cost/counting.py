@@ -56,7 +56,7 @@ class Counter(TorchDispatchMode):
         outputs = list(_tensors(result))
         if name not in VIEWS and not name.startswith("sym_"):
             self.names[name] = self.names.get(name, 0) + 1
-            buffers = [kwargs[key] for key in _properties(func).buffers if key in kwargs]
+            buffers = [kwargs[key] for key in _schema_of(func).buffers if key in kwargs]
             inputs = [x for x in given if not any(x is buffer for buffer in buffers)]
             operations = _operations(func.overloadpacket, args, kwargs, result)
             self.add(func, inputs, operations, _bytes(name, inputs, outputs))
@@ -68,14 +68,14 @@ class Counter(TorchDispatchMode):
         """Return the result of an operator. On "meta", where that takes long, one of the same shapes as before is made
         from what is known of that."""
         given = list(_tensors((args, kwargs)))
-        if not given or not all(x.is_meta for x in given) or not _properties(func).is_pure:
+        if not given or not all(x.is_meta for x in given) or not _schema_of(func).is_pure:
             return func(*args, **kwargs)
         key = func, _key(args), _key(tuple(kwargs.items()))
         if key not in self._shapes:
             result = func(*args, **kwargs)
             self._shapes[key] = _layout(result)
             return result
-        return _made(self._shapes[key])
+        return _empty(self._shapes[key])
 
     def add(self, func: Any, inputs: list[Tensor], operations: int, moved: int) -> None:
         """Add what an operator that has just run computed and moved."""
@@ -99,8 +99,8 @@ class Counter(TorchDispatchMode):
 
 
 @dataclass(frozen=True)
-class Properties:
-    """What an operator's schema says: the names of the buffers that it writes its result to, and whether it returns new
+class Schema:
+    """What an operator declares: the names of the buffers that it writes its result to, and whether it returns new
     tensors and changes none."""
 
     buffers: tuple[str, ...]
@@ -108,11 +108,11 @@ class Properties:
 
 
 @cache
-def _properties(func: Any) -> Properties:
+def _schema_of(func: Any) -> Schema:
     arguments, returns = func._schema.arguments, func._schema.returns
     aliases = any(x.alias_info is not None for x in [*arguments, *returns])
     is_of_tensors = bool(returns) and all(str(x.type) in ("Tensor", "List[Tensor]") for x in returns)
-    return Properties(tuple(x.name for x in arguments if x.is_out), is_of_tensors and not aliases)
+    return Schema(tuple(x.name for x in arguments if x.is_out), is_of_tensors and not aliases)
 
 
 def _tensors(x: Any) -> Iterator[Tensor]:
@@ -139,11 +139,12 @@ def _layout(x: Any) -> Any:
     return None if x is None else [_layout(part) for part in x]
 
 
-def _made(layout: Any) -> Any:
+def _empty(layout: Any) -> Any:
+    """Return a result of this layout."""
     if layout is None:
         return None
     if isinstance(layout, list):
-        return tuple(map(_made, layout))
+        return tuple(map(_empty, layout))
     shape, stride, dtype, device = layout
     return torch.empty_strided(shape, stride, dtype=dtype, device=device)
 

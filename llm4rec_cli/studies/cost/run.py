@@ -24,8 +24,8 @@ from llm4rec_cli.tasks.modules import task_module
 
 BATCHES = 2  # that are counted, of the first epoch
 EXAMPLES, GROWTH = 16, 16  # of the first count of an evaluation, and how many times as many each other one has
-COUNTED_SECONDS = 0.5  # of the processor: an evaluation is counted on more examples until it takes so long, and
-TIMES_LONGER = 4  # this many times as long as the count before, as then they fill more than one batch
+COUNTED_SECONDS = 0.5  # of the processor: a count of an evaluation that takes less is made again, on more examples,
+TIMES_LONGER = 4  # and one that takes less than this many times the one before: its examples may not fill two batches
 ADAM_BYTES = 28  # read and written for each weight: weight, gradient and two moments, three of them twice, in fp32
 STATE_BYTES = 8  # of Adam for each weight: two moments
 

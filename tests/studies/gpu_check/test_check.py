@@ -36,8 +36,9 @@ def test_a_training_that_is_as_it_should_be_is_ok(small):
     assert 0 < section.facts["loader share"] < training.LOADER_SHARE
 
 
-@pytest.mark.parametrize("name", [name for name in training.trainings() if "LoRA" not in name])  # its files are slow
+@pytest.mark.parametrize("name", [name for name in training.trainings() if "LoRA" not in name])
 def test_each_training_runs_beside_its_plain_transformer(tmp_path, name):
+    # Not the one with LoRA, whose tokenizer takes half a minute to read.
     section = training.training(name, training.trainings()[name], "cpu", RATES, True, tmp_path)
     assert section.state != FAIL, section.why
     assert section.facts["of plain"] > 0
