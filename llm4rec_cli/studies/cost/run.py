@@ -23,9 +23,6 @@ from llm4rec_cli.tasks import base as tasks
 from llm4rec_cli.tasks.modules import task_module
 
 BATCHES = 2  # that are counted, of the first epoch
-EXAMPLES, GROWTH = 16, 16  # of the first count of an evaluation, and how many times as many each other one has
-COUNTED_SECONDS = 0.5  # of the processor: a count of an evaluation that takes less is made again, on more examples,
-TIMES_LONGER = 4  # and one that takes less than this many times the one before: its examples may not fill two batches
 ADAM_BYTES = 28  # read and written for each weight: weight, gradient and two moments, three of them twice, in fp32
 STATE_BYTES = 8  # of Adam for each weight: two moments
 
@@ -88,7 +85,7 @@ def count_validation(job: Job, split: Split, model: Any, scale: float = 1.0, cou
     examples = task.examples(split, SplitName.valid, config, job.cache)
     n = at_most(scale * len(examples), config.trainer.valid_examples)
     answer = partial(task.validation_score, model, split, config=config)
-    return _count(answer, examples, n, counter) * config.trainer.epochs
+    return _count(answer, examples, n, config.trainer.eval_batch_size, counter) * config.trainer.epochs
 
 
 def count_evaluation(job: Job, split: Split, model: Any, scale: float = 1.0) -> tuple[int, Work]:
@@ -97,7 +94,8 @@ def count_evaluation(job: Job, split: Split, model: Any, scale: float = 1.0) -> 
     config, task = job.config, task_module(job.task)
     examples = task.examples(split, config.split, config, job.cache)
     n = at_most(scale * len(examples), config.task.max_examples)
-    return n, _count(partial(task.validation_score, model, split, config=config), examples, n)
+    answer = partial(task.validation_score, model, split, config=config)
+    return n, _count(answer, examples, n, config.trainer.eval_batch_size)
 
 
 def at_most(n: float, limit: int | None) -> int:
@@ -105,19 +103,21 @@ def at_most(n: float, limit: int | None) -> int:
 
 
 def _count(
-    answer: Callable[[Any], object], examples: AnyExamples, total: int, counter: type[Counter] = Counter
+    answer: Callable[[Any], object],
+    examples: AnyExamples,
+    total: int,
+    batch_size: int,
+    counter: type[Counter] = Counter,
 ) -> Work:
-    """Return the work of `total` examples, from counts on some of these and on more."""
+    """Return the work of `total` examples, from that of one batch and that of two: what is done once is in both."""
 
-    def counted(n: int) -> tuple[int, Work, float]:
-        some, began = tasks.subset(examples, n, 0, "count"), time.process_time()
+    def counted(n: int) -> tuple[int, Work]:
+        some = tasks.subset(examples, min(n, total), 0, "count")
         with counter() as counting:
             answer(some)
-        return len(some), counting.work, time.process_time() - began
+        return len(some), counting.work
 
-    (fewer, less, before), (n, more, seconds) = counted(EXAMPLES), counted(GROWTH * EXAMPLES)
-    while n < min(total, len(examples)) and (seconds < COUNTED_SECONDS or seconds < TIMES_LONGER * before):
-        (fewer, less, before), (n, more, seconds) = (n, more, seconds), counted(GROWTH * n)
-    if n == fewer:
-        return more
+    (fewer, less), (n, more) = counted(batch_size), counted(2 * batch_size)
+    if n == fewer:  # these are all
+        return more * (total / n)
     return more + (more + less * -1) * ((total - n) / (n - fewer))
