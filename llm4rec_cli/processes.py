@@ -19,8 +19,6 @@ from typing import TypeVar
 from llm4rec_cli.errors import RunError
 
 T = TypeVar("T")
-KEEPS_GPU = "LLM4REC_KEEPS_GPU"  # set in a process that has chosen its GPU
-
 TIMEOUT = timedelta(days=1)  # a process may wait for a lock or a slower process; torchrun ends all if one fails
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 KEPT = 2**31 - 1  # bytes; the largest value that mallopt takes
@@ -61,24 +59,6 @@ def keep_freed_memory() -> None:
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
             ctypes.CDLL(None).mallopt(parameter, KEPT)
-
-
-def keep_one_gpu(job: int) -> None:
-    """Let this process, which a launcher started for its job number `job`, use one of several GPUs.
-
-    It keeps that one for later jobs. With as many processes as GPUs, each process has its own.
-    """
-    if KEEPS_GPU in os.environ:
-        return
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        gpus = visible.split(",")
-    else:
-        import torch
-
-        gpus = [str(number) for number in range(torch.cuda.device_count())]  # does not start CUDA
-    if len(gpus) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[job % len(gpus)]
-        os.environ[KEEPS_GPU] = "1"
 
 
 def world_size() -> int:

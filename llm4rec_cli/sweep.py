@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import io
@@ -21,10 +22,15 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, SweepJob, compose, launch
 from llm4rec_cli.config.overrides import command_line, key_typed, sweep_jobs
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, as_environment_error, raise_first
+from llm4rec_cli.files import locked
 from llm4rec_cli.paths import default_outputs, outputs_option
 from llm4rec_cli.progress import log_to_stderr
 
 log = logging.getLogger(__name__)
+
+KEEPS_GPU = "LLM4REC_KEEPS_GPU"  # set in a process that has chosen its GPU
+KEPT_LOCKS = contextlib.ExitStack()
+atexit.register(KEPT_LOCKS.close)
 
 
 def run_sweep(command: str, flags: list[str], typed: list[str], overrides: Sequence[str]) -> int:
@@ -79,6 +85,35 @@ def _warn_of_refused_jobs(command: str, typed: list[str]) -> None:
         log.warning("%d of %d jobs will fail, such as %s: %s", len(overrides), len(jobs), overrides[0], problem)
 
 
+def keep_one_gpu(sweep: int) -> None:
+    """Let this process, one of several of a sweep, use one of several GPUs: one that no other of them has, if any is
+    left. It keeps that one for later jobs.
+
+    Args:
+        sweep: id of the process that started the sweep.
+    """
+    if KEEPS_GPU in os.environ:
+        return
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        gpus = visible.split(",")
+    else:
+        import torch
+
+        gpus = [str(number) for number in range(torch.cuda.device_count())]  # does not start CUDA
+    if len(gpus) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = _free(gpus, Path(tempfile.gettempdir()) / f"llm4rec-gpus-{sweep}")
+        os.environ[KEEPS_GPU] = "1"
+
+
+def _free(gpus: Sequence[str], locks: Path) -> str:
+    """Return a GPU that no process has locked, locked until this one ends; the first if there is none."""
+    for gpu in gpus:
+        with contextlib.suppress(BlockingIOError):
+            KEPT_LOCKS.enter_context(locked(locks / gpu, Path(f"GPU {gpu}"), wait=False))
+            return gpu
+    return gpus[0]
+
+
 def _run_job(outcomes: Path, sweep_process: int, job: SweepJob) -> None:
     """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on.
 
@@ -90,7 +125,7 @@ def _run_job(outcomes: Path, sweep_process: int, job: SweepJob) -> None:
     if sweep_process != os.getpid():  # a launcher's process: jobs log at the same time
         log_to_stderr(f"[job {job.number}] ")
         processes.keep_freed_memory()
-        processes.keep_one_gpu(job.number)
+        keep_one_gpu(sweep_process)
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
     typed_keys = {key_typed(override) for override in job.composed.typed}
     defaults = [f"{group}={job.composed.choices[group]}" for group in ("dataset", "task") if group not in typed_keys]

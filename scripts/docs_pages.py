@@ -46,10 +46,12 @@ from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
 from llm4rec_cli.labels import LABELS  # noqa: E402
 from llm4rec_cli.launch import WITH_OPTIONS  # noqa: E402
 from llm4rec_cli.results.tables import markdown  # noqa: E402
+from llm4rec_cli.studies.cost.rates import DEFAULT_GPU, GPUS  # noqa: E402
 from llm4rec_cli.studies.paper_tables import definitions, estimates, reproduction  # noqa: E402
 from llm4rec_cli.studies.paper_tables.definitions import Size, matches  # noqa: E402
 
 RECORDED, BAD_INPUT = Path("docs/recorded"), ROOT / "tests/data/bad/cases.yaml"
+PAPERS = ("unisrec", "prompt4nr", "p5", "chatgptrec", "tiger,rpg", "tallrec,collm")  # of a page each
 PART = re.compile(r"(?<=<!-- generated: )(.+?)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 BUILT_PART = re.compile(r"\*Filled in when the site is built \(`bash scripts/build_docs\.sh`\): (.+?)\.\*")
 WIDTH = 105  # characters per line of a command's help
@@ -203,13 +205,16 @@ def _details(row: dict[str, str]) -> str:
 
 
 def papers(name: str) -> str:
-    """Return a paper's tables with what the recorded runs hold of each, and the recorded cells of each table."""
+    """Return the tables of a paper, or of several with commas between, with what the recorded runs hold of each, and
+    the recorded cells."""
     with contextlib.chdir(ROOT):
-        content = reproduction.states(RECORDED, name, titles=True)
+        content = reproduction.states(RECORDED, GPUS[DEFAULT_GPU], name, titles=True)
     rows = [[f"`{table}`", *cells] for table, *cells in content.rows]
     parts = [markdown(content.columns, rows), *content.notes]
     for table, size in itertools.product(map(definitions.table, definitions.names()), (Size.paper, Size.cpu)):
-        if matches(table.name, f"{name}/*") and (lines := reproduction.recorded_lines(table, size, ROOT / RECORDED)):
+        if matches(table.name.partition("/")[0], name) and (
+            lines := reproduction.recorded_lines(table, size, ROOT / RECORDED)
+        ):
             parts.append(f"### `{table.name}`")
             parts.append(f"{reproduction.heading(table, size)}.")
             for shown in reproduction.contents(table, size, lines):
@@ -222,10 +227,10 @@ def table_costs() -> str:
     """Return what the rows of each table ask of a GPU, without those of which no run is counted."""
     rows = []
     for name in definitions.names():
-        named = estimates.of_rows(name, estimates.gpu())
+        named = estimates.of_rows(name, GPUS[DEFAULT_GPU])
         counted = {row: estimate for row, estimate in named.items() if estimate.unknown < estimate.runs}
         rows += [[f"`{name}`", row, *estimate.cells()] for row, estimate in counted.items()]
-    return "\n\n".join([markdown(["table", "row", *estimates.COLUMNS], rows), *estimates.notes()])
+    return "\n\n".join([markdown(["table", "row", *estimates.COLUMNS], rows), *estimates.notes(GPUS[DEFAULT_GPU])])
 
 
 def states() -> str:
@@ -331,7 +336,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "states of tables": states,
     "costs of tables": table_costs,
     "dry run": partial(dry_run, *shlex.split(DRY_RUN)),
-    **{f"papers {name}": partial(papers, name) for name in ("unisrec", "prompt4nr", "p5", "chatgptrec")},
+    **{f"papers {name}": partial(papers, name) for name in PAPERS},
 }
 BUILT: dict[str, Callable[[], str]] = {"recorded results": report, "notebook": partial(notebook, "first-run")}
 

@@ -12,6 +12,6 @@
 set -euo pipefail
 
 FIRST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export OMP_NUM_THREADS=4 HF_HUB_OFFLINE=1
+export OMP_NUM_THREADS=4 HF_HUB_OFFLINE=1 SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # srun does not take sbatch's
 exec srun torchrun --nnodes "$SLURM_JOB_NUM_NODES" --nproc_per_node "${SLURM_GPUS_ON_NODE:-1}" \
   --rdzv_id "$SLURM_JOB_ID" --rdzv_backend c10d --rdzv_endpoint "$FIRST:29500" -m llm4rec_cli train "$@"

@@ -2,7 +2,8 @@
 # A column of a paper's table in each job of a Slurm array, one GPU each. Copy it, and adapt the lines marked (1) to (3).
 #   sbatch scripts/slurm_table.sh
 # A job that is killed or requeued goes on where it stopped. Run it again as often as needed: what is finished is skipped,
-# and a training that two columns share is made by one job, for which the other waits.
+# and a training that two columns share, such as a pre-training, is made by one job, for which the others wait with their
+# GPUs: if it takes long, make it first by a job of its own.
 #SBATCH --job-name=llm4rec
 #SBATCH --array=0-2                     # (1) one for each column below
 #SBATCH --gpus=1

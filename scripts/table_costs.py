@@ -156,6 +156,8 @@ def count(step: Step, folder: Path) -> dict[str, Any]:
     with mock.patch.object(arithmetic, "CPU", "another"):
         model = build("meta")
         found: dict[str, Any] = {"precision": job.config.trainer.precision.name}
+        if scoring := getattr(job.config.model, "scoring", None):
+            found["scoring"] = scoring.name
         is_trained = step.command == "train" and any(weight.requires_grad for weight in model.parameters())
         if is_trained:
             training = cost.count_training(job, model)
@@ -208,10 +210,12 @@ def answering(counted: Callable[..., Any], model: Any, build: Callable[[str], An
 def stand_in_job(step: Step, folder: Path) -> Job:
     """Return the job of a step with stand-ins of what is not on this machine. `auto` means bf16: on a GPU it would."""
     overrides = [hydra_override(override) for override in step.overrides]
-    config = compose(overrides).config
+    config, is_auto = compose(overrides).config, (Precision.auto, "auto")
     more = [*STAND_INS.get(config.model.name, []), f"paths.cache={folder}"]
-    if config.trainer.precision in (Precision.auto, "auto"):
+    if config.trainer.precision in is_auto:
         more.append("trainer.precision=bf16")
+    if config.model.get("scoring") in is_auto:
+        more.append("model.scoring=bf16")
     if (backbone := config.model.get("backbone")) in BACKBONES:
         more.append(f"model.backbone={backbone_folder(backbone, folder / backbone.replace('/', '-'))}")
     if config.model.get("encoder") and "model.encoder=null" not in more:

@@ -7,6 +7,7 @@ llm4rec list prompts p5/rating            the prompts of one file
 llm4rec list runs                         every run folder with its status, newest first
 llm4rec list runs status=failed,killed dataset=demo --outputs ~/outputs
 llm4rec list papers                       every table of the papers, with what was reproduced; list papers p5
+llm4rec list papers --gpu H100            with the hours on another GPU; or gpu-DEVICE.json of doctor --gpu
 llm4rec list cache                        prepared datasets, text features and raw files, with size and last use
 
 Options are sorted by use: your own first, then defaults, datasets without a download before the others, and methods of
@@ -29,6 +30,7 @@ from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.results import IMPORT
 from llm4rec_cli.run import catalog
 from llm4rec_cli.run.catalog import FILTERS, Run, disk_usage, outputs_folder
+from llm4rec_cli.studies.cost.rates import DEFAULT_GPU, GPU_HELP, rates_of_gpu
 
 if TYPE_CHECKING:
     from llm4rec_cli.results.tables import Content
@@ -48,6 +50,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--outputs", help="folder of the runs (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
+    parser.add_argument("--gpu", metavar="NAME|FILE", default=DEFAULT_GPU, help="of papers: " + GPU_HELP)
     options = parser.parse_intermixed_args(argv)
     if options.kind is not None and options.kind not in KINDS:
         raise UsageError(f"cannot list '{options.kind}'", did_you_mean(options.kind, KINDS))
@@ -69,7 +72,8 @@ def main(argv: list[str]) -> int:
         from llm4rec_cli.results.tables import is_wide
         from llm4rec_cli.studies.paper_tables.reproduction import states
 
-        show(states(outputs_folder(options.outputs), ",".join(options.filters) or "*", titles=is_wide()))
+        rates, only = rates_of_gpu(options.gpu), ",".join(options.filters) or "*"
+        show(states(outputs_folder(options.outputs), rates, only, titles=is_wide()))
     elif options.kind == "cache":
         show(*_cache_tables(cache_folder(options.cache)))
     else:

@@ -2,6 +2,7 @@
 
 llm4rec list papers                                                        every table, with its state
 llm4rec reproduce unisrec/main --dry-run                                   missing data, commands, hours on a GPU
+llm4rec reproduce unisrec/main --dry-run --gpu H100                        on another GPU, or by doctor's report
 llm4rec reproduce unisrec/main --dry-run --probe                           and what each costs on this machine
 llm4rec reproduce unisrec/main --small                                     on generated data, within minutes
 llm4rec reproduce unisrec/main --columns Scientific --raw amazon2018-scientific=PATH
@@ -41,6 +42,7 @@ from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config.overrides import setting_of
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.results.result import read_result
+from llm4rec_cli.studies.cost.rates import DEFAULT_GPU, GPU_HELP, Rates, rates_of_gpu
 from llm4rec_cli.studies.paper_tables import definitions
 from llm4rec_cli.studies.paper_tables.definitions import ALL, Size
 
@@ -82,7 +84,7 @@ def main(argv: list[str]) -> int:
     runner = Runner(_raw_folders(options.raw), overrides)
     plan = plan_of(table, cells, size, seeds, runner, options.untuned, start_run)
     if options.dry_run:
-        _show_plan(plan, options.probe)
+        _show_plan(plan, rates_of_gpu(options.gpu), options.probe)
         return 0
     if options.launcher:
         _launch(plan, options.launcher)
@@ -112,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
     add("--dry-run", action="store_true", help="run nothing: print what is missing, the commands and their states")
+    add("--gpu", metavar="NAME|FILE", default=DEFAULT_GPU, help="with --dry-run: " + GPU_HELP)
     add("--probe", action="store_true", help="with --dry-run: measure the cost of each run on a few steps")
     add("--unprobed", action="store_true", help=argparse.SUPPRESS)  # the default; older scripts say so
     add(
@@ -159,11 +162,12 @@ def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def _show_plan(plan: Plan, probed: bool) -> None:
+def _show_plan(plan: Plan, rates: Rates, probed: bool) -> None:
     """Print what is missing, the commands with their states, and what the runs cost on a GPU and here.
 
     Args:
-        probed: whether their cost is measured.
+        rates: of the GPU.
+        probed: whether their cost here is measured.
     """
     from llm4rec_cli.results.tables import say, show
     from llm4rec_cli.studies.paper_tables.plan import costs_of, estimated
@@ -174,7 +178,7 @@ def _show_plan(plan: Plan, probed: bool) -> None:
         say(*missing, "")
     print(*plan.commands(), sep="\n", end="\n\n")  # each on one line, to be copied
     say(*plan.unknown())
-    if estimate := estimated(plan):
+    if estimate := estimated(plan, rates):
         show(estimate)
     costs = costs_of(plan, probed)
     for content in costs.tables():

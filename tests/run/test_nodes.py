@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from llm4rec_cli import processes
+from llm4rec_cli import sweep
 from llm4rec_cli.run import checkpoints
 from tests.support.driver import TINY, read
 
@@ -45,27 +45,37 @@ def test_two_nodes_share_a_training_and_end_with_the_metrics_of_one(tmp_path, ca
 def test_jobs_of_submitit_that_are_killed_are_resumed_by_the_same_command(tmp_path, cache):
     more = ["model=sasrec", *TINY, "trainer.epochs=30", "trainer.keep=last", f"paths.cache={cache / 'llm4rec'}"]
     command = [sys.executable, "-m", "llm4rec_cli", "train", "-m", "hydra/launcher=submitit_local", *more, "seed=0,1"]
-    sweep = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
     while not any(tmp_path.rglob(f"checkpoint-*/{checkpoints.MANIFEST}")):  # only a whole one is resumed
-        assert sweep.poll() is None
+        assert process.poll() is None
         time.sleep(0.05)
-    os.killpg(sweep.pid, signal.SIGKILL)
-    sweep.wait()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "resuming at step" in done.stderr + "".join(path.read_text() for path in tmp_path.rglob("run.log"))
     assert len([*tmp_path.glob("outputs/sasrec/demo/*/seed*/metrics.json")]) == 2
 
 
-@pytest.mark.parametrize(("visible", "expected"), [("3,5", ["3", "5", "3"]), ("7", ["7"] * 3)])
-def test_a_process_of_a_launcher_has_the_gpu_of_its_first_job(visible, expected, monkeypatch):
+def test_each_process_of_a_sweep_keeps_a_gpu_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(sweep.tempfile, "gettempdir", lambda: str(tmp_path))
     chosen = []
-    for job in range(3):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        monkeypatch.delenv(processes.KEEPS_GPU, raising=False)
-        processes.keep_one_gpu(job)
-        chosen.append(os.environ["CUDA_VISIBLE_DEVICES"])
-        processes.keep_one_gpu(job + 1)
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == chosen[-1]
-    monkeypatch.delenv(processes.KEEPS_GPU, raising=False)
-    assert chosen == expected
+    with monkeypatch.context() as patch:
+        for _ in range(3):  # as in three processes: each holds its own lock
+            patch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+            patch.delenv(sweep.KEEPS_GPU, raising=False)
+            for _ in range(2):
+                sweep.keep_one_gpu(7)
+                chosen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        patch.delenv(sweep.KEEPS_GPU)
+    assert chosen == ["3", "3", "5", "5", "3", "3"], "the third finds none that is free"
+    sweep.KEPT_LOCKS.close()
+    assert not [*tmp_path.rglob("3")], "a process that ends leaves no lock"
+
+
+def test_one_gpu_is_not_shared_out(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.delenv(sweep.KEEPS_GPU, raising=False)
+    sweep.keep_one_gpu(7)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+    assert sweep.KEEPS_GPU not in os.environ

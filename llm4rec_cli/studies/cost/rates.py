@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from llm4rec_cli.config.schema import Precision
+from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.studies.cost.work import Work
 
 SHEET_OPERATIONS, SHEET_BYTES, SHEET_LAUNCH = 0.4, 0.5, 10e-6  # shares of a data sheet, seconds; assumed
@@ -51,3 +54,31 @@ GPUS = {  # dense, without sparsity; fp32 without TF32
     "A100": by_data_sheet("A100 80 GB SXM", 19.5e12, 312e12, 2.039e12, "NVIDIA A100 datasheet"),
     "H100": by_data_sheet("H100 80 GB SXM", 67e12, 989e12, 3.35e12, "NVIDIA H100 datasheet"),
 }
+DEFAULT_GPU = "A100"
+GPU_HELP = f"whose hours: {', '.join(GPUS)} by data sheets, or gpu-DEVICE.json of doctor --gpu (%(default)s)"
+
+
+def rates_of_gpu(named: str) -> Rates:
+    """Return the rates of one of GPUS, or those that a report of `llm4rec doctor --gpu` has measured. Raises UsageError
+    if `named` is neither."""
+    if named in GPUS:
+        return GPUS[named]
+    file = Path(named).expanduser()
+    if not file.is_file():
+        known = did_you_mean(named, GPUS)
+        raise UsageError(
+            f"'{named}' is no GPU with a data sheet here and no file",
+            f"{known}; or gpu-DEVICE.json of llm4rec doctor --gpu",
+        )
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        card = next(section["facts"] for section in report["sections"] if section["name"] == "card")
+        return Rates(
+            *(report["device"], 1e12 * card["fp32 TFLOP/s"], 1e12 * card["bf16 TFLOP/s"]),
+            *(1e9 * card["elementwise GB/s"], 1e-6 * card["µs an operator"], report["device"] != "cpu"),
+            f"measured by llm4rec doctor --gpu, {report['date']}",
+        )
+    except (ValueError, KeyError, TypeError, StopIteration):
+        raise UsageError(
+            f"{file} is no report with rates of a card", "llm4rec doctor --gpu writes gpu-DEVICE.json"
+        ) from None

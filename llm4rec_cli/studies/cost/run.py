@@ -109,7 +109,8 @@ def _count(
     batch_size: int,
     counter: type[Counter] = Counter,
 ) -> Work:
-    """Return the work of `total` examples, from that of one batch and that of two: what is done once is in both."""
+    """Return the work of `total` examples, from that of a batch, or of half of the examples if these fill no two, and
+    that of twice as many: what is done once is in both."""
 
     def counted(n: int) -> tuple[int, Work]:
         some = tasks.subset(examples, min(n, total), 0, "count")
@@ -117,7 +118,6 @@ def _count(
             answer(some)
         return len(some), counting.work
 
-    (fewer, less), (n, more) = counted(batch_size), counted(2 * batch_size)
-    if n == fewer:  # these are all
-        return more * (total / n)
-    return more + (more + less * -1) * ((total - n) / (n - fewer))
+    first = max(1, min(batch_size, len(examples) // 2))
+    (fewer, less), (n, more) = counted(first), counted(2 * first)
+    return more if n == total else more + (more + less * -1) * ((total - n) / (n - fewer))

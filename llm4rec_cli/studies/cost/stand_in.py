@@ -53,12 +53,13 @@ class Counts:
         return Counts(users, self.items, interactions, impressions)
 
 
-def stand_in(config: DatasetConfig, counts: Counts, seed: int = 0) -> RecDataset:
-    """Return a dataset with these counts, about as many interactions for each user, and the texts of `config.text`."""
+def stand_in(config: DatasetConfig, counts: Counts, seed: int = 0, history: int = HISTORY) -> RecDataset:
+    """Return a dataset with these counts, about as many interactions for each user, or `history` news before each
+    impression, and the texts of `config.text`."""
     rng = stream(seed, "stand-in")
     domains = list(config.domains)
     items = _items(counts.items, domains, rng)
-    impressions = _impressions(counts, rng) if counts.impressions else None
+    impressions = _impressions(counts, history, rng) if counts.impressions else None
     interactions = _interactions(counts, len(domains), config, rng)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(interactions["user"], minlength=counts.users))])
     split: dict[str, Any] = {"rule": config.split.value, "seed": config.seed}
@@ -116,11 +117,11 @@ def _interactions(counts: Counts, n_domains: int, config: DatasetConfig, rng: np
     )
 
 
-def _impressions(counts: Counts, rng: np.random.Generator) -> pd.DataFrame:
+def _impressions(counts: Counts, n_read: int, rng: np.random.Generator) -> pd.DataFrame:
     """Draw impressions of SHOWN items, one of them clicked."""
     n = counts.impressions
     shown: IntArray = rng.integers(0, counts.items, (n, SHOWN), dtype=np.int32)
-    history: IntArray = rng.integers(0, counts.items, (n, HISTORY), dtype=np.int32)
+    history: IntArray = rng.integers(0, counts.items, (n, n_read), dtype=np.int32)
     return pd.DataFrame(
         {
             "impression_id": np.arange(n).astype(str),

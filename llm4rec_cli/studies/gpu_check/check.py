@@ -96,7 +96,7 @@ def scoring(n_items: int, device: str, small: bool, folder: Path) -> Section:
     ranking = rank(model, examples, True, 10, size)  # its ranks are on the host when it returns
     seconds = time.perf_counter() - began
     fails = [] if np.isfinite(ranking.top_scores).all() else ["a score is not finite"]
-    return judged(f"scoring {n_items:,} items", {"users/s": len(examples) / seconds}, fails)
+    return judged(f"scoring {n_items:,} items", {"users/s": len(examples) / seconds, "items": counts.items}, fails)
 
 
 def kill_and_resume(device: str, folder: Path) -> Section:

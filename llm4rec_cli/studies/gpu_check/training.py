@@ -25,7 +25,7 @@ from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.studies.cost.counting import Counter
 from llm4rec_cli.studies.cost.rates import Rates
-from llm4rec_cli.studies.cost.stand_in import Counts, stand_in
+from llm4rec_cli.studies.cost.stand_in import HISTORY, Counts, stand_in
 from llm4rec_cli.studies.gpu_check.sections import Section, judged, paths_of_accelerator
 from llm4rec_cli.text.weights import MINILM, find_local_folder
 
@@ -33,11 +33,15 @@ FILE = Path(__file__).with_name("trainings.yaml")
 STEPS, WARM_UP = 20, 3
 LOADER_SHARE = 0.1  # of a step's time that may be spent on its batch
 RATIO = 0.8  # of the rows a second of the plain transformer, at least
+OUT_OF_MEMORY = "out of memory"
+SMALL_ROWS, SMALL_LENGTH = 8, 8  # of the plain transformer
 SMALL = {"users": 40, "items": 60, "interactions": 400, "impressions": 40}
 SMALL_SETTINGS = {"t5": {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}}
 SMALL_LAYERS = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 SMALL_SETTINGS |= {"bert": SMALL_LAYERS, "llama": SMALL_LAYERS | {"num_key_value_heads": 1}}
-SMALL_SETTINGS |= {"gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 100}}
+SMALL_SETTINGS |= {
+    "gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 100, "bos_token_id": 0, "eos_token_id": 0}
+}
 WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "masked_select", "is_nonzero", "equal"}
 
 
@@ -49,10 +53,11 @@ def training(name: str, spec: Mapping[str, Any], device: str, rates: Rates, smal
     """Train some steps and compare with the plain transformer.
 
     FAIL: the step waits for the device, or a loss is not finite. SLOW: batches take more than LOADER_SHARE of the time,
-    or there are fewer than RATIO of the plain transformer's rows a second.
+    or there are fewer than RATIO of the plain transformer's rows a second, if that one fits into the memory.
     """
+    plain = plain_rows(spec["plain"], device, small)  # first, so that the peak of memory is of our model alone
     job, rows, model = _built(spec, device, small, folder)
-    size, steps = job.config.trainer.batch_size, WARM_UP + (2 if small else STEPS)
+    size, steps = job.config.trainer.batch_size, WARM_UP + steps_of(small)
     order = np.random.default_rng(0).permutation(np.resize(np.arange(len(rows)), steps * size)).tolist()
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     precision, device_ = job.config.trainer.precision, torch.device(device)
@@ -84,11 +89,10 @@ def training(name: str, spec: Mapping[str, Any], device: str, rates: Rates, smal
     seconds = _now(device) - began
     is_finite = bool(torch.stack(losses).isfinite().all())
     n = len(losses)
-    ours, plain = n * size / seconds, plain_rows(spec["plain"], size, device, small, n)
     rate = rates.bf16 if precision is Precision.bf16 else rates.fp32
     facts: dict[str, float | str] = {
-        "rows/s": ours,
-        "of plain": ours / plain,
+        "rows/s": n * size / seconds,
+        "of plain": n * size / seconds / plain if plain else OUT_OF_MEMORY,
         "of matmul rate": counter.work.operations * n / seconds / rate,
         "launches": counter.work.operators,
         "waits": len(found),
@@ -106,7 +110,7 @@ def slow_rules(facts: Mapping[str, Any]) -> list[str]:
     slow = []
     if facts["loader share"] > LOADER_SHARE:
         slow.append(f"batches take {100 * facts['loader share']:.0f} % of the time")
-    if facts["of plain"] < RATIO:
+    if facts["of plain"] != OUT_OF_MEMORY and facts["of plain"] < RATIO:
         slow.append(f"{facts['of plain']:.2f} of the plain transformer's rows a second")
     return slow
 
@@ -118,8 +122,8 @@ def _built(spec: Mapping[str, Any], device: str, small: bool, folder: Path) -> t
         typed.append(f"model.backbone={random_backbone(settings, folder)}")
     job = settled(Job.unchecked(compose([*typed, f"device={device}"]), "train"))
     counts = {key: min(n, SMALL[key]) if small else n for key, n in spec["counts"].items()}
-    split = stages.split_dataset(job, stand_in(job.config.dataset, Counts(**counts)))
-    model = stages.build(job, split, is_loaded=True)
+    dataset = stand_in(job.config.dataset, Counts(**counts), history=spec.get("history", HISTORY))
+    model = stages.build(job, stages.split_dataset(job, dataset), is_loaded=True)
     return job, model.training_rows(), model
 
 
@@ -145,18 +149,19 @@ def random_backbone(settings: Mapping[str, Any], folder: Path) -> Path:
     return target
 
 
-def plain_rows(settings: Mapping[str, Any], size: int, device: str, small: bool, n: int) -> float:
+def plain_rows(settings: Mapping[str, Any], device: str, small: bool) -> float | None:
     """Return the rows a second of transformers' own model, with peft's adapters if it has any, on rows padded to one
-    length, in bf16."""
+    length, in bf16; None if its steps do not fit into the memory of the device."""
     from peft import LoraConfig, inject_adapter_in_model
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
     settings = dict(settings)
-    length, lora = settings.pop("length"), settings.pop("lora", None)
-    length = 8 if small else length
+    rows, length, lora = settings.pop("rows"), settings.pop("length"), settings.pop("lora", None)
+    target = settings.pop("target", length)
     kind = settings["model_type"]
     if small:
         settings |= SMALL_SETTINGS[kind]
+        rows, length, target = SMALL_ROWS, min(length, SMALL_LENGTH), min(target, SMALL_LENGTH)
     config = AutoConfig.for_model(**settings)
     family = {"t5": AutoModelForSeq2SeqLM, "bert": AutoModelForMaskedLM}.get(kind, AutoModelForCausalLM)
     model = family.from_config(config)
@@ -164,20 +169,28 @@ def plain_rows(settings: Mapping[str, Any], size: int, device: str, small: bool,
         model = inject_adapter_in_model(LoraConfig(**lora), model.requires_grad_(False))
     model.to(device).train()
     optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=1e-5, fused=True)
-    tokens = torch.randint(3, min(90, config.vocab_size), (size, length), device=device)
+    tokens = torch.randint(3, min(90, config.vocab_size), (rows, length), device=device)
 
     def step() -> None:
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss = model(input_ids=tokens, labels=tokens).loss
+            loss = model(input_ids=tokens, labels=tokens[:, :target]).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    step()
-    began = _now(device)
-    for _ in range(n):
+    n = steps_of(small)
+    try:
         step()
-    return n * size / (_now(device) - began)
+        began = _now(device)
+        for _ in range(n):
+            step()
+        return n * rows / (_now(device) - began)
+    except torch.OutOfMemoryError:
+        return None
+
+
+def steps_of(small: bool) -> int:
+    return 2 if small else STEPS
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.results.tables import Content
-from llm4rec_cli.studies.cost.rates import GPUS, Rates
+from llm4rec_cli.studies.cost.rates import Rates
 from llm4rec_cli.studies.cost.work import Work
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_name("work.json")
 WITHOUT_EFFECT = ("seed", "split", "trainer.learning_rate")  # on what a run costs
-GPU = "A100"
 COLUMNS = ["runs", "PFLOP", "TB", "GiB", "GPU hours"]
 
 
@@ -74,8 +73,8 @@ def of_run(key: str, rates: Rates, runs: int = 1) -> Estimate:
         return Estimate(runs, unknown=runs)
     step, validation, evaluation = (Work(*counted.get(part, ())) for part in ("step", "validation", "evaluation"))
     n, precision = counted.get("steps", 0), Precision[counted["precision"]]
-    answers = validation + evaluation  # always in fp32
-    seconds = n * rates.seconds(step, precision) + rates.seconds(answers, Precision.fp32)
+    answers, of_answers = validation + evaluation, Precision[counted.get("scoring", "fp32")]
+    seconds = n * rates.seconds(step, precision) + rates.seconds(answers, of_answers)
     return Estimate(runs, (step * n + answers) * runs, counted.get("memory", 0), seconds * runs)
 
 
@@ -96,22 +95,19 @@ def total(estimates: Iterable[Estimate]) -> Estimate:
     return sum(estimates, Estimate())
 
 
-def gpu() -> Rates:
-    return GPUS[GPU]
-
-
-def content(title: str, named: Mapping[str, Estimate], first: str) -> Content:
+def content(title: str, named: Mapping[str, Estimate], first: str, rates: Rates) -> Content:
     """Return a table with a line for each estimate, and their sum."""
     rows = [[name, *estimate.cells()] for name, estimate in named.items()]
     if len(rows) > 1:
         rows.append(["together", *total(named.values()).cells()])
-    return Content(title, [first, *COLUMNS], rows, notes())
+    return Content(title, [first, *COLUMNS], rows, notes(rates))
 
 
-def notes() -> list[str]:
+def notes(rates: Rates) -> list[str]:
     return [
-        f"estimate on one {gpu().device}: {gpu().source}; counted, not run; early stopping may end training sooner; "
-        "without preparing data, encoding texts, and computing metrics"
+        f"estimate on one {rates.device}: {rates.source}; counted, not run; early stopping may end training sooner; "
+        "without preparing data, encoding texts, and computing metrics; a run of more GiB than the card has needs a "
+        "smaller trainer.micro_batch_size or several GPUs"
     ]
 
 

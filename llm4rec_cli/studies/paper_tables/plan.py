@@ -26,6 +26,7 @@ from llm4rec_cli.results.contents import ranges
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.run.job import Job
+from llm4rec_cli.studies.cost.rates import Rates
 from llm4rec_cli.studies.human.export import KEY_FILE, export
 from llm4rec_cli.studies.human.score import judged
 from llm4rec_cli.studies.human.sheets import read_key
@@ -228,7 +229,7 @@ def costs_of(plan: Plan, probed: bool) -> Costs:
     return result
 
 
-def estimated(plan: Plan) -> Content | None:
+def estimated(plan: Plan, rates: Rates) -> Content | None:
     """Return what the runs of each row that are still to make ask of a GPU; None for runs that are not as the table
     says."""
     if plan.size is not Size.paper or plan.runner.changes_runs:
@@ -239,9 +240,9 @@ def estimated(plan: Plan) -> Content | None:
         new = [step for step in in_order(steps) if step not in listed and plan.states[step] != "done"]
         listed.update(new)
         rows.setdefault(cell.row.label, []).extend(new)
-    costs_of_rows = {row: estimates.of_steps(steps, estimates.gpu()) for row, steps in rows.items()}
+    costs_of_rows = {row: estimates.of_steps(steps, rates) for row, steps in rows.items()}
     costs_of_rows = {row: estimate for row, estimate in costs_of_rows.items() if estimate.runs}
-    return estimates.content("what the runs ask of a GPU", costs_of_rows, "row") if costs_of_rows else None
+    return estimates.content("what the runs ask of a GPU", costs_of_rows, "row", rates) if costs_of_rows else None
 
 
 def _cost(step: Step, plan: Plan, uses_llm: bool) -> costs.Cost | Usage | None:

@@ -21,13 +21,14 @@ from llm4rec_cli.config.compose import option_node
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.data.prepare import files_by_hand
 from llm4rec_cli.evaluation.metrics import direction
-from llm4rec_cli.files import write_json
+from llm4rec_cli.files import locked, write_json
 from llm4rec_cli.results import papers
 from llm4rec_cli.results.contents import lettered, with_deviation
 from llm4rec_cli.results.result import STATUS, Result
 from llm4rec_cli.results.results import find_result
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Variant
+from llm4rec_cli.studies.cost.rates import Rates
 from llm4rec_cli.studies.paper_tables import definitions, estimates
 from llm4rec_cli.studies.paper_tables.definitions import ALL, REASONS, Cell, Kind, Size, Table, matches
 
@@ -265,17 +266,18 @@ def record(
     """
     file = record_file(outputs, table.name, size)
     now = datetime.now().strftime("%Y-%m-%d")
-    cells = _recorded_cells(file)
-    for line in all_lines:
-        if line.runs:
-            runs = [folder for folder in line.runs if (folder / STATUS).exists() and outputs in folder.parents]
-            folders = [folder.relative_to(outputs).as_posix() for folder in runs]
-            is_whole, n = line.cell in whole, len(line.runs)
-            previous = cells.get(line.cell.key)
-            if is_whole or not (previous and previous.whole and _is_there(previous, outputs)):
-                cells[line.cell.key] = RecordedCell(date=now, machine=machine, runs=folders, n=n, whole=is_whole)
-    content = {"schema": 2, "table": table.name, "size": size.value, "cells": msgspec.to_builtins(cells)}
-    write_json(file, content)
+    with locked(file.with_suffix(".lock"), file):  # another job may make other cells of this table
+        cells = _recorded_cells(file)
+        for line in all_lines:
+            if line.runs:
+                runs = [folder for folder in line.runs if (folder / STATUS).exists() and outputs in folder.parents]
+                folders = [folder.relative_to(outputs).as_posix() for folder in runs]
+                is_whole, n = line.cell in whole, len(line.runs)
+                previous = cells.get(line.cell.key)
+                if is_whole or not (previous and previous.whole and _is_there(previous, outputs)):
+                    cells[line.cell.key] = RecordedCell(date=now, machine=machine, runs=folders, n=n, whole=is_whole)
+        content = {"schema": 2, "table": table.name, "size": size.value, "cells": msgspec.to_builtins(cells)}
+        write_json(file, content)
     return file
 
 
@@ -366,14 +368,14 @@ def _done_in_words(size: Size, done: Mapping[str, RecordedCell], made: set[str])
     return f"{len(done)} of {len(made)} cells {done_so}{partly}: {where}"
 
 
-def states(outputs: Path, only: str = ALL, titles: bool = False) -> Content:
+def states(outputs: Path, rates: Rates, only: str = ALL, titles: bool = False) -> Content:
     """Return every table with its state, of papers or tables that match a pattern."""
     rows = []
     for name in definitions.names():
         if matches(name, only) or matches(name.partition("/")[0], only):
             table = definitions.table(name)
             now = state(table, outputs)
-            hours = estimates.total(estimates.of_rows(name, estimates.gpu()).values()).cells()[-1]
+            hours = estimates.total(estimates.of_rows(name, rates).values()).cells()[-1]
             rows.append([name, *([table.title] if titles else []), *(str(n) for n in now[:5]), hours, now.words])
     counts = ["cells", "can run", "by hand", "quoted", "cannot", "hours"]
     columns = ["table", *(["title"] if titles else []), *counts, "state"]
@@ -381,7 +383,7 @@ def states(outputs: Path, only: str = ALL, titles: bool = False) -> Content:
         "cells of the paper's table; can run: by llm4rec reproduce TABLE; by hand: of these, from files that you "
         "put in place (--dry-run says which); quoted: baselines that the project does not have; cannot: no data, "
         "weights or method",
-        f"hours: of all its runs with their searches, {estimates.notes()[0]}",
+        f"hours: of all its runs with their searches, {estimates.notes(rates)[0]}",
         f"states: of the runs under {outputs}",
     ]
     return Content("tables of the papers", columns, rows, notes)

@@ -1,5 +1,6 @@
 """What a run asks of a machine, for work that is known by hand."""
 
+import json
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ from torch import nn
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.studies.cost import run as cost
-from llm4rec_cli.studies.cost.rates import Rates, by_data_sheet
+from llm4rec_cli.studies.cost.rates import Rates, by_data_sheet, rates_of_gpu
 from llm4rec_cli.studies.cost.work import Work
 
 
@@ -63,8 +65,8 @@ def test_examples_beyond_those_that_are_counted_are_extrapolated():
     assert work.operations == pytest.approx(2 * 6**3 + 4000 * 2 * 5**3)
     few = cost._count(answer, FakeExamples(examples), 7, 10)
     assert few.operations == 2 * 6**3 + 7 * 2 * 5**3
-    of_one_batch = cost._count(answer, FakeExamples(range(8)), 80, 10)
-    assert of_one_batch.operations == pytest.approx(10 * (2 * 6**3 + 8 * 2 * 5**3))
+    not_two_batches = cost._count(answer, FakeExamples(range(8)), 80, 10)
+    assert not_two_batches.operations == pytest.approx(2 * 6**3 + 80 * 2 * 5**3)
 
 
 def test_the_work_of_a_batch_counts_however_many_examples_it_has():
@@ -104,3 +106,27 @@ def test_a_data_sheet_is_taken_at_its_stated_shares():
     rates = by_data_sheet("a GPU", 10e12, 100e12, 2e12, "its data sheet")
     assert (rates.fp32, rates.bf16, rates.bytes) == pytest.approx((4e12, 40e12, 1e12))
     assert "40 %" in rates.source
+
+
+def test_a_report_of_the_check_has_the_rates_of_its_card(tmp_path):
+    facts = {"fp32 TFLOP/s": 50.0, "bf16 TFLOP/s": 700.0, "elementwise GB/s": 2000.0, "µs an operator": 4.0}
+    report = {"device": "a GPU", "date": "2026-01-02", "sections": [{"name": "card", "facts": facts}]}
+    file = tmp_path / "gpu-a-gpu.json"
+    file.write_text(json.dumps(report))
+    rates = rates_of_gpu(str(file))
+    assert (rates.device, rates.fp32, rates.bf16, rates.bytes) == ("a GPU", 50e12, 700e12, 2e12)
+    assert rates.launch == pytest.approx(4e-6)
+    assert rates.overlaps
+    assert "measured" in rates.source
+    assert rates_of_gpu("H100").source.startswith("data sheet")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"sections": []}', '{"sections": [{"name": "card", "facts": {}}]}'])
+def test_what_is_no_gpu_and_no_report_is_refused(tmp_path, content):
+    file = tmp_path / "x.json"
+    file.write_text(content)
+    with pytest.raises(UsageError, match="no report"):
+        rates_of_gpu(str(file))
+    with pytest.raises(UsageError, match="'H10' is no GPU") as error:
+        rates_of_gpu("H10")
+    assert "H100" in error.value.remedy

@@ -90,6 +90,11 @@ def test_fewer_rows_than_a_plain_transformer_are_slow(small):
     assert "plain transformer" in section.why
 
 
+def test_a_plain_transformer_that_does_not_fit_is_no_comparison(small):
+    section = small(plain=None)
+    assert (section.state, section.facts["of plain"]) == (OK, training.OUT_OF_MEMORY)
+
+
 def test_a_plain_model_trains_adapters_where_ours_does(monkeypatch):
     trained, adamw = [], torch.optim.AdamW
 
@@ -100,7 +105,7 @@ def test_a_plain_model_trains_adapters_where_ours_does(monkeypatch):
 
     monkeypatch.setattr(torch.optim, "AdamW", spy)
     plain = dict(training.trainings()["1B causal with LoRA"]["plain"])
-    assert training.plain_rows(plain, 2, "cpu", True, 1) > 0
+    assert training.plain_rows(plain, "cpu", True) > 0
     hidden = training.SMALL_LAYERS["hidden_size"]
     one_head = hidden // training.SMALL_LAYERS["num_attention_heads"]
     assert trained == [8 * (hidden + hidden) + 8 * (hidden + one_head)], "of queries and values, A and B each"

@@ -36,6 +36,11 @@ def test_a_run_takes_its_steps_in_its_precision_and_answers_in_fp32(stored):
     assert RATES.seconds(Work(40), Precision.bf16) == 2
 
 
+def test_answers_that_are_scored_in_bf16_take_its_rate(stored, monkeypatch):
+    monkeypatch.setitem(COUNTED, "scoring", "bf16")
+    assert estimates.of_run("train model=x", RATES).seconds == (3 * 40 + 30) / RATES.bf16
+
+
 def test_runs_that_are_not_counted_make_a_sum_a_lower_bound(stored):
     row = estimates.of_rows("a/b", RATES)["row"]
     assert (row.runs, row.unknown, row.memory) == (5, 2, 2**30)
