@@ -4,6 +4,8 @@ import math
 
 import pytest
 
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.run.job import Job
 from llm4rec_cli.studies.paper_tables.steps import Step
 
 table_costs = pytest.importorskip("table_costs")
@@ -23,3 +25,17 @@ def test_a_stand_in_of_t5s_tokenizer_has_its_number_of_pieces_and_reads_words_wh
     tokenizer = table_costs.t5_tokenizer()
     assert tokenizer.get_vocab_size() == table_costs.T5_VOCABULARY
     assert len(tokenizer.encode("red kitchen music").ids) == 3
+
+
+def dataset_config(*typed):
+    return Job.unchecked(compose([*typed]), "train").config.dataset
+
+
+def test_a_domain_that_a_table_leaves_out_does_not_count():
+    whole = table_costs.counts_of(dataset_config("dataset=amazon2018-fhckm"))
+    food = table_costs.counts_of(
+        dataset_config("dataset=amazon2018-fhckm", *[f"~dataset.domains.{name}" for name in ("home", "cds", "movies")])
+    )
+    assert (whole.users, whole.items, whole.interactions) == (1_361_408, 446_975, 14_029_229)
+    assert (food.users, food.items) == (115_349 + 138_436, 39_670 + 98_111), "food and kindle"
+    assert table_costs.counts_of(dataset_config("dataset=tallrec-movie")).users == 200, "whose domain is movies, too"
