@@ -99,12 +99,12 @@ class Forecast:
 
     Attributes:
         n_bytes: how many of its bytes, compressed ones of a gzipped file, have been read.
-        share: of these, in the rows that the caller has: pyarrow reads blocks ahead.
+        of_rows: those of the rows that the caller has, where pyarrow goes on reading meanwhile; None = all.
     """
 
     path: Path
     n_bytes: int = 0
-    share: float = 1.0
+    of_rows: float | None = None
     is_made: bool = False
 
     def check(self, n_rows: int, memory: float, disk: float = 0, cache: Path = Path()) -> None:
@@ -116,7 +116,7 @@ class Forecast:
         Raises:
             DataError: that is not there.
         """
-        n_bytes = self.share * self.n_bytes
+        n_bytes = self.n_bytes if self.of_rows is None else self.of_rows
         if self.is_made or n_bytes < FORECAST_AFTER:
             return
         self.is_made = True
@@ -438,7 +438,8 @@ def table_batches(
             for n_blocks, batch in enumerate(reader, 1):
                 if forecast is not None:
                     n_read = source.getbuffer().nbytes if isinstance(source, io.BytesIO) else source.tell()
-                    forecast.share = min(1.0, n_blocks * _BLOCK / n_read)
+                    packed = 1.0 if isinstance(source, io.BufferedReader) else forecast.n_bytes / n_read
+                    forecast.of_rows = min(forecast.n_bytes, n_blocks * _BLOCK * packed)
                 if problem := _problem(batch, numbers, filled):
                     raise located(problem)
                 n_rows += len(batch)

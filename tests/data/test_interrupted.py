@@ -170,3 +170,14 @@ def test_each_format_that_is_read_in_parts_is_refused_after_the_first_ones(name,
         read(MIND | {role: path} if read is mind.read else {role: path})
     n_rows = int(re.search(r"about ([\d,]+) rows", error.value.problem)[1].replace(",", ""))
     assert n_rows == pytest.approx(n, rel=0.15)
+
+
+def test_what_is_read_ahead_meanwhile_does_not_count(tmp_path, monkeypatch):
+    path = tmp_path / "log.tsv"
+    path.write_bytes(bytes(100_000))
+    monkeypatch.setattr(rawfiles, "FORECAST_AFTER", 5_000)
+    monkeypatch.setattr(rawfiles.processes, "memory", lambda: (100, 100))
+    forecast = rawfiles.Forecast(path, n_bytes=20_000, of_rows=10_000)
+    forecast.n_bytes = 100_000  # by pyarrow's thread, while the first rows are parsed
+    with pytest.raises(DataError, match="about 70 rows"):
+        forecast.check(7, 1_000)
