@@ -86,8 +86,8 @@ def _warn_of_refused_jobs(command: str, typed: list[str]) -> None:
 
 
 def keep_one_gpu(sweep: int) -> None:
-    """Let this process, one of several of a sweep, use one of several GPUs: one that no other of them has, if any is
-    left. It keeps that one for later jobs.
+    """Let this process, one of several of a sweep, use one of several GPUs, which as few others of them use as
+    possible. It keeps that one for later jobs.
 
     Args:
         sweep: id of the process that started the sweep.
@@ -101,17 +101,19 @@ def keep_one_gpu(sweep: int) -> None:
 
         gpus = [str(number) for number in range(torch.cuda.device_count())]  # does not start CUDA
     if len(gpus) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = _free(gpus, Path(tempfile.gettempdir()) / f"llm4rec-gpus-{sweep}")
+        number = _number_of_its_own(Path(tempfile.gettempdir()) / f"llm4rec-gpus-{os.getuid()}-{sweep}")
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
         os.environ[KEEPS_GPU] = "1"
 
 
-def _free(gpus: Sequence[str], locks: Path) -> str:
-    """Return a GPU that no process has locked, locked until this one ends; the first if there is none."""
-    for gpu in gpus:
+def _number_of_its_own(locks: Path) -> int:
+    """Return the lowest number, from 0, that no other process holds, and hold it until this one ends."""
+    number = 0
+    while True:
         with contextlib.suppress(BlockingIOError):
-            KEPT_LOCKS.enter_context(locked(locks / gpu, Path(f"GPU {gpu}"), wait=False))
-            return gpu
-    return gpus[0]
+            KEPT_LOCKS.enter_context(locked(locks / str(number), locks, wait=False))
+            return number
+        number += 1
 
 
 def _run_job(outcomes: Path, sweep_process: int, job: SweepJob) -> None:

@@ -50,10 +50,12 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--outputs", help="folder of the runs (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
-    parser.add_argument("--gpu", metavar="NAME|FILE", default=DEFAULT_GPU, help="of papers: " + GPU_HELP)
+    parser.add_argument("--gpu", metavar="NAME|FILE", help="of papers: " + GPU_HELP)
     options = parser.parse_intermixed_args(argv)
     if options.kind is not None and options.kind not in KINDS:
         raise UsageError(f"cannot list '{options.kind}'", did_you_mean(options.kind, KINDS))
+    if options.gpu and options.kind != "papers":
+        raise UsageError("--gpu changes the hours of papers alone", "llm4rec list papers --gpu NAME")
     if options.filters and options.kind not in ("runs", "prompts", "papers"):
         raise UsageError(
             f"'{options.filters[0]}': only runs, prompts and papers can be filtered",
@@ -72,7 +74,7 @@ def main(argv: list[str]) -> int:
         from llm4rec_cli.results.tables import is_wide
         from llm4rec_cli.studies.paper_tables.reproduction import states
 
-        rates, only = rates_of_gpu(options.gpu), ",".join(options.filters) or "*"
+        rates, only = rates_of_gpu(options.gpu or DEFAULT_GPU), ",".join(options.filters) or "*"
         show(states(outputs_folder(options.outputs), rates, only, titles=is_wide()))
     elif options.kind == "cache":
         show(*_cache_tables(cache_folder(options.cache)))

@@ -72,7 +72,9 @@ def main(argv: list[str]) -> int:
     start_run = options.start and options.start.expanduser().resolve()
     if start_run and not (start_run.is_dir() and read_result(start_run)):
         raise UsageError(f"--start {start_run} is not a finished run", "llm4rec import-weights METHOD FILE makes one")
-    seeds = _seeds(options.seeds)
+    seeds, rates = _seeds(options.seeds), rates_of_gpu(options.gpu or DEFAULT_GPU)
+    if options.gpu and not options.dry_run:
+        raise UsageError("--gpu changes the hours that --dry-run prints", "add --dry-run, or leave --gpu out")
     if options.dry_run:
         os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a dry run downloads nothing
 
@@ -84,7 +86,7 @@ def main(argv: list[str]) -> int:
     runner = Runner(_raw_folders(options.raw), overrides)
     plan = plan_of(table, cells, size, seeds, runner, options.untuned, start_run)
     if options.dry_run:
-        _show_plan(plan, rates_of_gpu(options.gpu), options.probe)
+        _show_plan(plan, rates, options.probe)
         return 0
     if options.launcher:
         _launch(plan, options.launcher)
@@ -114,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
     add("--dry-run", action="store_true", help="run nothing: print what is missing, the commands and their states")
-    add("--gpu", metavar="NAME|FILE", default=DEFAULT_GPU, help="with --dry-run: " + GPU_HELP)
+    add("--gpu", metavar="NAME|FILE", help="with --dry-run: " + GPU_HELP)
     add("--probe", action="store_true", help="with --dry-run: measure the cost of each run on a few steps")
     add("--unprobed", action="store_true", help=argparse.SUPPRESS)  # the default; older scripts say so
     add(

@@ -234,6 +234,8 @@ def test_filters_choose_among_the_runs(run, llm4rec, filters, shown):
         (["runs", "sasrec"], "unknown filter 'sasrec'", "known: "),
         (["runs", "status=faild"], "'faild'", "did you mean 'failed'?"),
         (["models", "model=sasrec"], "only runs, prompts and papers can be filtered", "llm4rec list runs"),
+        (["models", "--gpu", "H100"], "--gpu changes the hours of papers", "llm4rec list papers"),
+        (["papers", "--gpu", "H10"], "'H10' is no GPU", "H100"),
         (["prompts", "ratng"], "unknown prompts 'ratng'", "did you mean 'rating'?"),
     ],
 )

@@ -238,6 +238,8 @@ WRONG = {
     "a raw folder": (["unisrec/main", "--raw", "ml-100k=/no/such"], "the folder does not exist", "--raw"),
     "a raw dataset": (["unisrec/main", "--raw", "ml-10k=."], "unknown dataset", "ml-100k"),
     "a setting as an option": (["unisrec/main", "--outputs", "x"], "unknown option '--outputs'", "paths.outputs=…"),
+    "a GPU": (["unisrec/main", "--dry-run", "--gpu", "H10"], "'H10' is no GPU", "did you mean 'H100'?"),
+    "a GPU that nothing reads": (["unisrec/main", "--gpu", "H100"], "--gpu changes the hours", "--dry-run"),
     "an option": (["unisrec/main", "--smal"], "unknown option '--smal'", "--help"),
 }
 

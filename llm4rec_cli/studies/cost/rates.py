@@ -55,7 +55,7 @@ GPUS = {  # dense, without sparsity; fp32 without TF32
     "H100": by_data_sheet("H100 80 GB SXM", 67e12, 989e12, 3.35e12, "NVIDIA H100 datasheet"),
 }
 DEFAULT_GPU = "A100"
-GPU_HELP = f"whose hours: {', '.join(GPUS)} by data sheets, or gpu-DEVICE.json of doctor --gpu (%(default)s)"
+GPU_HELP = f"whose hours: {', '.join(GPUS)} by data sheets, or gpu-DEVICE.json of doctor --gpu ({DEFAULT_GPU})"
 
 
 def rates_of_gpu(named: str) -> Rates:

@@ -117,11 +117,11 @@ def _interactions(counts: Counts, n_domains: int, config: DatasetConfig, rng: np
     )
 
 
-def _impressions(counts: Counts, n_read: int, rng: np.random.Generator) -> pd.DataFrame:
+def _impressions(counts: Counts, n_history: int, rng: np.random.Generator) -> pd.DataFrame:
     """Draw impressions of SHOWN items, one of them clicked."""
     n = counts.impressions
     shown: IntArray = rng.integers(0, counts.items, (n, SHOWN), dtype=np.int32)
-    history: IntArray = rng.integers(0, counts.items, (n, n_read), dtype=np.int32)
+    history: IntArray = rng.integers(0, counts.items, (n, n_history), dtype=np.int32)
     return pd.DataFrame(
         {
             "impression_id": np.arange(n).astype(str),

@@ -95,6 +95,14 @@ def test_a_plain_transformer_that_does_not_fit_is_no_comparison(small):
     assert (section.state, section.facts["of plain"]) == (OK, training.OUT_OF_MEMORY)
 
 
+def test_a_step_of_the_plain_transformer_may_run_out_of_memory(monkeypatch):
+    def out_of_memory(*args, **kwargs):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(nn.functional, "cross_entropy", out_of_memory)
+    assert training.plain_rows(SPEC["plain"], "cpu", True) is None
+
+
 def test_a_plain_model_trains_adapters_where_ours_does(monkeypatch):
     trained, adamw = [], torch.optim.AdamW
 
