@@ -72,7 +72,8 @@ def apart(answer):
 
 @pytest.mark.parametrize("model", FITTED)
 def test_every_model_is_asked_about_the_same_cold_targets(run, cache, chat_model, model):
-    answer = run("train", f"model={model}", *DEMO, *sizes(model), *QUICK, COLD, f"llm.model={chat_model}")
+    tiny = [f"model.backbone={chat_model}"] if model == "tuned_lm" else [f"llm.model={chat_model}"]
+    answer = run("train", f"model={model}", *DEMO, *sizes(model), *QUICK, COLD, *tiny)
     metrics = answer.metrics
     dataset = prepare(OmegaConf.to_object(compose().dataset), cache / "llm4rec")
     split = hold_out(leave_one_out(dataset), 0.3, 1.0, seed=0)

@@ -29,7 +29,7 @@ SETTINGS = {  # suffix of a model's name -> overrides
     ", head over items": ["model.answer=item_head"],
     ", all weights": ["model.tuning=full"],
     ", yes or no": ["model.answer=yes_no"],
-    ", grounded titles": ["model.score=grounded"],
+    ", grounded titles": ["model.score=grounded", "model.title_tokens=4"],
     **SAMPLED,
     **{f", {kind} vectors": [f"model.vectors={kind}"] for kind in ("initial", "frozen", "adapted")},
     ", text vectors": ["model.text=vectors"],

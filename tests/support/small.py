@@ -11,7 +11,7 @@ from llm4rec_cli.conformance.suite import SIZES
 SMALL = {
     **SIZES,
     "max_length": 10,
-    "encoder": "{name:minilm,pooling:mean,max_length:256}",  # the same for all models; needs no download
+    "encoder": "{name:minilm,pooling:mean,max_length:8}",  # the same for all models; needs no download
 }
 SMALL_P5 = [  # its training examples are prompts per user and interaction, so max_examples alone is not enough
     "model.backbone=tiny",
