@@ -239,16 +239,6 @@ def histories_of(examples):
     return [flat[start:end].tolist() for start, end in pairwise(offsets)]
 
 
-def test_without_an_encoder_its_settings_may_be_unset(built):
-    """As they are under the command line."""
-    unset = dict.fromkeys(
-        ("hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout", "temperature")
-    )
-    model = built(DATASET, parts=NO_ENCODER, **unset)
-    assert naive.loss_of(model).isfinite()
-    assert model.score(model.split.examples(SplitName.test)).isfinite().all()
-
-
 def test_item_vectors_are_computed_once_for_an_evaluation(built, monkeypatch):
     model = built(DATASET, parts=[*NO_ENCODER, Part.encoder, Part.ids]).eval()
     examples = model.split.examples(SplitName.test)
@@ -274,17 +264,6 @@ def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch,
     whole, blocks = gradients(1 << 20), gradients(5 * N_ITEMS)
     for name, gradient in whole.items():
         assert_close(blocks[name], gradient, rel=1e-4)
-
-
-def test_gates_learn_and_depend_on_the_history(built):
-    model = built(DATASET, parts=NO_ENCODER)
-    start = model.gates.bias.clone()
-    naive.loss_of(model).backward()
-    torch.optim.SGD(model.parameters(), lr=0.1).step()
-    examples = model.split.examples(SplitName.test)
-    gates = model._gates(examples, model.evidence.all_users(examples))
-    assert not torch.allclose(gates, gates[:1], rtol=1e-5)
-    assert not torch.equal(model.gates.bias, start)
 
 
 ENCODED = [Part.following, Part.preceding, Part.encoder, Part.ids]
@@ -348,16 +327,19 @@ def test_a_large_catalogue_is_sampled_anew_for_each_step_from_what_takes_part(bu
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
 
 
-@pytest.mark.parametrize(
-    ("dataset", "parts"), [(NO_TEXT, list(Part)), (DATASET, [Part.encoder, Part.vectors]), (DATASET, [Part.text])]
-)
-def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built, dataset, parts):
-    parts = [part for part in parts if dataset is not NO_TEXT or part is not Part.vectors]
-    model = built(dataset, parts=parts)
-    loss = naive.loss_of(model)
-    loss.backward()
-    assert loss.isfinite()
-    assert model.score(model.split.examples(SplitName.test)).isfinite().all()
+def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built):
+    of_encoder = ("hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout", "temperature")
+    for dataset, parts, settings in (
+        (NO_TEXT, [part for part in Part if part is not Part.vectors], {}),
+        (DATASET, [Part.encoder, Part.vectors], {}),
+        (DATASET, [Part.text], {}),
+        (DATASET, NO_ENCODER, dict.fromkeys(of_encoder)),  # unset, as under the command line
+    ):
+        model = built(dataset, parts=parts, **settings)
+        loss = naive.loss_of(model)
+        loss.backward()
+        assert loss.isfinite()
+        assert model.score(model.split.examples(SplitName.test)).isfinite().all()
 
 
 def test_training_trusts_the_encoder_in_full_and_ignores_recency(built):
@@ -408,28 +390,37 @@ def test_text_vectors_are_not_whitened_where_weights_are_loaded(tmp_path, monkey
     assert len(whitened) == 1
 
 
-@pytest.mark.parametrize("texts", [["brush"] * N_ITEMS, [""] * N_ITEMS])
-def test_texts_that_are_all_alike_give_no_vectors(built, texts):
-    assert built(tiny_dataset(SEQUENCES, texts), parts=[Part.encoder, Part.ids, Part.vectors]).adaptor is None
-    assert built(DATASET, parts=[Part.encoder, Part.ids, Part.vectors]).adaptor is not None
+def test_texts_that_are_all_alike_give_no_vectors_and_cannot_be_all_that_an_encoder_reads(built):
+    parts = [Part.encoder, Part.ids, Part.vectors]
+    for texts in (["brush"] * N_ITEMS, [""] * N_ITEMS):
+        assert built(tiny_dataset(SEQUENCES, texts), parts=parts).adaptor is None
+    assert built(DATASET, parts=parts).adaptor is not None
+    config = config_with(parts=[Part.encoder, Part.vectors])
+    assert not [*config.problems_with_dataset(None, DATASET)]
+    (problem,) = config.problems_with_dataset(None, NO_TEXT)
+    assert "the texts of 'tiny' are all alike" in str(problem)
+    config.parts.append(Part.ids)
+    assert not [*config.problems_with_dataset(None, NO_TEXT)]
 
 
-@pytest.mark.parametrize(
-    ("parts", "problem"),
-    [
+def test_parts_without_effect_are_refused_and_settings_of_parts_left_out_unused():
+    for parts, problem in (
         ([Part.following, Part.ids], "names ids without encoder"),
         ([Part.following, Part.ids, Part.vectors], "names ids and vectors without encoder"),
         ([Part.following, Part.following], "names following 2 times"),
         ([Part.encoder, Part.following], "the encoder has no input"),
         ([Part.following], None),
         (list(Part), None),
-    ],
-)
-def test_parts_without_effect_are_refused(parts, problem):
-    config = config_with(parts=parts)
-    problems = [str(error) for error in config.problems(None)]
-    assert len(problems) == (problem is not None)
-    assert problem is None or problem in problems[0]
+    ):
+        problems = [str(error) for error in config_with(parts=parts).problems(None)]
+        assert len(problems) == (problem is not None), parts
+        assert problem is None or problem in problems[0]
+    config = config_with(parts=[Part.following])
+    of_encoder = {"encoder", "hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout"}
+    assert set(config.unused_settings(None)) == {*of_encoder, "temperature", "neighbours"}
+    assert not config.uses_item_text()
+    config.parts = list(Part)
+    assert not config.unused_settings(None) and config.uses_item_text()
 
 
 def test_a_part_of_text_without_any_text_is_warned_of(built, caplog):
@@ -441,24 +432,6 @@ def test_a_part_of_text_without_any_text_is_warned_of(built, caplog):
     caplog.clear()
     built(tiny_dataset(SEQUENCES, [*"ABCDEFGHIJKL"]), parts=[Part.following, Part.text])
     assert "none with words" in caplog.text, "a word has two letters"
-
-
-def test_an_encoder_of_text_vectors_alone_is_refused_where_texts_are_alike():
-    config = config_with(parts=[Part.encoder, Part.vectors])
-    assert not [*config.problems_with_dataset(None, DATASET)]
-    (problem,) = config.problems_with_dataset(None, NO_TEXT)
-    assert "the texts of 'tiny' are all alike" in str(problem)
-    config.parts.append(Part.ids)
-    assert not [*config.problems_with_dataset(None, NO_TEXT)]
-
-
-def test_settings_of_parts_that_are_left_out_are_unused():
-    config = config_with(parts=[Part.following])
-    of_encoder = {"encoder", "hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout"}
-    assert set(config.unused_settings(None)) == {*of_encoder, "temperature", "neighbours"}
-    assert not config.uses_item_text()
-    config.parts = list(Part)
-    assert not config.unused_settings(None) and config.uses_item_text()
 
 
 SHARE = 1 / (10 + np.arange(300))

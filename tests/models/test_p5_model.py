@@ -81,17 +81,15 @@ def test_likelihoods_of_all_items_sum_to_one_for_any_index(model, index):
 def test_beams_score_the_items_that_they_return_exactly_and_the_rest_ties_below(model):
     exact = model("sequential", digits=1).score(EXAMPLES)
     assert_close(model("sequential", digits=1, beams=N_ITEMS).score(EXAMPLES), exact, rel=1e-4)
-    few = model("sequential", digits=1, beams=5).score(EXAMPLES)  # fewer than the inner nodes above the last digits
+    p5 = model("sequential", digits=1, beams=5)  # fewer than the inner nodes above the last digits
+    few = p5.score(EXAMPLES)
     assert ((few > few.amin(1, keepdim=True)).sum(1) == 5).all()
     assert_close(few.topk(6).values.diff(dim=1)[:, -1], -torch.ones(len(few)), rel=1e-4)
     assert (few.max(1).indices == exact.max(1).indices).float().mean() > 0.6
-
-
-def test_beams_return_no_item_that_the_history_rules_out(model):
-    few = model("sequential", digits=1, beams=5).score(replace(EXAMPLES, mask_history=True))
-    row, item = replace(EXAMPLES, mask_history=True).masked_items()
+    masked = replace(EXAMPLES, mask_history=True)
+    few, (row, item) = p5.score(masked), masked.masked_items()
     least = few.amin(1, keepdim=True)
-    assert (few[row, item] == least[row, 0]).all()
+    assert (few[row, item] == least[row, 0]).all(), "the history rules these out"
     assert ((few > least).sum(1) == 5).all()
 
 
@@ -122,15 +120,14 @@ def test_the_order_of_listed_candidates_does_not_reveal_the_target(model):
     assert p5.score(examples).shape == (6, 100)
 
 
-def test_direct_can_rank_the_whole_catalogue_without_a_history(model):
+def test_direct_ranks_the_catalogue_without_a_history_or_candidates_with_it(model, tmp_path):
     assert model("direct", "straightforward").score(EXAMPLES[:3]).shape == (3, N_ITEMS)
-
-
-def test_direct_can_be_asked_with_the_history(model):
     examples = replace(EXAMPLES[:3], candidates=np.array([[0, 3, 5, 7]] * 3))
     among_candidates = model("direct", "2-5").score(examples)
     catalogue = model("sequential", "2-5").score(EXAMPLES[:3]).gather(1, torch.tensor([[0, 3, 5, 7]] * 3))
     torch.testing.assert_close(among_candidates.log_softmax(1), catalogue.log_softmax(1))
+    shared = with_candidates(EXAMPLES, shop(), Candidates.uniform, 99, 0, tmp_path)[:3]
+    assert model("direct").score(shared).shape == (3, 100)
 
 
 @pytest.mark.parametrize(("feature", "owner"), [(Feature.of_user, "user"), (Feature.of_item, "item")])
@@ -168,31 +165,26 @@ def test_like_and_dislike_become_stars_above_and_below_the_threshold(model):
     assert ((value >= 2) & (value <= 5)).all()
 
 
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("4.7", 4.7), ("5.0", 5.0), ("3", 3.0), ("4 . 2", 4.2), ("6", None), ("good", None), ("", None)],
-)
-def test_stars_are_parsed(text, number):
-    assert parse_stars(text) == pytest.approx(number) if number else np.isnan(parse_stars(text))
+def test_stars_are_parsed_as_written_and_as_by_the_published_notebooks():
+    def same(parsed, number):
+        return np.isnan(parsed) if number is None else parsed == pytest.approx(number)
 
-
-@pytest.mark.parametrize(
-    ("text", "of_rating", "of_review"),
-    [
-        ("4.7", 4.7, 5),
-        ("4 . 2", 4.2, 4),
-        ("4.9", 4.9, 5),
-        ("5.0", None, 5),
-        ("4", None, 4),
-        ("3.95", None, 4),
-        ("7", None, 5),
-        ("good", None, None),
-    ],
-)
-def test_stars_are_read_as_by_the_published_notebooks(text, of_rating, of_review):
-    for family, number in ((PromptFamily.rating, of_rating), (PromptFamily.review_summary, of_review)):
-        parsed = parse_as_published(text, family)
-        assert np.isnan(parsed) if number is None else parsed == number
+    for text, number in (
+        ("4.7", 4.7),
+        ("5.0", 5.0),
+        ("3", 3.0),
+        ("4 . 2", 4.2),
+        ("6", None),
+        ("good", None),
+        ("", None),
+    ):
+        assert same(parse_stars(text), number), text
+    for text, of_rating, of_review in (
+        *(("4.7", 4.7, 5), ("4 . 2", 4.2, 4), ("4.9", 4.9, 5), ("5.0", None, 5), ("4", None, 4), ("3.95", None, 4)),
+        *(("7", None, 5), ("good", None, None)),
+    ):
+        assert same(parse_as_published(text, PromptFamily.rating), of_rating), text
+        assert same(parse_as_published(text, PromptFamily.review_summary), of_review), text
 
 
 def test_stars_before_an_explanation_are_removed(model, monkeypatch):
@@ -215,17 +207,8 @@ def test_held_out_losses_are_by_kind_and_repeatable(model):
     assert all(value > 0 for value in first.values())
 
 
-def test_the_loss_is_the_mean_over_examples_of_the_mean_over_tokens(model):
-    p5 = model("sequential").eval()
-    rows = p5.training_rows()
-    indices = [0, 3, 90]
-    loss = float(p5(**rows.batch(0, indices))["loss"].detach())
-    alone = [float(p5(**rows.batch(0, [i]))["loss"].detach()) for i in indices]
-    assert loss == pytest.approx(np.mean(alone), abs=1e-4)
-
-
 @torch.no_grad()
-def test_the_codes_loss_divides_each_answer_by_its_length_twice(model):
+def test_the_loss_is_the_mean_over_examples_of_the_mean_over_tokens_and_the_codes_divides_by_length_twice(model):
     """Sums by kind, and so the logged losses, stay means over tokens."""
     once, twice = model("all"), model("all", loss=AnswerLoss.by_length_twice)
     rows, indices = once.training_rows(), [*range(0, 400, 40)]
@@ -290,80 +273,53 @@ def test_stars_have_a_token_each_which_starts_from_their_value(model):
     assert any("digits that begin an answer in stars" in sentence for sentence in sentences)
 
 
-@pytest.mark.parametrize(
-    ("index", "backbone", "start"),
-    [
+def test_statistics_start_random_weights_of_items_with_a_token_each_and_no_others():
+    task = job_of("model=p5", "task=sequential").config.task
+    for index, backbone, start in (
         (Index.independent, "tiny", Start.statistics),
         (Index.independent, "wide", Start.statistics),
         (Index.collaborative, "tiny", Start.random),
         (Index.independent, "t5-small", Start.random),
-    ],
-)
-def test_statistics_start_random_weights_of_items_with_a_token_each_and_no_others(index, backbone, start):
-    settings = replace(config(), start=Start.statistics, index=index, backbone=backbone)
-    task = job_of("model=p5", "task=sequential").config.task
-    assert settings.derived_settings(task, None).get("start", settings.start) is start
+    ):
+        settings = replace(config(), start=Start.statistics, index=index, backbone=backbone)
+        assert settings.derived_settings(task, None).get("start", settings.start) is start
 
 
-def test_shared_sampled_candidates_are_scored(model, tmp_path):
-    examples = with_candidates(EXAMPLES, shop(), Candidates.uniform, 99, 0, tmp_path)[:3]
-    assert model("direct").score(examples).shape == (3, 100)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "decoding"),
-    [
+def test_a_run_lists_the_deviations_of_its_own_training_and_evaluation():
+    for overrides, decoding in (
         (["task=sequential", "model.beams=20"], "beam search of 20, item names"),
         (["task=sequential"], "likelihood of every item name"),
         (["task=direct", "model.beams=20", "model.ask.direct=straightforward"], "likelihood of every item name"),
         (["task=direct", "model.beams=20", "model.ask.direct=5-1"], "likelihood of yes and no"),
-    ],
-)
-def test_listed_candidates_are_not_said_to_be_decoded_by_beams(overrides, decoding):
-    job = job_of("+experiment=p5/demo", *overrides)
-    assert job.model.paper_method(job.task.name)["decoding"] == decoding
-    assert any("beam search of 20," in line for line in job.deviations) == ("beam" in decoding)
-
-
-@pytest.mark.parametrize(
-    ("task", "words"),
-    [
-        ("rating", "stars are"),
-        ("sequential", "items are ranked"),
-        ("direct", "same negatives"),
-        ("explanation", "greedily"),
-        ("review_summary", "greedily"),
-        ("all", None),
-    ],
-)
-def test_a_run_lists_the_deviations_of_its_own_evaluation(task, words):
-    job = job_of("+experiment=p5/demo", f"task={task}", "model.feature=of_user", "model.ask.explanation=3-9")
-    own = job.deviations
-    for each in ("stars are", "items are ranked", "same negatives", "greedily"):
-        assert any(each in line for line in own) == (each == words)
-    assert any("feature is the user's" in line for line in own) == (task == "explanation")
-
-
-@pytest.mark.parametrize(
-    ("overrides", "task", "listed"),
-    [
-        (["+experiment=p5/demo"], "all", {"negative is any item", "name an item from the user alone"}),
-        (["+experiment=p5/beauty"], "sequential", set()),
-        (["+experiment=p5/demo", "task=rating"], "rating", set()),
-        (
-            ["+experiment=p5/demo", "task=direct"],
-            "direct",
-            {"negative is any item", "name an item from the user alone"},
-        ),
-        (["+experiment=p5/demo", "task=direct", "model.samples.direct_item=0"], "direct", {"negative is any item"}),
-        (["+experiment=p5/demo", "model.explained=by_feature"], "all", {"prompts that show a feature"}),
-        (["+experiment=p5/beauty", "model.explained=by_feature"], "sequential", set()),
-    ],
-)
-def test_a_run_lists_the_deviations_of_the_examples_that_it_is_trained_with(overrides, task, listed):
-    job = job_of(*overrides)
-    sentences = in_words(job.model, job.task, task)
-    parts = ("negative is any item", "name an item from the user alone", "prompts that show a feature")
-    present = {part for part in parts if any(part in sentence for sentence in sentences)}
-    assert present >= listed
-    assert present <= listed or task == "all"
+    ):
+        job = job_of("+experiment=p5/demo", *overrides)
+        assert job.model.paper_method(job.task.name)["decoding"] == decoding
+        assert any("beam search of 20," in line for line in job.deviations) == ("beam" in decoding)
+    texts = ("explanation", "review_summary")
+    of_task = {"rating": "stars are", "sequential": "items are ranked", "direct": "same negatives", "all": None}
+    for task, words in (of_task | dict.fromkeys(texts, "greedily")).items():
+        own = job_of(
+            "+experiment=p5/demo", f"task={task}", "model.feature=of_user", "model.ask.explanation=3-9"
+        ).deviations
+        for each in ("stars are", "items are ranked", "same negatives", "greedily"):
+            assert any(each in line for line in own) == (each == words)
+        assert any("feature is the user's" in line for line in own) == (task == "explanation")
+    negative, name, feature = parts = (
+        "negative is any item",
+        "name an item from the user alone",
+        "prompts that show a feature",
+    )
+    for overrides, task, listed in (
+        (["demo"], "all", {negative, name}),
+        (["beauty"], "sequential", set()),
+        (["demo", "task=rating"], "rating", set()),
+        (["demo", "task=direct"], "direct", {negative, name}),
+        (["demo", "task=direct", "model.samples.direct_item=0"], "direct", {negative}),
+        (["demo", "model.explained=by_feature"], "all", {feature}),
+        (["beauty", "model.explained=by_feature"], "sequential", set()),
+    ):
+        job = job_of(f"+experiment=p5/{overrides[0]}", *overrides[1:])
+        sentences = in_words(job.model, job.task, task)
+        present = {part for part in parts if any(part in sentence for sentence in sentences)}
+        assert present >= listed
+        assert present <= listed or task == "all"

@@ -1,10 +1,13 @@
 """P5's prompts: the paper's structure, problems with prompts, which ones a task can use, and how they are chosen."""
 
+import re
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from llm4rec_cli.config import compose as composing
@@ -25,65 +28,10 @@ YELP = ["p5/rating", "p5/sequential", "p5/direct", "p5/yelp_explanation", "p5/ye
 FILES = [name for name in composing.options("prompt") if name.startswith("p5/")]
 OURS = "straightforward"  # OpenP5's task: none of the paper's prompts
 
-# The paper's structure: the fields of each prompt's source, in any order, and its target.
-STRUCTURE = {
-    "1-1": ("user item", "{star}"),
-    "1-2": ("user title", "{star}"),
-    "1-3": ("user item star", "{yes_no}"),
-    "1-4": ("user item", "{like}"),
-    "1-5": ("user item title", "{star}"),
-    "1-6": ("user_name item", "{star}"),
-    "1-7": ("user_name title", "{star}"),
-    "1-8": ("user_name star title", "{yes_no}"),
-    "1-9": ("user_name title", "{like}"),
-    "1-10": ("user_name title", "{star}"),
-    "2-1": ("user history", "{target}"),
-    "2-2": ("user history", "{target}"),
-    "2-3": ("user history", "{target}"),
-    "2-4": ("user_name history", "{target}"),
-    "2-5": ("user_name history", "{target}"),
-    "2-6": ("user_name history", "{target}"),
-    "2-7": ("user history candidates", "{target}"),
-    "2-8": ("user_name history candidates", "{target}"),
-    "2-9": ("user history candidates", "{target}"),
-    "2-10": ("user_name history candidates", "{target}"),
-    "2-11": ("user history one", "{yes_no}"),
-    "2-12": ("user_name history one", "{yes_no}"),
-    "2-13": ("user_name history", "{target}"),
-    "3-1": ("user title", "{explanation}"),
-    "3-2": ("headline user item", "{explanation}"),
-    "3-3": ("user star title", "{explanation}"),
-    "3-4": ("user_name title", "{explanation}"),
-    "3-5": ("headline user_name title", "{explanation}"),
-    "3-6": ("user_name star item", "{explanation}"),
-    "3-7": ("feature user item", "{star} , {explanation}"),
-    "3-8": ("user_name item", "{star} , {explanation}"),
-    "3-9": ("feature user title", "{explanation}"),
-    "3-10": ("feature user_name title", "{explanation}"),
-    "3-11": ("feature star user item", "{explanation}"),
-    "3-12": ("feature star user_name item", "{explanation}"),
-    "4-1": ("user review", "{headline}"),
-    "4-2": ("user review", "{star}"),
-    "4-3": ("user_name review", "{headline}"),
-    "4-4": ("user_name review", "{star}"),
-    "5-1": ("user item", "{yes_no}"),
-    "5-2": ("item user_name", "{yes_no}"),
-    "5-3": ("user_name title", "{yes_no}"),
-    "5-4": ("user title", "{yes_no}"),
-    "5-5": ("user_name candidates", "{target}"),
-    "5-6": ("user_name candidates", "{target}"),
-    "5-7": ("user candidates", "{target}"),
-    "5-8": ("user candidates", "{target}"),
-}
-TRANSFER = {
-    "Z-1": ("user title brand price", "{like}"),
-    "Z-2": ("user_name title brand price", "{star}"),
-    "Z-3": ("user title brand price", "{star}"),
-    "Z-4": ("user_name title brand price", "{like}"),
-    "Z-5": ("user_name title brand price", "{explanation}"),
-    "Z-6": ("feature user star title price brand", "{explanation}"),
-    "Z-7": ("title user_name", "{explanation}"),
-}
+TABLES = yaml.safe_load((Path(__file__).parent / "tables/p5_prompts.yaml").read_text())
+STRUCTURE, TRANSFER = TABLES["structure"], TABLES["transfer"]  # name -> fields of the source, and target
+
+
 YELP_STRUCTURE = {  # Amazon's without those that use a headline, renumbered; reviews are only used for stars
     **{f"Y3-{i}": STRUCTURE[f"3-{n}"] for i, n in enumerate((1, 3, 4, 6, 7, 8, 9, 10, 11, 12), start=1)},
     "Y4-1": ("user review", "{star}"),
@@ -135,99 +83,51 @@ def dataset():
 
 
 @pytest.mark.parametrize(
-    ("files", "structure"),
-    [(AMAZON, STRUCTURE), (["p5/transfer"], TRANSFER), (YELP[3:], YELP_STRUCTURE)],
+    ("files", "structure", "unseen"),
+    [
+        (AMAZON, STRUCTURE, {"1-10", "2-13", "3-12", "4-4", "5-8"}),
+        (["p5/transfer"], TRANSFER, set(TRANSFER)),
+        (YELP[3:], YELP_STRUCTURE, {"Y3-10", "Y4-3"}),
+    ],
     ids=["amazon", "transfer", "yelp"],
 )
-def test_fields_and_targets_are_those_of_the_paper(files, structure):
+def test_fields_targets_and_unseen_prompts_are_those_of_the_paper(files, structure, unseen):
     actual = {p.name: ({f.value for f in p.fields}, p.answer.value) for p in shipped(*files).values()}
     assert actual == {name: (set(fields.split()), target) for name, (fields, target) in structure.items()}
+    assert {name for name, prompt in config_of(*files).prompts.items() if not prompt.trained} - {OURS} == unseen
 
 
-@pytest.mark.parametrize(
-    ("files", "names"),
-    [
-        (AMAZON, {"1-10", "2-13", "3-12", "4-4", "5-8"}),
-        (YELP, {"1-10", "2-13", "Y3-10", "Y4-3", "5-8"}),
-        (["p5/transfer"], set(TRANSFER)),
-    ],
-    ids=["amazon", "yelp", "transfer"],
-)
-def test_the_papers_unseen_prompts_are_held_out(files, names):
-    assert {name for name, prompt in config_of(*files).prompts.items() if not prompt.trained} - {OURS} == names
-
-
-def test_prompts_with_a_list_of_stars_are_those_of_the_paper():
-    listed = [n for n, p in config_of(*AMAZON, "p5/transfer").prompts.items() if "-1 -2 -3 -4 -5" in p.source]
-    assert listed == ["1-5", "Z-2"]
-
-
-def test_our_prompt_ranks_the_whole_catalogue_by_the_user_only():
-    parsed = prompts.parse(OURS, config_of().prompts[OURS])
-    assert (parsed.family, parsed.fields, parsed.ranks_catalogue) == (PromptFamily.direct, (Field.user,), True)
-
-
-def test_a_file_holds_one_family():
-    for name in FILES:
-        families = {p.family for p in shipped(name).values()}
-        assert len(families) == 1 or (
-            name == "p5/transfer" and families == {PromptFamily.rating, PromptFamily.explanation}
-        )
-
-
-def test_shipped_prompts_have_no_problems():
+def test_shipped_prompts_have_no_problems_and_a_file_has_one_family():
     config = config_of(*FILES)
     assert list(prompts.problems(config)) == []
     assert list(prompts.problems_of_lengths(config, "all", item_length=3, user_length=3)) == []
+    for name in FILES:
+        families = {p.family for p in shipped(name).values()}
+        of_transfer = {PromptFamily.rating, PromptFamily.explanation}
+        assert len(families) == 1 or (name == "p5/transfer" and families == of_transfer)
+    listed = [n for n, p in config_of(*AMAZON, "p5/transfer").prompts.items() if "-1 -2 -3 -4 -5" in p.source]
+    assert listed == ["1-5", "Z-2"]
+    parsed = prompts.parse(OURS, config_of().prompts[OURS])
+    assert (parsed.family, parsed.fields, parsed.ranks_catalogue) == (PromptFamily.direct, (Field.user,), True)
 
 
 # --- parsing
 
 
-def test_a_source_is_parsed_into_texts_and_fields():
+def test_a_prompt_has_segments_columns_a_task_and_a_least_length():
     parsed = prompts.parse("x", prompt("{user} rates {item} ."))
     assert parsed.segments == (Field.user, " rates ", Field.item, " .")
     assert parsed.answer is Answer.star
-
-
-def test_a_prompt_needs_the_columns_of_its_fields_and_of_its_answer():
     parsed = shipped(*AMAZON, "p5/transfer")
     assert parsed["1-1"].columns == {"rating"}
     assert parsed["2-4"].columns == set()  # a user without a name has an id
     assert parsed["3-7"].columns == {"feature", "rating", "explanation"}
     assert parsed["4-1"].columns == {"review_text", "review_title"}
     assert parsed["Z-1"].columns == {"title", "brand", "price", "rating"}
-
-
-def test_fields_of_the_predicted_review_are_oracle_inputs():
-    oracle = {p.name: {f.value for f in p.oracle_input} for p in shipped(*AMAZON, "p5/transfer").values()}
-    assert {name: fields for name, fields in oracle.items() if fields} == {
-        "1-3": {"star"},
-        "1-8": {"star"},
-        "3-2": {"headline"},
-        "3-3": {"star"},
-        "3-5": {"headline"},
-        "3-6": {"star"},
-        "3-7": {"feature"},
-        "3-9": {"feature"},
-        "3-10": {"feature"},
-        "3-11": {"feature", "star"},
-        "3-12": {"feature", "star"},
-        "4-2": {"review"},  # its stars are the target: there is no review before the rating
-        "4-4": {"review"},
-        "Z-6": {"feature", "star"},
-    }
-
-
-def test_a_prompt_belongs_to_the_task_that_it_answers():
-    parsed = shipped(*AMAZON)
     tasks = {"1-6": "rating", "1-4": "rating", "2-3": "sequential", "5-1": "direct", "3-8": "explanation"}
     assert {name: parsed[name].task.value for name in (*tasks, "4-1")} == tasks | {"4-1": "review_summary"}
     assert parsed["4-2"].task is PromptFamily.rating  # the paper's review preference
     assert parsed["1-3"].task is None
-
-
-def test_min_length_counts_what_must_not_be_truncated():
     # the end, 5 words, 5 items of 3 tokens with a comma after each but the last, 100 likewise, a user of 2 + 4 tokens
     parsed = prompts.parse(
         "x", prompt("{user} : {history} now one of : {candidates}", "{target}", PromptFamily.sequential)
@@ -235,58 +135,27 @@ def test_min_length_counts_what_must_not_be_truncated():
     assert parsed.min_length(item_length=3, user_length=4, n_candidates=100) == 1 + 5 + (5 * 4 - 1) + (100 * 4 - 1) + 6
 
 
+def test_fields_of_the_predicted_review_are_oracle_inputs():
+    oracle = {
+        p.name: " ".join(sorted(f.value for f in p.oracle_input)) for p in shipped(*AMAZON, "p5/transfer").values()
+    }
+    assert {name: fields for name, fields in oracle.items() if fields} == TABLES["oracle"]
+
+
 # --- problems
 
-WRONG = {
-    "an unknown field": (prompt("Does {usr} like it ?"), "unknown field {usr}", "did you mean 'user'?"),
-    "an open brace": (prompt("{user} and {item"), "an unmatched or empty brace", "{user}"),
-    "an empty brace": (prompt("{user} and {}"), "an unmatched or empty brace", "{user}"),
-    "a field twice": (prompt("{user} and {user}"), "has {user} more than once", "once"),
-    "a field within a word": (prompt("Is {item} for {user}?"), "{user} is not a separate word", "spaces"),
-    "no field": (prompt("How many stars ?"), "has no field", "{user}"),
-    "a target of no form": (prompt("{user} {item}", "{stars}"), "'{stars}' is not a form of target", "'{star}'"),
-    "a target with words": (prompt("{user} {item}", "{star} stars"), "'{star} stars' is not a form", "'{star}'"),
-    "an answer of another family": (
-        prompt("{user} {item}", "{target}"),
-        "of family rating, cannot have the target {target}",
-        "target: {star} or {yes_no} or {like}",
-    ),
-    "a field of another family": (
-        prompt("{user} {history} {title}", "{target}", PromptFamily.sequential),
-        "of family sequential, cannot use {title}",
-        "{user}, {user_name}, {history}, {candidates}, {one}",
-    ),
-    "the answer in the source": (prompt("{user} {star} {item}"), "{star} in its source, which reveals", "leave"),
-    "the review of an explanation": (
-        prompt("{user} {item} {review}", "{explanation}", PromptFamily.explanation),
-        "has {review} in its source, which reveals the target",
-        "leave {review} out",
-    ),
-    "no item": (prompt("How many stars does {user} give ?"), "does not name the item", "add {item} or {title}"),
-    "yes or no about nothing": (
-        prompt("{user} {item}", "{yes_no}"),
-        "yes/no target, but no field to ask",
-        "add {star}",
-    ),
-}
 
-
-@pytest.mark.parametrize(("wrong", "problem", "remedy"), WRONG.values(), ids=WRONG)
-def test_a_problem_names_the_prompt_and_a_remedy(wrong, problem, remedy):
-    (message,) = problems({"mine": wrong})
-    assert message.startswith("prompt 'mine'")
-    assert problem in message.partition(" | ")[0]
-    assert remedy in message.partition(" | ")[2]
-
-
-def test_all_problems_of_all_prompts_are_reported():
-    messages = problems(
-        {"a": prompt("{usr} {itm}", "{stars}"), "b": prompt("{user} {item}", "{star}"), "c": prompt("nothing")}
-    )
-    assert [message.split("'")[1] for message in messages] == ["a", "a", "a", "c"]
-
-
-def test_two_prompts_with_the_same_wording_are_reported():
+def test_each_problem_of_a_prompt_is_reported_with_a_remedy():
+    unlike = []
+    for source, target, family, problem, remedy in TABLES["wrong"]:
+        messages = problems({"mine": prompt(source, target, PromptFamily[family])})
+        if len(messages) != 1 or not re.match(
+            rf"prompt 'mine'.*{re.escape(problem)}.* \| .*{re.escape(remedy)}", messages[0]
+        ):
+            unlike.append((problem, messages))
+    assert unlike == []
+    several = {"a": prompt("{usr} {itm}", "{stars}"), "b": prompt("{user} {item}", "{star}"), "c": prompt("nothing")}
+    assert [message.split("'")[1] for message in problems(several)] == ["a", "a", "a", "c"]
     (message,) = problems({"a": prompt("Stars of {item} ?"), "b": prompt("stars of  {item} ?", "{like}")})
     assert message.startswith("prompt 'b' has the same wording as 'a'")
 
@@ -300,81 +169,41 @@ def test_a_task_without_a_prompt_to_train_on_is_refused():
         raise_first(prompts.problems_of_task(config, TaskConfig(name="rating", question=Question.rate)))
 
 
-def test_prompts_left_out_of_training_are_not_trained_with(dataset):
+def test_only_chosen_prompts_that_can_be_trained_are_trained_with(dataset):
     config = config_of(train_prompts=["1-1", "2-3"])
     assert prompts.training_prompts(config, PromptFamily.rating, dataset) == ["1-1"]
     assert list(prompts.problems(config)) == []
     with pytest.raises(UsageError, match="no prompt of family direct can be trained") as raised:
         raise_first(prompts.problems_of_task(config, TaskConfig(name="direct", question=Question.rank)))
     assert raised.value.remedy == "add one to model.train_prompts"
+    for name, problem in (("1-11", "'1-11' does not exist"), ("1-10", "'1-10' is held out from training")):
+        (error,) = prompts.problems(config_of(train_prompts=["2-3", name]))
+        assert problem in error.problem and "did you mean '1-1'?" in error.remedy
 
 
-@pytest.mark.parametrize(
-    ("name", "problem", "remedy"),
-    [
-        ("1-11", "prompt '1-11' does not exist", "did you mean '1-1'?"),
-        ("1-10", "prompt '1-10' is held out from training", "did you mean '1-1'?"),
-    ],
-)
-def test_only_prompts_that_can_be_trained_are_chosen_for_training(name, problem, remedy):
-    (error,) = prompts.problems(config_of(train_prompts=["2-3", name]))
-    assert problem in error.problem
-    assert remedy in error.remedy
+def test_a_source_that_does_not_fit_is_reported_with_a_length_that_does():
+    for source, length, problem in (
+        ("{user} : {candidates}", 1 + 1 + 3 + 199, "about 204 tokens, more than"),
+        ("{user} : {history} {candidates}", 1 + 1 + 3 + 199 + 9, "about 213 tokens, with a history of 5 items, more"),
+    ):
+        long = {"a": prompt(source, "{target}", PromptFamily.sequential)}
+        assert problems(long, max_source=length) == []
+        (message,) = problems(long, max_source=length - 1)
+        assert "prompt 'a'" in message and problem in message and f"model.max_source={length} or more" in message
 
 
-@pytest.mark.parametrize(
-    ("source", "length", "problem"),
-    [
-        ("{user} : {candidates}", 1 + 1 + 3 + 199, "needs about 204 tokens, more than"),
-        (
-            "{user} : {history} {candidates}",
-            1 + 1 + 3 + 199 + 9,
-            "needs about 213 tokens, with a history of 5 items, more than",
-        ),
-    ],
-)
-def test_a_source_that_does_not_fit_is_reported_with_a_length_that_does(source, length, problem):
-    long = {"a": prompt(source, "{target}", PromptFamily.sequential)}
-    assert problems(long, max_source=length) == []
-    (message,) = problems(long, max_source=length - 1)
-    assert "prompt 'a'" in message
-    assert problem in message
-    assert f"model.max_source={length} or more" in message
+def test_an_evaluation_prompt_that_does_not_answer_the_task_is_reported():
+    def problems_of(files, **ask):
+        config = config_of(*files)
+        return [*prompts.problems(replace(config, ask=replace(config.ask, **ask)))]
 
-
-@pytest.mark.parametrize(
-    ("task", "name", "problem", "remedy"),
-    [
-        ("rating", "1-66", "model.ask.rating=1-66: unknown prompt '1-66'", "did you mean '1-6'?"),
-        ("rating", "1-3", "model.ask.rating=1-3: prompt '1-3', of family rating, has the target {yes_no}", "1-6"),
-        ("rating", "2-3", "of family sequential, has the target {target}", "1-6"),
-        ("rating", "1-1+1-2", "does not name one item of the catalogue", "use it alone"),
-        ("sequential", "2-4+2-7", "prompt '2-7' does not name one item", "2-1, 2-2"),
-        ("direct", "2-4+9-9", "unknown prompt '9-9'", "2-4"),
-        ("direct", "2-7", "of family sequential, has the target {target}", "2-3"),
-        ("review_summary", "4-2", "of family review_summary, has the target {star}", "choose a prompt"),
-    ],
-)
-def test_an_evaluation_prompt_that_does_not_answer_the_task_is_reported(task, name, problem, remedy):
-    config = config_of()
-    (error,) = prompts.problems(replace(config, ask=replace(config.ask, **{task: name})))
-    assert problem in error.problem
-    assert remedy in error.remedy
-
-
-@pytest.mark.parametrize(
-    ("files", "ask"),
-    [
-        ([], {"direct": "2-5+straightforward", "sequential": OURS}),
-        ([], {"rating": "4-4"}),
-        (["p5/sequential"], {}),
-        (YELP, {"explanation": "Y3-10"}),
-    ],
-    ids=["any item, for both rankings", "stars from a review", "no prompts of other tasks", "renumbered prompts"],
-)
-def test_evaluation_prompts_that_answer_their_tasks_are_no_problem(files, ask):
-    config = config_of(*files)
-    assert list(prompts.problems(replace(config, ask=replace(config.ask, **ask)))) == []
+    for task, name, problem, remedy in TABLES["evaluation"]:
+        (error,) = problems_of([], **{task: name})
+        assert problem in error.problem and remedy in error.remedy, name
+    assert problems_of([], direct="2-5+straightforward", sequential=OURS) == []  # any item, for both rankings
+    assert problems_of([], rating="4-4") == []  # stars from a review
+    assert problems_of(["p5/sequential"]) == []  # no prompts of other tasks
+    assert problems_of(YELP, explanation="Y3-10") == []  # renumbered prompts
 
 
 def test_beams_cannot_be_averaged_over_prompts():
@@ -425,42 +254,32 @@ def test_a_task_is_evaluated_with_a_prompt_that_the_dataset_can_fill(dataset):
     assert raised.value.remedy == "set model.ask.rating to one of 1-1, 1-4, 1-6"
 
 
-@pytest.mark.parametrize(("n_items", "fits"), [(999, True), (12_101, False)])
-def test_a_hundred_candidates_with_their_digits_must_fit(dataset, n_items, fits):
-    items = pd.DataFrame({"item_id": range(n_items), "title": "pen"})
-    config = config_of(index=Index.sequential, digits=1, max_source=512)
-    task = TaskConfig(name="direct", question=Question.rank, candidates=Candidates.uniform)
-    if fits:
+def test_candidates_and_the_names_of_items_must_fit(dataset):
+    def check(config, n_items=12_101, name="direct", negatives=99):
+        candidates = Candidates.uniform if name == "direct" else Candidates.full
+        task = TaskConfig(name=name, question=Question.rank, candidates=candidates, negatives=negatives)
+        items = pd.DataFrame({"item_id": range(n_items), "title": "pen"})
         raise_first(prompts.problems_with_dataset(config, task, replace(dataset, items=items)))
-        return
+
+    config = config_of(index=Index.sequential, digits=1, max_source=512)
+    check(config, n_items=999)
     with pytest.raises(UsageError, match="prompt '2-7' needs about"):
-        raise_first(prompts.problems_with_dataset(config, task, replace(dataset, items=items)))
-    raise_first(prompts.problems_with_dataset(replace(config, digits=3), task, replace(dataset, items=items)))
-
-
-def test_a_longer_list_of_candidates_must_fit(dataset):
-    config = config_of(index=Index.sequential, digits=1, max_source=512)
-    config = replace(config, ask=replace(config.ask, direct="5-5"))
-    task = TaskConfig(name="direct", question=Question.rank, candidates=Candidates.uniform)
-    raise_first(prompts.problems_with_dataset(config, task, dataset))
+        check(config)
+    check(replace(config, digits=3))
+    few = replace(config, ask=replace(config.ask, direct="5-5"))
+    check(few, n_items=3)
     with pytest.raises(UsageError, match="prompt '5-5' needs about 20"):
-        raise_first(prompts.problems_with_dataset(config, replace(task, negatives=999), dataset))
-
-
-def test_the_names_of_items_must_fit_a_target(dataset):
-    items = pd.DataFrame({"item_id": range(12_101), "title": "pen"})
+        check(few, n_items=3, negatives=999)
     config = config_of(index=Index.sequential, digits=1, max_source=1024, max_target=6)
-    task = TaskConfig(name="sequential", question=Question.rank)
-    raise_first(prompts.problems_with_dataset(config, task, replace(dataset, items=items)))
+    check(config, name="sequential")
     with pytest.raises(UsageError, match="up to 5 tokens plus an end token, more than"):
-        raise_first(prompts.problems_with_dataset(replace(config, max_target=5), task, replace(dataset, items=items)))
-    rating = TaskConfig(name="rating", question=Question.rate)
+        check(replace(config, max_target=5), name="sequential")
+    rating, items = TaskConfig(name="rating", question=Question.rate), pd.DataFrame({"item_id": range(12_101)})
     raise_first(prompts.problems_with_dataset(replace(config, max_target=5), rating, replace(dataset, items=items)))
 
 
-@pytest.mark.parametrize(
-    ("name", "candidates", "ask", "problem"),
-    [
+def test_a_prompt_that_cannot_rank_the_catalogue_is_refused_for_it():
+    for name, candidates, ask, problem in (
         ("sequential", Candidates.full, {}, None),
         ("sequential", Candidates.full, {"sequential": "2-7"}, "2-7 ranks listed candidates"),
         ("sequential", Candidates.uniform, {"sequential": "2-7"}, None),
@@ -468,67 +287,46 @@ def test_the_names_of_items_must_fit_a_target(dataset):
         ("direct", Candidates.full, {"direct": OURS}, None),
         ("direct", Candidates.uniform, {"direct": "5-1"}, None),
         ("directly", Candidates.uniform, {}, "P5 has no prompts for task 'directly'"),
-    ],
-)
-def test_a_prompt_that_cannot_rank_the_catalogue_is_refused_for_it(name, candidates, ask, problem):
-    config = config_of()
-    config = replace(config, ask=replace(config.ask, **ask))
-    task = TaskConfig(name=name, question=Question.rank, candidates=candidates)
-    if problem is None:
-        raise_first(prompts.problems_of_task(config, task))
-        return
-    with pytest.raises(UsageError, match=problem):
-        raise_first(prompts.problems_of_task(config, task))
+    ):
+        config = config_of()
+        config = replace(config, ask=replace(config.ask, **ask))
+        task = TaskConfig(name=name, question=Question.rank, candidates=candidates)
+        found = [error.problem for error in prompts.problems_of_task(config, task)]
+        assert len(found) == (problem is not None) and (problem or "") in "".join(found), (name, ask)
 
 
 # --- choosing prompts
 
 
-def test_the_model_has_the_papers_prompts_typed():
+def test_the_prompt_override_chooses_files_of_one_model():
     node = compose("model=p5").model
     assert set(STRUCTURE) <= set(node.prompts)
     assert OmegaConf.get_type(node.prompts["1-1"]) is PromptConfig
-
-
-def test_the_prompt_override_chooses_files():
     assert hydra_override("prompt=[p5/rating,p5/transfer]") == "prompt/p5@model.prompts=[rating,transfer]"
     assert hydra_override("prompt=[p5/rating],[p5/transfer]") == "prompt/p5@model.prompts=[rating],[transfer]"
     chosen = config_of("p5/rating", "p5/transfer").prompts
     assert list(chosen)[:2] == ["1-1", "1-2"]
     assert set(chosen) == {name for name in {**STRUCTURE, **TRANSFER} if name[0] in "1Z"}
-
-
-@pytest.mark.parametrize("typed", ["prompt=[rating]", "prompt=[p5/rating,sequential]", "prompt=[p5/rating,other/one]"])
-def test_prompts_must_name_their_model(typed):
-    with pytest.raises(UsageError, match="does not name prompts of one model"):
-        hydra_override(typed)
-
-
-def test_a_prompt_cannot_be_written_on_the_command_line():
+    for typed in ("prompt=[rating]", "prompt=[p5/rating,sequential]", "prompt=[p5/rating,other/one]"):
+        with pytest.raises(UsageError, match="does not name prompts of one model"):
+            hydra_override(typed)
     with pytest.raises(UsageError, match="written in YAML"):
         hydra_override("model.prompts.1-1.source=x")
 
 
-def test_an_experiment_chooses_files(llm4rec, tmp_path):
+def test_an_experiment_chooses_files_and_a_users_own_prompts_are_composed_with_the_shipped_ones(llm4rec, tmp_path):
     write_text(
         tmp_path / "conf/experiment/mine.yaml",
         "# @package _global_\ndefaults:\n  - override /model: p5\n"
         "  - override /prompt/p5@model.prompts: [rating]\n  - _self_\n",
     )
+    own = '# Mine.\nmine-1: {family: rating, source: "And {user} ?", target: "{star}"}\n'
+    write_text(tmp_path / "conf/prompt/p5/mine.yaml", own)
     out = llm4rec("train", "+experiment=mine", "--cfg", "job").out
-    assert "1-10:" in out
-    assert "2-1:" not in out
-
-
-def test_a_users_own_prompts_are_composed_with_the_shipped_ones(llm4rec, tmp_path):
-    write_text(
-        tmp_path / "conf/prompt/p5/mine.yaml",
-        '# Mine.\nmine-1: {family: rating, source: "And {user} ?", target: "{star}"}\n',
-    )
+    assert "1-10:" in out and "2-1:" not in out
     answer = llm4rec("train", "model=p5", "prompt=[p5/rating,p5/mine]", "--cfg", "job")
     assert answer.code == 0, answer.err
-    assert "And {user} ?" in answer.out
-    assert "1-10:" in answer.out
+    assert "And {user} ?" in answer.out and "1-10:" in answer.out
 
 
 def test_a_run_matches_only_the_prompts_that_it_was_trained_with():
@@ -538,20 +336,16 @@ def test_a_run_matches_only_the_prompts_that_it_was_trained_with():
     assert [choose._matches(key, config, {}, stored, {}) for config in (same, other)] == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("overrides", "problem", "remedy"),
-    [
+def test_a_wrong_choice_is_refused(llm4rec):
+    for overrides, problem, remedy in (
         (["model=p5", "prompt=[p5/ratng]"], "unknown prompt 'p5/ratng'", "did you mean 'p5/rating'?"),
         (["model=sasrec", "prompt=[p5/rating]"], "the model does not use prompts of p5", "model=p5"),
         (["model=p5", "prompt=p5/rating,p5/direct"], "several values", "for a list, prompt=[p5/rating,p5/direct]"),
         (["model=p5", "task=rating", "model.ask.rating=1-66"], "unknown prompt", "did you mean '1-6'?"),
-    ],
-)
-def test_a_wrong_choice_is_refused(llm4rec, overrides, problem, remedy):
-    answer = llm4rec("train", *overrides)
-    assert answer.code == 2
-    assert problem in answer.err
-    assert remedy in answer.err
+    ):
+        answer = llm4rec("train", *overrides)
+        assert answer.code == 2
+        assert problem in answer.err and remedy in answer.err
 
 
 def test_parsing_prompts_never_imports_torch(tmp_path):

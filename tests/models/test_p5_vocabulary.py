@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.p5.filler import Pieces
@@ -21,26 +22,19 @@ def vocabulary(tmp_path) -> Vocabulary:
     return Vocabulary(load_tokenizer("tiny", lambda: CORPUS, "corpus", 300, tmp_path), ["00", "01", "4", "01"])
 
 
-def test_padding_end_and_unknown_have_t5s_numbers(vocabulary):
-    assert [vocabulary.tokenizer.id_to_token(i) for i in (PAD, END, UNKNOWN)] == ["<pad>", "</s>", "<unk>"]
+def test_a_word_begins_at_its_mark_each_digit_is_a_token_and_numbers_have_pieces_of_their_own(vocabulary):
+    tokenizer, known = vocabulary.tokenizer, vocabulary.tokenizer.get_vocab_size()
+    assert [tokenizer.id_to_token(i) for i in (PAD, END, UNKNOWN)] == ["<pad>", "</s>", "<unk>"]  # as T5's
     assert vocabulary.encode_one("语")[0].tolist()[-1] == UNKNOWN
-
-
-def test_a_word_begins_at_its_mark_and_each_digit_is_a_token(vocabulary):
     tokens, starts = vocabulary.encode_one("red lamp, 4.7 ,")
-    assert [vocabulary.tokenizer.id_to_token(t) for t in tokens] == ["▁red", "▁lamp", ",", "▁4", ".", "7", "▁,"]
+    assert [tokenizer.id_to_token(t) for t in tokens] == ["▁red", "▁lamp", ",", "▁4", ".", "7", "▁,"]
     assert starts.tolist() == [True, True, False, True, False, False, True]
-
-
-def test_pieces_of_numbers_are_their_own_or_the_tokenizers(vocabulary):
-    known = vocabulary.tokenizer.get_vocab_size()
     assert vocabulary.encode_pieces(["01", "00"]).tolist() == [known + 1, known]
-    assert vocabulary.encode_pieces(["4"])[0] == vocabulary.tokenizer.token_to_id("4")
+    assert vocabulary.encode_pieces(["4"])[0] == tokenizer.token_to_id("4")
     assert len(vocabulary) == known + 2
-
-
-def test_no_text_becomes_a_piece_of_a_number(vocabulary):
-    assert vocabulary.encode_one("00 01 user_01")[0].max() < vocabulary.tokenizer.get_vocab_size()
+    assert vocabulary.encode_one("00 01 user_01")[0].max() < known, "no text becomes a piece of a number"
+    tokens = [*vocabulary.encode_one("the red lamp")[0], *vocabulary.encode_pieces(["01"])]
+    assert (vocabulary.decode(tokens), vocabulary.decode([])) == ("the red lamp 01", "")
 
 
 TEXTS = ["the red lamp", "", "not bright", "yes"] * 300  # more than are tokenized at once
@@ -67,19 +61,16 @@ def test_no_texts_have_no_tokens(vocabulary, tmp_path):
         assert (tokens.offsets.tolist(), tokens.flat.tolist()) == ([0], [])
 
 
-@pytest.mark.parametrize("n_bytes", [0, 5, 2000, 9608, 9612, -1, -4])
-def test_a_torn_file_of_tokens_is_written_anew(vocabulary, tmp_path, n_bytes):
-    vocabulary.tokens_in(tmp_path / "tokens", len(TEXTS), TEXTS.__getitem__)
-    whole = (tmp_path / "tokens").read_bytes()
-    (tmp_path / "tokens").write_bytes(whole[:n_bytes])
-    assert same(vocabulary, vocabulary.tokens_in(tmp_path / "tokens", len(TEXTS), TEXTS.__getitem__))
-    assert (tmp_path / "tokens").read_bytes() == whole
-
-
-def test_a_file_of_other_tokens_is_written_anew(vocabulary, tmp_path):
-    for content in (np.arange(10_000), np.zeros(20_000, dtype=np.int64)):
-        content.tofile(tmp_path / "tokens")
-        assert same(vocabulary, vocabulary.tokens_in(tmp_path / "tokens", len(TEXTS), TEXTS.__getitem__))
+def test_a_torn_file_or_one_of_other_tokens_is_written_anew(vocabulary, tmp_path):
+    file = tmp_path / "tokens"
+    vocabulary.tokens_in(file, len(TEXTS), TEXTS.__getitem__)
+    whole = file.read_bytes()
+    torn = [whole[:n_bytes] for n_bytes in (0, 5, 2000, 9608, 9612, -1, -4)]
+    other = [content.tobytes() for content in (np.arange(10_000), np.zeros(20_000, dtype=np.int64))]
+    for content in [*torn, *other]:
+        file.write_bytes(content)
+        assert same(vocabulary, vocabulary.tokens_in(file, len(TEXTS), TEXTS.__getitem__))
+        assert file.read_bytes() == whole
 
 
 def test_more_than_two_to_the_31_tokens_are_addressed(tmp_path):
@@ -95,12 +86,6 @@ def test_more_than_two_to_the_31_tokens_are_addressed(tmp_path):
     assert (begin.tolist(), length.tolist()) == ([2**32 + 2**31 + 5, 2**32], [2, 3])
 
 
-def test_tokens_are_decoded_to_text(vocabulary):
-    tokens = [*vocabulary.encode_one("the red lamp")[0], *vocabulary.encode_pieces(["01"])]
-    assert vocabulary.decode(tokens) == "the red lamp 01"
-    assert vocabulary.decode([]) == ""
-
-
 def test_one_corpus_gives_one_tokenizer_in_every_process(tmp_path):
     program = (
         "from pathlib import Path; from llm4rec_cli.models.p5.vocabulary import load_tokenizer;"
@@ -113,31 +98,23 @@ def test_one_corpus_gives_one_tokenizer_in_every_process(tmp_path):
     assert first == second != ""
 
 
-def test_another_corpus_or_size_trains_another_tokenizer(tmp_path):
-    for corpus, size in ((CORPUS, 300), (CORPUS, 300), (CORPUS, 40), (CORPUS[:-1], 300)):
-        load_tokenizer("tiny", lambda corpus=corpus: corpus, f"{len(corpus)} texts", size, tmp_path)
-    assert len([*(tmp_path / "tokenizers").glob("*.json")]) == 3
-
-
-def test_a_remembered_tokenizer_needs_no_corpus_and_keeps_its_address(tmp_path):
+def test_a_tokenizer_is_trained_for_each_corpus_and_size_remembered_and_keeps_its_address(tmp_path):
     trained = load_tokenizer("tiny", lambda: CORPUS, "corpus", 300, tmp_path)
     assert load_tokenizer("tiny", None, "corpus", 300, tmp_path).to_str() == trained.to_str()
     hashed = "1 300\n" + "".join(f"{text}\n" for text in CORPUS)
     address = hashlib.sha256(hashed.encode()).hexdigest()[:24]
     assert [path.stem for path in (tmp_path / "tokenizers").glob("*.json")] == [address]
+    for corpus, size in ((CORPUS, 40), (CORPUS[:-1], 300)):
+        load_tokenizer("tiny", lambda corpus=corpus: corpus, f"{len(corpus)} texts", size, tmp_path)
+    assert len([*(tmp_path / "tokenizers").glob("*.json")]) == 3
 
 
 def test_a_published_tokenizer_is_read_from_its_folder(tmp_path):
-    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
-
     tiny = T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5ForConditionalGeneration(tiny).save_pretrained(tmp_path / "published")
     ours: Tokenizer = load_tokenizer("tiny", lambda: CORPUS, "corpus", 300, tmp_path)
     PreTrainedTokenizerFast(tokenizer_object=ours).save_pretrained(tmp_path / "published")
     published = load_tokenizer(str(tmp_path / "published"), list, "", 300, tmp_path)
     assert published.encode("the red lamp").ids == ours.encode("the red lamp").ids
-
-
-def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"model\.backbone"):
         load_tokenizer(str(tmp_path / "none"), list, "", 300, tmp_path)

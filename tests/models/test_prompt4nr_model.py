@@ -16,7 +16,7 @@ from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST
 from llm4rec_cli.models.prompt4nr import published
 from llm4rec_cli.models.prompt4nr.config import Attention, ClickLoss
-from tests.models.prompt4nr_data import TEMPLATES, TITLES, config, log, model
+from tests.models.prompt4nr_data import TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
 
 pytestmark = pytest.mark.numeric
@@ -109,10 +109,12 @@ def pairs(impressions):
     return np.repeat(np.arange(len(impressions)), np.diff(offsets)), items
 
 
+@each_attention
 @pytest.mark.parametrize("template", KINDS)
-def test_pointwise_a_score_is_the_probability_of_the_positive_word(built, backbone, template):
-    prompt4nr = built(template, loss=ClickLoss.pointwise)
-    logits = naive(prompt4nr, backbone, *pairs(SHOWN))
+def test_pointwise_a_score_is_the_probability_of_the_positive_word(built, backbone, template, attention):
+    """With shared histories: transformers reads the template in one row, with the positions of its sides and a mask."""
+    prompt4nr = built(template, loss=ClickLoss.pointwise, attention=attention)
+    logits = (naive if attention is Attention.full else naive_shared)(prompt4nr, backbone, *pairs(SHOWN))
     assert_rounded(prompt4nr.score_shown(SHOWN), log_odds(prompt4nr, logits).sigmoid(), logits)
 
 
@@ -139,7 +141,9 @@ def test_candidates_are_scored_like_shown_items(built, loss):
 
 @each_loss
 @each_attention
-def test_items_with_the_same_title_tie_exactly(built, loss, attention):
+def test_items_with_the_same_title_tie_exactly_and_scores_do_not_depend_on_the_batch_size(
+    built, loss, attention, monkeypatch
+):
     """However they are batched: items 28 and 1 share a title."""
     assert TITLES[28] == TITLES[1]
     prompt4nr = built(loss=loss, attention=attention)
@@ -149,36 +153,19 @@ def test_items_with_the_same_title_tie_exactly(built, loss, attention):
     scores = prompt4nr.score_shown(replace(SHOWN, listed=listed, first=first, last=first + 7)).view(n, 7)
     assert all(torch.equal(scores[:, 0], scores[:, place]) for place in (2, 4, 6))
     assert (scores[:, 0] != scores[:, 1]).all()
-
-
-@each_loss
-@each_attention
-@pytest.mark.parametrize("batch_tokens", [1, 64, 400])
-def test_scores_do_not_depend_on_the_batch_size(built, loss, attention, batch_tokens, monkeypatch):
-    prompt4nr = built(loss=loss, attention=attention)
     whole = prompt4nr.score_shown(SHOWN)
-    monkeypatch.setattr("llm4rec_cli.models.shared.tokens.TOKENS_PER_BATCH", {"cpu": batch_tokens})
-    assert_close(prompt4nr.score_shown(SHOWN), whole, rel=5e-6)
+    for batch_tokens in (1, 64, 400):
+        monkeypatch.setattr("llm4rec_cli.models.shared.tokens.TOKENS_PER_BATCH", {"cpu": batch_tokens})
+        assert_close(prompt4nr.score_shown(SHOWN), whole, rel=5e-6)
 
 
-@pytest.mark.parametrize("template", KINDS)
-def test_with_shared_histories_a_history_does_not_see_the_candidate(built, backbone, template):
-    """Equal to transformers with the whole template in one row, the positions of its sides and a mask between them."""
-    prompt4nr = built(template, loss=ClickLoss.pointwise, attention=Attention.shared)
-    logits = naive_shared(prompt4nr, backbone, *pairs(SHOWN))
-    assert_rounded(prompt4nr.score_shown(SHOWN), log_odds(prompt4nr, logits).sigmoid(), logits)
-
-
-def test_scores_in_bf16_are_close_to_those_in_fp32(built):
-    exact, fast = (built(scoring=precision).score_shown(SHOWN) for precision in (Precision.fp32, Precision.bf16))
-    assert 0 < (exact - fast).abs().max() < 0.1
-    assert fast.dtype == torch.float32
-
-
-def test_scoring_in_bf16_ties_no_pairs_of_different_tokens(built):
+def test_scoring_in_bf16_is_close_to_fp32_and_ties_no_pairs_of_different_tokens(built):
     """Log-odds near -10 that are rounded to bf16 are multiples of 1/16, of which many pairs share one."""
     history, items = pairs(SHOWN)
     prompt4nr = built(scoring=Precision.bf16)
+    exact, fast = built(scoring=Precision.fp32).score_shown(SHOWN), prompt4nr.score_shown(SHOWN)
+    assert 0 < (exact - fast).abs().max() < 0.1
+    assert fast.dtype == torch.float32
     tokens = prompt4nr.filler.fill(prompt4nr.filler.tokenize_histories(SHOWN), history, items).tokens
     # Pairs of equal tokens in different impressions tie or not, by their places in a batch: one of them is enough.
     place = {tuple(tokens.rows(np.array([i])).flat): i for i in range(len(items))}
@@ -200,44 +187,27 @@ def test_under_autocast_log_odds_are_not_rounded(built):
     assert_close(logits, expected, rel=1e-6)
 
 
+@each_loss
 @pytest.mark.parametrize("template", KINDS)
-def test_listwise_the_loss_is_a_softmax_over_a_click_and_its_negatives(built, template):
-    prompt4nr = built(template)
-    rows = prompt4nr.training_rows()
-    batch = rows.batch(0, list(range(6)))
-    with torch.no_grad():
-        outputs = prompt4nr(**batch)
-        inputs = {key: value for key, value in batch.items() if key != "is_click"}
-        logits = prompt4nr.bert.logits(prompt4nr.bert(**inputs), prompt4nr.answers)
-    log_odds = (logits[:, 1] - logits[:, 0]).view(6, 5)
-    assert outputs["n_terms"] == 6
-    assert outputs["loss"].item() == pytest.approx(-log_softmax(log_odds, 1)[:, 0].mean().item(), rel=1e-5)
-
-
-def test_pointwise_the_loss_is_over_the_answer_words_of_each_row(built):
-    prompt4nr = built(loss=ClickLoss.pointwise)
+def test_the_loss_and_the_log_are_those_of_the_answer_words(built, template, loss):
+    """Listwise a softmax over a click and its negatives, pointwise one over the two words of each row."""
+    prompt4nr = built(template, loss=loss)
     batch = prompt4nr.training_rows().batch(0, list(range(3, 14)))
     with torch.no_grad():
         outputs = prompt4nr(**batch)
         inputs = {key: value for key, value in batch.items() if key != "is_click"}
         logits = prompt4nr.bert.logits(prompt4nr.bert(**inputs), prompt4nr.answers)
+    log_odds = logits[:, 1] - logits[:, 0]
+    if loss is ClickLoss.listwise:
+        expected, lists = -log_softmax(log_odds.view(11, 5), 1)[:, 0].mean(), log_odds.view(11, 5)
+    else:
+        expected, lists = cross_entropy(logits, batch["is_click"].long()), log_odds[None]
     assert outputs["n_terms"] == 11
-    assert outputs["loss"].item() == pytest.approx(cross_entropy(logits, batch["is_click"].long()).item(), rel=1e-5)
-
-
-@each_loss
-def test_the_log_holds_positive_accuracy_and_the_spread_of_log_odds(built, loss):
-    prompt4nr = built(loss=loss)
-    batch = prompt4nr.training_rows().batch(0, list(range(10)))
-    with torch.no_grad():
-        sums = prompt4nr(**batch)["sums"]
-        inputs = {key: value for key, value in batch.items() if key != "is_click"}
-        log_odds = prompt4nr.bert.logits(prompt4nr.bert(**inputs), prompt4nr.answers).diff(dim=1).squeeze(1)
+    assert outputs["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     right = (log_odds[batch["is_click"]] > 0).sum().item()
-    assert sums["positive_accuracy"].tolist() == [right, batch["is_click"].sum().item()]
-    total, n = sums["spread"].tolist()
-    lists = log_odds.view(-1, 5) if loss is ClickLoss.listwise else log_odds[None]
-    assert n == (10 if loss is ClickLoss.listwise else len(log_odds))
+    assert outputs["sums"]["positive_accuracy"].tolist() == [right, batch["is_click"].sum().item()]
+    total, n = outputs["sums"]["spread"].tolist()
+    assert n == 11
     assert total / n == pytest.approx(np.mean([part.std(correction=0).item() for part in lists]), rel=1e-5)
 
 
@@ -269,18 +239,16 @@ def weights_around_a_step(prompt4nr):
     return before, prompt4nr.state_dict()
 
 
-def test_prompt_only_trains_the_virtual_tokens_only(built):
+def test_all_weights_are_trained_and_with_prompt_only_the_virtual_tokens_only(built):
     prompt4nr = built("continuous_utility", prompt_only=True)
     before, after = weights_around_a_step(prompt4nr)
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {"bert.new"}
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"bert.new"}
     assert (before["bert.new"] != after["bert.new"]).any(1).all()  # [NSEP] too is new
     assert sum(weight.numel() for weight in prompt4nr.parameters() if weight.requires_grad) == 10 * 32
-
-
-def test_without_prompt_only_all_weights_are_trained(built):
     before, after = weights_around_a_step(built("continuous_utility", loss=ClickLoss.pointwise))
     assert {name for name in before if torch.equal(before[name], after[name])} == set()
+    first, other = (built(seed=seed).state_dict() for seed in (0, 1))
+    assert {name for name in first if not torch.equal(first[name], other[name])} == {"bert.new"}
 
 
 def test_new_weights_have_their_own_learning_rate(built, tmp_path):
@@ -298,31 +266,9 @@ def test_new_weights_have_their_own_learning_rate(built, tmp_path):
     }
 
 
-def test_seeds_change_virtual_tokens_and_not_the_backbone(built):
-    first, other = (built(seed=seed).state_dict() for seed in (0, 1))
-    assert {name for name in first if not torch.equal(first[name], other[name])} == {"bert.new"}
-
-
-@each_attention
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_a_few_steps_lower_the_loss_of_any_template(built, template, attention):
-    prompt4nr = built(template, titles=2, attention=attention)
-    batch = prompt4nr.training_rows().batch(0, list(range(0, 40, 4)))
-    before = prompt4nr(**batch)["loss"].item()
-    optimiser = torch.optim.Adam(prompt4nr.parameters(), lr=1e-3)
-    for _ in range(10):
-        optimiser.zero_grad()
-        prompt4nr(**batch)["loss"].backward()
-        optimiser.step()
-    assert prompt4nr(**batch)["loss"].item() < 0.8 * before
-
-
-def test_the_name_states_the_template_and_what_is_trained():
+def test_names_and_deviations_say_what_differs_from_the_paper(monkeypatch):
     assert config("hybrid_action").display_name() == "prompt4nr hybrid_action"
     assert replace(config("hybrid_action"), prompt_only=True).display_name().endswith("virtual tokens alone")
-
-
-def test_shared_histories_are_another_method_with_a_deviation(tmp_path):
     shared = replace(config(), attention=Attention.shared)
     assert shared.display_name() == "prompt4nr discrete_utility, shared histories"
     assert shared.paper_method("direct")["method"] == "prompt4nr, shared histories"
@@ -332,26 +278,22 @@ def test_shared_histories_are_another_method_with_a_deviation(tmp_path):
     for template, moved in (("discrete_utility", True), ("hybrid_utility", False)):
         of_template = in_words(replace(config(template), attention=Attention.shared), None, "direct")
         assert any("positions after the longest candidate" in line for line in of_template) == moved
-
-
-def test_deviations_of_the_papers_settings_are_few(monkeypatch):
     ours, paper = config(), config("discrete_utility", "+experiment=prompt4nr/paper")
     monkeypatch.setattr("llm4rec_cli.models.prompt4nr.templates.has_head", lambda name: name != "minilm")
     deviations = in_words(ours, None, "direct")
-    assert any("backbone minilm" in line for line in deviations)
-    assert any("compete in one softmax" in line for line in deviations)
-    assert any("drawn anew each epoch" in line for line in deviations)
-    assert any("a masked-language-model warm-up" in line for line in deviations)
+    for words in (
+        "backbone minilm",
+        "compete in one softmax",
+        "drawn anew each epoch",
+        "a masked-language-model warm-up",
+    ):
+        assert any(words in line for line in deviations), words
     assert any("histories of 6 titles" in line for line in in_words(replace(ours, titles=6), None, "direct"))
-    assert paper.backbone == "bert-base-uncased"
-    assert paper.loss is ClickLoss.pointwise
+    assert (paper.backbone, paper.loss) == ("bert-base-uncased", ClickLoss.pointwise)
     assert len(in_words(paper, None, "direct")) <= 2 < len(deviations)
     on_the_demo = config("discrete_utility", "+experiment=prompt4nr/paper", "dataset=demo_news")
     assert in_words(on_the_demo, None, "direct") == in_words(paper, None, "direct")
-
-
-def test_imported_weights_list_how_histories_are_read():
-    settings = in_words(replace(config(), titles=6, scoring=Precision.bf16), None, None)
-    assert any("histories of 6 titles" in line for line in settings)
-    assert "bf16 arithmetic in validation and test" in settings
+    imported = in_words(replace(config(), titles=6, scoring=Precision.bf16), None, None)
+    assert any("histories of 6 titles" in line for line in imported)
+    assert "bf16 arithmetic in validation and test" in imported
     assert len(in_words(replace(config(), titles=50, scoring=Precision.fp32), None, None)) == 1

@@ -100,31 +100,25 @@ def published(template, titles, history, candidate, max_length=500):
     return tokenizer.convert_ids_to_tokens(ids)
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("history", [HISTORY, (1,), (), HISTORY * 9])
-def test_a_filled_template_equals_the_published_recipe_on_strings(template, history):
-    filler = filler_for(template)
-    for candidate in (0, 1, 6):
-        row = filled(filler, [candidate], history)
-        assert as_strings(row.tokens.flat, filler.template) == published(template, TITLES, history, candidate)
-
-
-def test_all_published_templates_are_shipped():
+@pytest.mark.parametrize("template", PUBLISHED)
+def test_a_filled_template_equals_the_published_recipe_on_strings(template):
     assert sorted(PUBLISHED) == sorted(TEMPLATES)
+    filler = filler_for(template)
+    for history in (HISTORY, (1,), (), HISTORY * 9):
+        for candidate in (0, 1, 6):
+            row = filled(filler, [candidate], history)
+            assert as_strings(row.tokens.flat, filler.template) == published(template, TITLES, history, candidate)
 
 
 def test_a_short_template_by_hand():
-    row = filled(filler_for("discrete_relevance"), [1], (1, 4, 1))
+    filler = filler_for("discrete_relevance")
+    row = filled(filler, [1], (1, 4, 1))
     nfl = 5088
     # [CLS] nfl is [MASK] to [NSEP] nfl [NSEP] [NSEP] nfl [SEP]: an empty title still has its [NSEP]
     assert row.tokens.flat.tolist() == [101, nfl, 2003, MASK, 2000, NSEP, nfl, NSEP, NSEP, nfl, 102]
     assert row.mask_position.tolist() == [3]
-
-
-def test_an_empty_history_is_a_single_nsep():
-    filler = filler_for()
     assert filler.tokenize_histories(examples_with((), (1,), ())).offsets.tolist() == [0, 1, 3, 4]
-    assert filler.tokenize_histories(examples_with(())).flat.tolist() == [NSEP]
+    assert filler.tokenize_histories(examples_with(())).flat.tolist() == [NSEP], "an empty history is a single one"
 
 
 def test_titles_keep_letters_digits_and_spaces_and_are_cut_to_their_first_words():
@@ -136,7 +130,7 @@ def test_titles_keep_letters_digits_and_spaces_and_are_cut_to_their_first_words(
     assert filler.candidates.lengths[[4, 5]].tolist() == [0, 0]
 
 
-def test_a_history_is_its_latest_titles_the_newest_first():
+def test_a_history_is_its_latest_titles_the_newest_first_and_is_cut_off_its_oldest_end():
     filler = filler_for(titles=("a", "b", "c", "d"))
     a, b, c, d = (int(filler.candidates.rows(np.array([i])).flat[0]) for i in range(4))
     tokens = filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist()
@@ -144,25 +138,8 @@ def test_a_history_is_its_latest_titles_the_newest_first():
     filler.config.titles = 2
     tokens = filler.tokenize_histories(examples_with((0, 1, 2, 3), (0,))).flat.tolist()
     assert tokens == [token for title in (d, c, a) for token in (NSEP, title)]
-
-
-def test_a_history_is_cut_to_its_tokens_off_its_oldest_end():
     filler = filler_for(titles=("a", "b", "c", "d"), history_tokens=3)
-    tokens = filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist()
-    assert tokens == [NSEP, filler.candidates.flat[3], NSEP]
-
-
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_a_template_that_is_too_long_loses_its_oldest_titles_only(template):
-    whole, short = filler_for(template), filler_for(template, max_length=64)
-    long = filled(whole, [2], HISTORY * 4)
-    cut = filled(short, [2], HISTORY * 4)
-    n = int(long.tokens.lengths[0]) - 64
-    assert cut.tokens.lengths.tolist() == [64]
-    user = whole.tokenize_histories(examples_with(HISTORY * 4)).flat.tolist()
-    row, begin = long.tokens.flat.tolist(), position_of(user, long.tokens.flat.tolist())
-    assert cut.tokens.flat.tolist() == row[: begin + len(user) - n] + row[begin + len(user) :]
-    assert cut.tokens.flat[cut.mask_position[0]] == MASK
+    assert filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist() == [NSEP, d, NSEP]
 
 
 def position_of(part, whole):
@@ -249,13 +226,25 @@ def test_both_sides_of_a_template_are_the_whole_template(template):
         assert sides.tokens.rows(np.array([i])).flat[sides.mask_position[i]] == MASK
 
 
-def test_the_positions_of_a_history_do_not_depend_on_the_candidate():
+def test_the_positions_of_a_shared_history_leave_room_for_the_longest_candidate():
     apart = filler_for("discrete_utility", attention=Attention.shared)
-    users = apart.tokenize_histories(examples_with(HISTORY))
-    sides = apart.fill(users, np.zeros(3, dtype=np.int64), np.array([1, 2, 4]))
+    sides = apart.fill(
+        apart.tokenize_histories(examples_with(HISTORY)), np.zeros(3, dtype=np.int64), np.array([1, 2, 4])
+    )
     longest = 2 * apart.config.candidate_words
     others = ["[CLS]", "recommend", "##ing", "to", "the", "user", "is", "a", "[MASK]", "choice", "according", "to"]
     assert sides.histories.first_position.tolist() == [longest + len(others)]
+    apart = filler_for("discrete_utility", max_length=90, attention=Attention.shared)
+    sides = apart.fill(apart.tokenize_histories(examples_with(HISTORY * 3)), np.array([0]), np.array([1]))
+    assert sides.histories.first_position[0] + sides.histories.tokens.lengths[0] == 90
+    settings = {"max_length": 120, "attention": Attention.shared}
+    usual, freak = filler_for(**settings), filler_for(titles=(*TITLES, "1234567890" * 10), **settings)
+    first, second = (
+        filler.fill(filler.tokenize_histories(examples_with(HISTORY)), np.array([0]), np.array([1]))
+        for filler in (usual, freak)
+    )
+    assert first.histories.tokens.flat.tolist() == second.histories.tokens.flat.tolist()
+    assert freak.candidates.lengths[-1] == 2 * freak.config.candidate_words
 
 
 def test_a_selection_keeps_the_histories_that_it_needs():
@@ -268,20 +257,3 @@ def test_a_selection_keeps_the_histories_that_it_needs():
         whole.histories.tokens.rows(np.array([i])).flat.tolist() for i in (1, 2)
     ]
     assert part.tokens.flat.tolist() == whole.tokens.flat.tolist()
-
-
-def test_a_long_shared_history_leaves_room_for_a_long_candidate():
-    apart = filler_for("discrete_utility", max_length=90, attention=Attention.shared)
-    sides = apart.fill(apart.tokenize_histories(examples_with(HISTORY * 3)), np.array([0]), np.array([1]))
-    assert sides.histories.first_position[0] + sides.histories.tokens.lengths[0] == 90
-
-
-def test_one_very_long_title_leaves_other_histories_as_they_are():
-    settings = {"max_length": 120, "attention": Attention.shared}
-    usual, freak = filler_for(**settings), filler_for(titles=(*TITLES, "1234567890" * 10), **settings)
-    first, second = (
-        filler.fill(filler.tokenize_histories(examples_with(HISTORY)), np.array([0]), np.array([1]))
-        for filler in (usual, freak)
-    )
-    assert first.histories.tokens.flat.tolist() == second.histories.tokens.flat.tolist()
-    assert freak.candidates.lengths[-1] == 2 * freak.config.candidate_words

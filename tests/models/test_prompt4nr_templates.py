@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 from tokenizers import Tokenizer
 
 from llm4rec_cli.config.deviations import in_words
@@ -54,83 +56,42 @@ def problems(settings):
     return [error.problem for error in settings.problems(None)]
 
 
-def test_there_are_three_types_of_four_views():
+def test_shipped_templates_have_the_published_overhead_answers_and_virtual_tokens(minilm):
     assert sorted(TEMPLATES) == sorted(f"{kind}_{view}" for kind in OVERHEAD for view in ANSWERS)
+    for name in TEMPLATES:
+        kind, _, view = name.partition("_")
+        template = templates.tokenize_template(config(name).prompts, minilm)
+        assert template.overhead == OVERHEAD[kind][list(ANSWERS).index(view)]
+        assert template.answers == ANSWERS[view]
+        assert template.mask_token == 103
+        assert len(template.new_tokens) == 1 + VIRTUAL[kind]
+        assert config(name).prompts.epochs == EPOCHS.get(name, 4)
+        assert config(name).prompts.name == name
+        assert problems(config(name)) == problems(replace(config(name), attention=Attention.shared)) == []
+        of_backbone(config(name))
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_a_shipped_template_has_the_published_overhead_answers_and_virtual_tokens(name, minilm):
-    kind, _, view = name.partition("_")
-    template = templates.tokenize_template(config(name).prompts, minilm)
-    assert template.overhead == OVERHEAD[kind][list(ANSWERS).index(view)]
-    assert template.answers == ANSWERS[view]
-    assert template.mask_token == 103
-    assert len(template.new_tokens) == 1 + VIRTUAL[kind]
-    assert config(name).prompts.epochs == EPOCHS.get(name, 4)
-    assert config(name).prompts.name == name
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_shipped_templates_have_no_problems_with_either_attention(name):
-    assert problems(config(name)) == problems(replace(config(name), attention=Attention.shared)) == []
-    of_backbone(config(name))
-
-
-@pytest.mark.parametrize("text", ["{mask} for {user}: {candidate}", "{candidate} for {user}: {mask}"])
-def test_a_mask_that_would_not_see_the_candidate_is_refused(text):
-    template = with_template(text=text)
-    assert problems(template) == []
-    (problem,) = problems(replace(template, attention=Attention.shared))
-    assert "on the history's side" in problem
-
-
-def test_ids_of_new_tokens_follow_the_vocabulary(minilm):
+def test_ids_of_new_tokens_follow_the_vocabulary_and_literal_braces_are_doubled(minilm):
     template = templates.tokenize_template(replace(GOOD, text="{Q:2} {user} {mask} {A} {candidate}"), minilm)
     assert template.new_tokens == ("[NSEP]", "[Q1]", "[Q2]", "[A1]")
     assert template.parts == ([101], [30_523, 30_524], "user", "mask", [30_525], "candidate", [102])
     assert template.overhead == 6
-
-
-def test_literal_braces_are_doubled(minilm):
     template = templates.tokenize_template(replace(GOOD, text="{{ {user} }} {candidate} {mask}"), minilm)
     assert minilm.decode([token for part in template.parts if not isinstance(part, str) for token in part]) == "{ }"
 
 
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"text": "{user} is {mask}"}, "has {candidate} 0 times"),
-        ({"text": "{candidate} is {mask}"}, "has {user} 0 times"),
-        ({"text": "{user} {candidate}"}, "has {mask} 0 times"),
-        ({"text": "{user} {candidate} {mask} {mask}"}, "has {mask} 2 times"),
-        ({"text": "{user} {candidate} {mask} [MASK]"}, "has [MASK] in its text"),
-        ({"text": "{user} [SEP] {candidate} {mask}"}, "has [SEP] in its text"),
-        ({"text": "{user} {candidate} {mask} {usr}"}, "has an unknown field {usr}"),
-        ({"text": "{user} {candidate} {mask} {p:0}"}, "has an unknown field {p}"),
-        ({"text": "{user} {candidate} {mask} {}"}, "has an unknown field {}"),
-        ({"text": "{user} {candidate} {mask} {P:0}"}, "has 0 virtual tokens P"),
-        ({"text": "{user} {candidate} {mask} {P:-3}"}, "has -3 virtual tokens P"),
-        ({"text": "{user} {candidate} {mask} {P:101}"}, "has 101 virtual tokens P"),
-        ({"text": "{P:3} {user} {candidate} {mask} {P:3}"}, "gives two groups of virtual tokens the same name"),
-        ({"text": "{user {candidate} {mask}"}, "cannot be read"),
-        ({"text": "{user} {candidate} {mask} {P:many}"}, "cannot be read"),
-        ({"positive": "bad"}, "has the same answer word for both answers"),
-        ({"positive": "Bad"}, "'bad' and 'Bad' are the same token"),
-        ({"positive": "True", "negative": "no"}, "answer word 'True' of template 'mine': YAML"),
-        ({"positive": "antidisestablishmentarian"}, "'antidisestablishmentarian' of template 'mine' is not one token"),
-        ({"negative": "not good"}, "answer word 'not good' of template 'mine' is not one token"),
-        ({"negative": "☃☃"}, "is not one token of the backbone: [UNK]"),
-        ({"negative": ""}, "answer word '' of template 'mine' is not one token"),
-    ],
-)
-def test_a_problem_of_a_template_is_reported(changes, problem):
-    (message,) = problems(with_template(**changes))
-    assert problem in message
-
-
-def test_all_problems_are_reported_at_once():
+def test_problems_of_templates_are_reported_all_at_once():
+    cases = yaml.safe_load((Path(__file__).parent / "tables/prompt4nr_templates.yaml").read_text(encoding="utf-8"))
+    messages = [(problem, problems(with_template(**changes))) for changes, problem in cases]
+    assert [each for each in messages if len(each[1]) != 1 or each[0] not in each[1][0]] == []
     messages = problems(with_template(text="{candidate} {P:0}", positive="not good", negative="not bad"))
     assert len(messages) == 5
+    assert "trains virtual tokens" in problems(replace(config("discrete_action"), prompt_only=True))[0]
+    assert problems(replace(config("hybrid_action"), prompt_only=True)) == []
+    for text in ("{mask} for {user}: {candidate}", "{candidate} for {user}: {mask}"):
+        assert problems(with_template(text=text)) == []
+        (problem,) = problems(replace(with_template(text=text), attention=Attention.shared))
+        assert "on the history's side" in problem, "the mask would not see the candidate"
 
 
 def test_answer_words_are_checked_where_the_backbone_is_present(tiny, tmp_path):
@@ -139,11 +100,6 @@ def test_answer_words_are_checked_where_the_backbone_is_present(tiny, tmp_path):
     assert "'splendid' of template 'mine' is not one token" in problems(replace(settings, backbone=str(tiny)))[0]
     assert problems(replace(settings, backbone="bert-base-uncased")) == []  # absent: checked when it is downloaded
     assert problems(replace(settings, backbone=str(tmp_path))) == []  # has no tokenizer
-
-
-def test_prompt_only_needs_virtual_tokens():
-    assert "trains virtual tokens" in problems(replace(config("discrete_action"), prompt_only=True))[0]
-    assert problems(replace(config("hybrid_action"), prompt_only=True)) == []
 
 
 @pytest.mark.slow
@@ -161,7 +117,7 @@ def altered(tmp_path):
     """altered(**changes): a backbone with a changed config.json."""
 
     def alter(**changes):
-        folder = tiny_bert(tmp_path / "altered")
+        folder = tiny_bert(tmp_path / "_".join(changes))
         file = folder / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
         return str(folder)
@@ -169,57 +125,39 @@ def altered(tmp_path):
     return alter
 
 
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"model_type": "roberta"}, "is a roberta, and model 'prompt4nr' needs a BERT"),
-        ({"vocab_size": 1000}, "has 1,000 embeddings for"),
-    ],
-)
-def test_a_backbone_of_another_kind_or_size_is_refused(altered, changes, problem):
-    with pytest.raises(UsageError, match=problem):
-        of_backbone(config(), backbone=altered(**changes))
-
-
-def test_more_tokens_than_the_backbone_has_positions_for_are_refused(tiny):
+def test_a_backbone_that_does_not_fit_is_refused(altered, tiny):
+    for changes, problem in (
+        ({"backbone": altered(model_type="roberta")}, "is a roberta, and model 'prompt4nr' needs a BERT"),
+        ({"backbone": altered(model_type="bert", vocab_size=1000)}, "has 1,000 embeddings for"),
+        ({"backbone": str(tiny), "max_length": CONTEXT + 1}, f"max_length={CONTEXT + 1} exceeds the {CONTEXT} tokens"),
+        ({"backbone": str(tiny), "prompts": replace(GOOD, positive="splendid")}, "answer word 'splendid'"),
+        (
+            {"prompts": replace(GOOD, text="{P:60} {user} {Q:60} {candidate} {mask}"), "max_length": 128},
+            "leave no room",
+        ),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            of_backbone(config(), **changes)
     of_backbone(config(), backbone=str(tiny), max_length=CONTEXT)
-    with pytest.raises(UsageError, match=f"max_length={CONTEXT + 1} exceeds the {CONTEXT} tokens"):
-        of_backbone(config(), backbone=str(tiny), max_length=CONTEXT + 1)
+    of_backbone(with_template(text="{P:60} {user} {Q:60} {candidate} {mask}"))
 
 
-def test_an_answer_word_that_the_backbone_lacks_is_refused(tiny):
-    with pytest.raises(UsageError, match="answer word 'splendid'"):
-        of_backbone(with_template(positive="splendid"), backbone=str(tiny))
-
-
-def test_a_template_that_leaves_no_room_for_a_history_is_refused():
-    long = with_template(text="{P:60} {user} {Q:60} {candidate} {mask}")
-    with pytest.raises(UsageError, match="leave no room"):
-        of_backbone(long, max_length=128)
-    of_backbone(long)
-
-
-@pytest.mark.parametrize("titles", [None, ["", " ", None]])
-def test_data_without_titles_is_refused(titles):
+def test_data_without_titles_is_refused():
     dataset = log().dataset
     items = dataset.items.drop(columns="title").head(3)
-    bare = RecDataset(items if titles is None else items.assign(title=titles), *list(vars(dataset).values())[1:])
-    with pytest.raises(DataError, match="needs item titles, and dataset 'tiny' has none"):
-        raise_first(config().problems_with_dataset(None, bare))
+    for changed in (items, items.assign(title=["", " ", None])):
+        with pytest.raises(DataError, match="needs item titles, and dataset 'tiny' has none"):
+            raise_first(config().problems_with_dataset(None, RecDataset(changed, *list(vars(dataset).values())[1:])))
     raise_first(config().problems_with_dataset(None, dataset))
 
 
-@pytest.mark.parametrize(
-    ("head", "labels"), [(True, ["substitute-encoder"]), (False, ["substitute-encoder", "untrained-head"])]
-)
-def test_a_backbone_without_a_head_is_labelled(tmp_path, head, labels):
-    settings = replace(config(), backbone=str(tiny_bert(tmp_path, head)))
-    assert templates.has_head(settings.backbone) == head
-    assert settings.labels("direct") == labels
-    assert (
-        any("the head that fills the blank is new" in deviation for deviation in in_words(settings, None, "direct"))
-        != head
-    )
+def test_a_backbone_without_a_head_is_labelled(tmp_path):
+    for head, labels in ((True, ["substitute-encoder"]), (False, ["substitute-encoder", "untrained-head"])):
+        settings = replace(config(), backbone=str(tiny_bert(tmp_path / str(head), head)))
+        assert templates.has_head(settings.backbone) == head
+        assert settings.labels("direct") == labels
+        deviations = in_words(settings, None, "direct")
+        assert any("the head that fills the blank is new" in deviation for deviation in deviations) != head
 
 
 def test_a_loaded_tokenizer_neither_truncates_nor_pads(tiny):

@@ -239,67 +239,62 @@ def test_without_the_item_loss_the_view_loss_is_left(built):
     assert_close(out["loss"] - views(**batch)["loss"], total / n, rel=1e-6)
 
 
-def test_without_augmentation_the_view_is_the_sequence_itself():
+ELEVEN_TO_FIFTEEN = [[1, 2, 3, 4, 5, 6]]  # 11..15 and the last target, minus ten
+KEEPERS = np.array([True, False, True, False, False, False])  # 11 and 13; the first is never dropped
+
+
+def batch_of_drops(by_items, dropped, **changed):
+    """Return the batch of one row whose items, or their words, are dropped as given, and the tokens of its view."""
+    rows = rows_of(ELEVEN_TO_FIFTEEN, **changed)
+    rows.drawn = (0, (np.array([by_items]), np.array(dropped)))
+    batch = rows.batch(0, [0])
+    return batch, tokens_of(batch)[5:]
+
+
+def test_views_by_hand():
+    batch, view = batch_of_drops(True, ~KEEPERS)
+    assert view == [1, 3]
+    assert batch["groups"].tolist() == [[1, 5], [1, 2]]
+    assert batch["seen_at"].tolist() == [5, 5, 6, 6, 6]
+    assert batch["records"][:, 3].all()
+    # The published code shows the last dropped item of each run.
+    batch, view = batch_of_drops(True, ~KEEPERS, loss=PretrainingLoss.paper_code)
+    assert view == [2, 5]
+    # [11] would show 12, which it has not seen; so 13 in 13, 14, 15 and 14: these are not in L_SS
+    assert batch["records"][:, 3].tolist() == [0, 1, 0, 0, 1]
+    assert batch["seen_at"][batch["augmented_at"]].tolist() == [5, 6]
+    for loss in PretrainingLoss:  # words are dropped where drawn, even of the first item
+        batch, view = batch_of_drops(False, [True, False, True, False, False, False], loss=loss)
+        assert view == [1 + N_ITEMS, 2, 3 + N_ITEMS, 4, 5]
+        assert batch["seen_at"].tolist() == [5, 6, 7, 8, 9]
+        assert batch["records"][:, 3].all()
     batch = rows_of(ELEVEN_TO_FIFTEEN, drop=0.0).batch(0, [0])
     assert tokens_of(batch) == [1, 2, 3, 4, 5] * 2
     assert batch["seen_at"].tolist() == [5, 6, 7, 8, 9]
 
 
-ELEVEN_TO_FIFTEEN = [[1, 2, 3, 4, 5, 6]]  # 11..15 and the last target, minus ten
-KEEPERS = np.array([True, False, True, False, False, False])  # 11 and 13; the first is never dropped
-DROPPED_BY_HAND = (0, (np.array([True]), ~KEEPERS))
-
-
-def test_kept_items_are_packed():
-    rows = rows_of(ELEVEN_TO_FIFTEEN)
-    rows.drawn = DROPPED_BY_HAND
-    batch = rows.batch(0, [0])
-    assert tokens_of(batch)[5:] == [1, 3]
-    assert batch["groups"].tolist() == [[1, 5], [1, 2]]
-    assert batch["seen_at"].tolist() == [5, 5, 6, 6, 6]
-    assert batch["records"][:, 3].all()
-
-
-def test_the_published_code_shows_the_last_dropped_item_of_each_run():
-    rows = rows_of(ELEVEN_TO_FIFTEEN, loss=PretrainingLoss.paper_code)
-    rows.drawn = DROPPED_BY_HAND
-    batch = rows.batch(0, [0])
-    assert tokens_of(batch)[5:] == [2, 5]
-    # [11] would show 12, which it has not seen; so 13 in 13, 14, 15 and 14: these are not in L_SS
-    assert batch["records"][:, 3].tolist() == [0, 1, 0, 0, 1]
-    assert batch["seen_at"][batch["augmented_at"]].tolist() == [5, 6]
-
-
-@losses
-def test_words_are_dropped_where_drawn_even_of_the_first_item(loss):
-    rows = rows_of(ELEVEN_TO_FIFTEEN, loss=loss)
-    rows.drawn = (0, (np.array([False]), np.array([True, False, True, False, False, False])))
-    batch = rows.batch(0, [0])
-    assert tokens_of(batch)[5:] == [1 + N_ITEMS, 2, 3 + N_ITEMS, 4, 5]
-    assert batch["seen_at"].tolist() == [5, 6, 7, 8, 9]
-    assert batch["records"][:, 3].all()
-
-
-AS_ONE = math.log(1 + math.exp(-1))  # -log(e / (e + exp(0)))
-
-
-@pytest.mark.parametrize(
-    ("targets", "users", "same_target", "term"),
-    [
+def test_terms_of_two_records_by_hand():
+    anchors, positives = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0]])
+    # cosines [[0.6, 0], [0.8, 1]] over 0.5: logits [[1.2, 0], [1.6, 2]]
+    expected = [math.log(1 + math.exp(-1.2)), math.log(1 + math.exp(-0.4))]
+    for order in ([0, 1], [1, 0]):
+        records = torch.tensor([[9, 7, 0, 1], [5, 8, 1, 1]])[order]
+        contrasted = of_all_processes(positives[order], records, [2])
+        terms = in_batch_cross_entropy(anchors[order], records, contrasted, temperature=0.5)
+        assert terms.tolist() == pytest.approx([expected[i] for i in order], rel=1e-5)
+    ahead, as_one = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), math.log(1 + math.exp(-1))  # -log(e / (e + exp(0)))
+    for targets, users, same_target, term in (
         ([7, 7], [0, 1], -torch.inf, 0),
-        ([7, 7], [0, 1], 0.0, AS_ONE),  # the published code
-        ([7, 8], [4, 4], -torch.inf, 0),
+        ([7, 7], [0, 1], 0.0, as_one),  # the published code
+        ([7, 8], [4, 4], -torch.inf, 0),  # of one user
         ([7, 7], [4, 4], -torch.inf, 0),
         ([7, 8], [4, 4], 0.0, 0),
         ([7, 7], [4, 4], 0.0, 0),
-    ],
-)
-def test_a_record_of_the_same_target_or_user_is_not_a_negative(targets, users, same_target, term):
-    ahead = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    records = torch.tensor([[1, targets[0], users[0], 1], [5, targets[1], users[1], 1]])
-    positives = of_all_processes(ahead, records, [2])
-    terms = in_batch_cross_entropy(ahead, records, positives, temperature=1.0, same_target=same_target)
-    assert terms.tolist() == pytest.approx([term] * 2)
+    ):
+        records = torch.tensor([[1, targets[0], users[0], 1], [5, targets[1], users[1], 1]])
+        positives = of_all_processes(ahead, records, [2])
+        terms = in_batch_cross_entropy(ahead, records, positives, temperature=1.0, same_target=same_target)
+        assert terms.tolist() == pytest.approx([term] * 2)
 
 
 @losses
@@ -311,17 +306,6 @@ def test_every_process_knows_how_many_records_each_one_has(loss):
         rows.shares = shares
         batches.append(rows.batch(0, share))
     assert [len(batch["read"]) for batch in batches] == batches[0]["sizes"].tolist() == batches[2]["sizes"].tolist()
-
-
-def test_two_records_by_hand():
-    anchors, positives = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0]])
-    # cosines [[0.6, 0], [0.8, 1]] over 0.5: logits [[1.2, 0], [1.6, 2]]
-    expected = [math.log(1 + math.exp(-1.2)), math.log(1 + math.exp(-0.4))]
-    for order in ([0, 1], [1, 0]):
-        records = torch.tensor([[9, 7, 0, 1], [5, 8, 1, 1]])[order]
-        contrasted = of_all_processes(positives[order], records, [2])
-        terms = in_batch_cross_entropy(anchors[order], records, contrasted, temperature=0.5)
-        assert terms.tolist() == pytest.approx([expected[i] for i in order], rel=1e-5)
 
 
 @losses
@@ -455,7 +439,7 @@ def kinds(rows):
     )
 
 
-def test_items_and_words_are_dropped_as_often_as_the_settings_say(many):
+def test_items_and_words_are_dropped_as_often_as_the_settings_say_at_every_position_but_the_first(many):
     lengths, words_dropped = kinds(many)
     by_words = words_dropped > 0
     assert not (by_words & (lengths < 10)).any()  # either, never both
@@ -466,9 +450,6 @@ def test_items_and_words_are_dropped_as_often_as_the_settings_say(many):
     dropped = (10 - lengths[lengths < 10]).sum() / (9 * 0.9 * n)
     assert dropped == pytest.approx(0.2, abs=4 * (0.16 / (9 * n)) ** 0.5 + 0.01)
     assert words_dropped.sum() / (10 * 0.1 * n) == pytest.approx(0.2, abs=0.03)
-
-
-def test_every_position_is_as_likely_to_be_dropped_but_the_first(many):
     by_items, _ = many._augmentations(0)
     views = views_of(many.batch(0, everything(many)))
     for position in range(1, 10):
@@ -478,6 +459,11 @@ def test_every_position_is_as_likely_to_be_dropped_but_the_first(many):
             if dropped
         ]
         assert np.mean(gone) == pytest.approx(0.2, abs=4 * (0.16 / len(gone)) ** 0.5)
+    (first, changed) = many._augmentations(0)
+    for seed, epoch in ((0, 1), (1, 0), (1, 1)):  # independent draws
+        second, again = rows_of(MANY, seed, max_length=10, item_drop=0.9, drop=0.2)._augmentations(epoch)
+        assert (first == second).mean() == pytest.approx(0.9**2 + 0.1**2, abs=0.03)
+        assert (changed == again).mean() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
 
 
 @pytest.mark.parametrize("max_length", [10, 4])
@@ -508,29 +494,6 @@ def test_draws_depend_on_seed_epoch_and_position_alone():
     assert moved == {p: [((item + 1) % N_ITEMS, w) for item, w in view] for p, view in whole.items()}
 
 
-@pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (1, 0), (1, 1)])
-def test_two_epochs_and_two_seeds_are_drawn_independently(many, seed, epoch):
-    other = rows_of(MANY, seed, max_length=10, item_drop=0.9, drop=0.2)
-    (first, changed), (second, again) = many._augmentations(0), other._augmentations(epoch)
-    assert (first == second).mean() == pytest.approx(0.9**2 + 0.1**2, abs=0.03)
-    assert (changed == again).mean() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
-
-
-def test_the_rows_of_a_batch_may_be_in_any_order(built):
-    model = built().double().eval()
-    naive.randomise(model)
-    rows = model.training_rows()
-    indices = everything(rows)
-    loss = model(**rows.batch(1, indices))["loss"]
-    reference = naive.gradients(loss, model)
-    for seed in range(3):
-        order = np.random.default_rng(seed).permutation(indices).tolist()
-        again = model(**rows.batch(1, order))["loss"]
-        assert_close(again, loss, rel=1e-5)
-        for name, gradient in naive.gradients(again, model).items():
-            assert_close(gradient, reference[name], rel=1e-5, msg=name)
-
-
 def test_each_word_is_dropped_with_its_probability():
     texts = [" ".join(f"{i}-{j}" for j in range(20)) for i in range(500)]
     copies = drop_words(texts, 0.15, seed=0)
@@ -543,28 +506,23 @@ def test_each_word_is_dropped_with_its_probability():
         assert np.mean([f"{i}-{j}" in words for i, words in enumerate(kept)]) == pytest.approx(0.85, abs=0.07)
 
 
-def test_equal_texts_lose_the_same_words_and_the_order_of_items_does_not_matter():
+def test_equal_texts_lose_the_same_words_in_any_order_of_items_and_none_without_word_drop():
     texts = [f"a red brush for number {i % 7} in blue" for i in range(20)]
     copies = drop_words(texts, 0.5, seed=0)
     assert all(copies[i] == copies[i % 7] for i in range(20))
     assert drop_words(texts[::-1], 0.5, seed=0) == copies[::-1]
-
-
-def test_without_word_drop_texts_are_left_as_they_are():
     texts = ["two  spaces", "", " begins and ends with one ", "a\nbreak", "a red brush"]
     assert drop_words(texts, 0.0, seed=0) == texts
-
-
-def test_a_text_may_lose_all_its_words():
     assert drop_words(["a red brush"], 0.999999, seed=0) == [""]
 
 
-def test_the_second_copy_is_drawn_by_the_seed_of_the_dataset_and_not_of_the_model(built):
+def test_the_second_copy_is_drawn_by_the_seed_of_the_dataset_and_not_saved(built):
     first, second = built(seed=0), built(seed=1)
     assert torch.equal(first.word_drop_features, second.word_drop_features)
     other = replace(DATASET, manifest=DATASET.manifest | {"split": {"rule": "leave_one_out", "seed": 1}})
     assert not torch.equal(built(dataset=other).word_drop_features, first.word_drop_features)
     assert torch.equal(built(dataset=other).features, first.features)
+    assert not [name for name in first.state_dict() if "features" in name or "word_drop" in name or "domain" in name]
 
 
 def test_words_are_missing_in_views_only(built, contrasted):
@@ -581,10 +539,6 @@ def test_words_are_missing_in_views_only(built, contrasted):
         assert torch.equal(before[place]["item"][1], after[place]["item"][1])
         moved = not torch.allclose(before[place]["view"][1], after[place]["view"][1])
         assert moved == any(words_dropped for _, words_dropped in view)
-
-
-def test_neither_copy_is_among_the_saved_weights(built):
-    assert not [name for name in built().state_dict() if "features" in name or "word_drop" in name or "domain" in name]
 
 
 @losses
@@ -605,14 +559,11 @@ def test_sums_are_those_of_the_terms(built, loss):
     assert means["loss/item"] == pytest.approx(whole, rel=1e-5)
 
 
-def test_a_domain_may_have_any_name(built):
+def test_a_domain_may_have_any_name_and_its_loss_is_that_of_its_targets(built):
     items = DATASET.items.assign(domain=["item"] * 5 + ["view"] * 7)
     model = built(dataset=replace(DATASET, items=items)).eval()
     sums = model(**model.training_rows().batch(0, everything(model.training_rows())))["sums"]
     assert set(sums) == {"loss/item", "loss/view", "loss/item/item", "loss/item/view"}
-
-
-def test_the_loss_of_a_domain_is_that_of_its_targets(built):
     model = built().eval()
     rows = model.training_rows()
     books = [i for i in everything(rows) if rows.flat[rows.starts[i]] in BOOKS]
@@ -632,16 +583,11 @@ def test_gate_entropy_and_usage_by_hand(built):
     assert metrics["gate_entropy"] == pytest.approx(0.75 * math.log(2) / math.log(3))
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "separation"), [([1, 0], [1, 0], 0), ([1, 0], [0, 1], 1), ([1, 0], [-1, 0], 2)]
-)
-def test_separation_of_two_domains_that_lie_at_a_point_each(built, one, other, separation):
-    model = built().eval()
-    model.features = torch.tensor([[*one, 0, 0, 0]] * 6 + [[*other, 0, 0, 0]] * 6).float() * 3
-    assert model.epoch_metrics({})["separation/text"] == pytest.approx(separation, abs=1e-6)
-
-
-def test_separation_of_three_domains_by_hand(built):
+def test_separation_by_hand(built):
+    for one, other, separation in (([1, 0], [1, 0], 0), ([1, 0], [0, 1], 1), ([1, 0], [-1, 0], 2)):
+        model = built().eval()
+        model.features = torch.tensor([[*one, 0, 0, 0]] * 6 + [[*other, 0, 0, 0]] * 6).float() * 3
+        assert model.epoch_metrics({})["separation/text"] == pytest.approx(separation, abs=1e-6)
     items = DATASET.items.assign(domain=["a", "b", "c"] * 4)
     model = built(dataset=replace(DATASET, items=items)).eval()
     right, up = [1.0, 0, 0, 0, 0], [0, 1.0, 0, 0, 0]
@@ -652,19 +598,12 @@ def test_separation_of_three_domains_by_hand(built):
     assert model.epoch_metrics({})["separation/text"] == pytest.approx(expected)
 
 
-def test_domains_mixed_at_random_have_no_separation(built):
-    """On average over draws. Pairs of an item with itself are excluded, or small domains would seem separated."""
-    separations = []
+def test_separation_is_of_the_weights_as_they_are_and_draws_no_random_numbers(built):
     model = built().eval()
-    for seed in range(300):
-        directions = torch.randn(N_ITEMS, TEXT_SIZE, generator=torch.Generator().manual_seed(seed))
-        separations.append(model._separation(F.normalize(directions, dim=-1)))
-    assert np.mean(separations) == pytest.approx(0, abs=4 * np.std(separations) / 300**0.5)
-
-
-def test_separation_is_of_the_weights_as_they_are(built):
-    model = built().eval()
+    state = torch.get_rng_state()
     before = model.epoch_metrics({})
+    assert model.epoch_metrics({}) == before
+    assert torch.equal(torch.get_rng_state(), state)
     model.train()
     naive.randomise(model, std=3)
     after = model.eval().epoch_metrics({})
@@ -680,10 +619,3 @@ def test_one_domain_has_no_separation_and_one_expert_no_gate(built):
     out = built(dataset=plain)
     rows = out.training_rows()
     assert set(out(**rows.batch(0, everything(rows)))["sums"]) == {"loss/item", "loss/view", "loss/item/tiny"}
-
-
-def test_epoch_metrics_draw_no_random_numbers(built):
-    model = built().eval()
-    before = torch.get_rng_state()
-    assert model.epoch_metrics({}) == model.epoch_metrics({})
-    assert torch.equal(torch.get_rng_state(), before)
