@@ -16,7 +16,7 @@ from tests.run.test_fit import (
     Points,
     Regression,
     assert_same_end,
-    fit,
+    killed,
     trained,
 )
 
@@ -57,9 +57,7 @@ def test_workers_build_each_batch_of_every_epoch_once_and_in_order():
 
 
 def test_workers_change_neither_weights_nor_log(tmp_path):
-    _, alone, _ = trained(tmp_path / "alone")
-    _, model, _ = trained(tmp_path / "workers", config=WORKERS)
-    assert_same_end(tmp_path / "workers", model, tmp_path / "alone", alone)
+    assert_same_end(trained(tmp_path / "workers", config=WORKERS), trained(tmp_path / "alone"))
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 0), (0, 2)])
@@ -70,11 +68,9 @@ def test_a_run_killed_with_workers_ends_as_one_never_killed_without(before, afte
                 raise KeyboardInterrupt
             return super().forward(x, y)
 
-    _, whole, _ = trained(tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "killed", config=replace(CONFIG, workers=before), model=Killed)
-    _, resumed, _ = trained(tmp_path / "killed", range(2, 7), config=replace(CONFIG, workers=after))
-    assert_same_end(tmp_path / "killed", resumed, tmp_path / "whole", whole)
+    killed(tmp_path / "killed", config=replace(CONFIG, workers=before), model=Killed)
+    resumed = trained(tmp_path / "killed", range(2, 7), config=replace(CONFIG, workers=after))
+    assert_same_end(resumed, trained(tmp_path / "whole"))
 
 
 def test_an_error_in_a_worker_ends_training(tmp_path):
@@ -83,7 +79,7 @@ def test_an_error_in_a_worker_ends_training(tmp_path):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError, match="worker process"):
-        fit(Regression(), Broken(), lambda: 0.0, WORKERS, tmp_path / "checkpoints", tmp_path / "log", 0)
+        trained(tmp_path, config=WORKERS, rows=Broken())
 
 
 @pytest.mark.parametrize("decided", [None, "true"])
