@@ -39,44 +39,34 @@ def settings(backbone, steps=2, template="hybrid_utility", teacher=(True, 0.2), 
 
 
 def test_it_is_done_once_for_all_seeds_and_ways_of_training_on_clicks(headless, tmp_path, trainings):
-    states = [
-        model(tmp_path, chosen, seed=seed).state_dict()
-        for chosen, seed in ((settings(headless), 0), (settings(headless), 3), (settings(headless, negatives=2), 0))
-    ]
+    states, drawn = [], []
+    for chosen, seed in ((settings(headless), 0), (settings(headless), 0), (settings(headless, negatives=2), 3)):
+        built = model(tmp_path, chosen, seed=seed)
+        states.append(built.state_dict())
+        drawn.append(torch.rand(3))
     assert len(trainings) == 1
+    assert torch.equal(*drawn[:2]), "random numbers are the same whether it is trained or cached"
     for state in states[1:]:
         assert all(torch.equal(state[name], states[0][name]) for name in state)
+    assert {built.learning_rate_of(name, 2e-5) for name, _ in built.named_parameters()} == {2e-5}
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"steps": 3},
-        {"of_distillation": {"learning_rate": 1e-4}},
-        {"of_distillation": {"histories": 5}},
-        {"of_distillation": {"candidates": 9}},
-        {"of_distillation": {"temperature": 0.1}},
+def test_other_settings_or_impressions_train_another(headless, tmp_path, trainings):
+    heads = [model(tmp_path, settings(headless)).state_dict()[HEAD]]
+    for changes in (
+        *({"steps": 3}, {"new_learning_rate": 1e-4}, {"max_length": 100}, {"template": "hybrid_action"}, {"titles": 3}),
+        *({"attention": Attention.shared}, {"teacher": (False, 0.2)}, {"teacher": (True, None)}),
+        *({"of_distillation": {"learning_rate": 1e-4}}, {"of_distillation": {"histories": 5}}),
+        *({"of_distillation": {"candidates": 9}}, {"of_distillation": {"temperature": 0.1}}),
         {"of_distillation": {"seed": 1}},
-        {"new_learning_rate": 1e-4},
-        {"max_length": 100},
-        {"template": "hybrid_action"},
-        {"titles": 3},
-        {"attention": Attention.shared},
-        {"teacher": (False, 0.2)},
-        {"teacher": (True, None)},
-    ],
-)
-def test_other_settings_train_another(headless, tmp_path, trainings, changes):
-    first, other = (model(tmp_path, settings(headless, **some)).state_dict() for some in ({}, changes))
-    assert len(trainings) == 2
-    assert not torch.equal(first[HEAD], other[HEAD])
-
-
-def test_the_longest_candidate_moves_the_positions_of_a_shared_history(headless, tmp_path, trainings):
-    """No title is longer than either limit, so that all tokens are the same."""
-    for words in (20, 30):
+    ):
+        heads.append(model(tmp_path, settings(headless, **changes)).state_dict()[HEAD])
+        assert len(trainings) == len(heads), changes
+        assert not torch.equal(heads[0], heads[-1]), changes
+    model(tmp_path, settings(headless), log(n_train=30))
+    for words in (20, 30):  # no title is longer: the longest candidate moves the positions of a shared history
         model(tmp_path, settings(headless, attention=Attention.shared, candidate_words=words, max_length=120))
-    assert len(trainings) == 2
+    assert len(trainings) == len(heads) + 3
 
 
 @pytest.mark.parametrize(("divergence", "warns"), [(0.8, True), (0.5, False)])
@@ -90,20 +80,6 @@ def test_a_distillation_that_fails_is_warned_of(headless, tmp_path, monkeypatch,
     model(tmp_path, settings(headless))
     assert f"divergence {divergence:.3f} in its last tenth, 0.850 for equal log-odds" in caplog.text
     assert ("model.warm_up.distillation.seed=1" in caplog.text) is warns
-
-
-def test_other_impressions_train_another(headless, tmp_path, trainings):
-    model(tmp_path, settings(headless))
-    model(tmp_path, settings(headless), log(n_train=30))
-    assert len(trainings) == 2
-
-
-def test_random_numbers_are_the_same_whether_it_is_trained_or_cached(headless, tmp_path):
-    drawn = []
-    for _ in range(2):
-        model(tmp_path, settings(headless))
-        drawn.append(torch.rand(3))
-    assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize(
@@ -136,23 +112,11 @@ def test_the_loss_is_the_divergence_of_two_softmaxes():
     assert distillation.divergence(log_odds, similarity, 0.5).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_after_it_all_weights_learn_at_the_usual_rate(headless, tmp_path):
-    built = model(tmp_path, settings(headless))
-    assert {built.learning_rate_of(name, 2e-5) for name, _ in built.named_parameters()} == {2e-5}
-
-
-def test_virtual_tokens_alone_cannot_be_distilled(headless):
+def test_the_name_the_method_and_a_deviation_say_so_and_virtual_tokens_alone_are_refused(headless):
+    chosen = settings("minilm")
+    assert chosen.display_name() == "prompt4nr hybrid_utility, distilled"
+    assert chosen.paper_method("direct")["method"] == "prompt4nr, distilled"
+    assert any("2 steps of training to order candidates" in line for line in in_words(chosen, None, "direct"))
+    assert not any("frozen text" in line for line in in_words(config(), None, "direct"))
     chosen = settings(headless, prompt_only=True)
     assert any("trains the backbone, too" in error.problem for error in chosen.problems(None))
-
-
-def test_the_name_and_the_method_say_so():
-    assert settings("minilm").display_name() == "prompt4nr hybrid_utility, distilled"
-    assert settings("minilm").paper_method("direct")["method"] == "prompt4nr, distilled"
-
-
-def test_it_is_a_deviation():
-    assert any(
-        "2 steps of training to order candidates" in line for line in in_words(settings("minilm"), None, "direct")
-    )
-    assert not any("frozen text" in line for line in in_words(config(), None, "direct"))

@@ -1,6 +1,5 @@
 """Training examples: each click with items that were not clicked, drawn by key."""
 
-from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -86,21 +85,22 @@ def trained_on(*listed):
 def test_negatives_are_distinct_where_there_are_enough_and_repeated_otherwise():
     drawn = groups(examples_of(trained_on("0-1 1-0 2-0 3-0 4-0", "5-1 6-0")), 0)
     assert {(group[0], *sorted(group[1:])) for group in drawn} == {(0, 1, 2, 3, 4), (5, 6, 6, 6, 6)}
-
-
-def test_impressions_with_all_or_no_items_clicked_give_no_example():
+    # impressions with all or no items clicked give no example
     drawn = groups(examples_of(trained_on("0-1 1-1", "2-0 3-0", "4-1 5-0 6-1"), negatives=1), 0)
     assert {tuple(group) for group in drawn} == {(4, 5), (6, 5)}
 
 
-def test_fresh_negatives_differ_between_epochs_and_depend_on_the_key_only():
+def test_negatives_depend_on_seed_row_and_where_drawn_anew_epoch():
     examples = examples_of(negatives=2)
     first = groups(examples, 0)
     assert groups(examples, 1) != first
     assert groups(examples, 0) == first  # whatever was drawn in between
     assert groups(examples_of(negatives=2, seed=1), 0) != first
-    items = [group[0] for group in first]
-    assert [group[0] for group in groups(examples, 1)] == items
+    assert [group[0] for group in groups(examples, 1)] == [group[0] for group in first]
+    assert groups(examples, 0, [9, 2, 30]) == [first[9], first[2], first[30]]
+    examples = examples_of(draw=NegativeDraw.fixed, negatives=2)
+    assert groups(examples, 0) == groups(examples, 1) == groups(examples, 7)
+    assert groups(examples, 0) != groups(examples_of(draw=NegativeDraw.fixed, negatives=2, seed=1), 0)
 
 
 def test_over_many_epochs_every_unclicked_item_is_drawn():
@@ -111,19 +111,6 @@ def test_over_many_epochs_every_unclicked_item_is_drawn():
         for negatives, (_, negative) in zip(seen, groups(examples, epoch), strict=True):
             negatives.add(negative)
     assert seen == [others for _, others, _ in expected]
-
-
-def test_fixed_negatives_are_the_same_in_all_epochs():
-    examples = examples_of(draw=NegativeDraw.fixed, negatives=2)
-    assert groups(examples, 0) == groups(examples, 1) == groups(examples, 7)
-    assert groups(examples, 0) != groups(examples_of(draw=NegativeDraw.fixed, negatives=2, seed=1), 0)
-
-
-def test_an_example_is_the_same_in_any_batch():
-    examples = examples_of()
-    whole = groups(examples, 3)
-    assert groups(examples, 3, [5]) == [whole[5]]
-    assert groups(examples, 3, [9, 2, 30]) == [whole[9], whole[2], whole[30]]
 
 
 def test_pointwise_examples_are_the_listwise_ones_one_by_one():
@@ -150,25 +137,17 @@ def test_every_interaction_with_a_history_is_a_click_and_its_negatives_are_new_t
         assert max(negatives) < split.n_items
 
 
-@pytest.mark.parametrize("n_items", [40, 12])  # by rejection, and from what is left
-def test_no_negative_is_held_out_of_training(n_items):
+def test_no_negative_is_held_out_of_training_and_all_others_are_drawn_uniformly():
     sequences = [[0, 1, 2, 3, 4], [5, 6, 5, 7], [8, 9, 1]]
-    split = hold_out(leave_one_out(tiny_dataset(sequences, n_items=n_items)), 0.3, 1.0, seed=1)
-    warm, clicks = set(split.softmax_items().tolist()), training_clicks(split)
-    drawn = {item for i in range(300) for item in clicks.draw_negatives(0, 4, stream(0, "test", i)).tolist()}
-    assert drawn == warm - set(clicks.others[clicks.first[0] : clicks.last[0]].tolist())
-
-
-def test_a_user_who_has_the_whole_catalogue_gives_no_clicks():
-    clicks = training_clicks(leave_one_out(tiny_dataset([[0, 1, 2, 3, 1, 0], [2, 1, 0, 3]], n_items=4)))
-    assert clicks.user.tolist() == [1]
-
-
-def test_negatives_of_interactions_are_uniform_over_the_catalogue():
+    for n_items in (40, 12):  # by rejection, and from what is left
+        split = hold_out(leave_one_out(tiny_dataset(sequences, n_items=n_items)), 0.3, 1.0, seed=1)
+        warm, clicks = set(split.softmax_items().tolist()), training_clicks(split)
+        drawn = {item for i in range(300) for item in clicks.draw_negatives(0, 4, stream(0, "test", i)).tolist()}
+        assert drawn == warm - set(clicks.others[clicks.first[0] : clicks.last[0]].tolist())
     clicks = training_clicks(SHOP)
-    drawn = Counter(
-        item for draw in range(2_000) for item in clicks.draw_negatives(0, 4, stream(0, "test", draw)).tolist()
-    )
-    assert set(drawn) == set(range(3, 40))  # 0, 1, 2 are the user's
-    mean = 8_000 / 37
-    assert all(abs(n - mean) < 5 * mean**0.5 for n in drawn.values())
+    draws = [clicks.draw_negatives(0, 4, stream(0, "test", draw)) for draw in range(2_000)]
+    counts = np.bincount(np.concatenate(draws), minlength=40)
+    assert not counts[:3].any()  # the user's
+    assert (np.abs(counts[3:] - 8_000 / 37) < 5 * (8_000 / 37) ** 0.5).all()
+    everything = leave_one_out(tiny_dataset([[0, 1, 2, 3, 1, 0], [2, 1, 0, 3]], n_items=4))
+    assert training_clicks(everything).user.tolist() == [1], "a user who has the whole catalogue gives no clicks"

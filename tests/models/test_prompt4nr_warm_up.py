@@ -52,22 +52,29 @@ def weights(built):
 
 
 def test_it_is_done_once_for_all_templates_seeds_and_training_settings(headless, tmp_path, trainings):
-    first = weights(model(tmp_path, settings(headless)))
-    others = [
-        model(tmp_path, settings(headless, "hybrid_action"), seed=3),
-        model(tmp_path, settings(headless, "continuous_utility", prompt_only=True, titles=3)),
-    ]
+    cold = model(tmp_path, settings(headless, epochs=0)).state_dict()
+    built, drawn = [], []
+    for chosen, seed in (
+        (settings(headless), 0),
+        (settings(headless), 0),
+        (settings(headless, "hybrid_action"), 3),
+        (settings(headless, "continuous_utility", prompt_only=True, titles=3), 0),
+    ):
+        built.append(model(tmp_path, chosen, seed=seed))
+        drawn.append((torch.rand(3), built[-1].bert.new.detach()))
     assert len(trainings) == 1
-    for state in map(weights, others):
+    for trained, cached in zip(*drawn[:2], strict=True):
+        assert torch.equal(trained, cached), "random numbers are the same whether it is trained or cached"
+    first, *others = map(weights, built)
+    for state in others:
         assert all(torch.equal(state[name], first[name]) for name in first if name != "new")
-    assert len(list((tmp_path / "backbones").glob("*.safetensors"))) == 1
-
-
-def test_it_trains_the_body_and_the_head(headless, tmp_path):
-    cold, warm = (model(tmp_path, settings(headless, epochs=epochs)).state_dict() for epochs in (0, 1))
+    (file,) = (tmp_path / "backbones").glob("*.safetensors")
+    saved = load_file(file)
+    assert set(saved) == set(first)
+    assert all(torch.equal(first[name], saved[name]) for name in saved if name != "new")
     for name in (BODY, HEAD, "bert.bias", "bert.kind", "bert.words.weight", "bert.positions.weight"):
-        assert not torch.equal(cold[name], warm[name]), name
-    assert torch.equal(cold["bert.new"], warm["bert.new"])  # initialised by the seed
+        assert not torch.equal(cold[name], built[0].state_dict()[name]), name
+    assert torch.equal(cold["bert.new"], built[0].state_dict()["bert.new"])  # initialised by the seed
 
 
 def test_without_it_a_new_head_is_initialised_by_the_seed(headless, tmp_path, trainings):
@@ -78,61 +85,43 @@ def test_without_it_a_new_head_is_initialised_by_the_seed(headless, tmp_path, tr
     assert torch.equal(first[BODY], other[BODY])
 
 
-def test_random_numbers_are_the_same_whether_it_is_trained_or_cached(headless, tmp_path):
-    drawn = []
-    for _ in range(2):
-        built = model(tmp_path, settings(headless, "hybrid_action"))
-        drawn.append((torch.rand(3), built.bert.new.detach()))
-    for trained, cached in zip(*drawn, strict=True):
-        assert torch.equal(trained, cached)
-
-
-def test_it_reads_only_titles_that_training_shows_or_has_in_a_history(headless, tmp_path, trainings):
+def test_it_reads_only_titles_of_the_training_part_cut_to_what_the_backbone_reads(headless, tmp_path, trainings):
     titles = [f"make {i}" for i in range(9)]
     shown = [("train", 0, 0.0, [4, 5], "0-1 1-0")] * 20
-    split = split_dataset(tiny_log([*shown, ("dev", 0, 9.0, [6, 0], "7-1 1-0")], titles))
-    model(tmp_path, settings(headless), split)
-    assert trainings == [[f"make{i}" for i in (0, 1, 4, 5)]]
-
-
-def test_for_interactions_it_reads_titles_of_the_training_part(headless, tmp_path, trainings):
+    model(tmp_path, settings(headless), split_dataset(tiny_log([*shown, ("dev", 0, 9.0, [6, 0], "7-1 1-0")], titles)))
     dataset = tiny_dataset([[0, 1, 2, 3], [4, 1, 0]], n_items=8)
-    dataset.items["title"] = [f"make {i}" for i in range(8)]
+    dataset.items["title"] = titles[:8]
     model(tmp_path, settings(headless), leave_one_out(dataset))
-    assert trainings == [["make0", "make1", "make4"]]
+    assert trainings == [[f"make{i}" for i in (0, 1, 4, 5)], ["make0", "make1", "make4"]]
+    rows = [*[("train", 0, 0.0, [0], "0-1 1-0")] * 3, ("dev", 0, 9.0, [0], "1-1 0-0")]
+    model(tmp_path, settings(headless), split_dataset(tiny_log(rows, ["a " * 600, "b"])))
+    assert sorted(map(len, trainings[2])) == [1, 511]  # [CLS] takes a place
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"warm_up": WarmUpConfig(2, 8, 1e-3, Precision.bf16)},
-        {"warm_up": WarmUpConfig(1, 4, 1e-3, Precision.bf16)},
-        {"warm_up": WarmUpConfig(1, 8, 1e-4, Precision.bf16)},
-        {"warm_up": WarmUpConfig(1, 8, 1e-3, Precision.fp32)},
-        {"new_learning_rate": 1e-2},
-    ],
-)
-def test_other_settings_train_another_warm_up(headless, tmp_path, trainings, changes):
-    first, other = settings(headless), replace(settings(headless), **changes)
-    assert not torch.equal(model(tmp_path, first).bert.bias, model(tmp_path, other).bert.bias)
-    assert len(trainings) == 2
-
-
-def test_other_titles_or_another_backbone_train_another_warm_up(headless, tmp_path, trainings):
-    model(tmp_path, settings(headless))
-    model(tmp_path, settings(str(tiny_bert(tmp_path / "other"))))
+def test_other_settings_titles_or_backbones_train_another_warm_up(headless, tmp_path, trainings):
+    first = model(tmp_path, settings(headless)).bert.bias
+    for number, changes in enumerate(
+        (
+            {"warm_up": WarmUpConfig(2, 8, 1e-3, Precision.bf16)},
+            {"warm_up": WarmUpConfig(1, 4, 1e-3, Precision.bf16)},
+            {"warm_up": WarmUpConfig(1, 8, 1e-4, Precision.bf16)},
+            {"warm_up": WarmUpConfig(1, 8, 1e-3, Precision.fp32)},
+            {"new_learning_rate": 1e-2},
+        ),
+        start=2,
+    ):
+        assert not torch.equal(first, model(tmp_path, replace(settings(headless), **changes)).bert.bias), changes
+        assert len(trainings) == number
+    with_head = str(tiny_bert(tmp_path / "other"))
+    cold, warm = (model(tmp_path, settings(with_head, epochs=epochs)) for epochs in (0, 1))
+    assert not torch.equal(cold.state_dict()[HEAD], warm.state_dict()[HEAD]) and warm.is_head_new is False
     more = split_dataset(tiny_log([("train", 0, 0.0, [3], "0-1 1-0")] * 3 + [("dev", 0, 9.0, [6], "7-1 1-0")], TITLES))
     model(tmp_path, settings(headless), more)
-    assert len(trainings) == 3
-
-
-def test_a_title_longer_than_the_backbone_reads_is_cut(headless, tmp_path, trainings):
-    long = "a " * 600
-    shown = split_dataset(
-        tiny_log([("train", 0, 0.0, [0], "0-1 1-0")] * 3 + [("dev", 0, 9.0, [0], "1-1 0-0")], [long, "b"])
+    assert len(trainings) == 8
+    slow, fast = (
+        weights(model(tmp_path, settings(with_head, epochs=3, new_learning_rate=rate))) for rate in (1e-4, 0.1)
     )
-    model(tmp_path, settings(headless), shown)
-    assert sorted(map(len, trainings[0])) == [1, 511]  # [CLS] takes a place
+    assert all(torch.equal(slow[name], fast[name]) for name in slow), "a trained head learns at the rate of the body"
 
 
 def test_the_loss_falls_over_the_epochs(headless, tmp_path):
@@ -176,27 +165,3 @@ def test_tokens_are_masked_as_in_bert(headless):
     untouched = torch.ones(len(before), dtype=torch.bool)
     untouched[index] = False
     assert torch.equal(before[untouched], inputs["tokens"][untouched])
-
-
-def test_a_backbone_with_a_head_is_warmed_up_too(tmp_path):
-    backbone = str(tiny_bert(tmp_path / "bert"))
-    cold, warm = (model(tmp_path, settings(backbone, epochs=epochs)).state_dict() for epochs in (0, 1))
-    assert not torch.equal(cold[HEAD], warm[HEAD])
-    assert model(tmp_path, settings(backbone)).is_head_new is False
-
-
-def test_a_trained_head_learns_at_the_rate_of_the_body(tmp_path):
-    backbone = str(tiny_bert(tmp_path / "bert"))
-    slow, fast = (
-        weights(model(tmp_path, settings(backbone, epochs=3, new_learning_rate=rate))) for rate in (1e-4, 1e-1)
-    )
-    assert all(torch.equal(slow[name], fast[name]) for name in slow)
-
-
-def test_the_model_starts_with_the_weights_of_the_warm_up(headless, tmp_path):
-    """Including the type embedding and the bias of the head."""
-    built = weights(model(tmp_path, settings(headless)))
-    (file,) = (tmp_path / "backbones").glob("*.safetensors")
-    saved = load_file(file)
-    assert set(saved) == set(built)
-    assert all(torch.equal(built[name], saved[name]) for name in saved if name != "new")
