@@ -1,7 +1,6 @@
 import gzip
 import json
 import math
-import re
 import shutil
 from pathlib import Path
 
@@ -38,7 +37,6 @@ FORMATS = {  # format -> reader, files
     "movielens latest": ("movielens", MOVIELENS_LATEST),
     "online retail": ("online_retail", ONLINE_RETAIL),
 }
-ROLES = [(fmt, role) for fmt, (_, files) in FORMATS.items() for role in files]
 
 
 def altered(files: dict[str, Path], role: str, old: str, new: str, folder: Path) -> dict[str, Path]:
@@ -84,12 +82,9 @@ def test_amazon_reviews_with_metadata_and_explanations():
     assert raw.items["title"].tolist() == ["Tent &amp; Poles", 'Kite "Swift"']
     assert raw.items["categories"].tolist() == ["Outdoors Camping Tents", "Toys"]
     assert raw.items["brand"].isna().tolist() == [False, True]
-
-
-def test_amazon_without_metadata_has_items_without_titles():
-    raw = amazon.read({"reviews": AMAZON["reviews"]})
-    assert raw.items.to_dict("list") == {"item_id": ["B1", "B2", "B3"]}
-    assert raw.item_order == "sorted ids"
+    bare = amazon.read({"reviews": AMAZON["reviews"]})
+    assert bare.items.to_dict("list") == {"item_id": ["B1", "B2", "B3"]}
+    assert bare.item_order == "sorted ids"
 
 
 def test_recbole_interactions_with_items():
@@ -242,19 +237,14 @@ def test_an_s3rec_id_map_may_map_only_from_numbers(tmp_path):
     ours, usual = s3rec.read(inverse), s3rec.read(S3REC)
     assert ours.interactions.equals(usual.interactions)
     assert ours.items.equals(usual.items)
-
-
-@pytest.mark.parametrize(
-    "id2item, problem",
-    [
-        ({"1": "A", "2": "B", "3": "C", "10": "A"}, "id2item maps several numbers to 'A'"),
-        ({"1": "A", "2": "B", "3": "C", "10": 4}, "id2item maps '10' to 4"),
-        ({"1": "A", "2": "B", "3": "C", "ten": "J"}, "id2item maps 'ten' to 'J'"),
-    ],
-)
-def test_an_invalid_map_from_numbers_is_refused(id2item, problem, tmp_path):
-    with pytest.raises(DataError, match=re.escape(problem)):
-        s3rec.read(id_map(tmp_path, id2user={"1": "anna", "2": "bert"}, id2item=id2item))
+    for more, problem in (
+        ({"10": "A"}, "several numbers to 'A'"),
+        ({"10": 4}, "'10' to 4"),
+        ({"ten": "J"}, "'ten' to 'J'"),
+    ):
+        id2item = {"1": "A", "2": "B", "3": "C"} | more
+        with pytest.raises(DataError, match=f"id2item maps {problem}"):
+            s3rec.read(id_map(tmp_path, id2user={"1": "anna", "2": "bert"}, id2item=id2item))
 
 
 def test_mind_impressions():
@@ -289,43 +279,17 @@ def test_a_copy_in_utf8_reads_like_the_latin1_original(name, files, role, tmp_pa
     pd.testing.assert_frame_equal(original.interactions, again.interactions)
 
 
-@pytest.mark.parametrize("name, files", FORMATS.values(), ids=FORMATS)
-@pytest.mark.parametrize("written", ["gzip", "windows"])
-def test_gzip_byte_order_mark_and_crlf_make_no_difference(name, files, written, tmp_path):
-    changed = {}
-    for role, path in files.items():
-        data = path.read_bytes()
-        changed[role] = tmp_path / role
-        data = gzip.compress(data) if written == "gzip" else b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")
-        changed[role].write_bytes(data)
-    plain, other = readers.load(name).read(files), readers.load(name).read(changed)
-    pd.testing.assert_frame_equal(plain.items, other.items)
-    pd.testing.assert_frame_equal(plain.interactions, other.interactions)
-
-
-DAMAGE = {
-    "is empty": lambda data: b"",
-    "gzip data is truncated": lambda data: gzip.compress(data)[:-9],
-    ":1: not UTF-8": lambda data: data[:1] + b"\xff" + data[1:],
-}
-
-
-@pytest.mark.parametrize(
-    "fmt, role, problem",
-    [
-        (fmt, role, problem)
-        for fmt, role in ROLES
-        for problem in DAMAGE
-        if problem != ":1: not UTF-8" or role not in ("movies", "invoices")  # which may be Latin-1
-    ],
-)
-def test_damaged_files_are_named(fmt, role, problem, tmp_path):
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_gzip_byte_order_mark_and_crlf_make_no_difference(fmt, tmp_path):
     name, files = FORMATS[fmt]
-    path = tmp_path / f"raw-{role}"
-    path.write_bytes(DAMAGE[problem](files[role].read_bytes()))
-    with pytest.raises(DataError, match=rf"{path.name}.*{problem}") as error:
-        readers.load(name).read(files | {role: path})
-    assert str(path) in error.value.remedy
+    plain = readers.load(name).read(files)
+    for change in (gzip.compress, lambda data: b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")):
+        changed = {role: tmp_path / role for role in files}
+        for role, path in changed.items():
+            path.write_bytes(change(files[role].read_bytes()))
+        other = readers.load(name).read(changed)
+        pd.testing.assert_frame_equal(plain.items, other.items)
+        pd.testing.assert_frame_equal(plain.interactions, other.interactions)
 
 
 @pytest.mark.parametrize(
@@ -334,6 +298,7 @@ def test_damaged_files_are_named(fmt, role, problem, tmp_path):
         ("amazon", AMAZON, "reviews", '"overall": 1.0', f'"overall": {10**400}', ":6: overall is not a number"),
         ("amazon", AMAZON, "metadata", "{'asin'", "(" * 5000 + "{'asin'", ":2: not valid JSON"),
         ("recbole", RECBOLE, "interactions", "\t20\n", "\tnan\n", "tiny.inter:2: timestamp is not a number: 'nan'"),
+        ("recbole", RECBOLE, "interactions", "bert\t12\t3.5", "\nbert\t12\thigh", ":4: rating"),  # after a blank line
         ("recbole", RECBOLE, "items", "Second\t", "Second", "tiny.item:3: expected 4 fields, got 3"),
         ("recbole", UNISREC, "train", "0\t0 1\t2\n", "", "tiny.train.inter:2: the history of user 0"),
     ],
@@ -343,12 +308,6 @@ def test_a_malformed_line_is_reported_with_file_and_line(name, files, role, old,
     with pytest.raises(DataError, match=message) as error:
         readers.load(name).read(altered(files, role, old, new, tmp_path))
     assert error.value.remedy
-
-
-def test_blank_lines_do_not_shift_line_numbers(tmp_path):
-    files = altered(RECBOLE, "interactions", "bert\t12\t3.5", "\nbert\t12\thigh", tmp_path)
-    with pytest.raises(DataError, match=":4: rating"):
-        recbole.read(files)
 
 
 def test_what_a_file_is_called_does_not_matter(tmp_path):
