@@ -24,3 +24,13 @@ def trained(tmp_path: Path, _trained_once: Path) -> Path:
     shutil.copytree(_trained_once / "outputs", tmp_path / "outputs", dirs_exist_ok=True)
     (folder,) = (tmp_path / "outputs/sasrec/demo/sequential").glob("seed0-*")
     return folder
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A folder with runs of retrieval on 60 examples each: explanations, and headings in two ways."""
+    folder = tmp_path_factory.mktemp("written")
+    for arguments in (["task=explanation"], ["task=review_summary"], ["task=review_summary", "model.words=[1]"]):
+        answer = call("train", "model=retrieval", "task.max_examples=60", *arguments, cwd=folder, cache=cache)
+        assert answer.code == 0, answer.err
+    return folder

@@ -138,24 +138,6 @@ def test_a_form_for_restricted_answers_changes_nothing_for_texts(endpoint, llm4r
     assert len(endpoint.bodies) == 3 and again.metrics["config_hash"] == run.metrics["config_hash"]
 
 
-@pytest.mark.parametrize(
-    ("typed", "problem"),
-    [
-        (("task=direct", "llm.structured=guided"), "llm.structured=guided needs an endpoint"),
-        (("task=direct", "llm=openai", "llm.model=x", "model.answer=constrained"), "needs an endpoint that restricts"),
-        (("task=direct", "model.answer=constrained", "llm.temperature=1"), "decodes greedily"),
-        (("task=direct", "llm.prompt_logprobs=chat"), "from an endpoint, and llm.backend=local computes its own"),
-        (
-            ("task=direct", "llm=openai", "llm.model=x", "model.answer=generate", "llm.prompt_logprobs=chat"),
-            "llm.prompt_logprobs=chat requests likelihoods from an endpoint, and model.answer=generate needs none",
-        ),
-    ],
-)
-def test_settings_that_would_have_no_effect_are_refused(llm4rec, typed, problem):
-    refused = llm4rec(*TRAIN, *typed)
-    assert (refused.code, problem in " ".join(refused.err.split())) == (2, True), refused.err
-
-
 @pytest.fixture(scope="module")
 def constrained(tmp_path_factory):
     """Overrides for lists of five candidates, which need more context than other answers."""
@@ -310,11 +292,6 @@ def test_without_a_key_nothing_is_sent(llm4rec, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     refusal = llm4rec(*TRAIN, "task=rating", "task.max_examples=2", "llm=openai", "llm.model=any")
     assert refusal.code == 2 and "OPENAI_API_KEY" in refusal.err
-
-
-def test_likelihoods_by_an_endpoint_are_refused(llm4rec):
-    refusal = llm4rec(*TRAIN, "task=direct", "llm=openai", "model.answer=pmi")
-    assert refusal.code == 2 and "llm=local" in refusal.err
 
 
 def test_a_budget_that_is_too_small_loses_nothing(llm4rec, endpoint, tmp_path):

@@ -168,25 +168,3 @@ def test_such_runs_are_paired_but_not_by_their_cold_targets(run, home, cache, co
     answer = call("compare", *folders, "--metric", "cold/ndcg@10", cwd=home, cache=cache)
     assert answer.code == 2
     assert "cold/ndcg@10" in answer.err
-
-
-@pytest.mark.parametrize(
-    ("typed", "takes"),
-    [
-        ("dataset.cold_items=1", "at least 0 and below 1"),
-        ("dataset.cold_items=-0.1", "at least 0 and below 1"),
-        ("dataset.train_users=0", "above 0 and at most 1"),
-        ("dataset.train_users=1.5", "above 0 and at most 1"),
-    ],
-)
-def test_a_share_that_is_none_is_refused_with_its_range(llm4rec, typed, takes):
-    answer = llm4rec("train", typed)
-    assert answer.code == 2
-    assert f"{typed.partition('=')[0]} takes a finite number: {takes}" in answer.err
-
-
-def test_a_share_that_leaves_nothing_is_refused_with_the_settings(llm4rec):
-    answer = llm4rec("train", "model=popularity", "dataset.cold_items=0.999999")
-    assert answer.code == 1
-    assert "dataset.cold_items=0.999999" in answer.err
-    assert "lower dataset.cold_items" in answer.err

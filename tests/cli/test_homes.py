@@ -65,13 +65,6 @@ def test_a_sweep_over_models_on_data_of_their_own_says_so(llm4rec, named):
     assert ("These jobs are not comparable" in " ".join(answer.out.split())) == (not named)
 
 
-def test_another_task_on_its_data_is_refused_with_both_ways_out(llm4rec):
-    answer = llm4rec("train", "model=prompt4nr", "task=direct")
-    assert answer.code == 2
-    assert "task=impressions if 'demo_news' is a click log" in answer.err
-    assert "or dataset=demo" in answer.err
-
-
 @pytest.mark.parametrize(
     ("typed", "answer"),
     [

@@ -12,7 +12,7 @@ from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_json
 from llm4rec_cli.llm import completions
 from tests.llm.fake_backend import FakeBackend
-from tests.support.driver import call, job_of, python, read
+from tests.support.driver import job_of, python, read
 
 MARKUP = (
     '</script><img src=x onerror="alert(1)">',
@@ -21,16 +21,6 @@ MARKUP = (
     "=HYPERLINK(1)",
     "",
 )
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory, cache):
-    """A folder with runs of retrieval on 60 examples each: explanations, and headings in two ways."""
-    folder = tmp_path_factory.mktemp("written")
-    for arguments in (["task=explanation"], ["task=review_summary"], ["task=review_summary", "model.words=[1]"]):
-        answer = call("train", "model=retrieval", "task.max_examples=60", *arguments, cwd=folder, cache=cache)
-        assert answer.code == 0, answer.err
-    return folder
 
 
 @pytest.fixture
@@ -325,59 +315,6 @@ def test_without_the_reference_only_runs_are_judged(other, runs, exported):
 # ---- refusals of export
 
 
-@pytest.mark.parametrize(
-    ("facts", "message"),
-    [
-        ({"split": "valid"}, "split is test and valid"),
-        ({"dataset_fingerprint": "0" * 64}, " and demo 000000000000"),
-        ({"task": "review_summary", "protocol": "review_title"}, "task is explanation and review_summary"),
-        ({"protocol": "rating", "task": "rating"}, "has no texts: its task is rating"),
-    ],
-)
-def test_runs_that_are_not_comparable_are_refused_with_their_differences(other, runs, llm4rec, facts, message):
-    answer = llm4rec("human", "export", str(*runs("explanation")), str(other(["a text"], **facts)), "--out", "judged")
-    assert answer.code == 2
-    assert message in answer.err
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--no-reference"], "1 texts per example"),
-        (["--criteria", "clarity,clarity"], "'clarity' cannot be a criterion"),
-        (["--criteria", "clarity,text"], "'text' cannot be a criterion"),
-        (["--criteria", "a b"], "'a b' cannot be a criterion"),
-        (["--examples", "0"], "not a whole number of at least 1"),
-        (["--seed", "-1"], "not a whole number of at least 0"),
-    ],
-)
-def test_invalid_options_are_refused(runs, llm4rec, options, message):
-    answer = llm4rec("human", "export", str(*runs("explanation")), "--out", "judged", *options)
-    assert answer.code == 2
-    assert message in answer.err
-
-
-def test_one_run_twice_is_refused(runs, llm4rec):
-    run = str(*runs("explanation"))
-    answer = llm4rec("human", "export", run, run, "--out", "judged")
-    assert answer.code == 2
-    assert "named twice" in answer.err
-
-
-def test_exported_sheets_are_not_overwritten(runs, exported, llm4rec):
-    run = str(*runs("explanation"))
-    exported(run)
-    answer = llm4rec("human", "export", run, "--out", "judged")
-    assert answer.code == 2
-    assert "already holds sheets" in answer.err
-
-
-def test_a_dataset_missing_from_the_cache_is_refused_with_a_command(runs, llm4rec):
-    answer = llm4rec("human", "export", str(*runs("explanation")), "--out", "judged", "--cache", "nowhere")
-    assert answer.code == 1
-    assert "llm4rec prepare dataset=demo" in answer.err
-
-
 # ---- filled sheets
 
 
@@ -396,58 +333,12 @@ def sheet(folder, *lines, name="ann"):
     return path
 
 
-@pytest.mark.parametrize(
-    ("lines", "line", "message", "remedy"),
-    [
-        (["1A,1", "nothing,A,1"], 3, "no example 'nothing'", "the folder that this sheet was exported to"),
-        (["1A,1", "1C,1"], 3, "has no label 'C'", "its labels: A, B"),
-        (["1A,1", "1B,3"], 3, "clarity of B is '3'", "1 to 2"),
-        (["1A,0"], 2, "clarity of A is '0'", "1 to 2"),
-        (["1A,1.5"], 2, "clarity of A is '1.5'", "a whole number"),
-        (["1A,best"], 2, "clarity of A is 'best'", "a whole number"),
-        (["1A,1", "2A,1", "1B,1"], 4, "rank 1 is already given to A", "each rank once"),
-        (["1A,1", "1B,2", "1A,1"], 4, "is already on line 2", "keep one"),
-        (["1A,1,2"], 2, "4 fields, expected 3", "correct that row"),
-    ],
-)
-def test_errors_in_a_filled_sheet_name_file_and_line(judged, llm4rec, lines, line, message, remedy):
-    answer = llm4rec("human", "score", "judged", str(sheet(judged, *lines)))
-    assert answer.code == 1
-    assert f"ann.csv, line {line}: " in answer.err
-    assert message in answer.err
-    assert remedy in answer.err
-    assert not (judged / "human.json").exists()
-
-
-def test_a_score_beyond_five_is_refused(runs, exported, llm4rec):
-    folder = exported(*runs("explanation"))
-    path = fill(folder, "ann", lambda systems, row: {"clarity": 6})
-    answer = llm4rec("human", "score", "judged", str(path))
-    assert answer.code == 1
-    assert "ann.csv, line 2: clarity of A is '6'" in answer.err
-    assert "1 to 5" in answer.err
-
-
 def test_rows_left_empty_are_allowed_and_their_examples_counted(judged, scored, llm4rec):
     path = sheet(judged, "1A,1", "1B,2", "2A,1", "2B,")  # the second is half filled, the third is missing
     result = scored(judged, path)
     assert result["raters"] == [{"rater": "ann", "unfilled": {"clarity": 2}}]
     assert result["criteria"]["clarity"]["examples"] == 1
     assert "ann 2 on clarity" in llm4rec("human", "score", "judged", str(path)).out
-
-
-def test_a_sheet_with_nothing_filled_is_refused(judged, llm4rec):
-    answer = llm4rec("human", "score", "judged", str(sheet(judged, "1A,", "1B,2")))
-    assert answer.code == 1
-    assert "ann.csv has no fully judged example" in answer.err
-
-
-def test_a_sheet_without_a_criterion_is_refused(judged, llm4rec):
-    path = sheet(judged, "1A,1")
-    path.write_text(path.read_text().replace("clarity", "charity"))
-    answer = llm4rec("human", "score", "judged", str(path))
-    assert answer.code == 1
-    assert "ann.csv, line 1: no column 'clarity' (columns: example, label, charity)" in answer.err
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
@@ -463,24 +354,6 @@ def test_a_sheet_may_come_back_in_another_encoding(runs, exported, scored):
     path = fill(folder, "ann", lambda systems, row: {"text": "déjà vu", "clarity": 4})
     path.write_bytes(path.read_text().encode("cp1252"))
     assert scored(folder, path)["criteria"]["clarity"]["examples"] == 5
-
-
-def test_two_files_of_one_rater_are_refused(judged, llm4rec, tmp_path):
-    (tmp_path / "more").mkdir()
-    path = sheet(judged, "1A,1", "1B,2")
-    shutil.copy(path, tmp_path / "more")
-    answer = llm4rec("human", "score", "judged", "ann.csv", "more/ann.csv")
-    assert answer.code == 2
-    assert "two sheets of rater 'ann'" in answer.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"), [(["judged", "no.csv"], "no.csv is not a file"), ([".", "x"], "no key.json")]
-)
-def test_missing_files_are_refused(judged, llm4rec, arguments, message):
-    answer = llm4rec("human", "score", *arguments)
-    assert answer.code == 2
-    assert message in answer.err
 
 
 # ---- output
@@ -651,24 +524,3 @@ def test_a_dry_run_of_a_judge_sends_no_requests(runs, exported, by_model, chat):
     assert answer.code == 0
     assert "5 requests" in answer.out and "The texts:" in answer.out
     assert chat.requests == []
-
-
-@pytest.mark.parametrize(
-    ("folder", "override", "message"),
-    [
-        ("judged", "task=rating", "'task=rating' has no effect"),
-        ("judged", "llm.budget_cost=1", "needs the model's prices"),
-        ("elsewhere", "seed=1", "elsewhere has no key.json"),
-    ],
-)
-def test_a_judge_refuses_invalid_arguments(runs, exported, by_model, folder, override, message):
-    exported(*runs("review_summary"), "--examples", "5")
-    answer = by_model(folder, override)
-    assert answer.code == 2
-    assert message in answer.err
-
-
-def test_a_criterion_cannot_be_called_judge(runs, llm4rec):
-    answer = llm4rec("human", "export", *map(str, runs("review_summary")), "--out", "judged", "--criteria", "llm-judge")
-    assert answer.code == 2
-    assert "'llm-judge' cannot be a criterion" in answer.err

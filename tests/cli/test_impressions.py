@@ -62,31 +62,3 @@ def test_prepare_tells_what_the_parts_hold(llm4rec):
     out = llm4rec("prepare", "dataset=demo_news").out
     assert all(word in out for word in ("508", "27", "86", "items shown", "5 % of MIND's train"))
     assert "filters" not in out
-
-
-@pytest.mark.parametrize(
-    ("typed", "problem", "remedy"),
-    [
-        (["model=popularity", *LOG, "task=sequential"], "dataset.split=mind splits impressions", "task=impressions"),
-        (["dataset.split=mind"], "dataset.split=mind splits impressions", "dataset.split=leave_one_out"),
-        (["model=popularity", *LOG, "task=direct"], "'direct' needs interactions", "task=impressions"),
-        (["model=mean", *LOG, "task=rating"], "'rating' needs interactions", "task=impressions"),
-        (["model=popularity", "task=impressions"], "dataset 'demo' is not one", "task=direct"),
-        (
-            ["model=sasrec", *LOG],
-            "cannot do task 'direct', which needs the capability rank_impressions",
-            "causal_popularity",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_refused_with_what_does(llm4rec, typed, problem, remedy):
-    answer = llm4rec("train", *typed)
-    assert answer.code == 2
-    assert problem in answer.err
-    assert remedy in answer.err
-
-
-def test_another_shop_does_not_know_of_settings_of_click_logs(llm4rec):
-    answer = llm4rec("train", "model=popularity", "dataset.empty_history=skip")
-    assert answer.code == 2
-    assert "is not a click log" in answer.err

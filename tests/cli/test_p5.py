@@ -100,22 +100,6 @@ def test_other_numbers_of_items_than_those_trained_with_are_refused(everything, 
     assert "item_index.json" in answer.err and "do not fit it" in answer.err
 
 
-@pytest.mark.parametrize(
-    ("overrides", "problem"),
-    [
-        (["task=sequential", "model.ask.sequential=2-7"], "ranks listed candidates"),
-        (["task=direct", "model.ask.direct=5-1", "task.candidates=full"], "ranks listed candidates"),
-        (["task=rating", "model.ask.rating=2-1"], "prompt"),
-        (["task=pretrain"], "cannot do task 'pretrain'"),
-    ],
-)
-def test_what_cannot_be_asked_is_refused_before_torch(tmp_path, cache, overrides, problem):
-    answer = call("train", "model=p5", *overrides, cwd=tmp_path, cache=cache)
-    assert answer.code == 2
-    assert problem in answer.err
-    assert not (tmp_path / "outputs").exists()
-
-
 def test_explanations_are_found_in_the_reviews_of_data_without_any(tmp_path, cache):
     bare = ("~dataset.domains.demo.explanations", "task=explanation")
     answer = call("train", *SMALL, *bare, "task.floors=[retrieval]", cwd=tmp_path, cache=cache)

@@ -131,35 +131,6 @@ def test_a_template_of_ones_own_is_listed_linted_and_trained(llm4rec, small, tmp
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "problem", "line"),
-    [
-        ("{mask}", "", "template 'mine' has {mask} 0 times", 1),
-        ("{mask}", "{mask} {usr}", "has an unknown field {usr}", 1),
-        ("good", "splendidly", "answer word 'splendidly' of template 'mine' is not one token", 3),
-        ("good", "yes", "answer word 'True' of template 'mine': YAML reads yes and no as truth values", 0),
-        ("epochs: 1", "epochs: 0", "model.prompts.epochs=0 is out of range", 5),
-        ("epochs: 1\n", "", "missing values: model.prompts.epochs", 0),
-    ],
-)
-def test_a_fault_of_a_template_is_told_by_validate_and_by_train(llm4rec, tmp_path, old, new, problem, line):
-    write_text(tmp_path / "conf/prompt/prompt4nr/mine.yaml", MINE.replace(old, new))
-    answer = llm4rec("validate", "prompt/prompt4nr/mine")
-    assert answer.code == 2
-    assert f"conf/prompt/prompt4nr/mine.yaml{f':{line}' if line else ''}: " in answer.out
-    assert problem in answer.out
-    trained = llm4rec("train", "model=prompt4nr", "dataset=demo_news", "prompt=prompt4nr/mine")
-    assert trained.code == 2
-    assert not (tmp_path / "outputs").exists()
-
-
-def test_a_template_that_cannot_be_read_is_told_by_list(llm4rec, tmp_path):
-    write_text(tmp_path / "conf/prompt/prompt4nr/mine.yaml", MINE.replace("{mask}", "{mask"))
-    answer = llm4rec("list", "prompts", "prompt4nr/mine")
-    assert answer.code == 2
-    assert "template 'mine' cannot be read" in answer.err
-
-
-@pytest.mark.parametrize(
     ("overrides", "problem"),
     [
         (["model.prompt_only=true"], "template 'discrete_utility' has none"),

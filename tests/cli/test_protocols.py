@@ -101,25 +101,3 @@ def test_files_that_are_missing_are_no_matter_of_the_protocol(llm4rec, tmp_path)
     assert answer.code == 1
     assert "needs ml-100k.inter" in answer.err
     assert "recbole package" in answer.err
-
-
-WRONG = {
-    "a protocol's name": (["--only", "temporl"], "unknown protocol 'temporl'", "did you mean 'temporal'?"),
-    "a metric's name": (["--metrics", "hr@11"], "no metric 'hr@11'", "did you mean"),
-    "an option": (["--outputs", "x"], "unknown option '--outputs'", "paths.outputs=FOLDER"),
-    "a file": (["model=external", "model.file=lists.csv"], "was made for one split", "one file for each"),
-    "no draw": (["--draws", "0"], "argument --draws: '0'", "at least 1"),
-    "a task without a ranking": (["model=mean", "task=rating"], "task 'rating' does not rank", "task=sequential"),
-    "a split of its own": (["dataset.split=temporal"], "dataset.split is temporal", "dataset.split=leave_one_out"),
-    "two tasks": (["task.negatives=9,19", "task=direct"], "differ in dataset, task or evaluated split", "dataset="),
-    "a model's name": (["model=sasrek"], "unknown model 'sasrek'", "did you mean 'sasrec'?"),
-}
-
-
-@pytest.mark.parametrize(("typed", "problem", "remedy"), WRONG.values(), ids=WRONG)
-def test_what_cannot_be_compared_is_refused(llm4rec, tmp_path, typed, problem, remedy):
-    answer = llm4rec("protocols", *typed)
-    assert answer.code == 2
-    assert problem in answer.err
-    assert remedy in answer.err
-    assert not list(tmp_path.iterdir())

@@ -327,36 +327,7 @@ def test_a_dataset_that_was_pruned_is_prepared_again(llm4rec, cache, tmp_path):
 # --- refusals
 
 
-@pytest.mark.parametrize(
-    ("arguments", "problem", "remedy"),
-    [
-        (["runs", "status=running"], "cannot be deleted", "stop its process"),
-        (["runs", "modle=sasrec"], "unknown filter", "did you mean 'model'?"),
-        (["runs", "--older-than", "30"], "cannot read the age '30'", "30d"),
-        (["runs", "--unused"], "--unused applies only to cache", "llm4rec prune cache"),
-        (["cache", "--checkpoints"], "--checkpoints applies only to runs", "llm4rec prune runs"),
-        (["runs", "--keep-best"], "--keep-best needs --checkpoints", "--checkpoints --keep-best"),
-        (["cache", "feature"], "'feature'", "did you mean 'features'?"),
-        (["cache", "--unused", "features"], "only for datasets", "--older-than"),
-        (["cache", "--unused"], "every dataset would be unused", "--outputs FOLDER"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(llm4rec, arguments, problem, remedy):
-    answer = llm4rec("prune", *arguments)
-    assert answer.code == 2
-    assert problem in answer.err
-    assert remedy in answer.err
-
-
 def test_finished_runs_that_match_are_mentioned_with_the_filter_that_selects_them(llm4rec, trained):
     answer = llm4rec("prune", "runs", "model=sasrec", "--yes")
     assert answer.out == ("no failed or killed run matches, but 1 finished: add status=done to delete finished runs\n")
     assert trained.exists()
-
-
-@pytest.mark.parametrize("typed", ["list runs", "list papers", "prune runs", "prune cache --unused --yes"])
-def test_an_outputs_folder_that_does_not_exist_is_named(llm4rec, typed):
-    answer = llm4rec(*typed.split(), "--outputs", "nowhere")
-    assert answer.code == 2
-    assert answer.err.startswith("error: --outputs nowhere: the folder does not exist\n")
-    assert llm4rec("list", "runs").code == 0, "no run yet"

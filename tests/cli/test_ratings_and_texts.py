@@ -182,13 +182,6 @@ def test_data_without_ratings_are_refused_before_torch_is_imported(tmp_path, cac
     assert "demo" in done.stderr
 
 
-def test_a_writing_task_of_no_column_is_refused(llm4rec):
-    answer = llm4rec("train", "task=explanation", "task.written=null", "model=retrieval")
-    assert answer.code == 2
-    assert "needs task.written" in answer.err
-    assert "explanation, review_title" in answer.err
-
-
 # ---- recommend: one user and one item
 
 
@@ -229,23 +222,6 @@ def test_an_interaction_used_in_training_is_marked(cli, home, cache):
     user, item = dataset.user_ids[0], dataset.items["item_id"][dataset.sequence[0]]
     out = cli("recommend", "model=majority", "task=rating", "--user", user, "--item", item).out
     assert out.splitlines()[-1].endswith("(used in training)")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem", "remedy"),
-    [
-        (["task=rating", "model=mf", "--user", "u"], "needs a user and an item", "--user ID --item ID"),
-        (["task=rating", "model=mean", "--title", "t"], "needs a user and an item", "--user ID --item ID"),
-        (["model=popularity", "--user", "u", "--item", "i"], "task=sequential ranks all items", "task=rating"),
-        (["task=rating", "model=sasrec", "--user", "u", "--item", "i"], "cannot do task 'rating'", "mean"),
-        (["task=rating", "model=mean", "--user", "u", "--item", "i"], "has no user 'u'", "did you mean"),
-    ],
-)
-def test_what_cannot_be_predicted_is_refused(cli, arguments, problem, remedy):
-    answer = cli("recommend", *arguments)
-    assert answer.code == 2
-    assert problem in answer.err
-    assert remedy in answer.err
 
 
 def test_a_text_without_an_interaction_is_refused_with_items_of_the_user(cli, home):

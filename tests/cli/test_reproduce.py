@@ -230,28 +230,6 @@ def test_peoples_judgements_are_read_by_system_and_criterion(tmp_path):
     assert reference.intervals == {"clarity/mean_rank": (1.0, 2.0), "clarity/first": (0.2, 0.8)}
 
 
-WRONG = {
-    "no table": (["unisrec/man"], "unknown table 'unisrec/man'", "did you mean 'unisrec/main'?"),
-    "a row": (["unisrec/main", "--rows", "SASrek"], "no cell of unisrec/main", "did you mean 'SASRec'?"),
-    "a seed": (["unisrec/main", "seed=1"], "seed is set by the table", "--seeds"),
-    "seeds": (["unisrec/main", "--seeds", "one"], "--seeds one", "--seeds 0,1,2"),
-    "a raw folder": (["unisrec/main", "--raw", "ml-100k=/no/such"], "the folder does not exist", "--raw"),
-    "a raw dataset": (["unisrec/main", "--raw", "ml-10k=."], "unknown dataset", "ml-100k"),
-    "a setting as an option": (["unisrec/main", "--outputs", "x"], "unknown option '--outputs'", "paths.outputs=…"),
-    "a GPU": (["unisrec/main", "--dry-run", "--gpu", "H10"], "'H10' is no GPU", "did you mean 'H100'?"),
-    "a GPU that nothing reads": (["unisrec/main", "--gpu", "H100"], "--gpu changes the hours", "--dry-run"),
-    "an option": (["unisrec/main", "--smal"], "unknown option '--smal'", "--help"),
-}
-
-
-@pytest.mark.parametrize(("typed", "problem", "remedy"), WRONG.values(), ids=WRONG)
-def test_wrong_arguments_are_refused(llm4rec, typed, problem, remedy):
-    answer = llm4rec("reproduce", *typed)
-    assert answer.code == 2
-    assert problem in answer.err
-    assert remedy in answer.err
-
-
 INVALID = {
     "an override": ("model=popularity", "model=popularty", "unknown model 'popularty'"),
     "an option of a column": ("dataset=amazon2014-toys,", "dataset=amazon2014-toy,", "unknown dataset"),

@@ -149,35 +149,6 @@ def test_hydras_flags_work(llm4rec, targets, tmp_path):
     assert len(list((tmp_path / "outputs/external/demo").glob("*/*/metrics.json"))) == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "problem"),
-    [
-        ([], 2, "FILE"),
-        (["none.csv"], 2, "none.csv does not exist"),
-        (["wrong.csv"], 1, "wrong.csv: no column 'user'"),
-        (["lists.csv", "model=sasrec"], 2, "score takes no model="),
-        (["lists.csv", "datset=demo"], 2, "did you mean 'dataset'?"),
-        (["lists.csv", "-m", "seed=0,1", "--card", "card.html"], 2, "-m judges one file, and takes no --targets"),
-        (["lists.csv", "task.question=rate"], 2, "cannot do task"),
-        (["unknown.csv"], 1, "unknown.csv:2: no user 'nobody'"),
-    ],
-)
-def test_what_is_wrong_is_refused_and_no_run_is_left(llm4rec, tmp_path, arguments, code, problem):
-    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
-    (tmp_path / "lists.csv").write_text("user,item\nu,i\n")
-    (tmp_path / "unknown.csv").write_text("user,item\nnobody,nothing\n")
-    answer = llm4rec("score", *arguments)
-    assert answer.code == code
-    assert problem in answer.err
-    assert not (tmp_path / "outputs").exists()
-
-
-def test_the_model_without_its_file_is_refused(llm4rec):
-    answer = llm4rec("train", "model=external")
-    assert answer.code == 2
-    assert "llm4rec score FILE" in answer.err
-
-
 def test_a_wrong_file_is_refused_before_torch_is_imported(tmp_path, cache):
     (tmp_path / "unknown.csv.gz").write_bytes(gzip.compress(b"user,item\nnobody,nothing\n"))
     done = python(
@@ -248,11 +219,3 @@ def test_semantic_ids_are_judged_with_their_collisions(llm4rec, targets, tmp_pat
     expected = targets["item"].isin(alone).mean() + 0.5 * (~targets["item"].isin(alone)).mean()
     assert metrics["hr@1"] == pytest.approx(expected)
     assert metrics["hr@5"] == 1
-
-
-@pytest.mark.parametrize("text", ["speed=fast", "tuning"])
-def test_a_statement_of_another_form_is_refused(llm4rec, targets, tmp_path, text):
-    targets.to_csv(tmp_path / "lists.csv", index=False)
-    refused = llm4rec("score", "lists.csv", "--stated", text)
-    assert refused.code == 2
-    assert f"--stated {text}: it is KEY=TEXT" in refused.err

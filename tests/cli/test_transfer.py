@@ -83,39 +83,6 @@ def test_the_last_weights_may_be_kept_as_the_paper_does(llm4rec):
     assert done["best_step"] == done["step"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["task=pretrain", "model=popularity"], "model 'popularity' cannot do task 'pretrain'"),
-        (["task=pretrain", "model=sasrec"], "model 'sasrec' cannot do task 'pretrain'"),
-        (["task=pretrain", "model.use_ids=true"], "pre-training uses only text"),
-        (["task=pretrain", "model.pretraining=null"], "task=pretrain needs model.pretraining"),
-        (["model.pretraining.loss=paper_code"], "model.pretraining.loss=paper_code is only read with task=pretrain"),
-        (
-            ["task=pretrain", "model.freeze=encoder"],
-            "model.freeze=encoder would freeze random weights during pre-training",
-        ),
-        (["model.adaptor=linear", "model.experts=3"], "model.experts=3 is only read with model.adaptor=moe"),
-        (["model.temperature=null"], "'model.temperature' is not Optional"),
-        (["model=sasrec", "model.loss=binary", "model.negatives=null"], "'model.negatives' is not Optional"),
-        (
-            ["task=pretrain", "dataset.split=p5_reviews"],
-            "leave-one-out targets, which dataset.split=p5_reviews has in training",
-        ),
-        (["task=pretrain", "model.pretraining.drop=1"], "model.pretraining.drop=1.0 is out of range"),
-        (["model.init_from=nowhere"], "nowhere is not a finished run"),
-        (["model.init_from="], "model.init_from is empty"),
-        (["model.init_from=any", "model.encoder.whiten=true"], "text vectors by TF-IDF, PCA or whitening are fitted"),
-        (["model.init_from=any", "model.encoder.name=tfidf"], "text vectors by TF-IDF, PCA or whitening are fitted"),
-        (["model.freeze=all"], "Error"),
-    ],
-)
-def test_what_does_not_go_together_is_refused(llm4rec, arguments, problem):
-    answer = llm4rec("train", *arguments)
-    assert answer.code == 2
-    assert problem.replace("Error", "model.freeze") in answer.err
-
-
 # ---- fine-tuning
 
 

@@ -139,27 +139,6 @@ def test_the_name_of_a_shipped_experiment_is_refused_elsewhere(tmp_path, cache):
     assert "is shipped, and would be used in place of conf/experiment/amazon2014-beauty/sasrec.yaml" in refused.err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (("model=random",), "model 'random' has no search space"),
-        (("model=bpr_mf", "split=test"), "tune sets split=valid and seed=0 itself"),
-        (("model=bpr_mf", "--trials", "0"), "argument --trials: '0' is not a whole number of at least 1"),
-        (("model=bpr_mf", "--name", "../../x"), "'../../x' leads out of its folder"),
-        (("model=bpr_mf", "--save", "/x"), "'/x' leads out of its folder"),
-        (("model=bpr_mf", "--minutes", "0"), "argument --minutes: '0' must be greater than 0"),
-        (("model=bpr_mf", "--minutes", "nan"), "argument --minutes: 'nan' must be greater than 0, and finite"),
-        (("model=bpr_mf", "--minutes", "ten"), "argument --minutes: 'ten' is not a number"),
-        (("model=bpr_mf", "--trial", "3"), "unknown option '--trial'"),
-        (("-m", "model=bpr_mf,sasrec"), "tune runs once"),
-    ],
-)
-def test_what_cannot_be_searched_is_refused(tmp_path, cache, arguments, problem):
-    refused = call("tune", *arguments, cwd=tmp_path, cache=cache)
-    assert refused.code == 2
-    assert problem in refused.err
-
-
 def test_a_search_does_not_begin_before_its_data_are_read_and_goes_on_with_other_settings_of_the_machine(
     tmp_path, cache, tuned
 ):
