@@ -209,7 +209,7 @@ def test_the_low_pass_matrix_is_the_fourier_transform(length, components):
     torch.testing.assert_close(part @ x, fourier_filter(x, components, length), atol=1e-6, rtol=0)
 
 
-def test_a_masked_row_hides_its_targets_and_nothing_else(model):
+def test_a_masked_row_hides_its_targets_and_nothing_else(model, build):
     rows = model("bert4rec").training_rows()
     flat, offsets = SPLIT.train_sequences()
     pairs = [flat[a:b] for a, b in pairwise(offsets) if b - a >= 2]
@@ -225,9 +225,6 @@ def test_a_masked_row_hides_its_targets_and_nothing_else(model):
             assert shown in [sequence.tolist() for sequence in [*pairs, pairs[0][:6], pairs[0][1:]]]
             shares.append(masked.double().mean().item())
     assert 0.4 < np.mean(shares) < 0.6  # 0.4, and more as one is masked at least
-
-
-def test_masks_are_a_function_of_seed_epoch_and_row(build):
     first, same, other = (
         build("bert4rec", DATASET, seed, **SETTINGS["bert4rec"]).training_rows() for seed in (0, 0, 1)
     )
@@ -238,9 +235,6 @@ def test_masks_are_a_function_of_seed_epoch_and_row(build):
     assert masks(first, 3) == masks(same, 3)
     assert masks(first, 3) != masks(first, 4)
     assert masks(first, 3) != masks(other, 3)
-
-
-def test_an_item_in_two_windows_is_masked_in_the_first_only(build):
     dataset = tiny_dataset([list(range(12))])
     rows = build("bert4rec", dataset, **SETTINGS["bert4rec"] | {"mask_last": 0.0, "mask_ratio": 1.0}).training_rows()
     windows = [rows.batch(0, [row]) for row in range(len(rows))]

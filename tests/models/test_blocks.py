@@ -40,14 +40,11 @@ def test_as_few_blocks_as_have_little_padding_or_those_with_the_least():
     assert numbers == {1, 2}
 
 
-def test_a_thousand_lengths_take_eight_blocks_with_little_padding():
+def test_a_thousand_lengths_take_eight_blocks_with_little_padding_and_few_lengths_none():
     lengths = np.random.default_rng(0).integers(1, 1000, 2000)
     parts = partition(lengths, lengths)
     assert len(parts) == MOST_BLOCKS
     assert padded_total(parts, lengths, lengths) < 1.15 * 2 * lengths.sum()
-
-
-def test_rows_of_few_lengths_are_not_padded():
     lengths = np.array([5, 1, 5, 3, 1])
     assert [rows.tolist() for rows in partition(lengths, lengths)] == [[1, 4], [3], [0, 2]]
 
@@ -109,7 +106,7 @@ def test_rows_may_share_the_keys_before_their_own(causal):
     assert_close(ours, theirs, rel=1e-5)
 
 
-def test_queries_and_keys_may_be_of_different_arrays():
+def test_queries_and_keys_may_be_of_different_arrays_and_heads_may_share_keys():
     widths, lengths, q, _ = rows_of_lengths(15)
     key_widths, key_lengths, _, kv = rows_of_lengths(15, seed=1)
     out = blocks_of(q, widths, lengths, Keys.own(starts_of(key_widths), key_lengths)).attend(q, kv)
@@ -117,9 +114,6 @@ def test_queries_and_keys_may_be_of_different_arrays():
     keys = [np.arange(start, start + n) for start, n in zip(starts_of(key_widths), key_lengths, strict=True)]
     for span, each in zip(spans, naive(q, kv, list(zip(spans, keys, strict=True))), strict=True):
         assert_close(out[span], each, rel=1e-6)
-
-
-def test_heads_may_share_keys():
     widths, lengths, q, kv = rows_of_lengths(12)
     blocks, few = blocks_of(q, widths, lengths), kv[:, :, :2]
     assert_close(blocks.attend(q, few), blocks.attend(q, few.repeat_interleave(2, dim=2)), rel=1e-6)
@@ -139,16 +133,13 @@ def test_padding_has_no_part_in_outputs_and_gradients(causal):
     assert of_q.isfinite().all() and of_kv.isfinite().all()
 
 
-def test_sequences_without_tokens_stay_finite():
+def test_sequences_without_tokens_stay_finite_and_dropout_keeps_the_mean():
     packing = pack(np.array([0, 0, 9, 4, 0]))
     widths = np.repeat(packing.groups[:, 1], packing.groups[:, 0])
     q, kv = (torch.randn(widths.sum(), *shape, requires_grad=True) for shape in ((1, 2), (2, 1, 2)))
     out = blocks_of(q, widths, widths, causal=True).attend(q, kv)
     assert out.isfinite().all()
     assert all(x.isfinite().all() for x in torch.autograd.grad(out.sum(), [q, kv]))
-
-
-def test_dropout_of_weights_keeps_their_mean():
     torch.manual_seed(0)
     lengths = np.full(200, 20)
     q, kv = torch.zeros(4000, HEADS, SIZE), torch.ones(4000, 2, HEADS, SIZE)

@@ -19,15 +19,12 @@ def everything(rows: PairRows, epoch: int) -> dict[str, torch.Tensor]:
     return rows.batch(epoch, list(range(len(rows))))
 
 
-def test_rows_are_the_training_interactions():
+def test_rows_are_training_interactions_with_negatives_that_are_never_the_users():
     split = leave_one_out(DATASET)
     rows = everything(PairRows(split, seed=0), 0)
     flat, offsets = split.train_sequences()
     assert rows["positive"].tolist() == flat.tolist()
     assert rows["user"].tolist() == np.repeat(np.arange(11), np.diff(offsets)).tolist()
-
-
-def test_negatives_are_never_in_the_users_training_part():
     split = leave_one_out(DATASET)
     flat, offsets = split.train_sequences()
     seen = {(u, i) for u in range(split.n_users) for i in flat[offsets[u] : offsets[u + 1]].tolist()}
@@ -36,6 +33,15 @@ def test_negatives_are_never_in_the_users_training_part():
         batch = everything(rows, epoch)
         assert not seen & set(zip(batch["user"].tolist(), batch["negative"].tolist(), strict=True))
         assert batch["negative"].min() >= 0 and batch["negative"].max() < split.n_items
+    split = leave_one_out(DATASET)
+    first = everything(PairRows(split, seed=0), 3)["negative"]
+    rows = PairRows(split, seed=0)
+    rows.batch(0, [5, 1])
+    assert rows.batch(3, [7, 2])["negative"].tolist() == first[[7, 2]].tolist()
+    assert not torch.equal(everything(rows, 4)["negative"], first)
+    assert not torch.equal(everything(PairRows(split, seed=1), 3)["negative"], first)
+    split = leave_one_out(tiny_dataset([[0, 1, 2, 0, 1], [1, 2, 0, 2]]))
+    assert everything(PairRows(split, seed=0), 0)["user"].tolist() == [1, 1]
 
 
 def test_negatives_are_uniform_over_unseen_items():
@@ -61,31 +67,13 @@ def test_negatives_are_uniform_over_unseen_items_that_are_not_cold():
         assert chisquare(counts[unseen]).pvalue > 0.001
 
 
-def test_negatives_are_keyed_by_seed_epoch_and_row():
-    split = leave_one_out(DATASET)
-    first = everything(PairRows(split, seed=0), 3)["negative"]
-    rows = PairRows(split, seed=0)
-    rows.batch(0, [5, 1])
-    assert rows.batch(3, [7, 2])["negative"].tolist() == first[[7, 2]].tolist()
-    assert not torch.equal(everything(rows, 4)["negative"], first)
-    assert not torch.equal(everything(PairRows(split, seed=1), 3)["negative"], first)
-
-
-def test_a_user_who_has_everything_gives_no_rows():
-    split = leave_one_out(tiny_dataset([[0, 1, 2, 0, 1], [1, 2, 0, 2]]))
-    assert everything(PairRows(split, seed=0), 0)["user"].tolist() == [1, 1]
-
-
-def test_loss_is_the_log_likelihood_of_the_order(build):
+def test_the_loss_is_the_log_likelihood_of_the_order_and_training_puts_seen_items_first(build):
     model = build("bpr_mf", DATASET, **SETTINGS)
     scores = model.score(leave_one_out(DATASET).examples(SplitName.test))
     user, positive, negative = torch.tensor([0, 4]), torch.tensor([2, 9]), torch.tensor([7, 1])
     difference = scores[user, positive] - scores[user, negative]
     expected = -torch.log(1 / (1 + torch.exp(-difference))).mean()
     assert model(user=user, positive=positive, negative=negative)["loss"].item() == pytest.approx(expected.item())
-
-
-def test_training_puts_seen_items_above_the_others(build):
     torch.manual_seed(0)
     model = build("bpr_mf", DATASET, **SETTINGS)
     rows = model.training_rows()

@@ -1,5 +1,6 @@
 """ChatGPTRec with a fake chat model: its requests, what becomes of completions, and their accounting."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -45,28 +46,37 @@ LISTED = replace(TEST, candidates=np.stack([np.append(t, np.setdiff1d(range(6), 
 def build(tmp_path):
     """build(task, reply, *overrides): the model and its backend."""
 
+    numbers = itertools.count()
+
     def make(task, reply, *overrides):
         config = resolved("model=chatgptrec", f"task={task}", "model.answer=generate", *map(hydra_override, overrides))
         backend = FakeBackend(reply)
         context = Context(config.model, SPLIT, 0, tmp_path, "cpu", task, config.llm)
-        return chatgptrec.ChatGPTRec(context.config, context, backend, Store(tmp_path / "answers.sqlite")), backend
+        return chatgptrec.ChatGPTRec(
+            context.config, context, backend, Store(tmp_path / f"answers {next(numbers)}.sqlite")
+        ), backend
 
     return make
 
 
-def test_a_generated_list_is_ranked_in_its_order_and_other_items_score_minus_infinity(build):
+def test_a_generated_list_is_ranked_in_its_order_among_items_or_candidates(build):
     model, _ = build("sequential", lambda _: '["Jaws", "Speed"]')
     scores = model.score(TEST)
     assert scores.shape == (4, 6)
     assert scores[0, 3] > scores[0, 5] > -torch.inf
     assert (scores[:, [0, 1, 2, 4]] == -torch.inf).all()
-
-
-def test_candidates_are_scored_in_their_own_columns(build):
     model, _ = build("direct", lambda _: '["Jaws", "Speed"]')
     scores = model.score(LISTED)
     assert scores[0].argmax() == 0  # the target Jaws is the first
     assert LISTED.candidates[1][scores[1].argmax()] == 3
+    model, _ = build("direct", lambda _: '["Jaws", "Heat"]')
+    few = replace(LISTED, candidates=LISTED.candidates[:, :3])  # of user 3: Rocky, Alien, Heat
+    assert model.score(few)[3].argmax() == 2
+    assert model.answer_details(few).columns["n_hallucinated"].tolist()[3] == 1
+    model, _ = build("sequential", lambda _: '["Jaws", "jaws", "Speed"]')
+    rows = model.answer_details(TEST).columns
+    assert (rows["n_duplicate"] == 1).all() and (rows["n_listed"] == 3).all()
+    assert (model.score(TEST)[0] > -torch.inf).sum() == 2
 
 
 def test_added_items_are_listed_matched_and_leave_the_prior_of_the_catalogue_alone(build):
@@ -86,13 +96,6 @@ def test_added_items_are_listed_matched_and_leave_the_prior_of_the_catalogue_alo
     model.score(history)
     scored = {request.continuations for request in backend.requests}
     assert scored == {(*TITLES, "Brazil"), tuple(sorted(TITLES)), ("Brazil",)}
-
-
-def test_a_title_that_is_no_candidate_is_not_matched(build):
-    model, _ = build("direct", lambda _: '["Jaws", "Heat"]')
-    few = replace(LISTED, candidates=LISTED.candidates[:, :3])  # of user 3: Rocky, Alien, Heat
-    assert model.score(few)[3].argmax() == 2
-    assert model.answer_details(few).columns["n_hallucinated"].tolist()[3] == 1
 
 
 @pytest.mark.parametrize("text", ["", "I cannot help with that.", '["Nothing of the kind", "Neither this"]'])
@@ -119,13 +122,6 @@ def test_valid_answers_have_their_own_metrics_and_every_answer_is_kept(build):
     assert "valid/hr@1" in evaluation.intervals
 
 
-def test_a_repeated_title_counts_once_as_an_item_and_as_a_duplicate(build):
-    model, _ = build("sequential", lambda _: '["Jaws", "jaws", "Speed"]')
-    rows = model.answer_details(TEST).columns
-    assert (rows["n_duplicate"] == 1).all() and (rows["n_listed"] == 3).all()
-    assert (model.score(TEST)[0] > -torch.inf).sum() == 2
-
-
 def test_the_first_answers_place_among_the_candidates_is_recorded(build):
     def first_candidate(request):
         line = next(line for line in request.messages[0]["content"].splitlines() if line.startswith("The candidates"))
@@ -135,15 +131,12 @@ def test_the_first_answers_place_among_the_candidates_is_recorded(build):
     assert (model.answer_details(LISTED).columns["first_place"] == 1).all()
 
 
-def test_a_constrained_list_ranks_what_it_names_and_the_rest_tie(build):
+def test_a_constrained_list_ranks_what_it_names_and_equal_titles_and_the_rest_tie(build):
     model, backend = build("direct", lambda r: json.dumps(["Speed", "Jaws"]), "model.answer=constrained")
     assert model.score(LISTED)[0].tolist() == [-1, -2, -2, -2, -2, 0]  # Jaws, Alien, Heat, Seven, Rocky, Speed
     request = backend.requests[0]
     assert request.choices == tuple(sorted(TITLES)) and request.listed == 10
     assert "The candidates" in request.messages[0]["content"]
-
-
-def test_candidates_of_one_title_tie_in_a_constrained_list(build):
     model, backend = build("direct", lambda r: json.dumps(["Jaws", "Heat"]), "model.answer=constrained")
     model.prompts.titles[5] = "Jaws"
     assert model.score(LISTED)[0].tolist() == [0, -2, -1, -2, -2, 0]
@@ -159,6 +152,9 @@ def test_constrained_ratings_are_one_of_the_stars_and_texts_are_free(build):
     assert (backend.requests[0].choices, backend.requests[0].listed) == (("1", "2", "3", "4", "5"), 0)
     model, backend = build("explanation", lambda _: "A great film.", "model.answer=constrained")
     assert model.config.answer.name == "generate"
+    model, backend = build("explanation", lambda _: '"A great film."', "llm.max_tokens=40")
+    assert model.write(TEST, Written.explanation) == ["A great film."] * 4
+    assert backend.requests[0].max_tokens == 40
 
 
 def test_parsed_ratings_are_kept_and_invalid_ones_become_the_training_mean(build):
@@ -173,21 +169,20 @@ def test_parsed_ratings_are_kept_and_invalid_ones_become_the_training_mean(build
     assert model.answer_details(TEST).columns["status"].tolist() == ["ok", "invalid", "repaired", "invalid"]
 
 
-def test_likelihoods_of_stars_give_an_expected_value(build):
+def test_likelihoods_score_stars_candidates_or_the_catalogue(build):
     model, backend = build("rating", lambda _: np.log([0.1, 0.2, 0.3, 0.2, 0.2]).tolist(), "model.answer=likelihood")
     assert model.rate(TEST).value.tolist() == pytest.approx([3.2] * 4)
     assert backend.requests[0].continuations == ("1", "2", "3", "4", "5")
     assert model.answer_details(TEST) is None
-
-
-def test_likelihood_scores_the_candidates_titles_and_lists_none(build):
     model, backend = build("direct", lambda r: [-len(t) for t in r.continuations], "model.answer=likelihood")
     scores = model.score(LISTED)
     assert scores[0].tolist() == [-len(TITLES[i]) for i in LISTED.candidates[0]]
     assert "candidates" not in backend.requests[0].messages[0]["content"]
+    model, _ = build("sequential", lambda r: range(len(r.continuations)), "model.answer=likelihood")
+    assert model.score(TEST).tolist() == [list(range(6))] * 4
 
 
-def test_pmi_subtracts_the_likelihood_without_the_history(build):
+def test_pmi_subtracts_the_likelihood_without_the_history_asked_once(build, monkeypatch):
     def reply(request):
         with_history = "likes" in request.messages[0]["content"]
         return [(-1.0 if title == "Jaws" else -2.0) if with_history else -5.0 for title in request.continuations]
@@ -195,9 +190,6 @@ def test_pmi_subtracts_the_likelihood_without_the_history(build):
     model, backend = build("direct", reply, "model.answer=pmi")
     assert model.score(LISTED)[0].tolist() == [4, 3, 3, 3, 3, 3]
     assert len(backend.requests) == 5, "four users, and one request without any"
-
-
-def test_pmi_scores_a_title_without_a_user_once(build, monkeypatch):
     monkeypatch.setattr(answering, "PRIOR_BATCH", 4)
     model, backend = build("direct", lambda r: [-len(t) for t in r.continuations], "model.answer=pmi")
     for batch in (model.prepare_answers(LISTED), LISTED[:2], LISTED[2:]):
@@ -235,45 +227,28 @@ def test_pmi_of_stars_subtracts_the_likelihood_for_that_item(build):
     assert len(backend.requests) == 8
 
 
-def test_the_whole_catalogue_can_be_scored(build):
-    model, _ = build("sequential", lambda r: range(len(r.continuations)), "model.answer=likelihood")
-    assert model.score(TEST).tolist() == [list(range(6))] * 4
-
-
-def test_texts_are_completions_without_their_wrapping(build):
-    model, backend = build("explanation", lambda _: '"A great film."', "llm.max_tokens=40")
-    assert model.write(TEST, Written.explanation) == ["A great film."] * 4
-    assert backend.requests[0].max_tokens == 40
-
-
-def test_all_requests_are_sent_at_once_and_none_twice(build):
+def test_all_requests_are_sent_at_once_none_twice_and_once_for_each_order(build, monkeypatch):
     model, backend = build("sequential", lambda _: '["Jaws"]')
     examples = model.prepare_answers(TEST)
     assert len(backend.requests) == 4
     model.score(examples), model.answer_details(examples)
     assert len(backend.requests) == 4
     assert model.usage_summary()["requests"] == 4
-
-
-def test_each_order_of_candidates_is_requested_and_evaluated(build):
     model, backend = build("direct", lambda _: '["Jaws"]', "prompt.shuffles=3")
     examples = model.prepare_answers(LISTED)
     assert len(examples) == 12 and examples.user.tolist() == np.repeat(LISTED.user, 3).tolist()
     assert len({json.dumps(r.messages) for r in backend.requests}) > 4
     assert len(model.answer_details(examples).columns) == 12
+    model, _ = build("direct", lambda _: "")
+    monkeypatch.setattr("llm4rec_cli.processes.world_size", lambda: 2)
+    with pytest.raises(UsageError, match="one process"):
+        model.prepare_answers(LISTED)
 
 
 def test_scores_do_not_depend_on_how_examples_are_batched(build):
     model, _ = build("direct", lambda r: json.dumps([TITLES[len(r.messages[0]["content"]) % 6]]))
     one_by_one = torch.cat([model.score(LISTED[np.array([i])]) for i in range(4)])
     assert torch.equal(one_by_one, model.score(LISTED))
-
-
-def test_several_processes_are_refused(build, monkeypatch):
-    model, _ = build("direct", lambda _: "")
-    monkeypatch.setattr("llm4rec_cli.processes.world_size", lambda: 2)
-    with pytest.raises(UsageError, match="one process"):
-        model.prepare_answers(LISTED)
 
 
 def test_rating_errors_count_every_example_and_coverage_is_the_share_parsed(build):

@@ -1,5 +1,6 @@
 """Controls of a fake chat model: what each variation changes in its requests, and what they say about its ranks."""
 
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -26,12 +27,14 @@ pytestmark = pytest.mark.numeric
 def measured(tmp_path):
     """measured(reply, *overrides, examples): the controls, and the backend."""
 
+    numbers = itertools.count()
+
     def measure(reply, *overrides, examples=None, task="direct"):
         examples = (LISTED if task == "direct" else TEST) if examples is None else examples
         job = job_of("model=chatgptrec", f"task={task}", "model.answer=generate", *overrides)
         backend = FakeBackend(reply)
         context = Context(job.model, SPLIT, 0, tmp_path, "cpu", task, job.llm)
-        model = chatgptrec.ChatGPTRec(job.model, context, backend, Store(tmp_path / "answers.sqlite"))
+        model = chatgptrec.ChatGPTRec(job.model, context, backend, Store(tmp_path / f"answers {next(numbers)}.sqlite"))
         model.prepare_answers(examples)
         n_own = len(backend.requests)
         usage = model.usage.describe()
@@ -53,15 +56,12 @@ def history_in(request):
     return json.loads(next(line[line.index("[") :] for line in lines if "[" in line))
 
 
-def test_a_model_that_repeats_the_list_depends_on_its_order_alone(measured):
+def test_a_model_that_repeats_the_list_depends_on_its_order_alone_and_one_with_a_taste_on_titles(measured):
     result, _ = measured(lambda request: json.dumps(listed_in(request)))
     order = result.order
     assert order.orders == 3
     assert order.share > 0.8  # with four users and six candidates; it would be 1 with many
     assert result.variations["another user's history"].difference == 0
-
-
-def test_a_model_with_a_taste_of_its_own_depends_on_titles_alone(measured):
     by_length = lambda request: json.dumps(sorted(listed_in(request), key=lambda t: (len(t), t)))  # noqa: E731
     result, _ = measured(by_length)
     assert result.order.share == 0
@@ -98,11 +98,13 @@ def test_neutral_titles_are_as_many_as_the_titles_that_fit(measured, tokens):
     assert sorted(neutral) == sorted(shuffled) and max(neutral) == min(tokens, 3)
 
 
-def test_likelihoods_have_no_order(measured):
+def test_likelihoods_and_a_whole_catalogue_have_no_order(measured):
     reply = lambda request: [-len(title) for title in request.continuations]  # noqa: E731
     result, _ = measured(reply, "model.answer=likelihood")
     assert result.invalid is None and result.variations["wording short"].invalid is None
     assert result.order is None and not any(name.startswith("order") for name in result.variations)
+    result, _ = measured(lambda request: '["Jaws", "Heat"]', task="sequential")
+    assert result.order is None and "shuffled history" in result.variations
 
 
 def test_the_correlation_with_popularity_is_spearmans(measured):
@@ -117,11 +119,6 @@ def test_the_correlation_with_popularity_is_spearmans(measured):
         *("model.answer=likelihood", "model.prompts.noun=film"),
     )
     assert result.popularity == pytest.approx(-1)
-
-
-def test_a_whole_catalogue_has_no_order_either(measured):
-    result, _ = measured(lambda request: '["Jaws", "Heat"]', task="sequential")
-    assert result.order is None and "shuffled history" in result.variations
 
 
 STARS_OF_TEST = SPLIT.dataset.interactions["rating"].to_numpy()[TEST.row]
@@ -163,39 +160,42 @@ def test_few_shot_ratings_are_repeated_with_those_of_another_user(measured):
     assert variations["wording short"].difference == variations["neutral titles"].difference == 0
 
 
-def test_an_explanation_is_compared_by_its_words(measured):
+def test_texts_are_compared_by_their_words_and_wordings_that_show_other_facts_are_no_control(measured):
     result, _ = measured(lambda request: "because 3", task="explanation")
     assert result.metric == "rouge1"
     assert result.value == pytest.approx((1 + 3 * 0.5) / 4)  # all explanations begin with "because"
     assert list(result.variations)[-3:] == ["another user's history", "shuffled history", "neutral titles"]
-
-
-def test_a_summary_depends_on_nothing_but_its_wording(measured):
-    """Its prompt has the review alone: no history and no title."""
+    # Its prompt has the review alone: no history and no title.
     result, requests = measured(lambda request: "headline", task="review_summary")
     assert list(result.variations) == ["wording short", "wording adviser"]
     assert len(requests) == 8
-
-
-def test_a_wording_that_shows_other_facts_is_no_control(measured):
-    """The paper's explanation shows the stars, the other wordings do not."""
+    # The paper's explanation shows the stars, the other wordings do not.
     result, _ = measured(lambda request: "because", "prompt/chatgptrec@model.prompts=paper", task="explanation")
     assert not any(name.startswith("wording") for name in result.variations)
     assert result.wordings is None
 
 
-def test_a_prompt_of_ones_own_that_shows_more_has_no_other_wording(measured, caplog):
-    """The shipped wordings of a rating show no history."""
+def test_another_wording_keeps_the_limit_and_may_be_missing_or_refused(measured, caplog):
+    _, requests = measured(lambda request: "3", "model.prompts.rating.max_tokens=7", task="rating")
+    assert {request.max_tokens for request in requests} == {7}
+    # The shipped wordings of a rating show no history.
     caplog.set_level("INFO")
     own = "model.prompts.rating.behaviour='The user chose: {history}'"
     result, _ = measured(lambda request: "3", own, task="rating")
     assert list(result.variations) == ["another user's history", "shuffled history", "neutral titles"]
     assert "no control by wording short: the prompt of rating shows other facts" in caplog.text
 
+    def reply(request):
+        if "Which products fit?" in request.messages[-1]["content"]:
+            raise UsageError("the longest prompt is too long", "set llm.context")
+        return '["Jaws"]'
 
-def test_another_wording_keeps_the_limit_of_an_answer(measured):
-    _, requests = measured(lambda request: "3", "model.prompts.rating.max_tokens=7", task="rating")
-    assert {request.max_tokens for request in requests} == {7}
+    result, _ = measured(reply)
+    assert "wording short" not in result.variations
+    assert {"wording adviser", "neutral titles"} <= result.variations.keys() and result.wordings is not None
+    assert "no control by wording short: the longest prompt is too long" in caplog.text
+    result, requests = measured(lambda request: '["Jaws"]', "dataset.control=swap_users")
+    assert result is None and requests == []
 
 
 def test_a_shuffled_history_has_the_titles_that_fit_and_no_others(measured):
@@ -232,23 +232,6 @@ FILMS = ("dataset=ml-100k",)
 def test_an_endpoint_is_asked_only_on_request(typed, users):
     job = job_of("model=chatgptrec", "task=direct", "model.answer=generate", *typed)
     assert job.model.control_examples(job.config) == users
-
-
-def test_a_wording_that_is_refused_costs_its_own_control_alone(measured, caplog):
-    def reply(request):
-        if "Which products fit?" in request.messages[-1]["content"]:
-            raise UsageError("the longest prompt is too long", "set llm.context")
-        return '["Jaws"]'
-
-    result, _ = measured(reply)
-    assert "wording short" not in result.variations
-    assert {"wording adviser", "neutral titles"} <= result.variations.keys() and result.wordings is not None
-    assert "no control by wording short: the longest prompt is too long" in caplog.text
-
-
-def test_a_run_under_a_control_of_the_data_has_none(measured):
-    result, requests = measured(lambda request: '["Jaws"]', "dataset.control=swap_users")
-    assert result is None and requests == []
 
 
 def test_the_share_of_the_order_is_that_of_its_variance():

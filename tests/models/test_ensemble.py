@@ -81,13 +81,6 @@ def test_scores_are_combined_impression_by_impression(members, combine, expected
     assert ensemble(members, combine).score_shown(IMPRESSIONS).tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_impressions_with_one_id_are_refused(members):
-    file = f"{members[0]}/predictions.parquet"
-    pd.read_parquet(file).assign(impression_id="1").to_parquet(file)
-    with pytest.raises(DataError, match="has several impressions '1'"):
-        ensemble(members, Combine.sum)
-
-
 def rescored(folder, scores):
     """Replace the scores that a run stored."""
     file = f"{folder}/predictions.parquet"
@@ -95,34 +88,35 @@ def rescored(folder, scores):
 
 
 @pytest.mark.parametrize("combine", [Combine.sum, Combine.mean])
-@pytest.mark.parametrize(
-    "scores",
-    [
+def test_members_of_different_kinds_are_standardised_within_impressions_and_shares_added_as_they_are(members, combine):
+    for scores in (
         [[9.0, 5.0, 1.0], [102.0, 103.0]],  # no probabilities
         [[0.6, 0.3, 0.1], [0.2, 0.8]],  # shares of the impression, where the other member has a probability for each
-    ],
-)
-def test_members_of_different_kinds_are_standardised_within_impressions(members, combine, scores):
-    rescored(members[0], scores)
-    expected = np.zeros(5)
-    for member in (scores, SCORES["two"]):
-        centred = np.concatenate([np.array(row) - np.mean(row) for row in member])
-        expected += np.concatenate(member) / np.sqrt((centred**2).mean())
-    combined = ensemble(members, combine).score_shown(IMPRESSIONS)
-    assert combined.tolist() == pytest.approx(expected / (2 if combine is Combine.mean else 1), rel=1e-5)
-
-
-def test_shares_of_impressions_are_added_as_they_are(members):
-    for folder in members:
-        rescored(folder, [[0.6, 0.3, 0.1], [0.2, 0.8]])
+    ):
+        rescored(members[0], scores)
+        expected = np.zeros(5)
+        for member in (scores, SCORES["two"]):
+            centred = np.concatenate([np.array(row) - np.mean(row) for row in member])
+            expected += np.concatenate(member) / np.sqrt((centred**2).mean())
+        combined = ensemble(members, combine).score_shown(IMPRESSIONS)
+        assert combined.tolist() == pytest.approx(expected / (2 if combine is Combine.mean else 1), rel=1e-5)
+    rescored(members[1], [[0.6, 0.3, 0.1], [0.2, 0.8]])
     combined = ensemble(members, Combine.sum).score_shown(IMPRESSIONS)
     assert combined.tolist() == pytest.approx([1.2, 0.6, 0.2, 0.4, 1.6])
 
 
-def test_impressions_are_looked_up_by_id_in_any_order(members):
+def test_impressions_are_looked_up_by_id_and_other_ones_are_refused(members):
     model = ensemble(members, Combine.sum)
     reversed_scores = model.score_shown(IMPRESSIONS[np.array([1, 0])])
     assert torch.equal(reversed_scores, model.score_shown(IMPRESSIONS)[[3, 4, 0, 1, 2]])
+    with pytest.raises(DataError, match="one has predictions for other items of impression '1'"):
+        model.score_shown(replace(IMPRESSIONS, listed=np.array([1, 0, 2, 3, 0])))
+    with pytest.raises(DataError, match="one has no predictions for impression '3'"):
+        model.score_shown(replace(IMPRESSIONS, id=np.array(["1", "3"], dtype=object)))
+    file = f"{members[0]}/predictions.parquet"
+    pd.read_parquet(file).assign(impression_id="1").to_parquet(file)
+    with pytest.raises(DataError, match="has several impressions '1'"):
+        ensemble(members, Combine.sum)
 
 
 def test_weights_are_those_that_make_the_clicks_of_validation_likeliest():
@@ -141,22 +135,11 @@ def test_weights_are_those_that_make_the_clicks_of_validation_likeliest():
     assert 0 <= weights[1] < 0.15
 
 
-def test_a_member_evaluated_on_other_impressions_or_items_is_refused(members):
-    model = ensemble(members, Combine.sum)
-    with pytest.raises(DataError, match="one has predictions for other items of impression '1'"):
-        model.score_shown(replace(IMPRESSIONS, listed=np.array([1, 0, 2, 3, 0])))
-    with pytest.raises(DataError, match="one has no predictions for impression '3'"):
-        model.score_shown(replace(IMPRESSIONS, id=np.array(["1", "3"], dtype=object)))
-
-
-def test_labels_and_deviations_are_those_of_its_members(members):
+def test_labels_and_deviations_are_those_of_its_members_and_one_member_is_refused(members):
     config = EnsembleConfig("ensemble", members=members, names=["one", "two"], combine=Combine.sum)
     assert config.labels("direct") == ["synthetic", "one", "two"]
     assert in_words(config, None, "sequential") == ["as one", "as two"]
     assert config.display_name() == "ensemble by sum: one + two"
-
-
-def test_one_member_or_weights_without_validation_are_refused(members):
     alone = EnsembleConfig("ensemble", members=members[:1], combine=Combine.sum)
     with pytest.raises(UsageError, match="at least two members, not 1"):
         raise_first(alone.problems_with_dataset(None, None))
@@ -288,15 +271,12 @@ def test_a_grid_takes_no_third_run_and_no_news(lists):
     assert not [*config.problems(job_of().config)]
 
 
-def test_lists_without_any_target_or_of_other_examples_give_no_weights(lists):
+def test_lists_that_give_no_weights_or_several_examples_of_a_user_are_refused(lists):
     missed = lists(one=[([0], [1.0])] * 3, two=[([1], [1.0])] * 3)
     with pytest.raises(DataError, match="no member lists the target"):
         of_lists(missed, Combine.weights, judged=missed)
     with pytest.raises(DataError, match="different validation examples"):
         of_lists(missed, Combine.weights, judged=lists(three=ONE, four=TWO[:2]))
-
-
-def test_several_examples_of_a_user_are_refused(lists):
     (folder,) = lists(one=ONE)
     rows = pd.read_parquet(f"{folder}/predictions.parquet")
     pd.concat([rows, rows]).to_parquet(f"{folder}/predictions.parquet")

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -49,16 +50,24 @@ def test_a_user_without_a_history_gets_the_mean_training_history(build, temperat
     assert scores[:4].tolist() == pytest.approx(scores[4:].tolist(), abs=1e-6)
 
 
-def test_without_any_history_all_items_tie(build):
+def test_without_a_history_a_user_gets_the_mean_training_history_or_items_tie(build):
     empty = [("train", 0, 1, [], "0-1 1-0")] * 20 + [("dev", 0, 2, [], "0-1 1-0")]
     dataset = tiny_log(empty, TEXTS)
     assert (
         build("frozen_text", dataset, encoder=ENCODER).score_shown(split_dataset(dataset).impressions(TRAIN)).unique()
         == 0
     )
+    # Whatever the temperature, a single vector's scores are cosines, here with the mean of `right` and `up`.
+    trained = [("train", i, 1, [i % 2], "0-1 1-0") for i in range(40)]
+    dataset = tiny_log([*trained, ("dev", 0, 2, [], "0-1 1-0 2-0 3-0")], TEXTS)
+    split = split_dataset(dataset)
+    history, _ = split.impressions(TRAIN).histories()
+    mean = np.bincount(history, minlength=2) / np.linalg.norm(np.bincount(history, minlength=2))
+    scores = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5).score_shown(split.impressions(TEST))
+    assert scores.tolist() == pytest.approx([np.dot(mean, DIRECTION[text]) for text in TEXTS[:4]], abs=1e-6)
 
 
-def test_examples_are_ranked_by_the_same_rule(build):
+def test_examples_and_candidates_are_scored_by_the_same_rule(build):
     dataset = tiny_dataset([[0, 0, 1, 3], [2, 1, 0, 4]], TEXTS)
     examples = leave_one_out(dataset).examples(SplitName.test)
     model = build("frozen_text", dataset, encoder=ENCODER)
@@ -66,6 +75,13 @@ def test_examples_are_ranked_by_the_same_rule(build):
     assert model.score(examples)[0].tolist() == pytest.approx(
         [*(np.dot(profile, DIRECTION[text]) for text in TEXTS[:4]), 0], abs=1e-6
     )
+    model = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5, centred=True)
+    candidates = np.array([[3, 1], [4, 0]])
+    scores = model.score(replace(examples, candidates=candidates))
+    torch.testing.assert_close(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))
+    plain = FrozenTextConfig(name="frozen_text", encoder=ENCODER)
+    assert plain.display_name() == "frozen_text"
+    assert replace(plain, centred=True, temperature=0.2).display_name() == "frozen_text, centred, weighted history"
 
 
 def naive(vectors, history, item, temperature):
@@ -83,14 +99,19 @@ def unit_vectors(split, centred):
     return normalised(vectors - vectors[split.seen_in_training()].mean(axis=0)) if centred else vectors
 
 
-def test_centred_scores_are_cosines_of_centred_vectors(build):
+def test_centred_scores_are_cosines_of_vectors_less_the_mean_of_training_items_also_of_new_items(build):
     dataset = log([0, 0, 1], [2])
     split = split_dataset(dataset)
-    vectors = unit_vectors(split, centred=True)
-    profiles = [vectors[history].sum(axis=0) for history in ([0, 0, 1], [2])]
-    expected = [profile @ vectors[item] / np.linalg.norm(profile) for profile in profiles for item in range(4)]
-    scores = build("frozen_text", dataset, encoder=ENCODER, centred=True).score_shown(split.impressions(TEST))
-    assert scores.tolist() == pytest.approx(expected, abs=1e-6)
+    model = build("frozen_text", dataset, encoder=ENCODER, centred=True)
+    # Training has `right` and `up`, of mean (½, ½). Less it, up is opposite to right, and diagonal orthogonal to both.
+    root = 0.5**0.5
+    right, left, diagonal = np.array([root, -root]), np.array([-1.5, -0.5]) / 2.5**0.5, np.array([root, root])
+    expected = [1, -1, right @ left, 0, left @ right, -left @ right, 1, left @ diagonal]
+    assert model.score_shown(split.impressions(TEST)).tolist() == pytest.approx(expected, abs=1e-6)
+    texts = [*TEXTS, "left", "up"]
+    items = pd.DataFrame({"item_id": [f"i{i}" for i in range(7)], "text": texts, "title": texts})
+    model.add_items(replace(split, dataset=replace(dataset, items=items)))
+    np.testing.assert_allclose(model.vectors[5:], [left, -right], atol=1e-6)
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.5, "centred": True}])
@@ -129,29 +150,3 @@ def test_a_high_temperature_ranks_as_equal_weights_do(build):
     )
     for half in (slice(0, 4), slice(4, 8)):
         assert weighted[half].argsort().tolist() == plain[half].argsort().tolist()
-
-
-def test_with_weights_a_user_without_a_history_gets_a_mean_of_length_1(build):
-    """Whatever the temperature, a single vector's scores are cosines, here with the mean of `right` and `up`."""
-    trained = [("train", i, 1, [i % 2], "0-1 1-0") for i in range(40)]
-    dataset = tiny_log([*trained, ("dev", 0, 2, [], "0-1 1-0 2-0 3-0")], TEXTS)
-    split = split_dataset(dataset)
-    history, _ = split.impressions(TRAIN).histories()
-    mean = np.bincount(history, minlength=2) / np.linalg.norm(np.bincount(history, minlength=2))
-    scores = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5).score_shown(split.impressions(TEST))
-    assert scores.tolist() == pytest.approx([np.dot(mean, DIRECTION[text]) for text in TEXTS[:4]], abs=1e-6)
-
-
-def test_with_weights_candidates_are_scored_as_in_the_catalogue(build):
-    dataset = tiny_dataset([[0, 0, 1, 3], [2, 1, 0, 4]], TEXTS)
-    examples = leave_one_out(dataset).examples(SplitName.test)
-    model = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5, centred=True)
-    candidates = np.array([[3, 1], [4, 0]])
-    scores = model.score(replace(examples, candidates=candidates))
-    torch.testing.assert_close(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))
-
-
-def test_the_name_says_what_differs_from_the_plain_cosine():
-    plain = FrozenTextConfig(name="frozen_text", encoder=ENCODER)
-    assert plain.display_name() == "frozen_text"
-    assert replace(plain, centred=True, temperature=0.2).display_name() == "frozen_text, centred, weighted history"

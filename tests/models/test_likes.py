@@ -46,28 +46,17 @@ def smoothed(likes, n):
     return (likes + 5 * OVERALL) / (n + 5)
 
 
-@pytest.mark.parametrize(
-    ("means", "expected"),
-    [
-        ("item", [logit(smoothed(0, 1)), logit(smoothed(1, 2)), logit(smoothed(0, 1))]),
-        ("user", [logit(smoothed(1, 2)), logit(smoothed(0, 1)), logit(smoothed(1, 2))]),
-    ],
-)
-def test_like_means_by_hand(means, expected):
-    likes = built("like_means", f"model.means={means}").like(EXAMPLES)
-    assert likes.score == pytest.approx(expected)
-    assert likes.probability == pytest.approx(1 / (1 + np.exp(-np.array(expected))))
-
-
-def test_both_means_add_their_log_odds():
-    item, user, both = (
-        built("like_means", f"model.means={means}").like(EXAMPLES) for means in ("item", "user", "both")
-    )
-    assert both.score == pytest.approx(item.score + user.score - logit(OVERALL))
-
-
-def test_an_interaction_counts_once_as_target_or_in_histories():
-    """With the last row of each user alone, whose histories have the others, nothing changes."""
+def test_like_means_by_hand():
+    expected = {
+        "item": [logit(smoothed(0, 1)), logit(smoothed(1, 2)), logit(smoothed(0, 1))],
+        "user": [logit(smoothed(1, 2)), logit(smoothed(0, 1)), logit(smoothed(1, 2))],
+    }
+    expected["both"] = np.array(expected["item"]) + expected["user"] - logit(OVERALL)
+    for means, scores in expected.items():
+        likes = built("like_means", f"model.means={means}").like(EXAMPLES)
+        assert likes.score == pytest.approx(scores)
+        assert likes.probability == pytest.approx(1 / (1 + np.exp(-np.array(scores))))
+    # An interaction counts once, as target or in histories: with the last row of each user alone, nothing changes.
     rows = labelled_rows(SPLIT, TRAIN, 3, 10)
     last = rows[np.array([1, 2, 4])]
     assert built("like_means", rows=last).like(EXAMPLES).score == pytest.approx(
@@ -111,20 +100,17 @@ def test_like_logistic_beats_its_parts():
     assert min(aucs.values()) > 0.6
 
 
-def test_a_regression_needs_both_labels():
+def test_training_rows_of_both_labels_are_needed():
     rows = labelled_rows(SPLIT, TRAIN, 3, 10)
     with pytest.raises(DataError, match="all 2 training rows have the same label"):
         built("like_logistic", rows=rows[np.flatnonzero(rows.label)])
-
-
-@pytest.mark.parametrize("name", ["like_means", "like_logistic"])
-def test_likes_are_counted_in_training_rows(name):
     given = {"manifest": {"name": "tiny", "split": {"rule": "given"}}}
     only_test = tiny_dataset(SEQUENCES, rating=RATINGS, part=["history"] * 10 + ["test"])
-    config = resolved(f"model={name}")
-    (problem,) = config.model.problems_with_dataset(config.task, replace(only_test, **given))
-    assert problem.problem == f"model '{name}' counts likes of training rows, and the files of 'tiny' have none"
-    assert list(config.model.problems_with_dataset(config.task, DATASET)) == []
+    for name in ("like_means", "like_logistic"):
+        config = resolved(f"model={name}")
+        (problem,) = config.model.problems_with_dataset(config.task, replace(only_test, **given))
+        assert problem.problem == f"model '{name}' counts likes of training rows, and the files of 'tiny' have none"
+        assert list(config.model.problems_with_dataset(config.task, DATASET)) == []
 
 
 def test_like_text_compares_titles_with_liked_and_disliked_ones():

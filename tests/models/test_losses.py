@@ -33,33 +33,32 @@ def test_the_loss_and_its_gradients_are_those_of_cross_entropy(n):
     assert_close(actual, reference, rel=1e-5)
 
 
-def test_a_table_that_is_also_the_input_gets_both_gradients():
+def test_gradients_reach_a_table_that_is_also_the_input_and_not_a_frozen_one():
     torch.manual_seed(0)
     table, items, targets = torch.randn(30, 8, requires_grad=True), torch.randint(30, (9,)), torch.randint(30, (9,))
     loss = catalogue_cross_entropy(F.embedding(items, table), table, targets)
     expected = F.cross_entropy(F.embedding(items, table) @ table.t(), targets)
     actual, reference = (torch.autograd.grad(value, table) for value in (loss, expected))
     assert_close(actual, reference, rel=1e-5)
-
-
-def test_a_frozen_table_changes_no_gradient_of_the_states_and_gets_none():
     hidden, table, targets = drawn(50)
     expected = torch.autograd.grad(catalogue_cross_entropy(hidden, table, targets), hidden)
     table.requires_grad_(False)
     assert torch.equal(*torch.autograd.grad(catalogue_cross_entropy(hidden, table, targets), hidden), *expected)
 
 
-def test_the_largest_logits_do_not_overflow():
-    loss = catalogue_cross_entropy(torch.tensor([[1e4]]), torch.tensor([[1.0], [-1.0]]), torch.tensor([1]))
-    assert loss.item() == pytest.approx(2e4)
-
-
-def test_targets_of_next_to_no_probability_have_the_loss_of_cross_entropy():
+def test_large_logits_improbable_targets_and_large_catalogues_have_the_loss_of_cross_entropy(monkeypatch):
     torch.manual_seed(0)
     hidden, table, targets = 30 * torch.randn(50, 8), torch.randn(30, 8), torch.randint(30, (50,))
     logits = hidden @ table.t()
     assert logits.softmax(1).gather(1, targets[:, None]).min() == 0  # in fp32
     torch.testing.assert_close(catalogue_cross_entropy(hidden, table, targets), F.cross_entropy(logits, targets))
+    loss = catalogue_cross_entropy(torch.tensor([[1e4]]), torch.tensor([[1.0], [-1.0]]), torch.tensor([1]))
+    assert loss.item() == pytest.approx(2e4)
+    hidden, table, targets = drawn(11)
+    whole = catalogue_cross_entropy(hidden, table, targets)
+    for logits_at_once in (1, 90):  # one row a block, though a row has 30; three rows
+        monkeypatch.setattr(losses, "LOGITS_AT_ONCE", {"cpu": logits_at_once})
+        torch.testing.assert_close(catalogue_cross_entropy(hidden, table, targets), whole)
 
 
 def test_under_autocast_products_are_in_bf16_and_gradients_in_fp32():
@@ -73,14 +72,6 @@ def test_under_autocast_products_are_in_bf16_and_gradients_in_fp32():
     for gradient, exact in zip(actual, reference, strict=True):
         assert gradient.dtype == torch.float32
         assert F.cosine_similarity(gradient.flatten(), exact.flatten(), dim=0) > 0.999
-
-
-def test_a_large_catalogue_shrinks_the_blocks_and_changes_nothing(monkeypatch):
-    hidden, table, targets = drawn(11)
-    whole = catalogue_cross_entropy(hidden, table, targets)
-    for logits_at_once in (1, 90):  # one row a block, though a row has 30; three rows
-        monkeypatch.setattr(losses, "LOGITS_AT_ONCE", {"cpu": logits_at_once})
-        torch.testing.assert_close(catalogue_cross_entropy(hidden, table, targets), whole)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
@@ -111,9 +102,6 @@ def test_the_loss_over_a_subset_is_dense_cross_entropy_over_it():
     assert_close(actual, reference, rel=1e-6)
     others = [item for item in range(30) if item not in items]
     assert (actual[1][others] == 0).all()
-
-
-def test_the_subset_of_all_items_changes_nothing():
     hidden, table, targets = drawn(40)
     assert torch.equal(
         catalogue_cross_entropy(hidden, table, targets, torch.arange(30)),
@@ -174,16 +162,13 @@ def test_with_logq_correction_the_sum_over_samples_estimates_the_sum_over_the_ca
 
 
 def test_gbce_is_binary_cross_entropy_of_a_converted_score():
-    """As its authors compute it: γ(s) = log(1 / (σ(s)^-β - 1)) in place of the target's score s."""
+    # As its authors compute it: γ(s) = log(1 / (σ(s)^-β - 1)) in place of the target's score s.
     logits, items = torch.tensor([[0.3, -1.2, 2.0]], dtype=torch.float64), torch.tensor([[0, 1, 2]])
     converted = (1 / (logits[0, 0].sigmoid() ** -0.75 - 1)).log()
     expected = F.binary_cross_entropy_with_logits(
         torch.stack([converted, *logits[0, 1:]]), torch.tensor([1.0, 0, 0], dtype=torch.float64)
     )
     torch.testing.assert_close(loss_over_samples(SAMPLED["gbce"], POPULARITY.log(), N_DRAWN)(logits, items), expected)
-
-
-def test_the_exponent_of_gbce():
     alpha = 256 / 3416
     assert gbce_beta(0.75, 256, 3417) == pytest.approx(alpha * (0.75 * (1 - 1 / alpha) + 1 / alpha))
     assert gbce_beta(0.0, 256, 3417) == 1
@@ -208,30 +193,24 @@ def as_second_of_two(monkeypatch):
     return become
 
 
-@pytest.mark.parametrize("n_others", [0, 1, 2, 5])
-def test_rows_are_gathered_in_order_of_rank_however_many_each_process_has(as_second_of_two, n_others):
-    theirs, mine = 10.0 + torch.arange(2.0 * n_others).view(n_others, 2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    as_second_of_two(theirs)
-    assert torch.equal(gather_rows(mine, [n_others, 2]), torch.cat([theirs, mine]))
+def test_rows_are_gathered_in_order_of_rank_however_many_each_process_has(as_second_of_two):
+    rows = torch.zeros(3, 2)
+    assert gather_rows(rows, [3]) is rows, "a single process"
+    for n_others in (0, 1, 2, 5):
+        theirs, mine = 10.0 + torch.arange(2.0 * n_others).view(n_others, 2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        as_second_of_two(theirs)
+        assert torch.equal(gather_rows(mine, [n_others, 2]), torch.cat([theirs, mine]))
 
 
-def test_the_gradient_of_a_row_is_the_sum_over_all_processes(as_second_of_two):
+def test_the_gradient_of_a_gathered_row_is_the_sum_over_all_processes(as_second_of_two):
     mine = torch.tensor([[1.0], [2.0]], requires_grad=True)
     as_second_of_two(torch.zeros(3, 1), their_gradient=torch.tensor([[9.0], [9.0], [9.0], [100.0], [200.0]]))
     gathered = gather_rows(mine, [3, 2])
     (gathered * torch.tensor([[5.0], [5.0], [5.0], [1.0], [2.0]])).sum().backward()
     assert mine.grad.tolist() == [[101.0], [202.0]]
-
-
-def test_gathering_leaves_the_incoming_gradient_unchanged(as_second_of_two):
     mine = torch.tensor([[1.0], [2.0]], requires_grad=True)
     as_second_of_two(torch.zeros(0, 1), their_gradient=torch.ones(2, 1))
     gathered = gather_rows(mine, [0, 2])
     outer = torch.tensor([[3.0], [4.0]])
     gathered.backward(outer)
     assert outer.tolist() == [[3.0], [4.0]]
-
-
-def test_a_single_process_returns_its_rows():
-    rows = torch.zeros(3, 2)
-    assert gather_rows(rows, [3]) is rows

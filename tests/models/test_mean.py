@@ -12,27 +12,21 @@ DATASET = tiny_dataset([[0, 1, 2, 1], [0, 2, 3], [3, 0]], rating=[5, 3, 1, 1, 4,
 EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)
 
 
-def test_means_by_hand():
+def test_means_by_hand_damping_counts_as_ratings_of_the_mean():
     model = fit_means(train_ratings(leave_one_out(DATASET)), 3, 4, damping=0)
     assert model.mean == 4
     assert model.item_offset.tolist() == [0.5, -1, 0, 0]  # (1 + 0) / 2, -1, none
     assert model.user_offset.tolist() == [pytest.approx(0.25), -0.5, 0]  # (5 - 4.5 + 3 - 3) / 2, 4 - 4.5, none
-
-
-def test_damping_counts_as_ratings_of_the_mean():
     model = fit_means(train_ratings(leave_one_out(DATASET)), 3, 4, damping=2)
     assert model.item_offset[:2].tolist() == [1 / 4, -1 / 3]
     assert model.user_offset[1] == pytest.approx((4 - 4.25) / 3)
 
 
-def test_predictions_are_clipped_to_the_scale_of_the_training_part(build):
+def test_predictions_are_clipped_to_the_scale_and_without_ratings_the_mean(build):
     ratings = TrainRatings(np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([5.0, 5.0, 1.0]))
     model = fit_means(ratings, 2, 2, damping=0)
     assert model.mean + model.item_offset[1] + model.user_offset[0] > 5
     assert model.rate(EXAMPLES[np.array([0])]).value.tolist() == [5]  # user 0, item 1
-
-
-def test_a_user_and_an_item_without_ratings_get_the_mean(build):
     model = build("mean", DATASET, damping=[0])
     assert model.rate(EXAMPLES).value.tolist() == [pytest.approx(4 - 1 + 0.25), pytest.approx(4 + 0 - 0.5)]
 

@@ -17,15 +17,12 @@ EXAMPLES = SPLIT.examples(SplitName.test)
 SETTINGS = {"embedding_size": 4, "initial_std": 0.5, "penalty": 0.1}
 
 
-def test_a_row_is_a_rated_interaction_of_the_training_part(build):
+def test_rows_a_rating_and_the_loss_by_hand(build):
     rows = build("mf", DATASET, **SETTINGS).training_rows()
     batch = rows.batch(3, list(range(len(rows))))
     assert batch["user"].tolist() == [0, 0, 1, 1, 1]
     assert batch["item"].tolist() == [0, 1, 2, 1, 3]
     assert batch["rating"].tolist() == [5, 4, 2, 2, 4]
-
-
-def test_a_rating_and_the_loss_by_hand(build):
     model = build("mf", DATASET, **SETTINGS)
     with torch.no_grad():
         model.users.weight[0] = torch.tensor([1.0, 0, 0, 0])
@@ -38,16 +35,12 @@ def test_a_rating_and_the_loss_by_hand(build):
     assert loss.item() == pytest.approx((predicted - 4) ** 2 + 0.1 * (0.01 + 0.09 + 1 + 4.25))
 
 
-def test_an_unseen_user_or_item_falls_back_to_the_biases(build):
+def test_unseen_users_and_items_fall_back_to_the_biases_and_ratings_are_clipped_to_the_scale(build):
     model = build("mf", DATASET, **SETTINGS)
     with torch.no_grad():
         model.user_bias[:] = torch.tensor([0.1, 0.2, 0.0])
     predicted = model.rate(replace(EXAMPLES, target=np.array([4, 5]))).value
     assert predicted == pytest.approx([17 / 5 + 0.1, 17 / 5 + 0.2])
-
-
-def test_predictions_are_clipped_to_the_scale_of_the_training_part(build):
-    model = build("mf", DATASET, **SETTINGS)
     with torch.no_grad():
         model.user_bias[:] = torch.tensor([9.0, -9.0, 0.0])
     assert model.rate(EXAMPLES).value.tolist() == [5, 2]

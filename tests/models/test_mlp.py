@@ -14,26 +14,21 @@ SETTINGS = {"embedding_size": 4, "hidden_sizes": [8, 3], "dropout": 0.0, "initia
 EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)
 
 
-def test_layers_are_as_wide_as_configured(build):
+def test_layers_loss_mean_and_scale_by_hand(build):
     model = build("mlp", DATASET, **SETTINGS)
     assert [layer.weight.shape for layer in model.layers if hasattr(layer, "weight")] == [(8, 8), (3, 8), (1, 3)]
-
-
-def test_the_loss_is_the_mean_squared_error(build):
-    model = build("mlp", DATASET, **SETTINGS)
     user, item, rating = torch.tensor([0, 1]), torch.tensor([0, 2]), torch.tensor([5.0, 2.0])
     predicted = model.predict(user, item)
     assert model(user=user, item=item, rating=rating)["loss"].item() == pytest.approx(
         ((predicted - rating) ** 2).mean().item()
     )
-
-
-def test_a_rating_begins_at_the_mean_of_the_training_part(build):
-    model = build("mlp", DATASET, **SETTINGS)
     with torch.no_grad():
         model.layers[-1].weight.zero_()
         model.layers[-1].bias.zero_()
     assert model.rate(EXAMPLES).value == pytest.approx([17 / 5] * 2)
+    with torch.no_grad():
+        model.layers[-1].bias.fill_(9)
+    assert model.rate(EXAMPLES).value.tolist() == [5, 5]
 
 
 def test_an_unseen_user_or_item_has_an_embedding_of_zeros_that_training_leaves_alone(build):
@@ -47,10 +42,3 @@ def test_an_unseen_user_or_item_has_an_embedding_of_zeros_that_training_leaves_a
     assert not model.items.weight[[4, 5]].any()
     assert not model.users.weight[2].any()
     assert model.items.weight[:4].any(1).all()
-
-
-def test_predictions_are_clipped_to_the_scale_of_the_training_part(build):
-    model = build("mlp", DATASET, **SETTINGS)
-    with torch.no_grad():
-        model.layers[-1].bias.fill_(9)
-    assert model.rate(EXAMPLES).value.tolist() == [5, 5]

@@ -16,9 +16,6 @@ DATASET = tiny_dataset([[0, 2, 3], [4, 1, 2], [3, 5, 0]], n_items=6)
 def test_guesses_the_number_after_the_highest_of_the_history(build):
     scores = build("next_id", DATASET).score(leave_one_out(DATASET).examples(SplitName.test))
     assert scores.tolist() == [[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0]]  # no item after 5
-
-
-def test_an_empty_history_guesses_nothing(build):
     examples = leave_one_out(DATASET).examples(SplitName.test)
     scores = build("next_id", DATASET).score(replace(examples, end=examples.start))
     assert scores.tolist() == [[0] * 6] * 3
@@ -32,27 +29,21 @@ def hit_rate(build, dataset, index, seed=0):
 
 
 def test_uses_the_numbers_of_an_index(build):
-    """Each user has new items, in an order that the dataset's own numbers do not show."""
+    # Each user has new items, in an order that the dataset's own numbers do not show.
     dataset = tiny_dataset(np.random.default_rng(0).permutation(800).reshape(200, 4).tolist())
     assert hit_rate(build, dataset, Index.leaky_p5) == 1
     assert hit_rate(build, dataset, Index.sequential) < 0.02
     assert hit_rate(build, dataset, Index.random) < 0.02
     assert hit_rate(build, dataset, None) < 0.02
-
-
-def test_scores_are_in_the_order_of_the_catalogue(build):
     dataset = tiny_dataset([[4, 1, 3, 0, 2]], n_items=6)
     examples = leave_one_out(dataset).examples(SplitName.test)
     assert build("next_id", dataset, index=Index.leaky_p5).score(examples).tolist() == [[0, 0, 1, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("kind", [Index.collaborative, Index.semantic])
-def test_an_index_without_numbers_is_refused(kind):
-    with pytest.raises(UsageError, match=f"model.index={kind.name} does not number items"):
-        raise_first(NextIdConfig(name="next_id", index=kind).problems(None))
-
-
-def test_the_name_in_tables_shows_the_index():
+def test_an_index_without_numbers_is_refused_and_the_name_in_tables_shows_the_index():
+    for kind in (Index.collaborative, Index.semantic):
+        with pytest.raises(UsageError, match=f"model.index={kind.name} does not number items"):
+            raise_first(NextIdConfig(name="next_id", index=kind).problems(None))
     assert NextIdConfig(name="next_id").display_name() == "next_id"
     assert NextIdConfig(name="next_id", index=Index.leaky_p5).display_name() == "next_id, leaky_p5 numbers"
 

@@ -11,13 +11,7 @@ EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)  # after item 1, and 
 
 def test_the_items_after_the_last_one_are_scored_by_closeness_in_the_order_of_raw_ids(build):
     assert build("next_raw_id", DATASET).score(EXAMPLES).tolist() == [[1, 0, 0, 0.5], [0, 0, 0, 1]]
-
-
-def test_without_a_history_all_items_tie(build):
     examples = replace(EXAMPLES, end=EXAMPLES.start)
     assert build("next_raw_id", DATASET).score(examples).tolist() == [[0] * 4] * 2
-
-
-def test_numbers_are_ordered_as_numbers(build):
     items = DATASET.items.assign(item_id=["10", "9", "2", "100"])  # order: 2, 1, 0, 3, as above
     assert build("next_raw_id", replace(DATASET, items=items)).score(EXAMPLES).tolist()[0] == [1, 0, 0, 0.5]

@@ -50,7 +50,7 @@ def test_words_keep_their_case_and_punctuation_returns_to_its_place():
     assert vocabulary.decode([*numbers[:1], *numbers[2:], END, 5]) == "It's red,"
 
 
-def test_a_row_is_a_text_of_the_training_part(build):
+def test_a_row_is_a_text_of_the_training_part_or_the_title_of_a_review(build):
     rows = build("peter", DATASET, **SETTINGS).training_rows()
     batch = rows.batch(0, [0, 1])
     assert len(rows) == 80  # the last two of four are held out
@@ -58,6 +58,8 @@ def test_a_row_is_a_text_of_the_training_part(build):
     assert batch["words"][0, 0] == START
     assert batch["words"][0, -1] == END
     assert batch["rating"].tolist() == [1 + item for item in SEQUENCES[0][:2]]
+    model = build("peter", DATASET, task="review_summary", **SETTINGS)
+    assert sorted(model.vocabulary.words) == ["!", "Loud", "Red", "Soft", "Warm"]
 
 
 def test_a_word_sees_those_before_it_and_the_user_sees_the_item(build):
@@ -132,19 +134,14 @@ def test_it_learns_what_is_said_of_each_item_and_its_rating(build):
     assert other == [f"it is {WORDS[(item + 1) % 4]}." for item in EXAMPLES.target]
 
 
-def test_for_review_summaries_it_learns_titles(build):
-    model = build("peter", DATASET, task="review_summary", **SETTINGS)
-    assert sorted(model.vocabulary.words) == ["!", "Loud", "Red", "Soft", "Warm"]
-
-
-@pytest.mark.parametrize(("task", "column"), [("rating", "explanation"), ("review_summary", "review_title")])
-def test_a_dataset_without_texts_to_learn_is_refused(task, column):
+def test_a_dataset_without_texts_to_learn_is_refused():
     config = PeterConfig(name="peter", **SETTINGS)
-    task = TaskConfig(task, Question.write)
-    (problem,) = config.problems_with_dataset(task, tiny_dataset(SEQUENCES, rating=[1.0] * len(ITEMS)))
-    assert f"has no '{column}'" in str(problem)
-    assert [*config.problems_with_dataset(task, DATASET)] == []
-    reviewed = tiny_dataset(SEQUENCES, rating=[1.0] * len(ITEMS), review_text=["A review."] * len(ITEMS))
-    assert bool([*config.problems_with_dataset(task, reviewed)]) == (column == "review_title"), (
-        "explanations are extracted"
-    )
+    rating = [1.0] * len(ITEMS)
+    reviewed = tiny_dataset(SEQUENCES, rating=rating, review_text=["A review."] * len(ITEMS))
+    for name, column in (("rating", "explanation"), ("review_summary", "review_title")):
+        task = TaskConfig(name, Question.write)
+        (problem,) = config.problems_with_dataset(task, tiny_dataset(SEQUENCES, rating=rating))
+        assert f"has no '{column}'" in str(problem)
+        assert [*config.problems_with_dataset(task, DATASET)] == []
+        is_refused = bool([*config.problems_with_dataset(task, reviewed)])
+        assert is_refused == (column == "review_title"), "explanations are extracted"

@@ -38,30 +38,21 @@ def test_typicality_is_the_mean_cosine_with_the_others_of_the_group():
     assert typicality(word_sets(texts), group) == pytest.approx(expected)
 
 
-def test_an_item_gets_its_most_typical_explanation_and_one_without_any_the_most_typical_of_all(build):
+def test_an_item_gets_its_most_typical_explanation_of_ties_the_earliest_and_one_without_any_that_of_all(build):
     texts = build("retrieval", DATASET, words=[3]).write(EXAMPLES, Written.explanation)
     assert texts == ["strap is soft", "dull lens", "strap is soft"]
-
-
-def test_of_equally_typical_explanations_the_earliest_is_taken(build):
     dataset = tiny_dataset([[0, 1, 2]] * 2, explanation=["a b", "x", "y", "b c", "x", "y"])
     examples = leave_one_out(tiny_dataset([[1, 2, 0]])).examples(SplitName.test)
     assert build("retrieval", dataset, words=[3]).write(examples, Written.explanation) == ["a b"]
 
 
-@pytest.mark.parametrize(
-    ("sentence", "words", "title"),
-    [(0, 3, "Bought for a"), (0, 12, "Bought for a trip."), (-1, 3, "Would not buy"), (-1, 1, "Would")],
-)
-def test_a_title_is_the_beginning_of_a_sentence(sentence, words, title):
-    assert title_from_review(REVIEWS[0], sentence, words) == title
-
-
-def test_an_empty_review_has_an_empty_title():
+def test_a_title_is_the_beginning_of_a_sentence_chosen_on_validation(build):
+    for sentence, words, title in (
+        *((0, 3, "Bought for a"), (0, 12, "Bought for a trip."), (-1, 3, "Would not buy")),
+        (-1, 1, "Would"),
+    ):
+        assert title_from_review(REVIEWS[0], sentence, words) == title
     assert title_from_review("  ", 0, 5) == ""
-
-
-def test_which_sentence_and_how_many_words_is_chosen_on_validation(build):
     model = build("retrieval", DATASET, words=[1, 3, 8])
     assert model.title_rule == (-1, 3)
     assert model.write(EXAMPLES, Written.review_title) == ["Would not buy"] * 3

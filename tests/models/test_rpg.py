@@ -81,21 +81,17 @@ def test_the_loss_is_the_mean_over_codes_and_positions(model):
     assert loss.item() == pytest.approx(total / n, rel=1e-5)
 
 
-def test_items_of_one_id_tie_and_share_what_their_rank_earns(model):
+def test_items_of_one_id_tie_and_blocks_are_the_scores(model, monkeypatch):
     scores = model.score(EXAMPLES)
     assert torch.equal(scores[:, 4], scores[:, 9])
-    assert torch.equal(scores[:, 4], scores[:, 13])
     asked = replace(EXAMPLES, target=np.full(len(EXAMPLES), 9))
     ranking = rank(model, asked, mask_history=False, top_items=3, batch_size=4)
     assert (ranking.n_tied == 3).all()
     assert (ranking.n_better == (scores > scores[:, 9:10]).sum(1).numpy()).all()
-
-
-def test_blocks_are_the_scores(model, monkeypatch):
     monkeypatch.setattr("llm4rec_cli.models.rpg.model.SCORES_AT_ONCE", 60)
     parts, blocks = zip(*model.score_blocks(EXAMPLES), strict=True)
     assert [part.stop - part.start for part in parts] == [3] * 4
-    assert torch.allclose(torch.cat(blocks), model.score(EXAMPLES), rtol=1e-5)
+    assert torch.allclose(torch.cat(blocks), scores, rtol=1e-5)
 
 
 def test_heads_start_as_the_state_itself(tmp_path):

@@ -59,15 +59,11 @@ def test_item_vectors_are_computed_once_in_an_evaluation(model, monkeypatch):
         assert len(calls) == n  # weights may have changed in between
 
 
-def test_the_loss_of_a_batch_does_not_depend_on_the_order_of_its_rows(model):
+def test_the_loss_of_a_batch_is_the_mean_of_its_rows_by_their_targets_in_any_order(model):
     rows = model.training_rows()
     order = np.random.default_rng(0).permutation(len(rows)).tolist()
     shuffled, expected = model(**rows.batch(0, order))["loss"], model(**rows.batch(0, sorted(order)))["loss"]
     torch.testing.assert_close(shuffled, expected)
-
-
-def test_rows_alone_average_to_the_batch_by_their_targets(model):
-    rows = model.training_rows()
     alone = [rows.batch(0, [i]) for i in range(len(rows))]
     weights = torch.tensor([len(batch["targets"]) for batch in alone]).double()
     losses = torch.stack([model(**batch)["loss"] for batch in alone])
@@ -141,7 +137,7 @@ def test_tokens_are_added_to_items_in_input_and_output(build):
     assert_close(model.score(examples), (torch.stack(states) @ table.t()).detach(), rel=1e-9)
 
 
-def test_a_token_that_no_two_training_items_share_is_ignored(tmp_path):
+def test_a_token_counts_that_two_training_items_share(tmp_path, build):
     cold = hold_out(SPLIT, 0.3, 1.0, seed=0).cold
     tokens = [["of cold items", "of all"] if is_cold else ["of all"] for is_cold in cold]
     split = hold_out(leave_one_out(with_tokens(DATASET, tokens)), 0.3, 1.0, seed=0)
@@ -149,9 +145,6 @@ def test_a_token_that_no_two_training_items_share_is_ignored(tmp_path):
     model = base.build(base.Context(config, split, 0, tmp_path, "cpu"))
     assert cold.sum() >= 2
     assert model.tokens.weight.shape == (1, 8)
-
-
-def test_without_a_shared_token_it_is_refused(build):
     with pytest.raises(DataError, match="no two items share a token"):
         build("sasrec", with_tokens(DATASET, [[str(i)] for i in range(10)]), **SETTINGS, tokens=True)
 
@@ -179,25 +172,23 @@ VECTORS = torch.randn(10, 8, generator=torch.Generator().manual_seed(0)) * 7
 SCALED = VECTORS / VECTORS.square().sum(1).mean().sqrt()
 
 
-def test_text_vectors_start_item_embeddings_at_their_usual_deviation(from_text):
+def test_text_vectors_start_item_embeddings_or_are_the_frozen_table(from_text):
     model = from_text(VECTORS, "initial")
     assert_close(model.items.weight.data, SCALED * 0.02 * 8**0.5, rel=1e-6)
     assert model.items.weight.requires_grad
     assert from_text.encoders[0].dimension == SETTINGS["hidden_size"]
-
-
-def test_frozen_text_vectors_are_the_table_and_no_parameter(from_text):
     model = from_text(VECTORS, "frozen")
     assert_close(model.table(), SCALED, rel=1e-6)
     assert not any(name.startswith(("items", "vectors")) for name in model.state_dict())
     naive.loss_of(model).backward()
     assert all(weights.grad is not None for weights in model.parameters())
-
-
-def test_too_few_components_are_filled_with_zeros(from_text):
     table = from_text(VECTORS[:, :5], "frozen").table()
     assert table.shape == (10, 8)
     assert not table[:, 5:].any()
+    config = config_class("sasrec")(name="sasrec", **SETTINGS, vectors=ItemVectors.frozen)
+    (problem,) = config.problems_with_dataset(None, DATASET)
+    assert "all alike" in problem.problem
+    assert [*config.problems_with_dataset(None, WITH_TEXTS)] == []
 
 
 def test_an_adaptor_projects_vectors_of_any_size(from_text):
@@ -211,10 +202,3 @@ def test_an_adaptor_projects_vectors_of_any_size(from_text):
     expected = naive.mean_loss(SPLIT, lambda prefix: table @ naive.encode(model.encoder, table[prefix]))
     gradients = naive.assert_same_loss(naive.loss_of(model), expected, model)
     assert (gradients["adaptor.weight"] != 0).any()
-
-
-def test_texts_that_are_all_alike_are_refused():
-    config = config_class("sasrec")(name="sasrec", **SETTINGS, vectors=ItemVectors.frozen)
-    (problem,) = config.problems_with_dataset(None, DATASET)
-    assert "all alike" in problem.problem
-    assert [*config.problems_with_dataset(None, WITH_TEXTS)] == []

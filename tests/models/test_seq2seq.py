@@ -56,22 +56,6 @@ def test_packed_logits_equal_those_of_transformers_row_by_row(options):
         assert_close(packed, expected, rel=1e-4)
 
 
-def test_without_whole_words_the_encoder_is_transformers_own():
-    t5 = random_t5()
-    model = PackedT5(t5, whole_word=False).eval()
-    (source, _, target), *_ = rows = random_rows()[4:]
-    answer = torch.tensor([[0, *target[:-1]]])
-    expected = t5(input_ids=torch.as_tensor(source)[None], decoder_input_ids=answer).logits[0]
-    assert_close(logits(model, rows)[0], expected, rel=1e-4)
-
-
-def test_a_row_gives_the_same_logits_alone_and_in_a_batch():
-    model = PackedT5(random_t5(), whole_word=True).eval()
-    rows = random_rows()
-    for row, in_batch in zip(rows, logits(model, rows), strict=True):
-        assert_close(logits(model, [row])[0], in_batch, rel=1e-4)
-
-
 def test_gradients_equal_those_of_transformers_in_one_padded_batch():
     t5 = random_t5()
     model = PackedT5(t5, whole_word=False).eval()
@@ -103,36 +87,26 @@ def test_groups_hold_every_row_once_with_little_padding():
     assert sum(n * longest for n, longest, _ in groups.shapes) < 1.25 * source.sum()
 
 
-def test_words_beyond_the_last_embedding_share_it():
+def test_words_beyond_the_last_embedding_share_it_and_dropout_applies_in_training_only():
     model = PackedT5(random_t5(), whole_word=True).eval()
     source, target = np.full(3, 5), np.array([4])
     late, last = (np.array([1, 2, w]) for w in (MAX_WORDS + 7, MAX_WORDS - 1))
     torch.testing.assert_close(logits(model, [(source, late, target)]), logits(model, [(source, last, target)]))
-
-
-def test_dropout_applies_in_training_only():
-    model = PackedT5(random_t5(), whole_word=True)
     first, second = logits(model.train(), random_rows()), logits(model, random_rows())
     assert not torch.equal(torch.cat(first), torch.cat(second))
     assert torch.equal(torch.cat(logits(model.eval(), random_rows())), torch.cat(logits(model, random_rows())))
 
 
-@pytest.mark.parametrize("n_tokens", [95, 85])
-def test_a_published_checkpoint_is_read_with_a_row_for_each_token(tmp_path, n_tokens):
+def test_a_checkpoint_is_read_with_a_row_for_each_token_and_the_papers_shapes_have_its_numbers_of_weights(tmp_path):
     random_t5().save_pretrained(tmp_path)
-    t5 = load_t5(str(tmp_path), n_tokens, dropout=0.2)
-    assert t5.shared.weight.shape[0] == t5.lm_head.weight.shape[0] == n_tokens
-    assert t5.config.dropout_rate == 0.2
-    assert torch.equal(t5.shared.weight[:85], random_t5().shared.weight[:85])
-
-
-@pytest.mark.parametrize(("size", "published"), [("small", 60_506_624), ("base", 222_903_552)])
-def test_the_shapes_of_the_paper_have_its_numbers_of_weights(size, published):
-    with torch.device("meta"):
-        t5 = load_t5(size, n_tokens=32_128, dropout=0.1)
-    assert sum(weight.numel() for weight in t5.parameters()) == published
-
-
-def test_an_unknown_backbone_is_refused(tmp_path):
+    for n_tokens in (95, 85):
+        t5 = load_t5(str(tmp_path), n_tokens, dropout=0.2)
+        assert t5.shared.weight.shape[0] == t5.lm_head.weight.shape[0] == n_tokens
+        assert t5.config.dropout_rate == 0.2
+        assert torch.equal(t5.shared.weight[:85], random_t5().shared.weight[:85])
+    for size, published in (("small", 60_506_624), ("base", 222_903_552)):
+        with torch.device("meta"):
+            t5 = load_t5(size, n_tokens=32_128, dropout=0.1)
+        assert sum(weight.numel() for weight in t5.parameters()) == published
     with pytest.raises(UsageError, match=r"model\.backbone"):
         load_t5(str(tmp_path / "none"), 90, 0.1)

@@ -24,13 +24,9 @@ def tokens(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(LENGTHS)
-def test_every_real_token_is_packed_once(lengths):
+def test_every_real_token_is_packed_once_in_groups_that_tile_the_array(lengths):
     _, packed = tokens(np.array(lengths))
     assert sorted(map(tuple, packed)) == [(row, t) for row, length in enumerate(lengths) for t in range(length)]
-
-
-@given(LENGTHS)
-def test_groups_tile_the_array(lengths):
     packing = pack(np.array(lengths))
     assert packing.groups.prod(axis=1).sum() == len(packing.row) == len(packing.position)
     start = 0
@@ -41,11 +37,6 @@ def test_groups_tile_the_array(lengths):
         assert (position == np.arange(length)).all()
         start += rows * length
     assert packing.groups[:, 0].sum() == len(lengths)
-
-
-@given(LENGTHS)
-def test_last_points_at_each_sequences_last_token(lengths):
-    packing = pack(np.array(lengths))
     assert packing.row[packing.last].tolist() == list(range(len(lengths)))
     assert packing.position[packing.last].tolist() == [max(n - 1, 0) for n in lengths]
 
@@ -62,10 +53,9 @@ def test_packing_by_hand():
     assert packing.row.tolist() == [1, 2, 3, 3, 0, 0, 0]
     assert packing.position.tolist() == [0, 0, 0, 1, 0, 1, 2]
     assert packing.last.tolist() == [6, 0, 1, 3]
-
-
-def test_like_lengths_share_a_group():
     assert pack(np.array([8, 7, 9, 40, 41])).groups.tolist() == [[3, 9], [2, 41]]
+    packing = pack(np.array([3, 1, 0, 2, 3]), widening=1.0)
+    assert packing.groups.tolist() == [[2, 1], [1, 2], [2, 3]]
 
 
 def test_a_row_holds_inputs_and_their_next_items():
@@ -75,17 +65,11 @@ def test_a_row_holds_inputs_and_their_next_items():
     assert batch["read"].tolist() == [0, 1, 2, 3]
     assert batch["targets"].tolist() == [2, 2, 7, 5]
     assert batch["groups"].tolist() == [[1, 4]]
-
-
-def test_padding_carries_no_loss():
     rows = SequenceRows(leave_one_out(tiny_dataset([list(range(10)), list(range(10, 21))])), max_length=10)
     batch = rows.batch(0, [0, 1])  # seven and eight inputs in one group
     assert batch["groups"].tolist() == [[2, 8]]
     assert batch["read"].tolist() == [*range(7), *range(8, 16)]
     assert batch["targets"].tolist() == [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 14, 15, 16, 17, 18]
-
-
-def test_users_without_a_training_pair_have_no_row():
     rows = SequenceRows(leave_one_out(tiny_dataset([[1, 2, 3], [4], [5, 6], [1, 2, 3, 4]])), max_length=10)
     pairs = [(batch["items"].tolist(), batch["targets"].tolist()) for batch in (rows.batch(0, [i]) for i in range(2))]
     assert len(rows) == 2
@@ -114,9 +98,6 @@ def test_windows_by_hand():
     assert [w["items"].tolist() for w in windows] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [5, 6, 7, 8]]
     assert [w["targets"].tolist() for w in windows] == [[1, 2, 3, 4], [5, 6], [7, 8], [9]]
     assert [w["read"].tolist() for w in windows] == [[0, 1, 2, 3], [2, 3], [2, 3], [3]]
-
-
-def test_a_batch_does_not_depend_on_the_epoch():
     rows = SequenceRows(leave_one_out(tiny_dataset([list(range(9)), list(range(6))])), max_length=4)
     first, later = rows.batch(0, [0, 1]), rows.batch(5, [0, 1])
     assert all(np.array_equal(first[name], later[name]) for name in first)
@@ -129,6 +110,13 @@ def test_histories_are_cut_to_their_latest_items():
     assert items.tolist() == [1, 2, 8, 7, 6]
     assert last.tolist() == [4, 1]
     assert nonempty.tolist() == [True, True]
+    examples = leave_one_out(tiny_dataset([[1, 2, 3], [4, 5, 6]])).examples(SplitName.test)
+    examples.start[:] = examples.end
+    items, groups, last, nonempty = packed_histories(examples, 10, CPU)
+    assert groups.tolist() == [[2, 1]]
+    assert last.tolist() == [0, 1]
+    assert len(items) == 2
+    assert not nonempty.any()
 
 
 @pytest.mark.parametrize("empty", [0, 1, 2])
@@ -140,21 +128,6 @@ def test_an_empty_history_takes_one_place_and_says_so(empty):
     assert groups.tolist() == [[1, 1], [2, 2]]
     assert nonempty.tolist() == others.tolist()
     assert items[last][nonempty].tolist() == np.array([2, 5, 8])[others].tolist()
-
-
-def test_histories_all_empty_can_be_packed():
-    examples = leave_one_out(tiny_dataset([[1, 2, 3], [4, 5, 6]])).examples(SplitName.test)
-    examples.start[:] = examples.end
-    items, groups, last, nonempty = packed_histories(examples, 10, CPU)
-    assert groups.tolist() == [[2, 1]]
-    assert last.tolist() == [0, 1]
-    assert len(items) == 2
-    assert not nonempty.any()
-
-
-def test_without_widening_nothing_is_padded():
-    packing = pack(np.array([3, 1, 0, 2, 3]), widening=1.0)
-    assert packing.groups.tolist() == [[2, 1], [1, 2], [2, 3]]
 
 
 CPU = torch.device("cpu")

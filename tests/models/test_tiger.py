@@ -114,18 +114,7 @@ def test_few_beams_give_the_scores_of_what_they_reach_and_leave_the_rest_unranke
     assert (ranking.top_items >= 0).sum() == reached.sum()  # no hole is filled with an item that no beam reached
 
 
-def test_a_masked_item_takes_no_beam_unless_others_share_its_id(build, monkeypatch):
-    monkeypatch.setattr(decoding, "exact_is_cheaper", lambda *_: False)
-    model = build("beams=30")
-    masked = replace(EXAMPLES, mask_history=True)
-    scores = model.score(masked)
-    row, item = masked.masked_items()
-    alone = ~np.isin(item, [4, 9, 13])
-    assert (scores[row[alone], item[alone]] == -torch.inf).all()
-    assert scores[row[~alone], item[~alone]].isfinite().all()
-
-
-def test_items_of_one_id_tie_and_share_what_their_rank_earns(build):
+def test_items_of_one_id_tie_share_what_their_rank_earns_and_are_masked_together_only(build, monkeypatch):
     model = build("beams=null")
     scores = model.score(EXAMPLES)
     assert torch.equal(scores[:, 4], scores[:, 9])
@@ -135,6 +124,12 @@ def test_items_of_one_id_tie_and_share_what_their_rank_earns(build):
     hits = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, [5])["hr@5"]
     p = (scores > scores[:, 13:14]).sum(1).numpy() + 1  # the rank of the group of g = 3
     assert hits == pytest.approx(np.minimum(3, np.maximum(0, 5 - p + 1)) / 3)
+    monkeypatch.setattr(decoding, "exact_is_cheaper", lambda *_: False)
+    masked = replace(EXAMPLES, mask_history=True)
+    scores, (row, item) = build("beams=30").score(masked), masked.masked_items()
+    alone = ~np.isin(item, [4, 9, 13])
+    assert (scores[row[alone], item[alone]] == -torch.inf).all()
+    assert scores[row[~alone], item[~alone]].isfinite().all()
 
 
 def test_unconstrained_beams_are_the_likeliest_of_all_tokens(build):
@@ -182,7 +177,6 @@ def test_ids_of_different_lengths_are_paths_of_the_tree(build):
 
 
 def test_settings_that_exclude_one_another_are_refused(llm4rec):
-    answer = llm4rec("train", "model=tiger", "model.beams=null", "model.constrained=false")
-    assert (answer.code, "model.constrained=false is about beams" in answer.err) == (2, True)
-    answer = llm4rec("train", "model=tiger", "model.ids.kind=tree", "model.constrained=false")
-    assert (answer.code, "different lengths" in answer.err) == (2, True)
+    for setting, problem in (("beams=null", "is about beams"), ("ids.kind=tree", "different lengths")):
+        answer = llm4rec("train", "model=tiger", f"model.{setting}", "model.constrained=false")
+        assert (answer.code, problem in answer.err) == (2, True)

@@ -97,19 +97,15 @@ def test_candidates_and_weight_do_not_depend_on_how_many_scores_are_dense_at_onc
     torch.testing.assert_close(model.score(candidates), expected)
 
 
-def test_an_empty_history_scores_zero(build, examples):
+def test_without_text_transitions_remain(build, examples):
+    for texts in ([""] * 8, [None] * 8, ["-", "a", *[""] * 6]):
+        model = build("transition_text", tiny_dataset(SEQUENCES, texts), text_weights=[0.0, 1.0], **SETTINGS)
+        assert model.text_weight == 0.0
+        assert model.score(examples)[0].numpy() == pytest.approx(naive_scores(SEQUENCES[0][:-1], 0.0), abs=1e-6)
     scores = build("transition_text", DATASET, text_weights=[1.0], **SETTINGS).score(
         replace(examples, end=examples.start)
     )
-    assert torch.count_nonzero(scores) == 0
-
-
-@pytest.mark.parametrize("texts", [[""] * 8, [None] * 8, ["-", "a", *[""] * 6]])
-def test_without_text_transitions_remain(build, examples, texts):
-    bare = tiny_dataset(SEQUENCES, texts)
-    model = build("transition_text", bare, text_weights=[0.0, 1.0], **SETTINGS)
-    assert model.text_weight == 0.0
-    assert model.score(examples)[0].numpy() == pytest.approx(naive_scores(SEQUENCES[0][:-1], 0.0), abs=1e-6)
+    assert torch.count_nonzero(scores) == 0, "an empty history"
 
 
 @pytest.mark.parametrize("mask_history", [False, True])

@@ -47,20 +47,17 @@ def test_a_tree_by_hand():
     assert trie.inner.tolist() == [0, 1, 4, 6]
 
 
-def test_a_branch_ends_where_a_single_leaf_is_left_of_it():
+def test_a_branch_ends_where_a_single_leaf_is_left_of_it_and_a_forced_prefix_is_kept():
     assert paths(Trie.from_codes(ENDED)) == {0: [7, 3, 1], 1: [7, 1], 2: [7, 3, 3, 1], 3: [7, 3, 3, 3], 4: [9]}
-
-
-def test_a_forced_prefix_is_kept():
     trie = Trie.from_codes([[5, 6, 2], [5, 6, 3, 4], [5, 6, 3, 5]])
     assert trie.n_inner == (1, 1, 1, 1)
     assert trie.n_narrow_levels(1) == 4
     assert trie.n_children.tolist() == [1, 1, 2, 0, 2, 0, 0]
-
-
-def test_one_code_is_one_leaf_below_the_root():
     trie = Trie.from_codes([[4, 5]])
     assert (trie.leaf.tolist(), trie.n_inner) == ([-1, 0], (1,))
+    moved = Trie.from_codes(ENDED).to("meta")
+    assert {moved.parent.device.type, moved.passes[0].device.type} == {"meta"}
+    assert moved.level_starts == (0, 1, 3, 5, 7, 9)
 
 
 def test_the_walk_goes_depth_first():
@@ -88,17 +85,14 @@ def test_narrow_levels_and_their_inner_nodes():
     assert trie.inner_nodes(3, 4).tolist() == []
 
 
-@pytest.mark.parametrize(
-    ("codes", "message"),
-    [
+def test_codes_that_are_not_prefix_free_are_refused():
+    for codes, message in (
         ([[3, 4], [5], [3, 4, 2]], r"code 0 \[3, 4\] is a prefix of code 2 \[3, 4, 2\]"),
         ([[3, 4], [5], [3, 4]], r"code 0 \[3, 4\] is a prefix of code 2 \[3, 4\]"),
         ([[3, 4], []], "code 1 has no token"),
-    ],
-)
-def test_codes_that_are_not_prefix_free_are_refused(codes, message):
-    with pytest.raises(UsageError, match=message):
-        Trie.from_codes(codes)
+    ):
+        with pytest.raises(UsageError, match=message):
+            Trie.from_codes(codes)
 
 
 @given(st.sets(st.lists(st.integers(2, 4), max_size=5).map(tuple), min_size=1, max_size=40))
@@ -116,9 +110,3 @@ def test_every_code_leads_to_its_leaf(drawn):
     assert sum(trie.n_inner) == len(trie.inner)
     assert torch.equal(torch.cat(Trie.from_codes(codes, 3).passes).unique(), trie.inner)
     assert max(trie.widest) == trie.n_children.max()
-
-
-def test_a_tree_moves_to_a_device():
-    moved = Trie.from_codes(ENDED).to("meta")
-    assert {moved.parent.device.type, moved.passes[0].device.type} == {"meta"}
-    assert moved.level_starts == (0, 1, 3, 5, 7, 9)

@@ -38,21 +38,18 @@ def padded_logits(model, rows):
     return [own[: len(row)] for own, row in zip(logits, tokens, strict=True)]
 
 
-def test_packed_logits_equal_padded_ones(causal):
+def test_packed_logits_and_their_gradients_equal_padded_ones(causal):
     ours, theirs = plain(causal), plain(causal)
     ours.set_attn_implementation(NAME)
-    with torch.no_grad():
-        assert_close(packed_logits(ours, ROWS), padded_logits(theirs, ROWS), rel=1e-5)
-
-
-def test_so_do_their_gradients(causal):
-    ours, theirs = plain(causal), plain(causal)
-    ours.set_attn_implementation(NAME)
-    for model, logits in ((ours, packed_logits(ours, ROWS)), (theirs, padded_logits(theirs, ROWS))):
-        sum(part.log_softmax(-1)[:, 3].sum() for part in logits).backward()
+    logits = packed_logits(ours, ROWS), padded_logits(theirs, ROWS)
+    assert_close(*logits, rel=1e-5)
+    for model, parts in zip((ours, theirs), logits, strict=True):
+        sum(part.log_softmax(-1)[:, 3].sum() for part in parts).backward()
         assert all(weight.grad is not None for weight in model.parameters())
     for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert_close(own.grad, other.grad, rel=1e-4)
+    tokens = torch.tensor([ROWS[1].tokens])
+    assert_close(ours(tokens).logits, theirs(tokens).logits, rel=1e-5)  # without segments it is ordinary attention
 
 
 def test_under_autocast_gradients_are_close(causal):
@@ -72,10 +69,3 @@ def test_shared_tokens_are_there_once_and_nothing_is_padding():
     segments = pack(ROWS).batch["segments"]
     assert (segments[:, 1] * segments[:, 2]).sum() == len(tokens)
     assert [2, 3] in segments[:, 1:3].tolist(), "rows of one beginning and length are one segment"
-
-
-def test_without_segments_it_is_ordinary_attention(causal):
-    ours, theirs = plain(causal), plain(causal)
-    ours.set_attn_implementation(NAME)
-    tokens = torch.tensor([ROWS[1].tokens])
-    assert_close(ours(tokens).logits, theirs(tokens).logits, rel=1e-5)

@@ -42,38 +42,27 @@ def test_an_answer_has_the_same_tokens_in_training_and_in_scoring(questions):
         assert row.tokens[begin:end] == asked.codes[item]
     begin, _ = answers[-1]
     assert row.tokens[:begin] == asked.next(items[:-1]).tokens
-
-
-def test_text_after_the_history_comes_before_the_answer(questions):
     asked = questions(next="Chosen {noun}s:\n{history}So what is next?\n")
     row, [(begin, end)], _ = asked.next_answered(np.array([4, 0, 3]), 1)
     assert row.tokens[:begin] == asked.next(np.array([4, 0])).tokens
     assert text(asked, row.tokens[:begin]).endswith("Red Soap\nSo what is next?\n")
     assert row.tokens[begin:end] == asked.codes[3]
-
-
-def test_without_its_tokens_the_last_answer_is_left_out(questions):
     row, answers, _ = questions("model.answer=item_head").next_answered(np.array([4, 0, 3]), 2)
-    assert len(row.tokens) == answers[-1][0]
+    assert len(row.tokens) == answers[-1][0], "without its tokens the last answer is left out"
 
 
-def test_yes_and_no_are_tokenised_apart_from_the_question(questions):
+def test_yes_and_no_are_tokenised_apart_from_the_question_and_questions_share_a_history(questions):
     asked = questions()
-    (row,) = asked.click(np.array([0, 3]), np.array([4]))
+    row, other = asked.click(np.array([0, 3]), np.array([4, 5]))
     yes, no = asked.decided(row, True), asked.decided(row, False)
     for answered, tokens in ((yes, asked.tokens(" Yes")), (no, asked.tokens(" No"))):
         (begin, end) = answered.answers[0]
         assert answered.row.tokens[:begin] == row.tokens
         assert answered.row.tokens[begin:end] == tokens
     assert text(asked, row.tokens).endswith('choose the item "Hair Brush"? Answer:')
-
-
-def test_questions_after_one_history_share_it(questions):
-    asked = questions()
-    rows = asked.click(np.array([0, 3]), np.array([4, 5]))
-    assert rows[0].shared == rows[1].shared
-    assert text(asked, rows[0].shared).endswith("Would they choose the item")
-    assert text(asked, rows[1].own) == ' "Brush"? Answer:'
+    assert row.shared == other.shared
+    assert text(asked, row.shared).endswith("Would they choose the item")
+    assert text(asked, other.own) == ' "Brush"? Answer:'
 
 
 def test_likes_and_dislikes_are_listed_apart_and_all_questions_begin_alike(questions):
@@ -102,8 +91,11 @@ def test_titles_are_on_one_line_cut_and_hold_no_special_token(questions):
         assert text(asked, code) == f"{title}\n"
 
 
-def test_items_of_one_title_share_a_number(questions):
-    assert questions().same_title.tolist() == [0, 0, 2, 3, 4, 5, 6, 7]
+def test_items_of_one_title_share_a_number_and_a_written_title_ends_at_the_separator(questions):
+    asked = questions()
+    assert asked.same_title.tolist() == [0, 0, 2, 3, 4, 5, 6, 7]
+    assert asked.title_of(asked.tokens(" Red  Soap\nBlue Hair")) == "Red Soap"
+    assert asked.title_of(asked.tokens("\n")) == "unknown item"
 
 
 @pytest.mark.parametrize(
@@ -125,9 +117,3 @@ def test_the_discrete_templates_of_prompt4nr_end_with_their_blank(questions, tem
     assert rows[0].shared == rows[1].shared
     assert shown in text(asked, rows[0].shared), "the history is read once"
     assert (asked.yes, asked.no) == tuple(map(asked.tokens, answers))
-
-
-def test_a_written_title_ends_at_the_separator(questions):
-    asked = questions()
-    assert asked.title_of(asked.tokens(" Red  Soap\nBlue Hair")) == "Red Soap"
-    assert asked.title_of(asked.tokens("\n")) == "unknown item"

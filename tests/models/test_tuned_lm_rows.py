@@ -8,21 +8,13 @@ def items_asked(rows):
     return [[each.items for each in rows.source.answered(number, 0)] for number in rows.numbers]
 
 
-def test_each_training_item_after_the_first_is_an_answer_once(causal):
-    rows = built(causal, "model.titles=4").training_rows()
-    answers = [item for row in items_asked(rows) for items in row for item in items]
-    assert sorted(answers) == sorted(item for sequence in SEQUENCES for item in sequence[1:-2])
-    assert all(len(items) <= 4 for row in items_asked(rows) for items in row)
+def test_each_training_item_after_the_first_is_an_answer_once_and_a_share_of_rows_is_drawn_by_seed(causal):
+    expected = sorted(item for sequence in SEQUENCES for item in sequence[1:-2])
+    for typed, longest in (([], 4), (["model.targets=last"], 1)):  # or each in a row of its own
+        rows = items_asked(built(causal, "model.titles=4", *typed).training_rows())
+        assert sorted(item for row in rows for items in row for item in items) == expected
+        assert max(len(items) for row in rows for items in row) == longest
 
-
-def test_or_each_is_in_a_row_of_its_own(causal):
-    rows = built(causal, "model.titles=4", "model.targets=last").training_rows()
-    answers = [item for row in items_asked(rows) for items in row for item in items]
-    assert sorted(answers) == sorted(item for sequence in SEQUENCES for item in sequence[1:-2])
-    assert all(len(items) == 1 for row in items_asked(rows) for items in row)
-
-
-def test_a_share_of_the_rows_is_drawn_by_seed(causal):
     def drawn(seed, n):
         return built(causal, "model.targets=last", f"model.rows={n}", seed=seed).training_rows().numbers
 

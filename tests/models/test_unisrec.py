@@ -124,22 +124,18 @@ def test_scores_are_cosines_or_inner_products_by_the_formula(built, settings):
         assert_close(scores[i], expected, rel=1e-9)
 
 
-def test_gates_are_uniform_at_the_start(built):
+def test_gates_are_uniform_at_the_start_and_their_noise_has_the_scale_of_the_formula_in_training_only(
+    built, monkeypatch
+):
     model = built().eval()
     adaptor = model.adaptor
     expected = (model.features @ adaptor.whiten).mean(0)  # biases are zero
     torch.testing.assert_close(adaptor(model.features), expected)
-
-
-def test_gate_noise_is_drawn_in_training_only(built):
     adaptor, x = built(adaptor_dropout=0.0).adaptor, torch.randn(4, TEXT_SIZE)
     adaptor.train()
     assert not torch.equal(adaptor(x), adaptor(x))
     adaptor.eval()
     assert torch.equal(adaptor(x), adaptor(x))
-
-
-def test_gate_noise_has_the_scale_of_the_formula(monkeypatch):
     monkeypatch.setattr(torch, "randn_like", torch.ones_like)  # ε = 1: δ = softplus(x W_3) + 0.01
     torch.manual_seed(0)
     adaptor = MoEAdaptor(TEXT_SIZE, 8, 3, dropout=0.0).train()
@@ -149,15 +145,12 @@ def test_gate_noise_has_the_scale_of_the_formula(monkeypatch):
     torch.testing.assert_close(adaptor(x), mixed(adaptor, gate, x))
 
 
-def test_the_adaptor_in_training_equals_evaluation_without_dropout_and_noise(silent):
+def test_without_noise_the_adaptor_in_training_is_that_of_evaluation_and_each_expert_drops_its_own_inputs(silent):
     torch.manual_seed(0)
     adaptor = MoEAdaptor(TEXT_SIZE, 8, 3, dropout=0.0)
     naive.randomise(adaptor)
     x = torch.randn(6, TEXT_SIZE)
     torch.testing.assert_close(adaptor.train()(x), adaptor.eval()(x))
-
-
-def test_every_expert_drops_its_own_inputs(silent):
     torch.manual_seed(0)
     adaptor = MoEAdaptor(64, 64, 2, dropout=0.5).train()
     adaptor.whiten.data = torch.stack([torch.eye(64), 1000 * torch.eye(64)])
@@ -185,9 +178,19 @@ def test_an_item_is_drawn_once_per_step_or_at_each_position(built, draw):
     assert torch.equal(seen[0], seen[1]) == (draw == AdaptorDraw.catalogue)
 
 
-def test_a_training_step_refreshes_the_cached_catalogue(built):
-    model = built(dropout=0.0, attention_dropout=0.0).eval()
+def test_the_catalogue_is_adapted_once_per_evaluation_and_again_after_a_step(built):
+    model = built().eval()
+    calls = []
+    model.adaptor.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
     examples = SPLIT.examples(SplitName.test)
+    for start in range(len(examples)):
+        model.score(examples[slice(start, start + 1)])
+    assert calls == [10]
+    examples = SPLIT.examples(SplitName.test)
+    examples.start[1] = examples.end[1]
+    assert torch.equal(built().eval().score(examples)[1], torch.zeros(10)), "an empty history"
+    examples = SPLIT.examples(SplitName.test)
+    model = built(dropout=0.0, attention_dropout=0.0).eval()
     before = model.score(examples)
     naive.loss_of(model.train()).backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
@@ -196,22 +199,6 @@ def test_a_training_step_refreshes_the_cached_catalogue(built):
     fresh = built()
     fresh.load_state_dict(model.state_dict())
     torch.testing.assert_close(after, fresh.eval().score(examples))
-
-
-def test_the_catalogue_is_adapted_once_per_evaluation(built):
-    model = built().eval()
-    calls = []
-    model.adaptor.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
-    examples = SPLIT.examples(SplitName.test)
-    for start in range(len(examples)):
-        model.score(examples[slice(start, start + 1)])
-    assert calls == [10]
-
-
-def test_an_empty_history_scores_all_items_alike(built):
-    examples = SPLIT.examples(SplitName.test)
-    examples.start[1] = examples.end[1]
-    assert torch.equal(built().eval().score(examples)[1], torch.zeros(10))
 
 
 FROZEN = {
@@ -244,12 +231,9 @@ def test_a_model_starts_from_the_weights_of_another_but_keeps_its_own_ids(built,
         assert torch.equal(value, ids if name == "ids.weight" else other.state_dict()[name]), name
 
 
-def test_initial_weights_of_another_shape_are_refused(built):
+def test_weights_of_another_shape_are_refused_and_with_ids_new_items_cannot_be_ranked(built):
     with pytest.raises(RuntimeError, match="size mismatch"):
         built().initialise_from(built(hidden_size=4).state_dict())
-
-
-def test_with_ids_new_items_cannot_be_ranked():
     assert not [*resolved("model=unisrec").model.problems_with_new_items()]
     (problem,) = resolved("model=unisrec", "model.use_ids=true").model.problems_with_new_items()
     assert "a new item does not have" in problem.problem

@@ -63,14 +63,27 @@ def test_without_a_feature_of_its_own_the_most_frequent_of_all_is_usual():
         usual_feature_rows(replace(split, dataset=replace(split.dataset, interactions=interactions.assign(feature=""))))
 
 
-def test_each_user_gets_the_most_typical_text_of_the_usual_feature(build):
-    """Of straps, mean ROUGE-1 to the four others: "a soft strap" shares 6/7, 2/6, 6/7 and 2/5 and is the highest."""
+def test_each_user_gets_the_most_typical_text_and_title_of_the_usual_feature(build, monkeypatch):
+    # Of straps, mean ROUGE-1 to the four others: "a soft strap" shares 6/7, 2/6, 6/7 and 2/5 and is the highest.
     texts = build("usual_feature", DATASET, compared=1000).write(EXAMPLES, Written.explanation)
     strap, lens = "a soft strap", "the lens is dull"
     of_straps = [EXPLAINED[i] for i, f in enumerate(FEATURES) if f == "strap" and i % 5 < 3]
     others = [t for t in of_straps if t != strap]
     assert text_values([strap] * 4, others)["rouge1"].sum() == pytest.approx(6 / 7 + 2 / 6 + 6 / 7 + 2 / 5)
     assert texts == [strap, strap, lens, strap]  # a user without a feature gets the most frequent one, straps: 5 of 9
+    model = build("usual_feature", DATASET, compared=1000)
+    assert model.write(EXAMPLES, Written.review_title) == ["Soft!", "Soft!", "", "Soft!"]
+    interactions = DATASET.interactions.copy()
+    held_out = np.arange(20) % 5 >= 3
+    interactions.loc[held_out, ["explanation", "feature"]] = "strap"
+    other = build("usual_feature", replace(DATASET, interactions=interactions), compared=1000)
+    expected = build("usual_feature", DATASET, compared=1000).write(EXAMPLES, Written.explanation)
+    assert other.write(EXAMPLES, Written.explanation) == expected
+    sizes = []
+    monkeypatch.setattr(usual_feature, "most_typical", lambda texts: sizes.append(len(texts)) or texts[0])
+    build("usual_feature", DATASET, compared=2).write(EXAMPLES, Written.explanation)
+    build("usual_feature", DATASET, compared=4).write(EXAMPLES, Written.explanation)
+    assert sizes == [2, 2, 4, 4]
 
 
 def test_the_most_typical_text_is_that_of_a_naive_search():
@@ -84,43 +97,19 @@ def test_the_most_typical_text_is_that_of_a_naive_search():
     assert most_typical(["only"]) == "only"
 
 
-def test_at_most_so_many_texts_are_compared(build, monkeypatch):
-    sizes = []
-    monkeypatch.setattr(usual_feature, "most_typical", lambda texts: sizes.append(len(texts)) or texts[0])
-    build("usual_feature", DATASET, compared=2).write(EXAMPLES, Written.explanation)
-    build("usual_feature", DATASET, compared=4).write(EXAMPLES, Written.explanation)
-    assert sizes == [2, 2, 4, 4]
-
-
-def test_titles_are_copied_by_feature_too_and_are_empty_where_there_are_none(build):
-    model = build("usual_feature", DATASET, compared=1000)
-    assert model.write(EXAMPLES, Written.review_title) == ["Soft!", "Soft!", "", "Soft!"]
-
-
-def test_held_out_texts_and_features_are_not_read(build):
-    interactions = DATASET.interactions.copy()
-    held_out = np.arange(20) % 5 >= 3
-    interactions.loc[held_out, ["explanation", "feature"]] = "strap"
-    other = build("usual_feature", replace(DATASET, interactions=interactions), compared=1000)
-    expected = build("usual_feature", DATASET, compared=1000).write(EXAMPLES, Written.explanation)
-    assert other.write(EXAMPLES, Written.explanation) == expected
-
-
-@pytest.mark.parametrize(
-    ("columns", "is_refused"),
-    [
-        ({"feature": FEATURES, "explanation": EXPLAINED}, False),
-        ({"review_text": ["The strap is soft."] * 20}, False),  # features are extracted with explanations
-        ({"explanation": EXPLAINED, "review_text": ["The strap is soft."] * 20}, True),
-        ({"explanation": EXPLAINED, "feature": [None] * 20}, True),
-        ({}, True),
-    ],
-)
-def test_data_without_features_are_refused(columns, is_refused):
+def test_data_without_features_are_refused():
     config = UsualFeatureConfig(name="usual_feature", compared=10)
     task = TaskConfig("explanation", Question.write, written=Written.explanation)
-    problems = [*config.problems_with_dataset(task, tiny_dataset(SEQUENCES, **columns))]
-    assert [isinstance(problem, DataError) for problem in problems] == [True] * is_refused
+    reviews = {"review_text": ["The strap is soft."] * 20}
+    for columns, is_refused in (
+        ({"feature": FEATURES, "explanation": EXPLAINED}, False),
+        (reviews, False),  # features are extracted with explanations
+        ({"explanation": EXPLAINED} | reviews, True),
+        ({"explanation": EXPLAINED, "feature": [None] * 20}, True),
+        ({}, True),
+    ):
+        problems = [*config.problems_with_dataset(task, tiny_dataset(SEQUENCES, **columns))]
+        assert [isinstance(problem, DataError) for problem in problems] == [True] * is_refused
 
 
 def test_as_a_floor_it_is_left_out_where_there_are_no_features(tmp_path, cache, caplog):
