@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import sys
+from functools import partial
 
 import pytest
 
@@ -13,12 +14,14 @@ from llm4rec_cli.files import write_json, write_text
 from tests.results.finished_runs import metrics_json
 from tests.support.driver import read
 
+PRUNE_CACHE = ("prune", "cache", "--cache", "cache", "--yes")
+
 
 @pytest.fixture
 def run(tmp_path):
     """run(name, status, …): a run folder of sasrec on demo under tmp_path/outputs."""
 
-    def write(name, status, model="sasrec", days=0, labels=()):
+    def write(name, status="failed", model="sasrec", days=0, labels=()):
         folder = tmp_path / "outputs" / model / "demo/sequential" / name
         write_json(folder / "metrics.json", metrics_json(dataset_fingerprint="f" * 64, labels=labels))
         write_json(folder / "status.json", {"status": status, "error": None})
@@ -42,14 +45,15 @@ def cached(tmp_path):
 
 
 @pytest.fixture
-def terminal(monkeypatch):
-    """terminal(answer): stdin is a terminal where the user types this answer."""
+def left(tmp_path):
+    """left(): names of the runs that are left."""
+    return lambda: {path.parent.name for path in tmp_path.glob("outputs/*/*/*/*/status.json")}
 
-    def type_answer(answer):
-        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-        monkeypatch.setattr(builtins, "input", lambda *_: answer)
 
-    return type_answer
+@pytest.fixture
+def entries(tmp_path):
+    """entries(): names of the entries that are left in the cache."""
+    return lambda: {path.name for path in tmp_path.glob("cache/*/*")}
 
 
 def _age(path, days):
@@ -57,76 +61,60 @@ def _age(path, days):
     os.utime(path, (then, then))
 
 
-def _left(tmp_path):
-    return {path.parent.name for path in tmp_path.glob("outputs/*/*/*/*/status.json")}
-
-
 # --- runs
 
 
-def test_without_a_status_failed_and_killed_runs_go_and_finished_ones_stay(run, llm4rec, tmp_path):
-    for name, status in (("seed0-a", "done"), ("seed1-b", "failed"), ("seed2-c", "running")):
-        run(name, status)
-    answer = llm4rec("prune", "runs", "--yes")
-    assert answer.code == 0
-    assert _left(tmp_path) == {"seed0-a"}
-
-
 @pytest.mark.parametrize(
-    ("arguments", "left"),
+    ("arguments", "stay"),
     [
-        (["status=done"], {"seed1-b", "seed3-d"}),
-        (["status=done,failed", "model=p5"], {"seed0-a", "seed1-b", "seed3-d"}),
-        (["status=done", "seed=0"], {"seed1-b", "seed2-c", "seed3-d"}),
-        (["--older-than", "30d"], {"seed0-a", "seed1-b", "seed2-c"}),
-        (["seed=1", "--older-than", "1h", "status=failed"], {"seed0-a", "seed2-c", "seed3-d"}),
-        (["--older-than", "4w"], {"seed0-a", "seed1-b", "seed2-c"}),
-        (["--older-than", "12h"], {"seed0-a", "seed2-c"}),
+        ([], {"seed0-a", "seed2-c"}),  # failed and killed ones go
+        (["status=done"], {"seed1-b", "seed3-d", "seed4-e"}),
+        (["status=done,failed", "model=p5"], {"seed0-a", "seed1-b", "seed3-d", "seed4-e"}),
+        (["status=done", "seed=0"], {"seed1-b", "seed2-c", "seed3-d", "seed4-e"}),
+        (["--older-than", "30d"], {"seed0-a", "seed1-b", "seed2-c", "seed4-e"}),
+        (["seed=1", "--older-than", "1h", "status=failed"], {"seed0-a", "seed2-c", "seed3-d", "seed4-e"}),
+        (["--older-than", "4w"], {"seed0-a", "seed1-b", "seed2-c", "seed4-e"}),
+        (["--older-than", "12h"], {"seed0-a", "seed2-c", "seed4-e"}),
     ],
 )
-def test_filters_and_age_choose_what_goes(run, llm4rec, tmp_path, arguments, left):
+def test_status_filters_and_age_choose_what_goes(run, llm4rec, left, arguments, stay):
     run("seed0-a", "done")
     run("seed1-b", "failed", days=1)
     run("seed2-c", "done", model="p5")
     run("seed3-d", "failed", days=31)
+    run("seed4-e", "running")
     assert llm4rec("prune", "runs", *arguments, "--yes").code == 0
-    assert _left(tmp_path) == left
+    assert left() == stay
 
 
-def test_what_would_go_and_how_much_it_frees_is_shown_and_without_a_terminal_nothing_goes(run, llm4rec, tmp_path):
-    (run("seed0-a", "failed") / "weights").write_bytes(b"0" * 3_000_000)
-    (run("seed1-b", "failed") / "weights").write_bytes(b"0" * 1_000_000)
+def test_what_would_go_and_how_much_it_frees_is_shown_and_without_a_terminal_nothing_goes(run, llm4rec, left):
+    for name, size in (("seed0-a", 3_000_000), ("seed1-b", 1_000_000)):
+        (run(name) / "weights").write_bytes(b"0" * size)
     answer = llm4rec("prune", "runs")
     assert answer.code == 2
     assert "sasrec/demo/sequential/seed0-a (failed)" in answer.out
     assert any(line.split() == ["total", "4.0", "MB"] for line in answer.out.splitlines())
     assert "--yes" in answer.err
-    assert _left(tmp_path) == {"seed0-a", "seed1-b"}
+    assert left() == {"seed0-a", "seed1-b"}
 
 
-@pytest.mark.parametrize(("answer", "left"), [("y", set()), ("n", {"seed0-a"}), ("", {"seed0-a"})])
-def test_on_a_terminal_it_asks(run, llm4rec, tmp_path, terminal, answer, left):
-    run("seed0-a", "failed")
-    terminal(answer)
-    assert llm4rec("prune", "runs").code == 0
-    assert _left(tmp_path) == left
-
-
-def test_nothing_to_delete_is_no_error(llm4rec):
+def test_on_a_terminal_it_asks(run, llm4rec, left, monkeypatch):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    run("seed0-a")
+    for typed, stay in (("n", {"seed0-a"}), ("", {"seed0-a"}), ("y", set())):
+        monkeypatch.setattr(builtins, "input", lambda *_, typed=typed: typed)
+        assert llm4rec("prune", "runs").code == 0
+        assert left() == stay
     answer = llm4rec("prune", "runs", "status=done")
     assert (answer.code, answer.out) == (0, "nothing to delete\n")
 
 
-def test_a_run_that_a_process_holds_stays(run, llm4rec, tmp_path):
+def test_a_run_that_a_process_holds_or_takes_up_or_finishes_while_prune_asks_stays(run, llm4rec, left, monkeypatch):
     folder = run("seed0-a", "running")
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert llm4rec("prune", "runs", "--yes").out == "nothing to delete\n"
-    assert _left(tmp_path) == {"seed0-a"}
-
-
-def test_a_run_that_is_taken_up_while_prune_asks_stays(run, llm4rec, tmp_path, monkeypatch):
-    folder = run("seed0-a", "failed")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     held = []
 
     def taken_up():
@@ -134,77 +122,57 @@ def test_a_run_that_is_taken_up_while_prune_asks_stays(run, llm4rec, tmp_path, m
         fcntl.flock(held[0], fcntl.LOCK_EX)
         return True
 
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr(prune, "_confirmed", taken_up)
     answer = llm4rec("prune", "runs")
     held[0].close()
     assert "in use by a process" in answer.err
     assert "freed 0 bytes" in answer.out
-    assert _left(tmp_path) == {"seed0-a"}
-
-
-def test_a_run_that_is_finished_while_prune_asks_stays(run, llm4rec, tmp_path, monkeypatch):
-    run("seed0-a", "failed")
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr(prune, "_confirmed", lambda: bool(run("seed0-a", "done")))
     assert "changed in the meantime" in llm4rec("prune", "runs").err
-    assert _left(tmp_path) == {"seed0-a"}
+    assert left() == {"seed0-a"}
+    gone = run("seed1-b")
+    monkeypatch.setattr(prune, "_confirmed", lambda: not shutil.rmtree(gone))
+    assert llm4rec("prune", "runs").code == 0, "gone by itself"
 
 
-def test_a_run_that_goes_while_prune_asks_is_no_failure(run, llm4rec, monkeypatch):
-    folder = run("seed0-a", "failed")
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr(prune, "_confirmed", lambda: not shutil.rmtree(folder))
-    assert llm4rec("prune", "runs").code == 0
-
-
-def test_unreadable_runs_go_only_where_they_are_named(run, llm4rec, tmp_path):
-    (run("seed0-a", "failed") / "status.json").write_text("{")
+def test_unreadable_runs_go_only_where_they_are_named(run, llm4rec, left):
+    (run("seed0-a") / "status.json").write_text("{")
     assert llm4rec("prune", "runs", "--yes").out == "nothing to delete\n"
     assert llm4rec("prune", "runs", "status=unreadable", "--yes").code == 0
-    assert _left(tmp_path) == set()
+    assert left() == set()
 
 
-def test_what_does_not_look_like_a_run_stays(run, llm4rec, tmp_path):
-    stays = [
-        run("seedling", "failed"),
-        run("notes", "failed"),
-        run("seed0-a", "failed") / "../../../too_high/seed0-a/status.json",
-    ]
-    write_json(stays[-1], {"status": "failed"})
-    assert llm4rec("prune", "runs", "--yes").code == 0
-    assert all(path.exists() for path in stays[:2])
-    assert (tmp_path / "outputs/sasrec/too_high/seed0-a/status.json").exists()
-    assert not (tmp_path / "outputs/sasrec/demo/sequential/seed0-a").exists()
-
-
-def test_links_are_never_followed(run, llm4rec, tmp_path):
-    elsewhere = run("seed0-a", "failed").rename(tmp_path / "elsewhere")
-    (tmp_path / "outputs/sasrec/demo/sequential/seed0-a").symlink_to(elsewhere)
-    (run("seed1-b", "failed") / "checkpoints").symlink_to(elsewhere)
+def test_what_does_not_look_like_a_run_stays_and_links_are_never_followed(run, llm4rec, tmp_path):
+    elsewhere = run("seed2-c").rename(tmp_path / "elsewhere")
+    sequential = tmp_path / "outputs/sasrec/demo/sequential"
+    (sequential / "seed2-c").symlink_to(elsewhere)
+    (run("seed1-b") / "checkpoints").symlink_to(elsewhere)
     (tmp_path / "outputs/p5").symlink_to(tmp_path / "outputs/sasrec")
+    run("seed0-a")
+    stay = [run("seedling"), run("notes"), tmp_path / "outputs/sasrec/too_high/seed0-a/status.json"]
+    write_json(stay[-1], {"status": "failed"})
     assert llm4rec("prune", "runs", "--yes").code == 0
-    assert (elsewhere / "status.json").exists()
-    assert not (tmp_path / "outputs/sasrec/demo/sequential/seed1-b").exists()
+    assert all(path.exists() for path in (*stay, elsewhere / "status.json"))
+    assert not (sequential / "seed0-a").exists() and not (sequential / "seed1-b").exists()
 
 
 def test_nothing_is_left_of_what_went_nor_of_what_a_killed_prune_put_aside(run, llm4rec, tmp_path):
-    run("seed0-a", "failed")
+    run("seed0-a")
     write_text(tmp_path / "outputs/.pruned/x1y2/seed9-z/metrics.json", "{}")
     assert llm4rec("prune", "runs", "--yes").code == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert not (tmp_path / "outputs/.pruned").exists()
 
 
-def test_a_run_is_gone_at_once_even_if_prune_is_killed_while_it_removes(run, llm4rec, tmp_path, monkeypatch):
-    run("seed0-a", "failed")
+def test_a_run_is_gone_at_once_even_if_prune_is_killed_while_it_removes(run, llm4rec, left, monkeypatch):
+    run("seed0-a")
 
     def killed(_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shutil, "rmtree", killed)
     assert llm4rec("prune", "runs", "--yes").code == 130
-    assert _left(tmp_path) == set()
+    assert left() == set()
     assert "seed0-a" not in llm4rec("list", "runs").out
 
 
@@ -214,6 +182,9 @@ def test_a_run_is_gone_at_once_even_if_prune_is_killed_while_it_removes(run, llm
 def test_a_finished_run_keeps_its_numbers_and_loses_its_weights(llm4rec, trained):
     before = {path.name for path in trained.iterdir()}
     metrics = read(trained / "metrics.json")
+    answer = llm4rec("prune", "runs", "model=sasrec", "--yes")
+    assert answer.out == "no failed or killed run matches, but 1 finished: add status=done to delete finished runs\n"
+    assert list(trained.rglob("*.safetensors"))
     answer = llm4rec("prune", "runs", "--checkpoints", "--yes")
     assert answer.code == 0
     assert not list(trained.rglob("*.safetensors"))
@@ -224,93 +195,78 @@ def test_a_finished_run_keeps_its_numbers_and_loses_its_weights(llm4rec, trained
     assert "force=true" in refused.err
 
 
-def test_the_best_checkpoint_may_stay_and_still_be_evaluated(llm4rec, trained):
+def test_the_best_checkpoint_may_stay_and_still_be_evaluated_and_where_it_is_torn_the_others_stay(llm4rec, trained):
+    keep_best = partial(llm4rec, "prune", "runs", "--checkpoints", "--keep-best", "--yes")
     (best,) = (trained / "checkpoints").glob("checkpoint-*")
     shutil.copytree(best, best.with_name("checkpoint-999"))
-    assert llm4rec("prune", "runs", "--checkpoints", "--keep-best", "--yes").code == 0
+    assert keep_best().code == 0
     assert list((trained / "checkpoints").glob("checkpoint-*")) == [best]
     answer = llm4rec("eval", "task=direct", "task.floors=[]", f"run={trained}")
     assert answer.code == 0, answer.err
-
-
-def test_where_the_best_checkpoint_is_torn_the_others_stay(llm4rec, trained):
-    (best,) = (trained / "checkpoints").glob("checkpoint-*")
     shutil.copytree(best, best.with_name("checkpoint-999"))
     (best / "model.safetensors").write_bytes(b"torn")
-    answer = llm4rec("prune", "runs", "--checkpoints", "--keep-best", "--yes")
-    assert "kept: " in answer.err
+    assert "kept: " in keep_best().err
     assert len(list((trained / "checkpoints").glob("checkpoint-*"))) == 2
 
 
 # --- the cache
 
 
-def test_datasets_and_features_go_and_raw_files_only_where_they_are_named(cached, llm4rec, tmp_path):
-    for name in (
-        "datasets/demo-0123456789abcdef/items.arrow",
-        "features/a.safetensors",
-        "raw/mine/a.txt",
-        "llm/answers",
-    ):
+def test_datasets_and_features_go_and_raw_files_only_where_they_are_named(cached, llm4rec, entries):
+    for name in ("datasets/demo-0123456789abcdef/items.arrow", "features/a.safetensors"):
         cached(name)
-    assert llm4rec("prune", "cache", "--cache", "cache", "--yes").code == 0
-    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"mine", "answers"}
-    assert llm4rec("prune", "cache", "raw", "--cache", "cache", "--yes").code == 0
-    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"answers"}
+    for name in ("raw/mine/a.txt", "llm/answers"):
+        cached(name)
+    assert llm4rec(*PRUNE_CACHE).code == 0
+    assert entries() == {"mine", "answers"}
+    assert llm4rec(*PRUNE_CACHE, "raw").code == 0
+    assert entries() == {"answers"}
 
 
-def test_age_goes_by_the_last_use_of_any_file_of_an_entry(cached, llm4rec, tmp_path):
+def test_age_goes_by_the_last_use_of_any_file_of_an_entry(cached, llm4rec, entries):
     cached("datasets/old-0123456789abcdef/items.arrow", days=31)
     cached("datasets/used-0123456789abcdef/items.arrow", days=31)
     cached("datasets/used-0123456789abcdef/users.arrow", days=1)
     cached("features/old.safetensors", days=31)
     cached("features/new.safetensors", days=29)
-    assert llm4rec("prune", "cache", "--older-than", "30d", "--cache", "cache", "--yes").code == 0
-    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"used-0123456789abcdef", "new.safetensors"}
+    assert llm4rec(*PRUNE_CACHE, "--older-than", "30d").code == 0
+    assert entries() == {"used-0123456789abcdef", "new.safetensors"}
 
 
-def test_unused_are_the_datasets_of_no_run_and_of_unfinished_ones_all_of_their_name_stay(
-    run, cached, llm4rec, tmp_path
+def test_unused_are_the_datasets_of_no_run_and_all_of_the_name_of_an_unfinished_or_shuffled_one_stay(
+    run, cached, llm4rec, entries
 ):
     run("seed0-a", "done")
-    for name in (
-        "datasets/demo-ffffffffffffffff/a",
-        "datasets/demo-0123456789abcdef/a",
-        "datasets/other-0123456789abcdef/a",
-    ):
-        cached(name)
+    for name in ("demo-ffffffffffffffff", "demo-0123456789abcdef", "other-0123456789abcdef"):
+        cached(f"datasets/{name}/a")
     cached("features/a.safetensors")
-    run("seed1-b", "failed")
-    assert llm4rec("prune", "cache", "--unused", "--cache", "cache", "--yes").code == 0
-    left = {"demo-ffffffffffffffff", "demo-0123456789abcdef", "a.safetensors"}
-    assert {path.name for path in tmp_path.glob("cache/*/*")} == left
+    run("seed1-b")
+    stay = {"demo-ffffffffffffffff", "demo-0123456789abcdef", "a.safetensors"}
+    assert llm4rec(*PRUNE_CACHE, "--unused").code == 0
+    assert entries() == stay
     llm4rec("prune", "runs", "--yes")
-    assert llm4rec("prune", "cache", "--unused", "--cache", "cache", "--yes").code == 0
-    assert {path.name for path in tmp_path.glob("cache/*/*")} == left - {"demo-0123456789abcdef"}
-
-
-def test_datasets_whose_ties_a_run_has_shuffled_are_used(run, cached, llm4rec, tmp_path):
     run("seed0-a", "done", labels=["control-shuffle_ties"])
-    for name in ("datasets/demo-0123456789abcdef/a", "datasets/other-0123456789abcdef/a"):
-        cached(name)
-    assert llm4rec("prune", "cache", "--unused", "--cache", "cache", "--yes").code == 0
-    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"demo-0123456789abcdef"}
+    assert llm4rec(*PRUNE_CACHE, "--unused").code == 0
+    assert entries() == stay, "its ties may have been shuffled in that one"
+    run("seed0-a", "done")
+    assert llm4rec(*PRUNE_CACHE, "--unused").code == 0
+    assert entries() == stay - {"demo-0123456789abcdef"}
 
 
 def test_what_a_process_is_writing_stays_and_what_a_killed_one_left_goes(cached, llm4rec):
-    writing, left = cached("features/.a.x1y2.part"), cached("features/.b.x1y2.part")
+    writing, torn = cached("features/.a.x1y2.part"), cached("features/.b.x1y2.part")
     with (writing.with_name(".a.lock")).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert llm4rec("prune", "cache", "--cache", "cache", "--yes").code == 0
+        assert llm4rec(*PRUNE_CACHE).code == 0
     assert writing.exists()
-    assert not left.exists()
+    assert not torn.exists()
 
 
 def test_a_link_in_the_cache_goes_and_what_it_points_to_stays(cached, llm4rec, tmp_path):
     kept = cached("../mine/ratings.csv")
     (tmp_path / "cache/raw").mkdir(parents=True)
     (tmp_path / "cache/raw/mine").symlink_to(kept.parent)
-    assert llm4rec("prune", "cache", "raw", "--cache", "cache", "--yes").code == 0
+    assert llm4rec(*PRUNE_CACHE, "raw").code == 0
     assert kept.exists()
     assert not (tmp_path / "cache/raw/mine").is_symlink()
 
@@ -318,16 +274,7 @@ def test_a_link_in_the_cache_goes_and_what_it_points_to_stays(cached, llm4rec, t
 def test_a_dataset_that_was_pruned_is_prepared_again(llm4rec, cache, tmp_path):
     *before, _, _ = llm4rec("prepare").out.splitlines()  # the last lines name what was typed, and the folder
     shutil.copytree(cache / "llm4rec", tmp_path / "cache")
-    assert llm4rec("prune", "cache", "datasets", "--cache", "cache", "--yes").code == 0
+    assert llm4rec(*PRUNE_CACHE, "datasets").code == 0
     assert not list((tmp_path / "cache/datasets").iterdir())
     *after, _, _ = llm4rec("prepare", "paths.cache=cache").out.splitlines()
     assert before == after
-
-
-# --- refusals
-
-
-def test_finished_runs_that_match_are_mentioned_with_the_filter_that_selects_them(llm4rec, trained):
-    answer = llm4rec("prune", "runs", "model=sasrec", "--yes")
-    assert answer.out == ("no failed or killed run matches, but 1 finished: add status=done to delete finished runs\n")
-    assert trained.exists()
