@@ -61,9 +61,7 @@ def test_candidates_do_not_depend_on_the_examples_passed(kind, tmp_path):
     assert (second.candidates[:, 1:] != whole.candidates[:, 1:]).any()
 
 
-@pytest.mark.parametrize(
-    "spread", [1, 400]
-)  # how many items the 4000 users share; 1 = so popular that all go to the race
+@pytest.mark.parametrize("spread", [1, 400])  # items that the 4000 users share; 1 = so popular that all go to the race
 def test_popularity_follows_training_counts(spread, tmp_path):
     """The first negative is item j with probability in proportion to its training count + SMOOTHING."""
     n_users, counts = 4000, 40 * np.array([0, 0, 1, 2, 5, 10, 20, 50, 100])
@@ -104,16 +102,13 @@ def test_items_outside_are_never_drawn(kind, tmp_path):
         with_candidates(examples, split, kind, 13, 0, tmp_path / "many")
 
 
-def test_the_whole_catalogue_needs_no_candidates(tmp_path):
-    split = leave_one_out(tiny_dataset([[0, 1, 2]], n_items=3))
-    assert with_candidates(split.examples(SplitName.test), split, Candidates.full, 99, 0, tmp_path).candidates is None
-
-
-def test_a_catalogue_that_is_too_small_is_refused(tmp_path):
+def test_a_catalogue_that_is_too_small_is_refused_and_a_whole_one_needs_no_candidates(tmp_path):
     split = leave_one_out(tiny_dataset([[0, 1, 2], [0, 0, 0]], n_items=10))
     with pytest.raises(DataError, match="all but 7 of the 10 items") as error:
         with_candidates(split.examples(SplitName.test), split, Candidates.uniform, 8, 0, tmp_path)
     assert "lower task.negatives to 7" in error.value.remedy
+    split = leave_one_out(tiny_dataset([[0, 1, 2]], n_items=3))
+    assert with_candidates(split.examples(SplitName.test), split, Candidates.full, 99, 0, tmp_path).candidates is None
 
 
 @pytest.mark.parametrize("kind", SAMPLED)

@@ -36,7 +36,9 @@ def test_shuffle_text_moves_an_item_s_texts_together(dataset):
     assert "control" not in dataset.manifest
 
 
-def test_shuffle_history_keeps_targets_and_what_each_user_had(dataset):
+def test_shuffle_history_keeps_targets_and_what_each_user_had_and_shuffles_the_validation_item_into_test_histories(
+    dataset,
+):
     changed = controlled_dataset(dataset, Control.shuffle_history, 0)
     before, after = dataset.sequence.reshape(USERS, LENGTH), changed.sequence.reshape(USERS, LENGTH)
     assert (before[:, -2:] == after[:, -2:]).all()
@@ -44,11 +46,7 @@ def test_shuffle_history_keeps_targets_and_what_each_user_had(dataset):
     assert all(Counter(b) == Counter(a) for b, a in zip(before, after, strict=True))
     assert changed.interactions["timestamp"].equals(dataset.interactions["timestamp"])
     assert (changed.interactions["rating"] == changed.interactions["item"] % 5 + 1).all()
-
-
-def test_shuffle_history_shuffles_the_validation_item_into_test_histories(dataset):
-    split = leave_one_out(controlled_dataset(dataset, Control.shuffle_history, 0))
-    plain = split.examples(SplitName.test)
+    plain = leave_one_out(changed).examples(SplitName.test)
     changed = controlled_examples(plain, Control.shuffle_history, 0)
     before, after = (e.histories()[0].reshape(USERS, LENGTH - 1) for e in (plain, changed))
     assert all(Counter(b) == Counter(a) for b, a in zip(before, after, strict=True))
@@ -56,7 +54,7 @@ def test_shuffle_history_shuffles_the_validation_item_into_test_histories(datase
     assert (changed.target == plain.target).all()
 
 
-def test_shuffle_ties_permutes_whole_interactions_within_a_user_s_time(dataset):
+def test_shuffle_ties_permutes_whole_interactions_within_a_user_s_time_and_so_changes_what_is_held_out(dataset):
     changed = controlled_dataset(dataset, Control.shuffle_ties, 0)
     for column in ("user", "timestamp"):
         assert changed.interactions[column].equals(dataset.interactions[column])
@@ -64,17 +62,10 @@ def test_shuffle_ties_permutes_whole_interactions_within_a_user_s_time(dataset):
     before, after = (d.sequence.reshape(USERS * LENGTH // 3, 3) for d in (dataset, changed))
     assert (np.sort(before) == np.sort(after)).all()
     assert 0.6 < (before != after).any(axis=1).mean() < 1, "five of six orders of three differ from the file's"
-
-
-def test_shuffle_ties_changes_what_is_held_out_and_so_the_fingerprint(dataset):
-    changed = controlled_dataset(dataset, Control.shuffle_ties, 0)
     targets = [leave_one_out(d).examples(SplitName.test).target for d in (dataset, changed)]
     assert 0.4 < (targets[0] != targets[1]).mean() < 0.9, "two of three in expectation"
     assert changed.fingerprint != dataset.fingerprint
     assert changed.manifest["control"] == "shuffle_ties"
-
-
-def test_interactions_without_a_time_are_no_ties(dataset):
     time = dataset.interactions["timestamp"].where(dataset.interactions["timestamp"] < 3)  # each user's last three
     without = replace(dataset, interactions=dataset.interactions.assign(timestamp=time))
     before, after = (
@@ -94,7 +85,7 @@ def test_shuffle_ties_is_refused_where_it_would_change_nothing(dataset):
         controlled_dataset(untied, Control.shuffle_ties, 0)
 
 
-def test_swap_users_gives_nobody_their_own_history(dataset):
+def test_swap_users_gives_all_examples_of_a_user_another_s_longest_history(dataset):
     plain = leave_one_out(dataset).examples(SplitName.test)
     changed = controlled_examples(plain, Control.swap_users, 0)
     assert (changed.start != plain.start).all()
@@ -102,6 +93,14 @@ def test_swap_users_gives_nobody_their_own_history(dataset):
     assert (changed.end - changed.start == LENGTH - 1).all()
     for name in ("user", "target", "row"):
         assert (getattr(changed, name) == getattr(plain, name)).all()
+    every_row = Split(dataset, np.full(len(dataset.interactions), TEST, dtype=np.int8)).examples(SplitName.test)
+    changed = controlled_examples(every_row, Control.swap_users, 0)
+    owner = changed.start // LENGTH
+    assert (owner != every_row.user).all()
+    assert (changed.end - changed.start == LENGTH - 1).all()
+    assert len(set(zip(every_row.user, owner, strict=True))) == len(set(owner)) == USERS
+    with pytest.raises(DataError, match="at least two users"):
+        controlled_examples(leave_one_out(dataset).examples(SplitName.test)[:1], Control.swap_users, 0)
 
 
 @pytest.mark.parametrize("control", Control)
@@ -114,15 +113,6 @@ def test_controls_are_a_function_of_the_seed(control, dataset):
 
     assert run(0) == run(0)
     assert (run(0) == run(1)) == (control is Control.none)
-
-
-def test_swap_users_gives_all_examples_of_a_user_another_s_longest_history(dataset):
-    every_row = Split(dataset, np.full(len(dataset.interactions), TEST, dtype=np.int8)).examples(SplitName.test)
-    changed = controlled_examples(every_row, Control.swap_users, 0)
-    owner = changed.start // LENGTH
-    assert (owner != every_row.user).all()
-    assert (changed.end - changed.start == LENGTH - 1).all()
-    assert len(set(zip(every_row.user, owner, strict=True))) == len(set(owner)) == USERS
 
 
 def test_shuffle_history_leaves_p5_s_random_split_as_it_was_drawn(dataset):
@@ -142,11 +132,6 @@ def test_shuffle_tokens_moves_tokens_alone(dataset):
     assert changed.items.drop(columns="tokens").equals(dataset.items.drop(columns="tokens"))
     assert changed.interactions.equals(dataset.interactions)
     assert changed.manifest["control"] == "shuffle_tokens"
-
-
-def test_a_single_user_cannot_be_swapped(dataset):
-    with pytest.raises(DataError, match="at least two users"):
-        controlled_examples(leave_one_out(dataset).examples(SplitName.test)[:1], Control.swap_users, 0)
 
 
 def visits(n=20):

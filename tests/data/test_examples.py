@@ -13,7 +13,7 @@ from llm4rec_cli.data.split import leave_one_out
 EXAMPLES = leave_one_out(tiny_dataset([[0, 1, 0, 2], [3, 2, 1, 3]])).examples(SplitName.test)
 
 
-def test_a_masked_history_rules_out_its_items_and_the_target_among_them():
+def test_a_masked_history_rules_out_its_items_except_among_candidates():
     masked = replace(EXAMPLES, mask_history=True).masked_items()
     assert masked is not None
     row, item = masked
@@ -23,8 +23,5 @@ def test_a_masked_history_rules_out_its_items_and_the_target_among_them():
     ]
     assert replace(EXAMPLES, mask_history=True).masked_targets().tolist() == [False, True]
     assert not EXAMPLES.masked_targets().any()
-
-
-def test_nothing_is_ruled_out_without_a_mask_or_among_candidates():
     assert EXAMPLES.masked_items() is None
     assert replace(EXAMPLES, mask_history=True, candidates=np.zeros((2, 3), dtype=int)).masked_items() is None

@@ -75,20 +75,16 @@ def test_a_noun_that_is_merely_near_an_opinion_is_kept_separate():
     assert judgement.n_words == 12
 
 
-def test_an_aspect_is_judged_often_and_a_noun_counts_for_more_where_it_is_mostly_judged():
+def test_an_aspect_is_judged_often_follows_articles_and_counts_for_more_where_it_is_mostly_judged():
     texts = (
         ["The tone is great."] * 6 + ["The guitar is great. My guitar, that guitar."] * 6 + ["The neck is fine."] * 4
     )
-    reviews = [list(judgements(text)) for text in texts]
-    assert aspects(texts, reviews) == {"tone": 6.0, "guitar": 2.0}  # 6 * 6 / 6 and 6 * 6 / 18
-
-
-def test_an_escaped_apostrophe_is_one_where_aspects_are_counted_too():
+    assert aspects(texts, [list(judgements(text)) for text in texts]) == {
+        "tone": 6.0,
+        "guitar": 2.0,
+    }  # 6 * 6 / 6 and 6 * 6 / 18
     texts = ["The kid&#39;s is great."] * 6 + ["The kid's is great."] * 6
     assert aspects(texts, [list(judgements(text)) for text in texts]) == {"kid's": 12.0}
-
-
-def test_a_word_that_hardly_follows_an_article_is_no_aspect():
     texts = ["It has great sustain. I sustain, you sustain."] * 10
     assert aspects(texts, [list(judgements(text)) for text in texts]) == {}
 
@@ -131,39 +127,41 @@ def test_aspects_are_counted_in_training_reviews_alone(tmp_path):
     assert with_explanations(one_held_out, tmp_path / "other").dataset.interactions["feature"].tolist() == ["tone"] * 10
 
 
-def test_explanations_that_were_there_are_replaced_and_the_split_stays(tmp_path):
+def test_explanations_that_were_there_are_replaced_and_data_without_reviews_are_refused(tmp_path):
     split = reviewed(["I think the tone is great."] * 6)
     split.dataset.interactions["explanation"] = "old"
     explained = with_explanations(split, tmp_path)
     assert set(explained.dataset.interactions["explanation"]) == {"I think the tone is great."}
     assert explained.assignment is split.assignment
     assert set(split.dataset.interactions["explanation"]) == {"old"}
-
-
-def test_data_without_reviews_are_refused(tmp_path):
     bare = Split(tiny_dataset([[0, 1]]), np.zeros(2, dtype=np.int8))
     with pytest.raises(DataError, match="'tiny' has no review texts"):
         with_explanations(bare, tmp_path)
 
 
 def test_explanations_do_not_depend_on_the_order_of_hashes(tmp_path):
+    """This process has another order of hashes than the one that it starts."""
+    texts = ["A great neck, nice strap and good tone.", "The strap and the tone and the neck."] * 6
     call = (
         "import sys; from pathlib import Path;"
-        "from tests.data.test_explanations import reviewed, with_explanations;"
-        "texts = ['A great neck, nice strap and good tone.', 'The strap and the tone and the neck.'] * 6;"
-        "print(with_explanations(reviewed(texts), Path(sys.argv[1])).dataset.interactions.to_json())"
+        "import numpy as np, pandas as pd;"
+        "from llm4rec_cli.data.explanations import with_explanations;"
+        "from llm4rec_cli.data.recdataset import RecDataset;"
+        "from llm4rec_cli.data.split import Split\n"
+        "rows = pd.read_json('rows.json')\n"
+        "dataset = RecDataset(pd.DataFrame(), rows, np.arange(len(rows)), np.arange(len(rows) + 1), {'name': 'x', 'fingerprint': 'x'})\n"
+        "explained = with_explanations(Split(dataset, np.zeros(len(rows), dtype=np.int8)), Path('cache'))\n"
+        "print(explained.dataset.interactions[['explanation', 'feature']].to_json())"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", call, str(tmp_path / seed)],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(outputs) == 1
+    split = reviewed(texts)
+    split.dataset.interactions.to_json(tmp_path / "rows.json")
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", call]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    ours = with_explanations(split, tmp_path / "ours").dataset.interactions[["explanation", "feature"]]
+    assert done.stdout.strip() == ours.to_json()
+    assert ours["feature"].notna().any()
 
 
 def test_explanations_are_cached_by_training_part(tmp_path, monkeypatch):

@@ -89,20 +89,17 @@ def test_a_full_disk_leaves_nothing_and_the_next_preparation_succeeds(raw, n_who
 
 
 @pytest.mark.parametrize("block", [1000, rawfiles.JSON_BLOCK])
-def test_one_bad_line_among_many_is_named_by_its_number(raw, block, monkeypatch):
+def test_a_torn_archive_and_one_bad_line_among_many_are_named_by_their_number(raw, block, monkeypatch):
+    path = raw / FILES["reviews"]
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(DataError, match=r"reviews.json.gz:\d+: gzip data is truncated or damaged"):
+        prepare(config("shop", "amazon", raw, FILES), raw / "cache")
+    assert list((raw / "cache/datasets").iterdir()) == []
     monkeypatch.setattr(rawfiles, "JSON_BLOCK", block)
     lines = [*map(review, range(N))]
     lines[4321] = lines[4321][:-1]
     (raw / FILES["reviews"]).write_bytes(gzip.compress("\n".join(lines).encode()))
     with pytest.raises(DataError, match=r"reviews.json.gz:4322: not valid JSON"):
-        prepare(config("shop", "amazon", raw, FILES), raw / "cache")
-    assert list((raw / "cache/datasets").iterdir()) == []
-
-
-def test_a_torn_archive_is_named_with_the_line_that_it_lacks(raw):
-    path = raw / FILES["reviews"]
-    path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(DataError, match=r"reviews.json.gz:\d+: gzip data is truncated or damaged"):
         prepare(config("shop", "amazon", raw, FILES), raw / "cache")
     assert list((raw / "cache/datasets").iterdir()) == []
 

@@ -29,19 +29,15 @@ def shown(rows):
     return [pairs[start:end] for start, end in pairwise(offsets)]
 
 
-def test_a_row_is_a_rated_interaction_with_the_likes_and_dislikes_before_it():
+def test_a_row_is_a_rated_interaction_with_the_latest_likes_and_dislikes_before_it():
     rows = labelled_rows(leave_one_out(TIMED), TEST, 3, None)
     assert rows.examples.target.tolist() == [4, 7]
     assert rows.label.tolist() == [False, True]
     assert shown(rows) == [[(0, True), (1, False), (2, True)], [(5, False), (6, True)]]  # item 3 has no rating
-
-
-def test_a_history_has_the_latest_items():
     assert shown(labelled_rows(leave_one_out(TIMED), TEST, 3, 2)) == [[(1, False), (2, True)], [(5, False), (6, True)]]
-
-
-def test_the_threshold_decides_what_is_liked():
     assert labelled_rows(leave_one_out(TIMED), TEST, 0.5, None).label.tolist() == [True, True]
+    split = leave_one_out(tiny_dataset(SEQUENCES, rating=RATINGS))
+    assert split.for_likes() is split
 
 
 def test_every_interaction_of_a_period_is_an_example():
@@ -61,11 +57,6 @@ def test_what_is_held_out_is_not_an_example_of_training_or_validation():
     assert parts == {VALID: [item for item in (2, 5, 6, 8) if item != cold], TEST: [4, 7, 9]}
 
 
-def test_other_rules_have_the_same_examples_as_other_tasks():
-    split = leave_one_out(tiny_dataset(SEQUENCES, rating=RATINGS))
-    assert split.for_likes() is split
-
-
 def test_shuffled_histories_keep_the_like_of_each_item():
     rows = labelled_rows(leave_one_out(TIMED), TEST, 3, None)
     shuffled = replace(rows, examples=controlled_examples(rows.examples, Control.shuffle_history, 1))
@@ -73,7 +64,7 @@ def test_shuffled_histories_keep_the_like_of_each_item():
     assert shown(shuffled) != shown(rows)
 
 
-def test_a_few_rows_are_drawn_by_seed_and_larger_draws_include_smaller_ones():
+def test_a_few_rows_are_drawn_by_seed_larger_draws_include_smaller_ones_and_more_cannot_be_drawn():
     long = tiny_dataset([list(range(50))], rating=np.arange(50) % 5 + 1.0)
     rows = labelled_rows(leave_one_out(long), TRAIN, 3, 10)
     draws = {(n, seed): set(shots(rows, n, seed).examples.row.tolist()) for n in (8, 20) for seed in (0, 1)}
@@ -84,8 +75,5 @@ def test_a_few_rows_are_drawn_by_seed_and_larger_draws_include_smaller_ones():
     assert (np.diff(drawn.examples.row) > 0).all()
     assert (drawn.label == (drawn.examples.row % 5 + 1 > 3)).all()
     assert shots(rows, None, 0) is rows
-
-
-def test_more_rows_than_there_are_cannot_be_drawn():
     with pytest.raises(UsageError, match=r"task\.shots=9 draws from only 3 training rows"):
         shots(labelled_rows(split_dataset(TIMED), TRAIN, 3, None), 9, 0)

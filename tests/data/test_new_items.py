@@ -32,14 +32,11 @@ def test_a_new_item_has_the_text_that_the_catalogue_would_give_it(recipe):
     assert larger.sequence.tolist() == dataset.sequence.tolist()
 
 
-def test_with_attributes_a_new_item_has_its_brand_and_categories():
+def test_with_attributes_a_new_item_has_its_brand_and_categories_but_no_tokens_are_made_up():
     larger = with_new_items(catalogue(TextRecipe.attributes), ITEMS.assign(item_id=["c", "d"]), TextRecipe.attributes)
     assert larger.texts[2:] == ["brand: acme, bath. ", "brand: soapy, bath, bar. "]
     with pytest.raises(DataError, match="new item 'x' has no text"):
         with_new_items(larger, titled_items(["x"]), TextRecipe.attributes)
-
-
-def test_tokens_that_a_chat_model_writes_are_not_made_up():
     with pytest.raises(UsageError, match="new items have none"):
         with_new_items(catalogue(TextRecipe.unisrec), titled_items(["x"]), TextRecipe.enriched)
 

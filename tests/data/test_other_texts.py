@@ -19,10 +19,15 @@ def drawn(assignment=ASSIGNMENT, texts=TEXTS, sequences=((0, 1),) * 3, part=Spli
     return [[sorted(rows.tolist()) for rows in kind] for kind in other_rows(split, examples, "explanation")]
 
 
-def test_others_write_about_the_item_and_the_user_about_other_items():
+def test_others_write_about_the_item_and_the_user_about_other_items_in_the_same_part():
     of_item, of_user = drawn()
     assert of_item == [[3, 5], [1, 5], [1, 3]]
     assert of_user == [[0], [2], [4]]
+    assert drawn(part=SplitName.valid) == [[[2, 4], [0, 4], [0, 2]], [[], [], []]]
+    assert drawn(texts=["a", "b", "c", " ", None, "f"])[0] == [[5], [1, 5], [1]]
+    of_item, of_user = drawn([VALID, TEST, VALID, TEST], TEXTS[:4], [(1, 1), (0, 1)])
+    assert of_item == [[3], [0, 1]]
+    assert of_user == [[], [2]]
 
 
 @pytest.mark.parametrize("code", [TRAIN, UNUSED])
@@ -30,20 +35,6 @@ def test_texts_that_were_trained_on_or_are_of_no_part_are_not_compared_with(code
     of_item, of_user = drawn([VALID, TEST, VALID, code, code, TEST])
     assert of_item == [[5], [1]]
     assert of_user == [[0], []]
-
-
-def test_a_validation_text_is_compared_with_validation_texts_only():
-    assert drawn(part=SplitName.valid) == [[[2, 4], [0, 4], [0, 2]], [[], [], []]]
-
-
-def test_an_empty_text_is_not_compared_with():
-    assert drawn(texts=["a", "b", "c", " ", None, "f"])[0] == [[5], [1, 5], [1]]
-
-
-def test_a_user_who_comes_back_to_an_item_is_no_other_user():
-    of_item, of_user = drawn([VALID, TEST, VALID, TEST], TEXTS[:4], [(1, 1), (0, 1)])
-    assert of_item == [[3], [0, 1]]
-    assert of_user == [[], [2]]
 
 
 def test_of_many_a_few_are_drawn_by_the_seed_of_the_data():

@@ -48,16 +48,13 @@ def altered(files: dict[str, Path], role: str, old: str, new: str, folder: Path)
     return files | {role: path}
 
 
-def test_a_reader_is_loaded_by_its_name():
+def test_a_reader_is_loaded_by_its_name_and_refuses_roles_that_it_does_not_take():
     assert readers.names() == [
         *("amazon", "amazon2023", "mind", "movielens", "online_retail", "recbole", "s3rec", "table", "tallrec")
     ]
     with pytest.raises(UsageError, match="unknown reader 'amazn'") as error:
         readers.load("amazn")
     assert error.value.remedy == "did you mean 'amazon'?"
-
-
-def test_roles_that_a_reader_does_not_take_are_refused():
     raise_first(readers.role_problems("recbole", UNISREC))
     with pytest.raises(UsageError, match="sequences") as error:
         raise_first(readers.role_problems("amazon", ["reviews", "sequences"]))
@@ -69,25 +66,7 @@ def test_roles_that_a_reader_does_not_take_are_refused():
     raise_first(readers.role_problems("s3rec", ["sequences"]))
 
 
-def test_amazon_reviews_with_metadata_and_explanations():
-    raw = amazon.read(AMAZON)
-    assert raw.counts == {"read": 7, "exact duplicates": 1, "items without metadata": 1}
-    assert raw.interactions["user_id"].tolist() == ["U1", "U2", "U1", "U2", "U3"]
-    assert raw.interactions["rating"].tolist() == [5, 3, 4, 5, 2]
-    assert raw.interactions["timestamp"].tolist() == [300, 100, 100, 100, 50]
-    assert raw.interactions["explanation"].dropna().tolist() == ["Sails well."]
-    assert raw.interactions["feature"].dropna().tolist() == ["sail"]
-    assert raw.interactions["review_text"][3] == "Kept the rain out ?"  # half a surrogate pair
-    assert raw.items["item_id"].tolist() == ["B1", "B2"]
-    assert raw.items["title"].tolist() == ["Tent &amp; Poles", 'Kite "Swift"']
-    assert raw.items["categories"].tolist() == ["Outdoors Camping Tents", "Toys"]
-    assert raw.items["brand"].isna().tolist() == [False, True]
-    bare = amazon.read({"reviews": AMAZON["reviews"]})
-    assert bare.items.to_dict("list") == {"item_id": ["B1", "B2", "B3"]}
-    assert bare.item_order == "sorted ids"
-
-
-def test_recbole_interactions_with_items():
+def test_recbole_interactions_with_items_of_several_categories_and_names_of_other_datasets(tmp_path):
     raw = recbole.read(RECBOLE)
     assert raw.interactions.to_dict("list") == {
         "user_id": ["anna", "bert", "anna", "anna"],
@@ -101,17 +80,6 @@ def test_recbole_interactions_with_items():
         "categories": ["Drama War", "", "Comedy"],
     }
     assert recbole.read({"interactions": RECBOLE["interactions"]}).items["item_id"].tolist() == ["11", "12", "13"]
-
-
-def recbole_files(tmp_path, interactions, items):
-    """Two RecBole files with these lines, fields separated by |."""
-    files = {"interactions": tmp_path / "shop.inter", "items": tmp_path / "shop.item"}
-    for path, rows in zip(files.values(), (interactions, items), strict=True):
-        path.write_text("".join(row.replace("|", "\t") + "\n" for row in rows))
-    return files
-
-
-def test_recbole_names_of_other_datasets_and_several_categories(tmp_path):
     inter = ["user_id|item_id|rating", "u1|a|4", "u1|b|"]
     items = ["item_id:token|name:token_seq|genres:token_seq|class:token", "a|Red hat|music|loud", "b||film|", "c|Cap||"]
     raw = recbole.read(recbole_files(tmp_path, inter, items))
@@ -126,7 +94,15 @@ def test_recbole_names_of_other_datasets_and_several_categories(tmp_path):
     assert recbole.read(recbole_files(tmp_path, inter, items)).items["title"].tolist() == ["Red hat", "", "Cap"]
 
 
-def test_recbole_columns_may_be_mapped(tmp_path):
+def recbole_files(tmp_path, interactions, items):
+    """Two RecBole files with these lines, fields separated by |."""
+    files = {"interactions": tmp_path / "shop.inter", "items": tmp_path / "shop.item"}
+    for path, rows in zip(files.values(), (interactions, items), strict=True):
+        path.write_text("".join(row.replace("|", "\t") + "\n" for row in rows))
+    return files
+
+
+def test_recbole_columns_may_be_mapped_and_files_begin_with_empty_lines(tmp_path):
     files = recbole_files(
         tmp_path,
         ["user_id|artist_id|weight", "u1|a|4", "u1|b|2"],
@@ -145,6 +121,13 @@ def test_recbole_columns_may_be_mapped(tmp_path):
     with pytest.raises(DataError, match=r"shop\.inter: no column 'weights' for rating") as error:
         recbole.read(files, {"item_id": "artist_id", "rating": "weights"})
     assert error.value.remedy == "did you mean 'weight'?"
+    files = recbole_files(tmp_path, ["", "", "user_id|item_id|rating", "u1|a|4"], ["", "item_id", "a"])
+    raw = recbole.read(files)
+    assert raw.interactions.to_dict("list") == {"user_id": ["u1"], "item_id": ["a"], "rating": [4]}
+    assert raw.items["item_id"].tolist() == ["a"]
+    files["interactions"].write_text("\nuser_id\titem_id\trating\nu1\ta\tfour\n")
+    with pytest.raises(DataError, match=r"shop\.inter:3: rating is not a number: 'four'"):
+        recbole.read(files)
 
 
 def test_recbole_reads_a_mapped_column_from_the_file_that_has_the_field(tmp_path, caplog):
@@ -158,16 +141,6 @@ def test_recbole_reads_a_mapped_column_from_the_file_that_has_the_field(tmp_path
     assert "shop.inter: no column 'mass' for rating, so 'rating' is read" in caplog.text
     with pytest.raises(DataError, match=r"shop\.item: no column 'weight' for brand"):
         recbole.read(files, {"brand": "weight"})
-
-
-def test_recbole_files_may_begin_with_empty_lines(tmp_path):
-    files = recbole_files(tmp_path, ["", "", "user_id|item_id|rating", "u1|a|4"], ["", "item_id", "a"])
-    raw = recbole.read(files)
-    assert raw.interactions.to_dict("list") == {"user_id": ["u1"], "item_id": ["a"], "rating": [4]}
-    assert raw.items["item_id"].tolist() == ["a"]
-    files["interactions"].write_text("\nuser_id\titem_id\trating\nu1\ta\tfour\n")
-    with pytest.raises(DataError, match=r"shop\.inter:3: rating is not a number: 'four'"):
-        recbole.read(files)
 
 
 @pytest.mark.parametrize("ascending", [False, True])
@@ -188,7 +161,7 @@ def test_recbole_prefixes_become_whole_sequences_again(ascending, tmp_path):
     assert "carry order" in raw.item_order
 
 
-def test_s3rec_sequences():
+def test_s3rec_sequences_with_and_without_an_id_map_and_with_yelp_s_businesses(tmp_path):
     raw = s3rec.read(S3REC)
     assert raw.interactions["user_id"].tolist() == ["anna"] * 3 + ["bert"] * 3
     assert raw.interactions["item_id"].tolist() == ["A", "B", "C", "C", "A", "J"]
@@ -197,9 +170,6 @@ def test_s3rec_sequences():
     bare = s3rec.read({role: S3REC[role] for role in ("sequences", "id_map")})
     assert bare.items.to_dict("list") == {"item_id": ["A", "B", "C", "J"]}
     assert bare.interactions.equals(raw.interactions)
-
-
-def test_s3rec_without_an_id_map_has_numbers_as_ids(tmp_path):
     raw = s3rec.read({"sequences": S3REC["sequences"]})
     assert raw.interactions["user_id"].tolist() == ["1"] * 3 + ["2"] * 3
     assert raw.interactions["item_id"].tolist() == ["1", "2", "3", "3", "1", "10"]
@@ -208,9 +178,6 @@ def test_s3rec_without_an_id_map_has_numbers_as_ids(tmp_path):
         (tmp_path / "seq.txt").write_text(text)
         with pytest.raises(DataError, match=problem):
             s3rec.read({"sequences": tmp_path / "seq.txt"})
-
-
-def test_s3rec_items_described_by_yelp_s_businesses(tmp_path):
     businesses = tmp_path / "businesses.json"
     lines = [
         {"business_id": "B", "name": "Bo's Bakery", "categories": "Bakeries, Food", "city": "Ames"},
@@ -310,6 +277,21 @@ def test_a_malformed_line_is_reported_with_file_and_line(name, files, role, old,
     assert error.value.remedy
 
 
-def test_what_a_file_is_called_does_not_matter(tmp_path):
+def test_amazon_reviews_with_metadata_and_explanations_whatever_the_file_is_called(tmp_path):
     shutil.copy(AMAZON["reviews"], tmp_path / "reviews.json.gz")  # plain, whatever its name says
     assert len(amazon.read({"reviews": tmp_path / "reviews.json.gz"}).interactions) == 6
+    raw = amazon.read(AMAZON)
+    assert raw.counts == {"read": 7, "exact duplicates": 1, "items without metadata": 1}
+    assert raw.interactions["user_id"].tolist() == ["U1", "U2", "U1", "U2", "U3"]
+    assert raw.interactions["rating"].tolist() == [5, 3, 4, 5, 2]
+    assert raw.interactions["timestamp"].tolist() == [300, 100, 100, 100, 50]
+    assert raw.interactions["explanation"].dropna().tolist() == ["Sails well."]
+    assert raw.interactions["feature"].dropna().tolist() == ["sail"]
+    assert raw.interactions["review_text"][3] == "Kept the rain out ?"  # half a surrogate pair
+    assert raw.items["item_id"].tolist() == ["B1", "B2"]
+    assert raw.items["title"].tolist() == ["Tent &amp; Poles", 'Kite "Swift"']
+    assert raw.items["categories"].tolist() == ["Outdoors Camping Tents", "Toys"]
+    assert raw.items["brand"].isna().tolist() == [False, True]
+    bare = amazon.read({"reviews": AMAZON["reviews"]})
+    assert bare.items.to_dict("list") == {"item_id": ["B1", "B2", "B3"]}
+    assert bare.item_order == "sorted ids"

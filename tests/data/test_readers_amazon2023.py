@@ -27,7 +27,7 @@ CLAMP, GLUE, LOST, VICE = "B0CLAMP001", "B0GLUE0002", "B0LOST0003", "B0VICE0005"
 NAMES = [name for name in options("dataset") if name.startswith("amazon2023-")]
 
 
-def test_reviews_in_seconds_and_of_a_user_and_item_the_earliest():
+def test_reviews_in_seconds_and_of_a_user_and_item_the_earliest_with_the_items_reviewed(tmp_path):
     raw = amazon2023.read(REVIEWS)
     assert raw.interactions.to_dict("list") == {
         "user_id": [ANNA, ANNA, BERT],
@@ -38,10 +38,7 @@ def test_reviews_in_seconds_and_of_a_user_and_item_the_earliest():
         "review_title": ["Firm", "", "No page"],
     }
     assert raw.counts == {"read": 4, "later reviews of the same user and item": 1}
-
-
-def test_items_are_those_reviewed_with_or_without_metadata():
-    assert amazon2023.read(REVIEWS).items.fillna("").to_dict("list") == {
+    assert raw.items.fillna("").to_dict("list") == {
         "item_id": [CLAMP, GLUE, LOST],
         "title": ['Clamp, 6"', "Glue", ""],
         "brand": ["Nordhut", "", ""],
@@ -49,12 +46,9 @@ def test_items_are_those_reviewed_with_or_without_metadata():
         "description": ["Steel Red grip A clamp of steel.", "", ""],
         "price": ["9.50", "1299.00", ""],
     }
-
-
-def test_texts_apart_are_those_in_memory(tmp_path):
-    apart, whole = amazon2023.read(REVIEWS, scratch=tmp_path), amazon2023.read(REVIEWS)
+    apart = amazon2023.read(REVIEWS, scratch=tmp_path)  # texts in a file
     rows = apart.texts.take(apart.interactions.index.to_numpy()).to_pandas()
-    pd.testing.assert_frame_equal(rows, whole.interactions[rows.columns])
+    pd.testing.assert_frame_equal(rows, raw.interactions[rows.columns])
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -91,34 +85,25 @@ def test_every_category_has_its_dataset_and_published_splits():
     assert {name.removesuffix("-last-out").removesuffix("-timestamp") for name in splits} < set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_files_of_a_dataset_are_those_of_its_category(name):
-    dataset = OmegaConf.create({"dataset": content_of("dataset", name)}).dataset
-    files = dataset.domains.products
-    category = files.metadata.removeprefix("meta_").removesuffix(".jsonl.gz")
-    split = name.removeprefix(f"amazon2023-{category.lower().replace('_', '-')}").removeprefix("-")
-    assert dataset.name == name
-    assert {entry.file for entry in dataset.download} == set(files.values())
-    if split:
-        assert files == {part: f"{category}.{part}.csv.gz" for part in amazon2023.PARTS} | {"metadata": files.metadata}
-    else:
-        assert files == {"reviews": f"{category}.jsonl.gz", "metadata": files.metadata}
+def test_the_files_of_a_dataset_are_those_of_its_category():
     folders = {"": "raw/review_categories", "last-out": "5core/last_out", "timestamp": "5core/timestamp"}
-    for entry in dataset.download:
-        folder = "raw/meta_categories" if entry.file == files.metadata else folders[split]
-        assert all(url.endswith(f"/{folder}/{entry.file}") for url in entry.urls)
-    assert dataset.get("split") == ("given" if split else None)
-
-
-@pytest.mark.parametrize(
-    ("count", "printed"),
-    [(253, 253), (94_762, 94_800), (94_851, 94_900), (2_549_999, 2_500_000), (2_550_001, 2_600_000)],
-)
-def test_counts_are_rounded_as_printed(count, printed):
-    assert as_printed(count) == printed
+    for name in NAMES:
+        dataset = OmegaConf.create({"dataset": content_of("dataset", name)}).dataset
+        files = dataset.domains.products
+        category = files.metadata.removeprefix("meta_").removesuffix(".jsonl.gz")
+        split = name.removeprefix(f"amazon2023-{category.lower().replace('_', '-')}").removeprefix("-")
+        assert (dataset.name, dataset.get("split")) == (name, "given" if split else None)
+        assert {entry.file for entry in dataset.download} == set(files.values()), name
+        parts = {part: f"{category}.{part}.csv.gz" for part in amazon2023.PARTS}
+        assert files == (parts if split else {"reviews": f"{category}.jsonl.gz"}) | {"metadata": files.metadata}, name
+        for entry in dataset.download:
+            folder = "raw/meta_categories" if entry.file == files.metadata else folders[split]
+            assert all(url.endswith(f"/{folder}/{entry.file}") for url in entry.urls), name
 
 
 def test_equal_rounded_counts_are_called_rounded(tmp_path):
+    counts = [253, 94_762, 94_851, 2_549_999, 2_550_001]
+    assert list(map(as_printed, counts)) == [253, 94_800, 94_900, 2_500_000, 2_600_000]
     files = {"reviews": "reviews.jsonl", "metadata": "meta.jsonl"}
     manifest = prepare(config("shop", "amazon2023", "amazon2023", files), tmp_path).manifest
     paper = PaperStatistics(users=2, items=3, interactions=3, source="its page", rounded=True)

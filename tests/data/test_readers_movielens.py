@@ -21,7 +21,7 @@ def replaced(files: dict[str, Path], role: str, old: bytes, new: bytes, folder: 
     return files | {role: path}
 
 
-def test_100k():
+def test_the_three_layouts():
     raw = movielens.read(MOVIELENS_100K)
     assert raw.interactions.to_dict("list") == {
         "user_id": ["196", "186", "196", "22"],
@@ -33,9 +33,9 @@ def test_100k():
     assert raw.items["title"].tolist() == ["Orchard, The (1991)", "unknown", "Café Noir (1991)"]
     assert raw.items["categories"].fillna("").tolist() == ["Animation Children's Western", "", "Film-Noir"]
     assert raw.counts == {"read": 4}
-
-
-def test_1m():
+    raw = movielens.read({"ratings": MOVIELENS_100K["ratings"]})
+    assert raw.items.to_dict("list") == {"item_id": ["242", "7", "9"]}
+    assert raw.item_order == "sorted ids"
     raw = movielens.read(MOVIELENS_1M)
     assert raw.interactions.to_dict("list") == {
         "user_id": ["1", "1", "2"],
@@ -48,9 +48,6 @@ def test_1m():
         "title": ["Robots 2: The Café (1996)", "Orchard, The (1975)"],
         "categories": ["Animation Children's Sci-Fi", "Drama"],
     }
-
-
-def test_latest():
     raw = movielens.read(MOVIELENS_LATEST)
     assert raw.interactions.to_dict("list") == {
         "user_id": ["1", "7", "7"],
@@ -60,12 +57,6 @@ def test_latest():
     }
     assert raw.items["title"].tolist() == ["Orchard, The (1995)", 'Café "Noir" (1941)']
     assert raw.items["categories"].fillna("").tolist() == ["Drama Romance", ""]
-
-
-def test_without_movies_items_have_no_titles():
-    raw = movielens.read({"ratings": MOVIELENS_100K["ratings"]})
-    assert raw.items.to_dict("list") == {"item_id": ["242", "7", "9"]}
-    assert raw.item_order == "sorted ids"
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ def replaced(folder: Path, *changes: tuple[str, str]) -> dict[str, Path]:
     return {"invoices": path}
 
 
-def test_an_invoice_is_the_user_and_its_lines_stay_in_file_order():
-    interactions = online_retail.read(ONLINE_RETAIL).interactions
+def test_an_invoice_is_the_user_its_lines_stay_in_file_order_and_an_item_has_its_first_description(tmp_path):
+    raw = online_retail.read(ONLINE_RETAIL)
+    interactions = raw.interactions
     assert interactions[["user_id", "item_id", "rating"]].values.tolist() == [
         ["536365", "22719", 2],
         ["536365", "85123A", 6],
@@ -41,27 +42,13 @@ def test_an_invoice_is_the_user_and_its_lines_stay_in_file_order():
     day = 1291161600  # 1 December 2010 as UTC
     minute, tenth = day + 8 * 3600 + 26 * 60, day + 9 * 86400 + 19 * 3600 + 41 * 60
     assert interactions["timestamp"].tolist() == [minute, minute, minute, tenth, minute + 60, minute]
-
-
-def test_lines_without_a_description_and_repeated_lines_are_dropped_and_counted():
-    assert online_retail.read(ONLINE_RETAIL).counts == {"read": 8, "no Description": 1, "exact duplicates": 1}
-
-
-def test_an_item_is_described_by_its_first_description():
-    assert online_retail.read(ONLINE_RETAIL).items.to_dict("list") == {
+    assert raw.counts == {"read": 8, "no Description": 1, "exact duplicates": 1}
+    assert raw.items.to_dict("list") == {
         "item_id": ["22719", "85123A", "85123a"],
         "title": ['GUMBALL MONOCHROME, "LARGE"', "WHITE LANTERN £1", "Café tin."],
         "text": ['gumball monochrome, "large".', "white lantern £1.", "café tin.."],  # the paper adds one to any
     }
-
-
-def test_the_description_is_the_text_that_models_read(tmp_path):
-    dataset = prepare(CONFIG, tmp_path)
-    assert item_texts(dataset, TextRecipe.unisrec) == [
-        'gumball monochrome, "large".',
-        "white lantern £1.",
-        "café tin..",
-    ]
+    assert item_texts(prepare(CONFIG, tmp_path), TextRecipe.unisrec) == raw.items["text"].tolist()
 
 
 def test_lines_of_one_time_keep_file_order_and_prepare_says_how_many_end_so(tmp_path):

@@ -63,14 +63,11 @@ def problem(*arguments):
     return error.value.problem
 
 
-def test_csv_with_items_in_json_lines():
+def test_all_formats_hold_the_same(tmp_path):
     raw = table.read(TABLE, COLUMNS)
     assert columns(raw.interactions) == PLAYS
     assert columns(raw.items) == TRACKS
     assert raw.counts == {"read": 3}
-
-
-def test_all_formats_hold_the_same(tmp_path):
     plays = pd.DataFrame(PLAYS).rename(columns=COLUMNS)
     plays["when"] = pd.to_datetime(plays["when"], unit="s")
     tracks = [{"track": "T2", "name": "Café", "tags": ["jazz", "night"]}, {"track": "T1", "name": 'Said "go"'}]
@@ -106,16 +103,13 @@ def test_the_delimiter_is_the_one_that_gives_the_header_its_columns(delimiter, t
     assert columns(raw.interactions) == {"user_id": ["1"], "item_id": ["a,b;c|d\te"]}
 
 
-def test_ids_stay_as_written_and_whole_numbers_become_their_digits(tmp_path):
+def test_ids_stay_as_written_whole_numbers_become_their_digits_and_fractions_are_refused(tmp_path):
     assert read(tmp_path, "a.csv", "user_id,item_id\n007,7.0\n").interactions.iloc[0].tolist() == ["007", "7.0"]
     row = {"user_id": "007", "item_id": 10**20}
     assert read(tmp_path, "a.jsonl", [row]).interactions.iloc[0].tolist() == ["007", "100000000000000000000"]
     arrow = pa.table({"user_id": pa.array([2**63], pa.uint64()), "item_id": pa.array(["x"]).dictionary_encode()})
     assert read(tmp_path, "a.parquet", arrow).interactions.iloc[0].tolist() == [str(2**63), "x"]
-
-
-def test_ids_that_are_fractions_are_refused(tmp_path):
-    """As a column of whole numbers with gaps becomes in pandas: 7.0 here and 7 in the item file would not meet."""
+    # As a column of whole numbers with gaps becomes in pandas: 7.0 here and 7 in the item file would not meet.
     rows = [{"user_id": "a", "item_id": 7}, {"user_id": "b", "item_id": 7.0}]
     assert problem(tmp_path, "a.jsonl", rows) == "a.jsonl:3: item_id is neither text nor a whole number: 7.0"
     arrow = pa.table({"user_id": ["a"], "item_id": [7.0]})
@@ -144,26 +138,26 @@ def test_times_are_numbers_or_dates(times, seconds, tmp_path):
     assert read(tmp_path, "log.csv", csv).interactions["timestamp"].tolist() == seconds
 
 
-def test_a_time_in_another_zone_is_the_same_moment(tmp_path):
+def test_a_time_in_another_zone_is_the_same_moment_and_one_in_milliseconds_is_refused(tmp_path):
     times = pa.array([datetime(2020, 1, 1)], pa.timestamp("us", "Asia/Tokyo"))
     arrow = pa.table({"user_id": ["u"], "item_id": ["a"], "timestamp": times})
     assert read(tmp_path, "log.parquet", arrow).interactions["timestamp"].tolist() == [1577836800]
-
-
-def test_times_in_milliseconds_are_refused(tmp_path):
     with pytest.raises(DataError, match=":2: timestamp is not a time in seconds since 1970: '1577836800000'") as error:
         read(tmp_path, "log.csv", "user_id,item_id,timestamp\nu,a,1577836800000\n")
     assert "1000" in error.value.remedy
 
 
-def test_the_map_may_name_what_users_are_called_and_what_items_cost(tmp_path):
+def test_the_map_may_name_what_users_are_called_and_what_items_cost_and_a_column_it_names_must_be_there(tmp_path):
     rows = [{"user_id": 1, "item_id": 2, "nick": "Zoe", "euros": 12.5}]
     raw = read(tmp_path, "plays.jsonl", rows, {"user_name": "nick", "price": "euros"})
     assert columns(raw.interactions) == {"user_id": ["1"], "item_id": ["2"], "user_name": ["Zoe"]}
     assert columns(raw.items) == {"item_id": ["2"], "price": ["12.5"]}
+    assert "no column 'stars' for rating" in problem(tmp_path, "a.csv", "user_id,item_id\n1,2\n", {"rating": "stars"})
 
 
-def test_each_file_may_have_its_own_name_of_an_items_id(tmp_path):
+def test_each_file_may_have_its_own_name_of_an_items_id_and_without_one_the_map_says_what_describes_items(
+    tmp_path, caplog
+):
     plays, songs = tmp_path / "plays.csv", tmp_path / "songs.csv"
     plays.write_text("uid,track\nu,T1\n")
     songs.write_text("song,name\nT1,Blue\n")
@@ -174,9 +168,6 @@ def test_each_file_may_have_its_own_name_of_an_items_id(tmp_path):
     data = table.read({"interactions": plays, "items": songs}, mapped | {"items/item_id": "song"})
     assert columns(data.items) == {"item_id": ["T1"], "title": ["Blue"]}
     assert columns(data.interactions) == {"user_id": ["u"], "item_id": ["T1"]}
-
-
-def test_without_an_item_file_the_map_says_what_describes_items(tmp_path):
     log = "user_id,item_id,film,text\n1,b,Second,so so\n1,a,First,good\n2,b,A later row,bad\n"
     raw = read(tmp_path, "log.csv", log, {"title": "film"})
     assert columns(raw.items) == {"item_id": ["a", "b"], "title": ["First", "Second"]}
@@ -184,32 +175,30 @@ def test_without_an_item_file_the_map_says_what_describes_items(tmp_path):
     assert list(read(tmp_path, "log.csv", log).items) == [
         "item_id"
     ]  # `text` may be anything: so only a mapped column is read
+    (tmp_path / "items.csv").write_text("item_id,title,kind\ni,Tent,shelter\n")
+    with caplog.at_level("INFO", logger="llm4rec_cli"):
+        table.read_items(tmp_path / "items.csv", {})
+        table.read_items(tmp_path / "items.csv", {"categories": "kind"})
+    assert caplog.messages == ["items.csv: columns not used: kind; map one by dataset.columns"]
 
 
-@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
-def test_a_column_that_is_not_there_is_answered_with_the_closest(name, tmp_path):
-    content = {
+def test_a_column_that_is_not_there_is_answered_with_the_closest(tmp_path):
+    for name, content in {
         "log.csv": "user;film\n1;2\n",
         "log.jsonl": [{"user": "1", "film": 2}],
         "log.parquet": pa.table({"user": ["1"], "film": [2]}),
-    }[name]
-    with pytest.raises(DataError, match=f"{name}: no column 'usr' for user_id") as error:
-        read(tmp_path, name, content, {"user_id": "usr", "item_id": "film"})
-    assert error.value.remedy.startswith("did you mean 'user'?")
-    assert "another column: dataset.columns.user_id=COLUMN" in error.value.remedy
-
-
-def test_an_optional_column_must_be_there_if_the_map_names_it(tmp_path):
-    assert "no column 'stars' for rating" in problem(tmp_path, "a.csv", "user_id,item_id\n1,2\n", {"rating": "stars"})
+    }.items():
+        with pytest.raises(DataError, match=f"{name}: no column 'usr' for user_id") as error:
+            read(tmp_path, name, content, {"user_id": "usr", "item_id": "film"})
+        assert error.value.remedy.startswith("did you mean 'user'?")
+        assert "another column: dataset.columns.user_id=COLUMN" in error.value.remedy
 
 
 @pytest.mark.parametrize(
     "row, message",
     [
         ("1,,5,4", "track is empty"),
-        ("1,T1,5,NaN", "stars is not a number: 'NaN'"),
         ("1,T1,soon,4", "when is not a number: 'soon'"),
-        ("1,T1,2020-01-01,4", "when is not a number: '2020-01-01'"),
         ("1,T1,5,1e999", "stars is not a number: '1e999'"),
         ("1,T1,5", "expected 4 fields, got 3 (columns: uid, track, when, stars)"),
         ('"1,\n\nT2,5,4\n2,"T3",5,4', "unbalanced quotes"),
@@ -221,10 +210,12 @@ def test_a_malformed_csv_row_is_reported_with_its_first_line(row, message, tmp_p
     assert problem(tmp_path, "a.csv", text, mapped).startswith(f"a.csv:6: {message}")
 
 
-def test_rows_that_a_stray_quote_would_swallow_are_refused(tmp_path):
+def test_rows_that_a_stray_quote_would_swallow_are_refused_and_half_a_surrogate_pair_becomes_a_question_mark(tmp_path):
     text = 'user_id,item_id,title\n1,a,"Big one\n2,b,Other\n3,c,"Third"\n'
     assert ":2: unbalanced quotes" in problem(tmp_path, "a.csv", text)
     assert len(read(tmp_path, "a.csv", text.replace('"Big one', '12" single')).interactions) == 3
+    raw = read(tmp_path, "a.jsonl", '{"user_id": "u", "item_id": "i", "review_text": "rain \\ud83d"}')
+    assert raw.interactions["review_text"].tolist() == ["rain ?"]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +224,6 @@ def test_rows_that_a_stray_quote_would_swallow_are_refused(tmp_path):
         ({"user_id": None}, "user_id is empty"),
         ({"item_id": float("nan")}, "item_id is empty"),
         ({"rating": {"stars": 5}}, "rating is neither text nor a number: {'stars': 5}"),
-        ({"rating": None}, "rating is empty"),
         ({"timestamp": "soon"}, "timestamp is not a number: 'soon'"),
     ],
 )
@@ -260,9 +250,7 @@ def test_a_malformed_parquet_row_is_reported_with_its_number(change, message, tm
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.csv", "1,2,5\n1,3,4\n", "a.csv: no column 'user_id' for user_id"),
         ("a.json", '[{"user_id": 1, "item_id": 2}]', "a.json:1: expected a JSON object, got list"),
-        ("a.jsonl", '{"user_id": 1, ', "a.jsonl:1: not valid JSON"),
         ("a.parquet", b"PAR1 and no more", "a.parquet cannot be read as Parquet: "),
         ("a.parquet", pa.table({"user_id": [1], "item_id": [2]}).slice(1), "a.parquet: no rows"),
         ("a.xlsx", "", "a.xlsx: unknown file type"),
@@ -272,12 +260,7 @@ def test_a_file_that_is_no_table_is_refused(name, content, message, tmp_path):
     assert problem(tmp_path, name, content).startswith(message)
 
 
-def test_half_a_surrogate_pair_becomes_a_question_mark(tmp_path):
-    raw = read(tmp_path, "a.jsonl", '{"user_id": "u", "item_id": "i", "review_text": "rain \\ud83d"}')
-    assert raw.interactions["review_text"].tolist() == ["rain ?"]
-
-
-def test_a_column_map_is_refused_where_it_says_nothing():
+def test_a_column_map_is_refused_where_it_says_nothing_and_is_part_of_the_fingerprint(tmp_path):
     assert [*readers.column_problems("table", COLUMNS)] == []
     assert [*readers.column_problems("amazon", {})] == []
     with pytest.raises(UsageError, match=r"reader 'amazon' .* does not take dataset\.columns"):
@@ -285,9 +268,6 @@ def test_a_column_map_is_refused_where_it_says_nothing():
     with pytest.raises(UsageError, match=r"dataset\.columns maps 'user', which is not a known column") as error:
         raise_first(readers.column_problems("table", {"user": "uid"}))
     assert error.value.remedy == "did you mean one of user_id, user_name?"
-
-
-def test_the_column_map_is_part_of_the_fingerprint(tmp_path):
     (tmp_path / "log.csv").write_text("a,b,item_id\n1,2,x\n1,3,y\n")
     log = config("log", "table", tmp_path, {"interactions": "log.csv"})
     by_a, by_b = (prepare(replace(log, columns={"user_id": column}), tmp_path) for column in "ab")
@@ -317,30 +297,21 @@ def own_table(tmp_path):
     (tmp_path / "logs/tracks.jsonl").write_text("".join(f'{{"track": "T{t}", "name": "Song {t}"}}\n' for t in range(6)))
 
 
-def test_a_user_s_own_table_is_prepared_and_trained_on(own_table, llm4rec):
+def test_a_user_s_own_table_is_prepared_and_trained_on_and_a_map_without_its_plus_is_answered_with_it(
+    own_table, llm4rec
+):
     answer = llm4rec("prepare", "dataset=mine", "+dataset.columns.user_id=uid")
     assert answer.code == 0, answer.err
     assert "5/5-core" in answer.out
     answer = llm4rec("train", "dataset=mine", "+dataset.columns.user_id=uid", "model=popularity", "task.floors=[]")
     assert answer.metrics["n_examples"] == 6
     assert answer.folder.parts[-3] == "mine"
-
-
-def test_a_map_without_its_plus_is_answered_with_it(own_table, llm4rec):
     answer = llm4rec("prepare", "dataset=mine", "dataset.columns.user_id=uid")
     assert answer.code == 2
     assert "+dataset.columns.user_id=" in answer.err.splitlines()[1]
 
 
-def test_columns_that_are_not_used_are_named(tmp_path, caplog):
-    (tmp_path / "items.csv").write_text("item_id,title,kind\ni,Tent,shelter\n")
-    with caplog.at_level("INFO", logger="llm4rec_cli"):
-        table.read_items(tmp_path / "items.csv", {})
-        table.read_items(tmp_path / "items.csv", {"categories": "kind"})
-    assert caplog.messages == ["items.csv: columns not used: kind; map one by dataset.columns"]
-
-
-def test_one_file_for_each_part_gives_the_split(tmp_path):
+def test_one_file_for_each_part_gives_the_split_and_others_have_none_to_give(tmp_path):
     columns = {"user_id": "user", "item_id": "item", "rating": "label", "title": "title"}
     files = {part: f"{part}.csv" for part in table.PARTS}
     settings = {"user_core": 0, "item_core": 0, "split": SplitRule.given, "columns": columns}
@@ -352,9 +323,6 @@ def test_one_file_for_each_part_gives_the_split(tmp_path):
     assert split.examples(SplitName.test).history_length.tolist() == [3, 1, 0]
     with pytest.raises(UsageError, match="cannot read these file roles: train, valid"):
         raise_first(readers.role_problems("table", ["train", "valid"]))
-
-
-def test_a_table_without_parts_has_no_split_to_give(tmp_path):
     settings = {"user_core": 0, "item_core": 0, "split": SplitRule.given, "columns": COLUMNS}
     with pytest.raises(
         DataError, match=r"dataset\.split=given needs raw files with a split, and those of 'own' have none"

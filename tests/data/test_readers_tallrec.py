@@ -23,14 +23,11 @@ def movies(tmp_path):
     return prepare(settings, tmp_path)
 
 
-def test_rows_that_continue_one_another_are_one_user():
+def test_rows_that_continue_one_another_are_one_user_whose_first_history_has_the_order_in_which_they_drop_it():
     interactions = tallrec.read(MOVIES).interactions
     assert interactions["user_id"].drop_duplicates().tolist() == ["valid-0", "test-0", "test-1"]
     assert interactions["part"].value_counts().to_dict() == {"history": 9, "test": 5, "valid": 1}
-
-
-def test_a_first_history_has_the_order_in_which_later_rows_drop_it():
-    first = tallrec.read(MOVIES).interactions.query("user_id == 'test-0'")
+    first = interactions.query("user_id == 'test-0'")
     assert first["item_id"].tolist()[:4] == [
         *("Old Mill, The (1951)", "Rain, Then Snow (1988)", "Alpha (1990)", "Beta (1991)"),
     ]

@@ -60,17 +60,13 @@ def test_musical_instruments_have_reviews_but_no_titles(tmp_path):
     assert dataset.manifest["items_without_title"] == 900
 
 
-def test_mind_sample_has_its_impressions(tmp_path):
+def test_mind_sample_has_its_impressions_and_is_divided_as_its_lines_say(tmp_path):
     dataset, _ = prepared("mind-small", "mind-small-5k", tmp_path)
     assert dataset.impressions is not None
     assert dataset.impressions["part"].value_counts().to_dict() == {"train": 4032, "dev": 968}
     assert dataset.n_items == 51282
     assert (dataset.impressions["history"].map(len) == 0).sum() == 107
-
-
-def test_mind_sample_is_divided_as_its_lines_say(tmp_path):
-    """Lists, labels and clicks as they stand in the raw files; none of its impressions lists an item twice."""
-    dataset, _ = prepared("mind-small", "mind-small-5k", tmp_path)
+    # Lists, labels and clicks as they stand in the raw files; none of its impressions lists an item twice.
     split = split_dataset(dataset)
     sizes = dataset.manifest["split"]
     assert [sizes[part] for part in ("train", "valid", "test")] == [3830, 202, 968]

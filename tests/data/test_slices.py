@@ -48,21 +48,15 @@ def test_a_near_duplicate_shares_most_words_with_another_item_of_the_history():
     assert members("near_duplicate", split(titles=titles)) == [0, 1]
     assert members("near_duplicate", split([[3, 0, 3], [4, 5, 4]], titles)) == []  # itself, and items without words
     assert "near_duplicate" not in target_slices(split(), split().examples(SplitName.test))
-
-
-def test_texts_are_compared_where_no_item_has_a_title():
     dataset = tiny_dataset([[0, 1, 2]], texts=["red dye", "x", "Red dye."])
     assert members("near_duplicate", leave_one_out(dataset)) == [0]
 
 
-def test_repeated_cold_and_short():
+def test_repeated_cold_and_short_and_transitions_seen_in_training_or_not():
     assert members("repeated", split()) == [1]
     assert members("cold", split()) == [2, 3]  # 5 is only in test
     assert members("short_history", split()) == [0, 1, 2, 3]
     assert members("short_history", split([[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 0]])) == [0]
-
-
-def test_transitions_seen_in_training_or_not():
     # in training 0 -> 1, 3 -> 2, 4 -> 1, 0 -> 1 -> 2 -> 4; the last pairs are 2 -> 3, 1 -> 3, 0 -> 5 and 3 -> 5
     assert members("seen_transition", split()) == []
     assert members("new_transition", split()) == [0, 1]  # 5 is not in training

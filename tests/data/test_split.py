@@ -72,12 +72,15 @@ def test_a_temporal_split(times, assignment):
     assert split.train_counts().sum() == assignment.count(TRAIN)
 
 
-def test_a_temporal_history_is_all_that_came_before():
+def test_a_temporal_history_is_all_that_came_before_and_the_rule_comes_from_the_manifest():
     split = split_dataset(timed())
     assert histories(split, SplitName.valid) == {0: ([0, 1, 2], 3), 2: ([8], 9)}
     assert histories(split, SplitName.test) == {0: ([0, 1, 2, 3], 4), 1: ([5, 6], 7)}
     flat, offsets = split.train_sequences()
     assert np.split(flat, offsets[1:-1].tolist())[2].tolist() == [8]
+    dataset = timed(rule={"rule": "leave_one_out"})
+    assert (split_dataset(dataset).assignment == leave_one_out(dataset).assignment).all()
+    assert split_dataset(dataset).assignment.tolist() == [0, 0, 0, VALID, TEST, 0, VALID, TEST, 0, 0]
 
 
 def test_no_training_interaction_is_later_than_a_target():
@@ -113,12 +116,6 @@ def test_a_temporal_split_without_usable_times_is_refused_with_the_reason(times,
     assert "leave_one_out" in refused.value.remedy
 
 
-def test_the_rule_comes_from_the_manifest():
-    dataset = timed(rule={"rule": "leave_one_out"})
-    assert (split_dataset(dataset).assignment == leave_one_out(dataset).assignment).all()
-    assert split_dataset(dataset).assignment.tolist() == [0, 0, 0, VALID, TEST, 0, VALID, TEST, 0, 0]
-
-
 # ---- holdout of items and users
 
 RNG = np.random.default_rng(0)
@@ -148,16 +145,13 @@ def test_cold_items_and_excluded_users_leave_only_train_and_valid(cold_items, tr
         assert after == (UNUSED if excluded else before)
 
 
-def test_held_out_interactions_stay_in_histories():
+def test_held_out_interactions_stay_in_histories_and_training_never_sees_a_cold_item():
     split = hold_out(SHOP, 0.5, 0.5, seed=0)
     assert histories(split, SplitName.test) == histories(SHOP, SplitName.test)
     after, before = histories(split, SplitName.valid), histories(SHOP, SplitName.valid)
     assert 0 < len(after) < len(before)
     assert all(before[user] == example for user, example in after.items())
     assert cold_of(split) & {item for history, _ in after.values() for item in history}
-
-
-def test_training_never_sees_a_cold_item():
     split = hold_out(SHOP, 0.3, 1.0, seed=0)
     flat, offsets = split.train_sequences()
     assert not cold_of(split) & set(flat.tolist())
@@ -166,27 +160,25 @@ def test_training_never_sees_a_cold_item():
     for user in range(60):
         kept = [i for i in whole[whole_offsets[user] : whole_offsets[user + 1]].tolist() if i not in cold_of(split)]
         assert flat[offsets[user] : offsets[user + 1]].tolist() == kept
-
-
-def test_the_training_softmax_is_over_the_items_that_are_not_cold():
-    split = hold_out(SHOP, 0.3, 1.0, seed=0)
     assert split.softmax_items().tolist() == sorted(set(range(40)) - cold_of(split))
     assert SHOP.softmax_items() is None
     assert hold_out(SHOP, 0.0, 0.5, seed=0).softmax_items() is None
 
 
-def test_a_larger_share_includes_a_smaller_one():
+def test_draws_follow_the_seed_a_larger_share_includes_a_smaller_one_and_nothing_held_out_is_the_split_itself():
+    assert cold_of(hold_out(SHOP, 0.3, 1.0, seed=0)) == cold_of(hold_out(SHOP, 0.3, 0.5, seed=0))
+    assert cold_of(hold_out(SHOP, 0.3, 1.0, seed=0)) != cold_of(hold_out(SHOP, 0.3, 1.0, seed=1))
+    assert users_of(hold_out(SHOP, 0.0, 0.3, seed=0)) != users_of(hold_out(SHOP, 0.0, 0.3, seed=1))
     shares = [0.05, 0.1, 0.3, 0.7]
     cold = [cold_of(hold_out(SHOP, share, 1.0, seed=3)) for share in shares]
     users = [users_of(hold_out(SHOP, 0.0, share, seed=3)) for share in shares]
     for drawn in (cold, users):
         assert all(small < large for small, large in pairwise(drawn))
-
-
-def test_the_draws_follow_the_seed():
-    assert cold_of(hold_out(SHOP, 0.3, 1.0, seed=0)) == cold_of(hold_out(SHOP, 0.3, 0.5, seed=0))
-    assert cold_of(hold_out(SHOP, 0.3, 1.0, seed=0)) != cold_of(hold_out(SHOP, 0.3, 1.0, seed=1))
-    assert users_of(hold_out(SHOP, 0.0, 0.3, seed=0)) != users_of(hold_out(SHOP, 0.0, 0.3, seed=1))
+    assert len(cold_of(hold_out(SHOP, 1e-9, 1.0, seed=0))) == 1
+    assert len(users_of(hold_out(SHOP, 0.0, 1e-9, seed=0))) <= 1
+    assert hold_out(SHOP, 0.0, 1.0, seed=0) is SHOP
+    assert SHOP.without_holdout() is SHOP
+    assert (hold_out(SHOP, 0.5, 0.5, seed=0).without_holdout().assignment == SHOP.assignment).all()
 
 
 def test_items_and_users_are_drawn_uniformly():
@@ -196,17 +188,6 @@ def test_items_and_users_are_drawn_uniformly():
         times_kept[list(users_of(hold_out(SHOP, 0.0, 0.25, seed)))] += 1
     assert chisquare(times_cold).pvalue > 0.001
     assert chisquare(times_kept).pvalue > 0.001
-
-
-def test_the_smallest_share_is_one():
-    assert len(cold_of(hold_out(SHOP, 1e-9, 1.0, seed=0))) == 1
-    assert len(users_of(hold_out(SHOP, 0.0, 1e-9, seed=0))) <= 1
-
-
-def test_nothing_held_out_is_the_split_itself():
-    assert hold_out(SHOP, 0.0, 1.0, seed=0) is SHOP
-    assert SHOP.without_holdout() is SHOP
-    assert (hold_out(SHOP, 0.5, 0.5, seed=0).without_holdout().assignment == SHOP.assignment).all()
 
 
 def test_a_temporal_split_loses_the_cold_items_too():
@@ -264,13 +245,10 @@ def test_every_user_and_every_item_has_a_training_interaction(sequences, seed):
     assert (assignment == VALID).sum() - (assignment == TEST).sum() in (0, 1)
 
 
-def test_targets_of_p5_s_split_are_drawn_uniformly():
+def test_targets_of_p5_s_split_are_drawn_uniformly_and_a_split_that_leaves_none_is_refused():
     dataset = tiny_dataset([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]] * 10)
     times_test = sum((p5_reviews(dataset, seed) == TEST).astype(int) for seed in range(600))
     assert chisquare(times_test).pvalue > 0.001
-
-
-def test_a_random_split_that_leaves_nothing_to_test_is_refused():
     with pytest.raises(DataError, match="1 of 4 are left to validate and test") as refused:
         p5_reviews(tiny_dataset([[0, 1], [0, 1]]), seed=0)
     assert "leave_one_out" in refused.value.remedy
@@ -299,15 +277,11 @@ def domains(sequences, test_domain="shop"):
 VISITS = [[0, 5, 1, 6, 2], [7, 8], [3, 4], [9, 1]]
 
 
-def test_shared_users_interactions_in_the_test_domain_are_test_and_other_domains_train():
+def test_of_shared_users_the_test_domain_is_test_and_histories_and_training_are_of_the_others():
     split = split_dataset(domains(VISITS))
     assert split.assignment.tolist() == [TRAIN, TEST, TRAIN, TEST, VALID, UNUSED, UNUSED, TRAIN, VALID, TEST, TRAIN]
     other = split_dataset(domains(VISITS, "books"))
     assert other.assignment.tolist() == [TEST, TRAIN, TEST, VALID, TEST, TRAIN, VALID, UNUSED, UNUSED, TRAIN, TEST]
-
-
-def test_histories_of_a_transfer_split_are_of_the_training_domains():
-    split = split_dataset(domains(VISITS))
     assert histories(split, SplitName.valid) == {0: ([0, 1], 2), 2: ([3], 4)}
     examples = split.examples(SplitName.test)
     flat, offsets = examples.histories()
@@ -317,26 +291,15 @@ def test_histories_of_a_transfer_split_are_of_the_training_domains():
     assert histories_of_test == [[0, 1, 2], [0, 1, 2], [1]]  # including those after the target in time
     flat, offsets = split.train_sequences()
     assert [flat[start:end].tolist() for start, end in pairwise(offsets)] == [[0, 1], [], [3], [1]]
-
-
-def test_items_of_the_test_domain_are_in_the_catalogue_but_not_in_the_training_softmax():
-    split = split_dataset(domains(VISITS))
     assert split.n_items == 10
     assert split.train_counts()[5:].sum() == 0
     assert split.softmax_items().tolist() == [0, 1, 2, 3, 4]
     held = hold_out(split_dataset(domains([[0, 1, 2, 3, 4, 5], [4, 3, 2, 1, 0, 6]])), 0.1, 1.0, seed=0)
     assert set(held.softmax_items().tolist()) == {0, 1, 2, 3, 4} - cold_of(held) | {7, 8, 9} - cold_of(held)
     assert held.without_holdout().in_train_domain is held.in_train_domain
-
-
-def test_items_of_the_other_domain_are_outside_of_a_transfer_ranking():
-    split = split_dataset(domains(VISITS))
     assert split.examples(SplitName.valid).outside.tolist() == [5, 6, 7, 8, 9]
     assert split.examples(SplitName.test)[:1].outside.tolist() == [0, 1, 2, 3, 4]
     assert leave_one_out(split.dataset).examples(SplitName.test).outside is None
-
-
-def test_a_split_by_domain_without_shared_users_is_refused():
     with pytest.raises(DataError, match="no user of domain 'shop' is also in another domain"):
         transfer(domains([[0, 1], [5, 6]]), "shop")
 
@@ -397,14 +360,6 @@ def test_nothing_later_than_a_users_target_is_trained_on(rule):
     assert share_with_later_training(world(rule)) == 0
 
 
-def test_p5_s_split_trains_on_later_interactions_and_on_targets_of_leave_one_out():
-    """This is why it is labelled `leaky`: P5 itself uses leave-one-out for ranking."""
-    split = world(SplitRule.p5_reviews)
-    assert share_with_later_training(split) > 0.5
-    targets = target_pairs(world(SplitRule.leave_one_out), SplitName.test)
-    assert len(targets & trained_pairs(split)) > 0.7 * len(targets)
-
-
 def share_with_later_training(split):
     """Return the share of test examples that precede a training interaction of their user."""
     examples = split.examples(SplitName.test)
@@ -414,11 +369,16 @@ def share_with_later_training(split):
     )
 
 
-def test_rankings_use_leave_one_out_under_p5_s_split_and_otherwise_the_split_itself():
+def test_p5_s_split_trains_on_later_interactions_and_targets_so_that_rankings_use_leave_one_out():
     reviews = world(SplitRule.p5_reviews)
     assert (reviews.for_ranking().assignment == leave_one_out(reviews.dataset).assignment).all()
     plain = world(SplitRule.leave_one_out)
     assert plain.for_ranking() is plain
+    # This is why it is labelled `leaky`: P5 itself uses leave-one-out for ranking.
+    split = world(SplitRule.p5_reviews)
+    assert share_with_later_training(split) > 0.5
+    targets = target_pairs(world(SplitRule.leave_one_out), SplitName.test)
+    assert len(targets & trained_pairs(split)) > 0.7 * len(targets)
 
 
 def visits(n_train, n_dev):
@@ -431,60 +391,46 @@ def log_of(*impressions):
     return tiny_log(impressions, [f"item {i}" for i in range(len(impressions) + 1)])
 
 
-def test_mind_s_split_is_dev_and_a_random_twentieth_of_train():
+def test_mind_s_split_is_dev_and_a_random_twentieth_of_train_of_which_a_share_may_be_kept():
     split = split_dataset(log_of(*visits(200, 30)))
     assert np.bincount(split.impression_assignment).tolist() == [190, 10, 30]
     assert set(split.impressions(TEST).id) == {str(i) for i in range(200, 230)}
     ids = [set(split.impressions(code).id) for code in (TRAIN, VALID, TEST)]
     assert len(set.union(*ids)) == 230
+    first, again, other = (set(mind(split.dataset, seed).impressions(VALID).id) for seed in (0, 0, 1))
+    assert first == again != other
+    kept = {share: keep_impressions(split, share, seed=0) for share in (0.001, 0.1, 0.5)}
+    of_share = {share: set(part.impressions(TRAIN).id) for share, part in kept.items()}
+    assert [len(some) for some in of_share.values()] == [1, 19, 95]
+    assert of_share[0.001] < of_share[0.1] < of_share[0.5] < set(split.impressions(TRAIN).id)
+    for code in (VALID, TEST):
+        assert kept[0.1].impressions(code).id.tolist() == split.impressions(code).id.tolist()
+    assert set(keep_impressions(split, 0.1, seed=1).impressions(TRAIN).id) != of_share[0.1]
+    assert kept[0.1].train_counts().sum() == 19  # each has one click
 
 
 @pytest.mark.parametrize(("n_train", "train", "valid"), [(156_965, 149_116, 7_849), (4_032, 3_830, 202), (2, 1, 1)])
 def test_validation_has_the_size_that_prompt4nr_s_has(n_train, train, valid):
     dataset = log_of(("train", 0, 0, [], "0-1 1-0"), ("dev", 0, 0, [], "0-1 1-0"))
-    rows = pd.concat([dataset.impressions[:1]] * n_train + [dataset.impressions[1:]], ignore_index=True)
+    rows = dataset.impressions.iloc[np.repeat([0, 1], [n_train, 1])].reset_index(drop=True)
     assert np.bincount(mind(replace(dataset, impressions=rows), 0).impression_assignment).tolist() == [train, valid, 1]
 
 
-def test_which_impressions_are_validation_follows_the_seed():
-    dataset = log_of(*visits(200, 3))
-    first, again, other = (set(mind(dataset, seed).impressions(VALID).id) for seed in (0, 0, 1))
-    assert first == again != other
-
-
-def test_by_days_validation_is_the_last_day_of_train():
+def test_by_days_validation_is_the_last_day_of_train_and_a_part_without_impressions_is_refused():
     day = 86_400.0
     times = [day - 1, day, 2 * day - 1, 2 * day, 2 * day + 5, 3 * day - 1]
     dataset = log_of(*(("train", 0, time, [], "0-1 1-0") for time in times), ("dev", 0, 3 * day, [], "0-1 1-0"))
     dataset.manifest["split"]["rule"] = "mind_last_day"
     assert split_dataset(dataset).impression_assignment.tolist() == [TRAIN] * 3 + [VALID] * 3 + [TEST]
-
-
-def test_by_days_a_train_part_of_a_single_day_is_refused():
     dataset = log_of(("train", 0, 5.0, [], "0-1 1-0"), ("train", 0, 9.0, [], "0-1"), ("dev", 0, 10.0, [], "0-1 1-0"))
+    for n_train, n_dev, missing in ((0, 3, "train"), (1, 3, "train"), (5, 0, "test")):
+        with pytest.raises(DataError, match=f"has no {missing} impressions"):
+            split_dataset(log_of(*visits(n_train, n_dev)))
     with pytest.raises(DataError, match="has no train impressions: 2 in train, 1 in dev"):
         mind_last_day(dataset)
 
 
-def test_a_share_of_the_training_impressions_leaves_validation_and_test():
-    split = split_dataset(log_of(*visits(200, 30)))
-    kept = {share: keep_impressions(split, share, seed=0) for share in (0.001, 0.1, 0.5)}
-    ids = {share: set(part.impressions(TRAIN).id) for share, part in kept.items()}
-    assert [len(some) for some in ids.values()] == [1, 19, 95]
-    assert ids[0.001] < ids[0.1] < ids[0.5] < set(split.impressions(TRAIN).id)
-    for code in (VALID, TEST):
-        assert kept[0.1].impressions(code).id.tolist() == split.impressions(code).id.tolist()
-    assert set(keep_impressions(split, 0.1, seed=1).impressions(TRAIN).id) != ids[0.1]
-    assert kept[0.1].train_counts().sum() == 19  # each has one click
-
-
-@pytest.mark.parametrize(("n_train", "n_dev", "missing"), [(0, 3, "train"), (1, 3, "train"), (5, 0, "test")])
-def test_a_click_log_with_an_empty_part_is_refused(n_train, n_dev, missing):
-    with pytest.raises(DataError, match=f"has no {missing} impressions"):
-        split_dataset(log_of(*visits(n_train, n_dev)))
-
-
-def test_an_impression_has_its_history_its_list_and_its_clicks():
+def test_an_impression_has_its_history_its_list_and_its_clicks(monkeypatch):
     rows = [("train", 0, 1, [2, 0], "1-0 0-1 2-1"), ("train", 1, 2, [], "3-1 1-0"), ("dev", 2, 5, [3], "0-0 2-0")]
     split = split_dataset(log_of(*rows))
     (shown, offsets), (histories, ends) = split.click_log.shown(), split.click_log.histories()
@@ -498,42 +444,30 @@ def test_an_impression_has_its_history_its_list_and_its_clicks():
     assert some.shown()[0].tolist() == [0, 2, 1, 0, 2]
     assert some.histories(last=1)[0].tolist() == [3, 0]
     assert some.n_clicks.tolist() == [0, 2]
-
-
-def test_clicks_do_not_depend_on_how_many_impressions_are_looked_up_together(monkeypatch):
     rows = [("train", 0, 1, [], "1-0 0-1"), ("train", 1, 2, [], "0-0 1-1"), ("dev", 2, 5, [3], "0-0 1-0 2-1")]
     monkeypatch.setattr("llm4rec_cli.data.split.IMPRESSIONS_AT_ONCE", 2)
     log = split_dataset(log_of(*rows)).click_log
     assert log.clicked().tolist() == [False, True, False, True, False, False, True]
     assert log.n_clicks.tolist() == [1, 1, 1]
-
-
-def test_an_item_that_is_listed_twice_is_clicked_in_both_places_or_in_none():
     split = split_dataset(log_of(("train", 0, 1, [], "1-1 0-0 1-0 0-0"), *visits(3, 1)))
     assert split.click_log[:1].clicked().tolist() == [True, False, True, False]
 
 
-def test_training_counts_clicks_and_sees_lists_and_histories():
+def test_training_counts_clicks_and_sees_lists_histories_and_training_interactions():
     rows = [("train", i, 1, [4], "0-1 1-0") for i in range(20)]
     split = split_dataset(tiny_log([*rows, ("dev", 0, 2, [5], "2-1 3-0")], ["any"] * 6))
     assert split.train_counts().tolist() == [19, 0, 0, 0, 0, 0]
     assert split.seen_in_training().tolist() == [True, True, False, False, True, False]
-
-
-def test_training_sees_the_items_of_training_interactions():
     assert leave_one_out(tiny_dataset(SEQUENCES)).seen_in_training().nonzero()[0].tolist() == [0, 1, 2, 5, 8, 9]
 
 
-def test_a_given_split_is_that_of_the_files():
+def test_a_given_split_is_that_of_the_files_for_rankings_too():
     dataset = tiny_dataset([[0, 1, 2], [3, 4]], part=["history", "train", "test", "valid", "test"])
     dataset.manifest["split"] = {"rule": "given", "seed": 0}
     split = split_dataset(dataset)
     assert split.assignment.tolist() == [UNUSED, TRAIN, TEST, VALID, TEST]
     assert split.for_ranking() is split
     assert histories(split, SplitName.test) == {0: ([0, 1], 2), 1: ([3], 4)}
-
-
-def test_only_a_random_split_of_reviews_is_replaced_for_rankings():
     dataset = tiny_dataset([[0, 1, 2, 3]], part=["history", "train", "valid", "test"])
     assert split_dataset(dataset).assignment.tolist() == [TRAIN, TRAIN, VALID, TEST]  # leave_one_out
     assert split_dataset(dataset).for_ranking().assignment.tolist() == [TRAIN, TRAIN, VALID, TEST]

@@ -23,18 +23,12 @@ MANIFEST: dict[str, Any] = {
 PAPER = PaperStatistics(users=200, items=50, interactions=1000, source="Table 1")
 
 
-def test_equal_statistics_say_so_with_their_source():
+def test_statistics_are_compared_with_the_papers_and_each_difference_is_a_sentence():
     assert remarks(MANIFEST, PAPER)[0] == "the statistics equal the paper's (Table 1)"
     assert [(row.ours, row.paper) for row in comparison(MANIFEST, PAPER)] == [(200, 200), (50, 50), (1000, 1000)]
-
-
-def test_each_difference_is_a_sentence():
     notes = remarks(MANIFEST | {"users": 1210}, PAPER)
     assert notes[0].startswith("users: 1,210 here, 200 in the paper (+1,010)")
     assert not any("equal" in sentence for sentence in notes)
-
-
-def test_without_a_paper_nothing_is_compared():
     assert [row.paper for row in comparison(MANIFEST, None)] == [None] * 3
     assert remarks(MANIFEST, None) == ["item numbers: sorted ids"]
 
@@ -92,14 +86,7 @@ def test_what_is_odd_is_a_sentence(facts, place, remark):
     assert remarks(facts, None)[place].startswith(remark)
 
 
-def test_a_click_log_has_no_order_to_doubt():
-    assert [sentence.split(":")[0] for sentence in remarks(CLICK_LOG, None)] == [
-        "split as Prompt4NR's",
-        "item numbers",
-    ]
-
-
-def test_a_click_log_is_compared_by_its_impressions_and_clicks():
+def test_a_click_log_is_compared_by_its_impressions_and_clicks_and_has_no_order_to_doubt():
     paper = PaperStatistics(
         users=200, items=50, impressions=1700, clicks=1860, train=950, valid=50, test=700, source="its counts"
     )
@@ -109,14 +96,15 @@ def test_a_click_log_is_compared_by_its_impressions_and_clicks():
     ]
     assert remarks(CLICK_LOG, paper)[0] == "the statistics equal the paper's (its counts)"
     assert remarks(CLICK_LOG, replace(paper, train=949))[0].startswith("train: 950 here, 949 in the paper (+1)")
-
-
-def test_a_click_log_shows_what_its_parts_hold():
+    assert [sentence.split(":")[0] for sentence in remarks(CLICK_LOG, None)] == [
+        "split as Prompt4NR's",
+        "item numbers",
+    ]
     assert parts(CLICK_LOG)[1] == ["valid", "50", "40", "500", "60"]
     assert len(PART_COLUMNS) == 5
 
 
-def test_a_split_by_domain_reports_its_test_users_and_unused_interactions():
+def test_a_split_by_domain_reports_its_test_users_and_p5_s_random_split_that_it_leaks():
     parts = {"rule": "transfer", "test_domain": "toys", "train": 700, "valid": 150, "test": 90, "unused": 60}
     notes = remarks(
         MANIFEST
@@ -129,9 +117,6 @@ def test_a_split_by_domain_reports_its_test_users_and_unused_interactions():
         "has 90 of toys, by the 40 users who are also in train; 60 of other users are not used"
     )
     assert notes[1] == "40 of 200 users are in more than one domain"
-
-
-def test_p5_s_random_split_is_reported_to_leak():
     parts = {"rule": "p5_reviews", "train": 800, "valid": 100, "test": 100, "unused": 0, "last_trained": 163}
     (note, _) = remarks(MANIFEST | {"split": parts}, None)
     assert note.startswith(

@@ -19,14 +19,14 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_dataset_is_loaded_as_it_was_saved(folder):
+def test_a_dataset_is_loaded_as_it_was_saved_and_texts_stay_on_disk_until_they_are_read(folder, tmp_path):
     assert store.load(folder).sequence.tolist() == [0, 1, 2]
-
-
-def test_texts_stay_on_disk_until_they_are_read(tmp_path):
-    dataset = tiny_dataset([[0, 1, 2]])
     reviews = ["good " * 100_000, None, "x"]
-    store.save(replace(dataset, interactions=dataset.interactions.assign(review_text=reviews)), None, tmp_path)
+    store.save(
+        replace(tiny_dataset([[0, 1, 2]]), interactions=store.load(folder).interactions.assign(review_text=reviews)),
+        None,
+        tmp_path,
+    )
     before = pyarrow.total_allocated_bytes()
     loaded = store.load(tmp_path).interactions
     assert pyarrow.total_allocated_bytes() - before < 10_000

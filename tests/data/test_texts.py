@@ -17,81 +17,31 @@ def described(**columns: list[str | None]) -> RecDataset:
 
 
 @pytest.mark.parametrize(
-    "title, text",
+    "title, cleaned, verbatim",
     [
-        ("Tent", "Tent. "),
-        ("Tent &amp; Poles...", "Tent & Poles. "),
-        ('  12" Kite\n(new)  ', "12 Kite(new). "),
-        ("", ""),
-        ("...", ""),
-        (None, ""),
-        ("x" * 1998, "x" * 1998 + ". "),
-        ("x" * 1999, ""),  # with its full stop it has 2,000 characters
+        ("Tent", "Tent. ", "Tent. "),
+        ("Tent &amp; Poles...", "Tent & Poles. ", "Tent & Poles. "),
+        ('  12" Kite\n(new)  ', "12 Kite(new). ", "  12 Kite(new)  . "),
+        ("", "", ". "),
+        (".", "", ".. "),
+        ("...", "", ".. "),  # their loop ends before the first character
+        (None, "", ""),
+        ("x" * 1998, "x" * 1998 + ". ", "x" * 1998 + ". "),
+        ("x" * 1999, "", " "),  # with its full stop it has 2,000 characters
     ],
 )
-def test_unisrec_cleans_a_field(title, text):
-    assert item_texts(described(title=[title, "other"]), TextRecipe.unisrec)[0] == text
+def test_unisrec_cleans_a_field_and_verbatim_writes_it_to_the_letter(title, cleaned, verbatim):
+    for recipe, text in ((TextRecipe.unisrec, cleaned), (TextRecipe.unisrec_verbatim, verbatim)):
+        assert item_texts(described(title=[title, "other"]), recipe)[0] == text
 
 
-@pytest.mark.parametrize(
-    "title, text",
-    [
-        ("Tent", "Tent. "),
-        ("Tent &amp; Poles...", "Tent & Poles. "),
-        ('  12" Kite\n(new)  ', "  12 Kite(new)  . "),
-        ("", ". "),
-        (".", ".. "),
-        ("...", ".. "),  # their loop ends before the first character
-        (None, ""),
-        ("x" * 1998, "x" * 1998 + ". "),
-        ("x" * 1999, " "),
-    ],
-)
-def test_unisrec_verbatim_writes_a_field_to_the_letter(title, text):
-    assert item_texts(described(title=[title, "other"]), TextRecipe.unisrec_verbatim)[0] == text
-
-
-def test_a_present_but_empty_field_is_a_full_stop_to_the_letter():
-    """As `Glue` in the fixture of 2018, whose categories are an empty list and whose brand is empty."""
+def test_a_present_but_empty_field_is_a_full_stop_to_the_letter_and_no_column_an_empty_text():
+    for recipe in TextRecipe:
+        assert item_texts(described(item_id=["a", "b"]), recipe) == ["", ""]
+    # As `Glue` in the fixture of 2018, whose categories are an empty list and whose brand is empty.
     dataset = described(title=["Clamp", "Glue"], categories=["Tools", ""], brand=[None, ""])
     assert item_texts(dataset, TextRecipe.unisrec_verbatim) == ["Clamp. Tools. ", "Glue. . . "]
     assert item_texts(dataset, TextRecipe.unisrec) == ["Clamp. Tools. ", "Glue. "]
-
-
-@pytest.mark.parametrize(
-    ("columns", "recipe", "texts"),
-    [
-        (
-            {"brand": ["Nordhut", None], "title": ["Tent", "Kite"], "categories": ["Camping Tents", "Toys"]},
-            TextRecipe.unisrec,
-            ["Tent. Camping Tents. Nordhut. ", "Kite. Toys. "],
-        ),
-        (
-            {"title": ["Tent", "Kite"], "text": ["A tent, as released. ", None]},
-            TextRecipe.unisrec,
-            ["A tent, as released. ", "Kite. "],
-        ),
-        (
-            {"title": ["Tent", "Kite"], "tokens": [["brand: nordhut", "camping"], []]},
-            TextRecipe.attributes,
-            ["brand: nordhut, camping. ", ""],
-        ),
-        (
-            {"title": ["Tent", "Kite", None], "tokens": [["hiking", "two people"], [], ["toy"]]},
-            TextRecipe.enriched,
-            ["Tent. hiking, two people. ", "Kite. ", "toy. "],
-        ),
-        ({"text": ["A tent"], "tokens": [["hiking"]]}, TextRecipe.enriched, ["A tent hiking. "]),
-        ({"title": ['12" Kite', None], "brand": ["b", "b"]}, TextRecipe.title, ['12" Kite', ""]),
-    ],
-)
-def test_a_text_is_made_of_the_columns_of_its_recipe(columns, recipe, texts):
-    assert item_texts(described(**columns), recipe) == texts
-
-
-def test_items_without_any_column_have_empty_texts():
-    for recipe in TextRecipe:
-        assert item_texts(described(item_id=["a", "b"]), recipe) == ["", ""]
 
 
 def test_texts_are_made_once_and_then_mapped(tmp_path, monkeypatch):

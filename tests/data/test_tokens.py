@@ -126,12 +126,9 @@ def test_tokens_of_any_answer_are_few_short_lower_case_and_distinct(answer, limi
     assert (status is Status.invalid) == (not tokens)
 
 
-def test_the_vocabulary_is_of_tokens_that_two_items_share():
+def test_a_dataset_holds_its_tokens_and_the_vocabulary_is_of_those_that_two_items_share():
     assert vocabulary([["tent", "light"], ["light", "light"], ["tent", "red"], []]) == ["light", "tent"]
     assert vocabulary([["red", "red"], []]) == []
-
-
-def test_a_dataset_holds_its_tokens_and_says_which_they_are():
     dataset = tiny_dataset([[0, 1, 2]])
     enriched = with_tokens(dataset, [["tent", "light"], [], ["tent"]])
     assert enriched.items["tokens"].tolist() == [["tent", "light"], [], ["tent"]]
