@@ -57,7 +57,7 @@ def transitions(root: Path, shop: str) -> pd.DataFrame:
 
 
 def test_a_variant_and_a_seed_fix_every_byte(tmp_path: Path) -> None:
-    """Whatever order Python's hashes have, which is another in a new process; at the small size, as all is done alike."""
+    """Whatever order Python's hashes have, which is another in a new process; at the small size."""
     call = (
         "from pathlib import Path; from llm4rec_cli.data.demo import VARIANTS, generate;"
         "from tests.support.small_demo import SMALL, sized\n"

@@ -29,25 +29,17 @@ def test_reviews_of_2018_with_metadata_without_equal_rows(tmp_path):
     assert amazon.read(AMAZON_2018 | {"metadata": metadata}).items["title"].tolist() == ["Clamp, 6&quot;", "Glue"]
 
 
-@pytest.mark.parametrize(
-    ("written", "price"),
-    [
-        ("9.5", "9.50"),  # 2014
-        ('"$9.50"', "9.50"),  # 2018
-        ('"$1,299.00"', "1299.00"),
-        ('"$9.50 - $12.00"', "9.50"),
-        ("120", "120.00"),
-        ('""', None),
-        ("null", None),
-        ("NaN", None),
-        ("[9.5]", None),
-        ('".a-box-inner{background-color:#fff}"', None),
-    ],
-)
-def test_a_price_is_text_without_its_currency(written, price, tmp_path):
+def test_a_price_is_text_without_its_currency(tmp_path):
     path = tmp_path / "meta.json"
-    path.write_text(f'{{"asin": "x", "price": {written}}}\n')
-    assert amazon.read_metadata(path, {"x"})["price"].tolist() == [price]
+    for price, spellings in {
+        "9.50": ["9.5", '"$9.50"', '"$9.50 - $12.00"'],  # 2014, and 2018
+        "1299.00": ['"$1,299.00"'],
+        "120.00": ["120"],
+        None: ['""', "null", "NaN", "[9.5]", '".a-box-inner{background-color:#fff}"'],
+    }.items():
+        for written in spellings:
+            path.write_text(f'{{"asin": "x", "price": {written}}}\n')
+            assert amazon.read_metadata(path, {"x"})["price"].tolist() == [price], written
 
 
 def test_a_review_carries_the_name_of_its_user_and_no_other_name_makes_it_another_review(tmp_path):
@@ -72,17 +64,12 @@ def test_ratings_are_read_in_the_order_of_their_year(files):
     assert raw.items["title"].tolist() == ["Clamp, 6&quot;", "Glue"]
 
 
-@pytest.mark.parametrize(
-    "role, path, right",
-    [
-        ("ratings_2014", RATINGS_2018["ratings_2018"], "ratings_2018"),
-        ("ratings_2018", RATINGS_2014["ratings_2014"], "ratings_2014"),
-    ],
-)
-def test_ratings_in_the_role_of_the_other_year_are_refused(role, path, right):
-    with pytest.raises(DataError, match="'B000000001', read as a user id, is an item id") as error:
-        amazon.read({role: path})
-    assert f"the role {right}" in error.value.remedy
+def test_ratings_in_the_role_of_the_other_year_are_refused():
+    years = {"ratings_2014": RATINGS_2018["ratings_2018"], "ratings_2018": RATINGS_2014["ratings_2014"]}
+    for role, right in zip(years, reversed(years), strict=True):
+        with pytest.raises(DataError, match="'B000000001', read as a user id, is an item id") as error:
+            amazon.read({role: years[role]})
+        assert f"the role {right}" in error.value.remedy
 
 
 def test_ids_that_look_like_neither_are_read_in_the_order_of_their_role(tmp_path):

@@ -92,21 +92,11 @@ def test_which_words_of_an_answer_are_tokens(answer, limit, torn, tokens):
     assert parse_answer(answer, limit, "product", torn)[0] == tokens
 
 
-@pytest.mark.parametrize(
-    ("phrase", "token"),
-    [
-        ("Key Ring", "key ring"),
-        ("T-Shirt", "t-shirt"),
-        ("men’s", "men's"),
-        ("4K", "4k"),
-        ("ﬁre pit", "fire pit"),
-        ("für Kinder", "für kinder"),
-        ("care of the hair", "care hair"),
-        ("  thin   air  ", "thin air"),
-    ],
-)
-def test_a_phrase_becomes_a_token(phrase, token):
-    assert parse_answer(f'["{phrase}"]', 4, "product")[0]["key_words"] == [token]
+def test_a_phrase_becomes_a_token():
+    tokens = {"Key Ring": "key ring", "T-Shirt": "t-shirt", "men’s": "men's", "4K": "4k", "ﬁre pit": "fire pit"}
+    tokens |= {"für Kinder": "für kinder", "care of the hair": "care hair", "  thin   air  ": "thin air"}
+    for phrase, token in tokens.items():
+        assert parse_answer(f'["{phrase}"]', 4, "product")[0]["key_words"] == [token]
 
 
 def test_key_words_have_the_room_of_all_slots_where_no_slot_is_named():
