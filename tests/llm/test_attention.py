@@ -89,20 +89,17 @@ def test_other_models_are_left_alone(model_type, more):
     assert model.config._attn_implementation == before != attention.NAME
 
 
-def test_padded_prompts_and_single_tokens_use_fast_attention(monkeypatch):
+def test_padded_prompts_and_single_tokens_use_fast_attention_except_beyond_a_sliding_window(monkeypatch):
     model = build()
     attention.use_fast_attention(model)
     calls = count_calls(monkeypatch, "_attend_prompts", "_attend_few_tokens", "sdpa_attention_forward")
     logits(model)
     assert calls == {"_attend_prompts": 2, "_attend_few_tokens": 2 * 5, "sdpa_attention_forward": 0}  # two layers
-
-
-def test_prompts_beyond_a_sliding_window_are_left_to_transformers(monkeypatch):
-    model = build("mistral", sliding_window=4)
-    attention.use_fast_attention(model)
-    calls = count_calls(monkeypatch, "_attend_prompts", "sdpa_attention_forward")
-    logits(model)
-    assert calls == {"_attend_prompts": 0, "sdpa_attention_forward": 2}
+    calls.update(dict.fromkeys(calls, 0))
+    windowed = build("mistral", sliding_window=4)
+    attention.use_fast_attention(windowed)
+    logits(windowed)
+    assert (calls["_attend_prompts"], calls["sdpa_attention_forward"]) == (0, 2)
 
 
 @pytest.mark.parametrize(("n", "tolerance"), [(1, 5), (40, 1.1)], ids=["one token, with rounded scores", "prompts"])

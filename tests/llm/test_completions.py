@@ -41,14 +41,12 @@ def interrupted(store, after, error, size=None):
 # --- requests
 
 
-def test_completions_come_in_the_order_of_the_requests(store):
-    assert texts(EchoBackend(), store, requests(10)) == [f"to question {i} " for i in range(10)]
-
-
-def test_stored_completions_are_not_requested_again(store):
+def test_completions_come_in_the_order_of_the_requests_and_stored_ones_are_not_requested_again(store):
     first, again, more = EchoBackend(), EchoBackend(), EchoBackend()
     before = texts(first, store, requests(10))
+    assert before == [f"to question {i} " for i in range(10)]
     assert texts(again, store, requests(10)) == before
+    assert texts(again, store, []) == []
     assert again.calls == []
     assert texts(more, store, requests(12))[:10] == before
     assert sorted(more.sent) == ["question 10", "question 11"]
@@ -106,16 +104,13 @@ def test_continuations_that_are_scored_one_by_one_are_paid_for_once(store):
     assert (whole.prompt_tokens, whole.answer_tokens) == (5, 5)
 
 
-def test_equal_requests_are_sent_once(store):
+def test_equal_requests_are_sent_once_and_repeats_separately(store):
     backend = EchoBackend()
     assert texts(backend, store, [request("a"), request("b"), request("a")]) == ["to a ", "to b ", "to a "]
     assert sorted(backend.sent) == ["a", "b"]
-
-
-def test_no_requests_need_no_call(store):
-    backend = EchoBackend()
-    assert texts(backend, store, []) == []
-    assert backend.calls == []
+    repeats = [replace(request("c"), repeat=i) for i in range(3)]
+    assert len(texts(backend, store, repeats)) == 3
+    assert len({cache_key({}, repeat) for repeat in repeats}) == backend.sent.count("c") == 3
 
 
 @pytest.mark.parametrize("error", [RunError("gone"), KeyboardInterrupt(), ZeroDivisionError()])
@@ -126,19 +121,31 @@ def test_completions_before_an_error_are_stored(store, error):
     assert len(backend.sent) == 6
 
 
-@pytest.mark.parametrize("after", range(10))
-def test_batched_completions_do_not_depend_on_where_a_run_stopped(store, tmp_path, after):
-    with Store(tmp_path / "undisturbed.sqlite") as other:
-        undisturbed = texts(EchoBackend(3), other, requests(10))
-    interrupted(store, after, RunError("gone"), size=3)
-    backend = EchoBackend(3)
-    assert texts(backend, store, requests(10)) == undisturbed
-    assert len(backend.sent) >= 10 - after
+def test_batched_completions_do_not_depend_on_where_a_run_stopped(tmp_path):
+    usages = []
+    for after in (None, *range(10)):
+        with Store(tmp_path / f"{after}.sqlite") as store:
+            if after is not None:
+                interrupted(store, after, RunError("gone"), size=3)
+            backend, usage = EchoBackend(3), Usage()
+            resumed = texts(backend, store, requests(10), usage)
+        if after is None:
+            undisturbed = resumed
+        assert resumed == undisturbed
+        assert len(backend.sent) >= 10 - (after or 0)
+        usages.append(usage.describe())
+    assert all(usage == usages[0] for usage in usages)
+    assert usages[0].keys() == {
+        *("requests", "resent", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "cost")
+    }
 
 
-def test_a_batch_is_sent_whole_and_alone(store):
+def test_a_batch_is_sent_whole_and_alone_and_its_completions_are_stored_for_it_alone(store, tmp_path):
+    texts(EchoBackend(3), store, requests(4))
+    more = texts(EchoBackend(3), store, requests(10))
     backend = EchoBackend(3)
-    texts(backend, store, requests(10))
+    with Store(tmp_path / "fresh.sqlite") as other:
+        assert more == texts(backend, other, requests(10))
     assert sorted(map(sorted, backend.calls)) == [
         ["question 0", "question 1", "question 2"],
         ["question 3", "question 4", "question 5"],
@@ -167,24 +174,13 @@ def test_what_another_process_completed_meanwhile_is_not_requested(store):
         assert (usage.sent, usage.stored) == (sent, 9 - sent)
 
 
-def test_a_batched_completion_is_stored_for_that_batch_alone(store, tmp_path):
-    texts(EchoBackend(3), store, requests(4))
-    more = texts(EchoBackend(3), store, requests(10))
-    with Store(tmp_path / "fresh.sqlite") as other:
-        assert more == texts(EchoBackend(3), other, requests(10))
-
-
 # --- replay
 
 
-def test_a_replay_sends_nothing(store):
-    before = texts(EchoBackend(), store, requests(10))
-    assert texts(EchoBackend(fails_after=0, error=AssertionError()), store, requests(10), replay=True) == before
-
-
-def test_a_replay_says_how_many_answers_are_missing(store):
-    texts(EchoBackend(), store, requests(7))
-    backend = EchoBackend()
+def test_a_replay_sends_nothing_and_says_how_many_answers_are_missing(store):
+    before = texts(EchoBackend(), store, requests(7))
+    backend = EchoBackend(fails_after=0, error=AssertionError())
+    assert texts(backend, store, requests(7), replay=True) == before
     with pytest.raises(RunError, match=r"querying: 3 of 10 answers are not in .*answers\.sqlite") as refused:
         texts(backend, store, requests(10), replay=True)
     assert "llm.replay=false" in refused.value.remedy
@@ -212,24 +208,8 @@ def test_usage_covers_all_completions_and_counts_those_of_this_run(store):
         spent_tokens=48,
         spent_cost=pytest.approx((30 + 2 * 18) / 1e6),
     )
-
-
-def test_a_resumed_run_describes_the_same_usage(store, tmp_path):
-    undisturbed, resumed = Usage(), Usage()
-    with Store(tmp_path / "undisturbed.sqlite") as other:
-        texts(EchoBackend(3), other, requests(10), undisturbed)
-    interrupted(store, 5, RunError("gone"), size=3)
-    texts(EchoBackend(3), store, requests(10), resumed)
-    assert resumed.describe() == undisturbed.describe()
-    assert resumed.describe().keys() == {
-        *("requests", "resent", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "cost")
-    }
-
-
-def test_the_cost_of_each_completion_is_stored(store):
-    texts(EchoBackend(), store, requests(3))
-    costs = sqlite3.connect(store.path).execute("SELECT cost FROM answers").fetchall()
-    assert costs == [(pytest.approx(11e-6),)] * 3
+    costs = sorted(cost for (cost,) in sqlite3.connect(store.path).execute("SELECT cost FROM answers"))
+    assert costs == pytest.approx([0.0, *[11e-6] * 10]), "the cost of each completion is stored"
 
 
 def test_tokens_that_the_server_had_cached_have_their_own_price(store):
@@ -271,6 +251,9 @@ def test_a_budget_of_tokens_is_checked_before_each_call(store, budget, sent):
         assert f"llm.budget_tokens={budget}: {8 * sent} tokens are spent" in ended.value.problem
         assert f"{left} of 10 answers are missing, and the next may take 52" in ended.value.problem
         assert f"set llm.budget_tokens={52 * left}, enough" in ended.value.remedy
+        again = EchoBackend()
+        texts(again, store, requests(10), budget_tokens=52 * left)
+        assert len(again.sent) == left, "those that were paid for are stored and cost nothing again"
     assert len(backend.sent) == sent
     assert usage.spent_tokens == 8 * sent
 
@@ -283,25 +266,14 @@ def test_a_budget_of_cost_is_checked_before_each_call(store):
     assert len(backend.sent) == 2
 
 
-def test_paid_completions_are_stored_and_cost_nothing_again(store):
-    with pytest.raises(RunError):
-        texts(EchoBackend(), store, requests(10), budget_tokens=60)
-    backend = EchoBackend()
-    texts(backend, store, requests(10), budget_tokens=8 * 52)
-    assert len(backend.sent) == 8
-
-
 def test_one_budget_covers_all_calls_of_a_run(store):
     usage = Usage()
     texts(EchoBackend(), store, requests(10), usage, budget_tokens=150)
     with pytest.raises(RunError, match=r"budget_tokens=150: 104 tokens are spent, 7 of 10 answers are missing"):
         texts(EchoBackend(), store, [request(f"another {i}") for i in range(10)], usage, budget_tokens=150)
-
-
-def test_a_batch_beyond_the_budget_is_not_begun(store):
     backend = EchoBackend(3)
-    with pytest.raises(RunError, match="24 tokens are spent, 6 of 9 answers are missing"):
-        texts(backend, store, requests(9), budget_tokens=3 * 52 + 10)
+    with pytest.raises(RunError, match="24 tokens are spent, 6 of 9 answers are missing"):  # no batch is begun
+        texts(backend, store, [request(f"other {i}") for i in range(9)], budget_tokens=3 * 52 + 10)
     assert len(backend.sent) == 3
 
 
@@ -332,7 +304,7 @@ def test_no_budget_is_exceeded_however_many_are_under_way(tmp_path_factory, budg
 # --- dry run
 
 
-def test_a_dry_run_shows_requests_and_what_they_would_cost(store, capsys):
+def test_a_dry_run_shows_requests_what_they_would_cost_and_no_text_that_could_act_on_a_terminal(store, capsys):
     backend = EchoBackend()
     texts(backend, store, requests(4))
     with pytest.raises(DryRun):
@@ -341,9 +313,6 @@ def test_a_dry_run_shows_requests_and_what_they_would_cost(store, capsys):
     assert f"querying: 10 requests, 4 in {store.path}" in shown
     assert "to send: 6, about 252 prompt tokens, at most 60 answer tokens, about 0.0004 in cost" in shown
     assert shown.count("user:\n    question") == completions.DRY_RUN_REQUESTS
-
-
-def test_a_dry_run_escapes_texts_that_could_act_on_a_terminal(store, capsys):
     batch = [request("é\x1b[2J\u202e\nnext {x} [red]"), request("b", continuations=("a\x1b", "b"))]
     with pytest.raises(DryRun):
         texts(EchoBackend(), store, batch, dry_run=True)
@@ -353,53 +322,35 @@ def test_a_dry_run_escapes_texts_that_could_act_on_a_terminal(store, capsys):
     assert "\x1b" not in shown
 
 
-def test_a_dry_run_ends_a_command_well(llm4rec, monkeypatch):
+def test_a_dry_run_ends_a_command_and_each_job_of_a_sweep_well(llm4rec, monkeypatch):
+    def shows(config):
+        print("shown")
+        raise DryRun("a dry run")
+
     monkeypatch.setattr(train, "run", shows)
     done = llm4rec("train")
     assert (done.code, done.out, done.err) == (0, "shown\n", "")
-
-
-def test_a_dry_run_ends_each_job_of_a_sweep_well(llm4rec, monkeypatch):
-    monkeypatch.setattr(train, "run", shows)
-    done = llm4rec("train", "-m", "seed=0,1")
-    assert done.code == 0, done.err
-    assert len(re.findall(r"shown +a dry run", done.out)) == 2
-
-
-def shows(config):
-    print("shown")
-    raise DryRun("a dry run")
+    swept = llm4rec("train", "-m", "seed=0,1")
+    assert swept.code == 0, swept.err
+    assert len(re.findall(r"shown +a dry run", swept.out)) == 2
 
 
 # --- backend and store
 
 
-def test_the_backend_is_chosen_by_name(tmp_path):
-    backend = completions.build_backend(llm_config(), tmp_path, "cpu", 0)
-    assert isinstance(backend, EndpointBackend)
-
-
-def test_the_store_is_in_the_cache_unless_llm_store_is_set(tmp_path):
+def test_the_backend_is_chosen_by_name_and_the_store_is_in_the_cache_unless_llm_store_is_set(tmp_path):
+    assert isinstance(completions.build_backend(llm_config(), tmp_path, "cpu", 0), EndpointBackend)
     assert completions.store_path(llm_config(), tmp_path) == tmp_path / "llm" / "answers.sqlite"
     assert completions.store_path(llm_config(store="/x/y.sqlite"), tmp_path).as_posix() == "/x/y.sqlite"
 
 
-def test_the_log_reports_progress_on_failure(store, caplog):
+def test_the_log_reports_progress_on_failure_and_tokens_a_second_and_cost(store, caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
         interrupted(store, 4, RunError("gone"))
     assert "querying: 4 of 10 answers are in the store, 4 of them new, 32 tokens spent at a cost of 0.0" in caplog.text
-
-
-def test_progress_has_tokens_a_second_and_cost(store, caplog, monkeypatch):
     monkeypatch.setattr(progress, "INTERVAL", 0)
     monkeypatch.setattr(progress, "clock", iter(range(1000)).__next__)  # a second with every look
     with caplog.at_level(logging.INFO):
-        texts(EchoBackend(), store, requests(3), price_prompt=1000, price_answer=1000)
+        texts(EchoBackend(), store, [request(f"more {i}") for i in range(3)], price_prompt=1000, price_answer=1000)
     # 8 tokens until the third second
     assert "querying: 1 of 3, 1 s, 2 s left, 3 tokens a second, cost 0.0080" in caplog.text
-
-
-def test_repeats_of_a_request_are_sent_separately(store):
-    backend = EchoBackend()
-    assert len(texts(backend, store, [replace(request("a"), repeat=i) for i in range(3)])) == 3
-    assert len({cache_key({}, replace(request("a"), repeat=i)) for i in range(3)}) == len(backend.sent) == 3

@@ -61,13 +61,14 @@ def test_lists_are_those_of_a_pass_per_token(fp32, listed):
         assert completion.answer_tokens == sum(completion.lengths)
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 1000])
-def test_lists_do_not_depend_on_how_many_tokens_a_pass_reads(fp32, monkeypatch, at_once):
+def test_lists_do_not_depend_on_how_many_tokens_a_pass_reads_nor_on_a_cache_that_must_grow(fp32, monkeypatch):
     requests = [list_request(", ".join(WORDS[: 1 + 2 * i]), 6) for i in range(4)]
     expected = complete(fp32, requests)
-    monkeypatch.setattr(constrained, "AT_ONCE", at_once)
-    for ours, same in zip(complete(fp32, requests), expected, strict=True):
-        assert ours.text == same.text and ours.logprobs == pytest.approx(same.logprobs, abs=1e-4)
+    for setting, value in (("AT_ONCE", 1), ("AT_ONCE", 3), ("AT_ONCE", 1000), ("ROOM", 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(constrained, setting, value)
+            for ours, same in zip(complete(fp32, requests), expected, strict=True):
+                assert ours.text == same.text and ours.logprobs == pytest.approx(same.logprobs, abs=1e-4)
 
 
 def test_a_bare_answer_is_one_of_the_choices(fp32):
@@ -86,13 +87,6 @@ def test_tokens_without_a_choice_take_no_pass_of_their_own(fp32, monkeypatch):
     assert passes == [] and completion.answer_tokens > 5, "the first token decides"
     complete(fp32, [list_request("a", 2, ("red nail polish", "blue hair dryer", "soap"))])
     assert len(passes) == -(-len(passes[0][0] + passes[-1][0]) // constrained.AT_ONCE) == 2, "of nine tokens"
-
-
-def test_a_cache_that_is_full_grows(fp32, monkeypatch):
-    requests = [list_request(", ".join(WORDS[: 1 + 2 * i]), 6) for i in range(3)]
-    expected = [completion.text for completion in complete(fp32, requests)]
-    monkeypatch.setattr(constrained, "ROOM", 2)
-    assert [completion.text for completion in complete(fp32, requests)] == expected
 
 
 def test_windows_of_attention_are_those_of_each_list_alone():

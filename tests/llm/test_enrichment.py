@@ -35,36 +35,26 @@ def completion(text, finish="stop"):
     return Completion(text, finish, 1, 1, 0.0, "fake", "2026-01-01T00:00:00")
 
 
-def test_an_item_is_described_by_its_text_fields_as_json():
+def test_an_item_is_described_by_its_text_fields_as_json_each_on_one_line_without_entities_and_cut():
     assert texts(
         title=["Tent"], brand=["Nordhut"], categories=["Camping"], description=["For two."], price=["9.99"]
     ) == [{"title": "Tent", "brand": "Nordhut", "categories": "Camping", "description": "For two."}]
-
-
-def test_a_field_is_on_one_line_without_entities_and_cut():
     assert texts(title=["A &amp; B\n  tent"], description=["x" * 99]) == [
         {"title": "A & B tent", "description": "x" * 20}
     ]
-
-
-def test_a_missing_field_is_omitted():
     assert texts(title=["Tent", None], brand=[None, "Nordhut"]) == [{"title": "Tent"}, {"brand": "Nordhut"}]
+    with pytest.raises(DataError, match="has no text of its items"):
+        item_requests(dataset(title=["", None]), CONFIG, llm_config(), 0)
 
 
-def test_a_title_cannot_break_out_of_its_string():
+def test_a_request_has_the_system_message_and_a_title_that_cannot_break_out_and_equal_texts_share_one():
     (request,) = item_requests(dataset(title=['5" {noun} tent"']), CONFIG, llm_config(), 0).requests.values()
     assert request.messages == (
         {"role": "user", "content": '2 tags of the product {"title": "5\\" {noun} tent\\""}, please'},
     )
-
-
-def test_a_system_message_comes_first():
     items = item_requests(dataset(title=["Tent"]), replace(CONFIG, system="You sort a shop."), llm_config(), 0)
     (request,) = items.requests.values()
     assert request.messages[0] == {"role": "system", "content": "You sort a shop."}
-
-
-def test_items_with_equal_text_share_a_request_and_those_without_have_none():
     items = item_requests(dataset(title=["Tent", "Kite", "Tent", "", None]), CONFIG, llm_config(), 0)
     assert [bool(text) for text in items.texts] == [True, True, True, False, False]
     assert list(items.requests) == items.texts[:2]
@@ -97,20 +87,12 @@ def test_the_token_limit_is_the_lower_of_two_settings(llm_limit, expected):
     assert [request.max_tokens for request in items.requests.values()] == [expected]
 
 
-def test_items_without_text_are_refused():
-    with pytest.raises(DataError, match="has no text of its items"):
-        item_requests(dataset(title=["", None]), CONFIG, llm_config(), 0)
-
-
-def test_each_item_gets_the_tokens_of_its_text():
+def test_each_item_gets_the_tokens_of_its_text_without_the_last_word_of_one_that_was_cut_off():
     items = item_requests(dataset(title=["Tent", "Kite", "Tent", ""]), CONFIG, llm_config(), 0)
     tent, kite = items.requests
     parsed = parse_tokens(items, {tent: completion("Use: hiking. Audience: two"), kite: completion("???")}, CONFIG)
     assert parsed.tokens == [["hiking", "two"], [], ["hiking", "two"], []]
     assert parsed.status == [Status.repaired, Status.invalid, Status.repaired, None]
-
-
-def test_a_completion_that_was_cut_off_loses_its_last_word():
     items = item_requests(dataset(title=["Tent"]), CONFIG, llm_config(), 0)
     (tent,) = items.requests
     assert parse_tokens(items, {tent: completion("hiking, camp", finish="length")}, CONFIG).tokens == [["hiking"]]
@@ -128,18 +110,12 @@ def test_stored_completions_are_those_of_the_same_backend(tmp_path):
         assert stored_completions(items, FakeBackend(str, "another"), store) == {}
 
 
-@pytest.mark.parametrize(
-    ("prompt", "problem"),
-    [
+def test_a_prompt_that_cannot_be_filled_is_refused_and_doubled_braces_are_none():
+    for prompt, problem in (
         ("Tags, please", "lacks the field {item}"),
         ("{item} {title}", "no field {title}"),
         ('{item} as {"use": []}', 'no field {"use"}'),
         ("{item} and {", "an unmatched brace"),
-    ],
-)
-def test_a_prompt_that_cannot_be_filled_is_refused(prompt, problem):
-    assert problem in " ".join(error.problem for error in problems(replace(CONFIG, prompt=prompt)))
-
-
-def test_a_prompt_may_hold_braces_that_are_doubled():
+    ):
+        assert problem in " ".join(error.problem for error in problems(replace(CONFIG, prompt=prompt)))
     assert list(problems(replace(CONFIG, prompt='{item} as {{"use": []}}'))) == []

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, MistralConfig, MistralForCausalLM
 
@@ -82,8 +82,10 @@ def test_batched_completions_are_those_of_each_prompt_alone(fp32):
         assert result.logprobs is None
 
 
-def test_a_completion_ends_at_an_end_token_and_records_it(fp32, monkeypatch):
+def test_a_completion_records_whether_it_ended_or_was_cut(fp32, monkeypatch):
     request = chat_request("How many stars?")
+    (result,) = complete(fp32, [chat_request("How many stars?", max_tokens=3)])
+    assert (result.finish, result.answer_tokens) == ("length", 3)
     first, second, *_ = generate_alone(fp32, request)
     assert first != second
     monkeypatch.setattr(fp32, "_end_tokens", [second])
@@ -92,47 +94,34 @@ def test_a_completion_ends_at_an_end_token_and_records_it(fp32, monkeypatch):
     assert result.text == fp32.tokenizer.decode([first])
 
 
-def test_a_completion_that_is_cut_records_it(fp32):
-    (result,) = complete(fp32, [chat_request("How many stars?", max_tokens=3)])
-    assert (result.finish, result.answer_tokens) == ("length", 3)
-
-
-def test_end_tokens_are_those_of_model_and_tokenizer(folder, tmp_path):
-    copy = copy_folder(folder, tmp_path / "other")
-    settings = json.loads((copy / "generation_config.json").read_text())
-    (copy / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": [5, 7]}))
-    assert backend(copy, tmp_path)._end_tokens == [2, 5, 7]
-
-
-def test_sampling_defaults_of_the_model_are_ignored(folder, fp32, tmp_path):
+def test_end_tokens_are_those_of_model_and_tokenizer_and_the_models_defaults_of_sampling_are_ignored(
+    folder, fp32, tmp_path
+):
     copy = copy_folder(folder, tmp_path / "other")
     settings = json.loads((copy / "generation_config.json").read_text())
     defaults = {"repetition_penalty": 5.0, "do_sample": True, "temperature": 5.0}
-    (copy / "generation_config.json").write_text(json.dumps(settings | defaults))
     requests = histories(3)
+    (copy / "generation_config.json").write_text(json.dumps(settings | defaults))
     assert texts(backend(copy, tmp_path), requests) == texts(fp32, requests)
+    (copy / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": [5, 7]}))
+    assert backend(copy, tmp_path)._end_tokens == [2, 5, 7]
 
 
 def texts(local, requests):
     return [result.text for result in complete(local, requests)]
 
 
-def test_sampled_completions_differ_by_repeat_and_seed_alone(folder, tmp_path):
+def test_sampled_completions_differ_by_repeat_and_seed_alone_and_leave_the_random_state_alone(folder, tmp_path):
     sampled = {"temperature": 1.0, "top_p": 0.9}
     request, repeated = chat_request("Pick ten titles"), chat_request("Pick ten titles", repeat=1)
     local = backend(folder, tmp_path, **sampled)
+    state = torch.get_rng_state()
     first = texts(local, [request])
+    assert torch.equal(torch.get_rng_state(), state)
     torch.rand(3)  # other random draws
     assert texts(local, [request]) == texts(backend(folder, tmp_path, **sampled), [request]) == first
     assert texts(local, [repeated]) != first
     assert texts(backend(folder, tmp_path, seed=1, **sampled), [request]) != first
-
-
-def test_sampling_leaves_the_global_random_state_alone(folder, tmp_path):
-    local = backend(folder, tmp_path, temperature=1.0)
-    state = torch.get_rng_state()
-    complete(local, [chat_request("soap")])
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_completion_is_dated_when_its_request_is_begun(fp32, monkeypatch):
@@ -157,16 +146,14 @@ def test_batches_have_each_request_once_and_at_most_batch_tokens(fp32):
     assert len(groups) < 7
 
 
-def test_a_prompt_longer_than_a_batch_is_its_own_batch(folder, tmp_path):
-    local = backend(folder, tmp_path, batch_tokens=1)
-    assert sorted(local.groups(histories(3))) == [[0], [1], [2]]
+def test_a_prompt_longer_than_a_batch_is_its_own_and_requests_of_a_batch_share_their_token_limit(
+    fp32, folder, tmp_path
+):
+    assert sorted(backend(folder, tmp_path, batch_tokens=1).groups(histories(3))) == [[0], [1], [2]]
+    assert fp32.groups([chat_request("soap", max_tokens=n) for n in (3, 8, 3)]) == [[1], [0, 2]]
 
 
-def test_requests_of_a_batch_share_their_token_limit(fp32):
-    requests = [chat_request("soap", max_tokens=n) for n in (3, 8, 3)]
-    assert fp32.groups(requests) == [[1], [0, 2]]
-
-
+@settings(max_examples=50)
 @given(st.data())
 def test_whole_batches_among_others_are_formed_again(fp32, data):
     requests = data.draw(
@@ -199,16 +186,9 @@ def test_a_prompt_beyond_the_context_is_refused_with_its_length(folder, tmp_path
         f"set llm.context={tokens + 8} if the model allows it, or choose another llm.model; "
         "with model=chatgptrec, lower prompt.history_tokens or prompt.shots"
     ), "other commands that prompt a chat model have no such keys"
-
-
-def test_a_continuation_counts_for_the_context(folder, tmp_path):
-    local = backend(folder, tmp_path, context=64)
     complete(local, [chat_request("soap", ("soap",))])
-    with pytest.raises(UsageError, match="longest prompt and its answer"):
+    with pytest.raises(UsageError, match="longest prompt and its answer"):  # a continuation counts, too
         local.groups([chat_request("soap", ("soap", "1" * 60))])
-
-
-def test_a_context_beyond_the_model_is_refused(folder, tmp_path):
     with pytest.raises(UsageError, match=f"exceeds the {CONTEXT} tokens"):
         backend(folder, tmp_path, context=CONTEXT + 1).count_tokens("soap")
 
@@ -230,61 +210,31 @@ def test_likelihoods_are_those_of_prompt_and_continuation_as_a_whole(fp32, monke
     assert len(set(result.logprobs)) > 5
 
 
-def test_a_model_without_a_chat_template_continues_texts_but_answers_no_messages(folder, fp32, tmp_path):
-    copy = copy_folder(folder, tmp_path / "base")
-    (copy / "chat_template.jinja").unlink()
-    base, text = backend(copy, tmp_path), "The user bought: hair brush. Next:"
-    (result,) = complete(base, [Request(({"role": TEXT, "content": text},), TITLES)])
-    tokens = [fp32._tokens(title) for title in TITLES]
-    expected = [reference(fp32.model, fp32._tokens(text), c) for c in tokens]
-    assert result.logprobs == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(UsageError, match="has no chat template"):
-        complete(base, [chat_request("soap?", TITLES)])
-
-
-def test_likelihoods_do_not_depend_on_other_continuations(fp32):
-    together = complete(fp32, [chat_request("soap?", TITLES)])[0].logprobs
+def test_likelihoods_do_not_depend_on_other_continuations_or_requests(fp32, folder, tmp_path):
+    request = chat_request("soap?", TITLES)
+    (exact,) = complete(fp32, [request])
     backwards = complete(fp32, [chat_request("soap?", TITLES[::-1])])[0].logprobs
     singly = [complete(fp32, [chat_request("soap?", (title,))])[0].logprobs[0] for title in TITLES]
-    assert backwards[::-1] == pytest.approx(together, abs=1e-4)
-    assert singly == pytest.approx(together, abs=1e-4)
+    assert backwards[::-1] == pytest.approx(exact.logprobs, abs=1e-4)
+    assert singly == pytest.approx(exact.logprobs, abs=1e-4)
 
-
-def test_a_request_gets_the_same_likelihoods_whatever_is_requested_with_it(folder, tmp_path):
-    local = backend(folder, tmp_path, precision="bf16")
-    request = chat_request("soap?", TITLES)
-    first = complete(local, [request])[0].logprobs
-    assert complete(local, [*histories(3), chat_request("brush?", TITLES), request])[-1].logprobs == first
-
-
-def test_bf16_is_near_fp32(folder, fp32, tmp_path):
     local = backend(folder, tmp_path, precision="bf16")
     assert local.model.dtype == torch.bfloat16
-    request = chat_request("soap?", TITLES)
-    exact, rounded = complete(fp32, [request])[0], complete(local, [request])[0]
+    (rounded,) = complete(local, [request])
+    others = [*histories(3), chat_request("brush?", TITLES)]
+    assert complete(local, [*others, request])[-1].logprobs == rounded.logprobs
     for near, expected, length in zip(rounded.logprobs, exact.logprobs, exact.lengths, strict=True):
         assert near == pytest.approx(expected, abs=0.1 * length)
 
 
-def test_continuations_of_one_token_need_no_second_forward_pass(fp32):
+def test_continuations_of_one_token_or_none_need_no_second_forward_pass(fp32):
     (result,) = complete(fp32, [chat_request("How many stars?", ("1", "2", "3", "4", "5"))])
     assert result.lengths == (1,) * 5
     prompt = fp32._prompt(({"role": "user", "content": "How many stars?"},))
     assert result.logprobs == pytest.approx([reference(fp32.model, prompt, fp32._tokens(s)) for s in "12345"], abs=1e-4)
-
-
-def test_an_empty_continuation_is_certain(fp32):
     (result,) = complete(fp32, [chat_request("soap?", ("", "soap bar"))])
     assert (result.logprobs[0], result.lengths[0]) == (0.0, 0)
     assert result.logprobs[1] < 0
-
-
-def test_continuations_have_the_tokens_that_they_have_after_the_prompt(fp32):
-    prompt = fp32.tokenizer.apply_chat_template(
-        [{"role": "user", "content": "soap?"}], add_generation_prompt=True, tokenize=False
-    )
-    for title in TITLES:
-        assert fp32._tokens(prompt) + fp32._tokens(title) == fp32._tokens(prompt + title)
 
 
 def small(**changed):
@@ -348,26 +298,38 @@ def test_the_identity_has_what_changes_completions_and_no_path(folder, fp32, tmp
     ]
     distinct = {json.dumps(variant) for variant in (identity, sampled, *others)}
     assert len(distinct) == 6
-
-
-def test_the_identity_needs_neither_model_nor_tokenizer(folder, tmp_path):
     local = backend(folder, tmp_path)
     local.identity()
-    assert not {"model", "tokenizer", "_folder"} & vars(local).keys()
+    assert not {"model", "tokenizer", "_folder"} & vars(local).keys(), "it needs neither"
 
 
-def test_tokens_are_counted_exactly(fp32):
+def test_tokens_are_counted_exactly_and_continuations_have_those_that_they_have_after_the_prompt(fp32):
     assert fp32.count_tokens("") == 0
     assert fp32.count_tokens("№") == 3  # bytes
     messages = ({"role": "user", "content": "soap"},)
     assert len(fp32._prompt(messages)) == complete(fp32, [Request(messages, max_tokens=1)])[0].prompt_tokens
+    prompt = fp32.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "soap?"}], add_generation_prompt=True, tokenize=False
+    )
+    for title in TITLES:
+        assert fp32._tokens(prompt) + fp32._tokens(title) == fp32._tokens(prompt + title)
 
 
-def test_a_conversation_that_the_template_refuses_is_reported(folder, tmp_path):
+def test_a_model_without_a_chat_template_continues_texts_but_answers_no_messages_and_a_refusal_of_one_is_reported(
+    folder, tmp_path, fp32
+):
     copy = copy_folder(folder, tmp_path / "other")
     (copy / "chat_template.jinja").write_text("{{ raise_exception('no system role') }}")
     with pytest.raises(UsageError, match="refuses a conversation: no system role"):
         complete(backend(copy, tmp_path), [chat_request("soap")])
+    (copy / "chat_template.jinja").unlink()
+    base, text = backend(copy, tmp_path), "The user bought: hair brush. Next:"
+    (result,) = complete(base, [Request(({"role": TEXT, "content": text},), TITLES)])
+    tokens = [fp32._tokens(title) for title in TITLES]
+    expected = [reference(fp32.model, fp32._tokens(text), c) for c in tokens]
+    assert result.logprobs == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(UsageError, match="has no chat template"):
+        complete(base, [chat_request("soap?", TITLES)])
 
 
 def copy_folder(folder, to):

@@ -61,10 +61,15 @@ def test_a_completion_is_read_back_as_it_was(path, stored):
         assert store.get([cache_key(IDENTITY, request("a"))]) == {cache_key(IDENTITY, request("a")): stored}
 
 
-def test_the_first_completion_is_stored_and_returned_to_later_writers(path):
+def test_the_first_completion_is_stored_and_returned_to_later_writers_unless_another_process_damages_it(path):
     with Store(path) as store, Store(path) as other:
         assert add(store, request("a"), completion("first")).text == "first"
         assert add(other, request("a"), completion("second")).text == "first"
+    key = cache_key(IDENTITY, request("a"))
+    with Store(path) as store:
+        execute(path, "UPDATE answers SET answer = 'x'")
+        assert add(store, request("a"), completion("again")).text == "again"
+        assert store.get([key])[key].text == "again"
 
 
 def test_what_was_paid_can_be_read_with_sql(path):
@@ -73,7 +78,7 @@ def test_what_was_paid_can_be_read_with_sql(path):
     assert (identity, cost) == ('{"backend":"echo","temperature":0.0}', 0.75)
 
 
-def test_all_that_changes_a_completion_changes_the_key():
+def test_all_that_changes_a_completion_changes_the_key_which_is_that_of_canonical_json():
     variants = [
         request("a"),
         request("b"),
@@ -85,9 +90,6 @@ def test_all_that_changes_a_completion_changes_the_key():
     ]
     keys = {cache_key(i, variant) for i in (IDENTITY, IDENTITY | {"temperature": 0.5}) for variant in variants}
     assert len(keys) == 2 * len(variants)
-
-
-def test_the_key_is_that_of_canonical_json():
     assert cache_key({"b": 1, "a": "é"}, request("x")) == cache_key({"a": "é", "b": 1}, request("x"))
     text = '[{},{"continuations":null,"max_tokens":10,"messages":[{"content":"x","role":"user"}],"repeat":0}]'
     assert cache_key({}, request("x")) == hashlib.sha256(text.encode()).hexdigest()
@@ -120,23 +122,13 @@ def test_a_damaged_completion_counts_as_missing_and_is_replaced(path, caplog, da
         assert store.get([damaged])[damaged].text == "again"
 
 
-def test_a_completion_that_another_process_damages_meanwhile_is_replaced(path):
-    (key,) = fill(path, request("a"))
-    with Store(path) as store:
-        execute(path, "UPDATE answers SET answer = 'x'")
-        assert add(store, request("a"), completion("again")).text == "again"
-        assert store.get([key])[key].text == "again"
-
-
-def test_a_file_that_is_no_store_is_refused_and_left_as_it_is(path):
+def test_a_file_that_is_no_store_is_refused_and_left_as_it_is_and_a_full_disk_is_reported_as_one(path):
     path.parent.mkdir()
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(RunError, match=r"answers\.sqlite: the store of answers cannot be used"):
         Store(path)
     assert path.read_bytes() == b"no database" * 1000
-
-
-def test_a_full_disk_is_reported_as_one(path):
+    path.unlink()
     with Store(path) as store:
         store._db.execute("PRAGMA max_page_count = 5")
         with pytest.raises(RunError, match="the disk is full"):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,19 +31,25 @@ packaged = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return tiny_llm(tmp_path / "llm")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return tiny_llm(tmp_path_factory.mktemp("llm") / "tiny")
 
 
 @pytest.fixture
-def conversions(monkeypatch):
+def folder(whole, tmp_path):
+    """A copy, for a test to change."""
+    return Path(shutil.copytree(whole, tmp_path / "llm"))
+
+
+@pytest.fixture
+def conversions(whole, monkeypatch):
     """The converted files; a conversion fills the folder with a tiny model instead."""
     files = []
 
     def convert(file, folder):
         files.append(file)
-        tiny_llm(folder)
+        shutil.copytree(whole, folder, dirs_exist_ok=True)
 
     monkeypatch.setattr(weights, "_convert", convert)
     return files
@@ -68,25 +75,22 @@ def changed_template(folder):
     (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
 
 
-@pytest.mark.parametrize("change", [changed_weights, changed_settings, changed_tokenizer, changed_template])
-def test_all_that_changes_completions_changes_the_identity(change, folder):
-    before = weights.locate(str(folder)).identity
-    change(folder)
-    assert weights.locate(str(folder)).identity != before
+def test_all_that_changes_completions_changes_the_identity_and_the_path_does_not(folder):
+    identities = {weights.locate(str(folder)).identity}
+    for i, change in enumerate((changed_weights, changed_settings, changed_tokenizer, changed_template), start=2):
+        change(folder)
+        identities.add(weights.locate(str(folder)).identity)
+        assert len(identities) == i, change
+    other = Path(shutil.copytree(folder, folder.parent / "other"))
+    assert weights.locate(str(other)).identity in identities
 
 
-def test_the_identity_does_not_depend_on_the_path(folder, tmp_path):
-    other = tiny_llm(tmp_path / "other")
-    assert weights.locate(str(other)).identity == weights.locate(str(folder)).identity
-
-
-def test_a_model_on_a_cpu_uses_fast_attention(folder):
-    assert weights.load_model(folder, Precision.fp32, "cpu").config._attn_implementation == attention.NAME
-
-
-def test_a_folder_is_loaded_as_it_is(folder, tmp_path):
-    assert weights.model_folder(weights.locate(str(folder)), tmp_path / "cache") == folder
+def test_a_folder_is_loaded_as_it_is_with_fast_attention_on_a_cpu(whole, tmp_path):
+    assert weights.model_folder(weights.locate(str(whole)), tmp_path / "cache") == whole
     assert not (tmp_path / "cache").exists()
+    state = torch.get_rng_state()
+    assert weights.load_model(whole, Precision.fp32, "cpu").config._attn_implementation == attention.NAME
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_gguf_file_is_converted_once(conversions, tmp_path):
@@ -99,23 +103,15 @@ def test_a_gguf_file_is_converted_once(conversions, tmp_path):
     moved = file.rename(tmp_path / "moved.gguf")
     assert weights.model_folder(weights.locate(str(moved)), tmp_path / "cache") == folder
     assert conversions == [file]
+    (tmp_path / "other.gguf").write_bytes(b"GGUF, other")
+    assert weights.model_folder(weights.locate(str(tmp_path / "other.gguf")), tmp_path / "cache") != folder
 
 
-def test_another_gguf_file_is_another_model(conversions, tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.gguf").write_bytes(b"GGUF" + name.encode())
-    a, b = (weights.model_folder(weights.locate(str(tmp_path / f"{name}.gguf")), tmp_path) for name in "ab")
-    assert a != b
-
-
-def test_a_file_that_is_no_gguf_is_refused(tmp_path):
+def test_a_file_that_is_no_gguf_and_unknown_names_are_refused_with_a_remedy(tmp_path, monkeypatch):
     (tmp_path / "model.gguf").write_bytes(b"something else")
     with pytest.raises(DataError, match=r"cannot read .*model\.gguf"):
         weights.model_folder(weights.locate(str(tmp_path / "model.gguf")), tmp_path)
     assert not list((tmp_path / "llm").glob("*"))
-
-
-def test_unknown_names_are_refused_with_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for name in (str(tmp_path / "no.gguf"), "no-such-owner/no-such-model"):
         with pytest.raises(UsageError) as caught:
@@ -143,47 +139,34 @@ def test_a_missing_package_is_refused_with_its_installation(monkeypatch):
 
 
 @packaged
-def test_altered_packaged_weights_are_refused(monkeypatch):
+def test_the_packaged_model_is_located_without_importing_its_package_and_refused_if_altered(monkeypatch):
+    located = weights.locate("smollm2")
+    assert located.path.suffix == ".gguf"
+    assert located == weights.locate(str(located.path))
+    assert weights.SMOLLM2_PACKAGE not in sys.modules
     monkeypatch.setattr(weights, "digest_of", lambda path: "0" * 64)
     with pytest.raises(DataError, match="sha256 0000"):
         weights.locate("smollm2")
 
 
-@packaged
-def test_the_packaged_model_is_located_without_importing_its_package():
-    located = weights.locate("smollm2")
-    assert located.path.suffix == ".gguf"
-    assert located == weights.locate(str(located.path))
-    assert weights.SMOLLM2_PACKAGE not in sys.modules
-
-
-def test_a_tokenizer_that_is_not_there_is_named_with_its_setting(tmp_path):
+def test_a_tokenizer_that_is_not_there_or_has_no_chat_template_is_refused(folder):
     with pytest.raises(UsageError, match=r"llm\.tokenizer=.*nothing is neither a folder with a tokenizer"):
-        weights.load_tokenizer(tmp_path / "nothing", "llm.tokenizer")
-
-
-def test_a_tokenizer_without_a_chat_template_is_refused(folder):
+        weights.load_tokenizer(folder / "nothing", "llm.tokenizer")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(UsageError, match="has no chat template"):
         weights.load_tokenizer(folder)
 
 
-def test_a_folder_that_lacks_weights_is_refused(folder):
-    state = load_file(folder / "model.safetensors")
+def test_weights_that_are_missing_damaged_or_of_no_causal_model_are_refused(folder):
+    path = folder / "model.safetensors"
+    state = load_file(path)
     del state["model.norm.weight"]
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(state, path, metadata={"format": "pt"})
     with pytest.raises(UsageError, match=r"lacks 1 of the weights of .*: model\.norm\.weight"):
         weights.load_model(folder, Precision.fp32, "cpu")
-
-
-def test_damaged_weights_are_refused(folder):
-    path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError, match="the weights are damaged"):
         weights.load_model(folder, Precision.fp32, "cpu")
-
-
-def test_a_model_that_is_no_causal_one_is_refused(folder):
     (folder / "config.json").write_text('{"model_type": "t5"}')
     with pytest.raises(UsageError, match="Unrecognized configuration class"):
         weights.load_model(folder, Precision.fp32, "cpu")
@@ -197,12 +180,6 @@ def test_code_in_a_folder_is_not_run(folder):
     with pytest.raises(UsageError):
         weights.load_model(folder, Precision.fp32, "cpu")
     assert not (folder / "ran").exists()
-
-
-def test_loading_leaves_the_global_random_state_alone(folder):
-    state = torch.get_rng_state()
-    weights.load_model(folder, Precision.bf16, "cpu")
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.fixture(scope="module")
@@ -231,13 +208,8 @@ def test_the_packaged_model_is_converted_and_completes(smollm2):
     folder = Path(smollm2.cache) / "llm" / smollm2.weights.identity[:24]
     assert {file.name for file in folder.iterdir()} >= {"model.safetensors", "tokenizer.json", "chat_template.jinja"}
     assert (folder / "model.safetensors").stat().st_size < 280e6  # bf16
-
-
-@packaged
-@pytest.mark.slow
-def test_titles_have_the_tokens_that_they_have_after_the_packaged_models_prompt(smollm2):
     prompt = smollm2.tokenizer.apply_chat_template(
         [{"role": "user", "content": "soap?"}], add_generation_prompt=True, tokenize=False
     )
-    for title in TITLES:
+    for title in TITLES:  # they have the tokens that they have after the prompt
         assert smollm2._tokens(prompt) + smollm2._tokens(title) == smollm2._tokens(prompt + title)

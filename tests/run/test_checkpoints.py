@@ -41,30 +41,24 @@ def test_a_manifest_holds_the_size_and_hash_of_each_file(tmp_path):
     }
 
 
-def test_sealing_drops_the_pickled_arguments(tmp_path):
+def test_sealing_again_drops_the_pickled_arguments_and_does_not_count_the_manifest(tmp_path):
     folder = saved(tmp_path, 1, 0.0)
+    before = (folder / "manifest.json").read_text()
     (folder / "training_args.bin").write_bytes(b"pickle")
     checkpoints.seal(folder, 1, 0.0, "1 x cpu", 2.5, [])
     assert not (folder / "training_args.bin").exists()
     assert checkpoints.list_complete(tmp_path)
-
-
-def test_sealing_again_does_not_count_the_manifest(tmp_path):
-    folder = saved(tmp_path, 1, 0.5)
-    before = (folder / "manifest.json").read_text()
-    checkpoints.seal(folder, 1, 0.5, "1 x cpu", 2.5, [])
     assert (folder / "manifest.json").read_text() == before
 
 
-def test_complete_checkpoints_come_oldest_first(tmp_path):
+def test_complete_checkpoints_come_oldest_first_and_none_is_selected_before_the_end(tmp_path):
     for step in (10, 9, 100):
         saved(tmp_path, step)
     steps = [checkpoint.step for checkpoint in checkpoints.list_complete(tmp_path)]
     assert steps == [9, 10, 100]  # by number, not by name
-
-
-def test_no_folder_holds_no_checkpoint(tmp_path):
     assert checkpoints.list_complete(tmp_path / "nowhere") == []
+    with pytest.raises(RunError, match="no finished training"):
+        checkpoints.selected(tmp_path)
 
 
 def truncate(folder):
@@ -99,8 +93,10 @@ def test_an_incomplete_checkpoint_is_removed_with_a_warning(tear, tmp_path, capl
     assert f"{second} is incomplete or altered: removed" in caplog.text
 
 
-def test_the_best_has_the_highest_score_and_the_earliest_of_equals_wins(tmp_path):
-    assert checkpoints.best(all_saved(tmp_path, 0.1, 0.3, 0.3, 0.2)).step == 2
+def test_the_best_has_the_highest_score_the_earliest_of_equals_wins_and_each_checkpoint_records_it(tmp_path):
+    saved = all_saved(tmp_path, 0.1, 0.3, 0.3, 0.2, 0.4)
+    assert checkpoints.best(saved[:4]).step == 2
+    assert [checkpoint.best_step for checkpoint in saved] == [1, 2, 2, 2, 5]
 
 
 @pytest.mark.parametrize(("scores", "steps"), [((0.1, 0.3, 0.3, 0.2), [2, 4]), ((0.1, 0.3), [2])])
@@ -108,11 +104,6 @@ def test_rotation_keeps_the_best_and_the_last(tmp_path, scores, steps):
     left = checkpoints.rotate(all_saved(tmp_path, *scores))
     assert [checkpoint.step for checkpoint in left] == steps
     assert checkpoints.list_complete(tmp_path) == left
-
-
-def test_each_checkpoint_records_the_best_step_until_then(tmp_path):
-    saved = all_saved(tmp_path, 0.1, 0.3, 0.3, 0.2, 0.4)
-    assert [checkpoint.best_step for checkpoint in saved] == [1, 2, 2, 2, 5]
 
 
 def test_checkpoints_after_a_lost_best_one_are_removed(tmp_path, caplog, monkeypatch):
@@ -132,9 +123,3 @@ def test_a_finished_training_names_its_selected_checkpoint_and_reading_changes_n
     with pytest.raises(RunError, match="checkpoint-2, the selected checkpoint, is incomplete or altered"):
         checkpoints.selected(tmp_path)  # never silently the second best
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{i}" for i in (1, 2, 3)]
-
-
-def test_an_unfinished_training_has_no_selected_checkpoint(tmp_path):
-    saved(tmp_path, 1)
-    with pytest.raises(RunError, match="no finished training"):
-        checkpoints.selected(tmp_path)

@@ -49,14 +49,11 @@ def test_tf32_is_off_unless_asked_for(typed, tf32_as_it_was):
     assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is bool(typed)
 
 
-def test_tf32_is_a_deviation_and_another_address():
+def test_tf32_and_bf16_in_evaluation_are_deviations_and_other_addresses():
     assert "TF32 arithmetic on GPUs" in job_of("model=sasrec", "trainer.tf32=true").deviations
     assert "TF32 arithmetic on GPUs" not in job_of("model=sasrec").deviations
     assert "trainer.tf32" not in settings_with_effect(job_of("model=sasrec").config)
     assert settings_with_effect(job_of("model=sasrec", "trainer.tf32=true").config)["trainer.tf32"] is True
-
-
-def test_bf16_in_evaluation_is_a_deviation_and_another_address():
     usual, bf16 = job_of("model=sasrec"), job_of("model=sasrec", "trainer.scoring=bf16")
     assert set(bf16.deviations) - set(usual.deviations) == {"histories are encoded in bf16 in validation and test"}
     assert "trainer.scoring" not in settings_with_effect(usual.config)

@@ -227,13 +227,15 @@ def test_training_lowers_the_error(tmp_path):
     assert model.eval()(**points)["loss"] < 0.5 * Regression().eval()(**points)["loss"]
 
 
-def test_training_without_rows_is_an_error_of_the_data(tmp_path):
+def test_training_without_rows_is_an_error_of_the_data_and_before_it_has_finished_nothing_can_be_loaded(tmp_path):
     class NoRows(Points):
         def __len__(self):
             return 0
 
     with pytest.raises(DataError, match="no training rows"):
         trained(tmp_path, rows=NoRows())
+    with pytest.raises(RunError, match="no finished training"):
+        selected(tmp_path)
 
 
 def test_the_best_weights_are_loaded_and_not_the_last_when_patience_is_at_an_end(undisturbed):
@@ -252,10 +254,14 @@ def test_the_best_weights_are_loaded_and_not_the_last_when_patience_is_at_an_end
         assert line["loss"] == pytest.approx(sum(losses) / STEPS_AN_EPOCH, rel=1e-3)
 
 
-def test_of_equal_scores_the_earliest_is_best(tmp_path):
-    run = trained(tmp_path, [1, 3, 3, 3, 3])
+def test_of_equal_scores_the_earliest_is_best_and_a_checkpoint_within_an_epoch_never(tmp_path):
+    run = trained(tmp_path / "equal", [1, 3, 3, 3, 3])
     assert run.fitted.best_epoch == 2
     assert equal(weights_of(run.model), run.validation.weights[1])
+    run = trained(tmp_path, PEAK, EVERY_STEP)
+    assert run.fitted.best_epoch == 2
+    assert equal(weights_of(run.model), run.validation.weights[1])
+    assert kept(tmp_path) == [6, 15]
 
 
 def test_progress_is_shown_within_an_epoch(tmp_path, caplog, monkeypatch):
@@ -267,7 +273,7 @@ def test_progress_is_shown_within_an_epoch(tmp_path, caplog, monkeypatch):
     assert fourth.endswith(f"epoch 2 of 6, loss {losses[3]:.4f}, valid 0.5000")
 
 
-def test_each_epoch_asks_for_every_row_once_in_a_new_order_and_trains_in_training_mode(undisturbed):
+def test_each_epoch_asks_for_every_row_once_in_a_new_order_and_checkpoints_are_sealed(undisturbed):
     folder, fitted, model, _, rows = undisturbed()
     assert (fitted.epochs, fitted.best_epoch) == (6, 6)
     assert model.modes == [(True, False)] * 6 * STEPS_AN_EPOCH
@@ -277,6 +283,12 @@ def test_each_epoch_asks_for_every_row_once_in_a_new_order_and_trains_in_trainin
     assert len(set(map(tuple, orders))) == 6
     assert [len(indices) for _, indices in rows.batches[:STEPS_AN_EPOCH]] == [4, 4, 2]
     assert set(log_of(folder)[0]) == {"step", "epoch", "loss", "valid"}
+    (folder,) = (undisturbed().folder / "checkpoints").glob("checkpoint-*")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["step"], manifest["score"]) == (18, 6)
+    assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"} <= set(manifest["files"])
+    assert "training_args.bin" not in manifest["files"]
 
 
 def test_another_seed_trains_otherwise_and_the_same_one_alike(tmp_path, undisturbed):
@@ -286,15 +298,6 @@ def test_another_seed_trains_otherwise_and_the_same_one_alike(tmp_path, undistur
     )
     assert equal(first, again)
     assert not equal(first, other)
-
-
-def test_checkpoints_are_sealed_and_hold_no_pickled_arguments(undisturbed):
-    (folder,) = (undisturbed().folder / "checkpoints").glob("checkpoint-*")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["step"], manifest["score"]) == (18, 6)
-    assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
-    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"} <= set(manifest["files"])
-    assert "training_args.bin" not in manifest["files"]
 
 
 def test_keep_last_trains_through_all_epochs_in_the_same_steps_and_loads_the_last_weights(undisturbed):
@@ -542,11 +545,6 @@ def test_a_checkpoint_the_trainer_wrote_but_nobody_sealed_is_not_used(tmp_path, 
     assert_same_end(resumed, undisturbed())
 
 
-def test_before_training_has_finished_nothing_can_be_loaded(tmp_path):
-    with pytest.raises(RunError, match="no finished training"):
-        selected(tmp_path)
-
-
 def test_a_torn_line_of_the_log_is_forgotten(tmp_path, undisturbed):
     killed(tmp_path, killed_at=4)
     with (tmp_path / "train_log.jsonl").open("a") as file:
@@ -589,10 +587,3 @@ def test_checkpoints_within_an_epoch_are_as_far_apart_as_the_settings_say(tmp_pa
     monkeypatch.setattr(fit_module, "time", clock)
     trained(tmp_path, config=replace(CONFIG, checkpoint_minutes=0.5))
     assert saved == [2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]  # after the second look in an epoch
-
-
-def test_a_checkpoint_within_an_epoch_is_never_the_best(tmp_path):
-    run = trained(tmp_path, PEAK, EVERY_STEP)
-    assert run.fitted.best_epoch == 2
-    assert equal(weights_of(run.model), run.validation.weights[1])
-    assert kept(tmp_path) == [6, 15]

@@ -41,10 +41,12 @@ def status(where):
 # ---- recorded
 
 
-def test_a_run_that_ends_well_is_done(where):
-    with recorded(where, JOB):
+def test_a_run_has_its_config_and_environment_while_it_goes_on_and_is_done_when_it_ends_well(where):
+    with recorded(where, JOB) as folder:
         assert status(where)["status"] == "running"
         assert status(where)["pid"] == os.getpid()
+        assert OmegaConf.load(folder / "config.yaml") == plain(JOB.config)
+        assert {"python", "packages", "commit"} <= set(read(folder / "environment.json"))
     assert (status(where)["status"], status(where)["error"]) == ("done", None)
     assert (status(where)["overrides"], status(where)["choices"]) == (["seed=0"], {"model": "sasrec"})
 
@@ -63,12 +65,6 @@ def test_a_run_that_ends_badly_is_failed_with_its_error(where, error, message):
     assert (status(where)["status"], status(where)["error"]) == ("failed", message)
 
 
-def test_config_and_environment_are_there_while_the_run_goes_on(where):
-    with recorded(where, JOB) as folder:
-        assert OmegaConf.load(folder / "config.yaml") == plain(JOB.config)
-        assert {"python", "packages", "commit"} <= set(read(folder / "environment.json"))
-
-
 def test_force_removes_an_earlier_run_and_a_resumed_run_keeps_it(where):
     for name in ("metrics.json", "checkpoints/checkpoint-1/weights"):
         (where.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +79,7 @@ def test_force_removes_an_earlier_run_and_a_resumed_run_keeps_it(where):
 # ---- finished
 
 
-def test_results_are_read_only_once_the_run_is_done(where, tmp_path):
+def test_results_are_written_as_json_csv_and_parquet_and_read_only_once_the_run_is_done(where, tmp_path):
     with recorded(where, JOB) as folder:
         result = run(folder=folder, **METRICS)
         write_results(result, ROWS)
@@ -91,11 +87,6 @@ def test_results_are_read_only_once_the_run_is_done(where, tmp_path):
         assert not Results.under(tmp_path)
     assert read_result(where.folder) == result
     assert [*Results.under(tmp_path)] == [result]
-
-
-def test_results_are_written_as_json_csv_and_parquet(where):
-    result = run(folder=where.folder, **METRICS)
-    write_results(result, ROWS)
     assert result_of(read(where.folder / "metrics.json"), where.folder) == result
     assert (where.folder / "metrics.csv").read_text() == (
         "metric,value,low,high\nndcg@10,0.5,0.4,0.6\ncoverage@10,1.0,,\n"
@@ -163,8 +154,14 @@ def test_a_killed_run_stays_running_and_its_lock_is_free(where, other):
 # ---- files
 
 
-def test_a_file_is_written_completely_or_left_as_it_was(tmp_path):
-    path = tmp_path / "file"
+def test_a_file_is_written_completely_or_left_as_it_was_and_makes_its_folders(tmp_path):
+    path = tmp_path / "a/b/file.json"
+    write_json(path, {"a": 1})
+    write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 2}
+    assert len(list(path.parent.iterdir())) == 1
+    path = tmp_path / "b" / "file"
+    path.parent.mkdir()
     path.write_text("before")
 
     def broken(aside):
@@ -174,18 +171,7 @@ def test_a_file_is_written_completely_or_left_as_it_was(tmp_path):
     with pytest.raises(OSError, match="full"):
         write_atomic(path, broken)
     assert path.read_text() == "before"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_written_file_replaces_and_makes_its_folders(tmp_path):
-    path = tmp_path / "a/b/file.json"
-    write_json(path, {"a": 1})
-    write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 2}
-    assert len(list(path.parent.iterdir())) == 1
-
-
-def test_sha256_of_nothing_is_the_known_one(tmp_path):
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
     (tmp_path / "empty").touch()
     assert sha256(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
 

@@ -32,30 +32,21 @@ def nvml(monkeypatch):
     return module
 
 
-def test_energy_is_counted_from_the_start_and_memory_is_the_peak(nvml):
+def test_energy_is_counted_from_the_start_and_added_over_processes_and_the_largest_peak_is_kept(nvml, monkeypatch):
     meter = gpu.meter("cuda")
     assert meter.costs() == GpuCosts(name="a GPU", number=1, peak_mb=3072, kilojoules=1.5)
     assert meter.costs().kilojoules == 3.0
-
-
-def test_energy_is_added_over_processes_and_the_largest_peak_is_kept(nvml, monkeypatch):
     monkeypatch.setattr(processes, "gathered", lambda own: [own, (4000, 250_000)])
     assert gpu.meter("cuda").costs() == GpuCosts(name="a GPU", number=2, peak_mb=4000, kilojoules=1.75)
 
 
-@pytest.mark.parametrize("device", ["cpu", "mps"])
-def test_other_devices_have_no_meter(device, nvml):
-    assert gpu.meter(device) is None
+def test_other_devices_a_gpu_that_counts_no_energy_and_a_machine_without_nvml_have_no_meter(nvml, monkeypatch):
+    assert gpu.meter("cpu") is gpu.meter("mps") is None
 
-
-def test_without_nvml_there_is_no_meter(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert gpu.meter("cuda") is None
-
-
-def test_a_gpu_that_counts_no_energy_has_no_meter(nvml):
     def unsupported(handle):
         raise NVMLError
 
     nvml.nvmlDeviceGetTotalEnergyConsumption = unsupported
+    assert gpu.meter("cuda") is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
     assert gpu.meter("cuda") is None

@@ -13,11 +13,22 @@ def check(job):
     raise_first(rules.problems_of_job(job.config, job.typed, job.command))
 
 
-def test_references_to_a_setting_without_effect_get_its_neutral_value():
+def test_a_floor_of_an_experiment_is_the_floor_run_by_itself_without_the_overrides_of_prompts_and_chat_models():
     """transition_text masks as the task does; sampled candidates are never masked."""
     overrides = ("model=transition_text", "task=direct", "task.candidates=uniform")
     plain, masked = job_of(*overrides), job_of(*overrides, "task.mask_history=true")
     assert masked.config == plain.config
+    floor = job_of("model=sasrec", "task=sequential", "task.mask_history=true").floor("transition_text")
+    alone = job_of("model=transition_text", "task=sequential", "task.mask_history=true", "trainer=default")
+    assert floor.config.model == alone.config.model
+    assert floor.command == "train"
+    job = job_of(
+        "model=p5", hydra_override("prompt=[p5/sequential]"), "task=sequential", "llm.temperature=0.5", "seed=1"
+    )
+    floor = job.floor("random")
+    assert floor.overrides == ["dataset=demo", "task=sequential", "seed=1", "model=random"]
+    enriched = job_of("model=sasrec", "dataset.text=enriched", "llm.temperature=0.5").floor("transition_text")
+    assert "llm.temperature=0.5" in enriched.overrides
 
 
 @pytest.mark.parametrize("model", ["p5", "chatgptrec", "transition_graph"])
@@ -27,23 +38,6 @@ def test_seen_items_are_not_zeroed_where_zero_is_the_highest_score(model):
     assert f"as model '{model}' scores the others below 0" in str(problem)
     assert [*rules.problems(job_of(f"model={model}", *zeroed[:2]).config)] == []
     assert [*rules.problems(job_of("model=sasrec", *zeroed).config)] == []
-
-
-def test_a_floor_of_an_experiment_is_the_floor_run_by_itself():
-    floor = job_of("model=sasrec", "task=sequential", "task.mask_history=true").floor("transition_text")
-    alone = job_of("model=transition_text", "task=sequential", "task.mask_history=true", "trainer=default")
-    assert floor.config.model == alone.config.model
-    assert floor.command == "train"
-
-
-def test_overrides_of_prompts_and_chat_models_are_not_those_of_a_floor():
-    job = job_of(
-        "model=p5", hydra_override("prompt=[p5/sequential]"), "task=sequential", "llm.temperature=0.5", "seed=1"
-    )
-    floor = job.floor("random")
-    assert floor.overrides == ["dataset=demo", "task=sequential", "seed=1", "model=random"]
-    enriched = job_of("model=sasrec", "dataset.text=enriched", "llm.temperature=0.5").floor("transition_text")
-    assert "llm.temperature=0.5" in enriched.overrides
 
 
 @pytest.mark.parametrize("typed", ["task.draw=3", "task.negatives=5"])
@@ -95,16 +89,13 @@ def test_an_experiment_may_set_any_setting_of_a_training_for_all_tasks(tmp_path,
     check(job_of("+experiment=mine"))
 
 
-def test_two_jobs_in_one_process_are_independent():
+def test_two_jobs_in_one_process_are_independent_and_a_changed_one_leaves_the_first_as_it_was():
     first = job_of("model=unisrec", "seed=1")
     second = job_of("model=p5", "task=rating", "seed=2")
     assert (first.floor("random").config.seed, second.floor("random").config.seed) == (1, 2)
     assert second.floor("mean").config.seed == 0  # it draws nothing, so that all seeds share its run
     assert first.config == job_of("model=unisrec", "seed=1").config
     assert compose(["model=unisrec", "seed=1"]).typed == ("model=unisrec", "seed=1")
-
-
-def test_a_changed_job_leaves_the_first_as_it_was():
     job = job_of()
     other = job.with_config(task={"max_examples": 3}, seed=7)
     assert (other.task.max_examples, other.config.seed) == (3, 7)

@@ -73,7 +73,9 @@ def test_a_run_killed_with_workers_ends_as_one_never_killed_without(before, afte
     assert_same_end(resumed, trained(tmp_path / "whole"))
 
 
-def test_an_error_in_a_worker_ends_training(tmp_path):
+def test_an_error_in_a_worker_ends_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # torch waits so long for each worker
+
     class Broken(Points):
         def batch(self, epoch, indices):
             raise ZeroDivisionError

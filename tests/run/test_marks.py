@@ -19,9 +19,12 @@ def other_settings(*overrides):
     return marks.other_settings(job_of(*overrides).config)
 
 
-@pytest.mark.parametrize("experiment", PAPERS)
-def test_the_papers_experiment_has_no_other_settings(experiment):
-    assert other_settings(f"+experiment={experiment}") == []
+def test_the_papers_experiment_has_no_other_settings_nor_has_a_model_without_one(tmp_path):
+    for experiment in PAPERS:
+        assert other_settings(f"+experiment={experiment}") == []
+    for model in ("sasrec", "popularity", "chatgptrec"):
+        assert other_settings(f"model={model}") == []
+    assert other_settings("+experiment=p5/paper", f"model.backbone={tmp_path / 't5-small'}") == [], "the papers' name"
 
 
 @pytest.mark.parametrize(
@@ -42,15 +45,6 @@ def test_changing_a_setting_of_the_paper_adds_a_deviation(experiment, override, 
     assert other_settings(f"+experiment={experiment}", override) == [
         f"settings other than those of {experiment}: {difference}"
     ]
-
-
-def test_weights_in_a_folder_of_the_papers_name_are_the_papers(tmp_path):
-    assert other_settings("+experiment=p5/paper", f"model.backbone={tmp_path / 't5-small'}") == []
-
-
-@pytest.mark.parametrize("model", ["sasrec", "popularity", "chatgptrec"])
-def test_a_model_without_a_papers_experiment_is_compared_with_none(model):
-    assert other_settings(f"model={model}") == []
 
 
 def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):

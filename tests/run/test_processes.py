@@ -1,8 +1,6 @@
-"""Several processes, as torchrun starts them: one run folder, and the numbers of one process."""
+"""Several processes, as torchrun (in test_nodes.py) starts them: one run folder, and the numbers of one process."""
 
 import json
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from tests.support.driver import read
 
 pytestmark = pytest.mark.numeric
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "llm4rec_cli"]
 EXACT = ["model.dropout=0", "trainer.precision=fp32"]  # dropout is drawn by each process for its own share
 
 
@@ -76,40 +73,27 @@ def still(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_gradients_of_several_processes_are_those_of_one_with_the_whole_batch(still, n, setting, batch_size):
-    one, several = (load_file(still(m) / setting / str(batch_size) / "gradients") for m in (1, n))
-    assert one.keys() == several.keys()
-    assert len({name.split(".")[0] for name in one}) >= 4  # two epochs of two batches, the last smaller
-    for name, gradient in one.items():
-        assert_close(several[name], gradient, rel=1e-5, msg=name)
-    assert any(gradient.abs().max() > 1e-3 for gradient in one.values())
+def test_three_processes_have_the_gradients_log_and_scores_of_one_with_the_whole_batch(still, setting, batch_size):
+    one, several = (still(n) / setting / str(batch_size) for n in (1, 3))
+    alone, together = load_file(one / "gradients"), load_file(several / "gradients")
+    assert alone.keys() == together.keys()
+    assert len({name.split(".")[0] for name in alone}) >= 4  # two epochs of two batches, the last smaller
+    for name, gradient in alone.items():
+        assert_close(together[name], gradient, rel=1e-5, msg=name)
+    assert any(gradient.abs().max() > 1e-3 for gradient in alone.values())
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [2, 3])
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_several_processes_score_as_one_that_adapts_all_items(still, n, setting):
-    one, several = (load_file(still(m) / setting / str(BATCH_SIZES[0]) / "scores") for m in (1, n))
-    assert one["scores"].std() > 0
-    assert_close(several["scores"], one["scores"], rel=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [2, 3])
-@pytest.mark.parametrize("batch_size", BATCH_SIZES)
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_several_processes_log_what_one_does(still, n, setting, batch_size):
-    one, several = (
-        [json.loads(line) for line in (still(m) / setting / str(batch_size) / "train_log.jsonl").open()] for m in (1, n)
-    )
-    assert len(one) == len(several) == 2
-    for line, other in zip(one, several, strict=True):
+    lines, others = ([json.loads(line) for line in (folder / "train_log.jsonl").open()] for folder in (one, several))
+    assert len(lines) == len(others) == 2
+    for line, other in zip(lines, others, strict=True):
         assert line.pop("loss") == pytest.approx(other.pop("loss"), rel=1e-4)  # as the Trainer rounds it
         assert line == pytest.approx(other, rel=1e-5)
         assert ("loss/item/films" in line) == ("pre-trained" in setting)
+
+    scores = load_file(one / "scores")["scores"]  # of a model that adapts all items, each process some of them
+    assert scores.std() > 0
+    assert_close(load_file(several / "scores")["scores"], scores, rel=1e-6)
 
 
 def leave_a_wrapped_model_behind():
@@ -136,12 +120,10 @@ def test_two_processes_write_one_run_and_rank_as_one(llm4rec, tmp_path, cache):
     tiny = ["model=sasrec", "model.hidden_size=16", "model.inner_size=16", "model.layers=1", *EXACT]
     tiny += ["trainer.epochs=1", "task.max_examples=101", "task.floors=[popularity]"]
     tiny.append(f"paths.cache={cache / 'llm4rec'}")
-    command = [sys.executable, *TORCHRUN, "train", *tiny, "paths.outputs=two"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    out = forked.run(forked.llm4rec, "train", *tiny, "paths.outputs=two", cwd=tmp_path, n=2)
     alone = llm4rec("train", *tiny, "paths.outputs=one")
-    assert done.stdout.count("run folder:") == 1
-    two = tmp_path / done.stdout.split("run folder: ")[1].splitlines()[0]
+    assert "run folder:" not in (tmp_path / forked.OUT.format(1)).read_text()
+    two = tmp_path / out.split("run folder: ")[1].splitlines()[0]
     assert two.relative_to(tmp_path / "two") == alone.folder.relative_to(tmp_path / "one")
     assert read(two / "environment.json")["processes"] == 2
     lines = [json.loads((folder / "train_log.jsonl").read_text()) for folder in (two, alone.folder)]

@@ -78,7 +78,10 @@ def test_installed_trackers_send_nothing(tracker, llm4rec, attempts):
     assert attempts() == []
 
 
-def test_the_environment_is_restored(tmp_path, monkeypatch):
+def test_the_environment_is_restored_and_without_a_tracker_nothing_is_written(tmp_path, monkeypatch):
+    with trackers.opened([], tmp_path) as report:
+        report([FLOOR, RUN])
+    assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     with trackers.opened(["tensorboard"], tmp_path / "a/b/c/d") as report:
@@ -146,9 +149,3 @@ def test_mlflow_gets_results_labels_and_table_once(tmp_path, monkeypatch):
     ]
     assert tags == {"labels": "subset, synthetic"}
     assert "| popularity (floor) |" in texts[0]
-
-
-def test_without_a_tracker_nothing_is_written(tmp_path):
-    with trackers.opened([], tmp_path) as report:
-        report([FLOOR, RUN])
-    assert list(tmp_path.iterdir()) == []
