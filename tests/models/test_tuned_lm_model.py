@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import bitsandbytes
 import numpy as np
 import pytest
 import torch
@@ -162,7 +163,7 @@ def test_the_head_ranks_all_items_by_the_state_after_the_history(causal):
     assert {"head.weight"} < set(model.state_dict())
 
 
-def test_the_untuned_model_is_the_backbone_and_is_not_trained(causal):
+def test_the_untuned_model_is_not_trained_and_gradient_checkpointing_changes_no_gradient(causal):
     model = built(causal, "model.tuning=none", "model.score=sum")
     assert not model.config.traits.trainable
     assert type(model.config).traits.trainable
@@ -173,8 +174,6 @@ def test_the_untuned_model_is_the_backbone_and_is_not_trained(causal):
     expected = after.gather(1, torch.tensor(code)[:, None]).sum().item()
     assert model.score(EXAMPLES)[0, 3].item() == pytest.approx(expected, abs=1e-3)
 
-
-def test_gradient_checkpointing_changes_no_gradient(causal):
     def gradients(*typed):
         model = built(causal, "model.lora.dropout=0", *typed).train()
         rows = model.training_rows()
@@ -220,13 +219,26 @@ def test_frozen_weights_of_few_bits_are_rounded_and_the_adapter_reloads_to_equal
     rows = model.training_rows()
     model(**rows.batch(0, list(range(len(rows)))))["loss"].backward()
     assert all(weight.grad.abs().max() > 0 for weight in model.parameters() if weight.requires_grad)
-    # Scores come before the checkpoint, as on some CPUs bitsandbytes packs weights to score and unpacks them to save.
     expected = model.eval().score(EXAMPLES)
     assert not torch.allclose(fresh.score(EXAMPLES), expected)
     state = model.state_dict()
     assert all("lora_" in name for name in state)
     fresh.load_state_dict(state)
     assert torch.equal(fresh.score(EXAMPLES), expected)
+
+
+def test_scores_of_four_bits_do_not_depend_on_whether_the_cpu_multiplies_in_bf16(causal, monkeypatch):
+    """bitsandbytes asks the CPU; the answer is given here, and no instruction that the CPU may lack is executed."""
+    scores = []
+    for answer in (False, True):
+        monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda answer=answer: answer)
+        model = built(causal, "model.frozen_weights=nf4")
+        layer = model.lm.model.layers[0].self_attn.k_proj
+        before = layer.weight.detach().clone()
+        scores.append(model.score(EXAMPLES))
+        assert torch.equal(layer.weight, before)
+        assert layer.weight.quant_state.dtype == torch.float32
+    assert torch.equal(*scores)
 
 
 def test_a_backbone_that_does_not_fit_is_refused(causal, monkeypatch):

@@ -70,6 +70,9 @@ def _quantise(model: Any, frozen: Frozen) -> None:
         quantised: nn.Module
         if frozen is Frozen.nf4:
             quantised = bitsandbytes.nn.Linear4bit(*shape, compress_statistics=True, quant_type="nf4")
+            # With AVX512-BF16 it would pack the weights at the first score: for some widths only, with scales and
+            # products in bf16, so that training would go on with other weights than before its first evaluation.
+            quantised.support_avx512bf16_for_cpu = False
         else:
             quantised = bitsandbytes.nn.Linear8bitLt(*shape, has_fp16_weights=False, threshold=6.0)
         quantised.load_state_dict(layer.state_dict())

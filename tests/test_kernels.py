@@ -1,0 +1,52 @@
+"""Libraries choose kernels by what the CPU can do: those of older CPUs that can be selected here give right results.
+
+docs/develop/tests.md lists the places where a library asks, and what cannot be selected.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+ROOT = Path(__file__).parents[1]
+CPUINFO = Path("/proc/cpuinfo")
+FLAGS = {"any", *CPUINFO.read_text().split()} if CPUINFO.exists() else {"any"}
+LINES = [line.split() for line in (ROOT / "scripts/kernels.txt").read_text().splitlines() if not line.startswith("#")]
+SELECTABLE = {flag: dict(pair.split("=") for pair in pairs) for flag, *pairs in LINES if flag in FLAGS}
+OLDER = list(SELECTABLE)[:-1] or list(SELECTABLE)  # the last is this CPU's own
+# Products of every library, softmax and attention, text and tables, weights of few bits, ranks.
+CHECKS = (
+    *("tests/test_kernels.py::test_the_selected_kernels_are_used", "tests/test_arithmetic.py", "tests/evaluation"),
+    *("tests/models/test_layers.py", "tests/models/test_losses.py", "tests/llm/test_attention.py"),
+    *("tests/data/test_store.py", "tests/text/test_vectors.py", "tests/models/test_tuned_lm_model.py"),
+)
+
+
+@pytest.mark.parametrize("flag", OLDER)
+def test_results_are_right_under_the_kernels_of_older_cpus(flag):
+    options = ["-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *CHECKS],
+        cwd=ROOT,
+        env={**os.environ, **SELECTABLE[flag], "KERNELS": flag},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+@pytest.mark.skipif("KERNELS" not in os.environ, reason="run in the processes of this file, which select kernels")
+def test_the_selected_kernels_are_used():
+    selected = SELECTABLE[os.environ["KERNELS"]]
+    assert torch.backends.cpu.get_cpu_capability().lower() == selected["ATEN_CPU_CAPABILITY"]
+    if platform.machine() == "x86_64":
+        blas = {library["architecture"] for library in threadpool_info() if library["internal_api"] == "openblas"}
+        assert blas == {selected["OPENBLAS_CORETYPE"]}
+        assert pa.runtime_info().simd_level == selected["ARROW_USER_SIMD_LEVEL"].lower()
