@@ -46,96 +46,15 @@ def local(llm4rec, folder, tmp_path):
 
 
 @pytest.fixture
-def endpoint(monkeypatch, tmp_path):
-    """A server that replies "4", and the overrides that select it."""
+def endpoint(monkeypatch, tmp_path, llm4rec):
+    """A server that replies "4"; `endpoint.run` is a run that asks it."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with chat_server() as chat:
         chat.responses = lambda prompt: [completed("4")]
         chat.typed = ("llm=openai", f"llm.base_url={chat.url}", f"llm.store={tmp_path}/answers.sqlite")
+        chat.run = lambda *typed: llm4rec(*TRAIN, *chat.typed, *typed)
         yield chat
-
-
-@pytest.mark.parametrize("task", ["rating", "sequential", "explanation", "review_summary"])
-def test_every_task_is_evaluated_and_accounted_for(local, task):
-    metrics = local(f"task={task}", "model.answer=generate").metrics
-    assert metrics["n_examples"] == 6
-    shares = [metrics["metrics"][f"answers/{status}"] for status in ("ok", "repaired", "invalid")]
-    assert sum(shares) == pytest.approx(1)
-    assert metrics["llm"]["requests"] == 6 and metrics["llm"]["prompt_tokens"] > 0
-    assert "substitute-llm" in metrics["labels"]
-
-
-def test_candidates_are_scored_by_likelihood_and_by_pmi(local):
-    likely = local("task=direct", "task.negatives=4", "model.answer=likelihood")
-    pmi = local("task=direct", "task.negatives=4", "model.answer=pmi")
-    assert likely.metrics["metrics"] != pmi.metrics["metrics"]
-    assert likely.metrics["protocol"] == "uniform-5"
-
-
-SCHEMAS = {
-    "json_schema": lambda sent: sent["response_format"]["json_schema"]["schema"]["properties"]["answer"],
-    "json_object": lambda sent: sent["response_format"]["schema"],
-    "structured_outputs": lambda sent: sent["structured_outputs"]["json"],
-    "guided": lambda sent: sent["guided_json"],
-}
-
-
-@pytest.mark.parametrize("structured", SCHEMAS)
-def test_an_endpoint_lists_candidates_as_its_schema_demands(endpoint, llm4rec, structured):
-    def answer(http):
-        schema = SCHEMAS[structured](json.loads(http.sent))
-        listed = sorted(schema["items"]["enum"])[: schema["minItems"]]
-        text = json.dumps({"answer": listed} if structured == "json_schema" else listed)
-        completed(text)(http)
-
-    endpoint.responses = lambda prompt: [answer]
-    typed = ("task=direct", "task.negatives=19", "task.max_examples=5", "model.answer=constrained")
-    run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed, f"llm.structured={structured}")
-    assert run.code == 0, run.err
-    metrics = run.metrics["metrics"]
-    assert metrics["answers/ok"] == 1 and metrics["listed/hallucinated"] == 0
-    assert len(endpoint.bodies) == 5 and not run.metrics["warnings"][1:]
-
-
-def score_by_length(http):
-    """The server finds short titles likely."""
-    title = json.loads(http.sent)["messages"][-1]["content"]
-    entry = {"1": {"logprob": -len(title), "decoded_token": title}}
-    completed("x", prompt_logprobs=[None, entry])(http)
-
-
-def test_a_likelihood_through_an_endpoint_ranks_its_candidates(endpoint, llm4rec):
-    endpoint.responses = lambda prompt: [score_by_length] * 5
-    typed = ("task=direct", "task.negatives=4", "task.max_examples=5", "model.answer=likelihood")
-    run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed, "llm.prompt_logprobs=chat")
-    assert run.code == 0, run.err
-    assert run.metrics["protocol"] == "uniform-5" and run.metrics["llm"]["requests"] == 25
-    assert len(endpoint.bodies) == 25, "five candidates of five users"
-    rows = pd.read_parquet(run.folder / "predictions.parquet").set_index("user_id")
-    lengths = Counter(len(body["messages"][-1]["content"]) for body in endpoint.bodies)
-    assert rows["n_candidates"].eq(5).all() and len(lengths) > 2
-    assert rows["n_better"].between(0, 4).all() and rows["n_better"].nunique() > 1
-
-
-def test_pmi_through_an_endpoint_sends_no_title_that_is_nobodys_candidate(endpoint, llm4rec):
-    endpoint.responses = lambda prompt: [score_by_length] * 9
-    typed = ("task=direct", "task.negatives=4", "task.max_examples=5", "model.answer=auto")
-    run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed, "llm.prompt_logprobs=chat")
-    assert run.code == 0, run.err
-    assert run.metrics["shown_as"] == "chatgptrec pmi, zero-shot"
-    candidates = {body["messages"][-1]["content"] for body in endpoint.bodies}
-    assert len(endpoint.bodies) == 25 + len(candidates), "each once more without a history"
-
-
-def test_a_form_for_restricted_answers_changes_nothing_for_texts(endpoint, llm4rec):
-    endpoint.responses = lambda prompt: [completed("A fine tent.")]
-    typed = ("task=review_summary", "task.max_examples=3", "model.answer=constrained", "llm.structured=json_schema")
-    run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed)
-    assert run.code == 0, run.err
-    assert len(endpoint.bodies) == 3 and all("response_format" not in body for body in endpoint.bodies)
-    again = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed[:-1])
-    assert len(endpoint.bodies) == 3 and again.metrics["config_hash"] == run.metrics["config_hash"]
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +64,46 @@ def constrained(tmp_path_factory):
     return ("task=direct", "task.negatives=4", "model.answer=constrained", f"llm.model={roomy}", "llm.context=2048")
 
 
-def test_constrained_lists_are_valid_and_come_with_controls(local, constrained):
+def requests_of(run):
+    """How many requests a run and its controls sent."""
+    return run.metrics["llm"]["requests"] + run.metrics["controls"]["llm"]["requests"]
+
+
+# ---- local weights
+
+
+@pytest.mark.parametrize("task", ["rating", "sequential", "explanation", "review_summary"])
+def test_every_task_is_evaluated_and_accounted_for(local, task):
+    run = local(f"task={task}", "model.answer=generate")
+    metrics = run.metrics
+    assert metrics["n_examples"] == 6
+    shares = [metrics["metrics"][f"answers/{status}"] for status in ("ok", "repaired", "invalid")]
+    assert sum(shares) == pytest.approx(1)
+    assert metrics["llm"]["requests"] == 6 and metrics["llm"]["prompt_tokens"] > 0
+    assert "substitute-llm" in metrics["labels"]
+    if task == "sequential":
+        rows = pd.read_parquet(run.folder / "predictions.parquet")
+        assert {"answer", "status", "n_listed", "n_hallucinated"} <= set(rows)
+
+
+def test_candidates_are_scored_by_likelihood_and_by_pmi(local):
+    likely = local("task=direct", "task.negatives=4", "model.answer=likelihood")
+    pmi = local("task=direct", "task.negatives=4", "model.answer=pmi")
+    assert likely.metrics["metrics"] != pmi.metrics["metrics"]
+    assert likely.metrics["protocol"] == "uniform-5"
+
+
+def test_constrained_lists_are_valid_and_come_with_controls_which_a_dry_run_counts(local, constrained):
     typed = (*constrained, "model.controls=4")
+    shown = local(*typed, "llm.dry_run=true")
+    assert shown.code == 0
+    counts = [int(n) for n in re.findall(r"^to send: (\d+),", shown.out, re.MULTILINE)]
+    assert counts[0] == 6 and len(counts) > 5, "the run's, and a line for each variation"
+    assert f"in all, as estimated: {sum(counts)} requests, " in shown.out
+    tokens = [int(n.replace(",", "")) for n in re.findall(r"([\d,]+) prompt tokens", shown.out)]
+    assert sum(tokens[:-1]) == tokens[-1]
     run = local(*typed)
+    assert sum(counts) - 2 <= requests_of(run) <= sum(counts), "a short history may be shuffled into itself"
     metrics = run.metrics["metrics"]
     assert metrics["answers/ok"] == 1 and metrics["listed/exact"] == 1
     assert metrics["listed/mean"] == 5 and metrics["hr@10"] == 1, "all five are named"
@@ -171,20 +127,6 @@ def test_a_replay_without_the_answers_of_controls_has_none(local, constrained):
     assert "controls" not in local(*constrained, "llm.replay=true", "force=true", "model.controls=3").metrics
 
 
-def test_another_version_of_the_backend_makes_another_run(local, monkeypatch):
-    first = local("task=rating")
-    assert local("task=rating").folder == first.folder
-    monkeypatch.setattr(local_backend, "VERSION", -1)
-    other = local("task=rating")
-    assert other.folder != first.folder
-    assert other.metrics["variant"] != first.metrics["variant"], "seeds of both are not averaged"
-
-
-def test_raw_answers_are_saved_with_the_predictions(local):
-    rows = pd.read_parquet(local("task=sequential", "model.answer=generate").folder / "predictions.parquet")
-    assert {"answer", "status", "n_listed", "n_hallucinated"} <= set(rows)
-
-
 def test_several_orders_of_candidates_are_rows_of_their_own(local):
     run = local("task=direct", "task.negatives=4", "prompt.shuffles=3")
     rows = pd.read_parquet(run.folder / "predictions.parquet")
@@ -193,48 +135,35 @@ def test_several_orders_of_candidates_are_rows_of_their_own(local):
     assert run.metrics["n_examples"] == 6 and "subset" in run.metrics["labels"]
 
 
-def test_a_replayed_run_is_the_same_run_and_sends_nothing(local):
-    first = local("task=rating").metrics
-    again = local("task=rating", "llm.replay=true", "force=true").metrics
-    # `overrides` are those typed; the seconds of stored answers are those of their requests.
-    same = [name for name in first if name not in ("seconds", "peak_rss_mb", "overrides")]
-    assert {name: again[name] for name in same} == {name: first[name] for name in same}
-
-
-def test_a_missing_answer_is_an_error(local):
+def test_a_replayed_run_is_the_same_run_and_another_version_of_the_backend_makes_another(local, monkeypatch):
     refusal = local("task=rating", "llm.replay=true")
     assert refusal.code == 1 and "6 of 6 answers" in refusal.err
+    first = local("task=rating")
+    again = local("task=rating", "llm.replay=true", "force=true").metrics
+    # `overrides` are those typed; the seconds of stored answers are those of their requests.
+    same = [name for name in first.metrics if name not in ("seconds", "peak_rss_mb", "overrides")]
+    assert {name: again[name] for name in same} == {name: first.metrics[name] for name in same}
+    assert local("task=rating").folder == first.folder
+    monkeypatch.setattr(local_backend, "VERSION", -1)
+    other = local("task=rating")
+    assert other.folder != first.folder
+    assert other.metrics["variant"] != first.metrics["variant"], "seeds of both are not averaged"
 
 
 def test_a_dry_run_shows_and_leaves_no_run(local, tmp_path):
     shown = local("task=rating", "llm.dry_run=true")
     assert shown.code == 0
     assert "6 requests" in shown.out and "How many stars" in shown.out
+    assert "in all, as estimated: 6 requests, " in shown.out
     assert not list(tmp_path.glob("outputs/*/*/*/*/status.json"))  # nor one of a floor
-
-
-def test_a_dry_run_counts_the_requests_of_controls(local, constrained):
-    shown = local(*constrained, "model.controls=4", "llm.dry_run=true")
-    assert shown.code == 0
-    counts = [int(n) for n in re.findall(r"^to send: (\d+),", shown.out, re.MULTILINE)]
-    assert counts[0] == 6 and len(counts) > 5, "the run's, and a line for each variation"
-    assert f"in all, as estimated: {sum(counts)} requests, " in shown.out
-    tokens = [int(n.replace(",", "")) for n in re.findall(r"([\d,]+) prompt tokens", shown.out)]
-    assert sum(tokens[:-1]) == tokens[-1]
-    run = local(*constrained, "model.controls=4")
-    sent = run.metrics["llm"]["requests"] + run.metrics["controls"]["llm"]["requests"]
-    assert sum(counts) - 2 <= sent <= sum(counts), "a short history may be shuffled into itself"
-    assert "in all, as estimated: 6 requests, " in local("task=rating", "llm.dry_run=true").out
 
 
 @pytest.mark.parametrize("typed", [("model.answer=pmi",), ("model.answer=generate", "prompt.shuffles=3")])
 def test_a_dry_run_counts_no_request_twice(local, typed):
     typed = ("task=direct", "task.negatives=4", "model.controls=4", *typed)
     shown = local(*typed, "llm.dry_run=true")
-    (estimated,) = re.findall(r"in all, as estimated: (\d+) requests", shown.out)
-    run = local(*typed)
-    sent = run.metrics["llm"]["requests"] + run.metrics["controls"]["llm"]["requests"]
-    assert int(estimated) - 2 <= sent <= int(estimated), "a short history may be shuffled into itself"
+    (estimated,) = map(int, re.findall(r"in all, as estimated: (\d+) requests", shown.out))
+    assert estimated - 2 <= requests_of(local(*typed)) <= estimated, "a short history may be shuffled into itself"
 
 
 def test_another_threshold_needs_no_new_requests(local):
@@ -243,44 +172,105 @@ def test_another_threshold_needs_no_new_requests(local):
     assert again.code == 0, again.err
 
 
-def test_requests_to_a_failing_endpoint_are_retried(llm4rec, endpoint, monkeypatch):
+# ---- an endpoint
+
+SCHEMAS = {
+    "json_schema": lambda sent: sent["response_format"]["json_schema"]["schema"]["properties"]["answer"],
+    "json_object": lambda sent: sent["response_format"]["schema"],
+    "structured_outputs": lambda sent: sent["structured_outputs"]["json"],
+    "guided": lambda sent: sent["guided_json"],
+}
+
+
+@pytest.mark.parametrize("structured", SCHEMAS)
+def test_an_endpoint_lists_candidates_as_its_schema_demands(endpoint, structured):
+    def answer(http):
+        schema = SCHEMAS[structured](json.loads(http.sent))
+        listed = sorted(schema["items"]["enum"])[: schema["minItems"]]
+        text = json.dumps({"answer": listed} if structured == "json_schema" else listed)
+        completed(text)(http)
+
+    endpoint.responses = lambda prompt: [answer]
+    typed = ("task=direct", "task.negatives=19", "task.max_examples=5", "model.answer=constrained", "model.controls=0")
+    run = endpoint.run(*typed, f"llm.structured={structured}")
+    assert run.code == 0, run.err
+    metrics = run.metrics["metrics"]
+    assert metrics["answers/ok"] == 1 and metrics["listed/hallucinated"] == 0
+    assert len(endpoint.bodies) == 5 and not run.metrics["warnings"][1:]
+
+
+def score_by_length(http):
+    """The server finds short titles likely."""
+    title = json.loads(http.sent)["messages"][-1]["content"]
+    entry = {"1": {"logprob": -len(title), "decoded_token": title}}
+    completed("x", prompt_logprobs=[None, entry])(http)
+
+
+@pytest.mark.parametrize("answer", ["likelihood", "auto"])
+def test_a_likelihood_through_an_endpoint_ranks_its_candidates_and_pmi_sends_no_other_titles(endpoint, answer):
+    endpoint.responses = lambda prompt: [score_by_length] * 9
+    typed = ("task=direct", "task.negatives=4", "task.max_examples=5", "model.controls=0", "llm.prompt_logprobs=chat")
+    run = endpoint.run(*typed, f"model.answer={answer}")
+    assert run.code == 0, run.err
+    titles = Counter(body["messages"][-1]["content"] for body in endpoint.bodies)
+    if answer == "auto":
+        assert run.metrics["shown_as"] == "chatgptrec pmi, zero-shot"
+        assert len(endpoint.bodies) == 25 + len(titles), "each once more without a history"
+        return
+    assert run.metrics["protocol"] == "uniform-5" and run.metrics["llm"]["requests"] == 25
+    assert len(endpoint.bodies) == 25, "five candidates of five users"
+    rows = pd.read_parquet(run.folder / "predictions.parquet")
+    assert rows["n_candidates"].eq(5).all() and len({*map(len, titles)}) > 2
+    assert rows["n_better"].between(0, 4).all() and rows["n_better"].nunique() > 1
+
+
+def test_a_form_for_restricted_answers_changes_nothing_for_texts(endpoint):
+    endpoint.responses = lambda prompt: [completed("A fine tent.")]
+    typed = ("task=review_summary", "task.max_examples=3", "model.answer=constrained", "model.controls=0")
+    run = endpoint.run(*typed, "llm.structured=json_schema")
+    assert run.code == 0, run.err
+    assert len(endpoint.bodies) == 3 and all("response_format" not in body for body in endpoint.bodies)
+    again = endpoint.run(*typed)
+    assert len(endpoint.bodies) == 3 and again.metrics["config_hash"] == run.metrics["config_hash"]
+
+
+def test_requests_to_a_failing_endpoint_are_retried(endpoint, monkeypatch):
     monkeypatch.setattr("llm4rec_cli.llm.endpoint.FIRST_PAUSE", 0.01)
     endpoint.responses = lambda prompt: [hang_up, api_error(500), completed("4")]
-    metrics = llm4rec(*TRAIN, "task=rating", "task.max_examples=3", *endpoint.typed).metrics
+    metrics = endpoint.run("task=rating", "task.max_examples=3").metrics
     assert metrics["metrics"]["said/coverage"] == 1
     assert metrics["llm"]["resent"] == 6
 
 
-def test_a_finished_run_is_asked_again_after_the_server_was_mended(llm4rec, endpoint):
-    run = (*TRAIN, "task=rating", "task.max_examples=3", "model.controls=0", *endpoint.typed)
+def test_a_finished_run_is_asked_again_after_the_server_was_mended(endpoint):
+    typed = ("task=rating", "task.max_examples=3", "model.controls=0")
     endpoint.responses = lambda prompt: [completed("I do not know"), completed("4")]  # the first time, the second
-    unread = llm4rec(*run)
+    unread = endpoint.run(*typed)
     assert "none of 3 answers could be read" in unread.out and "'I do not know'" in unread.out
-    assert llm4rec(*run, "force=true").metrics["metrics"]["answers/invalid"] == 1  # stored answers
+    assert endpoint.run(*typed, "force=true").metrics["metrics"]["answers/invalid"] == 1  # stored answers
     assert "unread-answers" in unread.metrics["labels"]
-    again = llm4rec(*run, "llm.ask_again=true")
+    again = endpoint.run(*typed, "llm.ask_again=true")
     assert again.metrics["metrics"]["said/coverage"] == 1
-    n_sent = sum(endpoint.counts.values())
-    assert n_sent == 6
-    refused = llm4rec(*run, "llm.ask_again=true", "llm.replay=true")
+    assert sum(endpoint.counts.values()) == 6
+    refused = endpoint.run(*typed, "llm.ask_again=true", "llm.replay=true")
     assert refused.code == 2 and "llm.replay sends none" in refused.err
 
 
-def test_a_part_that_could_not_be_read_is_counted_and_labelled(llm4rec, endpoint):
+def test_a_part_that_could_not_be_read_is_counted_and_labelled(endpoint):
     replies = itertools.cycle(["I do not know", "4"])
     endpoint.responses = lambda prompt: [completed(next(replies))]
-    answer = llm4rec(*TRAIN, "task=rating", "task.max_examples=4", "model.controls=0", *endpoint.typed)
+    answer = endpoint.run("task=rating", "task.max_examples=4", "model.controls=0")
     assert "2 of 4 answers could not be read; the first: 'I do not know'" in answer.out
     assert "unread-answers" in answer.metrics["labels"]
 
 
-def test_the_key_is_written_nowhere(llm4rec, endpoint, tmp_path):
-    done = llm4rec(*TRAIN, "task=rating", "task.max_examples=3", *endpoint.typed, "-v")
+def test_the_key_is_written_nowhere(endpoint, tmp_path):
+    done = endpoint.run("task=rating", "task.max_examples=3", "-v")
     assert done.code == 0, done.err
     assert endpoint.keys == {f"Bearer {KEY}"}
-    other = llm4rec(*TRAIN, "task=rating", "task.max_examples=2", "prompt.shots=1", *endpoint.typed, "-v")
+    other = endpoint.run("task=rating", "task.max_examples=2", "prompt.shots=1", "-v")
     endpoint.responses = lambda prompt: [api_error(401, f"{KEY} is no key")]
-    refusal = llm4rec(*TRAIN, "task=rating", "task.max_examples=2", "prompt.noun=film", *endpoint.typed, "-v")
+    refusal = endpoint.run("task=rating", "task.max_examples=2", "prompt.noun=film", "-v")
     assert refusal.code == 2
     assert KEY not in done.out + done.err + other.out + other.err + refusal.out + refusal.err
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -294,12 +284,11 @@ def test_without_a_key_nothing_is_sent(llm4rec, monkeypatch):
     assert refusal.code == 2 and "OPENAI_API_KEY" in refusal.err
 
 
-def test_a_budget_that_is_too_small_loses_nothing(llm4rec, endpoint, tmp_path):
-    few = llm4rec(*TRAIN, "task=rating", "task.max_examples=30", *endpoint.typed, "llm.budget_tokens=150")
+def test_a_budget_that_is_too_small_loses_nothing(endpoint):
+    few = endpoint.run("task=rating", "task.max_examples=30", "llm.budget_tokens=150")
     assert few.code == 1 and "llm.budget_tokens=" in few.err
-    n_sent = sum(endpoint.counts.values())
-    assert 0 < n_sent < 30
-    assert llm4rec(*TRAIN, "task=rating", "task.max_examples=30", *endpoint.typed).code == 0
+    assert 0 < sum(endpoint.counts.values()) < 30
+    assert endpoint.run("task=rating", "task.max_examples=30").code == 0
     assert set(endpoint.counts.values()) == {1}, "no request was paid for twice"
 
 

@@ -53,29 +53,22 @@ def test_an_error_of_yaml_during_a_run_is_no_wrong_override(llm4rec, monkeypatch
     assert "a torn config.yaml" in answer.err
 
 
-@pytest.mark.parametrize("flags", [[], ["-v"]])
-def test_verbose_lowers_the_level_of_the_log(llm4rec, monkeypatch, flags):
+def test_verbose_lowers_the_level_of_the_log_and_shows_the_traceback_as_hydras_variable_does(llm4rec, monkeypatch):
     levels = []
     log = logging.getLogger("llm4rec_cli")
-    monkeypatch.setattr("llm4rec_cli.commands.train.run", lambda composed: levels.append(log.level))
-    llm4rec("train", "model=popularity", *flags)
-    assert levels == [logging.DEBUG if flags else logging.INFO]
-
-
-@pytest.mark.parametrize(("flags", "shown"), [([], False), (["-v"], True), (["--verbose"], True)])
-def test_verbose_shows_the_traceback(llm4rec, flags, shown):
-    answer = llm4rec("train", "model=unisrc", *flags)
-    assert answer.code == 2
-    assert ("Traceback" in answer.err) == shown
-
-
-@pytest.mark.parametrize("typed", ["train model=unisrc", "list modles"])
-@pytest.mark.parametrize(("value", "shown"), [("1", True), ("0", False)])
-def test_hydras_variable_shows_the_traceback_too(llm4rec, monkeypatch, typed, value, shown):
-    monkeypatch.setenv("HYDRA_FULL_ERROR", value)
-    answer = llm4rec(*typed.split())
-    assert answer.code == 2
-    assert ("Traceback" in answer.err) == shown
+    with monkeypatch.context() as patch:
+        patch.setattr("llm4rec_cli.commands.train.run", lambda composed: levels.append(log.level))
+        for flags in ([], ["-v"]):
+            llm4rec("train", "model=popularity", *flags)
+    assert levels == [logging.INFO, logging.DEBUG]
+    for flags, shown in (([], False), (["-v"], True), (["--verbose"], True)):
+        answer = llm4rec("train", "model=unisrc", *flags)
+        assert (answer.code, "Traceback" in answer.err) == (2, shown)
+    for value, shown in (("1", True), ("0", False)):
+        monkeypatch.setenv("HYDRA_FULL_ERROR", value)
+        for typed in ("train model=unisrc", "list modles"):
+            answer = llm4rec(*typed.split())
+            assert (answer.code, "Traceback" in answer.err) == (2, shown)
 
 
 def test_a_bug_of_ours_exits_1_and_is_said_to_be_one(llm4rec, tmp_path, monkeypatch):

@@ -50,47 +50,31 @@ def only(home, pattern):
     return path
 
 
-def test_a_run_has_one_prediction_per_row_and_names_its_protocol(home):
+def test_a_run_of_ratings_has_one_prediction_per_row_its_protocol_and_the_error_that_selected_it(home):
     folder = only(home, "mf/demo/rating/*")
     metrics, rows = read(folder / "metrics.json"), pd.read_parquet(folder / "predictions.parquet")
     assert (metrics["protocol"], metrics["mask_history"], metrics["n_examples"]) == ("rating", False, 100)
     assert metrics["metrics"]["mae"] == pytest.approx((rows["prediction"] - rows["rating"]).abs().mean())
-    csv = pd.read_csv(folder / "metrics.csv")
-    assert set(csv["metric"]) == set(metrics["metrics"])
-
-
-def test_a_text_says_how_it_was_scored(home):
-    metrics = read(only(home, "retrieval/demo/explanation/*/metrics.json"))
-    assert "tok:13a" in metrics["signatures"]["bleu4"]
-    assert metrics["protocol"] == "explanation"
-
-
-def test_the_error_that_selected_the_checkpoint_is_reported_with_its_own_sign(home):
-    folder = only(home, "mf/demo/rating/*")
-    chosen = read(folder / "metrics.json")["training"]["valid_rmse"]
+    assert set(pd.read_csv(folder / "metrics.csv")["metric"]) == set(metrics["metrics"])
+    chosen = metrics["training"]["valid_rmse"]
     logged = [json.loads(line)["valid"] for line in (folder / "train_log.jsonl").read_text().splitlines()]
     assert chosen == min(-score for score in logged) > 0
     assert f"valid {chosen:.4f}" in (folder / "run.log").read_text()
+    of_text = read(only(home, "retrieval/demo/explanation/*/metrics.json"))
+    assert ("tok:13a" in of_text["signatures"]["bleu4"], of_text["protocol"]) == (True, "explanation")
 
 
-def test_the_table_shows_errors_with_the_floors_and_which_are_better_when_lower(home):
+def test_tables_lists_and_labels_take_a_lower_error_as_the_better_one(home, cli):
     out = (home / "model=mf task=rating.out").read_text()
     assert "demo · rating · test" in out
-    assert [line.split()[0] for line in out.splitlines() if line.startswith(("mean ", "majority ", "mf "))] == [
-        *("mean", "majority", "mf")
-    ]
-    assert "lower is better: rmse, mae" in out
-    assert "100 interactions" in out
-
-
-def test_a_floor_with_a_lower_error_is_not_beaten(home):
+    shown = [line.split()[0] for line in out.splitlines() if line.startswith(("mean ", "majority ", "mf "))]
+    assert shown == ["mean", "majority", "mf"]
+    assert "lower is better: rmse, mae" in out and "100 interactions" in out
     error = {name: read(only(home, f"{name}/demo/rating/*/metrics.json")) for name in ("mf", "mean", "majority")}
     rmse = {name: metrics["metrics"]["rmse"] for name, metrics in error.items()}
     beaten = rmse["mf"] < min(rmse["mean"], rmse["majority"])
     assert ("floor-not-beaten" in error["mf"]["labels"]) != beaten
-
-
-def test_the_report_has_a_table_a_task_with_its_own_metrics(cli):
+    assert f"rmse {rmse['mf']:.4f} · test · rating" in cli("list", "runs", "--wide").out
     out = cli("report", "--wide").out
     rating, explanation = (out[out.index(f"demo · {task} · test") :] for task in ("rating", "explanation"))
     assert {"rmse", "mae", "like_accuracy"} <= set(rating.splitlines()[1].split())
@@ -99,18 +83,13 @@ def test_the_report_has_a_table_a_task_with_its_own_metrics(cli):
     assert "demo · review_summary · test · review_title" in out
 
 
-def test_runs_are_listed_by_the_metric_that_selects(cli, home):
-    rmse = read(only(home, "mf/demo/rating/*/metrics.json"))["metrics"]["rmse"]
-    assert f"rmse {rmse:.4f} · test · rating" in cli("list", "runs", "--wide").out
-
-
 def compared(cli, *arguments):
     answer = cli("compare", "--json", *arguments)
     assert answer.code == 0, answer.err
     return json.loads(answer.out)["metrics"]
 
 
-def test_ratings_are_compared_by_each_error(cli, home):
+def test_ratings_are_compared_by_each_error_and_texts_by_rouge(cli, home):
     comparison = compared(cli, "majority/demo/rating/seed0", "mean/demo/rating/seed0")
     assert list(comparison) == ["mse", "mae", "like_accuracy"]
     a, b = (
@@ -120,9 +99,6 @@ def test_ratings_are_compared_by_each_error(cli, home):
     mse = comparison["mse"]
     assert (mse["a"], mse["b"]) == pytest.approx((a.mean(), b.mean()))
     assert (mse["better"], mse["worse"]) == ((b < a).sum(), (b > a).sum())
-
-
-def test_texts_are_compared_by_rouge(cli, home):
     folders = sorted(home.glob("outputs/retrieval/demo/review_summary/*"))
     comparison = compared(cli, *map(str, folders))
     assert list(comparison) == ["rouge1", "rouge2", "rougeL"]
@@ -131,28 +107,11 @@ def test_texts_are_compared_by_rouge(cli, home):
     assert comparison["rouge1"]["difference"] != 0
 
 
-def test_the_feature_match_is_compared_where_all_have_a_feature(cli, home):
-    run = str(only(home, "retrieval/demo/explanation/*"))
-    assert list(compared(cli, run, run)) == ["rouge1", "rouge2", "rougeL"]
-    assert list(compared(cli, run, run, "--metric", "rouge1,feature_match")) == ["rouge1", "feature_match"]
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "more", "message"),
-    [
-        ("mf/demo/rating/seed0", "mean/demo/rating/seed0", ["--metric", "rmse"], "--metric mse"),
-        ("retrieval/demo/explanation/seed0", "retrieval/demo/explanation/seed0", ["--metric", "bleu4"], "rouge1"),
-        ("mf/demo/rating/seed0", "retrieval/demo/explanation/seed0", [], "protocol is rating in A and explanation"),
-    ],
-)
-def test_what_cannot_be_compared_is_refused_with_what_can(cli, a, b, more, message):
-    answer = cli("compare", a, b, *more)
-    assert answer.code == 2
-    assert message in answer.err
-
-
-def test_a_text_without_a_feature_has_no_match_to_compare(cli, home, tmp_path):
+def test_the_feature_match_is_compared_only_where_all_texts_have_a_feature(cli, home, tmp_path):
     run = only(home, "retrieval/demo/explanation/*")
+    assert list(compared(cli, str(run), str(run))) == ["rouge1", "rouge2", "rougeL"]
+    both = ("--metric", "rouge1,feature_match")
+    assert list(compared(cli, str(run), str(run), *both)) == ["rouge1", "feature_match"]
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("status.json", "metrics.json"):
@@ -161,10 +120,16 @@ def test_a_text_without_a_feature_has_no_match_to_compare(cli, home, tmp_path):
     rows.loc[0, "feature"] = ""
     rows.to_parquet(copy / "predictions.parquet")
     assert cli("compare", str(copy), str(run)).code == 0
-    answer = cli("compare", str(copy), str(run), "--metric", "rouge1,feature_match")
-    assert answer.code == 2
-    assert "some examples have no feature_match" in answer.err
-    assert "--metric rouge1" in answer.err
+    refusals = (
+        ((str(copy), str(run), *both), "some examples have no feature_match"),
+        ((str(copy), str(run), *both), "--metric rouge1"),
+        (("mf/demo/rating/seed0", "mean/demo/rating/seed0", "--metric", "rmse"), "--metric mse"),
+        ((str(run), str(run), "--metric", "bleu4"), "rouge1"),
+        (("mf/demo/rating/seed0", str(run)), "protocol is rating in A and explanation"),
+    )
+    for typed, message in refusals:
+        answer = cli("compare", *typed)
+        assert (answer.code, message in answer.err) == (2, True), answer.err
 
 
 def test_data_without_ratings_are_refused_before_torch_is_imported(tmp_path, cache):
@@ -202,19 +167,19 @@ def test_the_rating_of_a_user_and_an_item_is_that_of_the_evaluation(cli, home):
         assert (printed["item_id"], printed["given"]) == (row["target"], row["rating"])
 
 
-def test_a_rating_can_be_predicted_for_an_item_new_to_the_user(cli, home):
-    (_, user, *_), _ = pair_options(home)
+def test_other_items_get_a_rating_but_no_text_and_the_users_own_text_is_shown(cli, home):
+    options, row = pair_options(home)
     _, other = pair_options(home, row=1)
-    answer = cli("recommend", "model=mean", "task=rating", "--user", user, "--item", other["target"])
+    new = (*options[:3], other["target"])
+    answer = cli("recommend", "model=mean", "task=rating", *new)
     assert answer.code == 0, answer.err
     assert 1 <= float(answer.out.splitlines()[1]) <= 5
     assert "in the data" not in answer.out
-
-
-def test_a_text_is_that_of_the_evaluation_and_the_users_own_is_shown(cli, home):
-    options, row = pair_options(home)
     lines = cli("recommend", "model=retrieval", "task=explanation", *options).out.splitlines()
     assert lines[1:] == [row["prediction"], f"in the data: {row['reference']}"]
+    answer = cli("recommend", "model=retrieval", "task=explanation", *new)
+    assert answer.code == 2
+    assert "has no interaction with item" in answer.err and row["target"] in answer.err
 
 
 def test_an_interaction_used_in_training_is_marked(cli, home, cache):
@@ -222,12 +187,3 @@ def test_an_interaction_used_in_training_is_marked(cli, home, cache):
     user, item = dataset.user_ids[0], dataset.items["item_id"][dataset.sequence[0]]
     out = cli("recommend", "model=majority", "task=rating", "--user", user, "--item", item).out
     assert out.splitlines()[-1].endswith("(used in training)")
-
-
-def test_a_text_without_an_interaction_is_refused_with_items_of_the_user(cli, home):
-    (_, user, *_), row = pair_options(home)
-    _, other = pair_options(home, row=1)
-    answer = cli("recommend", "model=retrieval", "task=explanation", "--user", user, "--item", other["target"])
-    assert answer.code == 2
-    assert "has no interaction with item" in answer.err
-    assert row["target"] in answer.err

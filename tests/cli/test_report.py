@@ -37,11 +37,21 @@ def rows(llm4rec):
     return rows
 
 
-def test_a_row_is_the_mean_and_deviation_over_seeds(write, rows):
+def test_a_row_is_the_mean_and_deviation_over_finished_seeds_the_newest_of_equal_ones(write, rows, llm4rec):
+    write(0.10)
+    (row,) = rows()
+    assert (row["n"], row["ndcg@10"]) == ("1", "0.1000"), "one seed has no deviation"
+    write(0.90, seed=2)
     for seed, ndcg in enumerate((0.10, 0.12, 0.17)):
         write(ndcg, seed=seed)
+    write(0.5, seed=3, status="failed")
+    write(0.5, seed=4, status="running")
     (row,) = rows()
     assert (row["n"], row["ndcg@10"]) == ("3", "0.1300 ± 0.0361")  # sqrt((0.03² + 0.01² + 0.04²) / 2)
+    assert "0.1300 ± 0.0361" in llm4rec("report").out
+    (row,) = rows("--metrics", "recall@10")
+    assert row["recall@10"] == "0.2600 ± 0.0721"
+    assert "ndcg@10" not in row
 
 
 def test_sampled_candidates_are_averaged_over_draws_where_that_is_typed(write, rows, llm4rec):
@@ -54,10 +64,8 @@ def test_sampled_candidates_are_averaged_over_draws_where_that_is_typed(write, r
     write(0.5)
     assert [row["ndcg@10"] for row in rows("task=direct")] == ["0.1000", "0.2000"]
     drawn, full = rows("--draws")
-    assert (drawn["protocol"], full["protocol"]) == (
-        "test · uniform-100-draws0+1",
-        "test · full ranking · history not masked",
-    )
+    assert drawn["protocol"] == "test · uniform-100-draws0+1"
+    assert full["protocol"] == "test · full ranking · history not masked"
     assert (drawn["n"], drawn["ndcg@10"], full["ndcg@10"]) == ("1", "0.1500", "0.5000")
     for typed in ("uniform-100-draws0+1", "uniform-100"):
         assert rows("--draws", f"protocol={typed}") == [drawn]
@@ -65,24 +73,12 @@ def test_sampled_candidates_are_averaged_over_draws_where_that_is_typed(write, r
     assert "| 0.1000 0.2000 |" in table and "means over draws of candidates" in table
     assert "2 same_day" in llm4rec("report", "--draws", "--slices").out
     assert llm4rec("report", "--draws", "--html", "page.html").code == 0
-    assert llm4rec("report", "--draws", "--claims").code == 2
 
 
-def test_one_seed_has_no_deviation(write, rows):
-    write(0.1)
-    (row,) = rows()
-    assert (row["n"], row["ndcg@10"]) == ("1", "0.1000")
-
-
-def test_costs_are_a_table_of_their_own(write, rows, llm4rec):
+def test_costs_are_a_table_of_their_own_one_csv_for_all_tasks(write, rows):
     write(0.1, seconds={"train": 90.0, "evaluate": 6.0})
     (row,) = rows("--costs")
     assert (row["training, min"], row["evaluation, min"], row["MiB"]) == ("1.5", "0.1", "500")
-    assert llm4rec("report", "--costs", "--html", "page.html").code == 2
-
-
-def test_tables_of_several_tasks_are_one_csv(write, rows):
-    write(0.1)
     write(0.2, task="direct")
     assert [row["table"].split(" · ")[1] for row in rows("--costs")] == ["direct", "sequential"]
 
@@ -107,39 +103,12 @@ def test_seeds_of_other_variants_are_never_averaged_in(write, rows, other):
     assert sorted(row["ndcg@10"] for row in rows()) == ["0.1000", "0.3000"]
 
 
-def test_of_equal_seeds_the_newest_counts(write, rows):
-    write(0.1)
-    write(0.2)
-    (row,) = rows()
-    assert (row["n"], row["ndcg@10"]) == ("1", "0.2000")
-
-
-def test_one_variant_typed_in_two_ways_is_one_row(write, rows):
-    write(0.1, seed=0, overrides=["model.layers=1", "trainer.epochs=3"])
-    write(0.3, seed=1, overrides=["trainer.epochs=3", "model.layers=1"])
-    (row,) = rows()
-    assert row["n"] == "2"
-
-
-def test_unfinished_runs_are_left_out(write, rows):
-    write(0.1)
-    write(0.5, seed=1, status="failed")
-    write(0.5, seed=2, status="running")
-    (row,) = rows()
-    assert (row["n"], row["ndcg@10"]) == ("1", "0.1000")
-
-
-def test_a_metric_that_one_seed_lacks_is_left_empty(write, rows):
-    write(0.1, seed=0)
-    write(0.1, seed=1, metrics={"ndcg@10": 0.3})
+def test_one_variant_typed_in_two_ways_is_one_row_with_the_metrics_of_both_and_all_labels(write, rows):
+    write(0.1, seed=0, overrides=["model.layers=1", "trainer.epochs=3"], labels=["subset"])
+    other = {"overrides": ["trainer.epochs=3", "model.layers=1"], "labels": ["subset", "floor-not-beaten"]}
+    write(0.1, seed=1, metrics={"ndcg@10": 0.3}, **other)
     (row,) = rows("--metrics", "ndcg@10,recall@10")
-    assert (row["ndcg@10"], row["recall@10"]) == ("0.2000 ± 0.1414", "")
-
-
-def test_labels_of_every_seed_are_shown(write, rows):
-    write(0.1, seed=0, labels=["subset"])
-    write(0.1, seed=1, labels=["subset", "floor-not-beaten"])
-    (row,) = rows()
+    assert (row["n"], row["ndcg@10"], row["recall@10"]) == ("2", "0.2000 ± 0.1414", "")
     assert set(row["labels"].split()) == {"subset", "floor-not-beaten"}
 
 
@@ -150,19 +119,14 @@ def test_labels_of_every_seed_are_shown(write, rows):
         (["model=sasrec,unisrec"], {"0.1000", "0.2000", "0.3000"}),
         (["model=sasrec", "split=valid"], {"0.2000"}),
         (["seed=1"], {"0.3000"}),
+        (["labels=subset,other"], {"0.1000"}),
     ],
 )
 def test_filters_choose_runs(write, rows, filters, expected):
-    write(0.1)
-    write(0.2, split="valid", variant="w")
+    write(0.1, labels=["subset", "synthetic"])
+    write(0.2, split="valid", variant="w", labels=["leaky"])
     write(0.3, model="unisrec", seed=1)
     assert {row["ndcg@10"] for row in rows(*filters)} == expected
-
-
-def test_labels_choose_runs_that_have_one_of_them(write, rows):
-    write(0.1, labels=["subset", "synthetic"])
-    write(0.2, labels=["leaky"], variant="w")
-    assert {row["ndcg@10"] for row in rows("labels=subset,other")} == {"0.1000"}
 
 
 def test_intervals_of_several_seeds_are_in_the_csv(write, rows):
@@ -171,13 +135,6 @@ def test_intervals_of_several_seeds_are_in_the_csv(write, rows):
     (row,) = rows()
     low, high = stats.t.interval(0.95, 1, 0.5, 0.5)
     assert (row["ndcg@10 low"], row["ndcg@10 high"]) == (f"{low:.6f}", f"{high:.6f}")
-
-
-def test_the_chosen_metrics_are_shown(write, rows):
-    write(0.1)
-    (row,) = rows("--metrics", "recall@10")
-    assert row["recall@10"] == "0.2000"
-    assert "ndcg@10" not in row
 
 
 def test_the_rows_of_a_markdown_table_have_as_many_cells_as_its_head(llm4rec, write):
@@ -193,12 +150,6 @@ def test_the_rows_of_a_markdown_table_have_as_many_cells_as_its_head(llm4rec, wr
     assert [line[head.index("ndcg@10")] for line in body] == ["0.1000", "0.2000"]
 
 
-def test_the_terminals_table_has_the_same_numbers(llm4rec, write):
-    for seed, ndcg in enumerate((0.10, 0.12, 0.17)):
-        write(ndcg, seed=seed)
-    assert "0.1300 ± 0.0361" in llm4rec("report").out
-
-
 def test_the_terminal_opens_with_a_matrix_of_methods_and_tasks(llm4rec, write):
     facts = {"intervals": {"ndcg@10": [0.0, 0.5]}}
     write(0.3, model="unisrec", **facts)
@@ -209,51 +160,45 @@ def test_the_terminal_opens_with_a_matrix_of_methods_and_tasks(llm4rec, write):
     assert heading.split() == ["method", "direct", "ndcg@10", "95", "%", "n", "sequential", "ndcg@10", "95", "%", "n"]
     assert unisrec.split() == ["unisrec", "0.2000", "*", "0.0000–0.5000", "1", "0.3000", "*", "0.0000–0.5000", "1"]
     assert popularity.split() == ["popularity", "·", "0.1000", "f", "0.0000–0.5000", "1"]
+    out = llm4rec("report", "--latex").out
+    assert out.startswith("% \\usepackage{booktabs}")
+    assert out.count("\\begin{table}") == out.count("\\end{table}") == 2
+    assert "unisrec &" in out
 
 
 def test_outputs_may_be_in_another_folder(llm4rec, write, tmp_path):
     write(0.1)
     (tmp_path / "outputs").rename(tmp_path / "kept")
-    assert llm4rec("report").code == 1
+    answer = llm4rec("report")
+    assert (answer.code, "llm4rec train" in answer.err) == (1, True)
     assert "0.1000" in llm4rec("report", "--outputs", "kept").out
 
 
-def test_nothing_to_report_is_an_error_with_a_remedy(llm4rec):
-    answer = llm4rec("report")
-    assert answer.code == 1
-    assert "llm4rec train" in answer.err
-
-
-def test_a_value_that_no_run_has_is_named_with_the_nearest(llm4rec, write):
+def test_what_cannot_be_shown_is_refused(llm4rec, write):
     write(0.1)
     answer = llm4rec("report", "model=sasrek")
-    assert (answer.code, answer.err) == (
-        1,
-        "error: no finished run under outputs has model=sasrek\n  try: did you mean 'sasrec'?\n",
-    )
+    error = "error: no finished run under outputs has model=sasrek\n  try: did you mean 'sasrec'?\n"
+    assert (answer.code, answer.err) == (1, error)
     assert llm4rec("report", "model=sasrek,sasrec").code == 0
+    for typed in ("--markdown --csv", "--papers --claims", "--draws --claims", "--costs --html page.html"):
+        assert llm4rec("report", *typed.split()).code == 2, typed
+    for typed in ("model=sasrec", "--html page.html"):
+        assert llm4rec("report", "--claims", *typed.split()).code == 2, "claims are not filtered"
 
 
-def test_forms_exclude_one_another(llm4rec, write):
-    write(0.1)
-    assert llm4rec("report", "--markdown", "--csv").code == 2
-    assert llm4rec("report", "--papers", "--claims").code == 2
-
+# ---- papers and claims
 
 SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"ndcg@10": 0.06, "hr@10": 0.1}}
 
 
-def test_a_papers_number_is_shown_below_our_runs(llm4rec, write):
-    write(0.06, **SCIENTIFIC, intervals={"hr@10": [0.09, 0.11]})
-    answer = llm4rec("report")
-    assert "compared with the papers" in " ".join(answer.out.split())
-    assert "0.1080" in answer.out
-    assert "UniSRec" in answer.out
-
-
-def test_papers_alone_are_one_table(write, rows):
-    write(0.06, **SCIENTIFIC, intervals={"hr@10": [0.09, 0.11]})
+def test_a_papers_number_is_shown_below_our_runs_and_alone_in_one_table(llm4rec, write, rows):
     write(0.5, model="unisrec")
+    answer = llm4rec("report", "--papers")
+    assert (answer.code, "no paper reports the same metrics" in answer.err) == (1, True)
+    write(0.06, **SCIENTIFIC, intervals={"hr@10": [0.09, 0.11]})
+    out = llm4rec("report").out
+    assert "compared with the papers" in " ".join(out.split())
+    assert "0.1080" in out and "UniSRec" in out
     ndcg, hr = sorted(rows("--papers"), key=lambda row: row["metric"] == "hr@10")
     assert (hr["ours"], hr["paper"], hr["inside"]) == ("0.1000", "0.1080", "yes")
     assert (ndcg["metric"], ndcg["inside"]) == ("ndcg@10", "")
@@ -278,37 +223,17 @@ def test_the_users_own_numbers_are_matched_by_the_models_name(llm4rec, write, ro
     assert (missing.code, "none.csv does not exist" in missing.err) == (2, True)
 
 
-def test_papers_alone_need_a_comparable_number(llm4rec, write):
-    write(0.1)
-    answer = llm4rec("report", "--papers")
-    assert answer.code == 1
-    assert "no paper reports the same metrics" in answer.err
-
-
-def test_latex_has_a_table_per_task_and_protocol(llm4rec, write):
-    write(0.1)
-    write(0.2, task="direct", protocol="uniform-100")
-    out = llm4rec("report", "--latex").out
-    assert out.startswith("% \\usepackage{booktabs}")
-    assert out.count("\\begin{table}") == out.count("\\end{table}") == 2
-    assert "sasrec &" in out
-
-
 def test_claims_are_judged_in_every_form(llm4rec, write):
     write(0.1)
     head, *body = csv.reader(io.StringIO(llm4rec("report", "--claims", "--csv").out))
     assert "verdict" in head
     assert body
-    for form in ("--markdown", "--latex"):
+    for form in ("--markdown", "--latex", "--wide"):
         assert "verdict" in llm4rec("report", "--claims", form).out
     assert "p5-rating: P5 predicts ratings" in llm4rec("report", "--claims").out
-    assert "verdict" in llm4rec("report", "--claims", "--wide").out
 
 
-def test_claims_are_not_filtered(llm4rec, write):
-    write(0.1)
-    assert llm4rec("report", "--claims", "model=sasrec").code == 2
-    assert llm4rec("report", "--claims", "--html", "page.html").code == 2
+# ---- the page
 
 
 def test_the_page_is_written_to_the_chosen_file(llm4rec, write, tmp_path):
@@ -318,8 +243,7 @@ def test_the_page_is_written_to_the_chosen_file(llm4rec, write, tmp_path):
     answer = llm4rec("report", "--html", "page.html")
     assert answer.out == "page.html\n"
     page = (tmp_path / "page.html").read_text()
-    assert "0.1000" in page
-    assert "<svg" in page
+    assert "0.1000" in page and "<svg" in page
     assert 'id="claims"' not in page  # no claim is about this run
 
 

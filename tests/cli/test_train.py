@@ -6,46 +6,23 @@ import pandas as pd
 import pytest
 import yaml
 
-from llm4rec_cli.files import write_json
+from llm4rec_cli.files import write_json, write_text
 from tests.support.driver import TINY, call, read
 
 FILES = {  # as the design fixes them
-    "config.yaml",
-    "status.json",
-    "metrics.json",
-    "metrics.csv",
-    "predictions.parquet",
-    "train_log.jsonl",
-    "run.log",
-    "environment.json",
-    "arithmetic.json",
-    "checkpoints",
+    *("config.yaml", "status.json", "metrics.json", "metrics.csv", "predictions.parquet", "train_log.jsonl", "run.log"),
+    *("environment.json", "arithmetic.json", "checkpoints"),
 }
 FIELDS = {
-    "schema": int,
-    "model": str,
-    "dataset": str,
-    "task": str,
-    "split": str,
-    "protocol": str,
+    **dict.fromkeys(("model", "dataset", "task", "split", "protocol", "config_hash", "variant"), str),
+    **dict.fromkeys(("schema", "seed", "n_examples", "n_parameters", "n_trainable", "peak_rss_mb"), int),
+    **dict.fromkeys(("metrics", "intervals", "seconds"), dict),
+    **dict.fromkeys(("labels", "deviations", "warnings"), list),
+    **dict.fromkeys(("experiment", "trained_run"), type(None)),
     "mask_history": bool,
-    "seed": int,
-    "config_hash": str,
-    "variant": str,
-    "experiment": type(None),
-    "trained_run": type(None),
     "dataset_fingerprint": str,
-    "labels": list,
-    "deviations": list,
-    "n_examples": int,
-    "metrics": dict,
-    "intervals": dict,
-    "n_parameters": int,
-    "n_trainable": int,
-    "seconds": dict,
-    "peak_rss_mb": int,
-    "warnings": list,
 }
+FLOOR = ("train", "model=popularity", "task.floors=[]", "task.max_examples=50")
 
 
 def visible(folder):
@@ -60,55 +37,38 @@ def weights(folder):
 # ---- what a run leaves
 
 
-def test_a_run_folder_holds_what_the_design_says(trained):
-    assert visible(trained) == FILES
-
-
-def test_the_folder_is_named_by_model_dataset_task_seed_and_hash(trained):
+def test_a_run_folder_holds_what_the_design_says_and_so_do_those_of_its_floors(trained):
     metrics = read(trained / "metrics.json")
+    assert visible(trained) == FILES
     assert trained.parts[-4:] == ("sasrec", "demo", "sequential", f"seed0-{metrics['config_hash']}")
+    for floor in ("popularity", "transition_text"):
+        (folder,) = (trained.parents[3] / floor / "demo" / "sequential").iterdir()
+        assert visible(folder) == FILES - {"train_log.jsonl", "checkpoints", "arithmetic.json"}
+        assert read(folder / "metrics.json")["n_examples"] == 100
+    status = read(trained / "status.json")
+    assert (status["status"], status["error"], status["command"]) == ("done", None, "train")
+    assert set(TINY[:-1]) <= set(status["overrides"])
+    text = (trained / "config.yaml").read_text()
+    config = yaml.safe_load(text)
+    assert config["model"]["hidden_size"] == 16
+    assert config["model"]["attention_dropout"] == config["model"]["dropout"]
+    assert "${" not in text and "???" not in text
+    (line,) = (trained / "train_log.jsonl").read_text().splitlines()
+    assert '"epoch": 1' in line
 
 
-def test_metrics_json_has_the_fields_of_the_design(trained):
+def test_metrics_json_has_the_fields_of_the_design_and_shares_inside_their_intervals(trained):
     metrics = read(trained / "metrics.json")
     assert {name: type(metrics.get(name)) for name in FIELDS} == FIELDS
-
-
-def test_metrics_json_tells_the_protocol(trained):
-    metrics = read(trained / "metrics.json")
     values = [metrics[key] for key in ("schema", "split", "protocol", "mask_history", "seed", "n_examples")]
     assert values == [1, "test", "full", False, 0, 100]
-
-
-def test_every_metric_is_a_share_inside_its_interval(trained):
-    metrics = read(trained / "metrics.json")
     assert {"hr@10", "recall@10", "ndcg@10", "mrr"} <= set(metrics["metrics"])
     for name, (low, high) in metrics["intervals"].items():
         assert 0 <= low <= metrics["metrics"][name] <= high <= 1
-
-
-def test_labels_say_synthetic_and_subset(trained):
-    assert {"synthetic", "subset"} <= set(read(trained / "metrics.json")["labels"])
-
-
-def test_a_controlled_run_is_labelled(llm4rec):
-    answer = llm4rec("train", "model=popularity", "task.floors=[]", "dataset.control=swap_users")
-    assert "control-swap_users" in answer.metrics["labels"]
-
-
-def test_a_model_that_a_floor_beats_is_labelled(trained):
-    assert "floor-not-beaten" in read(trained / "metrics.json")["labels"]
-
-
-def test_a_run_takes_memory_and_time(trained):
-    metrics = read(trained / "metrics.json")
+    assert {"synthetic", "subset", "floor-not-beaten"} <= set(metrics["labels"])
     assert metrics["peak_rss_mb"] > 50
     assert {"prepare", "train", "evaluate"} <= set(metrics["seconds"])
     assert metrics["n_parameters"] == metrics["n_trainable"] > 0
-
-
-def test_metrics_csv_repeats_metrics_json(trained):
-    metrics = read(trained / "metrics.json")
     table = pd.read_csv(trained / "metrics.csv").set_index("metric")
     assert table["value"].to_dict() == pytest.approx(metrics["metrics"])
     assert table.loc["ndcg@10", ["low", "high"]].tolist() == pytest.approx(metrics["intervals"]["ndcg@10"])
@@ -122,51 +82,28 @@ def test_predictions_have_one_row_an_example_and_give_the_metrics(trained):
     assert read(trained / "metrics.json")["metrics"]["hr@10"] == pytest.approx(expected)
 
 
-def test_status_says_done_and_how_it_was_asked_for(trained):
-    status = read(trained / "status.json")
-    assert (status["status"], status["error"], status["command"]) == ("done", None, "train")
-    assert set(TINY[:-1]) <= set(status["overrides"])
-
-
-def test_the_stored_config_is_resolved_and_whole(trained):
-    text = (trained / "config.yaml").read_text()
-    config = yaml.safe_load(text)
-    assert config["model"]["hidden_size"] == 16
-    assert config["model"]["attention_dropout"] == config["model"]["dropout"]
-    assert "${" not in text
-    assert "???" not in text
-
-
-def test_the_train_log_has_a_line_an_epoch(trained):
-    (line,) = (trained / "train_log.jsonl").read_text().splitlines()
-    assert '"epoch": 1' in line
-
-
-def test_floors_stand_in_folders_of_their_own(trained):
-    for floor in ("popularity", "transition_text"):
-        (folder,) = (trained.parents[3] / floor / "demo" / "sequential").iterdir()
-        assert visible(folder) == FILES - {"train_log.jsonl", "checkpoints", "arithmetic.json"}
-        assert read(folder / "metrics.json")["n_examples"] == 100
-
-
-def test_the_table_goes_to_stdout_and_the_log_to_stderr(llm4rec, trained):
-    answer = llm4rec("train", *TINY)
-    assert "ndcg@10" in answer.out
-    assert "sasrec" in answer.out
-    assert "finished run found" in answer.err
-    assert "finished run found" not in answer.out
+def test_a_controlled_run_is_labelled(llm4rec):
+    assert "control-swap_users" in llm4rec(*FLOOR, "dataset.control=swap_users").metrics["labels"]
 
 
 # ---- again
 
 
-def test_a_finished_run_is_shown_again_and_not_repeated(llm4rec, trained):
+def test_a_finished_run_is_shown_again_and_not_repeated_however_it_is_typed(llm4rec, trained):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     answer = llm4rec("train", *TINY)
-    assert answer.code == 0
     assert answer.folder.name == trained.name
-    assert "finished run found" in answer.err
+    assert "finished run found" in answer.err and "finished run found" not in answer.out
+    assert "ndcg@10" in answer.out and "sasrec" in answer.out
+    assert llm4rec("train", *reversed(TINY)).folder.name == trained.name
+    moves_no_number = ("device=cpu", "trainer.eval_batch_size=7", "model.dropout=0.5", "task.floors=[next_id]")
+    for override in moves_no_number:
+        answer = llm4rec("train", *TINY, override)
+        assert (answer.folder.name, "sasrec: finished run found" in answer.err) == (trained.name, True), override
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+    answer = llm4rec("train", "model=popularity", "task.max_examples=100", "task.floors=[]")
+    assert "popularity: finished run found" in answer.err  # the floor of SASRec was the same run
+    assert answer.folder.parts[-4] == "popularity"
 
 
 def test_a_finished_run_of_other_code_of_its_model_says_so(llm4rec, trained):
@@ -192,14 +129,13 @@ def test_force_repeats_a_run_to_the_same_numbers(llm4rec, trained):
     assert read(trained / "metrics.json")["metrics"] == before["metrics"]
 
 
-def test_a_run_that_was_killed_while_it_wrote_is_finished_the_next_time(llm4rec, trained):
+def test_a_run_that_was_killed_while_it_wrote_is_finished_the_next_time_with_the_training_time_of_both(
+    llm4rec, trained
+):
     write_json(trained / "status.json", read(trained / "status.json") | {"status": "running"})
     assert llm4rec("train", *TINY).code == 0
     assert read(trained / "status.json")["status"] == "done"
     assert llm4rec("report", "model=sasrec").code == 0
-
-
-def test_the_training_time_of_a_run_killed_before_its_metrics_includes_that_of_the_killed_process(llm4rec, trained):
     done = trained / "checkpoints/training_done.json"
     assert read(done)["seconds"] > 0
     write_json(done, read(done) | {"seconds": 1000.0})
@@ -210,7 +146,7 @@ def test_the_training_time_of_a_run_killed_before_its_metrics_includes_that_of_t
     assert 1000 < answer.metrics["seconds"]["train"] < 1100
 
 
-def test_a_damaged_record_of_a_finished_training_is_one_error_and_the_same_command_repairs_it(llm4rec, trained):
+def test_damaged_files_of_a_finished_training_are_one_error_each_and_the_same_command_repairs_them(llm4rec, trained):
     done = trained / "checkpoints/training_done.json"
     whole = done.read_text()
     done.write_text(whole[:20])
@@ -220,53 +156,24 @@ def test_a_damaged_record_of_a_finished_training_is_one_error_and_the_same_comma
     (trained / "metrics.json").unlink()
     assert llm4rec("train", *TINY).code == 0
     assert read(done)["step"] == json.loads(whole)["step"]
-
-
-@pytest.mark.parametrize("content", ["{", "[1]"])
-def test_damaged_arithmetic_of_a_run_is_one_error(llm4rec, trained, content):
-    (trained / "arithmetic.json").write_text(content)
-    refused = llm4rec("eval", f"run={trained}", "task.mask_history=true", "task.max_examples=20", "task.floors=[]")
-    assert refused.code == 1
-    assert f"{trained.name}/arithmetic.json is damaged or missing" in refused.err
+    for content in ("{", "[1]"):
+        (trained / "arithmetic.json").write_text(content)
+        refused = llm4rec("eval", f"run={trained}", "task.mask_history=true", "task.max_examples=20", "task.floors=[]")
+        assert refused.code == 1
+        assert f"{trained.name}/arithmetic.json is damaged or missing" in refused.err
 
 
 # ---- the address
 
 
-def test_the_address_does_not_depend_on_the_order_of_overrides(llm4rec, trained):
-    assert llm4rec("train", *reversed(TINY)).folder.name == trained.name
-
-
-@pytest.mark.parametrize(
-    "override", ["device=cpu", "trainer.eval_batch_size=7", "model.dropout=0.5", "task.floors=[next_id]"]
-)
-def test_what_moves_no_number_moves_no_address(llm4rec, trained, override):
-    answer = llm4rec("train", *TINY, override)
-    assert (answer.folder.name, "sasrec: finished run found" in answer.err) == (trained.name, True)
-
-
-def test_seeds_share_a_variant(llm4rec, tmp_path):
-    def trained(*overrides):
-        answer = llm4rec("train", "model=random", "task.floors=[]", "task.max_examples=50", *overrides)
-        return answer.metrics
-
-    first, second, other = trained("seed=0"), trained("seed=1"), trained("seed=0", "task.mask_history=true")
+def test_seeds_share_a_variant_and_a_rules_address_does_not_depend_on_the_trainer(llm4rec):
+    random = ("train", "model=random", *FLOOR[2:])
+    typed = (("seed=0",), ("seed=1",), ("seed=0", "task.mask_history=true"))
+    first, second, other = (llm4rec(*random, *more).metrics for more in typed)
     assert first["variant"] == second["variant"] != other["variant"]
     assert len({first["config_hash"], second["config_hash"], other["config_hash"]}) == 3
-
-
-def test_a_floors_address_does_not_depend_on_the_trainer(llm4rec, tmp_path):
-    folders = {
-        llm4rec("train", "model=popularity", "task.floors=[]", "task.max_examples=50", trainer).folder.name
-        for trainer in ("trainer.epochs=1", "trainer.learning_rate=1", "trainer=bpr_mf")
-    }
-    assert len(folders) == 1
-
-
-def test_a_model_without_weights_is_evaluated(llm4rec, trained):
-    answer = llm4rec("train", "model=popularity", "task.max_examples=100", "task.floors=[]")
-    assert "popularity: finished run found" in answer.err  # the floor of SASRec was the same run
-    assert answer.folder.parts[-4] == "popularity"
+    trainers = ("trainer.epochs=1", "trainer.learning_rate=1", "trainer=bpr_mf")
+    assert len({llm4rec(*FLOOR, trainer).folder.name for trainer in trainers}) == 1
 
 
 # ---- paths
@@ -274,58 +181,33 @@ def test_a_model_without_weights_is_evaluated(llm4rec, trained):
 
 @pytest.mark.parametrize("name", ["with space", "a(b)c", "a=b", "a~b", "ü", "1e5", "it's"])
 def test_outputs_may_have_any_name(llm4rec, tmp_path, name):
-    answer = llm4rec("train", "model=popularity", "task.floors=[]", f"paths.outputs={tmp_path}/{name}")
+    answer = llm4rec(*FLOOR, f"paths.outputs={tmp_path}/{name}")
     assert answer.code == 0, answer.err
     assert list((tmp_path / name / "popularity").rglob("metrics.json"))
 
 
-def test_raw_files_may_lie_in_a_folder_of_any_name(llm4rec, tmp_path):
+def test_raw_files_may_lie_in_a_folder_of_any_name_and_a_tilde_is_the_home_folder(llm4rec, tmp_path, monkeypatch):
     raw = "~my files (1)/a=b"
     answer = llm4rec("train", "dataset=amazon2014-beauty", f"dataset.raw_dir={tmp_path}/{raw}")
-    assert answer.code == 1
-    assert f"{tmp_path}/{raw}" in answer.err
-
-
-def test_a_tilde_is_the_home_folder(llm4rec, tmp_path, monkeypatch):
+    assert (answer.code, f"{tmp_path}/{raw}" in answer.err) == (1, True)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     answer = llm4rec("train", "dataset=amazon2014-beauty", "dataset.raw_dir=~/raw")
     assert str(tmp_path / "home/raw") in answer.err
 
 
-# ---- a user's own YAML
+# ---- a user's own YAML, in ./conf of the working directory
 
 
-@pytest.fixture
-def own(tmp_path):
-    """own(path, text): writes a YAML under ./conf of the working directory."""
-
-    def write(path, text):
-        file = tmp_path / "conf" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-    return write
-
-
-def test_a_users_own_dataset_is_found(llm4rec, own):
-    own("dataset/mine.yaml", "defaults: [demo, _self_]\nname: mine\nuser_core: 6\n")
-    answer = llm4rec("train", "model=popularity", "dataset=mine", "task.floors=[]")
-    assert answer.code == 0, answer.err
-    assert answer.folder.parts[-3] == "mine"
-
-
-def test_a_users_own_variant_of_a_model_is_found(llm4rec, own):
-    own("model/narrow.yaml", "# Narrow.\ndefaults: [sasrec, _self_]\nhidden_size: 16\nlayers: 1\n")
-    answer = llm4rec("train", "model=narrow", "trainer.epochs=1", "task.max_examples=50", "task.floors=[]")
-    assert answer.code == 0, answer.err
+def test_a_users_own_dataset_is_found_and_a_variant_of_a_model(llm4rec, tmp_path, cache):
+    mine, narrow = tmp_path / "conf/dataset/mine.yaml", tmp_path / "conf/model/narrow.yaml"
+    write_text(mine, "defaults: [demo, _self_]\nname: mine\nuser_core: 6\n")
+    write_text(narrow, "# Narrow.\ndefaults: [sasrec, _self_]\nhidden_size: 16\nlayers: 1\n")
+    assert llm4rec(*FLOOR, "dataset=mine").folder.parts[-3] == "mine"
+    answer = llm4rec("train", "model=narrow", "trainer.epochs=1", *FLOOR[2:])
     config = yaml.safe_load((answer.folder / "config.yaml").read_text())
     assert (config["model"]["name"], config["model"]["hidden_size"]) == ("sasrec", 16)
-
-
-def test_a_users_conf_may_lie_in_a_folder_of_any_name(llm4rec, own, tmp_path, cache):
     home = tmp_path / "my work (1)=new"
     home.mkdir()
-    own("dataset/mine.yaml", "defaults: [demo, _self_]\nname: mine\n")
     (tmp_path / "conf").rename(home / "conf")
     answer = call("train", "dataset=mine", "--cfg", "job", cwd=home, cache=cache)
     assert answer.code == 0, answer.err

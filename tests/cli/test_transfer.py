@@ -21,17 +21,28 @@ SOURCE = "model.init_from=outputs/unisrec/demo_pretrain/pretrain"
 
 
 @pytest.fixture(scope="module")
-def _pretrained_once(tmp_path_factory, cache):
+def _tuned_once(tmp_path_factory, cache):
+    """A pre-training, and a run of TRANSFER that begins with it."""
     home = tmp_path_factory.mktemp("pretrained")
-    answer = call(*PRETRAIN, cwd=home, cache=cache)
-    assert answer.code == 0, answer.err
+    for command in (PRETRAIN, (*TRANSFER, SOURCE)):
+        answer = call(*command, cwd=home, cache=cache)
+        assert answer.code == 0, answer.err
     return home
 
 
 @pytest.fixture
-def pretrained(tmp_path, _pretrained_once):
+def tuned(tmp_path, _tuned_once):
+    """The folder of a finished run that began with `pretrained`; copies of both, free to change."""
+    shutil.copytree(_tuned_once / "outputs", tmp_path / "outputs", dirs_exist_ok=True)
+    (folder,) = (tmp_path / "outputs/unisrec/demo/sequential").glob("seed0-*")
+    return folder
+
+
+@pytest.fixture
+def pretrained(tmp_path, _tuned_once):
     """The folder of a finished pre-training under tmp_path/outputs; a copy, free to change."""
-    shutil.copytree(_pretrained_once / "outputs", tmp_path / "outputs")
+    for folder in (_tuned_once / "outputs/unisrec").glob("*pretrain*"):
+        shutil.copytree(folder, tmp_path / "outputs/unisrec" / folder.name, dirs_exist_ok=True)
     (folder,) = (tmp_path / "outputs/unisrec/demo_pretrain/pretrain").glob("seed0-*")
     return folder
 
@@ -54,16 +65,13 @@ def files_of(folder):
 # ---- pre-training
 
 
-def test_the_log_tells_losses_by_domain_the_gate_and_how_far_domains_lie_apart(pretrained):
+def test_pre_training_logs_losses_by_domain_and_ranks_held_out_targets_of_its_own_domains(pretrained):
     for line in log_of(pretrained):
         assert {"loss", "valid", "loss/item", "loss/view", "loss/item/garden", "loss/item/kitchen"} <= line.keys()
         assert 0 < line["gate_entropy"] <= 1
         assert sum(line["expert_usage"]) == pytest.approx(1)
         assert -2 < line["separation"] < 2
         assert line["loss"] == pytest.approx(line["loss/item"] + 1e-3 * line["loss/view"], abs=0.2)  # a mean over steps
-
-
-def test_pre_training_ranks_held_out_targets_of_its_own_domains(pretrained):
     metrics = read(pretrained / "metrics.json")
     assert (metrics["task"], metrics["protocol"], metrics["n_examples"]) == ("pretrain", "full", 100)
     assert "substitute-encoder" in metrics["labels"]
@@ -86,19 +94,99 @@ def test_the_last_weights_may_be_kept_as_the_paper_does(llm4rec):
 # ---- fine-tuning
 
 
-def test_training_begins_with_the_weights_of_the_run(llm4rec, pretrained):
+@pytest.mark.parametrize(("setting", "new"), [("model.freeze=none", set()), ("model.use_ids=true", {"ids.weight"})])
+def test_training_begins_with_the_weights_of_the_run_but_for_new_ids(llm4rec, pretrained, setting, new):
     before = weights(pretrained)
-    after = weights(llm4rec(*TRANSFER, SOURCE, "model.freeze=none", "trainer.learning_rate=1e-12").folder)
-    assert after.keys() == before.keys()
+    after = weights(llm4rec(*TRANSFER, SOURCE, setting, "trainer.learning_rate=1e-12").folder)
+    assert after.keys() - before.keys() == new and before.keys() <= after.keys()
     assert all(after[name].allclose(before[name], atol=1e-6) for name in before)
 
 
-def test_ids_are_new_and_all_else_is_taken_over(llm4rec, pretrained):
-    before = weights(pretrained)
-    folder = llm4rec(*TRANSFER, SOURCE, "model.use_ids=true", "trainer.learning_rate=1e-12").folder
-    after = weights(folder)
-    assert after.keys() - before.keys() == {"ids.weight"}
-    assert all(after[name].allclose(before[name], atol=1e-6) for name in before)
+def test_the_run_says_where_its_weights_came_from_however_they_are_named(llm4rec, pretrained, tuned, tmp_path):
+    metrics, origin = read(tuned / "metrics.json"), read(pretrained / "metrics.json")
+    assert metrics["init_from"]["config_hash"] == origin["config_hash"]
+    experiment = (metrics["init_from"]["dataset"], metrics["init_from"]["experiment"])
+    assert experiment == ("demo_pretrain", "unisrec/pretrain")
+    assert {f"pre-training: {deviation}" for deviation in origin["deviations"]} <= set(metrics["deviations"])
+    assert metrics["shown_as"] == "unisrec, pre-trained, frozen encoder"
+    assert not any("from scratch" in deviation for deviation in metrics["deviations"])
+    for name in (pretrained, pretrained.relative_to(tmp_path)):
+        assert llm4rec(*TRANSFER, f"model.init_from={name}").folder.name == tuned.name
+    assert llm4rec(*TRANSFER).folder.name != tuned.name
+    assert llm4rec("eval", f"run={pretrained}", "split=valid").code == 0
+    assert len(list(pretrained.parent.glob("seed0-*"))) == 2
+    assert llm4rec(*TRANSFER, SOURCE).folder.name == tuned.name, "an evaluation is no run to begin with"
+
+
+def test_seeds_that_begin_with_their_own_pre_training_share_a_variant(llm4rec, pretrained, tuned):
+    assert llm4rec(*PRETRAIN, "seed=1").code == 0
+    runs = [read(tuned / "metrics.json"), llm4rec(*TRANSFER, SOURCE, "seed=1").metrics]
+    assert runs[0]["variant"] == runs[1]["variant"]
+    assert [run["init_from"]["seed"] for run in runs] == [0, 1]
+    another = llm4rec(*TRANSFER, f"model.init_from={pretrained}", "seed=1").metrics
+    assert another["variant"] != runs[1]["variant"]  # of one pre-training: other seeds, another spread
+
+
+def test_weights_of_other_settings_seeds_or_bytes_are_refused_by_what_differs(llm4rec, pretrained):
+    def refused(*typed, code=2):
+        answer = llm4rec(*TRANSFER, SOURCE, *typed)
+        assert answer.code == code
+        return answer.err
+
+    assert "seed 7 (none)" in refused("seed=7")
+    assert "they were trained with model.experts=2, not 3" in refused("model.experts=3")
+    assert "model.encoder.pooling=mean, not cls" in refused("model.encoder.pooling=cls")
+    write_json(pretrained / "metrics.json", (kept := read(pretrained / "metrics.json")) | {"text_encoder": "others"})
+    assert "another text encoder than minilm" in refused()
+    write_json(pretrained / "metrics.json", kept)
+    path = checkpoints.selected(pretrained / "checkpoints").folder / checkpoints.WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "incomplete or altered" in refused(code=1)
+    shutil.copytree(pretrained, pretrained.with_name("seed0-another"))
+    answer = refused()
+    assert pretrained.name in answer and "seed0-another" in answer
+    source = llm4rec(*PRETRAIN, "model.encoder.whiten=true").folder
+    answer = llm4rec(*TRANSFER, f"model.init_from={source}")
+    assert (answer.code != 0, "model.encoder.whiten" in answer.err) == (True, True)
+
+
+def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, tuned):
+    assert llm4rec(*TRANSFER, SOURCE, "dataset.cold_items=0.1").code == 0, "pre-trained on other data"
+    stored = yaml.safe_load((tuned / "config.yaml").read_text())
+    del stored["dataset"]["train_impressions"]  # of a version without this setting
+    (tuned / "config.yaml").write_text(yaml.safe_dump(stored))
+    differing = (
+        ("dataset.cold_items=0.1", "dataset.cold_items=0.0"),
+        ("dataset.seed=1", ""),
+        ("dataset.split=temporal", ""),
+        ("dataset.train_users=0.5", "dataset.train_users=1.0"),
+    )
+    for typed, trained_with in differing:
+        answer = llm4rec(*TRANSFER, f"model.init_from={tuned}", typed)
+        assert answer.code == 2
+        assert "was trained on this dataset" in answer.err and f" with {trained_with}" in answer.err
+
+
+def test_pre_training_is_asked_only_where_its_data_are_named_and_a_tuned_run_without_it(llm4rec, pretrained, tuned):
+    asked = ("task=direct", "task.floors=[]", "task.max_examples=100")
+    for named in ("dataset=demo_pretrain", "+experiment=unisrec/pretrain"):
+        answer = llm4rec("eval", "model=unisrec", *asked, named)
+        assert answer.metrics["trained_run"].endswith(pretrained.name)
+    assert llm4rec("prune", "runs", "--checkpoints", "--yes", "task=pretrain").code == 0
+    assert not list(pretrained.glob("checkpoints/checkpoint-*"))
+    shutil.rmtree(pretrained)
+    answer = llm4rec("eval", f"run={tuned}", *asked)
+    assert answer.code == 0, answer.err
+    assert load_file(next(tuned.glob("checkpoints/*/model.safetensors")))
+    shutil.rmtree(tuned)
+    assert "no finished training run" in llm4rec("eval", "model=unisrec", *asked).err
+
+
+def test_pruning_spares_the_weights_of_pre_training(llm4rec, pretrained, tuned):
+    assert "no finished training run" not in llm4rec("eval", "model=unisrec", "split=valid", "task.floors=[]").err
+    assert llm4rec("prune", "runs", "--checkpoints", "--yes").code == 0
+    assert not list(tuned.glob("checkpoints/checkpoint-*"))
+    assert list(pretrained.glob("checkpoints/checkpoint-*"))
 
 
 @pytest.mark.parametrize(
@@ -123,35 +211,6 @@ def test_only_what_is_not_frozen_moves_and_counts_say_how_much_that_is(llm4rec, 
     assert f"{n_trainable:,} parameters are trained" in answer.err
 
 
-def test_the_run_says_where_its_weights_came_from(llm4rec, pretrained):
-    metrics = llm4rec(*TRANSFER, SOURCE).metrics
-    origin = read(pretrained / "metrics.json")
-    assert metrics["init_from"]["config_hash"] == origin["config_hash"]
-    assert (metrics["init_from"]["dataset"], metrics["init_from"]["experiment"]) == (
-        "demo_pretrain",
-        "unisrec/pretrain",
-    )
-    assert {f"pre-training: {deviation}" for deviation in origin["deviations"]} <= set(metrics["deviations"])
-    assert metrics["shown_as"] == "unisrec, pre-trained, frozen encoder"
-    assert not any("from scratch" in deviation for deviation in metrics["deviations"])
-
-
-def test_one_address_however_the_run_is_named_and_another_from_scratch(llm4rec, pretrained, tmp_path):
-    named = [SOURCE, f"model.init_from={pretrained}", f"model.init_from={pretrained.relative_to(tmp_path)}"]
-    folders = {llm4rec(*TRANSFER, name).folder.name for name in named}
-    assert len(folders) == 1
-    assert llm4rec(*TRANSFER).folder.name not in folders
-
-
-def test_seeds_that_begin_with_their_own_pre_training_share_a_variant(llm4rec, pretrained):
-    assert llm4rec(*PRETRAIN, "seed=1").code == 0
-    runs = [llm4rec(*TRANSFER, SOURCE, f"seed={seed}").metrics for seed in (0, 1)]
-    assert runs[0]["variant"] == runs[1]["variant"]
-    assert [run["init_from"]["seed"] for run in runs] == [0, 1]
-    another = llm4rec(*TRANSFER, f"model.init_from={pretrained}", "seed=1").metrics
-    assert another["variant"] != runs[1]["variant"]  # of one pre-training: other seeds, another spread
-
-
 def test_marks_of_the_pre_training_ride_with_what_is_tuned_and_evaluated(llm4rec, pretrained):
     marked = read(pretrained / "metrics.json") | {"labels": ["synthetic", "paper-code-loss", "subset"]}
     write_json(pretrained / "metrics.json", marked)
@@ -163,53 +222,6 @@ def test_marks_of_the_pre_training_ride_with_what_is_tuned_and_evaluated(llm4rec
     assert any(deviation.startswith("pre-training: ") for deviation in metrics["deviations"])
 
 
-def test_an_evaluation_of_the_pre_training_is_no_run_to_begin_with(llm4rec, pretrained):
-    assert llm4rec("eval", f"run={pretrained}", "split=valid").code == 0
-    assert len(list(pretrained.parent.glob("seed0-*"))) == 2
-    assert llm4rec(*TRANSFER, SOURCE).code == 0
-
-
-def test_a_folder_without_a_run_of_this_seed_or_with_two_is_refused(llm4rec, pretrained):
-    answer = llm4rec(*TRANSFER, SOURCE, "seed=7")
-    assert answer.code == 2
-    assert "seed 7 (none)" in answer.err
-    shutil.copytree(pretrained, pretrained.with_name("seed0-another"))
-    answer = llm4rec(*TRANSFER, SOURCE)
-    assert answer.code == 2
-    assert pretrained.name in answer.err and "seed0-another" in answer.err
-
-
-def test_weights_of_other_settings_are_refused_by_the_setting(llm4rec, pretrained):
-    answer = llm4rec(*TRANSFER, SOURCE, "model.experts=3")
-    assert answer.code == 2
-    assert "they were trained with model.experts=2, not 3" in answer.err
-    assert "model.encoder.pooling=mean, not cls" in llm4rec(*TRANSFER, SOURCE, "model.encoder.pooling=cls").err
-    write_json(pretrained / "metrics.json", read(pretrained / "metrics.json") | {"text_encoder": "other weights"})
-    assert "another text encoder than minilm" in llm4rec(*TRANSFER, SOURCE).err
-
-
-def test_weights_that_read_whitened_vectors_fit_no_others(llm4rec, pretrained):
-    source = llm4rec(*PRETRAIN, "model.encoder.whiten=true").folder
-    answer = llm4rec(*TRANSFER, f"model.init_from={source}")
-    assert answer.code != 0
-    assert "model.encoder.whiten" in answer.err
-
-
-def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, pretrained):
-    tuned = llm4rec(*TRANSFER, SOURCE).folder
-    answer = llm4rec(*TRANSFER, f"model.init_from={tuned}", "dataset.cold_items=0.1")
-    assert answer.code == 2
-    assert "was trained on this dataset with dataset.cold_items=0.0" in answer.err
-    assert llm4rec(*TRANSFER, SOURCE, "dataset.cold_items=0.1").code == 0
-    for other in ("dataset.seed=1", "dataset.split=temporal"):
-        assert "was trained on this dataset" in llm4rec(*TRANSFER, f"model.init_from={tuned}", other).err
-    stored = yaml.safe_load((tuned / "config.yaml").read_text())
-    del stored["dataset"]["train_impressions"]  # of a version without this setting
-    (tuned / "config.yaml").write_text(yaml.safe_dump(stored))
-    answer = llm4rec(*TRANSFER, f"model.init_from={tuned}", "dataset.train_users=0.5")
-    assert "was trained on this dataset with dataset.train_users=1.0" in answer.err
-
-
 def test_settings_that_had_no_effect_in_an_earlier_run_may_have_had_values(llm4rec):
     shape = ("model.adaptor=linear", *SIZES[:-1], *QUICK)
     folder = llm4rec("train", *shape).folder
@@ -219,39 +231,6 @@ def test_settings_that_had_no_effect_in_an_earlier_run_may_have_had_values(llm4r
     (folder / "config.yaml").write_text(yaml.safe_dump(stored))
     assert llm4rec("eval", f"run={folder}", "split=valid").code == 0
     assert llm4rec("train", *shape, f"model.init_from={folder}").code == 0
-
-
-def test_a_torn_checkpoint_is_refused(llm4rec, pretrained):
-    path = checkpoints.selected(pretrained / "checkpoints").folder / checkpoints.WEIGHTS
-    path.write_bytes(path.read_bytes()[:-1])
-    answer = llm4rec(*TRANSFER, SOURCE)
-    assert answer.code == 1
-    assert "incomplete or altered" in answer.err
-
-
-def test_a_tuned_run_is_asked_without_the_one_it_began_with(llm4rec, pretrained):
-    tuned = llm4rec(*TRANSFER, SOURCE).folder
-    shutil.rmtree(pretrained)
-    answer = llm4rec("eval", f"run={tuned}", "task=direct", "task.floors=[]", "task.max_examples=100")
-    assert answer.code == 0, answer.err
-    assert load_file(next(tuned.glob("checkpoints/*/model.safetensors")))
-
-
-def test_pre_training_is_asked_only_where_its_data_are_named(llm4rec, pretrained):
-    command = ("eval", "model=unisrec", "task=direct", "task.floors=[]", "task.max_examples=100")
-    assert "no finished training run" in llm4rec(*command).err
-    for named in ("dataset=demo_pretrain", "+experiment=unisrec/pretrain"):
-        answer = llm4rec(*command, named)
-        assert answer.code == 0, answer.err
-
-
-def test_pruning_spares_the_weights_of_pre_training(llm4rec, pretrained):
-    tuned = llm4rec(*TRANSFER, SOURCE).folder
-    assert llm4rec("prune", "runs", "--checkpoints", "--yes").code == 0
-    assert not list(tuned.glob("checkpoints/checkpoint-*"))
-    assert list(pretrained.glob("checkpoints/checkpoint-*"))
-    assert llm4rec("prune", "runs", "--checkpoints", "--yes", "task=pretrain").code == 0
-    assert not list(pretrained.glob("checkpoints/checkpoint-*"))
 
 
 # ---- killed

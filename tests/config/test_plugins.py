@@ -1,5 +1,6 @@
 """Models, readers and metrics of installed packages, each in a new process with a folder of packages of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.commands.new import write_package
-from tests.support.driver import read
+from tests.support.driver import Answer, read
 
 SLOW_CONFIG = """
 import time
@@ -16,9 +17,21 @@ from dataclasses import dataclass
 from llm4rec_cli.models.shared.config import NextItemConfig
 time.sleep(1.1)
 @dataclass
-class BadConfig(NextItemConfig): ...
+class LateConfig(NextItemConfig): ...
 """
-SMALL = ("trainer.epochs=1", "task.max_examples=50", "task.floors=[]")
+SMALL = "trainer.epochs=1 task.max_examples=50 task.floors=[]"
+COMMANDS = """
+import json, sys
+from pathlib import Path
+from llm4rec_cli import arithmetic
+from tests.support.driver import call
+from tests.support.small_demo import SMALL, sized
+arithmetic.probe = lambda work, device: {"fp32": 1.0, "bf16": 1.0}
+here = Path.cwd()
+with sized(SMALL):
+    answers = [call(*typed, cwd=here, cache=here / "cache") for typed in json.loads(sys.argv[1])]
+Path("answers.json").write_text(json.dumps([[answer.code, answer.out, answer.err] for answer in answers]))
+"""
 
 
 class Site:
@@ -47,22 +60,18 @@ class Site:
         write_package(name, self.folder / "source")
         (self.folder / "source" / package).rename(self.folder / package)
 
-    def run(self, *arguments, module="llm4rec_cli"):
-        python_path = os.pathsep.join([str(self.folder), *sys.path])
-        environment = os.environ | {"PYTHONPATH": python_path, "XDG_CACHE_HOME": str(self.cwd / "cache")}
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=self.cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-
-    def output(self, *arguments, **options):
-        done = self.run(*arguments, **options)
+    def python(self, *arguments):
+        """Run a new Python process, and return what it prints."""
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(self.folder), *sys.path])}
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=self.cwd, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def run(self, *typed):
+        """Run commands one after the other in a new process, on the small demo; return the answers."""
+        self.python("-c", COMMANDS, json.dumps([command.split() for command in typed]))
+        return [Answer(*answer, self.cwd) for answer in read(self.cwd / "answers.json")]
 
 
 @pytest.fixture
@@ -73,94 +82,82 @@ def site(tmp_path):
 @pytest.mark.slow
 def test_a_new_model_goes_through_every_command(site):
     site.install_model("my_mean")
-    assert "of llm4rec-my_mean 1.2" in site.output("list", "models", "--wide")
-    assert "all valid" in site.output("validate", "model/my_mean", "search/my_mean")
-    assert "plugin        my_mean of llm4rec-my_mean 1.2" in site.output("doctor")
-    assert "my_mean" in site.output("train", "--help")
-    assert "model=my_mean" in site.output("completion", "--line", "llm4rec train model=my_m")
-    assert "my_mean" in site.output("train", "-m", "model=my_mean", "seed=0,1", *SMALL)
-    assert "my_mean" in site.output("eval", "model=my_mean", "seed=0", "task.mask_history=true", "task.max_examples=50")
-    assert "my_mean" in site.output("report")
-    assert "best" in site.output("tune", "model=my_mean", "--trials", "1", *SMALL)
+    expected = {
+        "list models --wide": "of llm4rec-my_mean 1.2",
+        "validate model/my_mean search/my_mean": "all valid",
+        "doctor": "plugin        my_mean of llm4rec-my_mean 1.2",
+        "train --help": "my_mean",
+        f"train -m model=my_mean seed=0,1 {SMALL}": "my_mean",
+        "eval model=my_mean seed=0 task.mask_history=true task.max_examples=50": "my_mean",
+        "report": "my_mean",
+        f"tune model=my_mean --trials 1 {SMALL}": "best",
+    }
+    answers = dict(zip(expected, site.run(*expected), strict=True))
+    assert {typed: answer.code for typed, answer in answers.items() if answer.code} == {}
+    assert {typed for typed, text in expected.items() if text not in answers[typed].out} == set()
+    completed = site.python("-m", "llm4rec_cli", "completion", "--line", "llm4rec train model=my_m")
+    assert "model=my_mean" in completed
     (environment,) = site.cwd.glob("outputs/my_mean/demo/sequential/seed1-*/environment.json")
-    made_in = read(environment)
-    assert made_in["packages"]["llm4rec-my_mean"] == "1.2"
+    assert read(environment)["packages"]["llm4rec-my_mean"] == "1.2"
     model = site.folder / "llm4rec_my_mean/model.py"
     model.write_text(model.read_text() + "\n# changed\n")
-    assert "has changed since" in site.run("train", "model=my_mean", "seed=1", *SMALL).stderr
+    (again,) = site.run(f"train model=my_mean seed=1 {SMALL}")
+    assert "has changed since" in again.err
+    model.write_text(model.read_text() + "\n\ndef build(context):\n    return 1 / 0\n")
+    (broken,) = site.run(f"train model=my_mean seed=2 {SMALL}")
+    assert broken.code == 1
+    assert "error: ZeroDivisionError: division by zero" in broken.err
+    assert "raised by llm4rec-my_mean, at llm4rec_my_mean/model.py:" in broken.err, "not called a bug of llm4rec"
 
 
 @pytest.mark.slow
 def test_a_new_model_passes_its_own_tests(site):
-    assert "my_mean" in site.output("new", "model", "my_mean", "--out", "repository")
-    assert site.run("new", "model", "my_mean", "--out", "repository").returncode == 2
+    typed = "new model my_mean --out repository"
+    first, again = site.run(typed, typed)
+    assert (first.code, "my_mean" in first.out, again.code) == (0, True, 2)
     site.install_model("my_mean")
-    assert "passed" in site.output("-q", "-p", "no:cacheprovider", "repository/tests", module="pytest")
+    assert "passed" in site.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "repository/tests")
 
 
-@pytest.mark.parametrize(
-    ("points", "files", "said"),
-    [
-        (["bad = bad"], {"bad/__init__.py": "", "bad/config.py": "1 / 0"}, "bad of bad-one 1.2 cannot be imported"),
-        (["sasrec = bad"], {"bad/__init__.py": ""}, "bad-one offers a model named 'sasrec', which llm4rec has itself"),
-        (["../../x = bad"], {"bad/__init__.py": ""}, "bad-one offers a model named '../../x': a name has"),
-        (["bad = nowhere"], {}, "'nowhere': there is no such module"),
-        (["bad = bad:thing"], {"bad/__init__.py": ""}, "'bad:thing': there is no such module"),
-        (
-            ["bad = bad"],
-            {
-                "bad/__init__.py": "",
-                "bad/config.py": SLOW_CONFIG,
-            },
-            "importing the settings of bad of bad-one 1.2 took",
-        ),
-    ],
-    ids=["an import error", "a clash", "a path", "no module", "an attribute", "a slow import"],
-)
-def test_a_package_that_cannot_be_used_is_said_in_one_line_and_stops_no_command(site, points, files, said):
-    site.install("bad-one", {"models": points}, files)
-    done = site.run("list", "models")
-    assert done.returncode == 0
-    assert [said in line for line in done.stderr.splitlines()] == [True], done.stderr
-    assert "sasrec" in done.stdout
+def test_packages_that_cannot_be_used_are_said_in_one_line_each_and_stop_no_command_but_their_own(site):
+    faults = {
+        "broken": (["broken = broken"], "1 / 0", "broken of broken 1.2 cannot be imported"),
+        "clash": (["sasrec = clash"], "", "clash offers a model named 'sasrec', which llm4rec has itself"),
+        "path": (["../../x = path"], "", "path offers a model named '../../x': a name has"),
+        "nowhere": (["bad = no_such_module"], "", "'no_such_module': there is no such module"),
+        "attribute": (["worse = attribute:thing"], "", "'attribute:thing': there is no such module"),
+        "late": (["late = late"], SLOW_CONFIG, "importing the settings of late of late 1.2 took"),
+        "one": (["same = same"], "", "one and other offer a model of the same name, 'same'"),
+        "other": (["same = same"], "", ""),
+    }
+    for name, (points, config, _) in faults.items():
+        files = {f"{name}/__init__.py": "", f"{name}/config.py": config, "same/__init__.py": ""}
+        files[f"{name}/conf/model/{name}.yaml"] = f"defaults: [_{name}, _self_]"
+        site.install(name, {"models": points}, files)
+    listed, broken, same, doctor = site.run("list models", "train model=broken", "train model=same", "doctor")
+    assert listed.code == 0 and "sasrec" in listed.out
+    times = {text: sum(text in line for line in listed.err.splitlines()) for *_, text in faults.values() if text}
+    assert times == dict.fromkeys(times, 1), listed.err
+    assert broken.code == same.code == 2
+    assert "error: broken of broken 1.2 cannot be imported (ZeroDivisionError: division by zero)" in broken.err
+    assert "try: repair it, or pip uninstall broken" in broken.err
+    assert "one and other offer a model of the same name, 'same'" in same.err
+    assert (doctor.code, "broken" in doctor.out) == (1, True)
 
 
-def test_a_model_that_cannot_be_imported_is_named_when_it_is_chosen(site):
-    files = {"bad/__init__.py": "", "bad/config.py": "1 / 0", "bad/conf/model/bad.yaml": "defaults: [_bad, _self_]"}
-    site.install("bad-one", {"models": ["bad = bad"]}, files)
-    done = site.run("train", "model=bad")
-    assert done.returncode == 2
-    assert "error: bad of bad-one 1.2 cannot be imported (ZeroDivisionError: division by zero)" in done.stderr
-    assert "try: repair it, or pip uninstall bad-one" in done.stderr
-    doctor = site.run("doctor")
-    assert doctor.returncode == 1
-    assert "bad-one" in doctor.stdout
-
-
-def test_of_two_packages_with_one_name_none_is_used(site):
-    for package in ("one", "other"):
-        site.install(package, {"models": ["same = same"]}, {"same/__init__.py": ""})
-    done = site.run("train", "model=same")
-    assert done.returncode == 2
-    assert "one and other offer a model of the same name, 'same'" in done.stderr
-
-
-def test_a_string_that_is_typed_is_not_imported(site):
+def test_a_string_that_is_typed_is_not_imported_and_a_yaml_of_a_model_without_code_is_listed_and_refused(site):
     (site.cwd / "trap.py").write_text("raise SystemExit('imported')")
-    for typed in ("model=trap", "dataset.reader=trap", "+model=trap.config"):
-        done = site.run("train", typed)
-        assert done.returncode == 2
-        assert "imported" not in done.stdout + done.stderr
-
-
-def test_a_yaml_of_a_model_without_code_is_listed_and_refused(site):
+    traps = ("train model=trap", "train dataset.reader=trap", "train +model=trap.config")
+    for answer in site.run(*traps):
+        assert answer.code == 2
+        assert "imported" not in answer.out + answer.err
     (site.cwd / "conf/model").mkdir(parents=True)
     (site.cwd / "conf/model/toy.yaml").write_text("# a toy\ndefaults: [_toy, _self_]\nname: toy\n")
-    assert "no code: llm4rec new model toy" in site.output("list", "models", "--wide")
-    done = site.run("train", "model=toy")
-    assert done.returncode == 2
-    assert "no installed package has the code of toy" in done.stderr
-    assert "llm4rec new model toy writes such a package" in done.stderr
+    listed, refused = site.run("list models --wide", "train model=toy")
+    assert "no code: llm4rec new model toy" in listed.out
+    assert refused.code == 2
+    assert "no installed package has the code of toy" in refused.err
+    assert "llm4rec new model toy writes such a package" in refused.err
 
 
 READER = """
@@ -198,8 +195,8 @@ def test_a_reader_and_a_metric_of_a_package_are_used(site):
     site.install("plays", {"readers": ["plays = plays.reader"], "metrics": ["half = plays.half"]}, files)
     rows = [f"u{user} i{(user + step) % 7}" for user in range(12) for step in range(4)]
     (site.cwd / "plays.txt").write_text("\n".join(rows))
-    out = site.output("train", "model=popularity", "dataset=plays", "dataset.raw_dir=.", "task.floors=[]")
-    folder = site.cwd / out.split("run folder: ")[1].splitlines()[0]
+    (answer,) = site.run("train model=popularity dataset=plays dataset.raw_dir=. task.floors=[]")
+    folder = answer.folder
     metrics, (predictions,) = read(folder / "metrics.json")["metrics"], folder.glob("predictions.parquet")
     ranks = pd.read_parquet(predictions)
     expected = [
@@ -207,15 +204,5 @@ def test_a_reader_and_a_metric_of_a_package_are_used(site):
         for better, tied in zip(ranks["n_better"], ranks["n_tied"], strict=True)
     ]
     assert metrics["half"] == pytest.approx(sum(expected) / len(expected), rel=1e-12)
-    assert "half" in out
+    assert "half" in answer.out
     assert read(folder / "environment.json")["packages"]["plays"] == "1.2"
-
-
-def test_an_error_of_a_package_is_not_called_a_bug_of_llm4rec(site):
-    site.install_model("my_mean")
-    model = site.folder / "llm4rec_my_mean/model.py"
-    model.write_text(model.read_text() + "\n\ndef build(context):\n    return 1 / 0\n")
-    done = site.run("train", "model=my_mean", *SMALL)
-    assert done.returncode == 1
-    assert "error: ZeroDivisionError: division by zero" in done.stderr
-    assert "raised by llm4rec-my_mean, at llm4rec_my_mean/model.py:" in done.stderr

@@ -52,16 +52,13 @@ def test_gradients_are_those_of_differences(dropout):
     assert torch.autograd.gradcheck(seeded, random_inputs())
 
 
-def test_dropout_keeps_the_mean():
+def test_dropout_drops_its_share_of_the_weights_and_keeps_the_mean():
     q, k, v = (tensor.detach() for tensor in random_inputs())
     many = attend(q.expand(4000, 2, 3, 5, 8), k, v, None, 0.25)[0]
     expected = F.scaled_dot_product_attention(q, k, v)
     error = many.std(0) / math.sqrt(len(many))
     assert ((many.mean(0) - expected).abs() < 5 * error).all()
     assert (error > 0).all()
-
-
-def test_dropout_drops_its_share_of_the_weights_and_leaves_their_sum():
     q, k, _ = (tensor.detach() for tensor in random_inputs(m=100))
     one_hot = torch.eye(100, dtype=q.dtype).expand(2, 3, 100, 100)  # so that the output is the weights
     weights, log_sum = attend(q, k, one_hot, None, 0.25)

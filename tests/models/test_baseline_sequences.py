@@ -192,16 +192,6 @@ def test_the_loss_is_that_of_one_row_a_prefix(model, name):
     naive.assert_same_loss(naive.loss_of(made), expected, made)
 
 
-@pytest.mark.parametrize("name", ["gru4rec", "fdsa", "esasrec"])
-def test_a_later_item_does_not_change_an_earlier_state(model, name):
-    made, groups = model(name), torch.tensor([[1, 5]])
-    before, after = (
-        made.states(made.table(), torch.tensor(items), groups) for items in ([1, 2, 3, 4, 5], [1, 2, 3, 9, 0])
-    )
-    assert torch.equal(before[:3], after[:3])
-    assert not torch.allclose(before[3:], after[3:])
-
-
 @pytest.mark.parametrize(("length", "components"), [(6, 1), (6, 3), (7, 5), (50, 5)])
 def test_the_low_pass_matrix_is_the_fourier_transform(length, components):
     x = torch.randn(length // 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

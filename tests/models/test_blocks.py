@@ -19,7 +19,7 @@ def padded_total(parts, n_queries, n_keys):
     return sum(len(rows) * (n_queries[rows].max() + n_keys[rows].max()) for rows in parts)
 
 
-def test_as_few_blocks_as_have_little_padding_or_those_with_the_least():
+def test_few_blocks_with_little_padding():
     rng = np.random.default_rng(0)
     numbers = set()
     for _ in range(50):
@@ -38,9 +38,6 @@ def test_as_few_blocks_as_have_little_padding_or_those_with_the_least():
         assert padded_total(parts, n_queries, n_keys) == least[expected]
         numbers.add(expected)
     assert numbers == {1, 2}
-
-
-def test_a_thousand_lengths_take_eight_blocks_with_little_padding_and_few_lengths_none():
     lengths = np.random.default_rng(0).integers(1, 1000, 2000)
     parts = partition(lengths, lengths)
     assert len(parts) == MOST_BLOCKS

@@ -89,13 +89,17 @@ def test_each_variation_changes_one_thing(measured):
     assert result.llm.requests == len(requests)
 
 
-@pytest.mark.parametrize("tokens", [1, 2, 3])
-def test_neutral_titles_are_as_many_as_the_titles_that_fit(measured, tokens):
+def test_neutral_and_shuffled_titles_are_as_many_as_the_titles_that_fit_and_no_others(measured):
     """Invented titles have two words, and the titles one."""
-    _, requests = measured(lambda r: json.dumps(listed_in(r)), f"model.prompts.history_tokens={tokens}")
-    neutral = [len(history_in(r)) for r in requests if '"product ' in r.messages[-1]["content"]]
-    shuffled = [len(history_in(r)) for r in requests[-8:-4]]
-    assert sorted(neutral) == sorted(shuffled) and max(neutral) == min(tokens, 3)
+    for tokens in (1, 2, 3):
+        _, requests = measured(lambda r: json.dumps(listed_in(r)), f"model.prompts.history_tokens={tokens}")
+        neutral = [len(history_in(r)) for r in requests if '"product ' in r.messages[-1]["content"]]
+        shuffled = [len(history_in(r)) for r in requests[-8:-4]]
+        assert sorted(neutral) == sorted(shuffled) and max(neutral) == min(tokens, 3)
+    _, requests = measured(lambda request: '["Jaws"]', "model.prompts.history_tokens=2")
+    shown = {frozenset(history_in(request)) for request in requests if "The user likes" in str(request.messages)}
+    latest = {frozenset(TITLES[item] for item in sequence[-3:-1]) for sequence in SEQUENCES}
+    assert {titles for titles in shown if not any(title.startswith("product") for title in titles)} == latest
 
 
 def test_likelihoods_and_a_whole_catalogue_have_no_order(measured):
@@ -124,7 +128,7 @@ def test_the_correlation_with_popularity_is_spearmans(measured):
 STARS_OF_TEST = SPLIT.dataset.interactions["rating"].to_numpy()[TEST.row]
 
 
-def test_a_rating_without_a_history_depends_on_wording_and_title_alone(measured):
+def test_a_rating_without_a_history_depends_on_wording_and_title_and_wordings_not_understood_show(measured):
     def reply(request):
         return "5" if "This user's stars for" in request.messages[-1]["content"] else "3"
 
@@ -137,10 +141,7 @@ def test_a_rating_without_a_history_depends_on_wording_and_title_alone(measured)
     assert result.wordings == pytest.approx(abs(squared[1] - squared[0]))
     assert result.invalid == 0
     assert result.order is None and result.popularity is None
-
-
-def test_a_wording_that_is_not_understood_shows_in_the_share_of_invalid_answers(measured):
-    """Without it, the training mean in place of an answer would look like a better rating."""
+    # Without it, the training mean in place of an answer would look like a better rating.
     result, _ = measured(lambda r: "no idea" if "A customer" in r.messages[-1]["content"] else "1", task="rating")
     assert result.variations["wording adviser"].invalid == 1
     assert result.variations["wording short"].invalid == result.invalid == 0
@@ -198,14 +199,6 @@ def test_another_wording_keeps_the_limit_and_may_be_missing_or_refused(measured,
     assert result is None and requests == []
 
 
-def test_a_shuffled_history_has_the_titles_that_fit_and_no_others(measured):
-    """A title is one token here, so that two fit."""
-    _, requests = measured(lambda request: '["Jaws"]', "model.prompts.history_tokens=2")
-    shown = {frozenset(history_in(request)) for request in requests if "The user likes" in str(request.messages)}
-    latest = {frozenset(TITLES[item] for item in sequence[-3:-1]) for sequence in SEQUENCES}
-    assert {titles for titles in shown if not any(title.startswith("product") for title in titles)} == latest
-
-
 def test_users_with_several_examples_are_resampled_as_users(measured):
     """Two copies of each example say no more than one."""
     once, _ = measured(lambda request: '["Jaws"]')
@@ -215,23 +208,14 @@ def test_users_with_several_examples_are_resampled_as_users(measured):
         assert vars(twice.variations[name]) == pytest.approx(vars(once.variations[name]))
 
 
-FILMS = ("dataset=ml-100k",)
-
-
-@pytest.mark.parametrize(
-    ("typed", "users"),
-    [
-        ((), 10),
-        (FILMS, 50),
-        ((*FILMS, "model.controls=7"), 7),
-        ((*FILMS, "llm=openai"), 0),
-        (("llm=openai",), 0),
-        (("llm=openai", "model.controls=7"), 7),
-    ],
-)
-def test_an_endpoint_is_asked_only_on_request(typed, users):
-    job = job_of("model=chatgptrec", "task=direct", "model.answer=generate", *typed)
-    assert job.model.control_examples(job.config) == users
+def test_an_endpoint_is_asked_only_on_request():
+    films = "dataset=ml-100k"
+    for typed, users in (
+        *(((), 10), ((films,), 50), ((films, "model.controls=7"), 7), ((films, "llm=openai"), 0)),
+        *((("llm=openai",), 0), (("llm=openai", "model.controls=7"), 7)),
+    ):
+        job = job_of("model=chatgptrec", "task=direct", "model.answer=generate", *typed)
+        assert job.model.control_examples(job.config) == users, typed
 
 
 def test_the_share_of_the_order_is_that_of_its_variance():

@@ -58,13 +58,10 @@ def test_duplicates_and_ties_by_hand(matcher):
         assert matches.ties.tolist() == ties
 
 
-def test_with_a_threshold_of_100_there_are_no_fuzzy_matches():
+def test_a_threshold_of_100_allows_no_fuzzy_match_and_a_missing_title_none():
     titles = ["Matrix, The (1999)", "the matrix", "Blackest Black L'Oreal Paris Voluminous Mascara", "Body  Heat"]
     matches = TitleMatcher(CATALOGUE, threshold=100).match(titles)
     assert matches.kinds == [MatchKind.exact, MatchKind.duplicate, MatchKind.hallucinated, MatchKind.normalised]
-
-
-def test_an_item_without_a_title_is_never_matched():
     matcher = TitleMatcher(["", "?!", "Heat"], threshold=1)
     assert all(set(matcher.match([title]).items.tolist()) <= {NONE, 2} for title in ("", "!?", "Heart", "xyz"))
 

@@ -34,7 +34,7 @@ def wrong(parse, name, status, invalid=None):
     return [(completion, parse(completion)) for completion, parsed in cases if parse(completion) != (parsed, status)]
 
 
-def test_ratings_are_parsed_as_the_tables_say():
+def test_tables_of_ratings_titles_and_texts_are_parsed():
     assert wrong(parse_rating, "rating_ok", OK, 4.0) == []
     assert wrong(parse_rating, "rating_repaired", REPAIRED) == []
     invalid = {completion: parse_rating(completion) for completion in TABLES["rating_invalid"]}
@@ -44,17 +44,12 @@ def test_ratings_are_parsed_as_the_tables_say():
     ]
     assert [pair for pair in of_titles if pair[0] != pair[1]] == []
 
-
-def test_lists_of_titles_are_parsed_as_the_tables_say():
     def parse(completion):
         return parse_titles(completion, 10)
 
     assert wrong(parse, "titles_ok", OK) == []
     assert wrong(parse, "titles_repaired", REPAIRED) == []
     assert wrong(parse, "titles_invalid", INVALID, []) == []
-
-
-def test_texts_are_parsed_as_the_tables_say():
     for completion in TABLES["text_ok"]:
         assert parse_text(completion) == (completion, OK)
         assert parse_text(f"<think>hm</think>\n\n{completion}\n") == (completion, OK)

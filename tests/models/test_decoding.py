@@ -212,13 +212,22 @@ def decoded(monkeypatch):
     return shapes
 
 
-def test_a_row_that_has_ended_leaves_the_batch(decoded):
+def test_only_nodes_with_a_choice_below_are_decoded_and_a_row_that_has_ended_leaves_the_batch(decoded):
     t5 = model("gated, unscaled")
     texts = decoding.greedy_decode(T5Decoder(t5), memory_of(t5, *sources(24)), COMMON, 12)
     longer = [sum(len(text) >= n for text in texts) for n in range(12)]
     sizes = [rows for rows, _ in decoded]
     assert len(set(sizes)) > 1
     assert all(n <= size <= n / decoding.SHRINK_BELOW for n, size in zip(longer, sizes, strict=True))
+    t5, shapes = model(), decoded
+    shapes.clear()
+    memory, trie = memory_of(t5, *sources()), Trie.from_codes([[9, 9, *code, END] for code in EVEN])
+    decoding.leaf_scores(T5Decoder(t5), memory, trie)
+    assert shapes == [(1, 13)]  # 3 forced, 2, 8
+    shapes.clear()
+    decoding.beam_search(T5Decoder(t5), memory, trie, 3)
+    assert shapes == [(1, 5), (4, 3)]  # the forced prefix and levels no wider than the beam, once; then 3 beams
+    assert [decoding.exact_is_cheaper(trie, beams) for beams in (3, 7, 8)] == [False, False, True]  # the widest level
 
 
 def test_shapes_need_no_values():
@@ -260,17 +269,6 @@ def test_scores_in_bf16_are_close_and_come_back_in_fp32(how):
     assert (scores - expected).abs().mean() < 0.15
     torch.testing.assert_close(some, scores.gather(1, candidates), atol=0.2, rtol=0)
     assert len(texts) == 4
-
-
-def test_only_nodes_with_a_choice_below_are_decoded_and_each_once_per_source(decoded):
-    t5, shapes = model(), decoded
-    memory, trie = memory_of(t5, *sources()), Trie.from_codes([[9, 9, *code, END] for code in EVEN])
-    decoding.leaf_scores(T5Decoder(t5), memory, trie)
-    assert shapes == [(1, 13)]  # 3 forced, 2, 8
-    shapes.clear()
-    decoding.beam_search(T5Decoder(t5), memory, trie, 3)
-    assert shapes == [(1, 5), (4, 3)]  # the forced prefix and levels no wider than the beam, once; then 3 beams
-    assert [decoding.exact_is_cheaper(trie, beams) for beams in (3, 7, 8)] == [False, False, True]  # the widest level
 
 
 def test_a_beam_that_scores_below_the_best_leaves_is_decoded_no_further(decoded):

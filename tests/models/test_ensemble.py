@@ -105,20 +105,6 @@ def test_members_of_different_kinds_are_standardised_within_impressions_and_shar
     assert combined.tolist() == pytest.approx([1.2, 0.6, 0.2, 0.4, 1.6])
 
 
-def test_impressions_are_looked_up_by_id_and_other_ones_are_refused(members):
-    model = ensemble(members, Combine.sum)
-    reversed_scores = model.score_shown(IMPRESSIONS[np.array([1, 0])])
-    assert torch.equal(reversed_scores, model.score_shown(IMPRESSIONS)[[3, 4, 0, 1, 2]])
-    with pytest.raises(DataError, match="one has predictions for other items of impression '1'"):
-        model.score_shown(replace(IMPRESSIONS, listed=np.array([1, 0, 2, 3, 0])))
-    with pytest.raises(DataError, match="one has no predictions for impression '3'"):
-        model.score_shown(replace(IMPRESSIONS, id=np.array(["1", "3"], dtype=object)))
-    file = f"{members[0]}/predictions.parquet"
-    pd.read_parquet(file).assign(impression_id="1").to_parquet(file)
-    with pytest.raises(DataError, match="has several impressions '1'"):
-        ensemble(members, Combine.sum)
-
-
 def test_weights_are_those_that_make_the_clicks_of_validation_likeliest():
     rng = np.random.default_rng(0)
     lists = [[f"{i}{k}" for k in "abcde"] for i in range(400)]
@@ -135,7 +121,7 @@ def test_weights_are_those_that_make_the_clicks_of_validation_likeliest():
     assert 0 <= weights[1] < 0.15
 
 
-def test_labels_and_deviations_are_those_of_its_members_and_one_member_is_refused(members):
+def test_impressions_are_looked_up_by_id_and_labels_are_those_of_the_members(members):
     config = EnsembleConfig("ensemble", members=members, names=["one", "two"], combine=Combine.sum)
     assert config.labels("direct") == ["synthetic", "one", "two"]
     assert in_words(config, None, "sequential") == ["as one", "as two"]
@@ -145,6 +131,17 @@ def test_labels_and_deviations_are_those_of_its_members_and_one_member_is_refuse
         raise_first(alone.problems_with_dataset(None, None))
     (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems(job_of().config)
     assert "model.judged does not list them" in problem.problem
+    model = ensemble(members, Combine.sum)
+    reversed_scores = model.score_shown(IMPRESSIONS[np.array([1, 0])])
+    assert torch.equal(reversed_scores, model.score_shown(IMPRESSIONS)[[3, 4, 0, 1, 2]])
+    with pytest.raises(DataError, match="one has predictions for other items of impression '1'"):
+        model.score_shown(replace(IMPRESSIONS, listed=np.array([1, 0, 2, 3, 0])))
+    with pytest.raises(DataError, match="one has no predictions for impression '3'"):
+        model.score_shown(replace(IMPRESSIONS, id=np.array(["1", "3"], dtype=object)))
+    file = f"{members[0]}/predictions.parquet"
+    pd.read_parquet(file).assign(impression_id="1").to_parquet(file)
+    with pytest.raises(DataError, match="has several impressions '1'"):
+        ensemble(members, Combine.sum)
 
 
 # ---- lists of a ranking task
@@ -187,22 +184,16 @@ def of_lists(folders, combine, judged=()):
     return build(base.Context(config, leave_one_out(DATASET), 0, Path(), "cpu"))
 
 
-def test_lists_are_fused_by_reciprocal_rank(lists):
+def test_lists_are_fused_by_reciprocal_rank_or_summed_above_their_lowest_score(lists):
     scores = of_lists(lists(one=ONE, two=TWO), Combine.rank).score(leave_one_out(DATASET).examples(SplitName.test))
     # u0: i2 1/62 + 1/61, i1 1/61, i4 1/62; u1: i3 and i0 tie; u2: both are at 1.5 in the first list, where their scores
     # are equal, and the second decides; an item in no list is 0
     assert scores.tolist() == [[0, 2, 3, 0, 1, 0], [1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 2]]
-
-
-def test_summed_scores_are_above_the_lowest_of_a_list_and_standardised(lists):
     pairs, scores = union([Lists(folder, DATASET) for folder in lists(one=ONE, two=TWO)], Combine.sum)
     assert pairs.tolist() == [1, 2, 4, 6, 9, 16, 17]
     one, two = np.array([4, 0, 0, 0, 1, 0, 0.0]), np.array([0, 0.2, 0, 0.1, 0, 0, 0.1])
     assert scores[0] == pytest.approx(one / np.std([4, 0, 1, 0, 0, 0]))
     assert scores[1] == pytest.approx(two / np.std([0.2, 0, 0.1, 0, 0.1, 0]), rel=1e-5)
-
-
-def test_the_weight_of_a_member_that_knows_the_target_is_larger(lists):
     good, bad = ([([t, 0, 1], [9.0, 5.0, 1.0]) for t in (2, 3, 4)], [([0, 5, t], [9.0, 5.0, 1.0]) for t in (2, 3, 4)])
     members = lists(good=good, bad=bad)
     ensemble = of_lists(members, Combine.weights, judged=members)
@@ -259,9 +250,6 @@ def test_a_grid_blends_two_runs_of_lists_with_the_recorded_weights(lists):
     for u in range(3):
         assert (np.argsort(combined[user == u]) == np.argsort(ranks[user == u])).all()
     assert [row["weight"] for row in json.loads(ensemble.artifacts()["members.json"])] == ensemble.weights.tolist()
-
-
-def test_a_grid_takes_no_third_run_and_no_news(lists):
     members = lists(one=ONE, two=TWO, three=ONE)
     for runs, overrides in ((members, []), (members[:2], ["dataset=demo_news", "task=impressions"])):
         config = EnsembleConfig("ensemble", members=runs, judged=runs, combine=Combine.grid)

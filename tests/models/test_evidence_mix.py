@@ -239,18 +239,6 @@ def histories_of(examples):
     return [flat[start:end].tolist() for start, end in pairwise(offsets)]
 
 
-def test_item_vectors_are_computed_once_for_an_evaluation(built, monkeypatch):
-    model = built(DATASET, parts=[*NO_ENCODER, Part.encoder, Part.ids]).eval()
-    examples = model.split.examples(SplitName.test)
-    tables, table = [], model.table
-    monkeypatch.setattr(model, "table", lambda: tables.append(1) or table())
-    before = model.score(examples)
-    assert torch.equal(model.score(examples), before) and len(tables) == 1
-    with torch.no_grad():
-        model.train().ids.weight.normal_()
-    assert not torch.equal(model.eval().score(examples), before)
-
-
 @pytest.mark.parametrize("evidence_at_once", [1, 12, 1000])
 def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch, evidence_at_once):
     monkeypatch.setattr("llm4rec_cli.models.evidence_mix.model.EVIDENCE_AT_ONCE", evidence_at_once)
@@ -271,7 +259,7 @@ N_MANY = 60
 SPARSE = tiny_dataset([rng.integers(0, N_MANY, 4).tolist() for _ in range(25)], n_items=N_MANY)
 
 
-def test_a_sample_of_the_whole_catalogue_is_the_whole_softmax(built):
+def test_a_sample_of_the_whole_catalogue_is_the_whole_softmax_drawn_anew_for_each_step(built):
     model = built(SPARSE, parts=ENCODED).eval()
     batch = model.training_rows().batch(0, list(range(len(model.training_rows()))))
 
@@ -284,6 +272,14 @@ def test_a_sample_of_the_whole_catalogue_is_the_whole_softmax(built):
     whole, sampled = gradients(), gradients(sample=np.arange(N_MANY))
     for name, value in whole.items():
         assert_close(sampled[name], value, rel=1e-4)
+    rows = built(DATASET, sampled_items=5).training_rows()
+    first, again, other = rows.batch(0, [0, 1]), rows.batch(0, [0, 1]), rows.batch(1, [0, 1])
+    assert first["sample"].tolist() == again["sample"].tolist() == sorted(set(first["sample"].tolist()))
+    assert len(first["sample"]) == 5 and first["sample"].tolist() != other["sample"].tolist()
+    assert "sample" not in built(DATASET, sampled_items=N_ITEMS // 2).training_rows().batch(0, [0, 1])
+    model = built(DATASET, sampled_items=5, parts=ENCODED)
+    model(**model.training_rows().batch(0, [0, 1]))["loss"].backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
 
 
 def test_held_out_items_take_no_part_in_a_sampled_softmax(tmp_path):
@@ -316,17 +312,6 @@ def test_the_sampled_sum_is_unbiased(built):
     assert sums.mean() == pytest.approx(whole, rel=1e-5)
 
 
-def test_a_large_catalogue_is_sampled_anew_for_each_step_from_what_takes_part(built):
-    rows = built(DATASET, sampled_items=5).training_rows()
-    first, again, other = rows.batch(0, [0, 1]), rows.batch(0, [0, 1]), rows.batch(1, [0, 1])
-    assert first["sample"].tolist() == again["sample"].tolist() == sorted(set(first["sample"].tolist()))
-    assert len(first["sample"]) == 5 and first["sample"].tolist() != other["sample"].tolist()
-    assert "sample" not in built(DATASET, sampled_items=N_ITEMS // 2).training_rows().batch(0, [0, 1])
-    model = built(DATASET, sampled_items=5, parts=ENCODED)
-    model(**model.training_rows().batch(0, [0, 1]))["loss"].backward()
-    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
-
-
 def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built):
     of_encoder = ("hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout", "temperature")
     for dataset, parts, settings in (
@@ -342,12 +327,21 @@ def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built):
         assert model.score(model.split.examples(SplitName.test)).isfinite().all()
 
 
-def test_training_trusts_the_encoder_in_full_and_ignores_recency(built):
+def test_training_trusts_the_encoder_in_full_and_computes_item_vectors_once_for_an_evaluation(built, monkeypatch):
     model = built(DATASET, parts=[Part.encoder, Part.ids, Part.following]).eval()
     model.trust.fill_(0.25)
     model.recency_weight.fill_(1)
     assert model.eval().trust == 0.25 and model.recency_weight == 1
     assert model.train().trust == 1 and model.recency_weight == 0
+    model = built(DATASET, parts=[*NO_ENCODER, Part.encoder, Part.ids]).eval()
+    examples = model.split.examples(SplitName.test)
+    tables, table = [], model.table
+    monkeypatch.setattr(model, "table", lambda: tables.append(1) or table())
+    before = model.score(examples)
+    assert torch.equal(model.score(examples), before) and len(tables) == 1
+    with torch.no_grad():
+        model.train().ids.weight.normal_()
+    assert not torch.equal(model.eval().score(examples), before)
 
 
 def test_the_popularity_of_an_item_outside_training_is_unknown(tmp_path):
@@ -366,7 +360,7 @@ def test_the_popularity_of_an_item_outside_training_is_unknown(tmp_path):
     assert not model.recency[[*held_out, -1]].any() and model.recency[included].any()
 
 
-def test_text_vectors_start_white_and_a_new_text_is_not_inflated_along_directions_without_variance(built):
+def test_text_vectors_start_white_unless_weights_are_loaded(built, tmp_path, monkeypatch):
     model = built(DATASET, parts=[Part.encoder, Part.vectors], hidden_size=16)
     centre = torch.tensor([3.0, 0.0, 1.0, 2.0])
     corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]) * torch.tensor([2.0, 0.1])
@@ -379,9 +373,6 @@ def test_text_vectors_start_white_and_a_new_text_is_not_inflated_along_direction
     assert_close(table.norm(dim=1), torch.ones(4), rel=1e-4)
     assert_close(table.T @ table, torch.diag(torch.tensor([2.0, 2.0, 0.0])), rel=1e-4)
     assert new.norm() < 1e-3
-
-
-def test_text_vectors_are_not_whitened_where_weights_are_loaded(tmp_path, monkeypatch):
     whitened = []
     monkeypatch.setattr("llm4rec_cli.models.evidence_mix.model.EvidenceMix._whiten", lambda *_: whitened.append(1))
     config = config_with(parts=[Part.encoder, Part.vectors])
@@ -403,7 +394,7 @@ def test_texts_that_are_all_alike_give_no_vectors_and_cannot_be_all_that_an_enco
     assert not [*config.problems_with_dataset(None, NO_TEXT)]
 
 
-def test_parts_without_effect_are_refused_and_settings_of_parts_left_out_unused():
+def test_parts_without_effect_are_refused_or_warned_of(built, caplog):
     for parts, problem in (
         ([Part.following, Part.ids], "names ids without encoder"),
         ([Part.following, Part.ids, Part.vectors], "names ids and vectors without encoder"),
@@ -421,9 +412,6 @@ def test_parts_without_effect_are_refused_and_settings_of_parts_left_out_unused(
     assert not config.uses_item_text()
     config.parts = list(Part)
     assert not config.unused_settings(None) and config.uses_item_text()
-
-
-def test_a_part_of_text_without_any_text_is_warned_of(built, caplog):
     built(NO_TEXT, parts=[Part.following])
     built(DATASET, parts=[Part.following, Part.text])
     assert not caplog.records
@@ -501,19 +489,17 @@ def expected_loss_over_popularity(model, split=SplitName.test):
     return float((log_probabilities(every_row(SHARE)).exp() * gain).sum(1).mean())
 
 
-@pytest.mark.parametrize("parts", [NO_ENCODER, [Part.encoder, Part.ids, *NO_ENCODER]], ids=["counts", "and encoder"])
-def test_where_targets_are_independent_of_histories_the_model_is_popularity(built, null_data, parts):
+def test_where_targets_are_independent_of_histories_the_model_is_popularity(built, null_data):
     """But for the cost of fitting its gates: d parameters fitted to n targets cost d/2n in expectation.
 
     The learning rate falls to 0, as the noise of a constant one would cost more than that.
     """
     torch.manual_seed(0)
-    model = built(null_data, parts=parts, hidden_size=32, temperature=0.313)
+    model = built(null_data, parts=[Part.encoder, Part.ids, *NO_ENCODER], hidden_size=32, temperature=0.313)
     rows = model.training_rows()
     gates = [weights for name, weights in model.named_parameters() if name.startswith(("gates", "powers"))]
     others = [weights for name, weights in model.named_parameters() if not name.startswith(("gates", "powers"))]
-    groups = [{"params": gates, "lr": 0.1}] + [{"params": others, "lr": 3e-3}] * bool(others)
-    optimizer = torch.optim.Adam(groups)
+    optimizer = torch.optim.Adam([{"params": gates, "lr": 0.1}, {"params": others, "lr": 3e-3}])
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=60)
     for step in range(60):
         optimizer.zero_grad()
@@ -523,10 +509,9 @@ def test_where_targets_are_independent_of_histories_the_model_is_popularity(buil
     model.eval()
     n_targets = len(model.split.train_sequences()[0]) - model.split.n_users
     cost = sum(weights.numel() for weights in gates) / (2 * n_targets)
-    if Part.encoder in parts:
-        assert expected_loss_over_popularity(model) > 10 * cost  # the encoder has memorised the training targets
+    assert expected_loss_over_popularity(model) > 10 * cost  # the encoder has memorised the training targets
     factors = model.epoch_metrics({})
-    assert factors.get("trust", 0) <= 0.25 and factors["recency"] <= 0.5
+    assert factors["trust"] <= 0.25 and factors["recency"] <= 0.5
     for split in (SplitName.valid, SplitName.test):  # the first has chosen the trust
         assert abs(expected_loss_over_popularity(model, split)) < 2 * cost
 

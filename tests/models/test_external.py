@@ -119,7 +119,7 @@ def codes(tmp_path):
     return {"codes": str(tmp_path / "index.json")}
 
 
-def test_items_with_the_same_codes_tie_and_a_target_among_them_counts_by_expectation(lists, codes):
+def test_items_of_one_code_tie_and_codes_of_no_item_are_counted(lists, codes, tmp_path):
     for predicted in (
         '["<a_1><b_2>", "<a_2><b_1>", "<a_1><b_1>"]',
         '[["<a_1>", "<b_2>"], ["<a_2>", "<b_1>"], ["<a_1>", "<b_1>"]]',
@@ -132,9 +132,6 @@ def test_items_with_the_same_codes_tie_and_a_target_among_them_counts_by_expecta
     assert (values["hr@1"].tolist(), values["hr@2"].tolist()) == ([0.5], [1.0])
     with pytest.raises(DataError, match=r"no item has the codes '<x_1>' in index.json \(2 of 2 rows\)"):
         lists('{"user": "u0", "predict": ["<x_1>", "<x_2>"]}', "lists.jsonl", **codes)
-
-
-def test_codes_of_no_item_and_repeated_codes_are_left_out_and_counted(tmp_path, codes):
     beams = ["<a_1><b_2>", "<a_9><b_9>", "<a_1><b_2>", "<a_2><b_1>"]
     (tmp_path / "lists.json").write_text(json.dumps([{"user": "u0", "predict": beams}]))
     read_in = read(tmp_path / "lists.json", **codes)
@@ -215,7 +212,7 @@ def test_targets_are_ranked_by_their_lists(rows, options, n_better, n_tied):
     assert ranks["n_tied"].tolist() == n_tied
 
 
-def test_a_target_that_comes_last_leaves_nothing_to_chance():
+def test_a_target_that_comes_last_leaves_nothing_to_chance_and_chance_is_reported_per_metric():
     for rows in (
         [[2, 3, 1, 5, 6, 7], [2, 3, 4, 1, 6, 7], [2, 3, 4, 5, 1, 7]],  # the last of a whole list
         [[5, 4, 0, 3, 2, 1], [5, 4, 3, 0, 2, 1], [5, 4, 3, 2, 0, 1]],  # the only omitted item
@@ -223,12 +220,6 @@ def test_a_target_that_comes_last_leaves_nothing_to_chance():
         model, examples, ranks = ranked(rows)
         assert ranks["n_better"].tolist() == [5, 5, 5]
         assert model.gaps(examples, ranks, [1, 5, 6]) == {}
-
-
-# ---- labels and warnings
-
-
-def test_chance_among_omitted_items_is_reported_per_metric():
     model, examples, ranks = ranked([[2, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0]])
     warnings = model.gaps(examples, ranks, [1, 2, 4])
     assert list(warnings) == ["truncated-lists"]
@@ -239,12 +230,12 @@ def test_chance_among_omitted_items_is_reported_per_metric():
     values = ranking_metrics(*columns, [4])
     without = 2 / 3  # two users with rank 1
     assert f"{values['mrr'].mean() - without:.4f} of mrr" in model.gaps(examples, ranks, [4])["truncated-lists"]
-
-
-def test_a_few_missing_users_count_as_chance_and_too_many_are_refused():
     model, examples, ranks = ranked([[0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0] * 6])
     assert (ranks["n_better"][2], ranks["n_tied"][2]) == (0, 6)
     assert model.gaps(examples, ranks, [1]) == {"missing-users": "1 of 3 users have no row and count as chance"}
     model, examples, ranks = ranked([[0, 0, 1, 0, 0, 0], [0] * 6, [0] * 6])
     with pytest.raises(DataError, match=r"2 of the 3 users evaluated have no row in the file, for example user 'u1'"):
         model.gaps(examples, ranks, [1])
+
+
+# ---- labels and warnings

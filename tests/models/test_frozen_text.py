@@ -139,14 +139,3 @@ def test_a_weighted_history_counts_similar_items_more(build, centred):
     vectors = unit_vectors(split, centred)
     expected = [naive(vectors, history, item, 0.5) for history in ([0, 0, 1], [2]) for item in range(4)]
     assert model.score_shown(split.impressions(TEST)).tolist() == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_high_temperature_ranks_as_equal_weights_do(build):
-    dataset = log([0, 0, 1], [2, 1])
-    impressions = split_dataset(dataset).impressions(TEST)
-    weighted, plain = (
-        build("frozen_text", dataset, encoder=ENCODER, temperature=temperature).score_shown(impressions)
-        for temperature in (1e4, None)
-    )
-    for half in (slice(0, 4), slice(4, 8)):
-        assert weighted[half].argsort().tolist() == plain[half].argsort().tolist()

@@ -62,7 +62,7 @@ def test_dropout_keeps_or_drops_with_its_gradient_in_training_only():
     assert not torch.equal(Dropout(0.5).train()(x), x)
 
 
-def test_the_encoder_equals_the_naive_body(encoder):
+def test_the_encoder_equals_the_naive_body_and_its_last_states_are_those_of_the_whole_pass(encoder):
     lengths = [3, 1, 7, 7, 2]
     sequences = [torch.randn(n, 8) for n in lengths]
     packing = pack(torch.tensor(lengths).numpy())
@@ -75,9 +75,6 @@ def test_the_encoder_equals_the_naive_body(encoder):
     states = encoder(packed, torch.from_numpy(packing.groups))[torch.from_numpy(packing.last)]
     expected = torch.stack([naive.encode(encoder, sequence) for sequence in sequences])
     assert_close(states, expected, rel=1e-5)
-
-
-def test_the_last_states_are_those_of_the_whole_pass(encoder):
     lengths = np.array([3, 1, 7, 7, 2, 5, 5, 6])
     packing = pack(lengths)
     assert len(packing.groups) > 1
@@ -86,26 +83,7 @@ def test_the_last_states_are_those_of_the_whole_pass(encoder):
     assert_close(actual, expected, rel=5e-6)
 
 
-def test_a_position_never_sees_what_comes_after_it(encoder):
-    groups = torch.tensor([[1, 6]])
-    x = torch.randn(6, 8)
-    changed = x.clone()
-    changed[4:] = torch.randn(2, 8)
-    before, after = encoder(x, groups), encoder(changed, groups)
-    torch.testing.assert_close(before[:4], after[:4])
-    assert not torch.allclose(before[4:], after[4:])
-
-
-def test_attention_in_training_equals_attention_in_evaluation_where_nothing_is_dropped():
-    # 1e-6 rounds to 0 of 65,536: the path that applies dropout runs, and drops nothing
-    torch.manual_seed(0)
-    layer = TransformerLayer(8, 12, heads=2, dropout=0.0, attention_dropout=1e-6)
-    naive.randomise(layer)
-    x, groups = torch.randn(3 * 5, 8), Groups([(3, 5)], None)
-    assert_close(layer.train()(x, groups), layer.eval()(x, groups), rel=1e-5)
-
-
-def test_weights_start_as_recbole_starts_them():
+def test_weights_start_as_recbole_starts_them_and_attention_without_drops_is_that_of_evaluation():
     torch.manual_seed(0)
     encoder = SequenceEncoder(64, 50, 0.5, [TransformerLayer(64, 64, 2, 0.5, 0.5)])
     encoder.apply(initialise)
@@ -117,6 +95,12 @@ def test_weights_start_as_recbole_starts_them():
         else:
             assert parameter.std().item() == pytest.approx(0.02, rel=0.1), name
             assert parameter.mean().item() == pytest.approx(0, abs=0.002), name
+    # 1e-6 rounds to 0 of 65,536: the path that applies dropout runs, and drops nothing
+    torch.manual_seed(0)
+    layer = TransformerLayer(8, 12, heads=2, dropout=0.0, attention_dropout=1e-6)
+    naive.randomise(layer)
+    x, groups = torch.randn(3 * 5, 8), Groups([(3, 5)], None)
+    assert_close(layer.train()(x, groups), layer.eval()(x, groups), rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [0, 1, 300])

@@ -30,12 +30,19 @@ def logit(share):
     return np.log(share / (1 - share))
 
 
-def test_liked_share_counts_likes_of_the_history():
+def test_liked_share_and_like_text_by_hand():
     likes = built("liked_share").like(EXAMPLES)
     assert likes.score == pytest.approx([(2 + 1) / (3 + 2), (1 + 1) / (2 + 2), (1 + 1) / (3 + 2)])
     assert likes.probability is likes.score
     empty = replace(EXAMPLES, start=EXAMPLES.end)
     assert built("liked_share").like(empty).score == pytest.approx([0.5] * 3)
+    score = built("like_text").like(EXAMPLES).score
+    # "red soap red nail" after likes of "red soap" and "red nail", and a dislike of "blue soap"
+    assert score[0] > 0.5
+    # "red soap" after a like of "blue soap" and a dislike of "red soap red nail"
+    assert score[1] < 0
+    assert built("like_text").like(replace(EXAMPLES, start=EXAMPLES.end)).score.tolist() == [0, 0, 0]
+    assert built("like_text").like(EXAMPLES).probability is None
 
 
 # Training: user 0 likes item 0 and dislikes item 1, user 1 dislikes 3, user 2 likes 1 and dislikes 0.
@@ -74,20 +81,7 @@ def long(n_users=80, seed=0):
     return leave_one_out(tiny_dataset(sequences, rating=np.where(liked, 5.0, 1.0)))
 
 
-def test_like_logistic_weighs_its_shares_and_does_not_learn_its_own_labels():
-    split = long()
-    model = built("like_logistic", split=split)
-    history, item, user = model.regression.coef_[0]
-    assert item > 0.5
-    assert history + user > 0.5
-    rows = labelled_rows(split, TRAIN, 3, 10)
-    own = model._features(rows.examples, rows.label)
-    with_own = model._features(rows.examples)
-    assert (own[rows.label] < with_own[rows.label])[:, 1:].all()
-    assert (own[~rows.label] > with_own[~rows.label])[:, 1:].all()
-
-
-def test_like_logistic_beats_its_parts():
+def test_like_logistic_weighs_its_shares_beats_its_parts_and_does_not_learn_its_own_labels():
     from llm4rec_cli.evaluation.likes import like_metrics
 
     split = long(400)
@@ -98,6 +92,16 @@ def test_like_logistic_beats_its_parts():
     }
     assert aucs["like_logistic"] > max(aucs["liked_share"], aucs["like_means"]) - 0.01
     assert min(aucs.values()) > 0.6
+    split = long()
+    model = built("like_logistic", split=split)
+    history, item, user = model.regression.coef_[0]
+    assert item > 0.5
+    assert history + user > 0.5
+    rows = labelled_rows(split, TRAIN, 3, 10)
+    own = model._features(rows.examples, rows.label)
+    with_own = model._features(rows.examples)
+    assert (own[rows.label] < with_own[rows.label])[:, 1:].all()
+    assert (own[~rows.label] > with_own[~rows.label])[:, 1:].all()
 
 
 def test_training_rows_of_both_labels_are_needed():
@@ -111,13 +115,3 @@ def test_training_rows_of_both_labels_are_needed():
         (problem,) = config.model.problems_with_dataset(config.task, replace(only_test, **given))
         assert problem.problem == f"model '{name}' counts likes of training rows, and the files of 'tiny' have none"
         assert list(config.model.problems_with_dataset(config.task, DATASET)) == []
-
-
-def test_like_text_compares_titles_with_liked_and_disliked_ones():
-    score = built("like_text").like(EXAMPLES).score
-    # "red soap red nail" after likes of "red soap" and "red nail", and a dislike of "blue soap"
-    assert score[0] > 0.5
-    # "red soap" after a like of "blue soap" and a dislike of "red soap red nail"
-    assert score[1] < 0
-    assert built("like_text").like(replace(EXAMPLES, start=EXAMPLES.end)).score.tolist() == [0, 0, 0]
-    assert built("like_text").like(EXAMPLES).probability is None

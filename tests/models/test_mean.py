@@ -12,7 +12,7 @@ DATASET = tiny_dataset([[0, 1, 2, 1], [0, 2, 3], [3, 0]], rating=[5, 3, 1, 1, 4,
 EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)
 
 
-def test_means_by_hand_damping_counts_as_ratings_of_the_mean():
+def test_means_damping_and_scale_by_hand(build):
     model = fit_means(train_ratings(leave_one_out(DATASET)), 3, 4, damping=0)
     assert model.mean == 4
     assert model.item_offset.tolist() == [0.5, -1, 0, 0]  # (1 + 0) / 2, -1, none
@@ -20,9 +20,6 @@ def test_means_by_hand_damping_counts_as_ratings_of_the_mean():
     model = fit_means(train_ratings(leave_one_out(DATASET)), 3, 4, damping=2)
     assert model.item_offset[:2].tolist() == [1 / 4, -1 / 3]
     assert model.user_offset[1] == pytest.approx((4 - 4.25) / 3)
-
-
-def test_predictions_are_clipped_to_the_scale_and_without_ratings_the_mean(build):
     ratings = TrainRatings(np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([5.0, 5.0, 1.0]))
     model = fit_means(ratings, 2, 2, damping=0)
     assert model.mean + model.item_offset[1] + model.user_offset[0] > 5

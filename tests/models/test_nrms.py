@@ -114,7 +114,7 @@ def test_the_loss_is_a_softmax_over_a_click_and_its_negatives(built, backbone, a
     assert out["n_terms"] == 4
 
 
-def test_items_whose_titles_have_the_same_tokens_tie_exactly(built):
+def test_equal_titles_tie_and_each_is_encoded_once_in_a_batch_and_once_in_an_evaluation(built, monkeypatch):
     nrms = built(Aggregation.attention)
     assert len(nrms.titles) < len(set(TITLES)), "the tiny vocabulary does not know all words"
     items, offsets = SHOWN.shown()
@@ -124,9 +124,6 @@ def test_items_whose_titles_have_the_same_tokens_tie_exactly(built):
     assert len(pairs) < len(items)
     for i, same in pairs:
         assert len(np.unique(scores[(impression == i) & (title == same)])) == 1
-
-
-def test_a_title_is_encoded_once_in_a_batch_and_once_in_an_evaluation(built, monkeypatch):
     nrms = built(Aggregation.attention)
     encoded = []
     states = nrms.bert.states

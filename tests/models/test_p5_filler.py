@@ -17,6 +17,7 @@ from llm4rec_cli.models.p5.filler import (
     PromptFiller,
     column_texts,
     jitter_stars,
+    round_stars,
 )
 from llm4rec_cli.models.p5.settings import HistoryOrder, PromptConfig, PromptFamily
 from tests.models import p5_naive
@@ -83,6 +84,7 @@ def test_jittered_stars_are_one_of_41_classes_around_their_mean():
     assert (classes, len(classes)) == (RATING_CLASSES, 41)
     assert ["", "yes", "no", "like", "dislike", *"012345", *classes] == ANSWERS
     assert {star: mean for star, (mean, _) in JITTER.items()} == {1: 1.2, 2: 1.95, 3: 2.95, 4: 3.95, 5: 4.75}
+    assert round_stars(np.array([np.nan, 0.2, 1.4, 1.5, 4.49, 4.5, 9.0])).tolist() == [1, 1, 1, 2, 4, 5, 5]
     for star, (mean, deviation) in JITTER.items():
         rng = np.random.default_rng(star)
         targets = [jitter_stars(star, rng) for _ in range(2000)]

@@ -72,10 +72,10 @@ def test_an_items_score_is_the_likelihood_of_its_code_among_all_codes(model):
         assert_close(p5.score(examples)[row], expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("index", [Index.collaborative, Index.random, Index.independent])
-def test_likelihoods_of_all_items_sum_to_one_for_any_index(model, index):
-    scores = model("sequential", index=index).score(EXAMPLES[:5])
-    assert_close(scores.logsumexp(1), torch.zeros(5), rel=1e-4)
+def test_likelihoods_of_all_items_sum_to_one_for_any_index(model):
+    for index in (Index.collaborative, Index.random, Index.independent):
+        scores = model("sequential", index=index).score(EXAMPLES[:5])
+        assert_close(scores.logsumexp(1), torch.zeros(5), rel=1e-4)
 
 
 def test_beams_score_the_items_that_they_return_exactly_and_the_rest_ties_below(model):
@@ -99,7 +99,7 @@ def examples_with_candidates(n: int = 6):
     return replace(examples, candidates=np.column_stack([examples.target, others]))
 
 
-def test_candidates_are_ranked_by_log_yes_minus_log_no(model):
+def test_candidates_are_ranked_by_log_yes_minus_log_no_in_an_order_that_does_not_reveal_the_target(model):
     p5, examples = model("direct", "5-1"), examples_with_candidates(2)
     scores = p5.score(examples)
     assert scores.shape == (2, 100)
@@ -110,9 +110,6 @@ def test_candidates_are_ranked_by_log_yes_minus_log_no(model):
         first = len(yes) if yes[0] == no[0] else 1
         expected = likelihood(p5, source, yes[:first]) - likelihood(p5, source, no[:first])
         assert float(scores[row, column]) == pytest.approx(expected, abs=1e-3)
-
-
-def test_the_order_of_listed_candidates_does_not_reveal_the_target(model):
     p5, examples = model("direct", "5-5"), examples_with_candidates()
     shown = [values.candidates for values in p5._field_values(examples, with_candidates=True)]
     assert all(set(s.tolist()) == set(c.tolist()) for s, c in zip(shown, examples.candidates, strict=True))
@@ -143,9 +140,17 @@ def test_an_explanation_may_be_about_a_usual_feature(model, feature, owner):
     assert model("explanation", "3-1", feature=feature).usual_features is None
 
 
-def test_the_scores_of_several_prompts_are_averaged(model):
+def test_scores_of_prompts_are_averaged_and_evaluation_adds_whole_words_only_with_always(model):
     alone = [model("sequential", name).score(EXAMPLES[:3]) for name in ("2-4", "2-5")]
     torch.testing.assert_close(model("sequential", "2-4+2-5").score(EXAMPLES[:3]), (alone[0] + alone[1]) / 2)
+    always, training, never = (model("sequential", whole_word=w).score(EXAMPLES) for w in WholeWord)
+    assert not torch.allclose(always, training)
+    torch.testing.assert_close(training, never)  # with the same weights
+    p5 = model("all")
+    first = p5.held_out_losses(EXAMPLES)
+    assert first == p5.held_out_losses(EXAMPLES)
+    assert {"loss/rating", "loss/sequential_item", "loss/explanation", "loss/direct_yes_no"} <= set(first)
+    assert all(value > 0 for value in first.values())
 
 
 def test_stars_are_the_mean_of_their_classes_by_likelihood(model):
@@ -158,11 +163,6 @@ def test_stars_are_the_mean_of_their_classes_by_likelihood(model):
         assert ratings.value[row] == pytest.approx(expected, abs=1e-3)
     assert ratings.parsed is not None
     assert ratings.parsed.shape == ratings.parsed_as_published.shape == (2,)
-
-
-def test_like_and_dislike_become_stars_above_and_below_the_threshold(model):
-    value = model("rating", "1-4").rate(EXAMPLES).value
-    assert ((value >= 2) & (value <= 5)).all()
 
 
 def test_stars_are_parsed_as_written_and_as_by_the_published_notebooks():
@@ -187,24 +187,12 @@ def test_stars_are_parsed_as_written_and_as_by_the_published_notebooks():
         assert same(parse_as_published(text, PromptFamily.review_summary), of_review), text
 
 
-def test_stars_before_an_explanation_are_removed(model, monkeypatch):
+def test_explanations_lose_their_stars_and_likes_become_stars(model, monkeypatch):
     p5 = model("explanation", "3-7")
     monkeypatch.setattr(p5.vocabulary, "decode", lambda tokens: "4.5 , the lamp , is bright")
     assert p5.write(EXAMPLES[:1], Written.explanation) == ["the lamp , is bright"]
-
-
-def test_evaluation_adds_whole_words_only_with_always(model):
-    always, training, never = (model("sequential", whole_word=w).score(EXAMPLES) for w in WholeWord)
-    assert not torch.allclose(always, training)
-    torch.testing.assert_close(training, never)  # with the same weights
-
-
-def test_held_out_losses_are_by_kind_and_repeatable(model):
-    p5 = model("all")
-    first = p5.held_out_losses(EXAMPLES)
-    assert first == p5.held_out_losses(EXAMPLES)
-    assert {"loss/rating", "loss/sequential_item", "loss/explanation", "loss/direct_yes_no"} <= set(first)
-    assert all(value > 0 for value in first.values())
+    value = model("rating", "1-4").rate(EXAMPLES).value
+    assert ((value >= 2) & (value <= 5)).all()
 
 
 @torch.no_grad()
@@ -222,16 +210,13 @@ def test_the_loss_is_the_mean_over_examples_of_the_mean_over_tokens_and_the_code
     assert sum(total.item() for total, _ in result["sums"].values()) == pytest.approx(sum(means), rel=1e-5)
 
 
-def test_the_item_index_and_the_tokenizer_are_saved_with_a_run(model):
+def test_the_item_index_and_tied_weights_are_saved_once(model):
     p5 = model("sequential")
     assert isinstance(p5, HasArtifacts)
     kept = p5.artifacts()
     assert kept == model("sequential", seed=3).artifacts()
     assert kept != model("sequential", index=Index.random).artifacts()
     assert p5.index.digest in kept["item_index.json"]
-
-
-def test_tied_weights_are_saved_once_and_restored(model):
     first, second = model("sequential"), model("sequential", seed=1)
     state = first.state_dict()
     assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
@@ -239,7 +224,7 @@ def test_tied_weights_are_saved_once_and_restored(model):
     torch.testing.assert_close(second.score(EXAMPLES), first.score(EXAMPLES))
 
 
-def test_statistics_start_items_users_and_attention(model):
+def test_statistics_start_items_users_attention_and_a_token_of_each_star(model):
     settings = {"index": Index.independent, "user_tokens": True}
     random, started = (model("sequential", start=start, **settings) for start in (Start.random, Start.statistics))
     items = torch.tensor([code[0] for code in started.filler.item_codes])
@@ -256,9 +241,6 @@ def test_statistics_start_items_users_and_attention(model):
         assert not block.layer[1].EncDecAttention.o.weight[:half].any()
     sentences = in_words(started.config, job_of("task=sequential").task, started.task)
     assert any("mean stars" in sentence for sentence in sentences)
-
-
-def test_stars_have_a_token_each_which_starts_from_their_value(model):
     started = model("rating", index=Index.independent, user_tokens=True, start=Start.statistics_and_stars)
     first = [started.filler.short_text(text)[0].tolist()[0] for text in RATING_CLASSES]
     by_star = {text[0]: token for text, token in zip(RATING_CLASSES, first, strict=True)}

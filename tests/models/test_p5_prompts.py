@@ -114,7 +114,7 @@ def test_shipped_prompts_have_no_problems_and_a_file_has_one_family():
 # --- parsing
 
 
-def test_a_prompt_has_segments_columns_a_task_and_a_least_length():
+def test_the_fields_of_a_prompt_are_parsed_and_those_of_the_predicted_review_oracle_inputs():
     parsed = prompts.parse("x", prompt("{user} rates {item} ."))
     assert parsed.segments == (Field.user, " rates ", Field.item, " .")
     assert parsed.answer is Answer.star
@@ -133,9 +133,6 @@ def test_a_prompt_has_segments_columns_a_task_and_a_least_length():
         "x", prompt("{user} : {history} now one of : {candidates}", "{target}", PromptFamily.sequential)
     )
     assert parsed.min_length(item_length=3, user_length=4, n_candidates=100) == 1 + 5 + (5 * 4 - 1) + (100 * 4 - 1) + 6
-
-
-def test_fields_of_the_predicted_review_are_oracle_inputs():
     oracle = {
         p.name: " ".join(sorted(f.value for f in p.oracle_input)) for p in shipped(*AMAZON, "p5/transfer").values()
     }
@@ -160,13 +157,19 @@ def test_each_problem_of_a_prompt_is_reported_with_a_remedy():
     assert message.startswith("prompt 'b' has the same wording as 'a'")
 
 
-def test_a_task_without_a_prompt_to_train_on_is_refused():
+def test_a_task_without_a_prompt_to_train_on_and_averaged_beams_are_refused():
     config = config_of("p5/sequential", "p5/transfer")
     assert list(prompts.problems(config)) == []
     config = replace(config, ask=replace(config.ask, rating="Z-2"))
     raise_first(prompts.problems_of_task(config, TaskConfig(name="sequential", question=Question.rank)))
     with pytest.raises(UsageError, match="no prompt of family rating can be trained"):
         raise_first(prompts.problems_of_task(config, TaskConfig(name="rating", question=Question.rate)))
+    config = config_of(beams=20)
+    config = replace(config, ask=replace(config.ask, sequential="2-4+2-5", direct="2-4+2-5"))
+    (error,) = prompts.problems_of_task(config, TaskConfig(name="sequential", question=Question.rank))
+    assert "cannot be averaged" in error.problem and "model.ask.sequential=2-4" in error.remedy
+    listed = TaskConfig(name="direct", question=Question.rank, candidates=Candidates.uniform)
+    assert not list(prompts.problems_of_task(config, listed)), "candidates are scored exactly"
 
 
 def test_only_chosen_prompts_that_can_be_trained_are_trained_with(dataset):
@@ -206,15 +209,6 @@ def test_an_evaluation_prompt_that_does_not_answer_the_task_is_reported():
     assert problems_of(YELP, explanation="Y3-10") == []  # renumbered prompts
 
 
-def test_beams_cannot_be_averaged_over_prompts():
-    config = config_of(beams=20)
-    config = replace(config, ask=replace(config.ask, sequential="2-4+2-5", direct="2-4+2-5"))
-    (error,) = prompts.problems_of_task(config, TaskConfig(name="sequential", question=Question.rank))
-    assert "cannot be averaged" in error.problem and "model.ask.sequential=2-4" in error.remedy
-    listed = TaskConfig(name="direct", question=Question.rank, candidates=Candidates.uniform)
-    assert not list(prompts.problems_of_task(config, listed)), "candidates are scored exactly"
-
-
 # --- prompts and a dataset
 
 
@@ -227,9 +221,6 @@ def test_prompts_that_the_dataset_cannot_fill_are_left_out_with_the_reason(datas
     assert "the dataset has no price: prompts left out: Z-1, Z-2, Z-3, Z-4" in lines  # an empty column counts as none
     assert "the dataset has no review_text or review_title: prompts left out: 4-1, 4-3" in lines
     assert len(config.prompts) == len(usable) + sum(len(line.split(", ")) for line in lines)
-
-
-def test_the_order_of_files_does_not_matter(dataset):
     first, second = config_of("p5/direct", "p5/rating"), config_of("p5/rating", "p5/direct")
     assert list(prompts.usable(first.prompts, dataset)) == list(prompts.usable(second.prompts, dataset))
 

@@ -61,9 +61,6 @@ def test_a_user_is_the_mean_of_items_the_latest_counting_most():
     latest_first = np.array([1 / 3, 1 / 2, 1, 0, 0, 0, 0])
     assert users[0] == pytest.approx(latest_first / np.sqrt(np.square(latest_first).mean()))
     assert users[1] == pytest.approx(np.eye(7)[3] * 7**0.5)
-
-
-def test_a_shrunk_mean_counts_further_ratings_at_the_average():
     means = start._shrunk_means(np.array([0, 0, 1]), np.array([1.0, 3.0, 2.0]), 3)
     assert means == pytest.approx([4 / (2 + SHRINKAGE), 2 / (1 + SHRINKAGE), 0])
 

@@ -131,7 +131,7 @@ def test_sequential_examples_counted_by_interaction_have_each_possible_target_eq
             assert values.history[0] in ({0, 7} if targets is Targets.every else {0, 1, 2, 7})
 
 
-def test_direct_examples_counted_by_interaction_have_each_training_item_as_target_equally_often(examples):
+def test_direct_examples_have_each_training_item_as_target_equally_often_and_held_out_ones_a_full_history(examples):
     built = examples(["5-5"], direct_candidates=2, direct_per=PerUnit.interaction)
     n_train = int((shop().assignment == TRAIN).sum())
     assert len(built) == 2 * n_train
@@ -140,6 +140,11 @@ def test_direct_examples_counted_by_interaction_have_each_training_item_as_targe
         (user, item) for user in range(25) for item in items_of(user, -2)
     )
     assert all(values.item in values.candidates for _, values, _ in drawn)
+    held_out = shop().examples(SplitName.test)
+    built = examples(["2-1"], held_out)
+    for row, values, _ in draws(built, "2-1", len(held_out)):
+        assert values.item == held_out.target[row]
+        assert values.history.tolist() == items_of(int(held_out.user[row]), -1)
 
 
 def test_whole_excludes_held_out_items_from_negatives_and_known_does_not(examples):
@@ -165,23 +170,16 @@ def test_yes_and_no_are_equally_frequent_and_a_yes_alone_shows_the_true_stars(ex
         assert 1 <= values.star <= 5
 
 
-def test_a_held_out_interaction_has_its_full_history(examples):
-    held_out = shop().examples(SplitName.test)
-    built = examples(["2-1"], held_out)
-    for row, values, _ in draws(built, "2-1", len(held_out)):
-        assert values.item == held_out.target[row]
-        assert values.history.tolist() == items_of(int(held_out.user[row]), -1)
-
-
-@pytest.mark.parametrize("missing", [None, "", "  "])
-def test_a_text_that_is_missing_or_blank_is_no_target(examples, missing):
+def test_a_text_that_is_missing_or_blank_is_no_target(examples):
     dataset = shop().dataset
-    interactions = dataset.interactions.assign(
-        review_title=dataset.interactions["review_title"].where(np.arange(len(dataset.interactions)) % 2 == 0, missing)
-    )
-    split = leave_one_out(replace(dataset, interactions=interactions))
-    (pool,) = examples(["4-1"], split=split).pools  # its target is the title of the review
-    assert pool.units.tolist() == [row for row in np.flatnonzero(split.assignment == TRAIN) if row % 2 == 0]
+    even = np.arange(len(dataset.interactions)) % 2 == 0
+    for missing in (None, "", "  "):
+        titles = dataset.interactions["review_title"].where(even, missing)
+        split = leave_one_out(replace(dataset, interactions=dataset.interactions.assign(review_title=titles)))
+        units = {pool.kind: pool.units.tolist() for pool in examples(["4-1", "1-1"], split=split).pools}
+        trained = np.flatnonzero(split.assignment == TRAIN).tolist()
+        # the target of 4-1 is the title of the review
+        assert units == {"review_summary": [row for row in trained if row % 2 == 0], "rating": trained}
 
 
 def test_stars_are_jittered_and_those_of_a_review_are_whole(examples):

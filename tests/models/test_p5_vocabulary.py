@@ -46,7 +46,7 @@ def same(vocabulary: Vocabulary, tokens: Tokens) -> bool:
     return [ids.tolist() for ids in each] == [vocabulary.encode_one(text)[0].tolist() for text in TEXTS]
 
 
-def test_many_texts_are_tokenized_as_one_by_one_and_mapped_from_a_file(vocabulary, tmp_path):
+def test_many_texts_or_none_are_tokenized_as_one_by_one_and_mapped_from_a_file(vocabulary, tmp_path):
     tokens = vocabulary.tokens_in(tmp_path / "tokens", len(TEXTS), TEXTS.__getitem__)
     assert (tokens.flat.dtype, tokens.offsets.dtype) == (np.int32, np.int64)
     assert same(vocabulary, tokens)

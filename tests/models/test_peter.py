@@ -42,15 +42,12 @@ DATASET = tiny_dataset(
 EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)
 
 
-def test_words_keep_their_case_and_punctuation_returns_to_its_place():
+def test_words_keep_their_case_and_rows_are_texts_of_the_training_part(build):
     vocabulary = Vocabulary(["It's red, and red!", "so red"], size=3)
     assert vocabulary.words == ["red", "It's", ","]
     numbers = vocabulary.encode("It's so red, red", length=4)
     assert numbers == [vocabulary.number["It's"], UNKNOWN, vocabulary.number["red"], vocabulary.number[","]]
     assert vocabulary.decode([*numbers[:1], *numbers[2:], END, 5]) == "It's red,"
-
-
-def test_a_row_is_a_text_of_the_training_part_or_the_title_of_a_review(build):
     rows = build("peter", DATASET, **SETTINGS).training_rows()
     batch = rows.batch(0, [0, 1])
     assert len(rows) == 80  # the last two of four are held out
@@ -88,10 +85,7 @@ def test_the_loss_is_that_of_the_paper_for_rows_of_different_length(build):
             expected += 0.1 * (model.rating(states[0]).squeeze() - 4) ** 2
     loss = model(user=user, item=item, rating=rating, words=words)["loss"]
     assert_close(loss, expected / 2, rel=5e-6)
-
-
-def test_the_end_of_a_text_is_context_unless_the_text_has_as_many_words_as_are_written(build):
-    """In the published code the context is all but the first and the last of words + 2 places, padding left out."""
+    # In the published code the context is all but the first and the last of words + 2 places, padding left out.
     model = build("peter", DATASET, **SETTINGS | {"words": 3, "text_weight": 0.0, "rating_weight": 0.0})
     user, item, rating = torch.tensor([0, 1]), torch.tensor([2, 3]), torch.tensor([4.0, 1.0])
     words = torch.tensor([[START, 4, 5, END, PAD], [START, 6, 7, 8, END]])

@@ -81,7 +81,7 @@ def test_logits_of_the_packaged_encoder_equal_those_of_transformers():
     assert_close(packed, theirs, rel=1e-5)
 
 
-def test_states_at_any_tokens_equal_those_at_one_per_row(tiny):
+def test_states_at_any_tokens_equal_those_at_one_per_row_and_new_tokens_start_as_in_bert(tiny):
     ours = PackedBert(tiny, N_NEW).eval()
     rows = rows_of(LENGTHS, tiny.config.vocab_size + N_NEW)
     inputs = pack_rows(rows)
@@ -90,6 +90,9 @@ def test_states_at_any_tokens_equal_those_at_one_per_row(tiny):
     with torch.no_grad():
         one_per_row = ours(mask_positions, **inputs, starts=starts)
         assert_close(ours.states_at(starts + mask_positions, **inputs), one_per_row, rel=5e-6)
+    new = PackedBert(tiny, 400).new
+    assert new.mean().abs() < 0.001
+    assert new.std().item() == pytest.approx(0.02, rel=0.03)
 
 
 def test_gradients_equal_those_of_padded_rows(tiny):
@@ -114,12 +117,6 @@ def test_gradients_equal_those_of_padded_rows(tiny):
         (ours.layers[0].intermediate.dense.weight.grad, theirs.bert.encoder.layer[0].intermediate.dense.weight.grad),
     ):
         assert_close(own, other, rel=1e-4)
-
-
-def test_new_tokens_are_initialised_as_in_bert(tiny):
-    new = PackedBert(tiny, 400).new
-    assert new.mean().abs() < 0.001
-    assert new.std().item() == pytest.approx(0.02, rel=0.03)
 
 
 HISTORIES, OWNERS = (22, 17, 21, 1), (0, 1, 1, 2, 0, 3, 2, 1, 2)  # lengths, and the history of each row

@@ -159,8 +159,15 @@ def test_items_with_the_same_title_tie_exactly_and_scores_do_not_depend_on_the_b
         assert_close(prompt4nr.score_shown(SHOWN), whole, rel=5e-6)
 
 
-def test_scoring_in_bf16_is_close_to_fp32_and_ties_no_pairs_of_different_tokens(built):
-    """Log-odds near -10 that are rounded to bf16 are multiples of 1/16, of which many pairs share one."""
+def test_under_autocast_and_bf16_log_odds_are_not_rounded_and_tie_no_pairs(built):
+    bert = built().bert
+    states, words = torch.randn(9, 32, dtype=torch.bfloat16), torch.tensor([7, 9])
+    expected = states.float() @ bert.words.weight[words].T + bert.bias[words]
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = bert.logits(states, words)
+    assert logits.dtype == torch.float32
+    assert_close(logits, expected, rel=1e-6)
+    # Log-odds near -10 that are rounded to bf16 are multiples of 1/16, of which many pairs share one.
     history, items = pairs(SHOWN)
     prompt4nr = built(scoring=Precision.bf16)
     exact, fast = built(scoring=Precision.fp32).score_shown(SHOWN), prompt4nr.score_shown(SHOWN)
@@ -175,16 +182,6 @@ def test_scoring_in_bf16_is_close_to_fp32_and_ties_no_pairs_of_different_tokens(
         log_odds = prompt4nr._log_odds(SHOWN, history[different], items[different])
     assert len(log_odds.bfloat16().unique()) < 0.8 * len(different)
     assert len(log_odds.unique()) == len(different) > 30
-
-
-def test_under_autocast_log_odds_are_not_rounded(built):
-    bert = built().bert
-    states, words = torch.randn(9, 32, dtype=torch.bfloat16), torch.tensor([7, 9])
-    expected = states.float() @ bert.words.weight[words].T + bert.bias[words]
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = bert.logits(states, words)
-    assert logits.dtype == torch.float32
-    assert_close(logits, expected, rel=1e-6)
 
 
 @each_loss
@@ -239,7 +236,7 @@ def weights_around_a_step(prompt4nr):
     return before, prompt4nr.state_dict()
 
 
-def test_all_weights_are_trained_and_with_prompt_only_the_virtual_tokens_only(built):
+def test_all_weights_or_only_virtual_tokens_are_trained_with_rates_of_their_own(built, tmp_path):
     prompt4nr = built("continuous_utility", prompt_only=True)
     before, after = weights_around_a_step(prompt4nr)
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"bert.new"}
@@ -249,9 +246,6 @@ def test_all_weights_are_trained_and_with_prompt_only_the_virtual_tokens_only(bu
     assert {name for name in before if torch.equal(before[name], after[name])} == set()
     first, other = (built(seed=seed).state_dict() for seed in (0, 1))
     assert {name for name in first if not torch.equal(first[name], other[name])} == {"bert.new"}
-
-
-def test_new_weights_have_their_own_learning_rate(built, tmp_path):
     prompt4nr = built()
     assert prompt4nr.epsilon == 1e-6
     rates = {name: prompt4nr.learning_rate_of(name, 2e-5) for name, _ in prompt4nr.named_parameters()}

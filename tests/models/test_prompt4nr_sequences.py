@@ -119,18 +119,12 @@ def test_a_short_template_by_hand():
     assert row.mask_position.tolist() == [3]
     assert filler.tokenize_histories(examples_with((), (1,), ())).offsets.tolist() == [0, 1, 3, 4]
     assert filler.tokenize_histories(examples_with(())).flat.tolist() == [NSEP], "an empty history is a single one"
-
-
-def test_titles_keep_letters_digits_and_spaces_and_are_cut_to_their_first_words():
     filler = filler_for(title_words=4, candidate_words=6)
     words = published_tokenizer()
     assert words.decode(filler.candidates.rows(np.array([0])).flat) == "trumps wall what 3 polls"
     assert words.decode(filler.candidates.rows(np.array([3])).flat) == "dont miss two spaces"
     assert words.decode(filler.history_titles.rows(np.array([2])).flat[1:]) == "ten ways to cook"
     assert filler.candidates.lengths[[4, 5]].tolist() == [0, 0]
-
-
-def test_a_history_is_its_latest_titles_the_newest_first_and_is_cut_off_its_oldest_end():
     filler = filler_for(titles=("a", "b", "c", "d"))
     a, b, c, d = (int(filler.candidates.rows(np.array([i])).flat[0]) for i in range(4))
     tokens = filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist()
@@ -140,6 +134,12 @@ def test_a_history_is_its_latest_titles_the_newest_first_and_is_cut_off_its_olde
     assert tokens == [token for title in (d, c, a) for token in (NSEP, title)]
     filler = filler_for(titles=("a", "b", "c", "d"), history_tokens=3)
     assert filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist() == [NSEP, d, NSEP]
+    digits = " ".join(["1234567890" * 10] * 20)  # a word of a hundred digits has some fifty tokens
+    row = filled(filler_for("discrete_action", (digits,)), [0], [0])
+    assert row.tokens.lengths.tolist() == [500]
+    assert row.mask_position.tolist() == [498]
+    assert row.tokens.flat[-2:].tolist() == [MASK, 102]
+    assert NSEP in row.tokens.flat
 
 
 def position_of(part, whole):
@@ -181,15 +181,6 @@ def test_for_any_titles_one_mask_and_the_newest_titles_are_kept(case, template, 
         assert kept == min(len(user), max_length - filler.template.overhead - len(title))
         position_of(title, row)
         position_of(user[:kept], row)
-
-
-def test_a_candidate_as_long_as_the_template_is_cut_and_the_mask_is_not():
-    digits = " ".join(["1234567890" * 10] * 20)  # a word of a hundred digits has some fifty tokens
-    row = filled(filler_for("discrete_action", (digits,)), [0], [0])
-    assert row.tokens.lengths.tolist() == [500]
-    assert row.mask_position.tolist() == [498]
-    assert row.tokens.flat[-2:].tolist() == [MASK, 102]
-    assert NSEP in row.tokens.flat
 
 
 @settings(max_examples=50)
@@ -245,9 +236,6 @@ def test_the_positions_of_a_shared_history_leave_room_for_the_longest_candidate(
     )
     assert first.histories.tokens.flat.tolist() == second.histories.tokens.flat.tolist()
     assert freak.candidates.lengths[-1] == 2 * freak.config.candidate_words
-
-
-def test_a_selection_keeps_the_histories_that_it_needs():
     apart = filler_for("hybrid_utility", attention=Attention.shared)
     users = apart.tokenize_histories(examples_with(HISTORY, (3,), (1, 2)))
     part = apart.fill(users, np.array([0, 1, 2, 2]), np.array([0, 1, 2, 3]))[np.array([3, 1, 2])]

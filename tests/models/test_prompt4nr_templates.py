@@ -151,7 +151,7 @@ def test_data_without_titles_is_refused():
     raise_first(config().problems_with_dataset(None, dataset))
 
 
-def test_a_backbone_without_a_head_is_labelled(tmp_path):
+def test_data_without_titles_is_refused_and_a_backbone_without_a_head_is_labelled(tmp_path):
     for head, labels in ((True, ["substitute-encoder"]), (False, ["substitute-encoder", "untrained-head"])):
         settings = replace(config(), backbone=str(tiny_bert(tmp_path / str(head), head)))
         assert templates.has_head(settings.backbone) == head

@@ -82,12 +82,19 @@ def trained_on(*listed):
     return split_dataset(tiny_log([*rows, ("dev", 0, 9.0, [], "1-1 2-0")], ["a"] * 7))
 
 
-def test_negatives_are_distinct_where_there_are_enough_and_repeated_otherwise():
+def test_negatives_are_distinct_where_there_are_enough_and_all_are_drawn_in_time():
     drawn = groups(examples_of(trained_on("0-1 1-0 2-0 3-0 4-0", "5-1 6-0")), 0)
     assert {(group[0], *sorted(group[1:])) for group in drawn} == {(0, 1, 2, 3, 4), (5, 6, 6, 6, 6)}
     # impressions with all or no items clicked give no example
     drawn = groups(examples_of(trained_on("0-1 1-1", "2-0 3-0", "4-1 5-0 6-1"), negatives=1), 0)
     assert {tuple(group) for group in drawn} == {(4, 5), (6, 5)}
+    examples = examples_of(negatives=1)
+    expected = shown_with_clicks(log())
+    seen = [set() for _ in expected]
+    for epoch in range(80):
+        for negatives, (_, negative) in zip(seen, groups(examples, epoch), strict=True):
+            negatives.add(negative)
+    assert seen == [others for _, others, _ in expected]
 
 
 def test_negatives_depend_on_seed_row_and_where_drawn_anew_epoch():
@@ -101,16 +108,6 @@ def test_negatives_depend_on_seed_row_and_where_drawn_anew_epoch():
     examples = examples_of(draw=NegativeDraw.fixed, negatives=2)
     assert groups(examples, 0) == groups(examples, 1) == groups(examples, 7)
     assert groups(examples, 0) != groups(examples_of(draw=NegativeDraw.fixed, negatives=2, seed=1), 0)
-
-
-def test_over_many_epochs_every_unclicked_item_is_drawn():
-    examples = examples_of(negatives=1)
-    expected = shown_with_clicks(log())
-    seen = [set() for _ in expected]
-    for epoch in range(80):
-        for negatives, (_, negative) in zip(seen, groups(examples, epoch), strict=True):
-            negatives.add(negative)
-    assert seen == [others for _, others, _ in expected]
 
 
 def test_pointwise_examples_are_the_listwise_ones_one_by_one():

@@ -13,13 +13,10 @@ def examples():
     return leave_one_out(DATASET).examples(SplitName.test)
 
 
-def test_users_and_seeds_draw_differently(build, examples):
+def test_users_and_seeds_draw_differently_and_what_is_shown_scores_as_in_the_catalogue(build, examples):
     scores = build("random", DATASET).score(examples)
     assert scores.unique().numel() == scores.numel()
     assert not torch.equal(scores, build("random", DATASET, seed=1).score(examples))
-
-
-def test_what_is_shown_scores_as_in_the_catalogue(build, examples):
     log = tiny_log(
         [("train", i, 1, [], "0-1 1-0") for i in range(20)] + [("dev", 3, 2, [], "7-1 0-0 40-0")], ["any"] * 50
     )

@@ -26,7 +26,7 @@ def cosine(a, b):
     return len(a & b) / np.sqrt(len(a) * len(b))
 
 
-def test_typicality_is_the_mean_cosine_with_the_others_of_the_group():
+def test_typicality_is_the_mean_cosine_and_an_item_gets_its_most_typical_explanation(build):
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(list("abcdefgh"), 4)) for _ in range(12)]
     group = np.array([0] * 7 + [1] * 4 + [2])
@@ -36,9 +36,6 @@ def test_typicality_is_the_mean_cosine_with_the_others_of_the_group():
             expected[[i, j]] += cosine(texts[i], texts[j])
     expected /= np.maximum(np.bincount(group)[group] - 1, 1)
     assert typicality(word_sets(texts), group) == pytest.approx(expected)
-
-
-def test_an_item_gets_its_most_typical_explanation_of_ties_the_earliest_and_one_without_any_that_of_all(build):
     texts = build("retrieval", DATASET, words=[3]).write(EXAMPLES, Written.explanation)
     assert texts == ["strap is soft", "dull lens", "strap is soft"]
     dataset = tiny_dataset([[0, 1, 2]] * 2, explanation=["a b", "x", "y", "b c", "x", "y"])

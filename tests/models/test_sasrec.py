@@ -51,25 +51,6 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(model):
     naive.assert_trained(naive.assert_same_loss(naive.loss_of(model), naive.mean_loss(SPLIT, logits), model))
 
 
-def test_item_vectors_are_computed_once_in_an_evaluation(model, monkeypatch):
-    calls, examples, model = [], SPLIT.examples(SplitName.test), model.float()  # as ranks are of fp32
-    monkeypatch.setattr(model, "table", lambda: calls.append(1) or model.items.weight)
-    for n in (1, 2):
-        rank(model, examples, mask_history=True, top_items=3, batch_size=2)
-        assert len(calls) == n  # weights may have changed in between
-
-
-def test_the_loss_of_a_batch_is_the_mean_of_its_rows_by_their_targets_in_any_order(model):
-    rows = model.training_rows()
-    order = np.random.default_rng(0).permutation(len(rows)).tolist()
-    shuffled, expected = model(**rows.batch(0, order))["loss"], model(**rows.batch(0, sorted(order)))["loss"]
-    torch.testing.assert_close(shuffled, expected)
-    alone = [rows.batch(0, [i]) for i in range(len(rows))]
-    weights = torch.tensor([len(batch["targets"]) for batch in alone]).double()
-    losses = torch.stack([model(**batch)["loss"] for batch in alone])
-    assert_close(naive.loss_of(model).double(), (losses * weights).sum() / weights.sum(), rel=1e-6)
-
-
 def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
     torch.manual_seed(0)
     dataset = tiny_dataset([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]], n_items=10)
@@ -86,10 +67,17 @@ def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
     assert_close(naive.loss_of(model).double(), torch.stack(losses).mean(), rel=1e-5)
 
 
-def test_an_empty_history_scores_all_items_alike(model):
+def test_item_vectors_are_computed_once_in_an_evaluation_and_an_empty_history_scores_all_items_alike(
+    model, monkeypatch
+):
     examples = SPLIT.examples(SplitName.test)
     examples.start[1] = examples.end[1]
     assert torch.equal(model.score(examples)[1], torch.zeros(10, dtype=torch.float64))
+    calls, examples, model = [], SPLIT.examples(SplitName.test), model.float()  # as ranks are of fp32
+    monkeypatch.setattr(model, "table", lambda: calls.append(1) or model.items.weight)
+    for n in (1, 2):
+        rank(model, examples, mask_history=True, top_items=3, batch_size=2)
+        assert len(calls) == n  # weights may have changed in between
 
 
 def test_cold_items_take_no_part_in_training(tmp_path):

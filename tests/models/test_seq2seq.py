@@ -73,7 +73,7 @@ def test_gradients_equal_those_of_transformers_in_one_padded_batch():
         assert_close(ours[name], weight.grad, rel=1e-4, msg=name)
 
 
-def test_groups_hold_every_row_once_with_little_padding():
+def test_groups_have_little_padding_and_words_beyond_the_last_share_its_embedding():
     rng = np.random.default_rng(0)
     source, target = rng.integers(1, 400, 500), rng.integers(1, 30, 500)
     groups = group_by_length(source, target)
@@ -85,9 +85,6 @@ def test_groups_hold_every_row_once_with_little_padding():
         assert n == len(rows)
         assert (source[rows].max(), target[rows].max()) == (longest, longest_target)
     assert sum(n * longest for n, longest, _ in groups.shapes) < 1.25 * source.sum()
-
-
-def test_words_beyond_the_last_embedding_share_it_and_dropout_applies_in_training_only():
     model = PackedT5(random_t5(), whole_word=True).eval()
     source, target = np.full(3, 5), np.array([4])
     late, last = (np.array([1, 2, w]) for w in (MAX_WORDS + 7, MAX_WORDS - 1))

@@ -42,12 +42,12 @@ def test_every_real_token_is_packed_once_in_groups_that_tile_the_array(lengths):
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=300))
-def test_less_than_a_third_of_the_array_is_padding(lengths):
+def test_less_than_a_third_is_padding(lengths):
     real, _ = tokens(np.array(lengths))
     assert real.mean() > 2 / 3
 
 
-def test_packing_by_hand():
+def test_packing_rows_and_windows_by_hand():
     packing = pack(np.array([3, 1, 0, 2]))
     assert packing.groups.tolist() == [[2, 1], [1, 2], [1, 3]]
     assert packing.row.tolist() == [1, 2, 3, 3, 0, 0, 0]
@@ -56,9 +56,6 @@ def test_packing_by_hand():
     assert pack(np.array([8, 7, 9, 40, 41])).groups.tolist() == [[3, 9], [2, 41]]
     packing = pack(np.array([3, 1, 0, 2, 3]), widening=1.0)
     assert packing.groups.tolist() == [[2, 1], [1, 2], [2, 3]]
-
-
-def test_a_row_holds_inputs_and_their_next_items():
     rows = SequenceRows(leave_one_out(tiny_dataset([[4, 2, 2, 7, 5, 1, 3]])), max_length=10)
     batch = rows.batch(0, [0])
     assert batch["items"].tolist() == [4, 2, 2, 7]
@@ -74,6 +71,14 @@ def test_a_row_holds_inputs_and_their_next_items():
     pairs = [(batch["items"].tolist(), batch["targets"].tolist()) for batch in (rows.batch(0, [i]) for i in range(2))]
     assert len(rows) == 2
     assert pairs == [([5], [6]), ([1], [2])]  # two interactions stay in training whole
+    rows = SequenceRows(leave_one_out(tiny_dataset([list(range(12))])), max_length=4)  # nine inputs, targets 1..9
+    windows = [rows.batch(0, [i]) for i in range(len(rows))]
+    assert [w["items"].tolist() for w in windows] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [5, 6, 7, 8]]
+    assert [w["targets"].tolist() for w in windows] == [[1, 2, 3, 4], [5, 6], [7, 8], [9]]
+    assert [w["read"].tolist() for w in windows] == [[0, 1, 2, 3], [2, 3], [2, 3], [3]]
+    rows = SequenceRows(leave_one_out(tiny_dataset([list(range(9)), list(range(6))])), max_length=4)
+    first, later = rows.batch(0, [0, 1]), rows.batch(5, [0, 1])
+    assert all(np.array_equal(first[name], later[name]) for name in first)
 
 
 @given(n=st.integers(4, 120), max_length=st.integers(1, 20))
@@ -90,17 +95,6 @@ def test_windows_give_each_target_loss_once_with_enough_context(n, max_length):
             assert place + 1 == target or place + 1 >= max_length / 2  # the whole history, or half a window
             seen.append(target)
     assert sorted(seen) == list(range(1, n - 2))
-
-
-def test_windows_by_hand():
-    rows = SequenceRows(leave_one_out(tiny_dataset([list(range(12))])), max_length=4)  # nine inputs, targets 1..9
-    windows = [rows.batch(0, [i]) for i in range(len(rows))]
-    assert [w["items"].tolist() for w in windows] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [5, 6, 7, 8]]
-    assert [w["targets"].tolist() for w in windows] == [[1, 2, 3, 4], [5, 6], [7, 8], [9]]
-    assert [w["read"].tolist() for w in windows] == [[0, 1, 2, 3], [2, 3], [2, 3], [3]]
-    rows = SequenceRows(leave_one_out(tiny_dataset([list(range(9)), list(range(6))])), max_length=4)
-    first, later = rows.batch(0, [0, 1]), rows.batch(5, [0, 1])
-    assert all(np.array_equal(first[name], later[name]) for name in first)
 
 
 def test_histories_are_cut_to_their_latest_items():
@@ -159,16 +153,13 @@ def test_negatives_belong_to_their_row_in_any_batch(kind):
     assert together != {i: rows.batch(2, [i])["negatives"].tolist() for i in order}
 
 
-def test_uniform_negatives_are_every_item_that_the_user_does_not_have():
+def test_negatives_are_drawn_uniformly_or_by_training_counts():
     negatives = Negatives(SPLIT, 3000, 0, Distribution.uniform, unseen=True)
     counts = np.bincount(negatives.draw(0, 0, np.array([5, 0, 0, 9]), 1)[0], minlength=11)
     assert (counts[[0, 5, 9]] == 0).all()
     assert counts[[1, 2, 3, 4, 6, 7, 8, 10]] == pytest.approx(3000 / 8, rel=0.2)
     assert set(negatives.draw(0, 0, np.arange(11), 1)[0]) == set(range(11))  # of who has all, all
     assert np.exp(negatives.log_probability) == pytest.approx(1 / 11)
-
-
-def test_popular_negatives_are_drawn_by_training_counts():
     negatives = Negatives(SPLIT, 3000, 0, Distribution.popularity, unseen=False)
     counts = SPLIT.train_counts()
     share = np.bincount(negatives.draw(0, 0, np.array([0]), 1)[0], minlength=11) / 3000

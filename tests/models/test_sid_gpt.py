@@ -84,11 +84,19 @@ def test_the_loss_is_that_of_each_code_after_the_first_item(build, codes):
     assert batch["loss"].item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
 
-def test_windows_of_a_long_sequence_carry_the_loss_of_each_target_once(build):
+def test_windows_and_passes_give_the_same_losses_and_scores(build, monkeypatch):
     rows = build().training_rows()
     batch = rows.batch(0, list(range(len(rows))))
     assert (batch["targets"] != -100).sum() == 3 * sum(max(n - 3, 0) for n in LENGTHS)
     assert batch["groups"][:, 1].max() == 4 * 7
+    model = build("beams=null")
+    scores = model.score(EXAMPLES)
+    model.trie = Trie.from_codes(model.distinct_ids, 4)
+    monkeypatch.setattr(decoding, "SOURCE_TOKENS_PER_BATCH", 30)
+    assert torch.allclose(model.score(EXAMPLES), scores, rtol=1e-5)
+    candidates = np.tile(np.array([3, 9, 13, 28]), (10, 1))
+    chosen = model.score(replace(EXAMPLES, candidates=candidates))
+    assert torch.allclose(chosen, scores[:, [3, 9, 13, 28]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("codes", [CODES, UNEVEN], ids=["one length", "paths of a tree"])
@@ -108,17 +116,6 @@ def test_exact_scores_are_likelihoods_among_the_codes_that_continue_an_id(build,
                     after = logits(model, [*begin, 0, *code[:level]])[-1, options]
                     total += after.log_softmax(0)[options.index(code[level])].item()
                 assert scores[i, item].item() == pytest.approx(total, rel=1e-4, abs=1e-5)
-
-
-def test_passes_of_few_nodes_and_candidates_give_the_same_scores(build, monkeypatch):
-    model = build("beams=null")
-    scores = model.score(EXAMPLES)
-    model.trie = Trie.from_codes(model.distinct_ids, 4)
-    monkeypatch.setattr(decoding, "SOURCE_TOKENS_PER_BATCH", 30)
-    assert torch.allclose(model.score(EXAMPLES), scores, rtol=1e-5)
-    candidates = np.tile(np.array([3, 9, 13, 28]), (10, 1))
-    chosen = model.score(replace(EXAMPLES, candidates=candidates))
-    assert torch.allclose(chosen, scores[:, [3, 9, 13, 28]], rtol=1e-5)
 
 
 def test_beams_give_the_exact_scores_of_what_they_reach_and_leave_the_rest_unranked(build, monkeypatch):

@@ -35,7 +35,13 @@ def cosines(model, user, history):
     return (table @ state) / (table.norm(dim=1) * state.norm())
 
 
-def test_the_loss_is_the_cosine_contrastive_one(build):
+def test_rows_loss_and_scores_are_those_of_the_formulas(build):
+    rows = build("simplex", DATASET, **SETTINGS).training_rows()
+    batch = rows.batch(0, list(range(len(rows))))
+    pairs = [(user, item) for user, sequence in enumerate(SEQUENCES) for item in sequence[:-2]]
+    assert list(zip(batch["user"].tolist(), batch["items"][:, 0].tolist(), strict=True)) == pairs
+    for user, items in zip(batch["user"].tolist(), batch["items"][:, 1:].tolist(), strict=True):
+        assert not set(items) & set(SEQUENCES[user][:-2])
     model = build("simplex", DATASET, **SETTINGS)
     rows = model.training_rows()
     batch = rows.batch(1, list(range(len(rows))))
@@ -45,18 +51,6 @@ def test_the_loss_is_the_cosine_contrastive_one(build):
         expected.append(1 - cosine[0] + 7 / 4 * sum(max(0, value - 0.1) for value in cosine[1:].tolist()))
     assert any(value > 1.5 for value in expected)  # some negatives are above the margin
     assert_close(model(**batch)["loss"], torch.stack(expected).mean(), rel=1e-5)
-
-
-def test_a_row_is_a_training_interaction_with_items_that_its_user_does_not_have(build):
-    rows = build("simplex", DATASET, **SETTINGS).training_rows()
-    batch = rows.batch(0, list(range(len(rows))))
-    pairs = [(user, item) for user, sequence in enumerate(SEQUENCES) for item in sequence[:-2]]
-    assert list(zip(batch["user"].tolist(), batch["items"][:, 0].tolist(), strict=True)) == pairs
-    for user, items in zip(batch["user"].tolist(), batch["items"][:, 1:].tolist(), strict=True):
-        assert not set(items) & set(SEQUENCES[user][:-2])
-
-
-def test_scores_are_cosines_with_the_latest_items(build):
     model = build("simplex", DATASET, **SETTINGS)
     examples = SPLIT.examples(SplitName.test)
     start = np.where(np.arange(len(examples)) == 2, examples.end, examples.start)

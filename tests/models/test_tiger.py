@@ -41,7 +41,7 @@ def exact(model):
     return model.exact_scores(EXAMPLES)
 
 
-def test_a_source_is_the_user_and_the_codes_of_the_latest_items(build):
+def test_a_source_is_the_user_and_the_codes_of_the_latest_items_and_each_target_one_row(build):
     model = build()
     tokens, words = model.sources(6, np.array([7, 0, 5, 29]))
     expected = [1 + 4 + 3 + 3 + 6 % 4]
@@ -50,17 +50,11 @@ def test_a_source_is_the_user_and_the_codes_of_the_latest_items(build):
     assert tokens.tolist() == expected
     assert not words.any()
     assert build("user_tokens=0").sources(6, np.array([], dtype=np.int64))[0].tolist() == [0]
-
-
-def test_each_target_is_one_row(build):
     rows = build().training_rows()
     assert len(rows) == 10 * 6  # of nine items, two are held out, and the first has no history
     batch = rows.batch(0, list(range(len(rows))))
     assert batch["lengths"][:, 1].tolist() == [3] * 60
     assert sorted({*batch["lengths"][:, 0].tolist()}) == [4, 7, 10]
-
-
-def test_the_loss_is_that_of_transformers(build):
     model = build()
     rows = model.training_rows()
     losses = []
@@ -167,16 +161,13 @@ def test_beams_of_no_item_are_lost_and_counted(build):
     assert build("beams=null").gaps(EXAMPLES, None, [10]) == {}
 
 
-def test_ids_of_different_lengths_are_paths_of_the_tree(build):
+def test_ids_of_different_lengths_are_paths_of_the_tree_without_unconstrained_beams(build, llm4rec):
     codes = np.column_stack([np.arange(30) % 5, np.where(np.arange(30) < 5, END, np.arange(30) // 5)])
     codes[:5] = np.column_stack([np.arange(5, 10), np.full(5, END)])
     model = build("beams=null", codes=codes)
     assert torch.isfinite(model.score(EXAMPLES)).all()
     rows = model.training_rows()
     assert {*rows.batch(0, list(range(60)))["lengths"][:, 1].tolist()} == {1, 2}
-
-
-def test_settings_that_exclude_one_another_are_refused(llm4rec):
     for setting, problem in (("beams=null", "is about beams"), ("ids.kind=tree", "different lengths")):
         answer = llm4rec("train", "model=tiger", f"model.{setting}", "model.constrained=false")
         assert (answer.code, problem in answer.err) == (2, True)

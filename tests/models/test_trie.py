@@ -47,7 +47,7 @@ def test_a_tree_by_hand():
     assert trie.inner.tolist() == [0, 1, 4, 6]
 
 
-def test_a_branch_ends_where_a_single_leaf_is_left_of_it_and_a_forced_prefix_is_kept():
+def test_branches_end_at_a_single_leaf_and_codes_that_are_not_prefix_free_are_refused():
     assert paths(Trie.from_codes(ENDED)) == {0: [7, 3, 1], 1: [7, 1], 2: [7, 3, 3, 1], 3: [7, 3, 3, 3], 4: [9]}
     trie = Trie.from_codes([[5, 6, 2], [5, 6, 3, 4], [5, 6, 3, 5]])
     assert trie.n_inner == (1, 1, 1, 1)
@@ -58,6 +58,18 @@ def test_a_branch_ends_where_a_single_leaf_is_left_of_it_and_a_forced_prefix_is_
     moved = Trie.from_codes(ENDED).to("meta")
     assert {moved.parent.device.type, moved.passes[0].device.type} == {"meta"}
     assert moved.level_starts == (0, 1, 3, 5, 7, 9)
+    trie = Trie.from_codes([[a, b, c] for a in range(3) for b in range(4) for c in range(2)] + [[3]])
+    assert trie.n_inner == (1, 3, 12)
+    assert [trie.n_narrow_levels(n) for n in (1, 2, 3, 11, 12)] == [1, 1, 2, 2, 3]
+    assert trie.inner_nodes(0, 2).tolist() == [0, 1, 2, 3]  # node 4 is a leaf
+    assert trie.inner_nodes(3, 4).tolist() == []
+    for codes, message in (
+        ([[3, 4], [5], [3, 4, 2]], r"code 0 \[3, 4\] is a prefix of code 2 \[3, 4, 2\]"),
+        ([[3, 4], [5], [3, 4]], r"code 0 \[3, 4\] is a prefix of code 2 \[3, 4\]"),
+        ([[3, 4], []], "code 1 has no token"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            Trie.from_codes(codes)
 
 
 def test_the_walk_goes_depth_first():
@@ -75,24 +87,6 @@ def test_the_walk_goes_depth_first():
     ]
     assert walked[2] == [below_4[:2], below_4, below_5[:3], [*below_5[:2], [5, 5]]]
     assert walked[7] == [[[], [4], [5], [4, 4], [4, 5], [5, 4], [5, 5]]]
-
-
-def test_narrow_levels_and_their_inner_nodes():
-    trie = Trie.from_codes([[a, b, c] for a in range(3) for b in range(4) for c in range(2)] + [[3]])
-    assert trie.n_inner == (1, 3, 12)
-    assert [trie.n_narrow_levels(n) for n in (1, 2, 3, 11, 12)] == [1, 1, 2, 2, 3]
-    assert trie.inner_nodes(0, 2).tolist() == [0, 1, 2, 3]  # node 4 is a leaf
-    assert trie.inner_nodes(3, 4).tolist() == []
-
-
-def test_codes_that_are_not_prefix_free_are_refused():
-    for codes, message in (
-        ([[3, 4], [5], [3, 4, 2]], r"code 0 \[3, 4\] is a prefix of code 2 \[3, 4, 2\]"),
-        ([[3, 4], [5], [3, 4]], r"code 0 \[3, 4\] is a prefix of code 2 \[3, 4\]"),
-        ([[3, 4], []], "code 1 has no token"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            Trie.from_codes(codes)
 
 
 @given(st.sets(st.lists(st.integers(2, 4), max_size=5).map(tuple), min_size=1, max_size=40))

@@ -24,13 +24,16 @@ def text(questions, tokens):
     return questions.tokenizer.decode(list(tokens), skip_special_tokens=False)
 
 
-def test_a_history_is_one_title_a_line_and_an_empty_one_is_the_bare_question(questions):
+def test_a_history_is_one_title_a_line_of_its_own_number_cut_without_special_tokens(questions):
     asked = questions()
     history = np.array([0, 3])
     assert text(asked, asked.next(history).tokens) == (
         "items that one person chose, in this order:\nRed Soap\nBlue Hair Dryer\n"
     )
     assert asked.next(history[:0]).tokens == [*asked.before]
+    assert asked.same_title.tolist() == [0, 0, 2, 3, 4, 5, 6, 7]
+    assert asked.title_of(asked.tokens(" Red  Soap\nBlue Hair")) == "Red Soap"
+    assert asked.title_of(asked.tokens("\n")) == "unknown item"
 
 
 def test_an_answer_has_the_same_tokens_in_training_and_in_scoring(questions):
@@ -89,13 +92,6 @@ def test_titles_are_on_one_line_cut_and_hold_no_special_token(questions):
     for title, code in zip(asked.titles, asked.codes, strict=True):
         assert len(code) <= 4 + len(separator)
         assert text(asked, code) == f"{title}\n"
-
-
-def test_items_of_one_title_share_a_number_and_a_written_title_ends_at_the_separator(questions):
-    asked = questions()
-    assert asked.same_title.tolist() == [0, 0, 2, 3, 4, 5, 6, 7]
-    assert asked.title_of(asked.tokens(" Red  Soap\nBlue Hair")) == "Red Soap"
-    assert asked.title_of(asked.tokens("\n")) == "unknown item"
 
 
 @pytest.mark.parametrize(

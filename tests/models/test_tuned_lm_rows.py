@@ -23,7 +23,7 @@ def test_each_training_item_after_the_first_is_an_answer_once_and_a_share_of_row
     assert set(drawn(0, 3)) < set(drawn(0, 5)), "draws are nested"
 
 
-def test_tokens_that_are_read_come_before_their_targets(causal):
+def test_tokens_that_are_read_come_before_their_targets_answers_or_items(causal):
     for typed, n in ((["model.loss_on=all"], None), ([], "answers")):
         rows = built(causal, "model.titles=3", *typed).training_rows()
         batch = rows.batch(0, [0])
@@ -32,27 +32,18 @@ def test_tokens_that_are_read_come_before_their_targets(causal):
         expected = tokens[1:] if n is None else [token for begin, end in answers for token in tokens[begin:end]]
         assert batch["targets"].tolist() == expected
         assert len(batch["read"]) == len(expected)
-
-
-def test_a_click_is_answered_yes_and_its_negatives_no(causal):
     model = built(causal, "dataset=demo_news", "model.negatives=2", split=log())
     rows = model.training_rows()
     answered = list(rows.source.answered(0, 0))
     decided = [each.row.tokens[begin:end] for each in answered for begin, end in each.answers]
     assert decided == [model.questions.yes, model.questions.no, model.questions.no]
     assert rows.batch(0, [0])["targets"].tolist() == [token for tokens in decided for token in tokens]
-
-
-def test_each_labelled_interaction_is_answered_by_its_label(causal):
     labelled = likes()
     model = built(causal, "task=like", likes=labelled)
     rows = model.training_rows()
     answers = {True: model.questions.yes, False: model.questions.no}
     batch = rows.batch(0, list(range(len(rows))))
     assert batch["targets"].tolist() == [token for label in labelled.label for token in answers[bool(label)]]
-
-
-def test_the_head_predicts_items_where_the_title_before_ends(causal):
     model = built(causal, "model.answer=item_head", "model.titles=3")
     rows = model.training_rows()
     batch = rows.batch(0, [0])

@@ -15,7 +15,7 @@ def states_and_output():
     return torch.randn(20, 5, generator=generator), torch.randn(12, 5, generator=generator)
 
 
-def test_only_what_titles_share_or_leads_to_some_of_them_is_read():
+def test_only_what_leads_to_titles_is_read_and_a_forced_title_has_probability_one():
     reading = TitleTree(CODES).reading(np.arange(len(CODES)))
     assert sorted(reading.chains) == [[4, 4], [7, 3, 3]]
     assert sum(map(len, reading.places)) == len(reading.nodes) == 6, "the root, 7, 7 3, 7 3 3, 4, 4 4"
@@ -23,6 +23,9 @@ def test_only_what_titles_share_or_leads_to_some_of_them_is_read():
     assert TitleTree(CODES).reading(np.array([1, 4])).chains == [[7]]
     assert TitleTree(CODES).reading(np.array([4])).chains == [[]]
     assert TitleTree([[3, 1]]).reading(np.array([0])).chains == [[]]
+    tree = TitleTree([[4, 5, 6, 1]])
+    states, output = states_and_output()
+    assert tree.log_probs(tree.reading(np.array([0])), states[:1], output, np.array([0])).tolist() == [0]
 
 
 @pytest.mark.parametrize("leaves", [np.arange(7), np.array([5, 2]), np.array([4])])
@@ -45,9 +48,3 @@ def test_log_probabilities_are_those_of_each_decision(leaves):
                 total += logits.log_softmax(0)[allowed.index(token)].item()
         expected.append(total)
     assert_close(tree.log_probs(reading, states, output, leaves), torch.tensor(expected), rel=1e-5)
-
-
-def test_a_forced_title_has_probability_one():
-    tree = TitleTree([[4, 5, 6, 1]])
-    states, output = states_and_output()
-    assert tree.log_probs(tree.reading(np.array([0])), states[:1], output, np.array([0])).tolist() == [0]

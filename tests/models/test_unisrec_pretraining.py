@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.models.shared.sequences import pack
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import pretraining
 from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, drop_words, in_batch_cross_entropy, of_all_processes
@@ -298,18 +297,7 @@ def test_terms_of_two_records_by_hand():
 
 
 @losses
-def test_every_process_knows_how_many_records_each_one_has(loss):
-    rows = rows_of(SEQUENCES, loss=loss)
-    shares = [[3, 0], [1], [3]]  # the last would be idle
-    batches = []
-    for share in shares:
-        rows.shares = shares
-        batches.append(rows.batch(0, share))
-    assert [len(batch["read"]) for batch in batches] == batches[0]["sizes"].tolist() == batches[2]["sizes"].tolist()
-
-
-@losses
-def test_a_single_record_has_no_loss_and_no_nan(built, loss):
+def test_every_process_knows_how_many_records_each_one_has_and_a_single_one_has_no_loss(built, loss):
     model = built(loss=loss)
     rows = model.training_rows()
     batch = rows.batch(0, [rows.lengths.tolist().index(1)])  # of [4, 5]
@@ -317,6 +305,13 @@ def test_a_single_record_has_no_loss_and_no_nan(built, loss):
     out = model(**batch)
     assert out["loss"].item() == 0
     assert all(gradient.isfinite().all() for gradient in naive.gradients(out["loss"], model).values())
+    rows = rows_of(SEQUENCES, loss=loss)
+    shares = [[3, 0], [1], [3]]  # the last would be idle
+    batches = []
+    for share in shares:
+        rows.shares = shares
+        batches.append(rows.batch(0, share))
+    assert [len(batch["read"]) for batch in batches] == batches[0]["sizes"].tolist() == batches[2]["sizes"].tolist()
 
 
 def test_under_autocast_loss_and_gradients_are_nearly_those_of_fp32(built):
@@ -413,14 +408,6 @@ def test_nothing_from_the_target_on_reaches_a_state_or_its_view(built, contraste
     assert moved > 0.4 * len(before)  # unless it was dropped
 
 
-@losses
-def test_each_target_is_in_one_record_however_windows_overlap(built, loss):
-    rows = built(loss=loss).training_rows()
-    places = rows.batch(0, everything(rows))["records"][:, 0].tolist()
-    starts = set(rows.offsets.tolist())
-    assert sorted(places) == [place for place in range(len(rows.flat)) if place not in starts]
-
-
 MANY = np.random.default_rng(0).integers(0, N_ITEMS, (3000, 11)).tolist()
 
 
@@ -466,18 +453,6 @@ def test_items_and_words_are_dropped_as_often_as_the_settings_say_at_every_posit
         assert (changed == again).mean() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
 
 
-@pytest.mark.parametrize("max_length", [10, 4])
-def test_the_first_item_of_a_row_is_never_dropped(max_length):
-    sequences = [list(range(11))] * 200
-    rows = rows_of(sequences, max_length=max_length, item_drop=1, drop=0.99)
-    batch = rows.batch(0, everything(rows))
-    first = {last + 1: int(rows.flat[first]) for _, first, last in records_of(rows, everything(rows))}
-    assert {place: view[0] for place, view in views_of(batch).items()} == {p: (i, False) for p, i in first.items()}
-    plain = pack(rows.lengths).groups
-    assert batch["groups"][: len(plain)].tolist() == plain.tolist()
-    assert (batch["groups"][len(plain) :, 1] < max_length).all()  # most of the others are
-
-
 def test_draws_depend_on_seed_epoch_and_position_alone():
     sequences = np.random.default_rng(0).integers(0, N_ITEMS, (40, 9)).tolist()
     rows, other = rows_of(sequences), rows_of(sequences)
@@ -494,7 +469,7 @@ def test_draws_depend_on_seed_epoch_and_position_alone():
     assert moved == {p: [((item + 1) % N_ITEMS, w) for item, w in view] for p, view in whole.items()}
 
 
-def test_each_word_is_dropped_with_its_probability():
+def test_words_are_dropped_with_their_probability_alike_in_equal_texts():
     texts = [" ".join(f"{i}-{j}" for j in range(20)) for i in range(500)]
     copies = drop_words(texts, 0.15, seed=0)
     kept = [set(copy.split(" ")) for copy in copies]
@@ -504,9 +479,6 @@ def test_each_word_is_dropped_with_its_probability():
     assert sum(map(len, kept)) / 10_000 == pytest.approx(0.85, abs=4 * (0.85 * 0.15 / 10_000) ** 0.5)
     for j in range(20):
         assert np.mean([f"{i}-{j}" in words for i, words in enumerate(kept)]) == pytest.approx(0.85, abs=0.07)
-
-
-def test_equal_texts_lose_the_same_words_in_any_order_of_items_and_none_without_word_drop():
     texts = [f"a red brush for number {i % 7} in blue" for i in range(20)]
     copies = drop_words(texts, 0.5, seed=0)
     assert all(copies[i] == copies[i % 7] for i in range(20))
@@ -523,22 +495,6 @@ def test_the_second_copy_is_drawn_by_the_seed_of_the_dataset_and_not_saved(built
     assert not torch.equal(built(dataset=other).word_drop_features, first.word_drop_features)
     assert torch.equal(built(dataset=other).features, first.features)
     assert not [name for name in first.state_dict() if "features" in name or "word_drop" in name or "domain" in name]
-
-
-def test_words_are_missing_in_views_only(built, contrasted):
-    model = built(item_drop=0.0).double().eval()
-    naive.randomise(model)
-    rows = model.training_rows()
-    batch = rows.batch(0, everything(rows))
-    before, loss = contrasted(model, batch), model(**batch)["loss"]
-    model.word_drop_features = model.word_drop_features + 1
-    after = contrasted(model, batch)
-    assert not torch.allclose(model(**batch)["loss"], loss)
-    for place, view in views_of(batch).items():
-        assert torch.equal(before[place]["item"][0], after[place]["item"][0])
-        assert torch.equal(before[place]["item"][1], after[place]["item"][1])
-        moved = not torch.allclose(before[place]["view"][1], after[place]["view"][1])
-        assert moved == any(words_dropped for _, words_dropped in view)
 
 
 @losses
@@ -572,7 +528,7 @@ def test_a_domain_may_have_any_name_and_its_loss_is_that_of_its_targets(built):
     torch.testing.assert_close(sums["loss/item/books"], sums["loss/item"])
 
 
-def test_gate_entropy_and_usage_by_hand(built):
+def test_gates_and_separation_by_hand(built):
     model = built().eval()
     model.features = torch.zeros_like(model.features)
     model.features[:3, 0], model.features[3:, 1] = 1, 1
@@ -581,9 +537,6 @@ def test_gate_entropy_and_usage_by_hand(built):
     metrics = model.epoch_metrics({})
     assert metrics["expert_usage"] == pytest.approx([0.25, 0.375, 0.375])
     assert metrics["gate_entropy"] == pytest.approx(0.75 * math.log(2) / math.log(3))
-
-
-def test_separation_by_hand(built):
     for one, other, separation in (([1, 0], [1, 0], 0), ([1, 0], [0, 1], 1), ([1, 0], [-1, 0], 2)):
         model = built().eval()
         model.features = torch.tensor([[*one, 0, 0, 0]] * 6 + [[*other, 0, 0, 0]] * 6).float() * 3
@@ -598,7 +551,7 @@ def test_separation_by_hand(built):
     assert model.epoch_metrics({})["separation/text"] == pytest.approx(expected)
 
 
-def test_separation_is_of_the_weights_as_they_are_and_draws_no_random_numbers(built):
+def test_separation_is_of_the_weights_as_they_are_and_one_domain_has_none(built):
     model = built().eval()
     state = torch.get_rng_state()
     before = model.epoch_metrics({})
@@ -609,9 +562,6 @@ def test_separation_is_of_the_weights_as_they_are_and_draws_no_random_numbers(bu
     after = model.eval().epoch_metrics({})
     assert after["separation"] != before["separation"]
     assert after["separation/text"] == before["separation/text"]
-
-
-def test_one_domain_has_no_separation_and_one_expert_no_gate(built):
     plain = replace(DATASET, items=DATASET.items.drop(columns="domain"))
     assert set(built(dataset=plain).eval().epoch_metrics({})) == {"gate_entropy", "expert_usage"}
     assert set(built(experts=1).eval().epoch_metrics({})) == {"separation", "separation/text"}

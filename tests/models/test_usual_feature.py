@@ -52,17 +52,6 @@ def test_a_usual_feature_is_the_most_frequent_of_the_training_part(owner):
         assert trained[rows[i]] and counts[interactions["feature"][rows[i]]] == max(counts.values())
 
 
-def test_without_a_feature_of_its_own_the_most_frequent_of_all_is_usual():
-    split = shop()
-    interactions = split.dataset.interactions
-    without = interactions.assign(feature=interactions["feature"].where(interactions["user"] != 3, ""))
-    of_all = usual_feature_rows(replace(split, dataset=replace(split.dataset, interactions=without)))
-    common = Counter(without["feature"][(split.assignment == TRAIN) & (without["feature"] != "")]).most_common()
-    assert (without["feature"][of_all[3]], common[0][1]) in common
-    with pytest.raises(DataError, match="no training interaction has a feature"):
-        usual_feature_rows(replace(split, dataset=replace(split.dataset, interactions=interactions.assign(feature=""))))
-
-
 def test_each_user_gets_the_most_typical_text_and_title_of_the_usual_feature(build, monkeypatch):
     # Of straps, mean ROUGE-1 to the four others: "a soft strap" shares 6/7, 2/6, 6/7 and 2/5 and is the highest.
     texts = build("usual_feature", DATASET, compared=1000).write(EXAMPLES, Written.explanation)
@@ -86,7 +75,7 @@ def test_each_user_gets_the_most_typical_text_and_title_of_the_usual_feature(bui
     assert sizes == [2, 2, 4, 4]
 
 
-def test_the_most_typical_text_is_that_of_a_naive_search():
+def test_the_most_typical_text_is_that_of_a_naive_search_and_a_usual_feature_the_most_frequent_of_all():
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(list("abcdef"), rng.integers(1, 6))) for _ in range(30)]
     means = [
@@ -95,6 +84,14 @@ def test_the_most_typical_text_is_that_of_a_naive_search():
     assert most_typical(texts) == texts[int(np.argmax(means))]
     assert most_typical(["b a", "a b", "c"]) == "b a"  # of ties the first
     assert most_typical(["only"]) == "only"
+    split = shop()
+    interactions = split.dataset.interactions
+    without = interactions.assign(feature=interactions["feature"].where(interactions["user"] != 3, ""))
+    of_all = usual_feature_rows(replace(split, dataset=replace(split.dataset, interactions=without)))
+    common = Counter(without["feature"][(split.assignment == TRAIN) & (without["feature"] != "")]).most_common()
+    assert (without["feature"][of_all[3]], common[0][1]) in common
+    with pytest.raises(DataError, match="no training interaction has a feature"):
+        usual_feature_rows(replace(split, dataset=replace(split.dataset, interactions=interactions.assign(feature=""))))
 
 
 def test_data_without_features_are_refused():
