@@ -1,1 +1,1 @@
-"""Kills, power cuts, damaged files and commands at the same time: scripts/soak.sh runs many, test_soak.py a few."""
+"""Kills, power cuts, damaged files and commands at the same time, by scripts/soak.sh before a release."""
