@@ -41,6 +41,7 @@ def pages(nav: Any) -> Iterator[Path]:
 
 
 PAGES = [README, *pages(NAV)]
+PAPERS = [DOCS / f"papers/{name}.md" for name in ("unisrec", "chatgptrec", "prompt4nr", "p5")]
 GUIDES = [README, *(page for page in pages(NAV) if page.parent.name in ("docs", "start", "guides", "results"))]
 
 
@@ -163,6 +164,8 @@ class Walk:
             own.append(sizes(name, job.model.unused_settings(job.task)))
         sized = [f"llm.model={self.llm}", "llm.max_tokens=8", "task.max_examples=5"]
         sized += ["trainer.epochs=1", "trainer.batch_size=512", *(s for s in own[0] if all(s in of for of in own))]
+        if config.model.name == "p5" and config.task.name == "all" and self.runs is RUNS["guides"]:
+            sized += ["task=sequential"]  # the page on P5 trains and evaluates it for all tasks
         if config.model.name == "chatgptrec":
             sized += ["llm.context=4096"]  # lists of candidates need more than other small answers
         if config.model.name in ("prompt4nr", "nrms"):
@@ -177,6 +180,9 @@ def walk_through(files, new_folder, cache):
     """Type the commands of these pages that need nothing from elsewhere, in their order, each once."""
     walk = Walk("guides" if README in files else "papers", new_folder, cache)
     commands = dict.fromkeys(tuple(words) for file in files for words in lines(file))
+    if README in files:  # experiments on the papers' pages are run there
+        of_papers = {tuple(words) for file in PAPERS for words in lines(file)}
+        commands = [words for words in commands if words not in of_papers or "+experiment=" not in words[1]]
     failed = [
         (words, answer.err)
         for words in map(list, commands)

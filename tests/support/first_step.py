@@ -21,8 +21,8 @@ Step = dict[str, Any]
 
 
 @contextmanager
-def first_step() -> Iterator[Step]:
-    """Yield a dict that a training within the block fills.
+def first_step(stop: bool = False) -> Iterator[Step]:
+    """Yield a dict that a training within the block fills; with `stop`, interrupt the training then.
 
     `loss` is that of the first batch; `gradients` has the norm for each trained tensor, in the model's order; `update`
     is the norm of the change of all weights.
@@ -43,6 +43,8 @@ def first_step() -> Iterator[Step]:
             step["gradients"] = [_norm(weight.grad) for weight, _ in before]
             step["update"] = _norm(torch.cat([(weight.detach() - old).flatten() for weight, old in before]))
             before.clear()
+            if stop:
+                raise KeyboardInterrupt
 
     hook = register_optimizer_step_post_hook(stepped)
     try:
