@@ -207,6 +207,10 @@ def wide(causal, tmp_path_factory):
 @pytest.mark.parametrize("frozen", ["int8", "nf4"])
 def test_frozen_weights_of_few_bits_are_rounded_and_the_adapter_reloads_to_equal_scores(wide, frozen):
     typed = f"model.frozen_weights={frozen}", "model.lora.dropout=0"
+    if frozen == "int8" and backbone.int8_overflows():  # tests/test_kernels.py selects such kernels
+        with pytest.raises(UsageError, match="without VNNI"):
+            built(wide, *typed)
+        return
     for own, exact in zip(built(wide, *typed).lm.model.layers, plain(wide).model.layers, strict=True):
         weight = exact.self_attn.k_proj.weight.detach()
         assert weight.shape == (64, 128)

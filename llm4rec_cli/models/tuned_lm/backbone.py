@@ -59,9 +59,18 @@ def load(config: TunedLmConfig, folder: Path) -> Any:
 
 
 def _quantise(model: Any, frozen: Frozen) -> None:
-    """Store the weights of all linear layers but the last, which reads the embeddings, in 8 or 4 bits."""
+    """Store the weights of all linear layers but the last, which reads the embeddings, in 8 or 4 bits.
+
+    Raises:
+        UsageError: products of int8 overflow on this CPU.
+    """
     import bitsandbytes
 
+    if frozen is Frozen.int8 and int8_overflows():
+        raise UsageError(
+            "model.frozen_weights=int8: products of int8 overflow on this CPU, which has AVX-512 without VNNI",
+            "model.frozen_weights=nf4",
+        )
     logging.getLogger(bitsandbytes.__name__).setLevel(logging.ERROR)  # it warns at each product of int8
     for name, layer in list(model.named_modules()):
         if not isinstance(layer, nn.Linear) or layer is model.get_output_embeddings():
@@ -79,6 +88,17 @@ def _quantise(model: Any, frozen: Frozen) -> None:
         model.set_submodule(name, quantised.requires_grad_(False).to("cpu"))  # a move to a device rounds the weights
     model.is_loaded_in_4bit = frozen is Frozen.nf4  # peft reads these
     model.is_loaded_in_8bit = frozen is Frozen.int8
+
+
+def int8_overflows() -> bool:
+    """Return whether this CPU multiplies int8 by AVX-512 without VNNI, which sums pairs of products in 16 bits.
+
+    Without AVX-512 bitsandbytes multiplies in fp32.
+    """
+    if torch.accelerator.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    largest = torch.full((32, 64), 127, dtype=torch.int8)
+    return bool((torch._int_mm(largest, largest.t()) != 127 * 127 * 64).any())
 
 
 def _add_adapters(model: Any, config: TunedLmConfig) -> None:
