@@ -14,6 +14,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import gc
 import importlib
+import logging
 import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -150,6 +151,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _small_demo() -> Iterator[None]:
     with sized(SMALL):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """Undo what a test does to the package's log, so that no test hears another's level."""
+    log = logging.getLogger("llm4rec_cli")
+    handlers, level, propagate = list(log.handlers), log.level, log.propagate
+    yield
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")
