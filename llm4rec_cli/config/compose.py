@@ -6,14 +6,16 @@ commands need to know about the composition.
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast, get_origin
 
@@ -100,13 +102,13 @@ def compose(typed: Sequence[str]) -> Composed:
 
 def _with_values(typed: Sequence[str], values: Sequence[Override]) -> Composed:
     """Return what Hydra composes from overrides, in a copy of its own, with these values set."""
-    merged: Composed = pickle.loads(_merge(tuple(typed), tuple(searchpath()), _files()))
+    merged: Composed = pickle.loads(_merge(tuple(typed), tuple(searchpath()), _files(conf_dirs())))
     for override in values:
         OmegaConf.update(merged.config, override.key_or_group, override.value(), merge=True)
     return merged
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=1024)
 def _merge(typed: tuple[str, ...], searched: tuple[str, ...], files: tuple[object, ...]) -> bytes:
     """Compose by Hydra, and return it pickled: loading takes an eighth of the time of a deep copy. With other `files`
     than before a changed file is read again."""
@@ -126,13 +128,18 @@ def _sets_a_value(override: Override) -> bool:
     return override.type is OverrideType.CHANGE and not override.is_sweep_override()
 
 
-def _files() -> tuple[object, ...]:
-    """Return name, time of change and size of each config file."""
-    files = []
-    for file in (file for top in conf_dirs() for file in top.rglob("*.yaml")):
-        with suppress(FileNotFoundError):  # an editor's lock, or removed meanwhile
-            stat = file.stat()
-            files.append((str(file), stat.st_mtime_ns, stat.st_size))
+def _files(folders: Iterable[Path | str]) -> tuple[object, ...]:
+    """Return name, time of change and size of each config file below these folders.
+
+    By `os.scandir`, in a third of the time of `Path.rglob`: it is done for each composition.
+    """
+    files: list[object] = []
+    for entry in chain.from_iterable(map(os.scandir, folders)):
+        if entry.is_dir():
+            files += _files([entry.path])
+        elif entry.name.endswith(".yaml"):
+            with suppress(FileNotFoundError):  # an editor's lock, or removed meanwhile
+                files.append((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size))
     return tuple(files)
 
 
@@ -246,7 +253,7 @@ def launch(job: Callable[[SweepJob], None], command: str, flags: Sequence[str], 
     """Run Hydra's application: a sweep, with jobs in the processes that its launcher starts, or the output of a flag,
     such as `--cfg job`. Overrides are in Hydra's grammar."""
     register_types()
-    _refuse_oversized(_files())
+    _refuse_oversized(_files(filter(None, [user_conf_dir()])))
     saved = sys.argv
     sys.argv = [f"llm4rec {command}", *flags, f"hydra.job.name={command}", *searchpath(), *typed]
     try:
@@ -275,7 +282,7 @@ def _composed(config: DictConfig, hydra_config: Any) -> Composed:
 def _hydra() -> Iterator[None]:
     """Initialise Hydra's global state while the block lasts, and then restore the previous one (of a sweep)."""
     register_types()
-    _refuse_oversized(_files())
+    _refuse_oversized(_files(filter(None, [user_conf_dir()])))
     state = GlobalHydra.instance()
     previous, state.hydra = state.hydra, None
     try:
