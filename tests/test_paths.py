@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from llm4rec_cli import paths
-from tests.support.driver import TINY, python
+from tests.support import forked
+from tests.support.driver import TINY
 
 
 def test_the_cache_is_typed_or_of_the_project_or_of_the_user(monkeypatch):
@@ -16,11 +17,9 @@ def test_the_cache_is_typed_or_of_the_project_or_of_the_user(monkeypatch):
 
 def test_runs_are_written_and_found_where_the_environment_says(llm4rec, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM4REC_OUTPUTS", str(tmp_path / "runs"))
-    first = python(
-        f"from llm4rec_cli.cli import main; main({['train', *TINY]})", tmp_path
-    )  # read as configs are registered
-    assert f"run folder: {tmp_path / 'runs'}" in first.stdout, first.stderr
-    assert "--outputs" not in first.stdout
+    first = forked.run(forked.llm4rec, "train", *TINY, cwd=tmp_path)  # read as configs are registered
+    assert f"run folder: {tmp_path / 'runs'}" in first
+    assert "--outputs" not in first
     for command in (("report",), ("list", "runs")):
         answer = llm4rec(*command)
         assert answer.code == 0 and "sasrec" in answer.out, answer.err

@@ -1,15 +1,21 @@
 """Models, readers and metrics of installed packages, each in a new process with a folder of packages of its own."""
 
 import json
-import os
-import subprocess
+import shlex
 import sys
 
 import pandas as pd
 import pytest
 
+from llm4rec_cli import arithmetic
 from llm4rec_cli.commands.new import write_package
-from tests.support.driver import Answer, read
+from llm4rec_cli.config import plugins
+from llm4rec_cli.evaluation import metrics
+from llm4rec_cli.files import write_text
+from tests.support import forked
+from tests.support.driver import Answer, call, read
+from tests.support.small_demo import SMALL as SMALL_DEMO
+from tests.support.small_demo import sized
 
 SLOW_CONFIG = """
 import time
@@ -20,18 +26,17 @@ time.sleep(1.1)
 class LateConfig(NextItemConfig): ...
 """
 SMALL = "trainer.epochs=1 task.max_examples=50 task.floors=[]"
-COMMANDS = """
-import json, sys
-from pathlib import Path
-from llm4rec_cli import arithmetic
-from tests.support.driver import call
-from tests.support.small_demo import SMALL, sized
-arithmetic.probe = lambda work, device: {"fp32": 1.0, "bf16": 1.0}
-here = Path.cwd()
-with sized(SMALL):
-    answers = [call(*typed, cwd=here, cache=here / "cache") for typed in json.loads(sys.argv[1])]
-Path("answers.json").write_text(json.dumps([[answer.code, answer.out, answer.err] for answer in answers]))
-"""
+
+
+def call_with_packages(folder, cwd, commands):
+    """Call commands one after the other in a process that finds the packages in a folder; write the answers."""
+    sys.path.insert(0, str(folder))
+    for found in (metrics.offered_gains, plugins.offers, plugins._points):  # by the server, without this folder
+        found.cache_clear()
+    arithmetic.probe = lambda work, device: {"fp32": 1.0, "bf16": 1.0}
+    with sized(SMALL_DEMO):
+        answers = [call(*typed, cwd=cwd, cache=cwd / "cache") for typed in commands]
+    write_text(cwd / "answers.json", json.dumps([[answer.code, answer.out, answer.err] for answer in answers]))
 
 
 class Site:
@@ -60,17 +65,10 @@ class Site:
         write_package(name, self.folder / "source")
         (self.folder / "source" / package).rename(self.folder / package)
 
-    def python(self, *arguments):
-        """Run a new Python process, and return what it prints."""
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(self.folder), *sys.path])}
-        command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=self.cwd, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
     def run(self, *typed):
         """Run commands one after the other in a new process, on the small demo; return the answers."""
-        self.python("-c", COMMANDS, json.dumps([command.split() for command in typed]))
+        commands = [shlex.split(command) for command in typed]
+        forked.run(call_with_packages, self.folder, self.cwd, commands, cwd=self.cwd)
         return [Answer(*answer, self.cwd) for answer in read(self.cwd / "answers.json")]
 
 
@@ -90,13 +88,12 @@ def test_a_new_model_goes_through_every_command(site):
         f"train -m model=my_mean seed=0,1 {SMALL}": "my_mean",
         "eval model=my_mean seed=0 task.mask_history=true task.max_examples=50": "my_mean",
         "report": "my_mean",
+        "completion --line 'llm4rec train model=my_m'": "model=my_mean",
         f"tune model=my_mean --trials 1 {SMALL}": "best",
     }
     answers = dict(zip(expected, site.run(*expected), strict=True))
     assert {typed: answer.code for typed, answer in answers.items() if answer.code} == {}
     assert {typed for typed, text in expected.items() if text not in answers[typed].out} == set()
-    completed = site.python("-m", "llm4rec_cli", "completion", "--line", "llm4rec train model=my_m")
-    assert "model=my_mean" in completed
     (environment,) = site.cwd.glob("outputs/my_mean/demo/sequential/seed1-*/environment.json")
     assert read(environment)["packages"]["llm4rec-my_mean"] == "1.2"
     model = site.folder / "llm4rec_my_mean/model.py"
@@ -195,12 +192,12 @@ def test_a_reader_and_a_metric_of_a_package_are_used(site):
     (site.cwd / "plays.txt").write_text("\n".join(rows))
     (answer,) = site.run("train model=popularity dataset=plays dataset.raw_dir=. task.floors=[]")
     folder = answer.folder
-    metrics, (predictions,) = read(folder / "metrics.json")["metrics"], folder.glob("predictions.parquet")
+    values, (predictions,) = read(folder / "metrics.json")["metrics"], folder.glob("predictions.parquet")
     ranks = pd.read_parquet(predictions)
     expected = [
         sum(0.5**rank for rank in range(better + 1, better + tied + 1)) / tied
         for better, tied in zip(ranks["n_better"], ranks["n_tied"], strict=True)
     ]
-    assert metrics["half"] == pytest.approx(sum(expected) / len(expected), rel=1e-12)
+    assert values["half"] == pytest.approx(sum(expected) / len(expected), rel=1e-12)
     assert "half" in answer.out
     assert read(folder / "environment.json")["packages"]["plays"] == "1.2"

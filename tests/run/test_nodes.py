@@ -1,16 +1,16 @@
-"""Jobs of a cluster, here on one machine: two nodes that share a training, and a launcher's jobs that are killed."""
+"""Jobs of a cluster, here on one machine: two nodes that share a training, and a launcher's job that is killed."""
 
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
+import torch.distributed.run
 
 from llm4rec_cli import sweep
 from llm4rec_cli.run import checkpoints
+from tests.support import forked
 from tests.support.driver import TINY, read
 
 EXACT = ["model.dropout=0", "model.attention_dropout=0", "trainer.precision=fp32", "task.floors=[]"]
@@ -22,38 +22,47 @@ def free_port():
         return sock.getsockname()[1]
 
 
+def node(typed, endpoint):
+    groups = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_id=1", "--rdzv_backend=c10d", f"--rdzv_endpoint={endpoint}"]
+    torch.distributed.run.main([*groups, "-m", "llm4rec_cli", *typed])
+
+
 @pytest.mark.slow
 def test_two_nodes_share_a_training_and_end_with_the_metrics_of_one(llm4rec, tmp_path, cache):
-    typed = ["model=sasrec", *TINY, *EXACT, "device=cpu", f"paths.cache={cache / 'llm4rec'}"]
+    typed = ["train", "model=sasrec", *TINY, *EXACT, "device=cpu", f"paths.cache={cache / 'llm4rec'}"]
     endpoint = f"127.0.0.1:{free_port()}"
-    groups = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_id=1", "--rdzv_backend=c10d", f"--rdzv_endpoint={endpoint}"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", *groups, "-m", "llm4rec_cli", "train"]
-    nodes = [
-        subprocess.Popen([*launcher, *typed, "paths.outputs=two"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    errors = [node.communicate()[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], errors
-    one = llm4rec("train", *typed, "paths.outputs=one")
-    (two,) = (tmp_path / "two").rglob("metrics.json")
-    assert two.parent.relative_to(tmp_path / "two") == one.folder.relative_to(tmp_path / "one")
-    assert read(two)["metrics"] == pytest.approx(one.metrics["metrics"], abs=1e-3)
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    two = tmp_path / "two"
+    nodes = [forked.start(node, [*typed, f"paths.outputs={two}"], endpoint, cwd=folder)[0] for folder in folders]
+    for process in nodes:
+        process.join()
+    errors = [(folder / forked.ERRORS.format(0)).read_text() for folder in folders]
+    assert [process.exitcode for process in nodes] == [0, 0], errors
+    one = llm4rec(*typed, "paths.outputs=one")
+    (metrics,) = two.rglob("metrics.json")
+    assert metrics.parent.relative_to(two) == one.folder.relative_to(tmp_path / "one")
+    assert read(metrics)["metrics"] == pytest.approx(one.metrics["metrics"], abs=1e-3)
+
+
+def submit(*typed):
+    os.setsid()
+    return forked.llm4rec("train", "-m", "hydra/launcher=submitit_local", *typed)
 
 
 @pytest.mark.slow
-def test_jobs_of_submitit_that_are_killed_are_resumed_by_the_same_command(tmp_path, cache):
-    more = ["model=sasrec", *TINY, "trainer.epochs=20", "trainer.keep=last", f"paths.cache={cache / 'llm4rec'}"]
-    command = [sys.executable, "-m", "llm4rec_cli", "train", "-m", "hydra/launcher=submitit_local", *more, "seed=0,1"]
-    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
+def test_a_job_of_submitit_that_is_killed_is_resumed_by_the_same_command(tmp_path, cache):
+    typed = ["model=sasrec", *TINY, "trainer.epochs=20", "trainer.keep=last", f"paths.cache={cache / 'llm4rec'}"]
+    (process,) = forked.start(submit, *typed, cwd=tmp_path)
     while not any(tmp_path.rglob(f"checkpoint-*/{checkpoints.MANIFEST}")):  # only a whole one is resumed
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "resuming at step" in done.stderr + "".join(path.read_text() for path in tmp_path.rglob("run.log"))
-    assert len([*tmp_path.glob("outputs/sasrec/demo/*/seed*/metrics.json")]) == 2
+    process.join()
+    forked.run(submit, *typed, cwd=tmp_path)
+    assert "resuming at step" in "".join(path.read_text() for path in tmp_path.rglob("run.log"))
+    assert len([*tmp_path.glob("outputs/sasrec/demo/*/seed*/metrics.json")]) == 1
 
 
 def test_each_process_of_a_sweep_keeps_a_gpu_of_its_own(monkeypatch, tmp_path):
