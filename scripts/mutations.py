@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import json
 import os
 import random
@@ -27,6 +28,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "llm4rec_cli"
@@ -55,7 +58,6 @@ def mutant_on(number):
     return os.environ.get("MUTANT") == str(number)
 '''
 SECONDS = 60
-MOST_TESTS = 400  # of a mutation that most tests reach
 
 
 @dataclass(frozen=True)
@@ -211,37 +213,57 @@ def run(copy: Path) -> None:
         for line in file.read_text().splitlines():
             number, test = line.split("\t", 1)
             reached[int(number)].add(re.sub(r" \((setup|call|teardown)\)$", "", test))
+    os.chdir(copy)
+    sys.path.insert(0, str(copy))
+    os.environ.update(environment(copy))
+    for module in ("torch", "transformers", "pandas", "hypothesis", "hydra", "sklearn"):  # once for all mutations
+        importlib.import_module(module)
     results = []
     for i, mutation in enumerate(mutations):
-        mirror = f"test_{Path(mutation['file']).stem}"
-        tests = sorted(reached[i] - failing - {""}, key=lambda test: (mirror not in test, seconds.get(test, 0.0)))
-        outcome, by = caught(copy, i, tests[:MOST_TESTS]) if tests else ("not reached", "")
-        results.append({**mutation, "outcome": outcome, "by": by, "tests": len(tests)})
+        files: dict[str, list[str]] = defaultdict(list)
+        for test in sorted(reached[i] & seconds.keys() - failing, key=lambda test: seconds[test]):
+            files[test.partition("::")[0]].append(test)
+        order = sorted(files, key=lambda file: (distance(file, mutation), sum(seconds[test] for test in files[file])))
+        outcome, by = caught(copy, i, [files[file] for file in order]) if files else ("not reached", "")
+        results.append({**mutation, "outcome": outcome, "by": by, "tests": sum(map(len, files.values()))})
         print(i, mutation["room"], mutation["file"], mutation["line"], outcome, by, flush=True)
         (copy / "results.json").write_text(json.dumps(results, indent=1))
 
 
-def caught(copy: Path, number: int, tests: list[str]) -> tuple[str, str]:
-    """Return whether these tests catch a mutation, and the first that does."""
-    options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--tb=line", "-rfE"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, *tests],
-        cwd=copy,
-        env=environment(copy, MUTANT=str(number)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def distance(file: str, mutation: dict[str, str]) -> int:
+    """Return how far a test file is from the mutated one: 0 where it mirrors it."""
+    mutated, tests = Path(mutation["file"]), Path(file)
+    if tests.stem == f"test_{mutated.stem}":
+        return 0
+    if mutated.stem in tests.stem or mutated.parent.name in tests.stem:
+        return 1
+    return 2 if f"/{mutation['room']}/" in file else 3
+
+
+def caught(copy: Path, number: int, files: list[list[str]]) -> tuple[str, str]:
+    """Return whether these tests catch a mutation, file by file in a process forked for it, and which one does."""
+    log = copy / "mutation.log"
+    process = os.fork()
+    if process == 0:
+        os.setpgid(0, 0)
+        for stream in (1, 2):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if stream == 1 else os.O_APPEND)), stream)
+        os.environ["MUTANT"] = str(number)
+        for tests in files:
+            options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--tb=line", "-rfE"]
+            if code := int(pytest.main([*options, *tests])):
+                sys.stdout.flush()
+                os._exit(code)
+        os._exit(0)
     begun = time.monotonic()
-    try:
-        out, _ = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return f"not caught in {time.monotonic() - begun:.0f} s", ""
-    first = re.search(r"^(?:FAILED|ERROR) (\S+)", out, re.MULTILINE)
-    return ("caught", first.group(1)) if first else ("missed", "")
+    while (ended := os.waitpid(process, os.WNOHANG))[0] == 0:
+        time.sleep(0.1)
+        if time.monotonic() - begun > SECONDS:
+            os.killpg(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return f"not caught in {SECONDS} s", ""
+    first = re.search(r"^(?:FAILED|ERROR):? (\S+)", log.read_text(errors="replace"), re.MULTILINE)
+    return ("caught", first.group(1) if first else "") if ended[1] else ("missed", "")
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.errors import RunError, as_environment_error, as_full_disk
+from llm4rec_cli.errors import RunError, as_environment_error, as_full_disk, closest
 
 FULL = Path("/dev/full")
 
@@ -78,3 +78,12 @@ def test_an_accelerator_without_memory_is_no_bug(raised):
 
 def test_other_errors_of_torch_are_not_about_memory():
     assert as_environment_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+def test_one_name_is_meant_unless_several_contain_it_or_are_abbreviated_so():
+    assert closest("sasrek", ["sasrec", "bsarec"]) == ["sasrec"]
+    assert closest("rec", ["sasrec", "bsarec", "mf"]) == ["bsarec", "sasrec"]
+    assert closest("lr", ["learning_rate", "layers"]) == ["learning_rate"]
+    assert closest("layerz_n", ["layers_m", "layers_k"]) == closest("layerz_n", ["layers_m"]), (
+        "the first of distant ones"
+    )

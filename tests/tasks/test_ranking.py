@@ -463,7 +463,7 @@ def test_validation_scores_the_selection_metric():
 
 @pytest.mark.parametrize(
     ("gain", "n", "alarm"),
-    [(0.069, 1000, False), (0.09, 1000, True), (0.09, 400, False), (0.0, 1000, False)],
+    [(0.069, 1000, False), (0.09, 1000, True), (0.09, 500, True), (0.09, 499, False), (0.0, 1000, False)],
 )
 def test_hits_that_are_nearly_all_first_raise_the_leak_alarm(gain, n, alarm):
     """Of 100 hits at ranks 1 to 5 with equal frequency NDCG@5 / HR@5 is the mean discount, 0.59."""

@@ -33,6 +33,7 @@ def test_ties_days_and_the_order_within_ties():
     assert result.tied == pytest.approx(2 / 5)
     assert result.same_day == pytest.approx(3 / 5)
     assert (result.users_tied, result.users_same_day) == (0.5, 1)
+    assert order(times=[*TIMES[:-1], TIMES[-2]]).users_tied == 1
     assert result.tied_ascending_id == Proportion.of(1 / 2, 2)  # i1 i2 ascends, i3 i0 descends
     assert result.tied_ascending_title == Proportion.of(0, 1)  # C b; the other pair has an item without a title
     assert result.other_ascending_id == Proportion.of(2 / 3, 3)  # i2 i3, i0 i3; i3 i1
