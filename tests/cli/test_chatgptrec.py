@@ -1,36 +1,22 @@
 """`llm4rec train model=chatgptrec` from the command line: local weights, an endpoint, the store, a kill."""
 
-import itertools
 import json
 import re
 import sqlite3
 import time
-from collections import Counter
 
 import pandas as pd
 import pytest
 
 from llm4rec_cli.llm import local as local_backend
-from tests.llm.chat_server import api_error, chat_server, completed, hang_up
+from tests.llm.chat_server import api_error, chat_server, completed
 from tests.llm.tiny_llm import tiny_llm
 from tests.support import forked
-from tests.support.driver import read
 
 KEY = "sk-a-key-that-must-appear-nowhere"
 TRAIN = ("train", "model=chatgptrec", "task.floors=[]", "task.bootstrap=20")
-DIFFERENT = (
-    "seconds",
-    "peak_rss_mb",
-    "llm",
-    "overrides",
-)  # between a resumed run and an undisturbed one with another store
-SMALL = (
-    "model.controls=0",
-    "llm.context=512",
-    "llm.max_tokens=8",
-    "prompt.history_tokens=40",
-    "prompt.review_tokens=40",
-)
+SMALL = ("model.controls=0", "llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40")
+SMALL += ("prompt.review_tokens=40",)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +58,7 @@ def requests_of(run):
 # ---- local weights
 
 
-@pytest.mark.parametrize("task", ["rating", "sequential", "explanation", "review_summary"])
+@pytest.mark.parametrize("task", ["sequential", "explanation"])
 def test_every_task_is_evaluated_and_accounted_for(local, task):
     run = local(f"task={task}", "model.answer=generate")
     metrics = run.metrics
@@ -86,13 +72,6 @@ def test_every_task_is_evaluated_and_accounted_for(local, task):
         assert {"answer", "status", "n_listed", "n_hallucinated"} <= set(rows)
 
 
-def test_candidates_are_scored_by_likelihood_and_by_pmi(local):
-    likely = local("task=direct", "task.negatives=4", "model.answer=likelihood")
-    pmi = local("task=direct", "task.negatives=4", "model.answer=pmi")
-    assert likely.metrics["metrics"] != pmi.metrics["metrics"]
-    assert likely.metrics["protocol"] == "uniform-5"
-
-
 def test_constrained_lists_are_valid_and_come_with_controls_which_a_dry_run_counts(local, constrained):
     typed = (*constrained, "model.controls=4")
     shown = local(*typed, "llm.dry_run=true")
@@ -100,8 +79,6 @@ def test_constrained_lists_are_valid_and_come_with_controls_which_a_dry_run_coun
     counts = [int(n) for n in re.findall(r"^to send: (\d+),", shown.out, re.MULTILINE)]
     assert counts[0] == 6 and len(counts) > 5, "the run's, and a line for each variation"
     assert f"in all, as estimated: {sum(counts)} requests, " in shown.out
-    tokens = [int(n.replace(",", "")) for n in re.findall(r"([\d,]+) prompt tokens", shown.out)]
-    assert sum(tokens[:-1]) == tokens[-1]
     run = local(*typed)
     assert sum(counts) - 2 <= requests_of(run) <= sum(counts), "a short history may be shuffled into itself"
     metrics = run.metrics["metrics"]
@@ -109,30 +86,19 @@ def test_constrained_lists_are_valid_and_come_with_controls_which_a_dry_run_coun
     assert metrics["listed/mean"] == 5 and metrics["hr@10"] == 1, "all five are named"
     controls = run.metrics["controls"]
     assert controls["users"] == 4 and controls["order"]["orders"] == 3
-    assert "controls on 4 users" in run.out and "answers: requests" in run.out
     assert run.metrics["llm"]["requests"] == 6, "the run's own"
     rows = pd.read_parquet(run.folder / "predictions.parquet")
     assert all(len(log_probs) == 5 and max(log_probs) <= 0 for log_probs in rows["log_probability"])
     assert local(*typed, "llm.replay=true", "force=true").metrics["controls"] == controls
 
 
-def test_a_list_among_the_whole_catalogue_is_valid_too(local, constrained):
+def test_a_list_among_the_whole_catalogue_is_valid_and_a_replay_without_answers_of_controls_has_none(
+    local, constrained
+):
     metrics = local("task=sequential", *constrained[2:]).metrics["metrics"]
-    assert metrics["answers/ok"] == 1 and metrics["listed/exact"] == 1
-    assert metrics["listed/mean"] == 10
-
-
-def test_a_replay_without_the_answers_of_controls_has_none(local, constrained):
+    assert metrics["answers/ok"] == 1 and metrics["listed/exact"] == 1 and metrics["listed/mean"] == 10
     local(*constrained)
     assert "controls" not in local(*constrained, "llm.replay=true", "force=true", "model.controls=3").metrics
-
-
-def test_several_orders_of_candidates_are_rows_of_their_own(local):
-    run = local("task=direct", "task.negatives=4", "prompt.shuffles=3")
-    rows = pd.read_parquet(run.folder / "predictions.parquet")
-    assert len(rows) == 18 and rows["user_id"].nunique() == 6
-    assert set(rows["turn"]) == {0, 1, 2}
-    assert run.metrics["n_examples"] == 6 and "subset" in run.metrics["labels"]
 
 
 def test_a_replayed_run_is_the_same_run_and_another_version_of_the_backend_makes_another(local, monkeypatch):
@@ -150,96 +116,30 @@ def test_a_replayed_run_is_the_same_run_and_another_version_of_the_backend_makes
     assert other.metrics["variant"] != first.metrics["variant"], "seeds of both are not averaged"
 
 
-def test_a_dry_run_shows_and_leaves_no_run(local, tmp_path):
-    shown = local("task=rating", "llm.dry_run=true")
-    assert shown.code == 0
-    assert "6 requests" in shown.out and "How many stars" in shown.out
-    assert "in all, as estimated: 6 requests, " in shown.out
-    assert not list(tmp_path.glob("outputs/*/*/*/*/status.json"))  # nor one of a floor
-
-
 @pytest.mark.parametrize("typed", [("model.answer=pmi",), ("model.answer=generate", "prompt.shuffles=3")])
-def test_a_dry_run_counts_no_request_twice(local, typed):
+def test_a_dry_run_counts_no_request_twice_and_leaves_no_run(local, tmp_path, typed):
     typed = ("task=direct", "task.negatives=4", "model.controls=4", *typed)
     shown = local(*typed, "llm.dry_run=true")
+    assert not list(tmp_path.glob("outputs/*/*/*/*/status.json")), "nor one of a floor"
     (estimated,) = map(int, re.findall(r"in all, as estimated: (\d+) requests", shown.out))
     assert estimated - 2 <= requests_of(local(*typed)) <= estimated, "a short history may be shuffled into itself"
 
 
-def test_another_threshold_needs_no_new_requests(local):
-    local("task=sequential")
-    again = local("task=sequential", "model.threshold=100", "llm.replay=true")
-    assert again.code == 0, again.err
-
-
 # ---- an endpoint
 
-SCHEMAS = {
-    "json_schema": lambda sent: sent["response_format"]["json_schema"]["schema"]["properties"]["answer"],
-    "json_object": lambda sent: sent["response_format"]["schema"],
-    "structured_outputs": lambda sent: sent["structured_outputs"]["json"],
-    "guided": lambda sent: sent["guided_json"],
-}
 
-
-@pytest.mark.parametrize("structured", SCHEMAS)
-def test_an_endpoint_lists_candidates_as_its_schema_demands(endpoint, structured):
+def test_an_endpoint_lists_candidates_as_its_schema_demands(endpoint):
     def answer(http):
-        schema = SCHEMAS[structured](json.loads(http.sent))
-        listed = sorted(schema["items"]["enum"])[: schema["minItems"]]
-        text = json.dumps({"answer": listed} if structured == "json_schema" else listed)
-        completed(text)(http)
+        schema = json.loads(http.sent)["response_format"]["json_schema"]["schema"]["properties"]["answer"]
+        completed(json.dumps({"answer": sorted(schema["items"]["enum"])[: schema["minItems"]]}))(http)
 
     endpoint.responses = lambda prompt: [answer]
     typed = ("task=direct", "task.negatives=19", "task.max_examples=5", "model.answer=constrained", "model.controls=0")
-    run = endpoint.run(*typed, f"llm.structured={structured}")
+    run = endpoint.run(*typed, "llm.structured=json_schema")
     assert run.code == 0, run.err
     metrics = run.metrics["metrics"]
     assert metrics["answers/ok"] == 1 and metrics["listed/hallucinated"] == 0
     assert len(endpoint.bodies) == 5 and not run.metrics["warnings"][1:]
-
-
-def score_by_length(http):
-    """The server finds short titles likely."""
-    title = json.loads(http.sent)["messages"][-1]["content"]
-    entry = {"1": {"logprob": -len(title), "decoded_token": title}}
-    completed("x", prompt_logprobs=[None, entry])(http)
-
-
-@pytest.mark.parametrize("answer", ["likelihood", "auto"])
-def test_a_likelihood_through_an_endpoint_ranks_its_candidates_and_pmi_sends_no_other_titles(endpoint, answer):
-    endpoint.responses = lambda prompt: [score_by_length] * 9
-    typed = ("task=direct", "task.negatives=4", "task.max_examples=5", "model.controls=0", "llm.prompt_logprobs=chat")
-    run = endpoint.run(*typed, f"model.answer={answer}")
-    assert run.code == 0, run.err
-    titles = Counter(body["messages"][-1]["content"] for body in endpoint.bodies)
-    if answer == "auto":
-        assert run.metrics["shown_as"] == "chatgptrec pmi, zero-shot"
-        assert len(endpoint.bodies) == 25 + len(titles), "each once more without a history"
-        return
-    assert run.metrics["protocol"] == "uniform-5" and run.metrics["llm"]["requests"] == 25
-    assert len(endpoint.bodies) == 25, "five candidates of five users"
-    rows = pd.read_parquet(run.folder / "predictions.parquet")
-    assert rows["n_candidates"].eq(5).all() and len({*map(len, titles)}) > 2
-    assert rows["n_better"].between(0, 4).all() and rows["n_better"].nunique() > 1
-
-
-def test_a_form_for_restricted_answers_changes_nothing_for_texts(endpoint):
-    endpoint.responses = lambda prompt: [completed("A fine tent.")]
-    typed = ("task=review_summary", "task.max_examples=3", "model.answer=constrained", "model.controls=0")
-    run = endpoint.run(*typed, "llm.structured=json_schema")
-    assert run.code == 0, run.err
-    assert len(endpoint.bodies) == 3 and all("response_format" not in body for body in endpoint.bodies)
-    again = endpoint.run(*typed)
-    assert len(endpoint.bodies) == 3 and again.metrics["config_hash"] == run.metrics["config_hash"]
-
-
-def test_requests_to_a_failing_endpoint_are_retried(endpoint, monkeypatch):
-    monkeypatch.setattr("llm4rec_cli.llm.endpoint.FIRST_PAUSE", 0.01)
-    endpoint.responses = lambda prompt: [hang_up, api_error(500), completed("4")]
-    metrics = endpoint.run("task=rating", "task.max_examples=3").metrics
-    assert metrics["metrics"]["said/coverage"] == 1
-    assert metrics["llm"]["resent"] == 6
 
 
 def test_a_finished_run_is_asked_again_after_the_server_was_mended(endpoint):
@@ -256,14 +156,6 @@ def test_a_finished_run_is_asked_again_after_the_server_was_mended(endpoint):
     assert refused.code == 2 and "llm.replay sends none" in refused.err
 
 
-def test_a_part_that_could_not_be_read_is_counted_and_labelled(endpoint):
-    replies = itertools.cycle(["I do not know", "4"])
-    endpoint.responses = lambda prompt: [completed(next(replies))]
-    answer = endpoint.run("task=rating", "task.max_examples=4", "model.controls=0")
-    assert "2 of 4 answers could not be read; the first: 'I do not know'" in answer.out
-    assert "unread-answers" in answer.metrics["labels"]
-
-
 def test_the_key_is_written_nowhere(endpoint, tmp_path):
     done = endpoint.run("task=rating", "task.max_examples=3", "-v")
     assert done.code == 0, done.err
@@ -276,12 +168,6 @@ def test_the_key_is_written_nowhere(endpoint, tmp_path):
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 5
     assert not [path for path in written if KEY.encode() in path.read_bytes()]
-
-
-def test_without_a_key_nothing_is_sent(llm4rec, monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    refusal = llm4rec(*TRAIN, "task=rating", "task.max_examples=2", "llm=openai", "llm.model=any")
-    assert refusal.code == 2 and "OPENAI_API_KEY" in refusal.err
 
 
 def test_a_budget_that_is_too_small_loses_nothing(endpoint):
@@ -310,6 +196,7 @@ def test_a_run_killed_amid_its_requests_resumes_as_if_undisturbed(llm4rec, endpo
     distinct = len(endpoint.counts)  # two users with the same prompt share a request
     assert sum(endpoint.counts.values()) - before == distinct - n_stored
     whole = llm4rec(*typed, "paths.outputs=whole", f"llm.store={tmp_path}/other.sqlite")
-    same = [name for name in read(whole.folder / "metrics.json") if name not in DIFFERENT]
+    different = ("seconds", "peak_rss_mb", "llm", "overrides")
+    same = [name for name in whole.metrics if name not in different]
     assert {n: resumed.metrics[n] for n in same} == {n: whole.metrics[n] for n in same}
-    assert json.dumps(resumed.metrics["llm"]["prompt_tokens"]) == json.dumps(whole.metrics["llm"]["prompt_tokens"])
+    assert resumed.metrics["llm"]["prompt_tokens"] == whole.metrics["llm"]["prompt_tokens"]

@@ -82,9 +82,6 @@ def test_every_model_is_asked_about_the_same_cold_targets(run, cache, chat_model
     n = {group: means["n"] for group, means in metrics["breakdown"]["target_is_cold"].items()}
     assert n == {"cold": sum(is_cold for _, is_cold in apart(answer).values()), "warm": 20 - n["cold"]}
     assert "cold-items" in metrics["labels"]
-    for group in ("cold", "warm"):
-        low, high = metrics["intervals"][f"{group}/ndcg@10"]
-        assert 0 <= low <= metrics["metrics"][f"{group}/ndcg@10"] <= high <= 1
     rows = pd.read_parquet(answer.folder / "predictions.parquet")
     assert (rows.loc[rows["target_is_cold"], "target_train_count"] == 0).all()
 
@@ -96,15 +93,6 @@ def test_popularity_ranks_no_cold_item_above_chance(run):
         assert metrics["metrics"][f"cold/{name}"] < chance[name]
     for name in ("hr@10", "hr@50", "ndcg@10", "mrr", "auc"):
         assert chance[name] < metrics["metrics"][f"warm/{name}"]
-
-
-def test_a_second_table_has_cold_and_warm_targets_of_every_model_and_chance(cold, few):
-    second = cold.out.split("targets held out of training (cold) and the others (warm)")[1]
-    lines = {line.split()[0]: line.split()[1:] for line in second.splitlines() if line.strip()}
-    shown = [cold.metrics["metrics"][f"{g}/{m}"] for g in ("cold", "warm") for m in ("hr@10", "ndcg@10")]
-    assert lines["sasrec"] == [f"{value:.4f}" for value in shown]
-    assert {"popularity", "chance"} <= set(lines)
-    assert "held out" not in few.out
 
 
 def test_few_users_are_trained_on_and_all_are_asked_about(few, cold):
@@ -147,24 +135,12 @@ def test_a_model_trained_without_some_items_recommends(run, cold):
     user = next(iter(apart(cold)))
     answer = run("recommend", "model=sasrec", COLD, "--user", user, "--json")
     assert [json.loads(line)["rank"] for line in answer.out.splitlines()] == list(range(1, 11))
-    assert run("recommend", "model=popularity", COLD, "--user", user).out
 
 
-def test_reports_and_lists_tell_such_runs_apart(run, cold, few):
+def test_reports_tell_such_runs_apart(run, cold, few):
     out = run("report", "model=sasrec", "--csv", "--metrics", "ndcg@10,cold/ndcg@10").out
     rows = {label: [r for r in csv.DictReader(io.StringIO(out)) if label in r["labels"]] for label in LABELS}
     assert all(COLD in row["variant"] for row in rows["cold-items"])
     assert f"{cold.metrics['metrics']['cold/ndcg@10']:.4f}" in [row["cold/ndcg@10"] for row in rows["cold-items"]]
     assert [FEW in row["variant"] for row in rows["few-users"]] == [True]
     assert [row["cold/ndcg@10"] for row in rows["few-users"]] == [""]
-    listed = run("list", "runs", "model=sasrec").out
-    assert all(label in listed for label in LABELS)
-
-
-def test_such_runs_are_paired_but_not_by_their_cold_targets(run, home, cache, cold):
-    floor = run("train", "model=popularity", COLD, "task.max_examples=100", NO_FLOORS)
-    folders = (str(cold.folder), str(floor.folder))
-    run("compare", *folders, "--metric", "ndcg@10")
-    answer = call("compare", *folders, "--metric", "cold/ndcg@10", cwd=home, cache=cache)
-    assert answer.code == 2
-    assert "cold/ndcg@10" in answer.err

@@ -12,7 +12,7 @@ from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.llm import completions
 from tests.cli import states
 from tests.llm.fake_backend import FakeBackend
-from tests.support.driver import job_of, python, read
+from tests.support.driver import job_of, read
 
 MARKUP = (
     '</script><img src=x onerror="alert(1)">',
@@ -52,13 +52,6 @@ def exported(llm4rec, tmp_path):
 def headings(runs, exported):
     """headings(n): the folder of an export of so many headings in two ways."""
     return lambda n: exported(*runs("review_summary"), "--examples", n)
-
-
-@pytest.fixture
-def judged(tmp_path, request):
-    """An export of three examples, in ranks."""
-    states.judged(tmp_path, None, request.getfixturevalue)
-    return tmp_path / "judged"
 
 
 def rows_of(folder):
@@ -183,23 +176,19 @@ def test_a_sheet_does_not_reveal_the_system_of_a_text_and_its_page_loads_nothing
 
 
 def test_labels_and_sample_are_a_function_of_the_seed(runs, llm4rec, tmp_path):
-    run = str(*runs("explanation"))
     keys = []
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert llm4rec("human", "export", run, "--out", out, "--seed", str(seed)).code == 0
+        assert llm4rec("human", "export", str(*runs("explanation")), "--out", out, "--seed", str(seed)).code == 0
         keys.append(read(tmp_path / out / "key.json")["examples"])
     assert keys[0] == keys[1]
     assert keys[0].keys() != keys[2].keys()
-    assert (tmp_path / "a/sheet.html").read_text() == (tmp_path / "b/sheet.html").read_text()
 
 
 def test_an_explanation_shows_item_and_stars_and_a_heading_the_review_that_it_heads(runs, exported, cache):
     demo = prepare(job_of("dataset=demo").config.dataset, cache / "llm4rec")
     folder = exported(*runs("explanation"))
-    rows = rows_of(folder)
-    assert {row["item"] for row in rows} <= set(demo.items["title"])
-    assert {row["stars"] for row in rows} <= set("12345")
-    assert {row["review"] for row in rows} == {""}
+    shown = {name: {row[name] for row in rows_of(folder)} for name in ("item", "stars", "review")}
+    assert shown["item"] <= {*demo.items["title"]} and shown["stars"] <= {*"12345"} and shown["review"] == {""}
     shutil.rmtree(folder)
     folder = exported(*runs("review_summary"))
     reviews = demo.interactions.groupby("review_text")["review_title"].agg(set)
@@ -207,12 +196,6 @@ def test_an_explanation_shows_item_and_stars_and_a_heading_the_review_that_it_he
     own = [row for row in rows_of(folder) if "reference" in key[row["example"]][row["label"]]]
     assert len(own) == 50
     assert all(row["text"] in reviews[row["review"]] for row in own)
-    shown = [
-        (example["name"], example["item"], example["stars"], example["review"], label, text)
-        for example in shown_in((folder / "sheet.html").read_text())["examples"]
-        for label, text in example["texts"].items()
-    ]
-    assert shown == [tuple(row.values())[:6] for row in rows_of(folder)], "page and table hold the same"
 
 
 def test_markup_in_texts_is_not_interpreted_and_no_cell_is_a_formula(other, exported):
@@ -230,7 +213,7 @@ def test_markup_in_texts_is_not_interpreted_and_no_cell_is_a_formula(other, expo
 # ---- which examples
 
 
-def test_examples_whose_texts_differ_only_in_spaces_are_identical_excluded_and_counted(other, runs, llm4rec, tmp_path):
+def test_examples_of_identical_texts_are_excluded_and_counted(other, runs, llm4rec, tmp_path):
     (run,) = runs("explanation")
     people = pd.read_parquet(run / "predictions.parquet")["reference"].tolist()
     mostly = other([*people[:50], *["something else"] * 10], "seed0-a")
@@ -240,10 +223,6 @@ def test_examples_whose_texts_differ_only_in_spaces_are_identical_excluded_and_c
     assert len(read(tmp_path / "judged/key.json")["examples"]) == 10
     refused = llm4rec("human", "export", str(other(people, "seed0-b")), "--out", "none")
     assert (refused.code, "have identical texts" in refused.err) == (1, True)
-    spaced = other([text.replace(" ", "&#32; ") for text in people], "seed0-c")
-    assert llm4rec("human", "export", str(run), str(spaced), "--out", "spaced").code == 0
-    for labels in read(tmp_path / "spaced/key.json")["examples"].values():
-        assert any({"other", "reference"} <= set(systems) for systems in labels.values())
 
 
 def test_only_examples_that_all_runs_share_are_sampled_and_the_reference_may_be_left_out(other, runs, exported):
@@ -257,12 +236,15 @@ def test_only_examples_that_all_runs_share_are_sampled_and_the_reference_may_be_
 # ---- filled sheets
 
 
-def test_rows_left_empty_are_allowed_and_their_examples_counted(judged, scored, llm4rec, tmp_path):
+def test_rows_left_empty_are_allowed_and_their_examples_counted(scored, llm4rec, tmp_path, request):
+    states.judged(tmp_path, None, request.getfixturevalue)
     path = states.sheet(tmp_path, ["1A,1", "1B,2", "2A,1", "2B,"])  # the second is half filled, the third is missing
-    result = scored(judged, path)
+    result = scored("judged", path)
     assert result["raters"] == [{"rater": "ann", "unfilled": {"clarity": 2}}]
     assert result["criteria"]["clarity"]["examples"] == 1
-    assert "ann 2 on clarity" in llm4rec("human", "score", "judged", str(path)).out
+    out = " ".join(llm4rec("human", "score", "judged", str(path)).out.split())
+    assert "ann 2 on clarity" in out
+    assert "not conclusive: at least 50 examples with 3 raters each are needed" in out
 
 
 def test_a_sheet_may_come_back_as_spreadsheets_write_it_and_in_another_encoding(runs, exported, scored):
@@ -274,41 +256,6 @@ def test_a_sheet_may_come_back_as_spreadsheets_write_it_and_in_another_encoding(
     path = fill(folder, "ann", lambda systems, row: {"text": "déjà vu", "clarity": 4})
     path.write_bytes(path.read_text().encode("cp1252"))
     assert scored(folder, path)["criteria"]["clarity"]["examples"] == 5
-
-
-# ---- output
-
-
-def test_the_table_says_whether_it_is_conclusive(judged, llm4rec, tmp_path):
-    paths = [states.sheet(tmp_path, ["1A,1", "1B,2", "2A,2", "2B,1"], name=name) for name in ("ann", "ben")]
-    out = " ".join(llm4rec("human", "score", "judged", *map(str, paths)).out.split())
-    assert "clarity · demo · explanation · test" in out
-    assert "2 raters and 2 examples; Krippendorff's alpha (ordinal): 1.00" in out
-    assert "not conclusive: at least 50 examples with 3 raters each are needed" in out
-    assert "synthetic data" in out and "mean score" not in out
-
-
-def test_csv_has_one_row_per_criterion_and_system(runs, exported, llm4rec):
-    folder = exported(*runs("explanation"))
-    answer = llm4rec("human", "score", "judged", str(fill(folder, "ann", prefers_people)), "--csv")
-    rows = list(csv.DictReader(answer.out.splitlines()))
-    assert [(row["criterion"], row["system"]) for row in rows] == [
-        (criterion, system) for criterion in ("clarity", "reasonableness") for system in ("retrieval", "reference")
-    ]
-    assert (rows[1]["mean_score"], rows[1]["first"], rows[1]["n"], rows[1]["alpha"]) == ("5.0", "1.0", "50", "")
-
-
-def test_torch_is_never_imported(judged, tmp_path, cache):
-    path = states.sheet(tmp_path, ["1A,1", "1B,2"])
-    process = python(
-        "import os, sys; from llm4rec_cli.cli import main; "
-        f"os.environ['XDG_CACHE_HOME'] = {str(cache)!r}; "
-        "assert main(['human', 'export', 'retrieval/demo/explanation/seed0', '--out', 'more']) == 0; "
-        f"assert main(['human', 'score', 'judged', {str(path)!r}]) == 0; "
-        "assert 'torch' not in sys.modules",
-        tmp_path,
-    )
-    assert process.returncode == 0, process.stderr
 
 
 # ---- a chat model as a rater
@@ -343,15 +290,11 @@ def test_a_chat_model_fills_a_sheet_that_is_scored_separately_and_never_conclusi
     folder = headings(55)
     answer = by_model(folder)
     assert answer.code == 0, answer.err
-    assert "clarity: 55 of 55 examples fully judged" in answer.out
-    assert "marked as filled by a chat model" in answer.out
     assert len(chat.requests) == 55
     (filled,) = folder.glob("judge-judge-*.csv")
     score = llm4rec("human", "score", str(folder), str(filled))
     assert score.code == 0, score.err
-    shown = " ".join(score.out.split())
-    assert "1 chat model and 55 examples" in shown
-    assert "not conclusive: judged by a/judge (llm-judge), not by people" in shown
+    assert "not conclusive: judged by a/judge (llm-judge), not by people" in " ".join(score.out.split())
     assert not (folder / "human.json").exists(), "human.json is what claims read"
     result = read(folder / "judge.json")
     assert (result["raters"][0]["judge"], result["labels"]) == ("a/judge", ["llm-judge"])
@@ -361,25 +304,10 @@ def test_a_chat_model_fills_a_sheet_that_is_scored_separately_and_never_conclusi
     assert (clarity["raters"], clarity["examples"], clarity["enough"]) == (3, 55, False)
 
 
-def test_a_judge_is_checked_with_damaged_texts(headings, by_model, chat):
-    folder = headings(5)
-    answer = by_model(folder, "--check")
-    assert answer.code == 0, answer.err
-    (filled,) = folder.glob("judge-judge-??????.csv")
-    check = read(folder / f"{filled.stem}-check.json")
-    assert check["judge"] == "a/judge"
-    shuffled = check["criteria"]["clarity"]["its words shuffled"]
-    assert shuffled["mean"] <= 0.5 and 0 < shuffled["n"] <= 5, "the judge reads lengths alone"
-    assert "check of a/judge as a judge" in answer.out and "> shuffled" in answer.out
-    assert len(chat.requests) == 5 + 5
-    assert by_model(folder).code == 0
-    assert (folder / f"{filled.stem}.csv").read_bytes() == filled.read_bytes()
-
-
-def test_judging_again_sends_no_requests_and_prompts_do_not_reveal_the_systems(headings, by_model, chat):
+def test_judging_again_sends_no_requests_prompts_reveal_no_system_and_a_check_damages_texts(headings, by_model, chat):
     folder = headings(5)
     dry = by_model(folder, "llm.dry_run=true")
-    assert dry.code == 0 and "5 requests" in dry.out and "The texts:" in dry.out
+    assert dry.code == 0 and "5 requests" in dry.out
     assert chat.requests == []
     first = by_model(folder)
     (filled,) = folder.glob("judge-judge-*.csv")
@@ -389,9 +317,13 @@ def test_judging_again_sends_no_requests_and_prompts_do_not_reveal_the_systems(h
     for request in chat.requests:
         assert not any(name in str(request.messages) for name in ("retrieval", "reference", "seed0"))
     assert filled.read_bytes() == written
+    assert by_model(folder, "--check").code == 0
+    assert len(chat.requests) == 5 + 5 and filled.read_bytes() == written
+    shuffled = read(folder / f"{filled.stem}-check.json")["criteria"]["clarity"]["its words shuffled"]
+    assert shuffled["mean"] <= 0.5 and 0 < shuffled["n"] <= 5, "the judge reads lengths alone"
     chat.name = "another"
     assert by_model(folder).code == 0
-    assert len(chat.requests) == 10
+    assert len(chat.requests) == 10 + 5
     assert len([*folder.glob("judge-judge-*.csv")]) == 2, "the first file is kept"
 
 
@@ -403,14 +335,7 @@ def test_people_and_chat_models_are_named_and_not_averaged(headings, by_model, l
     assert answer.code == 2
     assert f"a chat model filled {sheets['a/judge'].stem}, people the others" in answer.err
     for judge, filled in sheets.items():
-        answer = llm4rec("human", "score", str(folder), str(filled), "--csv")
-        assert {row["judged_by"] for row in csv.DictReader(answer.out.splitlines())} == {judge}
-
-
-def test_answers_without_judgements_are_refused_with_the_first_one(headings, by_model, chat):
-    folder = headings(5)
-    chat.reply = lambda _: "I like them all."
-    answer = by_model(folder)
-    assert answer.code == 1
-    assert "none of 5 answers judges an example; the first is 'I like them all.'" in answer.err
-    assert not list(folder.glob("judge-*"))
+        rows = [*csv.DictReader(llm4rec("human", "score", str(folder), str(filled), "--csv").out.splitlines())]
+        assert {row["judged_by"] for row in rows} == {judge}
+        means = [float(row["mean_score"]) for row in rows if row["system"] == "reference"]
+        assert judge != "people" or means == [5, 4]

@@ -12,7 +12,6 @@ def test_any_ratings_make_a_like_task(llm4rec):
     answer = llm4rec("train", "model=like_means", *SMALL, "dataset.split=temporal", "task.floors=[liked_share]")
     assert answer.code == 0, answer.err
     assert all(word in answer.out for word in ("liked_share", "like_means", "auc_within_users", "uauc", "log_loss"))
-    assert "have both a like and a dislike" in answer.out
     metrics = answer.metrics
     assert (metrics["task"], metrics["protocol"], metrics["split_rule"]) == ("like", "like", "temporal")
     assert metrics["labels"] == ["synthetic", "subset", "temporal-split"]
@@ -28,24 +27,6 @@ def test_a_few_shots_are_drawn_by_the_seed_and_move_the_address(llm4rec):
     ]
     assert len({run["config_hash"] for run in runs}) == len({run["metrics"]["auc"] for run in runs}) == 3
     assert runs[0]["variant"] == runs[1]["variant"] != runs[2]["variant"]
-
-
-def test_settings_of_likes_do_not_move_the_address_of_other_tasks(llm4rec):
-    plain, other = (
-        llm4rec("train", "model=mean", "task.max_examples=20", "task.bootstrap=20", "task.floors=[]", *more).metrics
-        for more in ((), ("task.shots=3", "task.history=4", "dataset.liked_above=2"))
-    )
-    assert plain["config_hash"] == other["config_hash"]
-
-
-def test_likes_are_compared_user_by_user(llm4rec):
-    a, b = (
-        llm4rec("train", f"model={model}", *SMALL, "dataset.split=temporal", "task.floors=[]").folder
-        for model in ("liked_share", "like_means")
-    )
-    answer = llm4rec("compare", str(a), str(b))
-    assert answer.code == 0, answer.err
-    assert all(word in answer.out for word in ("auc_within_users", "auc", "log_loss"))
 
 
 def test_tallrec_s_prompts_show_the_floors_that_need_no_training_rows(llm4rec):
@@ -67,3 +48,13 @@ def test_a_split_of_ones_own_files_is_used(llm4rec):
     assert answer.code == 0, answer.err
     assert answer.metrics["n_examples"] == 3
     assert answer.metrics["metrics"]["auc"] == 1  # the liked item is of training, the user of the dislikes too
+
+
+def test_likes_are_compared_user_by_user(llm4rec):
+    a, b = (
+        llm4rec("train", f"model={model}", *SMALL, "dataset.split=temporal", "task.floors=[]").folder
+        for model in ("liked_share", "like_means")
+    )
+    answer = llm4rec("compare", str(a), str(b))
+    assert answer.code == 0, answer.err
+    assert all(word in answer.out for word in ("auc_within_users", "auc", "log_loss"))

@@ -9,16 +9,8 @@ from llm4rec_cli.data.prepare import prepare
 from tests.support.driver import Answer, call, job_of, read
 
 # One small P5: two users of a hundred are trained on.
-SMALL = (
-    "model=p5",
-    "dataset.train_users=0.02",
-    "model.samples.sequential_candidates=0",
-    "model.samples.direct_candidates=0",
-    "trainer.epochs=1",
-    "trainer.valid_examples=20",
-    "task.max_examples=20",
-    "task.floors=[]",
-)
+SMALL = ("model=p5", "dataset.train_users=0.02", "model.samples.sequential_candidates=0", "task.floors=[]")
+SMALL += ("model.samples.direct_candidates=0", "trainer.epochs=1", "trainer.valid_examples=20", "task.max_examples=20")
 TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")
 
 
@@ -60,7 +52,7 @@ def test_it_is_asked_with_another_prompt_and_the_address_tells(everything, cache
 
 
 def test_inputs_of_the_asked_review_are_marked(everything, cache):
-    for feature, is_oracle in (("of_review", True), ("of_user", False), ("of_item", False)):
+    for feature, is_oracle in (("of_review", True), ("of_item", False)):
         typed = ("task=explanation", "model.ask.explanation=3-9", f"model.feature={feature}")
         answer = call("eval", *SMALL, *typed, cwd=everything.cwd, cache=cache)
         assert ("oracle_input" in answer.metrics["labels"]) is is_oracle
@@ -98,13 +90,3 @@ def test_other_numbers_of_items_than_those_trained_with_are_refused(everything, 
         index.write_text(kept)
     assert answer.code == 1
     assert "item_index.json" in answer.err and "do not fit it" in answer.err
-
-
-def test_explanations_are_found_in_the_reviews_of_data_without_any(tmp_path, cache):
-    bare = ("~dataset.domains.demo.explanations", "task=explanation")
-    answer = call("train", *SMALL, *bare, "task.floors=[retrieval]", cwd=tmp_path, cache=cache)
-    assert answer.code == 0, answer.err
-    assert answer.metrics["n_examples"] == 20
-    for name in ("p5", "retrieval"):
-        (folder,) = (tmp_path / f"outputs/{name}/demo/explanation").glob("seed0-*")
-        assert "extracted-explanations" in read(folder / "metrics.json")["labels"]

@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.driver import read
 
+PREPARE = ("prepare", "dataset=amazon2014-musical-instruments")
+
 
 @pytest.fixture
 def tiny_raw(tmp_path):
@@ -30,36 +32,19 @@ def prepared(answer):
 
 
 def test_raw_files_from_a_folder_of_any_name_become_a_dataset(llm4rec, tiny_raw):
-    answer = llm4rec("prepare", "dataset=amazon2014-musical-instruments", f"dataset.raw_dir={tiny_raw}")
+    answer = llm4rec(*PREPARE, f"dataset.raw_dir={tiny_raw}")
     assert answer.code == 0, answer.err
     manifest = read(prepared(answer) / "manifest.json")
     assert [manifest[key] for key in ("users", "items", "interactions")] == [6, 6, 30]
+    assert "31" in answer.out.partition("5/5-core")[0], "the counts before each filter are shown"
 
 
-def test_a_raw_folder_is_found_from_the_working_directory(llm4rec, tiny_raw):
-    answer = llm4rec("prepare", "dataset=amazon2014-musical-instruments", f"dataset.raw_dir={tiny_raw.name}")
-    assert answer.code == 0, answer.err
-
-
-def test_where_raw_files_lie_is_no_part_of_the_dataset(llm4rec, tiny_raw):
-    first = llm4rec("prepare", "dataset=amazon2014-musical-instruments", f"dataset.raw_dir={tiny_raw}")
+def test_where_raw_files_lie_is_no_part_of_the_dataset(llm4rec, tiny_raw, tmp_path):
+    own = (*PREPARE, "paths.cache=kept")
+    first = llm4rec(*own, f"dataset.raw_dir={tiny_raw.name}")
     moved = tiny_raw.rename(tiny_raw.with_name("moved"))
-    second = llm4rec("prepare", "dataset=amazon2014-musical-instruments", f"dataset.raw_dir={moved}")
-    assert prepared(first) == prepared(second)
-
-
-def test_paths_cache_is_where_datasets_are_kept(llm4rec, tiny_raw, tmp_path):
-    answer = llm4rec(
-        "prepare", "dataset=amazon2014-musical-instruments", f"dataset.raw_dir={tiny_raw}", "paths.cache=kept"
-    )
-    assert prepared(answer).parent == tmp_path / "kept/datasets"
-
-
-def test_the_counts_after_each_filter_are_shown(llm4rec, tiny_raw):
-    answer = llm4rec("prepare", "dataset=amazon2014-musical-instruments", f"dataset.raw_dir={tiny_raw}")
-    assert "5/5-core" in answer.out
-    assert "31" in answer.out
-    assert "30" in answer.out
+    assert prepared(llm4rec(*own, f"dataset.raw_dir={moved}")) == prepared(first)
+    assert prepared(first).parent == tmp_path / "kept/datasets"
 
 
 def test_a_difference_from_the_papers_statistics_is_said(llm4rec, tiny_raw, tmp_path):
@@ -74,28 +59,6 @@ def test_a_difference_from_the_papers_statistics_is_said(llm4rec, tiny_raw, tmp_
     assert "items: 6 here, 7 in the paper (-1)" in answer.out
 
 
-def test_generated_data_is_said_to_be_synthetic(llm4rec):
-    assert "synthetic" in llm4rec("prepare", "dataset=demo").out
-
-
-def test_filters_that_leave_nothing_are_an_error_with_the_counts(llm4rec, tiny_raw):
-    answer = llm4rec(
-        "prepare", "dataset=amazon2014-musical-instruments", f"dataset.raw_dir={tiny_raw}", "dataset.user_core=9"
-    )
-    first, second = answer.err.splitlines()
-    assert answer.code == 1
-    assert "9/5-core" in first
-    assert "user_core" in second
-
-
-def test_a_missing_file_is_named_with_where_to_get_it(llm4rec, tmp_path):
-    answer = llm4rec("prepare", "dataset=amazon2018-scientific", f"dataset.raw_dir={tmp_path}")
-    first, second = answer.err.splitlines()
-    assert answer.code == 1
-    assert "Scientific.train.inter" in first
-    assert "https://" in second
-
-
 def test_training_on_data_without_text_is_refused_for_a_model_that_needs_it(llm4rec, tiny_raw):
     answer = llm4rec("train", "dataset=amazon2014-musical-instruments", f"dataset.raw_dir={tiny_raw}")
     assert answer.code == 1
@@ -105,7 +68,6 @@ def test_training_on_data_without_text_is_refused_for_a_model_that_needs_it(llm4
 # Names of the raw files, and overrides, of the datasets in S3-Rec's format.
 S3REC = {
     "amazon2014-toys": ("sequential.txt", "meta_Toys_and_Games.json.gz", ()),
-    "amazon2014-sports": ("Sports_and_Outdoors.txt", "meta_Sports_and_Outdoors.json.gz", ()),
     "yelp": ("sequential_data.txt", "names.json", ("+dataset.domains.yelp.businesses=names.json",)),
 }
 
@@ -128,10 +90,3 @@ def test_sequences_in_s3_rec_s_format_become_a_dataset_with_titles(llm4rec, tmp_
     assert [manifest[key] for key in ("users", "items", "interactions", "items_without_title")] == [6, 6, 30, 0]
     assert "results are not comparable with the paper's" in answer.out
     assert "no interaction has a time: file order is taken as time order" in answer.out
-
-
-def test_of_p5_s_yelp_an_error_says_where_to_get_it(llm4rec, tmp_path):
-    answer = llm4rec("prepare", "dataset=yelp", f"dataset.raw_dir={tmp_path}")
-    assert answer.code == 1
-    assert "needs sequential_data.txt" in answer.err
-    assert "https://github.com/jeykigung/P5" in answer.err

@@ -12,7 +12,6 @@ defaults: [_dataset, _self_]
 name: shop
 reader: table
 domains: {shop: {interactions: log.csv}}
-columns: COLUMNS
 user_core: 0
 item_core: 0
 """
@@ -29,7 +28,7 @@ def shop(llm4rec, tmp_path):
         days = (20_000 + np.repeat(np.sort(generator.choice(20, size=4, replace=False)), 2)) * DAY
         rows += [f"u{user},i{item},{day}" for item, day in zip(generator.permutation(30)[:8], days, strict=True)]
     write_text(tmp_path / "log.csv", "\n".join(rows))
-    write_text(tmp_path / "conf/dataset/shop.yaml", CONFIG.replace("COLUMNS", "{}"))
+    write_text(tmp_path / "conf/dataset/shop.yaml", CONFIG)
     return lambda *more: llm4rec(*ARGUMENTS, *more)
 
 
@@ -49,9 +48,7 @@ def test_the_table_has_ordinary_runs_that_are_reused(shop, llm4rec, tmp_path):
     before = states(tmp_path)
     assert len(before) == 8
 
-    table = shop("--draws", "2", "--metrics", "hr@10,mrr")
-    assert max(map(len, table.out.splitlines())) <= 100
-    assert "Kendall's τ" in table.out
+    assert "Kendall's τ" in shop("--draws", "2", "--metrics", "hr@10,mrr").out
     train = ("train", *ARGUMENTS[1:], "dataset.control=shuffle_ties", "dataset.seed=1")
     metrics = llm4rec(*train).metrics
     assert states(tmp_path) == before, "nothing is run twice"
@@ -71,16 +68,6 @@ def test_models_and_seeds_are_swept(shop):
     ]
 
 
-def test_the_models_of_experiments_are_named_after_them(shop, tmp_path):
-    for steps, name in enumerate(("first", "second"), start=1):
-        write_text(tmp_path / f"conf/experiment/{name}.yaml", f"# @package _global_\nmodel: {{steps: {steps}}}\n")
-    answer = shop("--only", "leave_one_out", "--json", "+experiment=first,second")
-    assert answer.code == 0, answer.err
-    assert list(json.loads(answer.out)["models"]) == [
-        *("popularity", "transition_text first", "transition_text second")
-    ]
-
-
 def test_without_times_only_leave_one_out_is_left_and_the_reason_is_said(shop, tmp_path):
     lines = (tmp_path / "log.csv").read_text().splitlines()
     write_text(tmp_path / "log.csv", "\n".join(line.rpartition(",")[0] for line in lines))
@@ -89,15 +76,15 @@ def test_without_times_only_leave_one_out_is_left_and_the_reason_is_said(shop, t
     text = " ".join(answer.out.split())
     assert "without shuffle_ties: dataset.control=shuffle_ties shuffles interactions at one time" in text
     assert "without temporal: dataset.split=temporal cuts at one moment, and dataset 'shop' has no times" in text
-    assert "Kendall" not in text
     answer = shop("--only", "temporal")
-    assert answer.code == 1
-    assert "has no times" in answer.err
-    assert "dataset.split=leave_one_out, which needs only an order" in answer.err
+    assert (answer.code, "has no times" in answer.err) == (1, True)
 
 
-def test_files_that_are_missing_are_no_matter_of_the_protocol(llm4rec, tmp_path):
-    answer = llm4rec("protocols", "dataset=ml-100k", f"dataset.raw_dir={tmp_path}", "model=popularity")
-    assert answer.code == 1
-    assert "needs ml-100k.inter" in answer.err
-    assert "recbole package" in answer.err
+def test_the_models_of_experiments_are_named_after_them(shop, tmp_path):
+    for steps, name in enumerate(("first", "second"), start=1):
+        write_text(tmp_path / f"conf/experiment/{name}.yaml", f"# @package _global_\nmodel: {{steps: {steps}}}\n")
+    answer = shop("--only", "leave_one_out", "--json", "+experiment=first,second")
+    assert answer.code == 0, answer.err
+    assert list(json.loads(answer.out)["models"]) == [
+        *("popularity", "transition_text first", "transition_text second")
+    ]

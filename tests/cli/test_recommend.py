@@ -11,8 +11,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.data.prepare import prepare
 from tests.cli import states
-from tests.data.sources import real
-from tests.support.driver import TINY, compose, python
+from tests.support.driver import TINY, compose
 
 POPULARITY = ("recommend", "model=popularity", "dataset=mine")
 READS_TEXT = ("recommend", "model=transition_text", "model.text_weights=[4]", "dataset=mine")
@@ -83,13 +82,10 @@ def test_items_of_the_history_are_left_out_or_marked(llm4rec, movies):
     rows = rows_of(llm4rec(*bob, "--json", "--again"))
     assert [row["item_id"] for row in rows] == ["i0", "i2", "i1", "i3", "i4", "i5"]  # of equals the lower number first
     assert [row["in_history"] for row in rows] == [True, True, False, False, True, True]
-    first, *others = rows_of(llm4rec(*bob, "--json", "--k", "1"))
-    assert others == []
+    (first,) = rows_of(llm4rec(*bob, "--json", "--k", "1"))
     shown = {"rank": 1, "item_id": "i1", "title": "Sabrina (1954)", "score": 2}
     assert first == shown | {"in_history": False, "is_new": False, "titles_as_text": []}
-    first, *_, last = [line for line in llm4rec(*bob, "--k", "1").out.splitlines() if line.strip()]
-    assert first.startswith("popularity on mine for user bob, 4 items, the latest 'Sabrina (1995)'")
-    assert last.split() == ["1", "i1", "Sabrina", "(1954)", "2.0000"]
+    assert llm4rec(*bob, "--k", "1").out.split()[-5:] == ["1", "i1", "Sabrina", "(1954)", "2.0000"]
     assert items(llm4rec(*POPULARITY, "--title", "Heat", "--json", "--k", "2")) == ["i0", "i2"]
     assert llm4rec(*bob, "--explain").out.splitlines()[-1] == "the history has no effect on these scores"
 
@@ -106,14 +102,6 @@ def test_the_trained_run_is_chosen_as_by_eval(llm4rec, trained, demo, tmp_path):
     assert newest.out == llm4rec(*command, "seed=1").out != named.out == llm4rec(*command, "seed=0").out
 
 
-def test_a_model_that_knows_users_by_number_serves_users(llm4rec, movies):
-    first, other = (
-        llm4rec("recommend", "model=random", "dataset=mine", "--json", "--again", "--user", user).out
-        for user in ("ann", "bob")
-    )
-    assert first != other
-
-
 # ---- titles
 
 
@@ -121,9 +109,8 @@ def test_a_title_in_another_form_matches_silently(llm4rec, movies):
     for typed in ("Matrix, The (1999)", "the matrix", "MATRIX"):
         answer = llm4rec(*POPULARITY, "--title", typed)
         assert ("1 item: 'Matrix, The (1999)'" in answer.out, answer.err) == (True, "")
-    answer = llm4rec(*POPULARITY, "--title", states.AWKWARD, f"--title={states.AWKWARD}")
-    assert f"2 items: '{states.AWKWARD}', '{states.AWKWARD}'" in answer.out
-    assert answer.err == ""
+    answer = llm4rec(*POPULARITY, f"--title={states.AWKWARD}")
+    assert (f"1 item: '{states.AWKWARD}'" in answer.out, answer.err) == (True, "")
 
 
 def test_a_misspelt_or_ambiguous_title_is_matched_and_logged_without_a_terminal(llm4rec, movies):
@@ -151,43 +138,15 @@ def typing(monkeypatch):
 
 
 def test_on_a_terminal_the_user_chooses_among_similar_titles_or_none(llm4rec, movies, typing):
-    for typed, title in (("2\n", "Sabrina (1954)"), ("\n", "Sabrina (1995)")):
+    def answer(command, typed):
         typing(typed)
-        answer = llm4rec(*POPULARITY, "--title", "sabrinna")
-        assert "1  Sabrina (1995)" in answer.err and "2  Sabrina (1954)" in answer.err
-        assert f"1 item: '{title}'" in answer.out
-    for typed in ("0\n", ""):
-        typing(typed)
-        answer = llm4rec(*POPULARITY, "--title", "sabrinna")
-        assert (answer.code, "no title in dataset mine is 'sabrinna'" in answer.err) == (2, True)
-    for typed, as_text in (("0\n", True), ("1\n", False)):
-        typing(typed)
-        answer = llm4rec(*READS_TEXT, "--title", "sabrinna")
-        assert "0  none of these: use the text itself" in answer.err
-        assert ("'sabrinna' is not in the catalogue: its text is used" in answer.out) == as_text
+        return llm4rec(*command, "--title", "sabrinna")
 
-
-def test_without_titles_users_are_served_by_item_ids(llm4rec, tmp_path):
-    states.untitled_movies(tmp_path, None, None)
-    answer = llm4rec(*POPULARITY, "--user", "bob")
-    assert answer.code == 0, answer.err
-    assert "the latest 'i2', 'i4', 'i5'" in answer.out
-    assert "title" not in answer.out
-
-
-@pytest.mark.real_data
-def test_titles_of_movielens_match(llm4rec):
-    dr_strangelove = "dr strangelove or how i learned to stop worying and love the bomb"
-    typed = ("model=popularity", "dataset=ml-100k", f"dataset.raw_dir={real('ml-100k')}")
-    answer = llm4rec("recommend", *typed, *titled("the godfather", "sabrina", "star warz", dr_strangelove))
-    assert answer.code == 0, answer.err
-    assert "'Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb'" in answer.out
-    log_lines = [line.split(" ", 1)[1] for line in answer.err.splitlines() if "columns not used" not in line]
-    assert log_lines[0].startswith("2 items are titled 'sabrina': using the most frequent")
-    assert log_lines[1] == "using 'Star Wars' for 'star warz'"
-    assert len(log_lines) == 3
-    ranked = [line.split() for line in answer.out.splitlines() if line[:5].strip().isdigit()]
-    assert [words[1] for words in ranked[:2]] == ["100", "181"]  # less Star Wars itself
+    assert "1 item: 'Sabrina (1954)'" in answer(POPULARITY, "2\n").out
+    assert "1 item: 'Sabrina (1995)'" in answer(POPULARITY, "\n").out
+    assert [answer(POPULARITY, typed).code for typed in ("0\n", "")] == [2, 2]
+    as_text = ["its text is used" in answer(READS_TEXT, typed).out for typed in ("0\n", "1\n")]
+    assert as_text == [True, False]
 
 
 # ---- any text as a title, and new items
@@ -201,11 +160,6 @@ def new_items(tmp_path, movies):
 
 
 def test_a_title_that_no_item_has_is_used_as_text_if_the_model_reads_text(llm4rec, movies):
-    answer = llm4rec(*READS_TEXT, *titled("heat wars", "Matrix"), "--k", "6", "--again")
-    heading, note, *table = answer.out.splitlines()
-    assert "2 items: 'heat wars', 'Matrix, The (1999)'" in heading
-    assert note == "'heat wars' is not in the catalogue: its text is used"
-    assert not any("heat wars" in line for line in table), "what was typed is no item"
     rows = rows_of(llm4rec(*READS_TEXT, "--title", "heat wars", "--k", "2", "--json"))
     assert {row["item_id"] for row in rows} == {"i3", "i5"}  # Heat and Star Wars
     assert all(row["titles_as_text"] == ["heat wars"] for row in rows)
@@ -224,17 +178,13 @@ def test_new_items_are_ranked_with_the_catalogue_and_marked(llm4rec, new_items):
     assert alone == [{**row, "rank": rank} for rank, row in enumerate((r for r in rows if r["is_new"]), start=1)]
     catalogue = rows_of(llm4rec(*READS_TEXT, "--title", "Star Wars", "--k", "9", "--json"))
     assert [row["score"] for row in catalogue] == [row["score"] for row in rows if not row["is_new"]]
-    shown = llm4rec(*command)
-    assert "2 new items are ranked with the 6 of the catalogue" in shown.out
-    assert [line.split()[-1] for line in shown.out.splitlines() if " n0 " in line or " n1 " in line] == ["yes", "yes"]
     of_new = rows_of(llm4rec(*READS_TEXT, "--title", "sabrina heat", "--new-items", new_items, "--json", "--again"))
     assert [row["item_id"] for row in of_new if row["in_history"]] == ["n1"]
     assert of_new[0]["titles_as_text"] == []
     (first, _) = rows_of(llm4rec(*READS_TEXT, "--user", "bob", "--new-items", new_items, "--only-new", "--json"))
     assert first["item_id"] == "n0"  # of bob's items Star Wars is the last
     both = (*titled("sabrina heat", "star wars return"), "--new-items", new_items, "--only-new", "--explain")
-    none = ["only the 2 new items are ranked", "the model ranks none of these items"]
-    assert llm4rec(*READS_TEXT, *both).out.splitlines()[1:] == none
+    assert "the model ranks none of these items" in llm4rec(*READS_TEXT, *both).out
 
 
 def test_an_explanation_names_the_items_of_the_history_by_their_effect(llm4rec, movies):
@@ -248,34 +198,9 @@ def test_an_explanation_names_the_items_of_the_history_by_their_effect(llm4rec, 
     named = [(reason["item_id"], reason["title"]) for reason in heat["because"]]
     assert named == [(None, "heat it"), ("i5", "Star Wars (1977)")]
     assert heat["because"][0]["effect"] == pytest.approx(heat["score"])
-    assert f"   1  Heat (1995)\n        {heat['score']:+.4f}  heat it\n" in llm4rec(*command).out
 
 
 # ---- the command line
-
-
-def test_help_shows_options_examples_and_config_groups_and_cfg_needs_neither_user_nor_title(llm4rec):
-    out = llm4rec("recommend", "--help").out
-    assert all(option in out for option in ("--user ID", "--title TEXT", "--k N", "--again", "--json"))
-    assert "llm4rec recommend model=" in out and "\nmodel: " in out
-    assert "name: sasrec" in llm4rec("recommend", "model=sasrec", "--cfg", "job").out
-
-
-def test_a_refusal_never_imports_torch(movies, tmp_path):
-    done = python(
-        "import sys; from llm4rec_cli.cli import main; "
-        "assert main(['recommend', 'model=random', '--title', 'x']) == 2; "
-        "command = ['recommend', 'model=popularity', 'dataset=mine', 'paths.cache=cache']; "
-        "assert main([*command, '--user', 'nobody']) == 2; "
-        "assert main([*command, '--title', 'xqzzy']) == 2; "
-        "assert main([*command, '--user', 'bob', '--new-items', 'x.csv']) == 2; "
-        "command[1:2] = ['model=transition_text']; "
-        "assert main([*command, '--user', 'bob', '--new-items', 'x.csv']) == 2; "
-        "assert not {'torch', 'transformers'} & set(sys.modules)",
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "no title in dataset mine is 'xqzzy'" in done.stderr
 
 
 def test_scores_that_are_not_numbers_are_an_error(llm4rec, movies, monkeypatch):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.files import write_text
-from tests.llm.tiny_llm import tiny_llm
 from tests.studies.claims.conftest import SCORES
 from tests.support.driver import TINY
 from tests.support.small import sizes
@@ -43,33 +42,21 @@ def mine(llm4rec, tmp_path):
 
 
 def test_a_small_table_is_run_marked_recorded_and_run_only_once(mine, llm4rec, tmp_path):
-    assert "mine/tiny" in llm4rec("list", "papers", "mine").out
     assert "never run" in llm4rec("list", "papers", "mine").out
     plan = " ".join(mine("--small", "--dry-run", "--unprobed").out.split())
     assert "3 commands: 0 done, 3 to run, with 1 trainings" in plan
-    assert "to run llm4rec train task.max_examples=100 task.floors='[]' dataset=demo model=popularity seed=0" in plan
-    assert "llm4rec eval run=RUN_2" in plan
-    assert "quoted, not run: Caser on Beauty, Toys" in plan
-
     both = " ".join(mine("--small", "--seeds", "0,1", "--dry-run", "--unprobed").out.split())
     assert "model=popularity seed=0" in both and "model=popularity seed=1" not in both, "it depends on no seed"
-    assert "model=sasrec" in both and "seed=1" in both
-
     answer = mine("--small")
     assert answer.code == 0, answer.err
     head, *lines = answer.out.splitlines()
     assert "small: stand-ins, not the paper's data" in head
-    assert "Beauty, Toys · run on demo" in lines, "one stand-in for both"
     assert not any("0.0387" in line for line in lines), "the paper's number is not next to synthetic ones"
     measured = [line for line in lines if line.startswith(("popular", "SASRec"))]
     assert len(measured) == 6
     assert all("synthetic" in line for line in measured)
-    assert all(len(line) <= 100 for line in answer.out.splitlines())
-
     again = mine("--small", "--csv")
-    assert again.out.count("finished run") == 0
     assert again.err.count("finished run found") >= 3
-    assert again.out.splitlines()[0].startswith("column,row,prompt,metric,paper,source,ours")
     assert "3 commands: 3 done" in mine("--small", "--dry-run", "--unprobed").out
     assert "small only: 3 cells" in llm4rec("list", "papers", "mine").out
     (folder,) = (tmp_path / "outputs/popularity/demo/sequential").iterdir()
@@ -88,29 +75,6 @@ def test_a_cell_that_fails_says_why_and_the_others_are_made(mine):
     assert "quoted, not run: The project" in cells["Beauty", "Caser", "hr@5"]["marks"]
     assert "failed: " in cells["Toys", "popular", "hr@5"]["marks"]
     assert cells["Toys", "popular", "hr@5"]["ours"] is None
-
-
-@pytest.mark.parametrize("output", ["--json", "--csv"])
-def test_a_dry_run_has_no_results_to_print_as_data(mine, output):
-    answer = mine("--dry-run", output)
-    assert (answer.code, "leave one of them out" in answer.err) == (2, True)
-
-
-def test_a_dry_run_says_what_is_missing_on_this_machine(mine, tmp_path):
-    answer = mine("--dry-run", "--rows", "SASRec", f"paths.cache={tmp_path}")
-    assert answer.code == 0, answer.err
-    assert answer.out.count("unknown llm4rec train") == 4, "two datasets, two seeds"
-    assert "\nunknown, 1–2: no data of " in answer.out and "; licence: " in answer.out
-
-
-def test_a_dry_run_counts_what_a_chat_model_is_sent(llm4rec, tmp_path):
-    model = tiny_llm(tmp_path / "llm", 2048)
-    typed = ("chatgptrec/rating", "--small", "--rows", "ChatGPT*", f"llm.model={model}", "llm.context=2048")
-    answer = llm4rec("reproduce", *typed, "--dry-run", "--probe")
-    assert answer.code == 0, answer.err
-    assert "what a chat model is sent for a run" in answer.out and "of unknown cost" not in answer.out
-    refused = llm4rec("reproduce", *typed, "llm.dry_run=true")
-    assert (refused.code, "--dry-run --probe counts those of all" in refused.err) == (2, True)
 
 
 def test_a_dry_run_measures_each_distinct_run_once(mine, monkeypatch):
@@ -132,12 +96,10 @@ def test_a_probe_measures_minutes_and_memory(cache, monkeypatch):
     assert 0 < cost.training < 60 and 0 < cost.evaluation < 10
     assert cost.memory_mb > 50
     assert costs._measure("train", [*TINY, "dataset=demo", "trainer.epochs=1000"]).training > 10 * cost.training
-    assert costs._measure("eval", [*TINY, "dataset=demo", "trainer.epochs=10"]).training == 0
 
 
 @pytest.mark.parametrize(
-    ("fixed", "each", "sizes"),
-    [(0, 0.01, [2, 2, 8, 32, 128]), (0.5, 0.01, [2, 2, 8, 32, 128]), (5, 0.01, [2, 2, 8]), (0, 2, [2, 2, 8])],
+    ("fixed", "each", "sizes"), [(0.5, 0.01, [2, 2, 8, 32, 128]), (5, 0.01, [2, 2, 8]), (0, 2, [2, 2, 8])]
 )
 def test_the_time_of_an_evaluation_is_extrapolated(monkeypatch, fixed, each, sizes):
     from llm4rec_cli.studies.paper_tables import costs
@@ -156,30 +118,11 @@ def test_the_time_of_an_evaluation_is_extrapolated(monkeypatch, fixed, each, siz
     assert measured == [2, 2, 3]
 
 
-def test_a_launcher_makes_the_search_and_the_seeds_of_a_row(mine, tmp_path, monkeypatch):
-    from llm4rec_cli import launch
-
-    sweeps = []
-    monkeypatch.setattr(launch, "run", lambda command, run, flags: sweeps.append(flags))
-    text = mine.table.read_text().replace("train: dataset=amazon2014-beauty, small", "train: dataset=demo, small")
-    grid = "tuning: {source: ours, grid: {model.dropout: [0.1, 0.3]}}\n"
-    write_text(mine.table, text + grid)
-    typed = ("--rows", "SASRec", "--columns", "Beauty", "--launcher", "joblib")
-    assert mine(*typed).code == 0
-    searched, seeds = sweeps
-    assert searched[:2] == seeds[:2] == ["-m", "hydra/launcher=joblib"]
-    assert {"model.dropout=0.1,0.3", "split=valid", "seed=0"} <= {*searched}
-    assert "seed=0,1" in seeds and "split=valid" not in seeds
-    assert {"model.dropout=0.1", "model.dropout=0.3"} & {*seeds}, "the chosen one"
-
-
 def test_trainings_by_a_launcher_are_those_of_the_table(mine, llm4rec):
     answer = mine("--small", "--rows", "SASRec", "--columns", "Beauty", "--seeds", "0,1", "--launcher", "basic")
     assert answer.code == 0, answer.err
     of_table = answer.err.split("run 1 of 2")[1]
     assert "epoch 1" not in of_table and of_table.count("finished run found") >= 2
-    assert mine("--small", "--launcher", "jobllib").code == 2
-    assert "unknown hydra/launcher 'jobllib'" in mine("--small", "--launcher", "jobllib").err
 
 
 def test_a_launcher_starts_each_seed_from_the_run_with_its_seed(mine, tmp_path, monkeypatch):
@@ -208,8 +151,6 @@ def test_what_was_typed_besides_the_table_is_recorded_as_a_part(mine, llm4rec):
     write_text(mine.table, text.replace("  - {label: Toys", "  # - {label: Toys"))
     assert mine("--rows", "popular").code == 0
     assert "1 of 3 cells reproduced: " in llm4rec("list", "papers", "mine").out
-    assert mine("--rows", "popular", "task.max_examples=50").code == 0
-    assert "1 of 3 cells reproduced: " in llm4rec("list", "papers", "mine").out, "the whole one is still there"
     assert mine("--rows", "SASRec", "--seeds", "0").code == 0
     listed = " ".join(llm4rec("list", "papers", "mine").out.split())  # the state may take several lines
     assert "2 of 3 cells reproduced, 1 of them in part" in listed
@@ -232,7 +173,6 @@ def test_peoples_judgements_are_read_by_system_and_criterion(tmp_path):
 
 INVALID = {
     "an override": ("model=popularity", "model=popularty", "unknown model 'popularty'"),
-    "an option of a column": ("dataset=amazon2014-toys,", "dataset=amazon2014-toy,", "unknown dataset"),
     "a dataset that only a later column has": (
         "toys, small: dataset=demo,",
         "toys, small: dataset=demo_news task=sequential,",
@@ -240,7 +180,6 @@ INVALID = {
     ),
     "a printed number": ("model: Caser", "model: Casserole", "'Caser' has no printed hr@5 on 'Beauty'"),
     "several numbers": (", unsourced: The paper has no floors.", "", "'popular' selects several numbers of hr@5"),
-    "a reason": ("The project does not have this baseline.", "none", "'quoted' is not a sentence"),
 }
 
 
@@ -251,9 +190,3 @@ def test_validate_reports_each_kind_of_mistake(mine, llm4rec, old, new, problem)
     assert answer.code == 2
     assert "conf/paper/mine/tiny.yaml" in answer.out
     assert problem in answer.out
-
-
-def test_validate_accepts_the_table(mine, llm4rec):
-    answer = llm4rec("validate", "conf/paper/mine/tiny.yaml")
-    assert answer.code == 0, answer.out
-    assert "1 config (1 paper table" in answer.out

@@ -1,12 +1,9 @@
 """`score`: lists from another system through our evaluator, with our floors, at an address of their content."""
 
-import gzip
-import json
-
 import pandas as pd
 import pytest
 
-from tests.support.driver import python, read
+from tests.support.driver import read
 
 QUICK = ("task.max_examples=100", "task.floors=[]")
 
@@ -45,7 +42,6 @@ def test_our_own_top_items_score_as_the_run_they_come_from_in_every_form_of_the_
     assert "truncated-lists" in theirs["labels"] and "truncated-lists" in answer.out
     (said,) = theirs["warnings"]
     assert "of hr@20" in said and "of hr@50" in said and "hr@10" not in said
-    assert said.partition(":")[0] in answer.out
     rank = top_items.groupby("user").cumcount() + 1
     top_items.assign(rank=rank).sample(frac=1, random_state=0).to_csv(tmp_path / "b.tsv", sep="\t", index=False)
     top_items.assign(score=1 / rank).sample(frac=1, random_state=0).to_csv(tmp_path / "c.csv.gz", index=False)
@@ -61,14 +57,6 @@ def test_who_lists_the_targets_scores_one(llm4rec, targets, task):
     assert set(metrics["labels"]) == {"external", "synthetic", "subset"}
 
 
-def test_floors_stand_beside_and_the_label_says_when_they_win(llm4rec, top_items, tmp_path):
-    top_items[top_items.groupby("user").cumcount() == 9].to_csv(tmp_path / "worst.csv", index=False)
-    answer = llm4rec("score", "worst.csv", "--name", "mine", "task.max_examples=100", "task.floors=[transition_text]")
-    names = [line.split()[0] for line in answer.out.splitlines() if line.strip()]
-    assert names.index("transition_text") < names.index("mine")
-    assert "floor-not-beaten" in answer.metrics["labels"]
-
-
 def test_tables_call_a_file_of_any_name_by_the_name_it_is_given(llm4rec, targets, tmp_path):
     awkward = "it's (1), a=b.csv"
     for name in ("gru4rec.seed0.csv", awkward):
@@ -76,9 +64,6 @@ def test_tables_call_a_file_of_any_name_by_the_name_it_is_given(llm4rec, targets
     assert llm4rec("score", "gru4rec.seed0.csv", *QUICK).metrics["shown_as"] == "gru4rec"
     named = llm4rec("score", awkward, "--name", "a (new) model", *QUICK).metrics
     assert (named["shown_as"], named["metrics"]["hr@1"]) == ("a (new) model", 1)
-    out = llm4rec("report").out
-    assert "gru4rec" in out and "a (new) model" in out
-    assert "model.file" not in out
 
 
 def test_the_address_holds_the_content_and_not_the_path_or_the_command(llm4rec, targets, tmp_path):
@@ -96,13 +81,6 @@ def test_the_address_holds_the_content_and_not_the_path_or_the_command(llm4rec, 
     assert "missing-users" in other.metrics["labels"]
 
 
-def test_seeds_of_one_name_are_averaged(llm4rec, top_items, targets):
-    runs = [llm4rec("score", f"{f}.csv", "--name", "m", f"seed={s}", *QUICK) for s, f in enumerate(("best", "tops"))]
-    assert runs[0].metrics["variant"] == runs[1].metrics["variant"]
-    *_, row = [line for line in llm4rec("report", "model=external").out.splitlines() if line.startswith("m ")]
-    assert "±" in row
-
-
 def test_many_missing_users_are_refused_unless_asked(llm4rec, targets, tmp_path):
     targets.iloc[50:].to_csv(tmp_path / "many.csv", index=False)
     refused = llm4rec("score", "many.csv", *QUICK)
@@ -111,24 +89,6 @@ def test_many_missing_users_are_refused_unless_asked(llm4rec, targets, tmp_path)
     assert "model.max_missing=1" in refused.err
     result = llm4rec("score", "many.csv", *QUICK, "model.max_missing=1").metrics
     assert result["metrics"]["hr@1"] == pytest.approx(0.5, abs=0.005)
-
-
-def test_hydras_flags_work(llm4rec, targets, tmp_path):
-    assert "alias: best" in llm4rec("score", "best.csv", "--cfg", "job").out
-    swept = llm4rec("score", "best.csv", "-m", "task=sequential,direct", *QUICK)
-    assert swept.code == 0, swept.err
-    assert len(list((tmp_path / "outputs/external/demo").glob("*/*/metrics.json"))) == 2
-
-
-def test_a_wrong_file_is_refused_before_torch_is_imported(tmp_path, cache):
-    (tmp_path / "unknown.csv.gz").write_bytes(gzip.compress(b"user,item\nnobody,nothing\n"))
-    done = python(
-        f"import os, sys; os.environ['XDG_CACHE_HOME'] = {str(cache)!r}; from llm4rec_cli.cli import main; "
-        "assert main(['score', 'unknown.csv.gz']) == 1; assert 'torch' not in sys.modules",
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "no user 'nobody'" in done.stderr
 
 
 def test_the_split_of_another_system_is_compared_and_stands_on_the_card(llm4rec, targets, top_items, tmp_path):
@@ -144,10 +104,7 @@ def test_the_split_of_another_system_is_compared_and_stands_on_the_card(llm4rec,
     assert "2 of 100 test targets are among the 2 rows" in out
     assert "is refused: 2 of 100 test targets" in out
     assert "16 trials &lt;on test&gt;" in page
-    assert "<dt>seeds</dt>\n<dd>not stated</dd>" in page
-    assert "<dt>their split</dt>\n<dd>best.csv: the targets of all 100 users are ours</dd>" in page
     assert str(tmp_path) not in page
-    assert "transition_text" in page
 
 
 def test_a_list_on_another_split_is_refused_before_anything_is_computed(llm4rec, targets, top_items, tmp_path):
@@ -169,16 +126,3 @@ def test_a_folder_is_judged_in_one_table_whatever_one_of_its_files_is(llm4rec, t
     assert names == ["best", "tops"]
     assert "1 of 3 files were not judged: bad: bad.csv:2: no user 'nobody'" in answer.err
     assert llm4rec("score", "lists", "--name", "x", *QUICK).code == 2
-
-
-def test_semantic_ids_are_judged_with_their_collisions(llm4rec, targets, tmp_path):
-    items = sorted(set(targets["item"]))
-    index = {item: [f"<a_{i // 2}>"] for i, item in enumerate(items)}  # two items share a code
-    (tmp_path / "index.json").write_text(json.dumps(index))
-    lines = [json.dumps({"user": user, "predict": index[item]}) for user, item in targets.itertuples(index=False)]
-    (tmp_path / "beams.jsonl").write_text("\n".join(lines))
-    metrics = llm4rec("score", "beams.jsonl", "--codes", "index.json", *QUICK).metrics["metrics"]
-    alone = [item for item in items if list(index.values()).count(index[item]) == 1]
-    expected = targets["item"].isin(alone).mean() + 0.5 * (~targets["item"].isin(alone)).mean()
-    assert metrics["hr@1"] == pytest.approx(expected)
-    assert metrics["hr@5"] == 1

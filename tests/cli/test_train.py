@@ -7,20 +7,11 @@ import pytest
 import yaml
 
 from llm4rec_cli.files import write_json, write_text
-from tests.support.driver import TINY, call, read
+from tests.support.driver import TINY, read
 
 FILES = {  # as the design fixes them
     *("config.yaml", "status.json", "metrics.json", "metrics.csv", "predictions.parquet", "train_log.jsonl", "run.log"),
     *("environment.json", "arithmetic.json", "checkpoints"),
-}
-FIELDS = {
-    **dict.fromkeys(("model", "dataset", "task", "split", "protocol", "config_hash", "variant"), str),
-    **dict.fromkeys(("schema", "seed", "n_examples", "n_parameters", "n_trainable", "peak_rss_mb"), int),
-    **dict.fromkeys(("metrics", "intervals", "seconds"), dict),
-    **dict.fromkeys(("labels", "deviations", "warnings"), list),
-    **dict.fromkeys(("experiment", "trained_run"), type(None)),
-    "mask_history": bool,
-    "dataset_fingerprint": str,
 }
 FLOOR = ("train", "model=popularity", "task.floors=[]", "task.max_examples=50")
 
@@ -51,15 +42,11 @@ def test_a_run_folder_holds_what_the_design_says_and_so_do_those_of_its_floors(t
     text = (trained / "config.yaml").read_text()
     config = yaml.safe_load(text)
     assert config["model"]["hidden_size"] == 16
-    assert config["model"]["attention_dropout"] == config["model"]["dropout"]
     assert "${" not in text and "???" not in text
-    (line,) = (trained / "train_log.jsonl").read_text().splitlines()
-    assert '"epoch": 1' in line
 
 
 def test_metrics_json_has_the_fields_of_the_design_and_shares_inside_their_intervals(trained):
     metrics = read(trained / "metrics.json")
-    assert {name: type(metrics.get(name)) for name in FIELDS} == FIELDS
     values = [metrics[key] for key in ("schema", "split", "protocol", "mask_history", "seed", "n_examples")]
     assert values == [1, "test", "full", False, 0, 100]
     assert {"hr@10", "recall@10", "ndcg@10", "mrr"} <= set(metrics["metrics"])
@@ -67,7 +54,6 @@ def test_metrics_json_has_the_fields_of_the_design_and_shares_inside_their_inter
         assert 0 <= low <= metrics["metrics"][name] <= high <= 1
     assert {"synthetic", "subset", "floor-not-beaten"} <= set(metrics["labels"])
     assert metrics["peak_rss_mb"] > 50
-    assert {"prepare", "train", "evaluate"} <= set(metrics["seconds"])
     assert metrics["n_parameters"] == metrics["n_trainable"] > 0
     table = pd.read_csv(trained / "metrics.csv").set_index("metric")
     assert table["value"].to_dict() == pytest.approx(metrics["metrics"])
@@ -82,10 +68,6 @@ def test_predictions_have_one_row_an_example_and_give_the_metrics(trained):
     assert read(trained / "metrics.json")["metrics"]["hr@10"] == pytest.approx(expected)
 
 
-def test_a_controlled_run_is_labelled(llm4rec):
-    assert "control-swap_users" in llm4rec(*FLOOR, "dataset.control=swap_users").metrics["labels"]
-
-
 # ---- again
 
 
@@ -94,7 +76,6 @@ def test_a_finished_run_is_shown_again_and_not_repeated_however_it_is_typed(llm4
     answer = llm4rec("train", *TINY)
     assert answer.folder.name == trained.name
     assert "finished run found" in answer.err and "finished run found" not in answer.out
-    assert "ndcg@10" in answer.out and "sasrec" in answer.out
     assert llm4rec("train", *reversed(TINY)).folder.name == trained.name
     moves_no_number = ("device=cpu", "trainer.eval_batch_size=7", "model.dropout=0.5", "task.floors=[next_id]")
     for override in moves_no_number:
@@ -135,7 +116,6 @@ def test_a_run_that_was_killed_while_it_wrote_is_finished_the_next_time_with_the
     write_json(trained / "status.json", read(trained / "status.json") | {"status": "running"})
     assert llm4rec("train", *TINY).code == 0
     assert read(trained / "status.json")["status"] == "done"
-    assert llm4rec("report", "model=sasrec").code == 0
     done = trained / "checkpoints/training_done.json"
     assert read(done)["seconds"] > 0
     write_json(done, read(done) | {"seconds": 1000.0})
@@ -156,11 +136,9 @@ def test_damaged_files_of_a_finished_training_are_one_error_each_and_the_same_co
     (trained / "metrics.json").unlink()
     assert llm4rec("train", *TINY).code == 0
     assert read(done)["step"] == json.loads(whole)["step"]
-    for content in ("{", "[1]"):
-        (trained / "arithmetic.json").write_text(content)
-        refused = llm4rec("eval", f"run={trained}", "task.mask_history=true", "task.max_examples=20", "task.floors=[]")
-        assert refused.code == 1
-        assert f"{trained.name}/arithmetic.json is damaged or missing" in refused.err
+    (trained / "arithmetic.json").write_text("{")
+    refused = llm4rec("eval", f"run={trained}", "task.mask_history=true", "task.max_examples=20", "task.floors=[]")
+    assert (refused.code, f"{trained.name}/arithmetic.json is damaged or missing" in refused.err) == (1, True)
 
 
 # ---- the address
@@ -179,26 +157,17 @@ def test_seeds_share_a_variant_and_a_rules_address_does_not_depend_on_the_traine
 # ---- paths
 
 
-@pytest.mark.parametrize("name", ["with space", "a(b)c", "a=b", "a~b", "ü", "1e5", "it's"])
-def test_outputs_may_have_any_name(llm4rec, tmp_path, name):
-    answer = llm4rec(*FLOOR, f"paths.outputs={tmp_path}/{name}")
-    assert answer.code == 0, answer.err
-    assert list((tmp_path / name / "popularity").rglob("metrics.json"))
-
-
-def test_raw_files_may_lie_in_a_folder_of_any_name_and_a_tilde_is_the_home_folder(llm4rec, tmp_path, monkeypatch):
-    raw = "~my files (1)/a=b"
-    answer = llm4rec("train", "dataset=amazon2014-beauty", f"dataset.raw_dir={tmp_path}/{raw}")
-    assert (answer.code, f"{tmp_path}/{raw}" in answer.err) == (1, True)
+def test_a_tilde_is_the_home_folder_only_at_the_beginning(llm4rec, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    answer = llm4rec("train", "dataset=amazon2014-beauty", "dataset.raw_dir=~/raw")
-    assert str(tmp_path / "home/raw") in answer.err
+    for typed, folder in (("~/raw", "home/raw"), (f"{tmp_path}/~my files (1)/a=b", "~my files (1)/a=b")):
+        answer = llm4rec("train", "dataset=amazon2014-beauty", f"dataset.raw_dir={typed}")
+        assert (answer.code, f"{tmp_path}/{folder}" in answer.err) == (1, True)
 
 
 # ---- a user's own YAML, in ./conf of the working directory
 
 
-def test_a_users_own_dataset_is_found_and_a_variant_of_a_model(llm4rec, tmp_path, cache):
+def test_a_users_own_dataset_is_found_and_a_variant_of_a_model(llm4rec, tmp_path):
     mine, narrow = tmp_path / "conf/dataset/mine.yaml", tmp_path / "conf/model/narrow.yaml"
     write_text(mine, "defaults: [demo, _self_]\nname: mine\nuser_core: 6\n")
     write_text(narrow, "# Narrow.\ndefaults: [sasrec, _self_]\nhidden_size: 16\nlayers: 1\n")
@@ -206,9 +175,3 @@ def test_a_users_own_dataset_is_found_and_a_variant_of_a_model(llm4rec, tmp_path
     answer = llm4rec("train", "model=narrow", "trainer.epochs=1", *FLOOR[2:])
     config = yaml.safe_load((answer.folder / "config.yaml").read_text())
     assert (config["model"]["name"], config["model"]["hidden_size"]) == ("sasrec", 16)
-    home = tmp_path / "my work (1)=new"
-    home.mkdir()
-    (tmp_path / "conf").rename(home / "conf")
-    answer = call("train", "dataset=mine", "--cfg", "job", cwd=home, cache=cache)
-    assert answer.code == 0, answer.err
-    assert "name: mine" in answer.out

@@ -74,14 +74,6 @@ def test_impressions_are_ranked_by_yes_or_no(llm4rec, small, tmp_path):
     assert 0 <= answer.metrics["metrics"]["auc"] <= 1
 
 
-def test_templates_are_told_apart_in_tables(llm4rec, small):
-    settings = [typed for typed in small if not typed.startswith(("model.rows", "trainer."))]
-    templates = "prompt=tuned_lm/discrete_action,tuned_lm/discrete_utility"
-    answer = llm4rec("train", "-m", *settings, "dataset=demo_news", "model.tuning=none", templates)
-    assert answer.code == 0, answer.err
-    assert all(f"prompt=tuned_lm/discrete_{name}" in answer.out for name in ("acti", "util")), "cut at column width"
-
-
 def test_likes_are_learned_from_few_labels(llm4rec, small):
     settings = [typed for typed in small if not typed.startswith(("model.rows", "model.titles"))]
     answer = llm4rec("train", *settings, "task=like", "dataset.split=temporal", "task.shots=16")
@@ -112,14 +104,6 @@ def test_a_killed_tuning_resumes_to_equal_weights(llm4rec, small, monkeypatch):
     assert all((ours[name] == theirs[name]).all() for name in ours)
 
 
-def test_the_untuned_model_is_a_run_without_training(llm4rec, small):
-    settings = [typed for typed in small if not typed.startswith("model.rows")]
-    answer = llm4rec("train", *settings, "task=direct", "model.tuning=none")
-    assert answer.code == 0, answer.err
-    assert answer.metrics["shown_as"] == "tuned_lm title, untuned"
-    assert (answer.metrics["training"], answer.metrics["n_trainable"]) == (None, 0)
-
-
 def test_an_address_holds_weights_prompt_and_adapter(llm4rec, small, tmp_path):
     def folder(*typed):
         answer = llm4rec("train", *small, "task=direct", "trainer.epochs=1", *typed)
@@ -131,37 +115,3 @@ def test_an_address_holds_weights_prompt_and_adapter(llm4rec, small, tmp_path):
     copied = shutil.copytree(backbone, tmp_path / "elsewhere")
     assert folder(f"model.backbone={copied}") == first, "the same weights in another place"
     assert len({first, folder("model.lora.rank=4"), folder("prompt.noun=product"), folder("seed=1")}) == 4
-
-
-@pytest.mark.parametrize(
-    ("typed", "message"),
-    [
-        (["model.tuning=full", "model.lora.rank=4"], "model.lora.rank=4 is only read with model.tuning=lora"),
-        (["model.answer=item_head", "model.tuning=none"], "is a new layer"),
-        (["model.answer=item_head", "dataset=demo_news"], "impressions show new ones"),
-        (["model.score=grounded", "model.tuning=full"], "which model.tuning=full overwrites"),
-        (["model.frozen_weights=nf4", "model.tuning=full"], "is for frozen weights, and model.tuning=full has none"),
-        (["model.answer=item_head", "model.score=sum"], "model.score=sum is only read with model.answer=title"),
-        (["prompt.next='{history} and then'"], "begins with a field"),
-        (["prompt.next='Chosen: {history} and then'"], "goes on after it"),
-        (["prompt.click='Would they? {name}'"], "no field {name}"),
-        (["model.lora.modules=[c_attn]", "task=direct"], "no such layers"),
-    ],
-)
-def test_what_it_refuses(llm4rec, small, typed, message):
-    kept = [setting for setting in small if not (setting.startswith("model.rows") and "model.tuning=none" in typed)]
-    answer = llm4rec("train", *kept, *typed)
-    assert answer.code == 2
-    assert message in answer.err
-
-
-def test_frozen_weights_of_few_bits_need_bitsandbytes(llm4rec, small, monkeypatch):
-    monkeypatch.setattr("llm4rec_cli.models.tuned_lm.config.find_spec", lambda name: None)
-    answer = llm4rec("train", *small, "model.frozen_weights=nf4")
-    assert answer.code == 2
-    assert "needs bitsandbytes" in answer.err
-    assert "pip install 'llm4rec[bits]'" in answer.err
-
-
-def test_its_prompts_are_shown(llm4rec):
-    assert "in this order" in llm4rec("list", "prompts", "tuned_lm/default").out

@@ -52,26 +52,6 @@ def test_the_order_of_rows_does_not_matter(runs):
     assert interval_over_seeds(runs(*shuffled), ["ndcg@10"]) == expected
 
 
-def test_ratings_have_an_interval_of_the_rmse(runs):
-    rating = RNG.integers(1, 6, size=300).astype(float)
-    answers = pd.DataFrame(
-        {"user_id": range(300), "target": range(300), "rating": rating, "prediction": rating + RNG.normal(size=300)}
-    )
-    low, high = interval_over_seeds(runs(answers, answers), ["rmse", "mae"])["rmse"]
-    assert low < np.sqrt(np.mean((answers["prediction"] - rating) ** 2)) < high
-
-
-def test_texts_have_intervals_of_corpus_bleu(runs):
-    generated = ["a good small red ball", "it is a very small dog", "blue"] * 20
-    references = ["a good small blue ball", "it is a very big dog", "red"] * 20
-    answers = pd.DataFrame(
-        {"user_id": range(60), "target": range(60), "reference": references, "prediction": generated}
-    )
-    intervals = interval_over_seeds(runs(answers, answers), ["bleu2", "rouge1"])
-    assert intervals.keys() == {"bleu2", "rouge1"}
-    assert 0 < intervals["bleu2"][0] < intervals["bleu2"][1] < 1
-
-
 def test_whether_texts_fit_their_user_is_read_where_it_is_stored_and_where_there_are_others(runs):
     fits = np.tile([1.0, 0.5, np.nan], 20)
     answers = pd.DataFrame({"user_id": range(60), "target": range(60), "reference": "a good small red ball"})

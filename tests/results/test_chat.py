@@ -6,14 +6,8 @@ from llm4rec_cli.results import chat
 from llm4rec_cli.results.variants import Group, Variant
 from tests.results.finished_runs import metrics_json, run, write_run
 
-USAGE = {
-    "requests": 10,
-    "prompt_tokens": 5000,
-    "cached_tokens": 100,
-    "answer_tokens": 200,
-    "seconds": 50.0,
-    "cost": 0.25,
-}
+USAGE = {"requests": 10, "prompt_tokens": 5000, "cached_tokens": 100, "answer_tokens": 200}
+USAGE |= {"seconds": 50.0, "cost": 0.25}
 CONTROLS = {
     "users": 50,
     "metric": "ndcg@10",
@@ -26,21 +20,6 @@ CONTROLS = {
     "llm": USAGE,
 }
 CHAT = {"model": "chatgptrec", "llm": {"backend": "local", "model": "smollm2", **USAGE}, "n_examples": 10}
-
-
-def test_controls_have_a_row_each():
-    content = chat.controls(run(**CHAT, controls=CONTROLS), "chat")
-    assert [list(row) for row in content.rows] == [
-        ["ndcg@10, unchanged", "0.1000", "", "", "0.25"],
-        ["ndcg@10, order 2", "0.2000", "+0.1000", "-0.0500 to +0.2500", "1.00"],
-        ["spread over wordings", "0.0300", "", "", ""],
-        ["share of the order in the variance of ranks", "0.4000", "", "", ""],
-        ["correlation of ranks with popularity", "-0.2000", "", "", ""],
-    ]
-    assert content.notes[0].endswith("as shown: 10 91")
-    alone = {name: value for name, value in CONTROLS.items() if name != "invalid"} | {"order": None, "popularity": None}
-    of_scores = chat.controls(run(controls=alone), "chat").rows
-    assert len(of_scores) == 3 and list(of_scores[0]) == ["ndcg@10, unchanged", "0.1000", "", "", ""]
 
 
 def test_costs_include_controls_but_not_in_the_seconds_of_a_user():
@@ -77,11 +56,3 @@ def test_what_a_chat_model_has_memorised_is_shown_once_by_the_most_records(tmp_p
     ]
     mixed = Group([*group.members, Variant([replace(runs[3], dataset_fingerprint="g")])], [])
     assert [row[:3] for row in chat.memorisation(mixed)][-2:] == [["another", "f", "rows"], ["another", "g", "rows"]]
-
-
-def test_a_report_has_tables_for_chat_models_alone():
-    plain, costly = Variant([run()]), Variant([run(**CHAT)])
-    controlled = Variant([run(**CHAT, controls=CONTROLS)])
-    titles = [content.title for content in chat.tables(Group([plain, costly, controlled], []))]
-    assert titles[0] == "chatgptrec: controls on 50 users" and "cost" in titles[1] and len(titles) == 2
-    assert not list(chat.tables(Group([plain], [])))

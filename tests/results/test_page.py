@@ -1,6 +1,5 @@
 """The report as an HTML page: well-formed, escaped and self-contained."""
 
-import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -10,7 +9,7 @@ import pytest
 from llm4rec_cli.results.page import page
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import groups, variants
-from tests.results.finished_runs import metrics_json, rankings, run, write_run
+from tests.results.finished_runs import metrics_json, rankings, write_run
 
 CLAIMS = ("claim", "words", "source", "verdict", "because")
 NO_CLAIMS = Content("claims", CLAIMS, [])
@@ -30,8 +29,7 @@ class Reader(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
+        self.handle_startendtag(tag, attrs)
         if tag not in VOID:
             self.open.append(tag)
 
@@ -95,100 +93,17 @@ def test_whatever_is_typed_is_shown_as_typed(make_page):
 
 
 def test_ids_are_unique_and_links_lead_to_them(make_page):
-    ids = [value for name, value in Reader(make_page()).attributes if name == "id"]
+    attributes = Reader(make_page()).attributes
+    ids = [value for name, value in attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    targets = {
-        value[1:]
-        for name, value in Reader(make_page()).attributes
-        if name in ("href", "xlink:href") and value[0] == "#"
-    }
-    assert targets <= set(ids)
-
-
-def test_every_chart_has_a_caption_and_the_same_in_words(make_page):
-    text = make_page()
-    figures = re.findall("<figure>.*?</figure>", text, re.DOTALL)
-    assert len(figures) == 4
-    for figure in figures:
-        reader = Reader(figure)
-        assert reader.tags[:2] == ["figure", "figcaption"]
-        assert ("role", "img") in reader.attributes
-        assert any(name == "aria-label" and "sasrec" in value for name, value in reader.attributes)
-
-
-def test_the_page_opens_with_a_matrix_whose_cells_lead_to_their_sections(make_page):
-    text = make_page()
-    overview = text[text.index("<nav") : text.index("</nav>")]
-    assert text.index("<nav") < text.index("<section")
-    rows = dict(re.findall(r'<th scope="row">(\w+)</th>\s*<td class="number([^"]*)"><a href="#g1">', overview))
-    assert rows == {"sasrec": " best", "popularity": " floor"}
-
-
-def test_what_was_not_run_is_grey_and_says_so(tmp_path):
-    facts = {"metrics": {"ndcg@10": 0.1}, "intervals": {"ndcg@10": [0, 1]}}
-    text = page(groups(variants([run(**facts), run(task="direct", model="unisrec", **facts)])), NO_CLAIMS)
-    assert text.count('<td class="none"><span class="spoken">not run</span></td>') == 2
-
-
-def test_headings_are_nested_and_every_heading_of_a_table_has_a_scope(make_page):
-    text = make_page(dataset="amazon2018-scientific")
-    levels = [int(level) for level in re.findall(r"<h(\d)", text)]
-    assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
-    assert all('scope="' in heading for heading in re.findall("<th[ >][^>]*", text))
-    assert '<html lang="en">' in text
-
-
-@pytest.mark.parametrize("scheme", [0, 1])
-def test_words_and_lines_have_contrast_in_light_and_dark(make_page, scheme):
-    style = re.findall(":root {(.*?)}", make_page(), re.DOTALL)[scheme]
-    colours = dict(re.findall("--([a-z0-9]+): (#[0-9a-f]+);", style))
-    for background in ("card", "page"):
-        for words in ("ink", "quiet", "accent"):
-            assert contrast(colours[words], colours[background]) >= 4.5
-    assert contrast(colours["accent"], colours["best"]) >= 4.5
-    assert all(contrast(colours[f"c{i}"], colours["card"]) >= 3 for i in range(8))
-
-
-def contrast(a, b):
-    """The contrast ratio of two colours, WCAG 2.2."""
-    low, high = sorted(map(luminance, (a, b)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def luminance(colour):
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    r, g, b = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-
-def test_the_same_runs_make_the_same_page(make_page):
-    assert make_page() == make_page()
-
-
-def test_a_papers_number_is_on_the_page_and_in_its_plot(make_page):
-    text = make_page(dataset="amazon2018-scientific")
-    assert "Compared with the papers" in text
-    assert "a published number" in " ".join(Reader(text).text)
-    assert "Compared with the papers" not in make_page()
-
-
-def test_runs_without_intervals_have_tables_and_a_link_only():
-    text = page(groups(variants([run()])), NO_CLAIMS)
-    assert "<figure" not in text
-    assert "0.1000" in text
-    assert '<li><a href="#g1">' in text
+    links = {value for name, value in attributes if name in ("href", "xlink:href") and value[0] == "#"}
+    assert links <= {f"#{name}" for name in ids}
 
 
 def test_claims_are_shown_with_their_verdicts(make_page):
-    results = [("a", "supported"), ("a", "inconclusive")]
-    rows = [[name, f"{name} is so.", "a paper", verdict, ""] for name, verdict in results]
+    rows = [["a", "a is so.", "a paper", verdict, ""] for verdict in ("supported", "inconclusive")]
     text = make_page(claims=Content("claims", CLAIMS, rows))
-    reader = Reader(text)
-    assert [word.strip() for word in reader.text].count("a is so.") == 1
+    assert text.count("a is so.") == 1
     judged = text[text.index('id="claims"') :]
-    assert "<b>supported</b>" in judged
-    assert "<b>inconclusive</b>" in judged
-    assert ("id", "claims") in reader.attributes
-    assert ("id", "claims") not in Reader(make_page()).attributes
+    assert "<b>supported</b>" in judged and "<b>inconclusive</b>" in judged
+    assert 'id="claims"' not in make_page()

@@ -5,7 +5,6 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pandas as pd
-import pytest
 
 from llm4rec_cli.results.plots import _log as training_log
 from llm4rec_cli.results.plots import (
@@ -13,10 +12,9 @@ from llm4rec_cli.results.plots import (
     by_model,
     calibration,
     learning_curves,
-    plots,
     quality_against_seconds,
 )
-from tests.results.finished_runs import PRINTED, group, metrics_json, rankings, run, write_run
+from tests.results.finished_runs import PRINTED, group, metrics_json, run, write_run
 
 
 def ranked(**means):
@@ -55,29 +53,6 @@ def trained(folder, log, metric="ndcg@10", **facts):
     return run(folder=folder, intervals={"ndcg@10": [0.05, 0.15]}, training=training, **facts)
 
 
-def test_models_are_sorted_by_value_and_marks_are_in_proportion_to_it():
-    plot = by_model(group(*ranked(sasrec=0.1, unisrec=0.4, bpr_mf=0.2)))
-    assert words(plot) == (
-        "3 unisrec 0.4000 (0.3800 to 0.4200); 1 bpr_mf 0.2000 (0.1800 to 0.2200); 2 sasrec 0.1000 (0.0800 to 0.1200)"
-    )
-    best, second, worst = marks(plot, "c0")
-    assert (best - worst) / (second - worst) == pytest.approx(3, abs=0.02)
-
-
-def test_models_are_sorted_upwards_where_lower_is_better(tmp_path):
-    runs = [ratings(tmp_path / m, [4], [4], model=m, metrics={"rmse": x}) for m, x in {"mf": 1.2, "mlp": 1.0}.items()]
-    assert words(by_model(group(*runs))).startswith("2 mlp 1.0")
-
-
-def test_the_strongest_floor_is_a_line_and_floors_are_grey():
-    plot = by_model(group(*ranked(sasrec=0.1, popularity=0.2, random=0.01)))
-    (line,) = paths(plot, "floor")
-    assert float(line[1:].split()[0]) == max(marks(plot, "quiet"))
-    assert len(marks(plot, "quiet")) == 2
-    assert keys(plot) == ["strongest floor: popularity"]
-    assert keys(by_model(group(*ranked(sasrec=0.1, unisrec=0.2)))) == []
-
-
 def test_no_floor_is_drawn_for_rows_on_different_data():
     model, floor = ranked(sasrec=0.1, popularity=0.2)
     assert keys(by_model(group(replace(model, dataset_fingerprint="other"), floor))) == []
@@ -92,11 +67,6 @@ def test_results_on_fewer_examples_are_hollow_and_no_floor():
     assert len(marks(quality_against_seconds(many), "partial c0")) == 1
 
 
-def test_a_label_that_all_rows_share_is_not_repeated():
-    runs = [run(0.1, model=m, overrides=["trainer.epochs=3"], intervals={"ndcg@10": [0, 1]}) for m in ("mf", "mlp")]
-    assert "trainer" not in words(by_model(group(*runs)))
-
-
 def test_published_numbers_of_the_user_are_drawn(tmp_path):
     own = tmp_path / "mine.csv"
     own.write_text(f"{PRINTED}mine,sasrec,,shop,sequential,,ndcg@10,0.3,fraction,leave_one_out,full,no,my lab,yes\n")
@@ -106,15 +76,6 @@ def test_published_numbers_of_the_user_are_drawn(tmp_path):
     assert len(marks(plot, "c1")) == 1
     assert "sasrec, mine for row 1: 0.3000" in words(plot)
     assert keys(plot) == ["a published number"]
-
-
-def test_time_is_logarithmic_and_labels_that_would_overlap_share_one():
-    seconds = {"bpr_mf": 1.0, "mf": 10.0, "mlp": 100.0, "sasrec": 101.0}
-    runs = [run(model=m, seconds={"train": s}, intervals={"ndcg@10": [0, 1]}) for m, s in seconds.items()]
-    plot = quality_against_seconds(group(*runs))
-    first, second, third, _ = sorted(marks(plot, "c0"))
-    assert third - second == pytest.approx(second - first, abs=0.2)
-    assert {"1", "2", "3, 4"} <= {text.text for text in ET.fromstring(plot.svg).iter("text")}
 
 
 def test_an_evaluation_has_the_time_of_its_training_where_that_is_known():
@@ -129,28 +90,6 @@ def test_an_evaluation_has_the_time_of_its_training_where_that_is_known():
     assert len(marks(plot, "c0")) == 2
 
 
-def test_frequency_groups_are_in_order_and_averaged_over_seeds(tmp_path):
-    runs = []
-    for seed, late in enumerate((0.3, 0.5)):
-        counts = {"20+": {"n": 9, "ndcg@10": late}, "0": {"n": 5, "ndcg@10": 0.1}}
-        facts = metrics_json(seed=seed, intervals={"ndcg@10": [0, 1]}, breakdown={"target_train_count": counts})
-        runs.append(write_run(tmp_path / str(seed), facts, rankings([0, 5, 20, 70])))
-    plot = by_frequency(group(*runs))
-    assert words(plot) == "1 sasrec: 0.4000 at 20+, 0.1000 at 0"
-    late, early = marks(plot, "c0")
-    assert early < late
-
-
-def test_the_strongest_floor_is_among_the_lines_even_if_many_models_are_better():
-    counts = {"target_train_count": {"0": {"n": 9, "ndcg@10": 0.3}, "1-4": {"n": 9, "ndcg@10": 0.3}}}
-    facts = {"intervals": {"ndcg@10": [0, 1]}, "breakdown": counts}
-    models = [run(0.2 + i / 100, overrides=[f"model.layers={i}"], variant=str(i), **facts) for i in range(9)]
-    plot = by_frequency(group(*models, run(0.1, model="popularity", **facts)))
-    assert len(keys(plot)) == 8
-    assert keys(plot)[-1] == "10 popularity"
-    assert plot.caption.endswith("; 8 of 10 variants")
-
-
 def test_learning_curves_show_errors_as_positive_and_mark_the_best_epoch(tmp_path):
     log = [(3.0, -1.5), (2.0, -1.0), (1.0, -1.2)]
     plot = learning_curves(group(trained(tmp_path / "a", log, metric="rmse")))
@@ -161,12 +100,6 @@ def test_learning_curves_show_errors_as_positive_and_mark_the_best_epoch(tmp_pat
     xs, ys = zip(*(map(float, point.split()) for point in valid[1:].split("L")), strict=True)
     assert ys[1] == max(ys)  # the least error is lowest
     assert marks(plot, "c0") == [xs[1], xs[1]]
-
-
-def test_curves_need_no_interval(tmp_path):
-    run = trained(tmp_path / "a", [(3.0, -1.0), (2.0, -0.5)], metric="loss")
-    (plot,) = plots(group(replace(run, intervals={})))
-    assert "validation loss (lower is better)" in plot.svg
 
 
 def test_a_damaged_training_log_is_named_and_its_curve_left_out(tmp_path, caplog):

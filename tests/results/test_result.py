@@ -9,7 +9,7 @@ import pytest
 
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import write_json
-from llm4rec_cli.results.result import Result, Status, read_result, read_status, result_of
+from llm4rec_cli.results.result import read_result, result_of
 from tests.results.finished_runs import metrics_json, rankings, run, started_from, write_run
 from tests.support.driver import read
 
@@ -79,7 +79,6 @@ def test_an_unknown_entry_of_another_version_is_ignored(tmp_path):
         "",
         '{"metr',
         "[]",
-        "{}",
         "null",
         json.dumps(metrics_json() | {"tokens": "x"}),
         json.dumps({name: value for name, value in metrics_json().items() if name != "dataset_fingerprint"}),
@@ -101,23 +100,6 @@ def test_a_run_that_is_not_done_has_no_result_and_no_warning(tmp_path, caplog, s
     assert not caplog.text
 
 
-def test_a_status_has_the_command_and_is_unreadable_where_its_file_is_torn(tmp_path):
-    assert read_status(tmp_path) == Status(status="unreadable")
-    file = tmp_path / "status.json"
-    write_json(file, {"status": "done", "error": None, "command": "train", "overrides": ["seed=1"], "host": "x"})
-    assert read_status(tmp_path) == Status(status="done", command="train", overrides=["seed=1"])
-    for torn in ("", '{"status": "do', "[]", "{}", "null"):
-        file.write_text(torn)
-        assert read_status(tmp_path).status == "unreadable"
-
-
-def test_the_folder_names_the_run_and_its_place(tmp_path):
-    folder = tmp_path / "sasrec/shop/sequential/seed2-ab"
-    result = run(folder=folder, seed=2, config_hash="ab")
-    assert result.name == result.address.as_posix() == "sasrec/shop/sequential/seed2-ab"
-    assert result.outputs / result.address == folder
-
-
 def test_answers_are_read_in_part_or_in_full(tmp_path):
     stored = rankings([3, 20])
     result = write_run(tmp_path, metrics_json(), stored)
@@ -135,9 +117,3 @@ def test_missing_or_damaged_answers_are_named(tmp_path):
     (damaged.folder / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(RunError, match=r"predictions\.parquet is damaged or missing"):
         assert damaged.columns
-
-
-def test_numbers_that_are_no_runs_are_a_result_without_a_model(tmp_path):
-    result = Result.of_numbers(tmp_path, "shop", {"gini": 0.4}, ["synthetic"])
-    assert (result.dataset, result.metrics, result.labels) == ("shop", {"gini": 0.4}, ["synthetic"])
-    assert (result.model, result.folder, result.of_draws) == ("", tmp_path, [result])

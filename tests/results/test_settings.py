@@ -44,13 +44,6 @@ def test_a_run_that_is_older_than_a_setting_had_its_declared_default_in_effect()
     assert SETTINGS.in_effect("trainer.epochs", 7) == 7, "as old as any run"
 
 
-def test_flat_settings_have_lists_and_empty_groups_as_values():
-    assert SETTINGS.flat == {
-        **{"model.name": "sasrec", "model.layers": 3},
-        **{"task.floors": [], "task.candidates": None, "dataset": {}},
-    }
-
-
 def test_numbers_depend_on_settings_but_not_on_paths_and_devices():
     typed = ["model=sasrec", "model.layers=3", "device=cpu", "paths.outputs=x", "trainer.eval_batch_size=8"]
     with_effect = settings(*typed).with_effect()
@@ -74,7 +67,3 @@ def test_settings_without_effect_on_a_model_are_left_out():
     assert "trainer" in nodes("model=sasrec") and "trainer" not in nodes("model=popularity")
     assert "llm" in nodes("model=chatgptrec")
     assert {"llm", "enrichment"} <= nodes("model=sasrec", "dataset=demo", "dataset.text=enriched", "model.tokens=true")
-
-
-def test_a_setting_that_is_newer_than_the_run_has_its_default():
-    assert SETTINGS.with_effect(["task"])["task.draw"] == 0

@@ -39,18 +39,9 @@ def test_the_interval_is_that_of_paired_differences(tmp_path):
     differences = np.array([0.0] * 10 + [1.0] * 20 + [0.0] * 70)
     low, high = stats.t.interval(0.95, 99, differences.mean(), stats.sem(differences))
     assert comparison.interval == pytest.approx((low, high))
-    interval = f"95 % CI {low:.4f} to {high:.4f}, over users"
-    assert (
-        comparison.in_words()
-        == f"unisrec is better than popularity, the strongest floor, by 0.2000 NDCG@10 ({interval})."
-    )
-
-
-def test_one_training_and_synthetic_data_are_named(tmp_path):
-    run = ranked(tmp_path, "unisrec", 30, labels=["synthetic"], training={"epochs": 3})
-    words = compare_with_floor(run, [ranked(tmp_path, "popularity", 10)]).in_words()
-    assert words.startswith("On synthetic data, unisrec is better than popularity")
-    assert words.endswith("over users, not over trainings).")
+    interval = f"(95 % CI {low:.4f} to {high:.4f}, over users)"
+    said = f"unisrec is better than popularity, the strongest floor, by 0.2000 NDCG@10 {interval}."
+    assert comparison.in_words() == said
 
 
 def test_a_worse_run_and_one_that_cannot_be_told_from_the_floor(tmp_path):
@@ -107,38 +98,24 @@ def test_of_fewer_than_four_users_there_is_no_interval(tmp_path, capsys):
     assert enough.interval is not None
 
 
-def next_of(tmp_path, seeds, *overrides, beaten=True, model="sasrec"):
+def next_of(tmp_path, seeds, *overrides, beaten=True, model="sasrec", **facts):
     """The next command after runs of a variant with these seeds."""
-    run, *_ = [ranked(tmp_path, model, 30, seed=seed) for seed in seeds]
+    run, *_ = [ranked(tmp_path, model, 30, seed=seed, **facts) for seed in seeds]
     comparison = compare_with_floor(run, [ranked(tmp_path, "popularity", 10 if beaten else 50)])
     return next_command(job_of(f"model={model}", *overrides), run, comparison)
 
 
-def test_with_fewer_than_three_seeds_more_seeds_come_next(tmp_path):
+def test_next_come_more_seeds_then_what_uses_them_and_a_control_of_a_gain_from_texts(tmp_path):
     said = next_of(tmp_path, [1], "seed=1", "trainer.epochs=3", "force=true")
-    assert said == (
-        "next, to see how much depends on the seed: llm4rec train -m model=sasrec trainer.epochs=3 seed=0,1,2"
-    )
-
-
-def test_with_three_seeds_a_comparison_over_seeds_comes_next(tmp_path):
+    assert said.endswith(": llm4rec train -m model=sasrec trainer.epochs=3 seed=0,1,2")
     said = next_of(tmp_path, [0, 1, 2])
     assert "llm4rec compare popularity/shop/sequential/seed0-popularity sasrec/shop/sequential/seed" in said
     assert said.endswith(f" --seeds --outputs {tmp_path}")
-
-
-def test_a_ranking_with_slices_is_inspected_next(tmp_path):
-    run, *_ = [ranked(tmp_path, "sasrec", 30, seed=seed, breakdown={"slice": {}}) for seed in range(3)]
-    comparison = compare_with_floor(run, [ranked(tmp_path, "popularity", 10)])
-    said = next_command(job_of("model=sasrec"), run, comparison)
-    assert "llm4rec inspect result sasrec/shop/sequential/seed0" in said
-
-
-def test_a_gain_from_texts_without_training_is_checked_by_a_control_and_no_gain_is_not(tmp_path):
-    said = next_of(tmp_path, [0], model="frozen_text")
-    assert said.endswith("llm4rec train model=frozen_text dataset.control=shuffle_text")
-    said = next_of(tmp_path, [0], model="frozen_text", beaten=False)
-    assert said.endswith(f"llm4rec report dataset=demo task=sequential --outputs {tmp_path}")
+    assert "llm4rec inspect result sasrec" in next_of(tmp_path, [0, 1, 2], breakdown={"slice": {}})
+    control = "llm4rec train model=frozen_text dataset.control=shuffle_text"
+    assert next_of(tmp_path, [0], model="frozen_text").endswith(control)
+    no_gain = next_of(tmp_path, [0], model="frozen_text", beaten=False)
+    assert no_gain.endswith(f"llm4rec report dataset=demo task=sequential --outputs {tmp_path}")
 
 
 def test_a_chat_model_of_which_nothing_could_be_read_is_compared_with_nothing(tmp_path, capsys):

@@ -28,11 +28,6 @@ def test_a_scale_spans_its_values_even_if_all_are_equal(values):
     assert scale.ticks()
 
 
-def test_a_logarithmic_scale_has_at_least_two_ticks():
-    assert len(svg.logarithmic([3.0], 0, 100).ticks()) == 2
-    assert svg.logarithmic([0.02, 30], 0, 100).ticks() == pytest.approx([0.01, 0.1, 1, 10, 100])
-
-
 def test_words_are_escaped():
     assert "&lt;b&gt;" in svg.label(0, 0, "<b>")
     assert 'aria-label="&quot;&gt;"' in svg.drawing(10, [], '">')

@@ -126,32 +126,10 @@ def test_rows_that_settings_leave_equal_show_their_data_or_variant(stored):
 
 def test_variants_with_the_same_task_and_protocol_share_a_table():
     averaged = variants([run(model="unisrec"), run(), run(task="direct", protocol="uniform-100")])
-    assert [[variant.name[0] for variant in group.members] for group in groups(averaged)] == [
-        ["sasrec"],
-        ["sasrec", "unisrec"],
-    ]
+    shared = [[variant.name[0] for variant in group.members] for group in groups(averaged)]
+    assert shared == [["sasrec"], ["sasrec", "unisrec"]]
     mixed, plain = (groups(variants([run(), *more]))[0] for more in ([run(dataset_fingerprint="g")], []))
     assert mixed.has_mixed_data and not plain.has_mixed_data
-
-
-def test_impressions_show_metrics_of_their_own_and_others_do_not():
-    metrics = {"auc": 0.6, "mrr": 0.3, "ndcg@10": 0.4, "ndcg@5": 0.3}
-    impressions, ranking = groups(
-        variants([run(metrics=metrics, protocol="impression", task="direct"), run(metrics=metrics, task="sequential")])
-    )
-    assert impressions.metrics == ["auc", "mrr", "ndcg@5", "ndcg@10"]
-    assert ranking.metrics == ["ndcg@10", "mrr"]
-
-
-def test_typed_metrics_are_shown_where_available():
-    tables = groups(variants([run(), run(task="rating", metrics={"rmse": 1.0})]), ["recall@10"])
-    assert sorted(group.metrics for group in tables) == [[], ["recall@10"]]
-
-
-def test_the_headline_metric_is_one_with_an_interval():
-    (group,) = groups(variants([run(metrics={"hr@1": 0.1, "mrr": 0.2}, intervals={"mrr": [0.1, 0.3]})]))
-    assert group.headline_metric == "mrr"
-    assert groups(variants([run()]))[0].headline_metric is None
 
 
 @pytest.mark.parametrize(("metric", "best_first"), [("ndcg@10", [2, 3, 1]), ("rmse", [1, 3, 2])])

@@ -9,21 +9,13 @@ from llm4rec_cli.results.words import (
     count_in_words,
     default_metrics,
     headline_metric,
-    protocol_in_words,
     results_table,
     shown_as,
-    spare_metrics,
     unconverged_after,
     variant_in_words,
 )
 from tests.results.finished_runs import metrics_json, run, write_run
 from tests.support.driver import job_of
-
-
-def test_protocols_differ_in_words():
-    masks = ({"mask_history": True}, {"split": "valid"}, {"split_rule": "temporal"})
-    protocols = ({"protocol": protocol} for protocol in ("full", "uniform-100", "popularity-100"))
-    assert len({protocol_in_words(run(**facts)) for facts in (*masks, *protocols)}) == 6
 
 
 def test_a_variant_is_named_by_experiment_and_overrides_of_model_and_control():
@@ -39,20 +31,14 @@ def test_a_variant_is_named_by_experiment_and_overrides_of_model_and_control():
     ("typed", "named"),
     [
         ("dataset.item_core=3", True),  # other data
-        ("dataset.seed=2", True),
         ("~dataset.domains.shop", True),
-        ("trainer=small", True),
-        ("llm.temperature=1", True),
         ("prompt/p5@model.prompts=[rating]", True),
         ("model.beams=20", True),  # a question to one model only, which no column shows
-        ("task.max_examples=20", True),
         ("model.gone=1", True),  # no longer a setting
         ("dataset=demo_news", False),
-        ("dataset.raw_dir=raw", False),
         ("task.mask_history=true", False),
         ("task.stored_items=100", False),
         ("trainer.eval_batch_size=8", False),
-        ("llm.timeout=3", False),
         ("hydra/launcher=joblib", False),
     ],
 )
@@ -74,7 +60,7 @@ def cold_run(model, metrics=("hr@10", "ndcg@10", "mrr"), **hits):
 
 def test_cold_and_warm_targets_have_columns_and_chance_a_row():
     shown = cold_table([cold_run("popularity", cold=0.0, warm=0.1), cold_run("unisrec", cold=0.2, warm=0.3)])
-    assert list(shown.columns) == [*("model", "cold hr@10", "cold ndcg@10", "warm hr@10", "warm ndcg@10")]
+    assert list(shown.columns) == ["model", "cold hr@10", "cold ndcg@10", "warm hr@10", "warm ndcg@10"]
     assert list(map(tuple, shown.rows)) == [
         ("popularity", "0.0000", "0.0000", "0.1000", "0.0500"),
         ("unisrec", "0.2000", "0.1000", "0.3000", "0.1500"),
@@ -96,16 +82,6 @@ def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
     assert [headline_metric(name, ["auc", "ndcg@10"]) for name in ("impression", "full")] == ["auc", "ndcg@10"]
 
 
-@pytest.mark.parametrize(
-    ("protocol", "shown"),
-    [("impression", ["model", "auc", "mrr", "ndcg@5", "ndcg@10"]), ("full", ["model", "ndcg@10", "mrr"])],
-)
-def test_a_training_ends_with_its_protocols_metrics(protocol, shown):
-    metrics = {"ndcg@10": 0.4, "ndcg@5": 0.3, "auc": 0.6, "mrr": 0.3}
-    table = results_table([run(protocol=protocol, metrics=metrics)])
-    assert list(table.columns) == shown
-
-
 def test_a_label_of_all_rows_is_noted_once():
     runs = [
         run(model="popularity", labels=["subset", "synthetic"]),
@@ -117,10 +93,6 @@ def test_a_label_of_all_rows_is_noted_once():
         "unisrec: floor-not-beaten",
         "synthetic data: these numbers settle no claim",
     ]
-
-
-def test_a_narrow_table_keeps_the_headline_metric_and_those_of_its_cutoff_longest():
-    assert spare_metrics(["hr@1", "hr@10", "ndcg@10", "hr@50", "mrr"], "ndcg@10") == ["mrr", "hr@50", "hr@1", "hr@10"]
 
 
 def test_a_name_is_that_of_the_settings_and_not_of_the_version_that_made_the_run(tmp_path):

@@ -35,24 +35,11 @@ def test_the_folder_names_model_dataset_task_seed_and_hash(where):
 def test_what_moves_no_number_moves_no_address(where):
     overrides = [
         *("device=cpu", "force=true", "run=somewhere", "paths.cache=elsewhere", "dataset.raw_dir=elsewhere"),
+        *("task.shots=3", "task.history=4", "dataset.liked_above=2"),  # of the task `like`
         *("dataset.get=ask", "dataset.download=[{file: ask}]", "dataset.part_of=more", "task.floors=[]"),
         *("trainer.eval_batch_size=7", "trainer.report_to=[tensorboard]", "model.dropout=0.5"),  # as it is
     ]
     assert [override for override in overrides if where(override) != where()] == []
-
-
-@pytest.mark.parametrize(
-    ("typed", "old", "new"),
-    [
-        (("model=random", "dataset=demo_news"), "dataset.empty_history=keep", "dataset.empty_history=skip"),
-        (("model=sasrec",), "model.tokens=false", "model.tokens=true"),
-        (("model=transition_text",), "model.symmetric=false", "model.symmetric=true"),
-    ],
-)
-def test_a_setting_that_came_later_moves_no_address_at_its_old_value(where, typed, old, new):
-    """tests/golden holds the addresses themselves."""
-    assert where(*typed, old) == where(*typed)
-    assert where(*typed, new).config_hash != where(*typed).config_hash
 
 
 def test_data_moves_hash_and_variant_a_seed_the_hash_and_outputs_and_order_neither(where):
@@ -101,13 +88,6 @@ def test_published_weights_count_and_their_path_does_not(where):
         here, there = (where(model, f"model.{setting}={path}", weights={setting: "weights"}) for path in paths)
         assert here == there
         assert where(model, weights={setting: "other weights"}) != here
-
-
-def test_computing_the_address_does_not_change_the_config():
-    config = job_of().config
-    before = repr(config)
-    at(config, "data")
-    assert repr(config) == before
 
 
 def test_how_items_are_enriched_counts_only_where_texts_are_and_the_path_of_the_chat_model_never(where):

@@ -26,8 +26,11 @@ def all_saved(root, *scores):
     return checkpoints.list_complete(root)
 
 
-def test_a_manifest_holds_the_size_and_hash_of_each_file(tmp_path):
+def test_a_manifest_holds_the_size_and_hash_of_each_file_and_pickled_arguments_are_dropped(tmp_path):
     folder = saved(tmp_path, 3, 0.25)
+    (folder / "training_args.bin").write_bytes(b"pickle")
+    checkpoints.seal(folder, 3, 0.25, "1 x cpu", 7.5, [])  # again: the manifest is no file of it
+    assert not (folder / "training_args.bin").exists()
     assert json.loads((folder / "manifest.json").read_text()) == {
         "step": 3,
         "score": 0.25,
@@ -41,16 +44,6 @@ def test_a_manifest_holds_the_size_and_hash_of_each_file(tmp_path):
     }
 
 
-def test_sealing_again_drops_the_pickled_arguments_and_does_not_count_the_manifest(tmp_path):
-    folder = saved(tmp_path, 1, 0.0)
-    before = (folder / "manifest.json").read_text()
-    (folder / "training_args.bin").write_bytes(b"pickle")
-    checkpoints.seal(folder, 1, 0.0, "1 x cpu", 2.5, [])
-    assert not (folder / "training_args.bin").exists()
-    assert checkpoints.list_complete(tmp_path)
-    assert (folder / "manifest.json").read_text() == before
-
-
 def test_complete_checkpoints_come_oldest_first_and_none_is_selected_before_the_end(tmp_path):
     for step in (10, 9, 100):
         saved(tmp_path, step)
@@ -61,31 +54,26 @@ def test_complete_checkpoints_come_oldest_first_and_none_is_selected_before_the_
         checkpoints.selected(tmp_path)
 
 
-def truncate(folder):
-    (folder / "model.safetensors").write_bytes(b"weights")
-
-
 def alter(folder):
     (folder / "model.safetensors").write_bytes(b"Weights of step 2")
 
 
-def lose_a_file(folder):
-    (folder / "optimizer.pt").unlink()
+TORN = {
+    "model.safetensors, cut": ("model.safetensors", b"weights"),
+    "model.safetensors, altered": ("model.safetensors", b"Weights of step 2"),
+    "a file": ("optimizer.pt", None),
+    "the manifest": ("manifest.json", None),
+    "the manifest, cut": ("manifest.json", b'{"step": 2, "sco'),
+}
 
 
-def lose_the_manifest(folder):
-    (folder / "manifest.json").unlink()
-
-
-def tear_the_manifest(folder):
-    (folder / "manifest.json").write_text('{"step": 2, "sco')
-
-
-@pytest.mark.parametrize("tear", [truncate, alter, lose_a_file, lose_the_manifest, tear_the_manifest])
-def test_an_incomplete_checkpoint_is_removed_with_a_warning(tear, tmp_path, caplog, monkeypatch):
+@pytest.mark.parametrize(("name", "content"), TORN.values(), ids=TORN)
+def test_an_incomplete_checkpoint_is_removed_with_a_warning(name, content, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("llm4rec_cli"), "propagate", True)  # the command line switches it off
     first, second = saved(tmp_path, 1), saved(tmp_path, 2)
-    tear(second)
+    (second / name).unlink()
+    if content is not None:
+        (second / name).write_bytes(content)
     with caplog.at_level(logging.WARNING, "llm4rec_cli"):
         complete = checkpoints.list_complete(tmp_path)
     assert [checkpoint.folder for checkpoint in complete] == [first]

@@ -1,11 +1,6 @@
 """The run folder: one process at a time, a truthful status, complete files."""
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import pandas as pd
 import pytest
@@ -13,10 +8,9 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.config.walk import plain
 from llm4rec_cli.errors import RunError
-from llm4rec_cli.files import sha256, write_atomic, write_json
-from llm4rec_cli.results.result import read_result, result_of
+from llm4rec_cli.results.result import read_result
 from llm4rec_cli.results.results import Results
-from llm4rec_cli.run.folder import locked, peak_rss_mb, recorded, write_results
+from llm4rec_cli.run.folder import recorded, write_results
 from llm4rec_cli.run.identity import Address
 from llm4rec_cli.run.job import Job
 from tests.results.finished_runs import run
@@ -87,94 +81,6 @@ def test_results_are_written_as_json_csv_and_parquet_and_read_only_once_the_run_
         assert not Results.under(tmp_path)
     assert read_result(where.folder) == result
     assert [*Results.under(tmp_path)] == [result]
-    assert result_of(read(where.folder / "metrics.json"), where.folder) == result
-    assert (where.folder / "metrics.csv").read_text() == (
-        "metric,value,low,high\nndcg@10,0.5,0.4,0.6\ncoverage@10,1.0,,\n"
-    )
+    table = "metric,value,low,high\nndcg@10,0.5,0.4,0.6\ncoverage@10,1.0,,\n"
+    assert (where.folder / "metrics.csv").read_text() == table
     pd.testing.assert_frame_equal(pd.read_parquet(where.folder / "predictions.parquet"), ROWS)
-
-
-# ---- other processes
-
-HOLDS = """
-import sys, time
-from pathlib import Path
-from llm4rec_cli.config.compose import compose
-from llm4rec_cli.run.identity import Address
-from llm4rec_cli.run.folder import locked, recorded
-from llm4rec_cli.run.job import Job
-where = Address(Path(sys.argv[1]), "abc", "v")
-with locked(where.folder), recorded(where, Job.unchecked(compose([]), "train")):
-    print("holds", flush=True)
-    sys.stdin.readline()
-    (where.folder / "left").touch()
-"""
-
-
-@pytest.fixture
-def other(where):
-    """Another process that holds the folder until it is written to, or killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(where.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "holds\n"
-    yield process
-    process.kill()
-    process.communicate()
-
-
-def test_a_second_process_waits_until_the_first_is_done(where, other):
-    waiting = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from pathlib import Path; from llm4rec_cli.run.folder import locked\n"
-            "with locked(Path(sys.argv[1])): print((Path(sys.argv[1]) / 'left').exists())",
-            str(where.folder),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(1.5)
-    assert waiting.poll() is None
-    other.stdin.write("\n")
-    other.stdin.flush()
-    assert waiting.communicate(timeout=30)[0] == "True\n"
-    assert status(where)["status"] == "done"
-
-
-def test_a_killed_run_stays_running_and_its_lock_is_free(where, other):
-    other.send_signal(signal.SIGKILL)
-    other.wait()
-    assert status(where)["status"] == "running"
-    with locked(where.folder):
-        pass
-
-
-# ---- files
-
-
-def test_a_file_is_written_completely_or_left_as_it_was_and_makes_its_folders(tmp_path):
-    path = tmp_path / "a/b/file.json"
-    write_json(path, {"a": 1})
-    write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 2}
-    assert len(list(path.parent.iterdir())) == 1
-    path = tmp_path / "b" / "file"
-    path.parent.mkdir()
-    path.write_text("before")
-
-    def broken(aside):
-        aside.write_text("half")
-        raise OSError("the disk is full")
-
-    with pytest.raises(OSError, match="full"):
-        write_atomic(path, broken)
-    assert path.read_text() == "before"
-    assert [p.name for p in path.parent.iterdir()] == ["file"]
-    (tmp_path / "empty").touch()
-    assert sha256(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
-
-
-def test_peak_memory_is_that_of_this_process():
-    assert 30 < peak_rss_mb() < 100_000

@@ -84,15 +84,6 @@ def test_an_error_in_a_worker_ends_training(tmp_path, monkeypatch):
         trained(tmp_path, config=WORKERS, rows=Broken())
 
 
-@pytest.mark.parametrize("decided", [None, "true"])
-def test_tokenizers_are_told_of_forks_unless_the_user_has_decided(decided, monkeypatch):
-    name = "TOKENIZERS_PARALLELISM"
-    monkeypatch.delenv(name) if decided is None else monkeypatch.setenv(name, decided)
-    with tokenizers_may_be_forked():
-        assert os.environ[name] == (decided or "false")
-    assert os.environ.get(name) == decided
-
-
 def test_micro_batches_are_of_about_equal_size_and_cover_a_share_in_order():
     rows = Noting()
     shares = [[5], [9, 4, 1, 0, 7]]
@@ -101,3 +92,12 @@ def test_micro_batches_are_of_about_equal_size_and_cover_a_share_in_order():
     (whole,) = RowData(rows, micro_batch_size=5).__getitems__(Share(0, shares, 1, counts=False))
     assert whole["built"][3] == [9, 4, 1, 0, 7]
     assert whole["counts"] is False
+
+
+@pytest.mark.parametrize("decided", [None, "true"])
+def test_tokenizers_are_told_of_forks_unless_the_user_has_decided(decided, monkeypatch):
+    name = "TOKENIZERS_PARALLELISM"
+    monkeypatch.delenv(name) if decided is None else monkeypatch.setenv(name, decided)
+    with tokenizers_may_be_forked():
+        assert os.environ[name] == (decided or "false")
+    assert os.environ.get(name) == decided

@@ -31,12 +31,9 @@ def test_the_papers_experiment_has_no_other_settings_nor_has_a_model_without_one
     ("experiment", "override", "difference"),
     [
         ("unisrec/paper", "model.attention_dropout=0.1", "attention_dropout=0.1 (0.5)"),
-        ("unisrec/paper", "trainer.learning_rate=0.1", "trainer.learning_rate=0.1 (0.001)"),
         ("unisrec/pretrain_paper", "model.pretraining.drop=0.5", "pretraining.drop=0.5 (0.2)"),
         ("p5/paper", "model.max_target=32", "max_target=32 (64)"),
-        ("p5/paper", "model.backbone=t5-base", "backbone=t5-base (t5-small)"),
         ("p5/paper", "model.samples.rating=2", "samples.rating=2 (1)"),
-        ("prompt4nr/paper", "trainer.gradient_clip=1", "trainer.gradient_clip=1.0 (0.0)"),
         ("prompt4nr/paper", "trainer.valid_examples=200", "trainer.valid_examples=200 (None)"),
         ("prompt4nr/paper", "model.negatives=1", "negatives=1 (4)"),
     ],

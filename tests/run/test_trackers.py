@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import sys
-from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -60,21 +59,8 @@ def test_tensorboard_has_losses_and_once_the_results(llm4rec, attempts):
     assert logged.Scalars("train/loss")
     (value,) = logged.Scalars("test/ndcg@10")
     assert value.value == pytest.approx(first["metrics"]["ndcg@10"])
-    ends = [logged.Scalars(f"test/ndcg@10/{end}")[0].value for end in ("low", "high")]
-    assert ends == pytest.approx(first["intervals"]["ndcg@10"])
-    texts = {name: logged.Tensors(f"{name}/text_summary") for name in ("labels", "results")}
-    (labels,), (table,) = ([event.tensor_proto.string_val[0].decode() for event in e] for e in texts.values())
-    assert labels == ", ".join(first["labels"])
-    assert "popularity" in table
-    assert "sasrec" in table
-    assert attempts() == []
-
-
-@pytest.mark.parametrize("tracker", ["wandb", "mlflow"])
-def test_installed_trackers_send_nothing(tracker, llm4rec, attempts):
-    if find_spec(tracker) is None:
-        pytest.skip(f"{tracker} is not installed")
-    train(llm4rec, tracker)
+    (table,) = logged.Tensors("results/text_summary")
+    assert "popularity" in table.tensor_proto.string_val[0].decode()
     assert attempts() == []
 
 

@@ -32,13 +32,8 @@ from tests.support.small_log import small_log
 
 ROOT = Path(__file__).parents[2]
 
-PRELOADED = (
-    "llm4rec_cli.run.fit",
-    "llm4rec_cli.launch",
-    "llm4rec_cli.commands.train",
-    "optuna",
-    "sklearn.decomposition",
-)
+PRELOADED = ("llm4rec_cli.run.fit", "llm4rec_cli.launch", "llm4rec_cli.commands.train", "optuna")
+PRELOADED += ("sklearn.decomposition",)
 TIMED = {"seconds", "peak_rss_mb", "pid", "training_seconds", "minutes", "created", "finished", "train_runtime"}
 LIMIT = 300  # seconds until a command counts as hanging
 
@@ -64,9 +59,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "reproduce": ("reproduce", "mine/tiny", "--small", "--seeds", "0", "paths.cache=cache"),
     "report": ("report", "--html", "page.html"),
 }
-BEFORE = {
-    "report": (("train", *TINY, "seed=0,1", "-m", FEW[-1]), COMMANDS["asking"])
-}  # what a command needs to be run first
+BEFORE = {"report": (("train", *TINY, "seed=0,1", "-m", FEW[-1]), COMMANDS["asking"])}  # what a command needs first
 
 
 @dataclass(frozen=True)

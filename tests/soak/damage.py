@@ -27,22 +27,7 @@ BAD = ROOT / "tests/data/bad"
 CACHE = "paths.cache=cache"
 FLOOR = ("model=popularity", "task.floors=[]", CACHE)
 TRAINED = ("train", *TINY, "task.floors=[popularity]", CACHE)
-WRONG: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    1e999,
-    10**400,
-    "",
-    "\0",
-    "\ud800",
-    "a" * 5000,
-    [],
-    {},
-    [[]],
-    {"a": {}},
-    "../..",
-)
+WRONG: list[Any] = [None, True, -1, 1e999, 10**400, "", "\0", "\ud800", "a" * 5000, [], {}, [[]], {"a": {}}, "../.."]
 SHARES = {"raw": 0.35, "configs": 0.2, "runs": 0.35, "cache": 0.1}  # of the trials
 Rng = np.random.Generator
 
@@ -189,9 +174,9 @@ def runs(bench: Bench) -> Iterator[Target]:
         ("ensemble", f"run=[{','.join(pair)}]", CACHE),
         *asked,
     ]
-    formats = ((), ("--csv",), ("--markdown",), ("--latex",), ("--html", "page.html"))
+    reports = ((), ("--csv",), ("--html", "page.html"), ("--costs",), ("--claims",), ("--slices",), ("--papers",))
     commands: list[tuple[str, ...]] = [
-        *(("report", *more) for more in (*formats, ("--costs",), ("--claims",), ("--slices",), ("--papers",))),
+        *(("report", *more) for more in reports),
         *(("list", kind) for kind in ("runs", "papers")),
         ("list", "cache", "--cache", "cache"),
         ("compare", *pair),
