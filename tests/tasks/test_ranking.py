@@ -115,6 +115,7 @@ def test_masked_items_of_the_history_never_outrank_the_target():
     result = ranking.rank(Scorer(scores), EXAMPLES[np.array([0])], True, 5, 2)  # history 0, 1, 2; target 3
     assert (result.n_better.tolist(), result.n_tied.tolist()) == ([0], [1])
     assert result.top_items.tolist() == [[3, 4, 5, 6, 7]]
+    assert ranking.rank(Scorer(scores), EXAMPLES[np.array([0])], False, 5, 2).n_better.tolist() == [3]
 
 
 def test_zeroed_items_of_the_history_are_ranked_with_a_score_of_0():
@@ -153,12 +154,6 @@ def test_items_outside_are_neither_ranked_nor_candidates(mask_history):
             assert result.n_better[i] == (scores[ranked] > scores[few.target[i]]).sum()
 
 
-def test_without_masking_items_of_the_history_do_outrank_the_target():
-    scores = np.tile([8.0, 7, 6, 5, 4, 3, 2, 1], (6, 1))
-    result = ranking.rank(Scorer(scores), EXAMPLES[np.array([0])], False, 5, 2)
-    assert result.n_better.tolist() == [3]
-
-
 def test_a_target_in_the_masked_history_is_a_miss_and_counted():
     scores = np.tile([0.0, 1, 2, 3, 4, 9, 6, 7], (6, 1))
     result = ranking.rank(Scorer(scores), EXAMPLES[np.array([2])], True, 2, 2)  # history 5, 5; target 5
@@ -179,19 +174,15 @@ def test_scores_that_are_not_numbers_end_the_run(broken):
 
 
 @pytest.mark.parametrize("mask_history", [False, True])
-def test_ranks_do_not_depend_on_the_batch_size(mask_history):
+def test_ranks_do_not_depend_on_the_batch_size_or_the_order_of_examples(mask_history):
     whole = ranking.rank(scorer(), EXAMPLES, mask_history, 3, 100)
-    for batch_size in (1, 2, 3):
-        result = ranking.rank(scorer(), EXAMPLES, mask_history, 3, batch_size)
-        for column in ("n_better", "n_tied", "n_candidates", "top_items"):
-            assert np.array_equal(getattr(result, column), getattr(whole, column))
-
-
-def test_ranks_do_not_depend_on_the_order_of_examples():
     order = np.array([3, 0, 4, 1, 2])
-    whole, result = ranking.rank(scorer(), EXAMPLES, True, 3, 2), ranking.rank(scorer(), EXAMPLES[order], True, 3, 2)
-    assert np.array_equal(result.n_better, whole.n_better[order])
-    assert np.array_equal(result.top_items, whole.top_items[order])
+    for batch_size in (1, 2, 3):
+        result = ranking.rank(scorer(), EXAMPLES[order], mask_history, 3, batch_size)
+        for column in ("n_better", "n_tied", "n_candidates", "top_items"):
+            assert np.array_equal(getattr(result, column), getattr(whole, column)[order])
+    without = ranking.rank(scorer(), EXAMPLES, mask_history, 0, 2)
+    assert without.top_items.shape == (5, 0) and np.array_equal(without.n_better, whole.n_better)
 
 
 def test_memory_is_bounded_in_scores_whatever_the_batch_size(monkeypatch):
@@ -203,14 +194,11 @@ def test_memory_is_bounded_in_scores_whatever_the_batch_size(monkeypatch):
             batch_sizes.append(len(examples))
             return super().score(examples)
 
-    ranking.rank(Counting(np.zeros((6, 8))), EXAMPLES, False, 3, 100)
+    whole = ranking.rank(scorer(), EXAMPLES, True, 3, 2)
+    assert np.array_equal(ranking.rank(Counting(scorer().table), EXAMPLES, True, 3, 100).n_better, whole.n_better)
     assert max(batch_sizes) == 2
-
-
-def test_a_catalogue_larger_than_the_bound_is_ranked_one_example_at_a_time(monkeypatch):
-    whole = ranking.rank(scorer(), EXAMPLES, True, 3, 100)
-    monkeypatch.setitem(ranking.SCORES_AT_ONCE, "cpu", 1)
-    assert np.array_equal(ranking.rank(scorer(), EXAMPLES, True, 3, 100).n_better, whole.n_better)
+    monkeypatch.setitem(ranking.SCORES_AT_ONCE, "cpu", 1)  # less than a catalogue
+    assert np.array_equal(ranking.rank(Counting(scorer().table), EXAMPLES, True, 3, 100).n_better, whole.n_better)
 
 
 class Products(Scorer):
@@ -255,12 +243,6 @@ def test_more_items_may_be_stored_than_are_judged():
     assert [list(top) for top in more.predictions["top_items"]] == [["i1", "i2", "i3", "i4", "i5"]] * 5
 
 
-def test_no_top_items_may_be_wanted():
-    whole, result = ranking.rank(scorer(), EXAMPLES, True, 3, 2), ranking.rank(scorer(), EXAMPLES, True, 0, 2)
-    assert result.top_items.shape == (5, 0)
-    assert np.array_equal(result.n_better, whole.n_better) and np.array_equal(result.n_tied, whole.n_tied)
-
-
 def test_ranking_switches_dropout_off():
     class Noisy(torch.nn.Module, Scorer):
         def __init__(self):
@@ -303,20 +285,16 @@ def test_the_protocol_names_the_candidates_and_their_number(candidates, negative
     assert ranking.protocol(TaskConfig("any", Question.rank, candidates=candidates, negatives=negatives)) == expected
 
 
-def test_sampled_candidates_come_with_the_target_first(tmp_path):
-    examples = ranking.examples(SPLIT, SplitName.test, config(candidates=Candidates.uniform), tmp_path)
-    assert examples.candidates is not None
-    assert examples.candidates.shape == (5, 4)
-    assert (examples.candidates[:, 0] == examples.target).all()
-
-
-def test_a_subset_keeps_the_candidates_of_its_examples(tmp_path):
-    whole = ranking.examples(SPLIT, SplitName.test, config(candidates=Candidates.uniform), tmp_path)
-    some = ranking.examples(SPLIT, SplitName.test, config(candidates=Candidates.uniform, max_examples=3), tmp_path)
-    assert whole.candidates is not None
-    assert some.candidates is not None
-    assert len(some) == 3
+def test_sampled_candidates_come_with_the_target_first_and_a_subset_keeps_them(tmp_path):
+    whole, some = (
+        ranking.examples(SPLIT, SplitName.test, config(candidates=Candidates.uniform, max_examples=n), tmp_path)
+        for n in (None, 3)
+    )
+    assert whole.candidates is not None and some.candidates is not None
+    assert whole.candidates.shape == (5, 4)
+    assert (whole.candidates[:, 0] == whole.target).all()
     assert np.array_equal(some.candidates, whole.candidates[np.isin(whole.row, some.row)])
+    assert len(some) == 3
 
 
 def test_subsets_differ_by_the_datasets_seed(tmp_path):
@@ -339,18 +317,11 @@ def test_a_dataset_without_examples_says_why(tmp_path):
         ranking.examples(split, SplitName.test, config(), tmp_path)
 
 
-def test_evaluation_scores_every_metric_with_an_interval():
-    result = ranking.evaluate(scorer(), SPLIT, EXAMPLES, config())
-    expected = {"hr@1", "hr@2", "hr@5", "recall@1", "recall@2", "recall@5", "ndcg@2", "ndcg@5", "mrr", "auc"}
-    assert set(result.intervals) == expected
-    assert set(result.metrics) == expected | {"coverage@3", "novelty@3"}
-    for name, (low, high) in result.intervals.items():
-        assert low <= result.metrics[name] <= high
-
-
 def test_predictions_hold_one_row_an_example_with_raw_ids():
     scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))
-    rows = ranking.evaluate(Scorer(scores), SPLIT, EXAMPLES, config()).predictions
+    result = ranking.evaluate(Scorer(scores), SPLIT, EXAMPLES, config())
+    assert result.metrics["coverage@3"] == 3 / 8
+    rows = result.predictions
     assert rows["user_id"].tolist() == ["u0", "u1", "u2", "u4", "u5"]
     assert rows["target"].tolist() == ["i3", "i0", "i5", "i4", "i2"]
     assert rows["history_length"].tolist() == [3, 4, 2, 3, 3]
@@ -423,12 +394,16 @@ def test_cold_and_warm_targets_are_reported_separately():
 def test_each_ranking_metric_has_a_mean_and_an_interval_of_cold_and_of_warm_targets():
     plain = ranking.evaluate(scorer(), SPLIT, EXAMPLES, config())
     result = ranking.evaluate(scorer(), hold_out(SPLIT, 0.3, 1.0, seed=0), EXAMPLES, config())
+    assert set(plain.metrics) == set(plain.intervals) | {"coverage@3", "novelty@3"}
+    assert set(plain.intervals) == {
+        *("hr@1", "hr@2", "hr@5", "recall@1", "recall@2", "recall@5", "ndcg@2", "ndcg@5", "mrr", "auc"),
+    }
     names = {f"{group}/{name}" for group in ("cold", "warm") for name in plain.intervals}
     assert set(result.metrics) == set(plain.metrics) | names
     assert set(result.intervals) == set(plain.intervals) | names
     assert {name: result.metrics[name] for name in plain.intervals} == {n: plain.metrics[n] for n in plain.intervals}
     assert result.intervals | plain.intervals == result.intervals
-    for name in names:
+    for name in result.intervals:
         low, high = result.intervals[name]
         assert low <= result.metrics[name] <= high
 
@@ -448,11 +423,6 @@ def test_a_constant_scorer_gets_the_chance_that_the_breakdown_states(mask_histor
     assert result["target_is_cold"] == {group: pytest.approx(means) for group, means in result["chance"].items()}
     other = ranking.evaluate(scorer(), split, EXAMPLES, settings).breakdown
     assert other["chance"] == result["chance"]
-
-
-def test_coverage_counts_recommended_items():
-    scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))
-    assert ranking.evaluate(Scorer(scores), SPLIT, EXAMPLES, config()).metrics["coverage@3"] == 3 / 8
 
 
 def test_validation_scores_the_selection_metric():
