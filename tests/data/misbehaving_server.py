@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any
 
+import pytest
+
 ETAG = '"one"'
 
 
@@ -72,16 +74,21 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def running() -> Iterator[Server]:
+    """A server, and no proxy between it and this process."""
     server = Server()
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    try:
-        yield server
-    finally:
-        server.over.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        try:
+            yield server
+        finally:
+            server.over.set()
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
 
 def body(content: bytes, etag: str | None = ETAG, **headers: Any) -> Answer:

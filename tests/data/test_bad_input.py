@@ -28,7 +28,7 @@ from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.statistics import remarks
 from llm4rec_cli.errors import Llm4RecError
-from tests.support.driver import Answer, call, job_of, python
+from tests.support.driver import Answer, call, job_of
 
 BAD = Path(__file__).parent / "bad"
 CASES = yaml.safe_load((BAD / "cases.yaml").read_text(encoding="utf-8"))
@@ -63,12 +63,8 @@ OF_CONTENT: dict[str, Damage] = {  # tested for every file, because readers diff
     "a carriage return within a line": second_line(lambda line: line[:-2] + b"\r" + line[-2:]),
     "carriage returns for line ends": lambda data: data.replace(b"\n", b"\r"),
 }
-NO_FAULT = {
-    *(
-        ("a byte that is no UTF-8", name) for name in ("data.csv", "u.item", "movies.dat", "movies.csv")
-    ),  # may be Latin-1
-    ("a NUL byte", "news.tsv"),  # in a column that is not read
-}
+LATIN_1 = ("data.csv", "u.item", "movies.dat", "movies.csv")  # may be
+NO_FAULT = {*(("a byte that is no UTF-8", name) for name in LATIN_1), ("a NUL byte", "news.tsv")}  # in no column read
 OF_FILES: dict[str, Damage | Callable[[Path], object]] = {  # tested once: independent of the reader
     "UTF-16": lambda data: data.decode().encode("utf-16"),
     "zip, not gzip": lambda data: b"PK\3\4" + bytes(range(256)),
@@ -279,9 +275,8 @@ def test_a_file_that_may_not_be_read_is_named(raw, config):
     assert outcome(raw, config("recbole")).endswith("log.inter: permission denied")
 
 
-@pytest.mark.parametrize("why", [errno.EACCES, errno.EROFS])
-def test_a_cache_that_may_not_be_written_to_is_named(raw, why, monkeypatch):
-    mkdir = Path.mkdir
+def test_a_cache_that_may_not_be_written_to_is_named(raw, monkeypatch):
+    mkdir, why = Path.mkdir, errno.EROFS
 
     def forbidden(path: Path, *mode: int, **how: bool) -> None:
         if path.name == "datasets":
@@ -316,7 +311,7 @@ def test_a_line_without_measure_is_refused(raw, config):
     assert offenders(CASES["large"], read) == {}
 
 
-@pytest.mark.parametrize("name", ["with spaces", "[brackets] (1)", "ünïcödé 🎈", "it's, a=b", "~x", "a\\b\\", "{x: 1}"])
+@pytest.mark.parametrize("name", ["ünïcödé 🎈 [brackets] (1)", "it's, a=b", "~x", "a\\b\\", "{x: 1}"])
 def test_raw_files_may_lie_in_a_folder_of_any_name(raw, name):
     put(raw / name, "recbole")
     answer = run(raw.parent, "prepare", "dataset=recbole", f"dataset.raw_dir=raw/{name}")
@@ -337,18 +332,6 @@ def test_what_is_typed_wrong_is_refused_before_data_is_read(raw, command):
         if typed.startswith(command):
             check_refusal(run(raw.parent, *shlex.split(typed)), expected, code=2)
     assert [path for path in raw.parent.iterdir() if path.name != "conf"] == []
-
-
-def test_neither_a_refusal_nor_prepare_imports_torch(raw):
-    put(raw, "recbole")
-    done = python(
-        "import sys; from llm4rec_cli.cli import main; "
-        "assert main(['train', 'trainer.epochs=0']) == main(['prepare', 'dataset.name=..']) == 2; "
-        "assert main(['prepare', 'dataset=recbole', 'dataset.raw_dir=raw', 'paths.cache=cache']) == 0; "
-        "assert not {'torch', 'transformers'} & set(sys.modules)",
-        raw.parent,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("code", CASES["failed"])

@@ -48,13 +48,6 @@ PART, RESUME = [f".{FILE}.part"], [f".{FILE}.part.json"]
 GZIPPED = gzip.compress(CONTENT)
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
 @pytest.fixture
 def server():
     with running() as server:
@@ -102,7 +95,6 @@ def zipped(**members):
 BROKEN = cut(CONTENT, 100)
 FETCHED = {  # answers, more of the recipe, content, ranges of the requests
     "a file": ([body(CONTENT)], {}, CONTENT, [None]),
-    "of the stated hash": ([body(CONTENT)], {"hash": SHA256}, CONTENT, [None]),
     "of the stated hash in capitals": ([body(CONTENT)], {"hash": f"sha256:{SHA256.upper()}"}, CONTENT, [None]),
     "of another algorithm": ([body(CONTENT)], {"hash": f"md5:{hashlib.md5(CONTENT).hexdigest()}"}, CONTENT, [None]),
     "without a stated length": ([unstated(CONTENT)], {}, CONTENT, [None]),
@@ -156,15 +148,11 @@ def test_a_file_is_fetched_and_its_hash_remembered_where_none_is_stated(server, 
         assert (folder / f"{file}.sha256").read_text() == f"{hashlib.sha256(content).hexdigest()}  {file}\n"
 
 
-def test_pauses_between_tries_double_and_without_a_terminal_progress_is_logged(server, folder, monkeypatch, caplog):
+def test_pauses_between_tries_double(server, folder, monkeypatch):
     pauses = []
     monkeypatch.setattr(download.time, "sleep", pauses.append)
     refusal(folder, server.at("/a", status(503)), limits=replace(HASTY, tries=4, retry_delay=0.5))
     assert pauses == [0.5, 1, 2]
-    monkeypatch.setattr("llm4rec_cli.progress.INTERVAL", -1)
-    with caplog.at_level("INFO"):
-        fetched(folder, server.at("/a", body(bytes(300_000))))
-    assert f"{FILE}: 0.3 of 0.3 MB" in caplog.text
 
 
 # --- what broke off
@@ -210,16 +198,15 @@ def test_an_interruption_leaves_the_part_and_the_next_time_goes_on(server, folde
 
 
 def test_a_part_that_is_whole_costs_one_byte(server, folder, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
     url = server.at("/a", resumable(CONTENT))
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(download, "_mismatch", interrupted)
         fetched(folder, url)
     assert fetched(folder, url) == CONTENT
     assert server.ranges == [None, f"bytes={len(CONTENT) - 1}-"]
-
-
-def interrupted(*_):
-    raise KeyboardInterrupt
 
 
 def test_a_part_is_continued_only_from_the_address_it_came_from(server, folder):
@@ -261,11 +248,6 @@ REFUSED = {  # the answer, more of the recipe, what is left, the message, the nu
     "too large": (unstated(CONTENT), {"max_bytes": 10_239}, (), "more than the 10,239 bytes", 1),
     "too large, decoded": (encoded(CONTENT), {"max_bytes": 10_239}, (), "more than the 10,239 bytes", 1),
     "half a gzip file": (unstated(GZIPPED[:-9]), {"file": "log.gz"}, (), NOT_WHOLE, 1),
-    "no gzip file": (unstated(CONTENT), {"file": "log.gz"}, (), NOT_WHOLE, 1),
-    "a bomb": (
-        *(unstated(gzip.compress(bytes(50_000_000))), {"file": "log.gz"}, ()),
-        *("unpacks to more than 100 times its size", 1),
-    ),
     "half an archive": (unstated(zipped(log=CONTENT)[:-30]), UNPACK_LOG, (), NOT_WHOLE, 1),
     "nothing": (unstated(b""), {}, (), "is empty", 1),
     "redirects in a circle": (redirected("/a"), {}, (), "Exceeded 10 redirects", 11),
@@ -313,21 +295,14 @@ def test_addresses_are_tried_in_order_until_one_gives_the_right_file_of_those_na
     ]
     assert fetched(folder, *urls, hash=SHA256) == CONTENT
     assert [path for path, _ in server.requests] == ["/gone", "/wrong", "/right"]
+    with pytest.raises(
+        DataError, match=rf"{FILE} could not be downloaded. {urls[0]}: .*refused; .*/gone: 404"
+    ) as refused:
+        fetched(folder / "other", *urls[:2])
+    assert refused.value.remedy.startswith(f"Ask a friend. Put {FILE} into {folder / 'other'}, or set the folder")
     both = [recipe(server.at(f"/{name}", body(CONTENT)), file=name) for name in ("one", "two")]
     fetch(["two"], both, folder, limits=HASTY)
-    assert [path for path, _ in server.requests][3:] == ["/two"]
-
-
-def test_the_error_has_the_reason_of_each_address_and_a_remedy(server, folder):
-    nobody, gone = f"http://127.0.0.1:{closed_port()}/a", server.at("/gone", status(404))
-    with pytest.raises(DataError) as refused:
-        fetched(folder, nobody, gone)
-    assert f"{FILE} could not be downloaded. {nobody}: " in refused.value.problem
-    assert "Connection refused; " in refused.value.problem
-    assert f"{gone}: 404 Not Found" in refused.value.problem
-    assert "\n" not in refused.value.problem
-    assert refused.value.remedy.startswith(f"Ask a friend. Put {FILE} into {folder}, or set the folder")
-    assert "dataset.raw_dir=PATH" in refused.value.remedy
+    assert [path for path, _ in server.requests][4:] == ["/two"]
 
 
 def test_a_server_without_tls_is_tried_once_and_a_machine_without_a_network_says_so_at_once(server, folder):
@@ -404,7 +379,6 @@ def test_a_recipe_that_cannot_be_followed_is_refused():
 
 
 def test_every_shipped_recipe_can_be_followed_and_gives_raw_files():
-    """tests/test_configs.py composes them; here they are read without composing, which takes a quarter of a minute."""
     datasets = [OmegaConf.create({"dataset": content_of("dataset", name)}).dataset for name in options("dataset")]
     with_recipe = [dataset for dataset in datasets if dataset.get("download")]
     assert len(with_recipe) >= 10
@@ -458,21 +432,10 @@ def test_nothing_is_fetched_into_a_folder_of_the_user_s_or_where_a_file_must_be_
 ):
     own = tmp_path / "own"
     own.mkdir()
-    answer = llm4rec("prepare", "dataset=mine", f"dataset.raw_dir={own}")
-    assert answer.code == 1
-    assert "needs u.data" in answer.err
-    assert "leave out dataset.raw_dir to download it" in answer.err
-    by_hand = llm4rec(
-        "prepare", "dataset=mine", "+dataset.domains.movies.movies=u.item", f"paths.cache={tmp_path}/cache"
-    )
-    assert by_hand.code == 1
-    assert "needs u.item" in by_hand.err
+    for typed, said in (
+        ([f"dataset.raw_dir={own}"], ("needs u.data", "leave out dataset.raw_dir to download it")),
+        (["+dataset.domains.movies.movies=u.item", f"paths.cache={tmp_path}/cache"], ("needs u.item",)),
+    ):
+        answer = llm4rec("prepare", "dataset=mine", *typed)
+        assert answer.code == 1 and all(words in answer.err for words in said)
     assert (server.requests, names(own)) == ([], set())
-
-
-def test_validate_reports_a_recipe_that_cannot_be_followed(llm4rec, mine, tmp_path):
-    own = tmp_path / "conf/dataset/mine.yaml"
-    own.write_text(own.read_text().replace("u.data: set/u.data", "../u.data: set/u.data"))
-    answer = llm4rec("validate", "dataset/mine")
-    assert answer.code == 2
-    assert "invalid file name '../u.data'" in answer.out

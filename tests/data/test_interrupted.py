@@ -38,13 +38,8 @@ prepare(config, Path("cache"))
 
 
 def review(i):
-    fields = {
-        "reviewerID": f"u{i % 700}",
-        "asin": f"i{i % 90}",
-        "overall": 1 + i % 5,
-        "unixReviewTime": 1_400_000_000 + i,
-    }
-    return json.dumps(fields | {"reviewText": f"text {i}", "summary": "s"})
+    fields = {"reviewerID": f"u{i % 700}", "asin": f"i{i % 90}", "overall": 1 + i % 5, "reviewText": f"text {i}"}
+    return json.dumps(fields | {"unixReviewTime": 1_400_000_000 + i, "summary": "s"})
 
 
 @pytest.fixture
@@ -104,42 +99,24 @@ def test_a_torn_archive_and_one_bad_line_among_many_are_named_by_their_number(ra
     assert list((raw / "cache/datasets").iterdir()) == []
 
 
-@pytest.fixture
-def forecast(raw, monkeypatch):
-    """forecast(memory, disk) prepares with so many bytes free, and estimates the need from a part of the file."""
+def test_a_file_that_will_not_fit_is_refused_at_once(raw, monkeypatch):
     (raw / "plain.json").write_text("\n".join(map(review, range(N))))
-    monkeypatch.setattr(rawfiles, "JSON_BLOCK", 10_000)
-    monkeypatch.setattr(rawfiles, "FORECAST_AFTER", 100_000)
-    monkeypatch.setattr(rawfiles, "_READ", 4096)
-
-    def prepare_with(memory, disk):
-        monkeypatch.setattr(rawfiles.processes, "memory", lambda: (memory, memory))
-        monkeypatch.setattr(rawfiles.shutil, "disk_usage", lambda folder: SimpleNamespace(free=disk))
-        return prepare(config("shop", "amazon", raw, {"reviews": "plain.json"}), raw / "cache")
-
-    return prepare_with
-
-
-def test_what_a_file_will_take_is_said_after_its_first_part(forecast, caplog):
-    with caplog.at_level("INFO", "llm4rec_cli"):
-        assert len(forecast(10**9, 10**9).interactions) == N
-    (line,) = (record.getMessage() for record in caplog.records if "take about" in record.getMessage())
-    n_rows = int(re.search(r"about ([\d,]+) rows", line)[1].replace(",", ""))
-    assert n_rows == pytest.approx(N, rel=0.1)
-
-
-@pytest.mark.parametrize(
-    ("memory", "disk", "problem", "remedy"),
-    [
-        (100, 10**9, "GB of memory, and 0.0 GB are free", "more memory"),
-        (10**9, 100, "in the cache", "paths.cache=PATH"),
-    ],
-)
-def test_a_file_that_will_not_fit_is_refused_at_once(forecast, raw, memory, disk, problem, remedy):
-    with pytest.raises(DataError, match=problem) as error:
-        forecast(memory, disk)
-    assert remedy in error.value.remedy
-    assert list((raw / "cache/datasets").iterdir()) == []
+    for setting, size in (("JSON_BLOCK", 10_000), ("FORECAST_AFTER", 100_000), ("_READ", 4096)):
+        monkeypatch.setattr(rawfiles, setting, size)
+    settings = config("shop", "amazon", raw, {"reviews": "plain.json"})
+    for memory, disk, problem in (
+        (100, 10**9, "GB of memory, and 0.0 GB are free"),
+        (10**9, 100, "in the cache"),
+        (10**9, 10**9, None),
+    ):
+        monkeypatch.setattr(rawfiles.processes, "memory", lambda memory=memory: (memory, memory))
+        monkeypatch.setattr(rawfiles.shutil, "disk_usage", lambda folder, disk=disk: SimpleNamespace(free=disk))
+        if problem is None:
+            assert len(prepare(settings, raw / "cache").interactions) == N
+        else:
+            with pytest.raises(DataError, match=problem):
+                prepare(settings, raw / "cache")
+            assert list((raw / "cache/datasets").iterdir()) == []
 
 
 LINES = {  # of files in several formats

@@ -51,12 +51,11 @@ def test_white_space_separates_news_as_in_python(shown, tmp_path):
     assert columns == [["N2", "N2"], ["N1", "N2"], ["N2"]]
 
 
-@pytest.mark.parametrize("before", [0, 3])
-def test_the_first_malformed_row_is_named(before, tmp_path, monkeypatch):
+def test_the_first_malformed_row_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(rawfiles, "_BLOCK", 250)
     path = tmp_path / "behaviors.tsv"
     row = "1\tU1\t11/12/2019 2:14:46 PM\tN2\t"
     for shown in ("N1", "1", "N1-2", "N9-0", "", "N1-0 -1"):
-        path.write_text(f"{row}N1-0\n" * before + f"{row}{shown}\n{row}N1-7\n")
-        with pytest.raises(DataError, match=rf"behaviors.tsv:{before + 1}: "):
+        path.write_text(f"{row}N1-0\n" * 3 + f"{row}{shown}\n{row}N1-7\n")
+        with pytest.raises(DataError, match=r"behaviors\.tsv:4: "):
             mind.read(MIND | {"train_behaviors": path})

@@ -2,7 +2,6 @@ import gzip
 import json
 import math
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -39,31 +38,18 @@ FORMATS = {  # format -> reader, files
 }
 
 
-def altered(files: dict[str, Path], role: str, old: str, new: str, folder: Path) -> dict[str, Path]:
-    """The files with one of them changed, all of `old` by `new`."""
-    text = files[role].read_text(encoding="utf-8")
-    assert old in text
-    path = folder / files[role].name
-    path.write_text(text.replace(old, new), encoding="utf-8")
-    return files | {role: path}
-
-
 def test_a_reader_is_loaded_by_its_name_and_refuses_roles_that_it_does_not_take():
     assert readers.names() == [
         *("amazon", "amazon2023", "mind", "movielens", "online_retail", "recbole", "s3rec", "table", "tallrec")
     ]
-    with pytest.raises(UsageError, match="unknown reader 'amazn'") as error:
-        readers.load("amazn")
-    assert error.value.remedy == "did you mean 'amazon'?"
     raise_first(readers.role_problems("recbole", UNISREC))
     with pytest.raises(UsageError, match="sequences") as error:
         raise_first(readers.role_problems("amazon", ["reviews", "sequences"]))
     assert error.value.remedy == (
         "it reads reviews, [explanations], [metadata] | ratings_2014, [metadata] | ratings_2018, [metadata]"
     )
-    with pytest.raises(UsageError):
-        raise_first(readers.role_problems("s3rec", ["sequences", "metadata"]))
-    raise_first(readers.role_problems("s3rec", ["sequences"]))
+    assert [*readers.role_problems("s3rec", ["sequences", "metadata"])] != []
+    assert [*readers.role_problems("s3rec", ["sequences"])] == []
 
 
 def test_recbole_interactions_with_items_of_several_categories_and_names_of_other_datasets(tmp_path):
@@ -174,16 +160,12 @@ def test_s3rec_sequences_with_and_without_an_id_map_and_with_yelp_s_businesses(t
     assert raw.interactions["user_id"].tolist() == ["1"] * 3 + ["2"] * 3
     assert raw.interactions["item_id"].tolist() == ["1", "2", "3", "3", "1", "10"]
     assert raw.items.to_dict("list") == {"item_id": ["1", "2", "3", "10"]}
-    for text, problem in (("1 2\n2 x\n", "2: item x is not a number"), ("1 2\n1 3\n", "2: user 1 appears twice")):
-        (tmp_path / "seq.txt").write_text(text)
-        with pytest.raises(DataError, match=problem):
-            s3rec.read({"sequences": tmp_path / "seq.txt"})
+    (tmp_path / "seq.txt").write_text("1 2\n2 x\n")
+    with pytest.raises(DataError, match="2: item x is not a number"):
+        s3rec.read({"sequences": tmp_path / "seq.txt"})
     businesses = tmp_path / "businesses.json"
-    lines = [
-        {"business_id": "B", "name": "Bo's Bakery", "categories": "Bakeries, Food", "city": "Ames"},
-        {"business_id": "elsewhere", "name": "Not wanted", "categories": None},
-        {"business_id": "J", "name": "Jazz & Jars", "categories": None},
-    ]
+    rows = (("B", "Bo's Bakery", "Bakeries, Food"), ("elsewhere", "Not wanted", None), ("J", "Jazz & Jars", None))
+    lines = [dict(zip(("business_id", "name", "categories"), row, strict=True)) for row in rows]
     businesses.write_text("\n".join(map(json.dumps, lines)))
     raw = s3rec.read({role: S3REC[role] for role in ("sequences", "id_map")} | {"businesses": businesses})
     assert raw.items["item_id"].tolist() == ["A", "B", "C", "J"]
@@ -257,24 +239,6 @@ def test_gzip_byte_order_mark_and_crlf_make_no_difference(fmt, tmp_path):
         other = readers.load(name).read(changed)
         pd.testing.assert_frame_equal(plain.items, other.items)
         pd.testing.assert_frame_equal(plain.interactions, other.interactions)
-
-
-@pytest.mark.parametrize(
-    "name, files, role, old, new, message",
-    [
-        ("amazon", AMAZON, "reviews", '"overall": 1.0', f'"overall": {10**400}', ":6: overall is not a number"),
-        ("amazon", AMAZON, "metadata", "{'asin'", "(" * 5000 + "{'asin'", ":2: not valid JSON"),
-        ("recbole", RECBOLE, "interactions", "\t20\n", "\tnan\n", "tiny.inter:2: timestamp is not a number: 'nan'"),
-        ("recbole", RECBOLE, "interactions", "bert\t12\t3.5", "\nbert\t12\thigh", ":4: rating"),  # after a blank line
-        ("recbole", RECBOLE, "items", "Second\t", "Second", "tiny.item:3: expected 4 fields, got 3"),
-        ("recbole", UNISREC, "train", "0\t0 1\t2\n", "", "tiny.train.inter:2: the history of user 0"),
-    ],
-)
-def test_a_malformed_line_is_reported_with_file_and_line(name, files, role, old, new, message, tmp_path):
-    """In addition to the cases of test_bad_input.py."""
-    with pytest.raises(DataError, match=message) as error:
-        readers.load(name).read(altered(files, role, old, new, tmp_path))
-    assert error.value.remedy
 
 
 def test_amazon_reviews_with_metadata_and_explanations_whatever_the_file_is_called(tmp_path):

@@ -2,13 +2,10 @@
 
 import pytest
 
-from llm4rec_cli.config.schema import TextRecipe
-from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import amazon
-from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.errors import DataError
 
-from .sources import AMAZON_2018, RATINGS_2014, RATINGS_2018, config, real
+from .sources import AMAZON_2018, RATINGS_2014, RATINGS_2018
 
 
 def test_reviews_of_2018_with_metadata_without_equal_rows(tmp_path):
@@ -64,7 +61,10 @@ def test_ratings_are_read_in_the_order_of_their_year(files):
     assert raw.items["title"].tolist() == ["Clamp, 6&quot;", "Glue"]
 
 
-def test_ratings_in_the_role_of_the_other_year_are_refused():
+def test_ratings_in_the_role_of_the_other_year_are_refused_where_ids_tell(tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_text("i1,u1,5,1\n")
+    assert amazon.read({"ratings_2018": path}).interactions["user_id"].tolist() == ["u1"]
     years = {"ratings_2014": RATINGS_2018["ratings_2018"], "ratings_2018": RATINGS_2014["ratings_2014"]}
     for role, right in zip(years, reversed(years), strict=True):
         with pytest.raises(DataError, match="'B000000001', read as a user id, is an item id") as error:
@@ -72,40 +72,17 @@ def test_ratings_in_the_role_of_the_other_year_are_refused():
         assert f"the role {right}" in error.value.remedy
 
 
-def test_ids_that_look_like_neither_are_read_in_the_order_of_their_role(tmp_path):
-    path = tmp_path / "ratings.csv"
-    path.write_text("i1,u1,5,1\n")
-    assert amazon.read({"ratings_2018": path}).interactions["user_id"].tolist() == ["u1"]
-
-
-@pytest.mark.parametrize("key", ["reviewerID", "asin"])
-def test_a_review_without_an_id_is_refused(key, tmp_path):
+def test_a_review_without_an_id_or_a_finite_rating_is_refused(tmp_path):
     path = tmp_path / "reviews.json"
     review = '{"reviewerID": "x", "asin": "x", "overall": 1, "unixReviewTime": 1}'
-    for value in ("null", '""', "[1]", "NaN"):
-        path.write_text(review.replace(f'"{key}": "x"', f'"{key}": {value}'))
-        with pytest.raises(DataError, match=rf"reviews\.json:1: {key} is empty or not an id"):
+    for old, new, problem in (
+        ('"reviewerID": "x"', '"reviewerID": [1]', "reviewerID is empty or not an id"),
+        ('"asin": "x"', '"asin": NaN', "asin is empty or not an id"),
+        ('"overall": 1', f'"overall": {10**400}', "overall is not a number"),
+    ):
+        path.write_text(review.replace(old, new))
+        with pytest.raises(DataError, match=rf"reviews\.json:1: {problem}"):
             amazon.read({"reviews": path})
-
-
-def test_unisrec_s_text_of_an_item_of_2018(tmp_path):
-    files = {"ratings_2018": "ratings_2018.csv", "metadata": "meta.json"}
-    texts = item_texts(prepare(config("tools", "amazon", "amazon2018", files), tmp_path), TextRecipe.unisrec)
-    assert texts == ["Clamp, 6. Tools Clamps & Vises Clamps & Vises. Nordhut. ", "Glue. "]
-
-
-@pytest.mark.real_data
-@pytest.mark.parametrize("role, order", [("ratings_2014", [0, 1, 2, 3]), ("ratings_2018", [1, 0, 2, 3])])
-def test_the_ratings_of_real_reviews_are_their_interactions(role, order, tmp_path):
-    reviews = amazon.read(
-        {"reviews": real("amazon2014-musical-instruments") / "reviews_Musical_Instruments_5.json.gz"}
-    ).interactions.astype({"user_id": "str", "item_id": "str"})[["user_id", "item_id", "rating", "timestamp"]]
-    path = tmp_path / "ratings.csv"
-    reviews.astype({"timestamp": int}).iloc[:, order].to_csv(path, header=False, index=False)
-    assert amazon.read({role: path}).interactions.equals(reviews)
-    (other,) = {"ratings_2014", "ratings_2018"} - {role}
-    with pytest.raises(DataError, match="not in the order"):
-        amazon.read({other: path})
 
 
 def test_half_a_surrogate_pair_in_an_id_of_the_explanations_becomes_a_question_mark(tmp_path):

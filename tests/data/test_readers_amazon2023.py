@@ -9,12 +9,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from llm4rec_cli.config.folders import options
-from llm4rec_cli.config.schema import PaperStatistics, SplitRule, TextRecipe
+from llm4rec_cli.config.schema import PaperStatistics, SplitRule
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import amazon2023
 from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.data.statistics import as_printed, differences, remarks
-from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.studies.config_options import content_of
 
 from .sources import FIXTURES, config
@@ -70,19 +69,6 @@ def test_leave_one_out_of_the_same_reviews_is_the_published_last_out(tmp_path):
     given = split_dataset(dataset).assignment
     manifest = dataset.manifest | {"split": {"rule": "leave_one_out", "seed": 0}}
     np.testing.assert_array_equal(split_dataset(replace(dataset, manifest=manifest)).assignment, given)
-
-
-def test_texts_of_items_are_composed_as_unisrec_does(tmp_path):
-    files = {"reviews": "reviews.jsonl", "metadata": "meta.jsonl"}
-    dataset = prepare(config("shop", "amazon2023", "amazon2023", files), tmp_path)
-    assert item_texts(dataset, TextRecipe.unisrec) == ["Clamp, 6. Tools Clamps & Vises. Nordhut. ", "Glue. ", ""]
-
-
-def test_every_category_has_its_dataset_and_published_splits():
-    splits = [name for name in NAMES if name.endswith(("-last-out", "-timestamp"))]
-    assert not any(name.startswith("_") for name in options("dataset"))  # what these build on
-    assert (len(NAMES), len(splits)) == (33 + 2 * 27, 2 * 27)
-    assert {name.removesuffix("-last-out").removesuffix("-timestamp") for name in splits} < set(NAMES)
 
 
 def test_the_files_of_a_dataset_are_those_of_its_category():

@@ -9,7 +9,6 @@ from llm4rec_cli.data.likes import labelled_rows
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import tallrec
 from llm4rec_cli.data.split import TEST, VALID, split_dataset
-from llm4rec_cli.errors import DataError
 
 from .sources import FIXTURES, config
 
@@ -60,18 +59,3 @@ def test_an_item_is_its_title_and_a_book_has_an_author():
     assert raw.items["title"].tolist() == ["A 'Quoted' Life", "Night Bus", "Salt, and Sand", "The Well"]
     assert raw.interactions["user_id"].nunique() == 2
     assert tallrec.read(MOVIES).items.columns.tolist() == ["item_id", "title", "brand"]
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ("[", "not valid JSON"),
-        ("{}", "expected a list of rows"),
-        ('[{"input": "Will they like it?", "output": "Yes."}]', "row 1: not a prompt of TALLRec"),
-        ("[3]", "row 1: not a prompt of TALLRec"),
-    ],
-)
-def test_other_json_is_refused(tmp_path, content, problem):
-    (tmp_path / "test.json").write_text(content)
-    with pytest.raises(DataError, match=problem):
-        tallrec.read({"test": tmp_path / "test.json"})

@@ -41,25 +41,6 @@ def test_statistics_equal_the_papers(name, folder, tmp_path):
     assert all(item_texts(dataset, TextRecipe.unisrec))
 
 
-def test_beauty_and_films_are_each_as_alone_when_merged(tmp_path):
-    both, _ = prepared("beauty-movies", "", tmp_path)
-    beauty, _ = prepared("amazon2014-beauty", "amazon2014-beauty", tmp_path)
-    films, _ = prepared("ml-100k", "ml-100k", tmp_path)
-    assert both.sequence.tolist() == [*beauty.sequence, *(films.sequence + beauty.n_items)]
-    assert both.items["domain"].value_counts(sort=False).to_dict() == {"beauty": 12101, "movies": 1349}
-    assert both.manifest["users_without_times"] == beauty.n_users
-    assert both.manifest["users_tied_at_end"] == films.manifest["users_tied_at_end"] > 0
-    assert all(item_texts(both, TextRecipe.unisrec))
-
-
-def test_musical_instruments_have_reviews_but_no_titles(tmp_path):
-    dataset, _ = prepared("amazon2014-musical-instruments", "amazon2014-musical-instruments", tmp_path)
-    assert (dataset.n_users, dataset.n_items, len(dataset.interactions)) == (1429, 900, 10261)
-    assert dataset.interactions["rating"].value_counts().to_dict() == {5: 6938, 4: 2084, 3: 772, 2: 250, 1: 217}
-    assert (dataset.interactions["review_text"].str.strip() == "").sum() == 7
-    assert dataset.manifest["items_without_title"] == 900
-
-
 def test_mind_sample_has_its_impressions_and_is_divided_as_its_lines_say(tmp_path):
     dataset, _ = prepared("mind-small", "mind-small-5k", tmp_path)
     assert dataset.impressions is not None
@@ -102,11 +83,3 @@ def test_leave_one_out_of_scientific_is_the_released_split(tmp_path):
     )
     released = (real("unisrec-scientific") / "Scientific.train.inter").read_text().splitlines()[1:]
     assert ours == sorted(released)
-
-
-def test_beauty_keeps_the_file_s_sequences_and_numbers(tmp_path):
-    dataset, _ = prepared("amazon2014-beauty", "amazon2014-beauty", tmp_path)
-    lines = (real("amazon2014-beauty") / "sequential_data.txt").read_text().splitlines()
-    for user in (0, 1, 11_111, 22_362):
-        items = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]] + 1
-        assert lines[user] == " ".join(map(str, [user + 1, *items]))

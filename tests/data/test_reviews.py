@@ -60,26 +60,6 @@ def test_a_line_that_is_unusual_is_read_as_alone(block, tmp_path, monkeypatch):
         assert read(lines, tmp_path, scratch).fillna("").to_dict("list") == expected
 
 
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        ('{"u": "", "r": 1}', "u is empty or not an id: ''"),
-        ('{"u": null, "r": 1}', "u is empty or not an id: None"),
-        ('{"u": "a", "r": true}', "r is not a number: True"),
-        ('{"u": "a", "r": null}', "r is not a number: None"),
-        ('{"u": "a", "r": 1e999}', "r is not a number: inf"),
-        ('{"u": ' + "[" * 5000 + "]" * 5000 + "}", "not valid JSON|u is empty|no key"),
-        ('{"u": "a", "r": "?"}', "r is not a number: '\\?'"),
-        ('{"u": "a"}', "no key 'r'"),
-        ('{"u": "a", "r": 1', "not valid JSON"),
-    ],
-)
-def test_a_line_that_is_wrong_is_named(line, problem, tmp_path):
-    good = {"u": "a", "r": 1}
-    with pytest.raises(DataError, match=rf"reviews\.json:3: {problem}"):
-        read([good, good, line, good], tmp_path)
-
-
 LINES = [
     '{"u": "a", "r": 1, "t": "plain"}',
     '{"t": "w\u00e9", "r": 2.5, "u": "b", "n": null, "other": [{"u": 0}, {}]}',

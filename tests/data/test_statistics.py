@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from llm4rec_cli.config.schema import PaperStatistics
-from llm4rec_cli.data.statistics import PART_COLUMNS, comparison, parts, remarks
+from llm4rec_cli.data.statistics import comparison, parts, remarks
 
 MANIFEST: dict[str, Any] = {
     "split": {"rule": "leave_one_out"},
@@ -62,23 +62,18 @@ CLICK_LOG = MANIFEST | {
 SOME = {"train": 3, "valid": 0, "test": 12}
 
 
+def log_with(**split: Any) -> dict[str, Any]:
+    return CLICK_LOG | {"split": CLICK_LOG["split"] | split}
+
+
 @pytest.mark.parametrize(
     ("facts", "place", "remark"),
     [
         (MANIFEST | {"users_without_times": 150}, 0, "no interaction has a time: file order is taken as time order"),
         (MANIFEST | {"repeated": 1200}, 0, "1,200 interactions have user, item and time of another: all are kept"),
-        (
-            CLICK_LOG | {"split": CLICK_LOG["split"] | {"rule": "mind_last_day"}},
-            *(0, "split by days: test is MIND's dev; validation is the last day of MIND's train"),
-        ),
-        (
-            CLICK_LOG | {"split": CLICK_LOG["split"] | {"empty_history": SOME}},
-            *(1, "impressions without a history: 3 of 950 train, 0 of 50 valid and 12 of 700 test;"),
-        ),
-        (
-            CLICK_LOG | {"split": CLICK_LOG["split"] | {"unrankable": SOME}},
-            *(1, "impressions where none or all of the items were clicked: 3 of 950 train,"),
-        ),
+        (log_with(rule="mind_last_day"), 0, "split by days: test is MIND's dev; validation is the last day of MIND's"),
+        (log_with(empty_history=SOME), 1, "impressions without a history: 3 of 950 train, 0 of 50 valid and 12 of 700"),
+        (log_with(unrankable=SOME), 1, "impressions where none or all of the items were clicked: 3 of 950 train,"),
     ],
     ids=["no times", "repeated", "by days", "no history", "unrankable"],
 )
@@ -96,12 +91,8 @@ def test_a_click_log_is_compared_by_its_impressions_and_clicks_and_has_no_order_
     ]
     assert remarks(CLICK_LOG, paper)[0] == "the statistics equal the paper's (its counts)"
     assert remarks(CLICK_LOG, replace(paper, train=949))[0].startswith("train: 950 here, 949 in the paper (+1)")
-    assert [sentence.split(":")[0] for sentence in remarks(CLICK_LOG, None)] == [
-        "split as Prompt4NR's",
-        "item numbers",
-    ]
+    assert [sentence.split(":")[0] for sentence in remarks(CLICK_LOG, None)] == ["split as Prompt4NR's", "item numbers"]
     assert parts(CLICK_LOG)[1] == ["valid", "50", "40", "500", "60"]
-    assert len(PART_COLUMNS) == 5
 
 
 def test_a_split_by_domain_reports_its_test_users_and_p5_s_random_split_that_it_leaks():
@@ -112,15 +103,10 @@ def test_a_split_by_domain_reports_its_test_users_and_p5_s_random_split_that_it_
         | {"split": parts | {"test_users": 40}},
         None,
     )
-    assert notes[0] == (
-        "split by domain: train has 700 interactions of books; validation has each user's last one there: 150; test "
-        "has 90 of toys, by the 40 users who are also in train; 60 of other users are not used"
-    )
+    for said in ("700 interactions of books", "there: 150; test", "90 of toys, by the 40 users", "60 of other users"):
+        assert said in notes[0]
     assert notes[1] == "40 of 200 users are in more than one domain"
     parts = {"rule": "p5_reviews", "train": 800, "valid": 100, "test": 100, "unused": 0, "last_trained": 163}
     (note, _) = remarks(MANIFEST | {"split": parts}, None)
-    assert note.startswith(
-        "random split of all interactions, as P5 splits reviews: 800 train, 100 validation, 100 test"
-    )
-    assert "the last interaction of 163 users" in note
-    assert "leaky" in note
+    for said in ("800 train, 100 validation, 100 test", "the last interaction of 163 users", "leaky"):
+        assert said in note

@@ -36,16 +36,12 @@ def movies():
     ("title", "words", "year"),
     [
         ("Matrix, The (1999)", "matrix", "1999"),
-        ("the MATRIX (1999)", "matrix", "1999"),
-        ("The Matrix", "matrix", ""),
         ("A Bug's Life", "bugs life", ""),
         ("E.T.", "et", ""),
         ("Face/Off", "face off", ""),
         ("Spider-Man:  Home_coming!", "spider man home coming", ""),
-        ("Amélie", "amelie", ""),
         ("Tom &amp; Huck", "tom and huck", ""),
         ("Postino, Il (1994)", "il postino", "1994"),
-        ("Umbrellas of Cherbourg, The (Parapluies)", "umbrellas of cherbourg parapluies", ""),
         ("Avventura, L’", "lavventura", ""),
         ("The", "the", ""),
         ("2001", "2001", ""),
@@ -88,12 +84,9 @@ def test_of_several_titles_an_identical_one_comes_first_then_fewer_edits_then_th
     ("typed", "item"),
     [
         ("star warz", 6),
-        ("satr wars (1977)", 6),
         ("Teh Matrix", None),  # the article is misspelt, and so no article: four letters more
         ("matrx", 0),
         ("maatrixx", 0),
-        ("Postino", None),
-        ("Sabrinna", 2),
         ("Sabrinna (1954)", 1),
         ("dr strangelove or how i learned to stop worying and love teh bomb", 5),
         ("hat", 9),  # three letters may differ by one,
@@ -104,8 +97,6 @@ def test_of_several_titles_an_identical_one_comes_first_then_fewer_edits_then_th
         ("die hrad 2", 8),
         ("star wars (1999)", None),
         ("blade runer 2049", None),
-        ("strangelove", None),
-        ("xqzzy", None),
         ("", None),
     ],
 )

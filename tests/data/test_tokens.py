@@ -1,5 +1,7 @@
 """What a chat model says of an item, read as tokens; and an item's attributes."""
 
+import json
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -15,29 +17,22 @@ def slots(use=(), audience=(), key_words=()):
 
 
 OF_A_TENT = slots(["hiking", "camping"], ["families"], ["tent"])
+OF_TRIPS = slots(["hiking", "camping trips"], ["beginners"], ["light", "waterproof"])
 
 
 @pytest.mark.parametrize(
     ("answer", "tokens", "status"),
     [
-        (  # the requested object
-            '{"use": ["hiking", "camping trips"], "audience": ["beginners"], "key_words": ["light", "waterproof"]}',
-            slots(["hiking", "camping trips"], ["beginners"], ["light", "waterproof"]),
-            Status.ok,
-        ),
-        # with words around it, or in another spelling
-        (
-            'Sure!\n```json\n{"use": ["hiking", "camping"], "audience": ["families"], "key_words": ["tent"]}\n```\n?',
-            OF_A_TENT,
-            Status.ok,
-        ),
+        # the requested object, with words around it, or in another spelling
+        (json.dumps(OF_TRIPS), OF_TRIPS, Status.ok),
+        (f"Sure!\n```json\n{json.dumps(OF_A_TENT)}\n```\n?", OF_A_TENT, Status.ok),
         ('{"Use": "Hiking, camping", "Audience": "families", "Key words": ["TENT"], "price": 3}', OF_A_TENT, Status.ok),
         # labels
         ("Use: hiking, camping\nAudience: families\nKey words: tent", OF_A_TENT, Status.repaired),
         ("**Use:** hiking and camping\n- **Audience**: families\n- Key-words: tent.", OF_A_TENT, Status.repaired),
         ("Uses:\n- Hiking\n- Camping\n\nUsers:\n- families\n\nKeywords:\n1. tent", OF_A_TENT, Status.repaired),
-        ("{'use': ['hiking', 'camping'], 'audience': ['families'], 'key_words': ['tent']}", OF_A_TENT, Status.repaired),
-        ('{"use": ["hiking", "camping"], "audience": ["families"], "key_words": ["tent"', OF_A_TENT, Status.repaired),
+        (str(OF_A_TENT), OF_A_TENT, Status.repaired),
+        (json.dumps(OF_A_TENT)[:-2], OF_A_TENT, Status.repaired),
         # no label: key words
         *(
             (text, slots(key_words=["hiking", "tent"]), Status.repaired)
@@ -46,15 +41,7 @@ OF_A_TENT = slots(["hiking", "camping"], ["families"], ["tent"])
         # no token
         *(
             (text, slots(), Status.invalid)
-            for text in (
-                "",
-                "  \n",
-                "???",
-                "product",
-                "12 34",
-                '{"use": [], "audience": [], "key_words": []}',
-                "{" * 5000,
-            )
+            for text in ("  \n", "???", "product", "12 34", '{"use": [], "audience": [], "key_words": []}', "{" * 5000)
         ),
     ],
 )

@@ -58,19 +58,6 @@ def test_titles_are_compared_by_their_different_words_in_lower_case():
     assert WORDS.sum(axis=1).tolist() == [3, 3, 2, 0, 3, 1]
 
 
-def test_diversity_is_one_less_the_mean_likeness_of_two_titles_of_a_list():
-    top_items = np.array([[0, 1, 2], [0, 4, PADDING], [0, PADDING, PADDING]])
-    assert intra_list_diversity(top_items, WORDS) == pytest.approx([1 - 0.5 / 3, 0, np.nan], nan_ok=True)
-
-
-def test_recommended_titles_and_the_target_are_as_close_as_their_nearest_of_the_history():
-    histories = np.array([0, 2, 5]), np.array([0, 2, 2, 3])  # items 0 and 2; none; item 5
-    top_items = np.array([[1, 5], [0, 1], [3, PADDING]])
-    recommended, target = title_similarity(top_items, histories, np.array([4, 0, 5]), WORDS)
-    assert recommended == pytest.approx([0.25, np.nan, 0], nan_ok=True)  # (1/2 + 0) / 2
-    assert target == pytest.approx([1, np.nan, 1], nan_ok=True)
-
-
 def test_pairs_are_compared_a_block_at_a_time(monkeypatch):
     first, second = np.divmod(np.arange(36), 6)
     at_once = jaccard(first, second, WORDS)

@@ -60,13 +60,6 @@ def test_a_floor_that_is_not_trained_adds_no_variance_over_seeds():
     assert estimate.error == pytest.approx(repeated.error)
 
 
-def test_a_difference_reverses_its_sign():
-    rng = RNG(3)
-    a, b = draw(rng, 30, 3, seed=1, rest=1), draw(rng, 30, 4, seed=1, rest=1)
-    forth, back = crossed.difference(b, a), crossed.difference(a, b)
-    assert (forth.value, forth.error, forth.df) == pytest.approx((-back.value, back.error, back.df))
-
-
 def test_the_p_value_inverts_the_interval():
     estimate = crossed.mean(draw(RNG(4), 60, 3, seed=0.3, rest=0.5))
     assert estimate.p_value(estimate.interval(0.95)[0]) == pytest.approx(0.05)

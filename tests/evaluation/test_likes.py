@@ -47,33 +47,6 @@ def test_values_equal_those_of_scikit_learn():
     assert metrics["log_loss"] == pytest.approx(log_loss(liked, probability))
 
 
-def test_golden_values():
-    assert like_metrics(*sample()) == pytest.approx(
-        {
-            "auc": 0.7384986415117378,
-            "auc_within_users": 0.5862745098039215,
-            "uauc": 0.5815849395313681,
-            "log_loss": 0.7215168423581314,
-            "users_with_both": 42,
-        },
-        abs=1e-12,
-    )
-
-
-def test_a_constant_scorer_is_at_chance():
-    liked, _, user, _ = sample()
-    metrics = like_metrics(liked, np.zeros(len(liked)), user)
-    assert [metrics[name] for name in ("auc", "auc_within_users", "uauc")] == pytest.approx([0.5] * 3)
-
-
-def test_a_user_s_leniency_moves_only_what_is_across_users():
-    liked, score, user, _ = sample()
-    shifted = score + 5.0 * np.random.default_rng(1).integers(0, 9, 60)[user]
-    before, after = like_metrics(liked, score, user), like_metrics(liked, shifted, user)
-    assert after["auc_within_users"] == pytest.approx(before["auc_within_users"])
-    assert after["auc"] != pytest.approx(before["auc"], abs=0.01)
-
-
 def test_what_is_not_defined_is_left_out():
     assert like_metrics(LIKED, SCORE, np.arange(8)).keys() == {"auc", "users_with_both"}
     assert like_metrics(LIKED[6:], SCORE[6:], USER[6:]) == {"users_with_both": 0}

@@ -4,20 +4,6 @@ from llm4rec_cli.evaluation import metrics
 from llm4rec_cli.evaluation.metrics import METRICS, Kind
 
 
-def test_a_metric_of_one_kind_has_one_row():
-    rows = [(metric.name, metric.kind) for metric in METRICS]
-    assert len(rows) == len(set(rows))
-
-
-def test_tables_show_metrics_with_cutoffs_by_cutoff_and_then_the_others():
-    assert metrics.table_metrics("full")[:8] == (
-        *("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50"),
-        *("mrr", "rmse"),
-    )
-    assert metrics.table_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
-    assert metrics.table_metrics("like") == ("auc_within_users", "auc", "uauc", "log_loss")
-
-
 def test_one_can_select_by_what_every_model_has():
     assert metrics.selectable(Kind.ranking, [1, 5]) == {"hr@1", "hr@5", "recall@1", "recall@5", "ndcg@5", "mrr", "auc"}
     assert metrics.selectable(Kind.impression, [5]) == {"auc", "mrr", "ndcg@5"}

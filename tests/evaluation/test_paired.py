@@ -77,10 +77,6 @@ def test_under_the_null_p_is_uniform():
         assert np.mean(p <= level) == pytest.approx(level, abs=0.04)
 
 
-def test_a_true_difference_is_detected():
-    assert estimated_p(np.random.default_rng(0).normal(0.5, 1, size=100)) < 0.001
-
-
 def test_swapping_the_models_leaves_p_as_it_is():
     differences = np.random.default_rng(0).normal(0.1, 1, size=70)
     assert estimated_p(differences) == estimated_p(-differences)
@@ -113,13 +109,6 @@ def test_identical_models_differ_in_nothing():
     result = compared(values, values)["m"]
     assert (result.difference, result.interval, result.p, result.p_holm) == (0, (0, 0), 1, 1)
     assert (result.better, result.equal, result.worse) == (0, 30, 0)
-
-
-def test_the_interval_is_that_of_the_difference_and_not_of_the_means():
-    values = np.random.default_rng(0).random(200)
-    result = compared({"m": values}, {"m": values + 0.01})["m"]  # each user gains the same
-    assert result.interval == pytest.approx((0.01, 0.01))
-    assert result.p < 0.001
 
 
 def test_of_an_error_the_lower_is_better():
@@ -180,13 +169,6 @@ def test_of_many_users_and_few_seeds_p_is_that_of_welchs_test_over_seeds():
     assert result.p == pytest.approx(test.pvalue)
     differ = compared([{"m": np.full(50, x)} for x in a[:, 0]], [{"m": np.full(50, x)} for x in b[:, 0]])["m"]
     assert differ.difference == pytest.approx(b.mean() - a.mean()), "numbers of seeds may differ"
-
-
-def test_permutation_tests_are_printed_as_a_check():
-    rng = np.random.default_rng(0)
-    few = over_seeds(np.zeros((5, 3)), np.tile([1.0, 2.0, 3.0], (5, 1)) + rng.normal(0, 0.01, size=(5, 3)))
-    assert few.p_seeds == pytest.approx(1 / 126)
-    assert few.p_users == pytest.approx(2 / 8, abs=0.015)
 
 
 def test_a_relative_margin_is_compared_with_the_interval_of_the_ratio():

@@ -134,12 +134,6 @@ def test_codes_of_other_programs_are_read(tmp_path):
     assert imported(file, tiny_dataset([[0, 1, 2]])).codes.tolist() == [[0, 0], [0, 1], [1, 2]]
 
 
-def test_settings_without_effect_are_named():
-    assert [*IdsConfig(IdKind.tree).unused()] == ["ids.codes", "ids.collisions", "ids.rq_vae", "ids.file"]
-    assert [*IdsConfig(IdKind.rq_vae).unused()] == ["ids.file"]
-    assert IdsConfig(IdKind.opq).unused()["ids.rq_vae"] == "model.ids.kind=rq_vae"
-
-
 def test_what_a_kind_needs_is_said():
     assert [problem.problem for problem in IdsConfig(IdKind.file).problems()] == [
         "model.ids.kind=file needs a file of codes"

@@ -38,15 +38,6 @@ def test_each_level_has_the_nearest_centre_of_what_is_left():
             vector = vector - centres[level][labels[item, level]]
 
 
-def test_each_level_lowers_the_error():
-    labels, centres = rq_kmeans(VECTORS, 3, 4, seed=0)
-    errors, left = [], VECTORS
-    for level in range(3):
-        left = left - centres[level][labels[:, level]]
-        errors.append((left**2).sum())
-    assert errors[0] > errors[1] > errors[2] > 0
-
-
 def test_separate_groups_get_codes_of_their_own():
     assert partition(rq_kmeans(VECTORS, 1, 6, seed=0)[0]) == partition(GROUP)
     assert partition(opq(VECTORS, 1, 6, seed=0)[0]) == partition(GROUP)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +56,8 @@ def requests(n: int) -> list[Request]:
 
 def completion(text: str, **more: Any) -> Completion:
     """Return a completion of 3 tokens to a prompt of 5."""
-    defaults = {
-        "finish": "stop",
-        "prompt_tokens": 5,
-        "answer_tokens": 3,
-        "seconds": 0.5,
-        "model": "tiny",
-        "asked_at": "now",
-    }
+    counts = {"prompt_tokens": 5, "answer_tokens": 3, "seconds": 0.5}
+    defaults = {"finish": "stop", "model": "tiny", "asked_at": "now"} | counts
     return Completion(**({"text": text} | defaults | more))
 
 
@@ -122,16 +114,9 @@ class EchoBackend:
         return [prompt for call in self.calls for prompt in call]
 
 
-def complete_in_process(
-    url: str, path: Path, n: int, barrier: Barrier | None = None, results: Queue[list[str]] | None = None
-) -> None:
+def complete_in_process(url: str, path: Path, n: int) -> None:
     """Send n requests to an endpoint; run in a process of its own."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for its background processes
     config = llm_config(base_url=url)
     with Store(path) as store:
-        if barrier is not None:
-            barrier.wait(120)
-        backend, usage = EndpointBackend(config, 0), completions.Usage()
-        texts = [c.text for c in completions.complete(requests(n), backend, config, store, "querying", usage)]
-    if results is not None:
-        results.put(texts)
+        completions.complete(requests(n), EndpointBackend(config, 0), config, store, "querying", completions.Usage())

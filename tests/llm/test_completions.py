@@ -1,6 +1,5 @@
 """Stored completions are not requested again, batches stay whole, and the budget is never exceeded."""
 
-import logging
 import re
 import sqlite3
 from dataclasses import replace
@@ -9,12 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm4rec_cli import progress
 from llm4rec_cli.commands import train
 from llm4rec_cli.errors import DryRun, RunError
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.completions import Usage, cache_keys
-from llm4rec_cli.llm.endpoint import EndpointBackend
 from llm4rec_cli.llm.store import Store, cache_key
 from tests.llm.echo_backend import EchoBackend, completion, llm_config, request, requests
 from tests.llm.fake_backend import FakeBackend
@@ -135,9 +132,6 @@ def test_batched_completions_do_not_depend_on_where_a_run_stopped(tmp_path):
         assert len(backend.sent) >= 10 - (after or 0)
         usages.append(usage.describe())
     assert all(usage == usages[0] for usage in usages)
-    assert usages[0].keys() == {
-        *("requests", "resent", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "cost")
-    }
 
 
 def test_a_batch_is_sent_whole_and_alone_and_its_completions_are_stored_for_it_alone(store, tmp_path):
@@ -223,19 +217,6 @@ def test_tokens_that_the_server_had_cached_have_their_own_price(store):
     assert usage.describe()["cached_tokens"] == 40
     assert usage.cost == usage.spent_cost == pytest.approx(10 * (1 + 4 * 0.1 + 2 * 3) / 1e6)
     assert completions._cost_of(llm_config(), completion("x", cached_tokens=4)) == pytest.approx(11e-6)
-
-
-def test_a_run_is_projected_before_it_is_sent(store, caplog):
-    class Exact(EchoBackend):
-        counts_exactly = True
-        scores_one_by_one = False
-
-    with caplog.at_level(logging.INFO):
-        texts(Exact(), store, requests(3))
-    assert "querying: 3 requests, 126 prompt tokens, at most 30 answer tokens, at most 0.0002 in cost" in caplog.text
-    caplog.clear()
-    texts(Exact(), store, requests(3))
-    assert "prompt tokens" not in caplog.text, "all are stored"
 
 
 # A request takes 8 tokens; it is estimated at 32 + 8 + 2 of the prompt and 10 of the completion: 52.
@@ -324,33 +305,10 @@ def test_a_dry_run_shows_requests_what_they_would_cost_and_no_text_that_could_ac
 
 def test_a_dry_run_ends_a_command_and_each_job_of_a_sweep_well(llm4rec, monkeypatch):
     def shows(config):
-        print("shown")
         raise DryRun("a dry run")
 
     monkeypatch.setattr(train, "run", shows)
-    done = llm4rec("train")
-    assert (done.code, done.out, done.err) == (0, "shown\n", "")
+    assert llm4rec("train").code == 0
     swept = llm4rec("train", "-m", "seed=0,1")
     assert swept.code == 0, swept.err
     assert len(re.findall(r"shown +a dry run", swept.out)) == 2
-
-
-# --- backend and store
-
-
-def test_the_backend_is_chosen_by_name_and_the_store_is_in_the_cache_unless_llm_store_is_set(tmp_path):
-    assert isinstance(completions.build_backend(llm_config(), tmp_path, "cpu", 0), EndpointBackend)
-    assert completions.store_path(llm_config(), tmp_path) == tmp_path / "llm" / "answers.sqlite"
-    assert completions.store_path(llm_config(store="/x/y.sqlite"), tmp_path).as_posix() == "/x/y.sqlite"
-
-
-def test_the_log_reports_progress_on_failure_and_tokens_a_second_and_cost(store, caplog, monkeypatch):
-    with caplog.at_level(logging.INFO):
-        interrupted(store, 4, RunError("gone"))
-    assert "querying: 4 of 10 answers are in the store, 4 of them new, 32 tokens spent at a cost of 0.0" in caplog.text
-    monkeypatch.setattr(progress, "INTERVAL", 0)
-    monkeypatch.setattr(progress, "clock", iter(range(1000)).__next__)  # a second with every look
-    with caplog.at_level(logging.INFO):
-        texts(EchoBackend(), store, [request(f"more {i}") for i in range(3)], price_prompt=1000, price_answer=1000)
-    # 8 tokens until the third second
-    assert "querying: 1 of 3, 1 s, 2 s left, 3 tokens a second, cost 0.0080" in caplog.text

@@ -9,7 +9,6 @@ from transformers import MistralConfig, MistralForCausalLM
 from llm4rec_cli.llm import constrained
 from llm4rec_cli.llm.constrained import Answer, decode
 from llm4rec_cli.llm.requests import Request
-from llm4rec_cli.llm.store import cache_key
 from tests.llm.test_local import TITLES, WORDS, backend, chat_request, complete
 from tests.llm.tiny_llm import tiny_llm
 
@@ -103,10 +102,3 @@ def test_windows_of_attention_are_those_of_each_list_alone():
         named, log_probs = naive(model, prompt, codes, codes, 4)
         assert answer.named == named
         assert answer.log_probs == pytest.approx(log_probs, abs=1e-4)
-
-
-def test_a_request_without_choices_keeps_the_key_of_its_stored_completion():
-    """As sha256 of the JSON that earlier versions stored."""
-    assert cache_key({"backend": "x"}, chat_request("a")) == (
-        "3ef6236d5091bdce5f3601b66e1ca202521f05f6b55301d504f9f73f06b21a09"
-    )

@@ -38,9 +38,6 @@ class Embeddings:
 def server(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setattr(embeddings, "RETRIES", 0)
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
     with running() as served:
         answers = Embeddings()
         answers.url = served.at(PATH, answers).removesuffix("/embeddings")

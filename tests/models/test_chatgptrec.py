@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 
-from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.conformance.builders import resolved, tiny_dataset
@@ -252,10 +251,3 @@ def test_all_requests_are_sent_at_once_none_twice_and_once_for_each_order(build,
     monkeypatch.setattr("llm4rec_cli.processes.world_size", lambda: 2)
     with pytest.raises(UsageError, match="one process"):
         model.prepare_answers(LISTED)
-
-
-def test_a_rating_prompt_without_the_category_deviates_from_the_figure():
-    for prompt, deviates in (("default", True), ("paper", False)):
-        config = resolved("model=chatgptrec", "task=rating", hydra_override(f"prompt=chatgptrec/{prompt}"))
-        sentences = in_words(config.model, config.task, config.task.name)
-        assert any("category" in sentence for sentence in sentences) is deviates

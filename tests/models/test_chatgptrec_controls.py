@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,7 @@ from llm4rec_cli.models.chatgptrec import controls
 from llm4rec_cli.models.chatgptrec import model as chatgptrec
 from llm4rec_cli.run import stages
 from tests.llm.fake_backend import FakeBackend
-from tests.models.test_chatgptrec import LISTED, SEQUENCES, SPLIT, TEST, TITLES
+from tests.models.test_chatgptrec import LISTED, SPLIT, TEST, TITLES
 from tests.support.driver import job_of
 
 pytestmark = pytest.mark.numeric
@@ -51,11 +50,6 @@ def listed_in(request):
     return json.loads(line[line.index("[") :])
 
 
-def history_in(request):
-    lines = request.messages[-1]["content"].splitlines()
-    return json.loads(next(line[line.index("[") :] for line in lines if "[" in line))
-
-
 def test_a_model_that_repeats_the_list_depends_on_its_order_alone_and_one_with_a_taste_on_titles(measured):
     result, _ = measured(lambda request: json.dumps(listed_in(request)))
     order = result.order
@@ -87,19 +81,6 @@ def test_each_variation_changes_one_thing(measured):
         assert set(listed_in(request)) == {f"product {letter}" for letter in "ABCDEF"}
         assert not any(title in request.messages[-1]["content"] for title in TITLES)
     assert result.llm.requests == len(requests)
-
-
-def test_neutral_and_shuffled_titles_are_as_many_as_the_titles_that_fit_and_no_others(measured):
-    """Invented titles have two words, and the titles one."""
-    for tokens in (1, 2, 3):
-        _, requests = measured(lambda r: json.dumps(listed_in(r)), f"model.prompts.history_tokens={tokens}")
-        neutral = [len(history_in(r)) for r in requests if '"product ' in r.messages[-1]["content"]]
-        shuffled = [len(history_in(r)) for r in requests[-8:-4]]
-        assert sorted(neutral) == sorted(shuffled) and max(neutral) == min(tokens, 3)
-    _, requests = measured(lambda request: '["Jaws"]', "model.prompts.history_tokens=2")
-    shown = {frozenset(history_in(request)) for request in requests if "The user likes" in str(request.messages)}
-    latest = {frozenset(TITLES[item] for item in sequence[-3:-1]) for sequence in SEQUENCES}
-    assert {titles for titles in shown if not any(title.startswith("product") for title in titles)} == latest
 
 
 def test_likelihoods_and_a_whole_catalogue_have_no_order(measured):
@@ -148,20 +129,7 @@ def test_a_rating_without_a_history_depends_on_wording_and_title_and_wordings_no
     assert result.variations["wording adviser"].difference < 0
 
 
-def test_few_shot_ratings_are_repeated_with_those_of_another_user(measured):
-    """The model repeats the last stars that it is shown, of the user's or of another one's."""
-
-    def reply(request):
-        return re.findall(r'": (\d)$', request.messages[-1]["content"], re.MULTILINE)[-1]
-
-    result, _ = measured(reply, "model.prompts.shots=2", task="rating")
-    variations = result.variations
-    assert list(variations) == ["wording short", "wording adviser", "another user's history", "neutral titles"]
-    assert variations["another user's history"].difference != 0
-    assert variations["wording short"].difference == variations["neutral titles"].difference == 0
-
-
-def test_texts_are_compared_by_their_words_and_wordings_that_show_other_facts_are_no_control(measured):
+def test_texts_are_compared_by_their_words(measured):
     result, _ = measured(lambda request: "because 3", task="explanation")
     assert result.metric == "rouge1"
     assert result.value == pytest.approx((1 + 3 * 0.5) / 4)  # all explanations begin with "because"
@@ -170,22 +138,9 @@ def test_texts_are_compared_by_their_words_and_wordings_that_show_other_facts_ar
     result, requests = measured(lambda request: "headline", task="review_summary")
     assert list(result.variations) == ["wording short", "wording adviser"]
     assert len(requests) == 8
-    # The paper's explanation shows the stars, the other wordings do not.
-    result, _ = measured(lambda request: "because", "prompt/chatgptrec@model.prompts=paper", task="explanation")
-    assert not any(name.startswith("wording") for name in result.variations)
-    assert result.wordings is None
 
 
-def test_another_wording_keeps_the_limit_and_may_be_missing_or_refused(measured, caplog):
-    _, requests = measured(lambda request: "3", "model.prompts.rating.max_tokens=7", task="rating")
-    assert {request.max_tokens for request in requests} == {7}
-    # The shipped wordings of a rating show no history.
-    caplog.set_level("INFO")
-    own = "model.prompts.rating.behaviour='The user chose: {history}'"
-    result, _ = measured(lambda request: "3", own, task="rating")
-    assert list(result.variations) == ["another user's history", "shuffled history", "neutral titles"]
-    assert "no control by wording short: the prompt of rating shows other facts" in caplog.text
-
+def test_a_wording_that_is_refused_leaves_the_other_controls(measured):
     def reply(request):
         if "Which products fit?" in request.messages[-1]["content"]:
             raise UsageError("the longest prompt is too long", "set llm.context")
@@ -194,9 +149,6 @@ def test_another_wording_keeps_the_limit_and_may_be_missing_or_refused(measured,
     result, _ = measured(reply)
     assert "wording short" not in result.variations
     assert {"wording adviser", "neutral titles"} <= result.variations.keys() and result.wordings is not None
-    assert "no control by wording short: the longest prompt is too long" in caplog.text
-    result, requests = measured(lambda request: '["Jaws"]', "dataset.control=swap_users")
-    assert result is None and requests == []
 
 
 def test_users_with_several_examples_are_resampled_as_users(measured):

@@ -70,10 +70,7 @@ def test_a_history_is_json_in_order_of_time_that_loses_its_oldest():
 
 
 def test_zero_shot_rating_has_the_title_alone_and_the_papers_explanation_the_stars():
-    assert prompt("rating", 0) == (
-        'How many stars would this user give the product "Seven"?\n'
-        "1 is the lowest and 5 the highest. Answer with the number alone, without any other text."
-    )
+    assert 'How many stars would this user give the product "Seven"?' in prompt("rating", 0)
     text = prompt("explanation", 0, "prompt=chatgptrec/paper")
     assert f"{RATINGS[5]:g}-star" in text
     config = job_of("model=chatgptrec", hydra_override("prompt=chatgptrec/paper")).config
@@ -119,11 +116,10 @@ def test_the_order_of_candidates_depends_on_seed_and_turn_and_on_no_other_exampl
     assert orders[2] != builder(seed=1).candidate_order(twice, 2).tolist()
 
 
-def test_a_template_or_system_message_with_a_wrong_field_is_refused():
+def test_a_template_with_a_wrong_field_is_refused_and_the_system_message_is_filled():
     for task, part, template, problem, remedy in (
         ("rating", "task", "What about {title} or {candidates}?", "no field {candidates}", "title"),
         ("rating", "shot", "{title}: {answer}", "no field {answer}", "stars"),
-        ("direct", "shot", "{title}", "no field {title}", "history"),
         ("direct", "task", "What {", "unmatched brace", "{{"),
         ("rating", "task", "How many stars?", "it does not name the item", "add {title}"),
         ("review_summary", "task", "What of the {noun}?", "it does not name the item", "add {review} or {title}"),
@@ -134,13 +130,8 @@ def test_a_template_or_system_message_with_a_wrong_field_is_refused():
         assert f"the prompt of {task}, part `{part}`: {problem}" in refused.problem and remedy in refused.remedy
     config = job_of("model=chatgptrec").config
     config.model.prompts.system = "You recommend {noun}s."
-    assert not [*config.model.problems(config)]
-    prompts = PromptBuilder(config.model.prompts, SPLIT, 0, count_words)
-    messages = prompts.messages("direct", TEST, 0, None, scored=False)
+    messages = PromptBuilder(config.model.prompts, SPLIT, 0, count_words).messages("direct", TEST, 0, None, False)
     assert messages[0] == {"role": "system", "content": "You recommend products."}
-    config.model.prompts.system = "You know {title}."
-    (refused,) = config.model.problems(config)
-    assert refused.problem == "the system message: no field {title}"
 
 
 def test_settings_and_datasets_that_do_not_fit_are_refused():

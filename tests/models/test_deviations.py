@@ -13,6 +13,7 @@ import pytest
 
 from llm4rec_cli.config import deviations
 from llm4rec_cli.config.deviations import SHARED, in_words, texts
+from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import MODELS, model_names
 from llm4rec_cli.config.schema import TaskConfig
 from llm4rec_cli.config.walk import typed
@@ -57,11 +58,47 @@ def test_each_deviation_of_a_model_has_a_sentence_and_each_sentence_a_model():
     assert {name for name in shared if used.count(name) < 2} == {"from_scratch"}  # which generic code reads
 
 
+P5, P4 = ("model=p5", "dataset=demo"), ("model=prompt4nr", "dataset=mind-small")
+
+
+def applying(*overrides):
+    config = resolved(*map(hydra_override, overrides))
+    sentences = config.model.deviations(config.task, config.task.name)
+    return {name for name, applies in sentences.items() if applies}
+
+
+@pytest.mark.parametrize(
+    ("base", "override", "changed"),
+    [
+        ((*P5, "task=sequential"), "model.index=leaky_p5", "digits item_tokens stars statistics_of_users"),
+        ((*P5, "task=sequential"), "model.whole_word=training", "whole_words"),
+        ((*P5, "task=sequential"), "model.loss=by_length_twice", "answer_loss"),
+        ((*P5, "task=sequential"), "model.ask.sequential=2-4+2-5", "several_prompts"),
+        ((*P5, "task=sequential"), "model.samples.targets=last_three", "every_target"),
+        ((*P5, "task=sequential"), "model.samples.sequential_per=interaction", "sequential_per"),
+        ((*P5, "task=sequential"), "model.samples.negatives=whole", "negatives"),
+        ((*P5, "task=direct"), "model.samples.direct_item=0", "direct_item"),
+        ((*P5, "task=direct"), "model.samples.direct_per=interaction", "direct_per"),
+        ((*P5, "task=direct"), "model.ask.direct=5-1", "decoding every_target other_family several_prompts yes_no"),
+        ((*P5, "task=rating"), "task=explanation", "by_feature greedy_texts mean_stars usual_feature"),
+        (P4, "model.attention=shared", "history_position shared_states short_candidates"),
+        ((*P4, "model.attention=shared"), "prompt=prompt4nr/hybrid_utility", "history_position"),
+        (P4, "model.titles=6", "history_size"),
+        (P4, "model.loss=pointwise", "listwise"),
+        (P4, "model.draw=fixed", "fresh_negatives"),
+        (P4, "model.warm_up.distillation.steps=2", "distillation"),
+        (("model=nrms", "dataset=mind-small"), "model.aggregation=mean", "bert means sizes sizes_of_means"),
+    ],
+)
+def test_a_setting_decides_about_the_deviations_that_it_is_named_in(base, override, changed):
+    assert applying(*base) ^ applying(*base, override) == {*changed.split()}
+
+
 def test_fields_are_settings_or_values_and_a_list_repeats_a_sentence(monkeypatch):
     config = resolved("model=sasrec").model
     monkeypatch.setattr(deviations, "texts", lambda name: {"one": "{layers} layers of {kind}", "two": "no {name}"})
     with pytest.raises(UsageError, match=r"conf/deviations/sasrec\.yaml has no 'no_padding_item'"):
         in_words(config, None, "all")
-    applying = {"one": [{"kind": "ids"}, {"kind": "text"}], "two": True}
-    monkeypatch.setattr(type(config), "deviations", lambda *arguments: applying)
+    both = {"one": [{"kind": "ids"}, {"kind": "text"}], "two": True}
+    monkeypatch.setattr(type(config), "deviations", lambda *arguments: both)
     assert in_words(config, None, "all") == ["2 layers of ids", "2 layers of text", "no sasrec"]

@@ -13,7 +13,6 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.conformance.numeric import assert_close
-from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import hold_out, split_dataset
 from llm4rec_cli.models import base
 from llm4rec_cli.models.evidence_mix.config import Part
@@ -312,21 +311,6 @@ def test_the_sampled_sum_is_unbiased(built):
     assert sums.mean() == pytest.approx(whole, rel=1e-5)
 
 
-def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built):
-    of_encoder = ("hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout", "temperature")
-    for dataset, parts, settings in (
-        (NO_TEXT, [part for part in Part if part is not Part.vectors], {}),
-        (DATASET, [Part.encoder, Part.vectors], {}),
-        (DATASET, [Part.text], {}),
-        (DATASET, NO_ENCODER, dict.fromkeys(of_encoder)),  # unset, as under the command line
-    ):
-        model = built(dataset, parts=parts, **settings)
-        loss = naive.loss_of(model)
-        loss.backward()
-        assert loss.isfinite()
-        assert model.score(model.split.examples(SplitName.test)).isfinite().all()
-
-
 def test_training_trusts_the_encoder_in_full_and_computes_item_vectors_once_for_an_evaluation(built, monkeypatch):
     model = built(DATASET, parts=[Part.encoder, Part.ids, Part.following]).eval()
     model.trust.fill_(0.25)
@@ -397,7 +381,6 @@ def test_texts_that_are_all_alike_give_no_vectors_and_cannot_be_all_that_an_enco
 def test_parts_without_effect_are_refused_or_warned_of(built, caplog):
     for parts, problem in (
         ([Part.following, Part.ids], "names ids without encoder"),
-        ([Part.following, Part.ids, Part.vectors], "names ids and vectors without encoder"),
         ([Part.following, Part.following], "names following 2 times"),
         ([Part.encoder, Part.following], "the encoder has no input"),
         ([Part.following], None),
@@ -406,20 +389,11 @@ def test_parts_without_effect_are_refused_or_warned_of(built, caplog):
         problems = [str(error) for error in config_with(parts=parts).problems(None)]
         assert len(problems) == (problem is not None), parts
         assert problem is None or problem in problems[0]
-    config = config_with(parts=[Part.following])
-    of_encoder = {"encoder", "hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout"}
-    assert set(config.unused_settings(None)) == {*of_encoder, "temperature", "neighbours"}
-    assert not config.uses_item_text()
-    config.parts = list(Part)
-    assert not config.unused_settings(None) and config.uses_item_text()
-    built(NO_TEXT, parts=[Part.following])
+    assert not config_with(parts=[Part.following]).uses_item_text() and config_with(parts=list(Part)).uses_item_text()
     built(DATASET, parts=[Part.following, Part.text])
     assert not caplog.records
     built(NO_TEXT, parts=[Part.following, Part.text])
     assert "model.parts names text without effect" in caplog.text
-    caplog.clear()
-    built(tiny_dataset(SEQUENCES, [*"ABCDEFGHIJKL"]), parts=[Part.following, Part.text])
-    assert "none with words" in caplog.text, "a word has two letters"
 
 
 SHARE = 1 / (10 + np.arange(300))
@@ -432,42 +406,6 @@ def null_data():
     draws = np.random.default_rng(3)
     items = [row for row in draws.choice(300, (3000, 10), p=SHARE).tolist() if len(set(row)) == len(row)]
     return tiny_dataset(items[:1000], [f"w{a} w{b}" for a, b in draws.integers(0, 20, (300, 2))])
-
-
-def auc_over_matched_items(model, cross_fitted):
-    """Return for each kind of evidence how often a training target has more than a matched item; ties count 1/2.
-
-    The other item has the same count, as the evidence sees it, and is not in the user's sequence.
-    """
-    evidence, split = model.evidence, model.split
-    flat, offsets = split.train_sequences()
-    user = np.repeat(np.arange(split.n_users), np.diff(offsets) - 1)
-    end = np.flatnonzero(~np.isin(np.arange(len(flat)), offsets[:-1]))
-    fold = evidence.user_fold[user] if cross_fitted else np.full(len(user), evidence.n_folds)
-    key, kind, value = evidence.entries(Examples(user, flat[end], flat, offsets[user], end, end), fold)
-    draws, pairs = np.random.default_rng(0), []
-    for i, counts in enumerate(evidence.log_counts[fold]):
-        same = np.setdiff1d(
-            np.flatnonzero(counts == counts[flat[end[i]]]), flat[offsets[user[i]] : offsets[user[i] + 1]]
-        )
-        if len(same):
-            pairs.append((i, flat[end[i]], draws.choice(same)))
-    row, target, matched = np.array(pairs).T
-    areas = {}
-    for number, name in enumerate(evidence.kinds[:-1]):
-        mass = np.bincount(key[kind == number], value[kind == number], minlength=len(user) * split.n_items)
-        mass = mass.reshape(len(user), -1)
-        areas[name] = np.mean(0.5 + 0.5 * np.sign(mass[row, target] - mass[row, matched]))
-    return areas
-
-
-def test_cross_fitted_evidence_does_not_know_a_target_that_is_independent_of_its_history(built, null_data):
-    model = built(null_data, parts=NO_ENCODER)
-    areas = auc_over_matched_items(model, cross_fitted=True)
-    assert areas.keys() == set(model.evidence.kinds[:-1]) and len(areas) == 9
-    assert [*areas.values()] == pytest.approx([0.5] * 9, abs=0.01)
-    counted = auc_over_matched_items(model, cross_fitted=False)  # a target counted in its own evidence
-    assert counted["following, last"] > 0.9 and counted["following, to 3"] > 0.7
 
 
 def expected_loss_over_popularity(model, split=SplitName.test):
@@ -514,30 +452,6 @@ def test_where_targets_are_independent_of_histories_the_model_is_popularity(buil
     assert factors["trust"] <= 0.25 and factors["recency"] <= 0.5
     for split in (SplitName.valid, SplitName.test):  # the first has chosen the trust
         assert abs(expected_loss_over_popularity(model, split)) < 2 * cost
-
-
-def test_the_encoder_is_trusted_as_far_as_validation_allows(built):
-    """Its part of a score is a known matrix here: right for all of validation, for none, or for three in ten."""
-    model = built(DATASET, parts=[Part.encoder, Part.ids, Part.following], temperature=0.1, recency=False).eval()
-    examples = model.split.examples(SplitName.valid)
-
-    def trust(n_right):
-        pointing = np.where(np.arange(len(examples)) < n_right, examples.target, (examples.target + 1) % N_ITEMS)
-        hidden = torch.nn.functional.one_hot(torch.from_numpy(pointing).long(), N_ITEMS).float() * 5
-        target = torch.from_numpy(examples.target).long()
-        model._last_directions = lambda _: (hidden, torch.eye(N_ITEMS))
-        assert model.epoch_metrics({})["trust"] == model.trust
-        assert model.recency_weight == 0
-        evidence = model.score(examples) - model.trust * hidden
-        losses = [
-            float(torch.nn.functional.cross_entropy(evidence + t * hidden, target)) for t in (0, 0.25, 0.5, 0.75, 1)
-        ]
-        assert model.trust == (0, 0.25, 0.5, 0.75, 1)[int(np.argmin(losses))]
-        return float(model.trust)
-
-    assert trust(len(examples)) == 1
-    assert trust(0) == 0
-    assert 0 < trust(len(examples) // 2) < 1
 
 
 @pytest.mark.parametrize(("target", "expected"), [(4, 2), (1, 0)])

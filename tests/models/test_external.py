@@ -236,6 +236,3 @@ def test_a_target_that_comes_last_leaves_nothing_to_chance_and_chance_is_reporte
     model, examples, ranks = ranked([[0, 0, 1, 0, 0, 0], [0] * 6, [0] * 6])
     with pytest.raises(DataError, match=r"2 of the 3 users evaluated have no row in the file, for example user 'u1'"):
         model.gaps(examples, ranks, [1])
-
-
-# ---- labels and warnings

@@ -9,7 +9,6 @@ from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitNa
 from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.split import TEST, TRAIN, leave_one_out, split_dataset
 from llm4rec_cli.models.baselines import frozen_text
-from llm4rec_cli.models.baselines.config import FrozenTextConfig
 
 pytestmark = pytest.mark.numeric
 
@@ -42,14 +41,6 @@ def test_scores_are_cosines_with_the_mean_of_the_history(build):
     assert scores[4:].tolist() == pytest.approx([-1, 0, 1, -(0.5**0.5)], abs=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [None, 0.5])
-def test_a_user_without_a_history_gets_the_mean_training_history(build, temperature):
-    dataset = log([], [1])
-    model = build("frozen_text", dataset, encoder=ENCODER, temperature=temperature)
-    scores = model.score_shown(split_dataset(dataset).impressions(TEST))
-    assert scores[:4].tolist() == pytest.approx(scores[4:].tolist(), abs=1e-6)
-
-
 def test_without_a_history_a_user_gets_the_mean_training_history_or_items_tie(build):
     empty = [("train", 0, 1, [], "0-1 1-0")] * 20 + [("dev", 0, 2, [], "0-1 1-0")]
     dataset = tiny_log(empty, TEXTS)
@@ -67,7 +58,7 @@ def test_without_a_history_a_user_gets_the_mean_training_history_or_items_tie(bu
     assert scores.tolist() == pytest.approx([np.dot(mean, DIRECTION[text]) for text in TEXTS[:4]], abs=1e-6)
 
 
-def test_examples_and_candidates_are_scored_by_the_same_rule(build):
+def test_examples_are_scored_by_the_same_rule(build):
     dataset = tiny_dataset([[0, 0, 1, 3], [2, 1, 0, 4]], TEXTS)
     examples = leave_one_out(dataset).examples(SplitName.test)
     model = build("frozen_text", dataset, encoder=ENCODER)
@@ -75,13 +66,6 @@ def test_examples_and_candidates_are_scored_by_the_same_rule(build):
     assert model.score(examples)[0].tolist() == pytest.approx(
         [*(np.dot(profile, DIRECTION[text]) for text in TEXTS[:4]), 0], abs=1e-6
     )
-    model = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5, centred=True)
-    candidates = np.array([[3, 1], [4, 0]])
-    scores = model.score(replace(examples, candidates=candidates))
-    torch.testing.assert_close(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))
-    plain = FrozenTextConfig(name="frozen_text", encoder=ENCODER)
-    assert plain.display_name() == "frozen_text"
-    assert replace(plain, centred=True, temperature=0.2).display_name() == "frozen_text, centred, weighted history"
 
 
 def naive(vectors, history, item, temperature):

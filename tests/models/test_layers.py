@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,18 +13,9 @@ from llm4rec_cli.models.shared.layers import (
     initialise,
     pairwise_products,
 )
-from llm4rec_cli.models.shared.sequences import pack
 from tests.models import naive
 
 pytestmark = pytest.mark.numeric
-
-
-@pytest.fixture
-def encoder():
-    torch.manual_seed(0)
-    encoder = SequenceEncoder(8, 7, 0.5, [TransformerLayer(8, 12, 2, 0.5, 0.5) for _ in range(2)]).eval()
-    naive.randomise(encoder)
-    return encoder
 
 
 def test_dropout_keeps_the_mean_drops_neighbours_independently_and_small_probabilities_are_not_rounded_away():
@@ -60,27 +50,6 @@ def test_dropout_keeps_or_drops_with_its_gradient_in_training_only():
     assert torch.equal(Dropout(0.5).eval()(x), x)
     assert torch.equal(Dropout(0.0).train()(x), x)
     assert not torch.equal(Dropout(0.5).train()(x), x)
-
-
-def test_the_encoder_equals_the_naive_body_and_its_last_states_are_those_of_the_whole_pass(encoder):
-    lengths = [3, 1, 7, 7, 2]
-    sequences = [torch.randn(n, 8) for n in lengths]
-    packing = pack(torch.tensor(lengths).numpy())
-    packed = torch.stack(
-        [
-            sequences[row][position] if position < lengths[row] else torch.full((8,), 1e3)  # padding is never read
-            for row, position in zip(packing.row, packing.position, strict=True)
-        ]
-    )
-    states = encoder(packed, torch.from_numpy(packing.groups))[torch.from_numpy(packing.last)]
-    expected = torch.stack([naive.encode(encoder, sequence) for sequence in sequences])
-    assert_close(states, expected, rel=1e-5)
-    lengths = np.array([3, 1, 7, 7, 2, 5, 5, 6])
-    packing = pack(lengths)
-    assert len(packing.groups) > 1
-    x = torch.randn(len(packing.row), 8)
-    actual, expected = encoder.last(x, packing.groups, packing.last), encoder(x, packing.groups)[packing.last]
-    assert_close(actual, expected, rel=5e-6)
 
 
 def test_weights_start_as_recbole_starts_them_and_attention_without_drops_is_that_of_evaluation():

@@ -33,13 +33,7 @@ def test_the_loss_and_its_gradients_are_those_of_cross_entropy(n):
     assert_close(actual, reference, rel=1e-5)
 
 
-def test_gradients_reach_a_table_that_is_also_the_input_and_not_a_frozen_one():
-    torch.manual_seed(0)
-    table, items, targets = torch.randn(30, 8, requires_grad=True), torch.randint(30, (9,)), torch.randint(30, (9,))
-    loss = catalogue_cross_entropy(F.embedding(items, table), table, targets)
-    expected = F.cross_entropy(F.embedding(items, table) @ table.t(), targets)
-    actual, reference = (torch.autograd.grad(value, table) for value in (loss, expected))
-    assert_close(actual, reference, rel=1e-5)
+def test_a_frozen_table_has_no_gradient_and_states_the_same():
     hidden, table, targets = drawn(50)
     expected = torch.autograd.grad(catalogue_cross_entropy(hidden, table, targets), hidden)
     table.requires_grad_(False)
@@ -61,19 +55,6 @@ def test_large_logits_improbable_targets_and_large_catalogues_have_the_loss_of_c
         torch.testing.assert_close(catalogue_cross_entropy(hidden, table, targets), whole)
 
 
-def test_under_autocast_products_are_in_bf16_and_gradients_in_fp32():
-    hidden, table, targets = drawn(50)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = catalogue_cross_entropy(hidden, table, targets)
-    expected = F.cross_entropy(hidden @ table.t(), targets)
-    assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, expected, atol=0.02, rtol=0)
-    actual, reference = (torch.autograd.grad(value, [hidden, table]) for value in (loss, expected))
-    for gradient, exact in zip(actual, reference, strict=True):
-        assert gradient.dtype == torch.float32
-        assert F.cosine_similarity(gradient.flatten(), exact.flatten(), dim=0) > 0.999
-
-
 @pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
 def test_targets_the_model_is_sure_of_keep_their_gradient_under_autocast(share):
     """Near 1 the steps of bf16 are 0.004 wide: a probability of 0.998 less 1 would be nothing, or twice itself."""
@@ -85,6 +66,8 @@ def test_targets_the_model_is_sure_of_keep_their_gradient_under_autocast(share):
     with torch.autocast("cpu", torch.bfloat16):
         loss = catalogue_cross_entropy(hidden, table, targets)
     expected = F.cross_entropy(hidden @ table.t(), targets)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, atol=0.02, rtol=0)
     actual, reference = (torch.autograd.grad(value, [hidden, table]) for value in (loss, expected))
     rows = slice(0, int(share * 400))
     for gradient, exact in ((actual[0][rows], reference[0][rows]), (actual[1], reference[1])):

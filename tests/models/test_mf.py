@@ -44,20 +44,3 @@ def test_unseen_users_and_items_fall_back_to_the_biases_and_ratings_are_clipped_
     with torch.no_grad():
         model.user_bias[:] = torch.tensor([9.0, -9.0, 0.0])
     assert model.rate(EXAMPLES).value.tolist() == [5, 2]
-
-
-def test_it_learns_what_users_and_items_have_in_common(build):
-    rng = np.random.default_rng(0)
-    side = np.arange(20) % 2
-    sequences = [rng.permutation(20).tolist() for _ in range(40)]
-    rating = [5.0 if side[item] == user % 2 else 1.0 for user, items in enumerate(sequences) for item in items]
-    dataset = tiny_dataset(sequences, rating=rating)
-    model = build("mf", dataset, embedding_size=4, initial_std=0.1, penalty=0.01)
-    batch = model.training_rows().batch(0, list(range(len(model.training_rows()))))
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
-    for _ in range(100):
-        optimiser.zero_grad()
-        model(**batch)["loss"].backward()
-        optimiser.step()
-    examples = leave_one_out(dataset).examples(SplitName.test)
-    assert np.abs(model.rate(examples).value - np.array(rating)[examples.row]).mean() < 0.5  # the means are 2 away

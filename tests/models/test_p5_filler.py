@@ -56,13 +56,6 @@ def test_users_and_items_are_a_word_and_pieces_of_their_number(filled):
     filler, (tokens, words), _ = filled("after {history} ?", FieldValues(0, 0, history=np.array([4, 9])))
     assert words.tolist() == [1, 2, 2, 3, 4, 4, 5, 0]  # after, a number, a comma, a number, a mark, the end
     assert tokens[1:3].tolist() == filler.item_codes[4].tolist()
-    settings = {"user_tokens": True, "index": Index.independent}
-    filler, (tokens, words), _ = filled("does {user} like {item} ?", FieldValues(user=3, item=7), **settings)
-    strings = as_strings(filler, tokens)
-    assert [piece for piece in strings if piece.startswith("<")] == ["<user3>", "<item7>", "</s>"]
-    assert "_" not in strings  # of `user_` and `item_`
-    place = strings.index("<user3>")
-    assert words[place - 1] + 1 == words[place] == words[place + 1] - 1  # a word by itself
 
 
 def test_a_long_title_in_a_source_is_truncated_a_target_up_to_max_target_and_a_missing_title_is_named(filled):
@@ -115,13 +108,3 @@ def test_many_prompts_are_filled_as_one_field_after_another(settings, tmp_path):
     assert [(tokens.tolist(), words.tolist()) for tokens, words in filler.sources(names, values)] == sources
     expected = [p5_naive.target(filler, *each) for each in zip(names, values, answers, strict=True)]
     assert [target.tolist() for target in filler.targets(names, values, answers)] == expected
-
-
-def test_texts_are_tokenized_before_workers_are_forked(tmp_path):
-    filler = prompt_filler(config(), shop(), tmp_path)
-    filler.read_texts(["3-9", "2-1"])
-    read = set(filler.pieces)
-    assert {"title", "feature", "explanation"} <= read
-    assert "review_text" not in read
-    filler.sources(["3-9", "2-1"], [random_values(np.random.default_rng(0))] * 2)
-    assert set(filler.pieces) == read

@@ -65,23 +65,6 @@ def test_an_epoch_has_as_many_examples_of_each_kind_as_the_settings_say(examples
     assert batch["kind"].bincount(minlength=len(KINDS)).tolist() == batch["n_of_kind"].tolist()
 
 
-def test_an_example_is_the_same_in_any_batch(examples):
-    built = examples()
-    alone, among = built.batch(0, [5]), built.batch(0, [300, 5, 90])
-    place = among["order"].tolist().index(1)
-    at, row = 0, 0
-    for n, longest, _ in among["shapes"].tolist():
-        if place < row + n:
-            at += (place - row) * longest
-            break
-        at, row = at + n * longest, row + n
-    length = int(among["lengths"][place, 0])
-    assert among["source"][at : at + length].tolist() == alone["source"].tolist()
-    indices = [0, 40, len(built) - 1, 200]
-    first, later = built.batch(1, indices), built.batch(2, indices)
-    assert any(first[key].shape != later[key].shape or (first[key] != later[key]).any() for key in first)
-
-
 @pytest.mark.parametrize("targets", list(Targets))
 def test_no_training_prompt_has_a_held_out_item_as_target_or_in_its_history(examples, targets):
     every = {"sequential_item": 1, "sequential_candidates": 1, "sequential_yes_no": 1}

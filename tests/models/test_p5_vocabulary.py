@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.p5.filler import Pieces
 from llm4rec_cli.models.p5.vocabulary import END, PAD, UNKNOWN, Tokens, Vocabulary, load_tokenizer
-from tests.support.driver import python
 
 CORPUS = ["the red lamp is bright , the red chair is not", "user_ item_ yes no 4.7"] * 5
 
@@ -53,12 +52,9 @@ def test_many_texts_or_none_are_tokenized_as_one_by_one_and_mapped_from_a_file(v
     again = vocabulary.tokens_in(tmp_path / "tokens", len(TEXTS), None)  # reads no text
     assert same(vocabulary, again)
     assert not (again.flat.flags.writeable or again.flat.flags.owndata)
-
-
-def test_no_texts_have_no_tokens(vocabulary, tmp_path):
     for _ in range(2):
-        tokens = vocabulary.tokens_in(tmp_path / "tokens", 0, lambda rows: [])
-        assert (tokens.offsets.tolist(), tokens.flat.tolist()) == ([0], [])
+        none = vocabulary.tokens_in(tmp_path / "none", 0, lambda rows: [])
+        assert (none.offsets.tolist(), none.flat.tolist()) == ([0], [])
 
 
 def test_a_torn_file_or_one_of_other_tokens_is_written_anew(vocabulary, tmp_path):
@@ -84,18 +80,6 @@ def test_more_than_two_to_the_31_tokens_are_addressed(tmp_path):
     assert tokens.flat[tokens.offsets[2] : tokens.offsets[3]].tolist() == [8, 9]
     begin, length = Pieces(tokens.flat, tokens.offsets, 2**32).at(np.array([2, 0]))
     assert (begin.tolist(), length.tolist()) == ([2**32 + 2**31 + 5, 2**32], [2, 3])
-
-
-def test_one_corpus_gives_one_tokenizer_in_every_process(tmp_path):
-    program = (
-        "from pathlib import Path; from llm4rec_cli.models.p5.vocabulary import load_tokenizer;"
-        f"print(load_tokenizer('tiny', lambda: {CORPUS!r}, 'corpus', 60, Path('.')).to_str())"
-    )
-    folders = [tmp_path / name for name in ("a", "b")]
-    for folder in folders:
-        folder.mkdir()
-    first, second = (python(program, folder).stdout for folder in folders)
-    assert first == second != ""
 
 
 def test_a_tokenizer_is_trained_for_each_corpus_and_size_remembered_and_keeps_its_address(tmp_path):

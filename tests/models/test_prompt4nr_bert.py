@@ -5,21 +5,17 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from transformers import BertForMaskedLM
 
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.sequences import FilledTemplates, SharedHistories
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
-from llm4rec_cli.text.backbone import backbone_folder
 from tests.models.tiny_bert import tiny_bert
 
 pytestmark = pytest.mark.numeric
 
 N_NEW = 4
-ATOL = 1e-4  # of the tiny BERT, whose weights are large
 LENGTHS = (7, 40, 3, 19, 22, 21, 3, 1, 42)
 
 
@@ -50,35 +46,6 @@ def padded(rows):
     tokens = torch.zeros(real.shape, dtype=torch.int64)
     tokens[real] = torch.from_numpy(rows.flat.astype(np.int64))
     return tokens, real
-
-
-def both_logits(bert, rows, mask_positions):
-    """The logits of the backbone's vocabulary at one token per row, ours and transformers'."""
-    ours = PackedBert(bert, N_NEW).eval()
-    tokens, real = padded(rows)
-    with torch.no_grad():
-        packed = ours.logits(ours(mask_positions, **pack_rows(rows)), torch.arange(bert.config.vocab_size))
-        theirs = resized(bert, ours.new)(input_ids=tokens, attention_mask=real.long()).logits
-    return packed, theirs[torch.arange(len(rows)), mask_positions, : bert.config.vocab_size]
-
-
-@settings(max_examples=20)
-@example(lengths=list(LENGTHS), seed=0)
-@example(lengths=[500, 12], seed=0)
-@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=12), seed=st.integers(0, 99))
-def test_logits_equal_those_of_padded_rows_for_any_lengths(tiny, lengths, seed):
-    rows = rows_of(lengths, tiny.config.vocab_size + N_NEW, seed)
-    mask_positions = torch.from_numpy(np.random.default_rng(seed).integers(0, lengths))
-    packed, theirs = both_logits(tiny, rows, mask_positions)
-    assert_close(packed, theirs, rel=ATOL)
-
-
-def test_logits_of_the_packaged_encoder_equal_those_of_transformers():
-    torch.manual_seed(0)  # it has no head, so one is drawn
-    bert = BertForMaskedLM.from_pretrained(backbone_folder("minilm")).eval()
-    rows = rows_of((60, 17, 16, 5), bert.config.vocab_size + N_NEW)
-    packed, theirs = both_logits(bert, rows, torch.tensor([59, 0, 3, 2]))
-    assert_close(packed, theirs, rel=1e-5)
 
 
 def test_states_at_any_tokens_equal_those_at_one_per_row_and_new_tokens_start_as_in_bert(tiny):
@@ -142,18 +109,6 @@ def whole_row(bert, histories, rows, i, mask_position):
     bias = torch.zeros(1, 1, *sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)
     states = bert.bert(input_ids=tokens, attention_mask=bias)[0]
     return bert.cls.predictions.transform(states[0, len(history) + mask_position])
-
-
-def test_rows_that_share_a_history_equal_whole_ones_in_which_it_sees_itself_alone(tiny):
-    ours = PackedBert(tiny, N_NEW).eval()
-    bert, (histories, rows, inputs) = resized(tiny, ours.new), shared_inputs(tiny)
-    for name in ("", "history_"):
-        assert inputs[f"{name}lengths"].sum() < len(inputs[f"{name}tokens"]), "some are padded"
-    mask_positions = torch.tensor([length // 2 for length in LENGTHS])
-    with torch.no_grad():
-        shared = ours(mask_positions, **inputs)
-        for i in range(len(OWNERS)):
-            assert_close(shared[i], whole_row(bert, histories, rows, i, mask_positions[i]), rel=ATOL)
 
 
 def test_gradients_through_a_shared_history_equal_those_of_whole_rows(tiny):

@@ -1,13 +1,11 @@
 """The distillation: done once for all seeds, towards the order of frozen text, without clicks."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.prompt4nr import distillation
@@ -69,37 +67,17 @@ def test_other_settings_or_impressions_train_another(headless, tmp_path, trainin
     assert len(trainings) == len(heads) + 3
 
 
-@pytest.mark.parametrize(("divergence", "warns"), [(0.8, True), (0.5, False)])
-def test_a_distillation_that_fails_is_warned_of(headless, tmp_path, monkeypatch, caplog, divergence, warns):
-    """The second divergence of a step is that of equal log-odds, here 0.85."""
-    values = itertools.cycle([divergence, 0.85])
-    monkeypatch.setattr(
-        distillation, "divergence", lambda log_odds, *_: 0 * log_odds.sum() + torch.tensor(next(values))
-    )
-    caplog.set_level("INFO")
-    model(tmp_path, settings(headless))
-    assert f"divergence {divergence:.3f} in its last tenth, 0.850 for equal log-odds" in caplog.text
-    assert ("model.warm_up.distillation.seed=1" in caplog.text) is warns
-
-
-@pytest.mark.parametrize(
-    ("attention", "teaching"),
-    [(Attention.full, (True, 0.2)), (Attention.shared, (True, 0.2)), (Attention.full, (False, None))],
-)
-def test_on_a_few_clicks_it_comes_to_answer_as_frozen_text(headless, tmp_path, attention, teaching):
+def test_on_a_few_clicks_it_comes_to_answer_as_frozen_text(headless, tmp_path):
     split = log(2)
     encoder = EncoderConfig(headless, Pooling.mean, 256, Precision.fp32)
-    teacher = FrozenText(lambda texts: encode_texts(texts, encoder, tmp_path, "cpu"), split, *teaching)
+    teacher = FrozenText(lambda texts: encode_texts(texts, encoder, tmp_path, "cpu"), split, True, 0.2)
     clicks = training_clicks(split)
     shown = np.unique(np.concatenate([clicks.item, clicks.others]))
     zeros = np.zeros(len(clicks), dtype=np.int64)
     candidates = np.tile(shown, (len(clicks), 1))
     examples = Examples(clicks.user, zeros, clicks.sequence, clicks.start, clicks.end, zeros, candidates=candidates)
     expected = (teacher.score(examples) / 0.05).softmax(1)
-    answers = [
-        model(tmp_path, settings(headless, steps, attention=attention, teacher=teaching), split).score(examples)
-        for steps in (1, 300)
-    ]
+    answers = [model(tmp_path, settings(headless, steps), split).score(examples) for steps in (1, 300)]
     before, after = ((expected * (expected / answer).log()).sum(1).mean().item() for answer in answers)
     assert before > 0.5
     assert after < before / 2, "with other draws of dropout it ends at 0.001 to 0.4"
@@ -110,13 +88,3 @@ def test_the_loss_is_the_divergence_of_two_softmaxes():
     similarity, log_odds = torch.tensor([[0.5 * np.log(3), 0.0]]), torch.tensor([[7.0, 7.0]])
     expected = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
     assert distillation.divergence(log_odds, similarity, 0.5).item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_the_name_the_method_and_a_deviation_say_so_and_virtual_tokens_alone_are_refused(headless):
-    chosen = settings("minilm")
-    assert chosen.display_name() == "prompt4nr hybrid_utility, distilled"
-    assert chosen.paper_method("direct")["method"] == "prompt4nr, distilled"
-    assert any("2 steps of training to order candidates" in line for line in in_words(chosen, None, "direct"))
-    assert not any("frozen text" in line for line in in_words(config(), None, "direct"))
-    chosen = settings(headless, prompt_only=True)
-    assert any("trains the backbone, too" in error.problem for error in chosen.problems(None))

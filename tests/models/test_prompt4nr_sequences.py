@@ -1,7 +1,7 @@
 """Filled templates equal the published recipe on strings, for any titles; and packing."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -46,6 +46,7 @@ TITLES = (
     "",
     "…",
     "Unbelievable! Antidisestablishmentarianism's 1,234,567 friends",
+    "[MASK] [SEP] {mask} 新聞",
 )
 HISTORY = (2, 0, 6, 3, 4, 5, 0, 1)  # oldest first
 
@@ -105,7 +106,7 @@ def test_a_filled_template_equals_the_published_recipe_on_strings(template):
     assert sorted(PUBLISHED) == sorted(TEMPLATES)
     filler = filler_for(template)
     for history in (HISTORY, (1,), (), HISTORY * 9):
-        for candidate in (0, 1, 6):
+        for candidate in (0, 1, 6, 7):
             row = filled(filler, [candidate], history)
             assert as_strings(row.tokens.flat, filler.template) == published(template, TITLES, history, candidate)
 
@@ -140,47 +141,6 @@ def test_a_short_template_by_hand():
     assert row.mask_position.tolist() == [498]
     assert row.tokens.flat[-2:].tolist() == [MASK, 102]
     assert NSEP in row.tokens.flat
-
-
-def position_of(part, whole):
-    """The index at which a part starts."""
-    return next(i for i in range(len(whole)) if whole[i : i + len(part)] == part)
-
-
-@dataclass
-class Case:
-    titles: tuple[str, ...]
-    histories: list[list[int]]
-    candidates: list[int]
-
-
-@st.composite
-def cases(draw):
-    odd = st.sampled_from(["", "  ", "[MASK] [SEP] {mask}", "é" * 9, "新聞 news", "9" * 99, "x" * 400, "word " * 90])
-    titles = tuple(draw(st.lists(odd | st.text(max_size=60), min_size=1, max_size=6)))
-    item = st.integers(0, len(titles) - 1)
-    histories = draw(st.lists(st.lists(item, max_size=60), min_size=1, max_size=4))
-    return Case(titles, histories, draw(st.lists(item, min_size=len(histories), max_size=len(histories))))
-
-
-@pytest.mark.slow
-@settings(max_examples=150)
-@given(case=cases(), template=st.sampled_from(TEMPLATES), max_length=st.sampled_from([128, 300, 500]))
-def test_for_any_titles_one_mask_and_the_newest_titles_are_kept(case, template, max_length):
-    filler = filler_for(template, case.titles, max_length=max_length)
-    rows = filled(filler, case.candidates, *case.histories)
-    users = filler.tokenize_histories(examples_with(*case.histories))
-    for i, (candidate, place) in enumerate(zip(case.candidates, rows.mask_position, strict=True)):
-        row = rows.tokens.rows(np.array([i])).flat.tolist()
-        assert len(row) <= max_length
-        assert row.count(MASK) == 1
-        assert row[place] == MASK
-        title = filler.candidates.rows(np.array([candidate])).flat.tolist()
-        user = users.rows(np.array([i])).flat.tolist()
-        kept = len(row) - filler.template.overhead - len(title)
-        assert kept == min(len(user), max_length - filler.template.overhead - len(title))
-        position_of(title, row)
-        position_of(user[:kept], row)
 
 
 @settings(max_examples=50)

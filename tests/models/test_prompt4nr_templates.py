@@ -8,7 +8,6 @@ import pytest
 import yaml
 from tokenizers import Tokenizer
 
-from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.prompt4nr import templates
@@ -17,7 +16,6 @@ from llm4rec_cli.models.prompt4nr.templates import TemplateConfig
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from tests.models.prompt4nr_data import TEMPLATES, config, log
 from tests.models.tiny_bert import CONTEXT, tiny_bert
-from tests.support.driver import python
 
 # Per type: Relevance, Emotion, Action, Utility; in BERT's vocabulary, which minilm shares. Discrete and continuous ones
 # as measured by the reference (6), whose counts for the hybrid ones are two higher than those of the code's templates.
@@ -102,16 +100,6 @@ def test_answer_words_are_checked_where_the_backbone_is_present(tiny, tmp_path):
     assert problems(replace(settings, backbone=str(tmp_path))) == []  # has no tokenizer
 
 
-@pytest.mark.slow
-def test_templates_are_linted_without_torch(tmp_path):
-    done = python(
-        "import sys; from llm4rec_cli.cli import main; assert main(['validate', 'prompt/prompt4nr']) == 0; "
-        "assert 'tokenizers' in sys.modules; assert not {'torch', 'transformers'} & set(sys.modules)",
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.fixture
 def altered(tmp_path):
     """altered(**changes): a backbone with a changed config.json."""
@@ -149,15 +137,6 @@ def test_data_without_titles_is_refused():
         with pytest.raises(DataError, match="needs item titles, and dataset 'tiny' has none"):
             raise_first(config().problems_with_dataset(None, RecDataset(changed, *list(vars(dataset).values())[1:])))
     raise_first(config().problems_with_dataset(None, dataset))
-
-
-def test_data_without_titles_is_refused_and_a_backbone_without_a_head_is_labelled(tmp_path):
-    for head, labels in ((True, ["substitute-encoder"]), (False, ["substitute-encoder", "untrained-head"])):
-        settings = replace(config(), backbone=str(tiny_bert(tmp_path / str(head), head)))
-        assert templates.has_head(settings.backbone) == head
-        assert settings.labels("direct") == labels
-        deviations = in_words(settings, None, "direct")
-        assert any("the head that fills the blank is new" in deviation for deviation in deviations) != head
 
 
 def test_a_loaded_tokenizer_neither_truncates_nor_pads(tiny):

@@ -77,14 +77,6 @@ def test_it_is_done_once_for_all_templates_seeds_and_training_settings(headless,
     assert torch.equal(cold["bert.new"], built[0].state_dict()["bert.new"])  # initialised by the seed
 
 
-def test_without_it_a_new_head_is_initialised_by_the_seed(headless, tmp_path, trainings):
-    first, same, other = (model(tmp_path, settings(headless, epochs=0), seed=seed).state_dict() for seed in (0, 0, 1))
-    assert trainings == []
-    assert torch.equal(first[HEAD], same[HEAD])
-    assert not torch.equal(first[HEAD], other[HEAD])
-    assert torch.equal(first[BODY], other[BODY])
-
-
 def test_it_reads_only_titles_of_the_training_part_cut_to_what_the_backbone_reads(headless, tmp_path, trainings):
     titles = [f"make {i}" for i in range(9)]
     shown = [("train", 0, 0.0, [4, 5], "0-1 1-0")] * 20

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
@@ -49,22 +48,6 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(model):
 
     assert len(naive.prefix_rows(SPLIT)) == 6 + 0 + 3 + 1 + 4 + 1
     naive.assert_trained(naive.assert_same_loss(naive.loss_of(model), naive.mean_loss(SPLIT, logits), model))
-
-
-def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
-    torch.manual_seed(0)
-    dataset = tiny_dataset([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]], n_items=10)
-    model = build("sasrec", dataset, **SETTINGS | {"max_length": 4}).double().eval()
-    naive.randomise(model)
-    # targets 1..4 see all before them; 5 and 6 the window that begins at 2; 7 and 8 that at 4; 9 that at 5
-    begin = {1: 0, 2: 0, 3: 0, 4: 0, 5: 2, 6: 2, 7: 4, 8: 4, 9: 5}
-    losses = [
-        F.cross_entropy(
-            model.items.weight @ naive.encode(model.encoder, model.items.weight[start:target]), torch.tensor(target)
-        )
-        for target, start in begin.items()
-    ]
-    assert_close(naive.loss_of(model).double(), torch.stack(losses).mean(), rel=1e-5)
 
 
 def test_item_vectors_are_computed_once_in_an_evaluation_and_an_empty_history_scores_all_items_alike(

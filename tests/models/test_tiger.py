@@ -84,13 +84,6 @@ def test_exact_scores_are_likelihoods_among_the_codes_that_continue_an_id(build)
                 assert scores[i, item].item() == pytest.approx(total, rel=1e-4, abs=1e-5)
 
 
-def test_beams_as_many_as_ids_give_the_exact_scores(build, monkeypatch):
-    model = build("beams=40")
-    assert torch.allclose(model.score(EXAMPLES), exact(model), rtol=1e-5)
-    monkeypatch.setattr(decoding, "exact_is_cheaper", lambda *_: False)
-    assert torch.allclose(model.score(EXAMPLES), exact(model), rtol=1e-5)
-
-
 def test_few_beams_give_the_scores_of_what_they_reach_and_leave_the_rest_unranked(build, monkeypatch):
     monkeypatch.setattr(decoding, "exact_is_cheaper", lambda *_: False)
     model = build("beams=4")
@@ -143,22 +136,6 @@ def test_unconstrained_beams_are_the_likeliest_of_all_tokens(build):
     for pair, score in zip(tokens[0].tolist(), scores[0].tolist(), strict=True):
         assert score == pytest.approx(expected[tuple(pair)], abs=1e-4)
     assert (scores[0].diff() <= 0).all()
-
-
-def test_beams_of_no_item_are_lost_and_counted(build):
-    model = build("beams=20", "constrained=false")
-    scores = model.score(EXAMPLES)
-    ids = scores[:, [*range(9), *range(10, 13), *range(14, 30)]].isfinite().sum(1)
-    assert (ids < 20).all()
-    said = model.gaps(EXAMPLES, None, [10])["beam-search"]
-    counted = 0
-    for i in range(10):
-        history = EXAMPLES.sequence[EXAMPLES.start[i] : EXAMPLES.end[i]]
-        sources = [model.sources(int(EXAMPLES.user[i]), history)]
-        ((memory, _),) = decoding.encode_sources(model.packed, sources, False)
-        counted += (model._free_beams(memory)[0] < 0).sum().item()
-    assert f"and {counted / 200:.1%} of the beams are codes of no item" in said
-    assert build("beams=null").gaps(EXAMPLES, None, [10]) == {}
 
 
 def test_ids_of_different_lengths_are_paths_of_the_tree_without_unconstrained_beams(build, llm4rec):

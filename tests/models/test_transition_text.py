@@ -53,16 +53,6 @@ def naive_scores(history: list[int], weight: float, symmetric: bool = False) -> 
     return scores
 
 
-def test_the_text_weight_is_chosen_on_a_bounded_number_of_users_spread_over_all(build, monkeypatch):
-    chosen_on = []
-    monkeypatch.setattr(transition_text, "TUNED_ON", 3)
-    monkeypatch.setattr(
-        TransitionText, "choose_text_weight", lambda floor, examples, *_: chosen_on.append(examples.user)
-    )
-    build("transition_text", DATASET, **SETTINGS, text_weights=[0, 1])
-    assert chosen_on[0].tolist() == [0, 2, 4]
-
-
 @pytest.mark.parametrize(("weight", "symmetric"), [(0.0, False), (0.5, False), (2.0, False), (0.5, True)])
 def test_scores_follow_the_formula(build, examples, weight, symmetric):
     settings = SETTINGS | {"text_weights": [weight], "symmetric": symmetric}

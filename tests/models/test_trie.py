@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.models.shared.trie import START, Trie
+from llm4rec_cli.models.shared.trie import Trie
 
 ENDED = [[7, 3, 1], [7, 1], [7, 3, 3, 1], [7, 3, 3, 3, 1], [9, 3, 1]]  # 1 ends a code
 
@@ -18,33 +18,6 @@ def paths(trie):
         above = [trie.token[node].item() for node in trie.ancestors(trie.leaf_node[leaf]) if node > 0]
         tokens[leaf] = above[::-1]
     return tokens
-
-
-def paths_of_nodes(trie):
-    """A function of nodes to the tokens from below the root to each."""
-    return lambda nodes: [[trie.token[x].item() for x in trie.ancestors(node) if x > 0][::-1] for node in nodes]
-
-
-def test_a_tree_by_hand():
-    trie = Trie.from_codes(ENDED)
-    #     0
-    #    / \            7 (1)  9 (2, leaf 4)
-    #   1   2           below 7: 1 (3, leaf 1), 3 (4)
-    #  / \              below 7 3: 1 (5, leaf 0), 3 (6)
-    # 3   4             below 7 3 3: 1 (7, leaf 2), 3 (8, leaf 3)
-    assert trie.parent.tolist() == [0, 0, 0, 1, 1, 4, 4, 6, 6]
-    assert trie.token.tolist() == [START, 7, 9, 1, 3, 1, 3, 1, 3]
-    assert trie.depth.tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4]
-    assert trie.leaf.tolist() == [-1, -1, 4, 1, -1, 0, -1, 2, 3]
-    assert trie.n_children.tolist() == [2, 2, 0, 0, 2, 0, 2, 0, 0]
-    assert [trie.first_child[i].item() for i in (0, 1, 4, 6)] == [1, 3, 5, 7]
-    assert trie.leaf_node.tolist() == [5, 3, 7, 8, 2]
-    assert trie.tokens.tolist() == [1, 3, 7, 9]
-    assert trie.tokens[trie.column][1:].tolist() == trie.token[1:].tolist()
-    assert trie.level_starts == (0, 1, 3, 5, 7, 9)
-    assert trie.n_inner == (1, 1, 1, 1)
-    assert trie.widest == (2, 2, 2, 2)
-    assert trie.inner.tolist() == [0, 1, 4, 6]
 
 
 def test_branches_end_at_a_single_leaf_and_codes_that_are_not_prefix_free_are_refused():
@@ -72,23 +45,6 @@ def test_branches_end_at_a_single_leaf_and_codes_that_are_not_prefix_free_are_re
             Trie.from_codes(codes)
 
 
-def test_the_walk_goes_depth_first():
-    codes = [[a, b, c] for a in (5, 4) for b in (4, 5) for c in (4, 5)]
-    walked = {n: list(map(paths_of_nodes(Trie.from_codes(codes)), Trie.from_codes(codes, n).passes)) for n in (1, 2, 7)}
-    below_4, below_5 = [[], [4], [4, 4], [4, 5]], [[], [5], [5, 4], [5, 5]]
-    assert walked[1] == [
-        [[]],
-        [[], [4]],
-        below_4[:3],
-        [*below_4[:2], [4, 5]],
-        below_5[:2],
-        below_5[:3],
-        [*below_5[:2], [5, 5]],
-    ]
-    assert walked[2] == [below_4[:2], below_4, below_5[:3], [*below_5[:2], [5, 5]]]
-    assert walked[7] == [[[], [4], [5], [4, 4], [4, 5], [5, 4], [5, 5]]]
-
-
 @given(st.sets(st.lists(st.integers(2, 4), max_size=5).map(tuple), min_size=1, max_size=40))
 def test_every_code_leads_to_its_leaf(drawn):
     codes = [(*code, 1) for code in drawn]
@@ -102,5 +58,10 @@ def test_every_code_leads_to_its_leaf(drawn):
     assert torch.equal(parents, parents.sort().values)
     assert trie.inner.tolist() == (trie.leaf < 0).nonzero()[:, 0].tolist()
     assert sum(trie.n_inner) == len(trie.inner)
-    assert torch.equal(torch.cat(Trie.from_codes(codes, 3).passes).unique(), trie.inner)
+    passes, read = Trie.from_codes(codes, 3).passes, set()
+    assert torch.equal(torch.cat(passes).unique(), trie.inner)
+    for nodes in passes:
+        new = {*nodes.tolist()} - read
+        assert 0 < len(new) <= 3
+        read |= new
     assert max(trie.widest) == trie.n_children.max()

@@ -50,19 +50,3 @@ def test_packed_logits_and_their_gradients_equal_padded_ones(causal):
         assert_close(own.grad, other.grad, rel=1e-4)
     tokens = torch.tensor([ROWS[1].tokens])
     assert_close(ours(tokens).logits, theirs(tokens).logits, rel=1e-5)  # without segments it is ordinary attention
-
-
-def test_shared_tokens_are_there_once_and_under_autocast_gradients_are_close(causal):
-    tokens = pack(ROWS).batch["tokens"]
-    assert len(tokens) == len(BEGIN) + len(OTHER) + sum(len(row.own) for row in ROWS)
-    segments = pack(ROWS).batch["segments"]
-    assert (segments[:, 1] * segments[:, 2]).sum() == len(tokens)
-    assert [2, 3] in segments[:, 1:3].tolist(), "rows of one beginning and length are one segment"
-    ours, theirs = plain(causal), plain(causal)
-    ours.set_attn_implementation(NAME)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = packed_logits(ours, ROWS)
-    for parts in (logits, padded_logits(theirs, ROWS)):
-        sum(part.float().log_softmax(-1)[:, 3].sum() for part in parts).backward()
-    for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.cosine_similarity(own.grad.flatten(), other.grad.flatten(), dim=0) > 0.99

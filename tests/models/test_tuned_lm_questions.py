@@ -92,24 +92,3 @@ def test_titles_are_on_one_line_cut_and_hold_no_special_token(questions):
     for title, code in zip(asked.titles, asked.codes, strict=True):
         assert len(code) <= 4 + len(separator)
         assert text(asked, code) == f"{title}\n"
-
-
-@pytest.mark.parametrize(
-    ("template", "question", "answers"),
-    [
-        ("action", "User: {} News: {} Does the user click the news?", (" yes", " no")),
-        ("emotion", "According to his area of interest {}, about {} the user feels", (" interesting", " boring")),
-        ("relevance", "To {}, {} is", (" related", " unrelated")),
-        ("utility", "According to {}, recommending {} to the user is a", (" good", " bad")),
-    ],
-)
-def test_the_discrete_templates_of_prompt4nr_end_with_their_blank(questions, template, question, answers):
-    asked = questions(f"prompt/tuned_lm@model.prompts=[discrete_{template}]", "dataset=demo_news")
-    rows = asked.click(np.array([0, 3]), np.array([4, 5]))
-    shown = '"Red Soap", "Blue Hair Dryer"'
-    assert [text(asked, row.tokens) for row in rows] == [
-        question.format(shown, f'"{title}"') for title in ("Hair Brush", "Brush")
-    ]
-    assert rows[0].shared == rows[1].shared
-    assert shown in text(asked, rows[0].shared), "the history is read once"
-    assert (asked.yes, asked.no) == tuple(map(asked.tokens, answers))

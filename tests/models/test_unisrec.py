@@ -186,10 +186,6 @@ def test_the_catalogue_is_adapted_once_per_evaluation_and_again_after_a_step(bui
     for start in range(len(examples)):
         model.score(examples[slice(start, start + 1)])
     assert calls == [10]
-    examples = SPLIT.examples(SplitName.test)
-    examples.start[1] = examples.end[1]
-    assert torch.equal(built().eval().score(examples)[1], torch.zeros(10)), "an empty history"
-    examples = SPLIT.examples(SplitName.test)
     model = built(dropout=0.0, attention_dropout=0.0).eval()
     before = model.score(examples)
     naive.loss_of(model.train()).backward()

@@ -1,16 +1,7 @@
 import bench_common as common
 import pytest
 import torch
-from bench_common import Timing, Verdict
-from fresh_process import Measurement
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(0, "0"), (0.01234, "0.0123"), (1, "1.00"), (9.994, "9.99"), (45.67, "45.7"), (999, "999"), (1234.5, "1,234")],
-)
-def test_numbers_show_three_significant_digits(value, shown):
-    assert common.number(value) == shown
+from bench_common import Timing
 
 
 def test_contenders_take_turns_and_the_first_round_does_not_count(monkeypatch):
@@ -44,20 +35,6 @@ def test_operations_of_fused_attention_are_counted():
     assert common.flops_per_unit(work) == 3 * 2 * (2 * 5 * 5 * 4)
 
 
-def test_a_table_is_printed_as_a_markdown_section(capsys):
-    common.print_table("Speed", [{"name": "ours", "speed-up": "2.0"}])
-    assert capsys.readouterr().out == "### Speed\n\n| name | speed-up |\n| --- | --- |\n| ours | 2.0 |\n\n"
-
-
-def test_machine_rates_are_printed_and_the_better_of_before_and_after(monkeypatch, capsys):
-    measured = iter([100, 400, 110, 390])
-    monkeypatch.setattr(common, "machine_rate", lambda precision: next(measured))
-    precisions = {"reference": "fp32", "ours": "bf16"}
-    _, rates = common.time_with_machine_rate(dict.fromkeys(precisions, lambda: 1.0), 1, precisions)
-    assert rates == {"reference": 110, "ours": 400}
-    assert "machine: 110 GFLOP/s in fp32, 400 GFLOP/s in bf16" in capsys.readouterr().out
-
-
 def test_speed_is_relative_to_the_first_contender_and_to_the_machine_rate_in_the_same_precision():
     timings = {"reference": Timing(10, 9, 11), "fp32": Timing(100, 90, 110), "bf16": Timing(200, 1, 300)}
     executed = {"reference": 10e9, "fp32": 2e9, "bf16": 2e9}
@@ -68,13 +45,3 @@ def test_speed_is_relative_to_the_first_contender_and_to_the_machine_rate_in_the
     assert [row["of machine rate"] for row in rows] == ["25 %", "50 %", "50 %"]
     assert rows[1]["GFLOP/text"] == "2.00"
     assert rows[1]["texts/s: median (min–max)"] == "100 (90.0–110)"
-
-
-def test_memory_rows_show_what_the_work_added():
-    peaks = {("rank", "5 users"): Measurement(1, 300, 310), ("rank", "10 users"): Measurement(2, 300, 312)}
-    assert common.memory_rows(peaks) == [{"added MiB": "rank", "5 users": "10.0", "10 users": "12.0"}]
-
-
-def test_a_verdict_says_whether_it_passed():
-    assert str(Verdict(True, "a")) == "pass: a"
-    assert str(Verdict(False, "a")) == "FAIL: a"

@@ -11,13 +11,6 @@ def test_an_exponent_is_that_between_the_two_largest_sizes():
     assert bench.exponent([(1, {"seconds": 50.0}), *points]) == pytest.approx(1.1)
 
 
-def test_each_size_is_measured_once_and_small_data_first():
-    cells = bench.cells([100, 300], [10, 20, 50], 40)
-    assert cells[0] == (bench.CLICK_LOG, 40, 20)
-    assert [*dict.fromkeys(cell[1:] for cell in cells[1:])] == [(100, 10), (100, 20), (100, 50), (300, 20)]
-    assert len(cells) == len(set(cells)) == 1 + 4 * len(bench.WORKS)
-
-
 @pytest.mark.slow
 def test_each_cell_is_measured_once_shown_and_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "measure_in_fresh_process", measure)

@@ -58,22 +58,6 @@ def test_a_run_that_is_recorded_again_replaces_itself_and_others_stay(tmp_path):
     ]
 
 
-def test_the_same_settings_at_a_later_results_version_replace_a_record_that_no_other_names(tmp_path):
-    def record(number, config_hash, model="popularity", **facts):
-        metrics = metrics_json(model=model, dataset="demo", config_hash=config_hash, variant=config_hash, **facts)
-        outputs = tmp_path / str(number)
-        config = {"dataset": {"name": "demo"}, "seed": 0}
-        write_run(outputs / f"{model}/demo/sequential/seed0-{config_hash}", metrics, config=config)
-        record_runs.record(outputs, tmp_path / "recorded")
-        return sorted(run.config_hash for run in Results.under(tmp_path / "recorded"))
-
-    record(0, "old", results_version="3.1")
-    record(0, "other", mask_history=True)
-    assert record(1, "new", results_version="4.1") == ["new", "other"]
-    record(2, "blend", model="ensemble", members=["popularity/demo/sequential/seed0-new"])
-    assert record(3, "newest", results_version="5.1") == ["blend", "new", "newest", "other"]
-
-
 def test_ranks_of_several_runs_are_one_table_of_their_targets(tmp_path):
     outputs, ranks = tmp_path / "outputs", tmp_path / "recorded/ranks"
     write_seeds(outputs)
@@ -91,19 +75,6 @@ def test_ranks_of_several_runs_are_one_table_of_their_targets(tmp_path):
         recorded = next(other for other in Results.under(tmp_path / "recorded") if other.seed == run.seed)
         assert isinstance(recorded, Recorded)
         pd.testing.assert_frame_equal(recorded.answers()[[*run.answers()]], run.answers(), check_dtype=False)
-
-
-def test_a_table_of_ranks_holds_runs_on_other_examples_too(tmp_path):
-    outputs, ranks = tmp_path / "outputs", tmp_path / "ranks"
-    for seed, users in enumerate(([0, 1], [1, 2])):
-        folder = outputs / f"sasrec/demo/sequential/seed{seed}-ab"
-        write_run(folder, metrics_json(dataset="demo", seed=seed, config_hash="ab"), rankings([3, 20], users))
-    for run in Results.under(outputs):
-        record_runs.record_ranks(run, ranks)
-    (file,) = ranks.iterdir()
-    table = pd.read_parquet(file).set_index("user_id")
-    assert table["sasrec/demo/sequential/seed0-ab/n_better"].dropna().to_dict() == {"u0": 3, "u1": 20}
-    assert table["sasrec/demo/sequential/seed1-ab/n_better"].dropna().to_dict() == {"u1": 3, "u2": 20}
 
 
 def test_the_trials_of_a_search_are_recorded_without_paths(tmp_path):

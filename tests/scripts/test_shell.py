@@ -11,7 +11,6 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 STUB = """#!/usr/bin/env bash
 echo "$@" >> calls
 if [ "$1 $2" = "list papers" ]; then
-  [ ! -e no_list ] || exit 1
   printf 'p5/one  a table\\np5/two  another\\n'
 fi
 case "$*" in *FAILS*) exit 1;; *INTERRUPTED*) exit 130;; esac
@@ -82,26 +81,6 @@ def test_baselines_are_tuned_in_the_checkout_with_data_from_where_the_script_is_
     assert script("tune_baselines.sh", "ml-100k", "data", "sasrec", cwd=elsewhere)[0] == 0
     assert f"dataset.raw_dir={elsewhere}/data" in (tmp_path / "calls").read_text()
     assert script("tune_baselines.sh", "ml-100k", cwd=elsewhere)[0] == 2
-
-
-def test_without_llm4rec_the_checkout_gets_one(script, elsewhere, tmp_path):
-    (tmp_path / ".venv/bin/llm4rec").rename(tmp_path / "stub")
-    (tmp_path / "scripts/venv.sh").write_text("mv stub .venv/bin/llm4rec")
-    assert script("reproduce_p5.sh", "--small", cwd=elsewhere, PATH="/usr/bin:/bin")[0] == 0
-    assert (elsewhere / "calls").exists()
-
-
-def test_an_interrupt_stops_the_tables(script):
-    assert script("reproduce_p5.sh", "--small", "INTERRUPTED")[::2] == (
-        130,
-        ["list papers p5", "reproduce p5/one --small INTERRUPTED"],
-    )
-
-
-def test_without_a_list_of_tables_none_is_made(script, tmp_path):
-    (tmp_path / "no_list").touch()
-    code, _, calls = script("reproduce_p5.sh", "--small")
-    assert (code, calls) == (1, ["list papers p5"])
 
 
 def test_each_job_of_a_slurm_array_makes_a_column(script):

@@ -21,12 +21,6 @@ def test_a_run_is_counted_at_the_size_that_the_paper_prints(tmp_path):
     assert counted["memory"] > 16 * 4385 * 64
 
 
-def test_a_stand_in_of_t5s_tokenizer_has_its_number_of_pieces_and_reads_words_whole():
-    tokenizer = table_costs.t5_tokenizer()
-    assert tokenizer.get_vocab_size() == table_costs.T5_VOCABULARY
-    assert len(tokenizer.encode("red kitchen music").ids) == 3
-
-
 def dataset_config(*typed):
     return Job.unchecked(compose([*typed]), "train").config.dataset
 

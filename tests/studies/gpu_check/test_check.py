@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 
 import pytest
 import torch
@@ -60,63 +59,25 @@ def test_a_wait_is_found(small, monkeypatch):
     assert "waits for the device 1 times" in section.why
 
 
-def test_a_slow_loader_is_found(small, monkeypatch):
-    built = training._built
-
-    class Slow:
-        def __init__(self, rows):
-            self.rows = rows
-
-        def __len__(self):
-            return len(self.rows)
-
-        def batch(self, epoch, indices):
-            time.sleep(1)
-            return self.rows.batch(epoch, indices)
-
-    def with_slow_rows(*args):
-        job, rows, model = built(*args)
-        return job, Slow(rows), model
-
-    monkeypatch.setattr(training, "_built", with_slow_rows)
-    section = small()
-    assert section.state == SLOW
-    assert "batches take" in section.why
+def test_a_slow_loader_or_fewer_rows_than_the_plain_transformer_are_slow():
+    facts = {"loader share": training.LOADER_SHARE, "of plain": training.RATIO}
+    assert training.slow_rules(facts) == training.slow_rules(facts | {"of plain": training.OUT_OF_MEMORY}) == []
+    assert training.slow_rules({"loader share": 0.2, "of plain": 0.5}) == [
+        "batches take 20 % of the time",
+        "0.50 of the plain transformer's rows a second",
+    ]
 
 
-def test_fewer_rows_than_a_plain_transformer_are_slow(small):
-    section = small(plain=1e12)
-    assert section.state == SLOW
-    assert "plain transformer" in section.why
-
-
-def test_a_plain_transformer_that_does_not_fit_is_no_comparison(small):
+def test_a_plain_transformer_that_does_not_fit_is_no_comparison(small, monkeypatch):
     section = small(plain=None)
     assert (section.state, section.facts["of plain"]) == (OK, training.OUT_OF_MEMORY)
-
-
-def test_a_step_of_the_plain_transformer_may_run_out_of_memory(monkeypatch):
-    def out_of_memory(*args, **kwargs):
-        raise torch.OutOfMemoryError
-
-    monkeypatch.setattr(nn.functional, "cross_entropy", out_of_memory)
+    monkeypatch.undo()
+    monkeypatch.setattr(nn.functional, "cross_entropy", raise_out_of_memory)
     assert training.plain_rows(SPEC["plain"], "cpu", True) is None
 
 
-def test_a_plain_model_trains_adapters_where_ours_does(monkeypatch):
-    trained, adamw = [], torch.optim.AdamW
-
-    def spy(weights, **settings):
-        weights = list(weights)
-        trained.append(sum(weight.numel() for weight in weights))
-        return adamw(weights, **settings)
-
-    monkeypatch.setattr(torch.optim, "AdamW", spy)
-    plain = dict(training.trainings()["1B causal with LoRA"]["plain"])
-    assert training.plain_rows(plain, "cpu", True) > 0
-    hidden = training.SMALL_LAYERS["hidden_size"]
-    one_head = hidden // training.SMALL_LAYERS["num_attention_heads"]
-    assert trained == [8 * (hidden + hidden) + 8 * (hidden + one_head)], "of queries and values, A and B each"
+def raise_out_of_memory(*args, **kwargs):
+    raise torch.OutOfMemoryError
 
 
 def test_a_broken_kernel_is_found_by_what_it_computes(tmp_path, monkeypatch):

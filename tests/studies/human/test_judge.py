@@ -22,12 +22,8 @@ def test_a_judge_sees_what_a_rater_sees():
     assert json.dumps(EXAMPLE.texts) in prompt, "as JSON, so that texts are read as data"
     assert "review:" not in prompt, "there is none to show"
     assert "clarity: Is it well put" in prompt and "\nwit\n" in prompt
+    assert "1 = poor to 5 = good" in prompt and "1 = best, each rank once" in question(sheet(Scale.rank), EXAMPLE)
     assert '{"clarity": {"A": 0, "B": 0, "C": 0}, "wit": {"A": 0, "B": 0, "C": 0}}' in prompt
-
-
-def test_the_prompt_states_the_scale():
-    assert "1 = poor to 5 = good" in question(sheet(), EXAMPLE)
-    assert "1 = best, each rank once" in question(sheet(Scale.rank), EXAMPLE)
 
 
 def answer_of(clarity, wit=None):
@@ -43,8 +39,7 @@ GOOD = {"A": 3, "B": 1, "C": 2}
         (answer_of(GOOD, GOOD), {"clarity": GOOD, "wit": GOOD}),
         (f"Surely:\n```json\n{answer_of(GOOD)}\n```\nAsk me {{more}}.", {"clarity": GOOD}),
         (answer_of({"A": "3", "B": 1.0, "C": 2, "D": 9}), {"clarity": GOOD}),
-        (f"First {answer_of({'A': 5, 'B': 5, 'C': 5})}, no: {answer_of(GOOD)}", {"clarity": GOOD}),
-        (f"{answer_of(GOOD)} {{}}", {"clarity": GOOD}),
+        (f"First {answer_of({'A': 5, 'B': 5, 'C': 5})}, no: {answer_of(GOOD)} {{}}", {"clarity": GOOD}),
         (f"<think>Perhaps {answer_of({'A': 5, 'B': 5, 'C': 5})}</think>{answer_of(GOOD)}", {"clarity": GOOD}),
         (f"<think>Perhaps {answer_of(GOOD)}, but", {}),  # reasoning that was cut off
         (answer_of(GOOD)[:-4], {}),  # cut off
@@ -56,10 +51,8 @@ GOOD = {"A": 3, "B": 1, "C": 2}
         (answer_of({"A": "10", "B": "²", "C": ""}), {}),
         ('{"clarity": {"A": NaN, "B": Infinity, "C": 1}}', {}),
         ('{"clarity": [3, 1, 2]}', {}),
-        ("[" * 100_000, {}),
         ('{"a":' * 100_000, {}),
         ("A is the best.", {}),
-        ("", {}),
     ],
 )
 def test_only_complete_judgements_count(answer, expected):

@@ -45,23 +45,6 @@ def test_sheets_with_different_content_name_their_examples_differently():
     assert len(names) == 3
 
 
-def test_the_csv_has_one_row_per_text():
-    sheet, _ = blinded([example(1, "a", "b", "a")], criteria=("clarity", "reasonableness"))
-    header, *rows = to_csv(sheet).removeprefix("\ufeff").splitlines()
-    assert header == "example,item,stars,review,label,text,scale,clarity,reasonableness"
-    assert len(rows) == 2
-    assert all(row.startswith(f"{sheet.name}-1,item 1,4,,") and row.endswith(",1 = poor to 5 = good,,") for row in rows)
-
-
-@pytest.mark.parametrize(("scale", "instruction"), [(Scale.score, "5 is good"), (Scale.rank, "1 is the best")])
-def test_the_page_says_how_to_judge(scale, instruction):
-    sheet, _ = blind([example(1)], "review_title", scale, ["clarity", "charm"], 0)
-    page = to_html(sheet)
-    assert instruction in page
-    assert "<dt>charm</dt>" in page
-    assert "heading" in page
-
-
 def test_a_page_is_read_as_raters_see_it(tmp_path):
     sheet, key = blinded([example(1), example(2, "</script>", '- well,\n"good"', "{{ 'tis }}")])
     page = tmp_path / "sheet.html"

@@ -129,27 +129,27 @@ def test_every_draw_of_shuffled_ties_must_show_the_gain(sound, write, tmp_path):
     assert "above 0 in 1 of 2 draws" in check.reason
 
 
-def test_one_training_under_another_protocol_is_too_few(sound, write, tmp_path):
-    name = sound(temporal=None)
-    write("sasrec", GOOD, [0], {"dataset.split": "temporal"})
-    (reason,) = [check.reason for check in audit(name, tmp_path).checks if not check.passed]
-    assert reason.endswith("of 1 training")
+def test_one_training_of_either_side_under_another_protocol_is_too_few(sound, write, tmp_path):
+    name, temporal = sound(temporal=None), {"dataset.split": "temporal"}
+    write("sasrec", GOOD, [0], temporal, variant="under temporal")
+    few_of_ours = audit(name, tmp_path)
+    write("sasrec", GOOD, [1, 2], temporal, variant="under temporal")
+    for seeds, settings in (([0, 1, 2], {}), ([0, 1, 2], {"dataset.control": "shuffle_ties"}), ([0], temporal)):
+        write("bpr_mf", FLOOR, seeds, settings)
+    for result in (few_of_ours, audit(name, tmp_path, over="bpr_mf")):
+        (reason,) = [check.reason for check in result.checks if not check.passed]
+        assert reason.endswith("of 1 training")
 
 
-def test_one_training_of_the_opponent_under_another_protocol_is_too_few(sound, write, tmp_path):
-    name = sound()
-    rivals = ({}, {"dataset.control": "shuffle_ties"}, {"dataset.split": "temporal"})
-    for seeds, settings in zip(((0, 1, 2), (0, 1, 2), (0,)), rivals, strict=True):
-        rival = write("bpr_mf", FLOOR, seeds, settings)
-    reasons = [check.reason for check in audit(name, tmp_path, over="bpr_mf").checks if not check.passed]
-    assert rival and len(reasons) == 1 and reasons[0].endswith("of 1 training")
-
-
-def test_other_experiments_say_nothing_of_another_protocol(sound, write, tmp_path):
+def test_of_another_protocol_only_the_same_experiment_speaks_and_a_setting_that_it_lacks_has_its_default(
+    sound, write, tmp_path
+):
     name = sound(untied=None)
     write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "model.hidden_size": 1})
     write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "trainer.epochs": 1})
     assert failed(audit(name, tmp_path)) == {"the gain is there under shuffled ties": None}
+    write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "model.tokens": False})
+    assert audit(name, tmp_path).allowed
 
 
 def test_a_rule_without_training_is_the_same_under_any_trainer_and_needs_no_seeds(write, tmp_path):
@@ -158,12 +158,6 @@ def test_a_rule_without_training_is_the_same_under_any_trainer_and_needs_no_seed
         write("transition_text", GOOD, [0], changed | {"trainer.epochs": len(changed)})
     name = write("transition_text", GOOD, [0])
     assert audit(name, tmp_path, over="popularity").allowed
-
-
-def test_a_run_that_is_older_than_a_setting_has_its_default(sound, write, tmp_path):
-    name = sound(untied=None)
-    write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "model.tokens": False})
-    assert audit(name, tmp_path).allowed
 
 
 def test_data_without_times_needs_no_other_protocol(write, tmp_path):
@@ -218,7 +212,7 @@ def test_a_file_is_the_run_that_judged_it(write, tmp_path):
 
 def test_what_is_not_known_is_found_out_for_both_sides(sound, write, tmp_path):
     name = sound(temporal=None)
-    write("bpr_mf", FLOOR, training={"epochs": 3.0, "best_epoch": 2.0, "rows": 9})
+    write("bpr_mf", FLOOR)
     over_floor, over_model = (audit(name, tmp_path, over=over).commands for over in (None, "bpr_mf"))
     assert [command.split()[:3] for command in over_floor] == [["llm4rec", "protocols", "model=sasrec"]]
     assert [command.split()[2] for command in over_model] == ["model=bpr_mf", "model=sasrec"]
@@ -235,39 +229,26 @@ def test_a_gain_over_a_model_that_had_a_smaller_search_is_not_called_beats(sound
     assert condition not in {check.condition for check in audit(tuned, tmp_path).checks}, "popularity has no settings"
 
 
-def test_runs_without_slices_or_floors_are_refused(write, tmp_path):
+def test_what_cannot_be_audited_is_refused(write, tmp_path):
+    more = {"metrics": {"ndcg@10": 0.2, "hr@10": 0.3, "cold/hr@10": 0.1}}
+    name = write("sasrec", GOOD, **more, intervals={metric: [0, 1] for metric in more["metrics"]})
     with pytest.raises(RunError, match="no floor was evaluated"):
-        audit(write("sasrec", GOOD), tmp_path)
+        audit(name, tmp_path)
     write("popularity", FLOOR, [0])
     with pytest.raises(UsageError, match="no slices"):
-        audit(write("sasrec", GOOD, slices={}), tmp_path)
-
-
-def test_a_metric_that_one_side_lacks_or_that_has_no_value_per_target_is_refused(write, tmp_path):
-    more = {"metrics": {"ndcg@10": 0.2, "hr@10": 0.3, "cold/hr@10": 0.1}}
-    result = write("sasrec", GOOD, **more, intervals={name: [0, 1] for name in more["metrics"]})
-    write("popularity", FLOOR, [0])
-    with pytest.raises(UsageError, match="cold/hr@10 has no value per example to pair"):
-        audit(result, tmp_path, metric="cold/hr@10")
-    with pytest.raises(RunError, match="no floor was evaluated"):
-        audit(result, tmp_path, metric="hr@10")
-    with pytest.raises(UsageError, match="the two runs do not both have the metric 'hr@10'"):
-        audit(result, tmp_path, metric="hr@10", over="popularity")
+        audit(write("mf", GOOD, slices={}), tmp_path)
+    other = write("bpr_mf", GOOD, [0], {"dataset.split": "temporal"})
+    for asked, error, problem in (
+        ({"metric": "cold/hr@10"}, UsageError, "cold/hr@10 has no value per example to pair"),
+        ({"metric": "hr@10"}, RunError, "no floor was evaluated"),
+        ({"metric": "hr@10", "over": "popularity"}, UsageError, "the two runs do not both have the metric 'hr@10'"),
+        ({"over": other}, UsageError, "not paired: split_rule is temporal in A"),
+    ):
+        with pytest.raises(error, match=problem):
+            audit(name, tmp_path, **asked)
 
 
 def test_a_model_whose_answers_depend_on_the_seed_counts_with_all_seeds(write, tmp_path):
     result = write("sasrec", GOOD)
     write("random", FLOOR)
     assert sorted(audit(result, tmp_path, over="random").a) == [0, 1, 2]
-
-
-def test_a_model_under_another_protocol_is_refused(sound, write, tmp_path):
-    name = sound()
-    with pytest.raises(UsageError, match="not paired: split_rule is temporal in A"):
-        audit(name, tmp_path, over=write("bpr_mf", GOOD, [0], {"dataset.split": "temporal"}))
-
-
-def test_several_variants_on_the_same_examples_are_mentioned(sound, write, tmp_path):
-    name = sound()
-    write("sasrec", GOOD, settings={"model.hidden_size": 1})
-    assert any("2 variants of sasrec" in sentence for sentence in audit(name, tmp_path).known)

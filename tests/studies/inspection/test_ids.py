@@ -56,8 +56,4 @@ def test_what_it_means_is_said_in_sentences():
     said = [*sentences(report(ItemIds(CODES), [], SPLIT, "toy"))]
     assert said[0].startswith("4 items share their id, up to 2 one id")
     assert any("times as alike in text as any two items" in sentence for sentence in said)
-    assert [*sentences(report(ItemIds(np.arange(6)[:, None]), [], SPLIT, "toy"))] == ["Each item has an id of its own."]
-    whole, levels = tables(report(ItemIds(CODES), [], SPLIT, "toy"))
-    assert ["distinct ids", "4"] in whole.rows
-    assert "stability" not in levels.columns
-    assert len(levels.rows) == 2
+    assert "stability" not in tables(report(ItemIds(CODES), [], SPLIT, "toy"))[1].columns

@@ -48,50 +48,40 @@ def test_of_data_without_accidents_only_popularity_is_said():
     assert sentences() == ["The most popular fifth of the items has 50 % of the training interactions (Gini 0.40)."]
 
 
+IDS = "of the 500 adjacent interactions of equal time"
+FEW = "pairs of adjacent interactions"
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"users_split_by_ties": 0.02}, "For 2 % of the users, equal times leave open"),
+        ({"tied_ascending_id": (0.95, 500)}, f"95.0 % (95 % interval 92.7 % to 96.6 %) {IDS} ascend by raw id: the"),
+        ({"tied_ascending_id": (0.05, 500)}, f"95.0 % (95 % interval 92.7 % to 96.6 %) {IDS} descend by raw id: the"),
         (
-            {"tied_ascending_id": Proportion.of(0.95, 500)},
-            "95.0 % (95 % interval 92.7 % to 96.6 %) of the 500 adjacent interactions of equal time ascend by raw id: "
-            "the file is sorted by item",
-        ),
-        (
-            {"tied_ascending_id": Proportion.of(0.05, 500)},
-            "95.0 % (95 % interval 92.7 % to 96.6 %) of the 500 adjacent interactions of equal time descend by raw id: "
-            "the file is sorted by item",
-        ),
-        (
-            {"tied_ascending_id": Proportion.of(0.9, 500)},
-            "90.0 % (95 % interval 87.1 % to 92.3 %) of the 500 adjacent interactions of equal time ascend by raw id, "
-            "where 50 % would if ids said nothing: the file is at least partly sorted by item",
+            {"tied_ascending_id": (0.9, 500)},
+            f"90.0 % (95 % interval 87.1 % to 92.3 %) {IDS} ascend by raw id, where 50",
         ),
         ({"later_training": 0.2}, "On average 20 % of the training interactions are later"),
         ({"without_time": 1.0}, "No interaction has a time"),
         (
-            {"without_time": 1.0, "other_ascending_id": Proportion.of(0.7, 500)},
+            {"without_time": 1.0, "other_ascending_id": (0.7, 500)},
             "70.0 % (95 % interval 65.8 % to 73.9 %) of the 500 adjacent interactions ascend by raw id",
         ),
         (
-            {"tied_ascending_id": Proportion.of(1, 1)},
-            "1 of 1 pairs of adjacent interactions of equal time ascend by raw id (95 % interval 20.7 % to 100.0 %): "
-            "too few to tell whether the file is sorted by item.",
+            {"tied_ascending_id": (1, 1)},
+            f"1 of 1 {FEW} of equal time ascend by raw id (95 % interval 20.7 % to 100.0 %",
         ),
+        ({"tied_ascending_id": (0.5, 20)}, f"10 of 20 {FEW} of equal time ascend by raw id (95 % interval 29.9 % to"),
         (
-            {"tied_ascending_id": Proportion.of(0.5, 20)},
-            "10 of 20 pairs of adjacent interactions of equal time ascend by raw id (95 % interval 29.9 % to 70.1 %): "
-            "too few to tell whether the file is sorted by item.",
-        ),
-        (
-            {"without_time": 1.0, "other_ascending_id": Proportion.of(0.6, 20)},
-            "12 of 20 pairs of adjacent interactions ascend by raw id (95 % interval 38.7 % to 78.1 %): too few to "
-            "tell whether the file's order is that of ids.",
+            {"without_time": 1.0, "other_ascending_id": (0.6, 20)},
+            f"12 of 20 {FEW} ascend by raw id (95 % interval 38.7",
         ),
     ],
 )
 def test_what_is_said_of_order(changed, said):
-    assert any(sentence.startswith(said) for sentence in sentences(replace(QUIET, **changed)))
+    order = {key: Proportion.of(*value) if isinstance(value, tuple) else value for key, value in changed.items()}
+    assert any(sentence.startswith(said) for sentence in sentences(replace(QUIET, **order)))
 
 
 def test_of_many_pairs_without_an_order_nothing_is_said():
@@ -104,12 +94,13 @@ def test_of_many_pairs_without_an_order_nothing_is_said():
     ("slices", "by_rule", "said"),
     [
         ({"same_day": 200}, {}, "20 % of the 1,000 targets are on the day of the last history item"),
+        ({"cold": 30}, {}, "3.0 % of the targets never occur in training."),
         (
             {},
             {"next_raw_id": {ALL: 0.06}},
-            "next_raw_id, which knows only the order of raw ids, has HR@10 0.0600 (95 % interval 0.0469 to 0.0765), "
-            "where chance is 0.0100: a model that can read raw ids may learn it.",
+            "has HR@10 0.0600 (95 % interval 0.0469 to 0.0765), where chance is 0.0100: a",
         ),
+        ({ALL: 30}, {"next_raw_id": {ALL: 0.04}}, "where chance is 0.0100: too few targets to be sure."),
         # 100 targets of 1,000 with HR 0.41, of 0.1 overall: 41 of 100 hits
         (
             {"near_duplicate": 100},
@@ -118,27 +109,15 @@ def test_of_many_pairs_without_an_order_nothing_is_said():
             "of a history item, which 10.0 % of all targets are.",
         ),
         (
-            {"ascending_id": 700, "descending_id": 300},
-            {"last_item": {ALL: 0.1, "ascending_id": 0.14, "descending_id": 0.05}},
-            "last_item has HR@10 0.1400 on the 700 targets with a higher raw id than the last item (95 % interval "
-            "0.1163 to 0.1677), and 0.0500 on the 300 others (0.0305 to 0.0808): part of what it learns may be the "
-            "order of ids.",
-        ),
-        ({"cold": 30}, {}, "3.0 % of the targets never occur in training."),
-    ],
-)
-def test_what_is_said_of_slices(slices, by_rule, said):
-    assert any(sentence.startswith(said) for sentence in sentences(slices=slices, by_rule=by_rule))
-
-
-@pytest.mark.parametrize(
-    ("slices", "by_rule", "said"),
-    [
-        ({ALL: 30}, {"next_raw_id": {ALL: 0.04}}, "where chance is 0.0100: too few targets to be sure."),
-        (
             {ALL: 30, "near_duplicate": 3},
             {"transition_text": {ALL: 0.1, "near_duplicate": 0.4}},
             "near-duplicates of a history item, which 10.0 % of all targets are: too few hits to be sure.",
+        ),
+        (
+            {"ascending_id": 700, "descending_id": 300},
+            {"last_item": {ALL: 0.1, "ascending_id": 0.14, "descending_id": 0.05}},
+            "0.1400 on the 700 targets with a higher raw id than the last item (95 % interval 0.1163 to 0.1677), and "
+            "0.0500 on the 300 others (0.0305 to 0.0808): part of what it learns may be the order of ids.",
         ),
         (
             {"ascending_id": 70, "descending_id": 30},
@@ -147,8 +126,8 @@ def test_what_is_said_of_slices(slices, by_rule, said):
         ),
     ],
 )
-def test_of_few_targets_or_hits_it_is_said_that_they_are_too_few(slices, by_rule, said):
-    assert any(sentence.endswith(said) for sentence in sentences(slices=slices, by_rule=by_rule))
+def test_what_is_said_of_slices_and_whether_targets_or_hits_are_too_few(slices, by_rule, said):
+    assert any(said in sentence for sentence in sentences(slices=slices, by_rule=by_rule))
 
 
 @pytest.mark.parametrize(
@@ -170,10 +149,8 @@ def test_a_rule_that_is_not_below_the_strongest_floor_of_train_is_named(error, r
     by_rule = {"transition_text": {ALL: 0.2581}, "last_item": {ALL: 0.2703}}
     said = sentences(by_rule=by_rule, floors=floors, over_floor=over_floor)
     assert len(said) == 2  # and popularity
-    assert said[0].startswith(
-        f"last_item, which train does not run as a floor, {relation} transition_text, the strongest floor that it "
-        "runs: NDCG@10 0.2703 and 0.2581, difference +0.0122 (95 % interval "
-    )
+    assert f"{relation} transition_text, the strongest floor" in said[0]
+    assert "NDCG@10 0.2703 and 0.2581, difference +0.0122 (95 % interval " in said[0]
     assert said[0].endswith(
         "llm4rec train model=transition_text model.recent=1 model.steps=1 'model.text_weights=[0]'."
     )
@@ -204,20 +181,17 @@ def test_rules_are_scored_on_every_slice(capsys):
     assert all(set(means) == slices for scores in scrutiny.scores.values() for means in scores.values())
     assert scrutiny.scores["next_raw_id"]["hr@10"]["descending_id"] < scrutiny.scores["next_raw_id"]["hr@10"][ALL]
     assert 0 < scrutiny.share_of_hits("transition_text", "repeated").share < 1
-    assert (scrutiny.floors, set(scrutiny.over_floor)) == (
-        ["popularity", "next_id", "transition_text"],
-        {"next_raw_id", "last_item"},
-    )
+    assert scrutiny.floors == ["popularity", "next_id", "transition_text"]
+    assert set(scrutiny.over_floor) == {"next_raw_id", "last_item"}
     gain = scrutiny.over_floor["last_item"].value
     means = {rule: scores["ndcg@10"][ALL] for rule, scores in scrutiny.scores.items()}
     assert gain == pytest.approx(means["last_item"] - max(means[floor] for floor in scrutiny.floors))
     show(*tables(scrutiny))
-    out = capsys.readouterr().out
-    assert max(map(len, out.splitlines())) <= 100
-    assert "train runs popularity, next_id, transition_text as floors, but not next_raw_id, last_item" in out
+    shown = capsys.readouterr().out
+    assert "train runs popularity, next_id, transition_text as floors, but not next_raw_id, last_item" in shown
 
 
-def test_without_floors_no_rule_is_compared_with_them(capsys):
+def test_without_floors_no_rule_is_compared_with_them():
     dataset = tiny_dataset([[0, 1, 2], [1, 2, 3], [2, 3, 0]])
     dataset.manifest["synthetic"] = False
     scrutiny = scrutinise(job_of("model=popularity", "task.floors=[]"), leave_one_out(dataset))

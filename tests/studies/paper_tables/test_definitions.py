@@ -104,9 +104,3 @@ def test_each_mistake_is_reported(read, tmp_path, replaced, problem):
     with pytest.raises(definitions.UsageError):
         read(*replaced)
     assert any(problem in wrong.problem for wrong in definitions.problems(tmp_path / "mine.yaml"))
-
-
-def test_an_unknown_table_is_refused_with_the_closest_name():
-    with pytest.raises(definitions.UsageError) as error:
-        definitions.table("unisrec/man")
-    assert "unisrec/main" in error.value.remedy

@@ -29,14 +29,11 @@ def stored(monkeypatch):
     monkeypatch.setattr(estimates, "_stored", lambda: {"work": {"train model=x": COUNTED}, "tables": tables})
 
 
-def test_a_run_takes_its_steps_in_its_precision_and_answers_in_fp32(stored):
+def test_a_run_takes_its_steps_in_its_precision_and_answers_in_fp32_or_as_scored(stored, monkeypatch):
     estimate = estimates.of_run("train model=x", RATES)
     assert estimate.work == Work(operations=150)
     assert estimate.seconds == 3 * 40 / RATES.bf16 + 30 / RATES.fp32
     assert RATES.seconds(Work(40), Precision.bf16) == 2
-
-
-def test_answers_that_are_scored_in_bf16_take_its_rate(stored, monkeypatch):
     monkeypatch.setitem(COUNTED, "scoring", "bf16")
     assert estimates.of_run("train model=x", RATES).seconds == (3 * 40 + 30) / RATES.bf16
 
@@ -47,6 +44,8 @@ def test_runs_that_are_not_counted_make_a_sum_a_lower_bound(stored):
     assert row.cells()[0] == "5"
     assert row.cells()[-1].startswith("> ")
     assert estimates.of_run("train model=y", RATES).cells()[-1] == "unknown"
+    numbers = (0, 0.0344, 5.61, 784, 12345)
+    assert [estimates.short(number) for number in numbers] == ["0", "0.034", "5.6", "780", "12,000"]
 
 
 def test_what_no_table_lists_needs_no_gpu_and_what_is_listed_but_not_counted_is_unknown(stored):
@@ -60,13 +59,6 @@ def test_seed_and_learning_rate_change_no_cost_and_the_order_of_overrides_neithe
     one = Step("train", ("model=sasrec", "dataset=demo", "seed=1", "trainer.learning_rate=1"))
     other = Step("train", ("dataset=demo", "model=sasrec", "seed=2", "split=valid"))
     assert estimates.key_of(one) == estimates.key_of(other) == "train dataset=demo model=sasrec"
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(0, "0"), (0.0344, "0.034"), (5.61, "5.6"), (784, "780"), (12345, "12,000")]
-)
-def test_two_digits_are_shown(number, text):
-    assert estimates.short(number) == text
 
 
 def test_the_file_has_every_table_and_keys_of_known_parts():

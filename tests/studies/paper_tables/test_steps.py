@@ -33,16 +33,6 @@ def test_a_training_comes_after_the_one_whose_weights_it_starts_from():
     assert {"seed=1"} <= {*first.overrides} & {*second.overrides}
 
 
-def test_a_run_may_stand_in_place_of_the_training_that_a_row_starts_from(tmp_path):
-    table = definitions.table("unisrec/main")
-    started, plain = (
-        cell_step(table, *table.cells(row, "Scientific"), Size.paper, 0, False, tmp_path)
-        for row in ("UniSRec_t", "SASRec")
-    )
-    assert started.after == () and f"model.init_from={tmp_path}" in started.overrides
-    assert plain == cell_step(table, *table.cells("SASRec", "Scientific"), Size.paper, 0, False)
-
-
 def test_of_a_training_for_all_tasks_only_the_training_is_run(monkeypatch):
     trained = run(metrics={"loss": 1.0})
     monkeypatch.setattr(steps, "run", lambda job: Outcome("done", trained.folder, (trained,)))
@@ -110,9 +100,12 @@ def test_commands_name_runs_by_number_and_raw_folders_by_dataset(tmp_path):
 def test_a_step_that_failed_fails_those_that_need_it_without_a_second_try(tmp_path, monkeypatch):
     runner, tried = Runner({}, []), []
     first = Step("train", ("model=sasrek",))
-    monkeypatch.setattr(
-        Runner, "_run", lambda self, step: tried.append(step) or (_ for _ in ()).throw(UsageError("no"))
-    )
+
+    def fail(self, step):
+        tried.append(step)
+        raise UsageError("no")
+
+    monkeypatch.setattr(Runner, "_run", fail)
     for step in (Step("eval", ("task=direct",), (first,)), Step("eval", ("task=rating",), (first,))):
         with pytest.raises(UsageError, match="no"):
             runner.result(step)
@@ -121,5 +114,4 @@ def test_a_step_that_failed_fails_those_that_need_it_without_a_second_try(tmp_pa
 
 def test_what_is_missing_on_this_machine_is_no_state_of_the_run(tmp_path):
     (step,) = steps_of("unisrec/main", rows="SASRec", columns="Pantry")
-    runner = Runner({}, [f"paths.cache={tmp_path}"])
-    assert runner.located(step).startswith("no data of ")
+    assert Runner({}, [f"paths.cache={tmp_path}"]).located(step).startswith("no data of ")

@@ -23,11 +23,9 @@ def file(tmp_path):
     """file({user: item}) or file(pairs): a CSV file of these rows."""
 
     def write(rows):
-        pairs = list(rows.items()) if isinstance(rows, dict) else rows
-        pd.DataFrame(pairs, columns=["user_id", "item_id"]).assign(rating=1).to_csv(
-            tmp_path / "theirs.csv", index=False
-        )
-        return tmp_path / "theirs.csv"
+        pairs, path = list(rows.items()) if isinstance(rows, dict) else rows, tmp_path / "theirs.csv"
+        pd.DataFrame(pairs, columns=["user_id", "item_id"]).assign(rating=1).to_csv(path, index=False)
+        return path
 
     return write
 
@@ -42,25 +40,16 @@ def test_the_same_targets_in_any_order_pass(file):
     ("changed", "said"),
     [
         ({"u2": "i3", "u3": "i0"}, "2: their target has the same time as ours: it is leave-one-out by another order"),
-        (
-            {"u0": "i2", "u2": "i3"},
-            "2: their target has the same time as ours in single precision",
-        ),
+        ({"u0": "i2", "u2": "i3"}, "2: their target has the same time as ours in single precision"),
         ({"u2": "i3"}, "1 of 4 users have another target, first 'u2' (ours: i4; theirs: i3)"),
-        (
-            {"u0": "i2", "u1": "i1", "u2": "i3", "u3": "i0"},
-            "4: their target is our validation item, one earlier: it tests on the items before the last",
-        ),
+        ({"u0": "i2", "u1": "i1", "u2": "i3", "u3": "i0"}, "4: their target is our validation item, one earlier"),
         (
             {"u0": None, "u1": None},
             "first 'u0' (ours: i3; theirs: none). 2: they do not test this user: it is ours for",
         ),
         ({"u0": "i5", "u1": "i4"}, "2: their target is no interaction of this user here: their data are others"),
         ({"u0": "i0", "u2": "i0"}, "2: their target is elsewhere in the user's history: it is no leave-one-out"),
-        (
-            {"u0": "i5", "u1": "i5", "u3": "i0"},
-            "1: their target has the same time as ours: for the first of these, their data",
-        ),
+        ({"u0": "i5", "u1": "i5", "u3": "i0"}, "1: their target has the same time as ours: for the first of these"),
     ],
 )
 def test_another_split_is_refused_and_named(file, changed, said):
