@@ -49,6 +49,7 @@ def test_help_and_commands_that_train_nothing_import_nothing_heavy(tmp_path, cac
         ("completion --line 'llm4rec train model=uni'", 0, {"torch", "transformers", "pandas"}),
     ]
     light = {
+        "prepare dataset=mine paths.cache=own": 0,
         **{"list": 0, "list runs": 0, "list prompts": 0, "list cache --cache none": 0},
         **{"validate task/direct experiment/p5/demo": 0, "compare seed0-abc seed0-abc": 0},
         **{"train model=unisrc": 2, "train model=sasrec task.question=rate": 2, "recommend model=random --title x": 2},
