@@ -198,6 +198,9 @@ def test_an_explanation_names_the_items_of_the_history_by_their_effect(llm4rec, 
     named = [(reason["item_id"], reason["title"]) for reason in heat["because"]]
     assert named == [(None, "heat it"), ("i5", "Star Wars (1977)")]
     assert heat["because"][0]["effect"] == pytest.approx(heat["score"])
+    assert f"   1  Heat (1995)\n        {heat['score']:+.4f}  heat it\n" in llm4rec(*command).out
+    unread = llm4rec(*POPULARITY, "--user", "bob", "--explain").out
+    assert unread.splitlines()[-1] == "the history has no effect on these scores"
 
 
 # ---- the command line
