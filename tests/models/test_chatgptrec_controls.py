@@ -188,3 +188,20 @@ def test_the_share_of_the_order_is_that_of_its_variance():
     order = controls.order(Drawn(), sample, others)
     assert order["share"] == pytest.approx(0.5, abs=0.03)
     assert order["mean_rank"] == pytest.approx([10.5] * 10, abs=0.6)
+
+
+def test_the_share_of_the_order_by_hand():
+    """Ranks 1 2 3, 1 2 3 and 1 3 2: within a candidate (0 + 2/3 + 2/3) / 3 / 2, between them 3 (1 + 1/9 + 4/9) / 2."""
+    zero = np.zeros(1, dtype=np.int64)
+    sample = Examples(zero, zero, zero, zero, zero, zero)
+
+    class Listed:
+        def score(self, examples):
+            return torch.tensor([[3.0, 1.0, 2.0] if examples.turn[0] == 2 else [3.0, 2.0, 1.0]])
+
+        def places(self, examples):
+            return np.arange(3)[None]
+
+    order = controls.order(Listed(), sample, [replace(sample, turn=zero + turn) for turn in (1, 2)])
+    within, between = 4 / 9 / 2, 14 / 3 / 2
+    assert order["share"] == pytest.approx(3 * within / (between + 2 * within))

@@ -267,7 +267,8 @@ def test_every_process_knows_how_many_records_each_one_has_and_a_single_one_has_
     assert out["loss"].item() == 0
     assert all(gradient.isfinite().all() for gradient in naive.gradients(out["loss"], model).values())
     rows = rows_of(SEQUENCES, loss=loss)
-    shares = [[3, 0], [1], [3]]  # the last would be idle
+    shares = [[10, 0], [1], [10]]  # row 10 is a window of which a part has loss; the last process would be idle
+    assert rows.first_loss[10] > 0
     batches = []
     for share in shares:
         rows.shares = shares
