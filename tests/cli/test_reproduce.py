@@ -8,6 +8,7 @@ import pytest
 from llm4rec_cli.files import write_text
 from tests.studies.claims.conftest import SCORES
 from tests.support.driver import TINY
+from tests.support.extras import needs
 from tests.support.small import sizes
 
 TABLE = f"""\
@@ -125,6 +126,7 @@ def test_trainings_by_a_launcher_are_those_of_the_table(mine, llm4rec):
     assert "epoch 1" not in of_table and of_table.count("finished run found") >= 2
 
 
+@needs("hydra-joblib-launcher")
 def test_a_launcher_starts_each_seed_from_the_run_with_its_seed(mine, tmp_path, monkeypatch):
     from llm4rec_cli import launch
 

@@ -12,6 +12,7 @@ from llm4rec_cli.config.registry import config_class
 from tests.support import forked
 from tests.support.closed_network import sitecustomize
 from tests.support.driver import TINY, read
+from tests.support.extras import needs
 
 FLOORS = ("-m", "seed=0,1", "task.floors=[]", "task.max_examples=50")
 
@@ -88,6 +89,7 @@ def test_a_sweep_ends_with_one_table_of_all_jobs_each_floor_once_and_the_next_co
     assert llm4rec(*command[1:]).code == 0
 
 
+@needs("hydra-joblib-launcher")
 @pytest.mark.slow
 def test_parallel_jobs_give_the_same_runs_as_sequential_ones(llm4rec, tmp_path, monkeypatch):
     """In processes that joblib keeps for a second sweep: a failure survives, runs are the same, and are skipped again.
@@ -109,6 +111,7 @@ def test_parallel_jobs_give_the_same_runs_as_sequential_ones(llm4rec, tmp_path, 
     assert not (tmp_path / "attempts").exists()
 
 
+@needs("hydra-submitit-launcher")
 @pytest.mark.slow
 def test_jobs_of_submitit_fail_alone(llm4rec):
     floor = ("model=popularity", "dataset.user_core=5,100000", *TINY[-2:])
@@ -116,6 +119,7 @@ def test_jobs_of_submitit_fail_alone(llm4rec):
     assert (swept.code, states(swept)) == (1, ["done", "failed"]), swept.err
 
 
+@needs("hydra-joblib-launcher")
 def test_parallel_jobs_use_one_thread_each(llm4rec, monkeypatch):
     seen = []
     monkeypatch.setattr(sweep, "_summarise", lambda _: seen.append(os.environ.get("OMP_NUM_THREADS")) or 0)

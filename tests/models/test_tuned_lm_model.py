@@ -3,7 +3,6 @@
 import shutil
 from dataclasses import replace
 
-import bitsandbytes
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from llm4rec_cli.data.split import TEST
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.tuned_lm import backbone
 from tests.models.tuned_lm_data import TITLES, built, likes, log, log_probs, merged, plain, shop
+from tests.support.extras import needs
 
 pytestmark = pytest.mark.numeric
 
@@ -195,6 +195,7 @@ def wide(causal, tmp_path_factory):
     return folder
 
 
+@needs("bitsandbytes")
 @pytest.mark.parametrize("frozen", ["int8", "nf4"])
 def test_frozen_weights_of_few_bits_are_rounded_and_the_adapter_reloads_to_equal_scores(wide, frozen):
     typed = f"model.frozen_weights={frozen}", "model.lora.dropout=0"
@@ -222,11 +223,12 @@ def test_frozen_weights_of_few_bits_are_rounded_and_the_adapter_reloads_to_equal
     assert torch.equal(fresh.score(EXAMPLES), expected)
 
 
+@needs("bitsandbytes")
 def test_scores_of_four_bits_do_not_depend_on_whether_the_cpu_multiplies_in_bf16(causal, monkeypatch):
     """bitsandbytes asks the CPU; the answer is given here, and no instruction that the CPU may lack is executed."""
     scores = []
     for answer in (False, True):
-        monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda answer=answer: answer)
+        monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda answer=answer: answer)
         model = built(causal, "model.frozen_weights=nf4")
         layer = model.lm.model.layers[0].self_attn.k_proj
         before = layer.weight.detach().clone()

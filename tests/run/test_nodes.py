@@ -12,6 +12,7 @@ from llm4rec_cli import sweep
 from llm4rec_cli.run import checkpoints
 from tests.support import forked
 from tests.support.driver import TINY, read
+from tests.support.extras import needs
 
 EXACT = ["model.dropout=0", "model.attention_dropout=0", "trainer.precision=fp32", "task.floors=[]"]
 
@@ -51,6 +52,7 @@ def submit(*typed):
     return forked.llm4rec("train", "-m", "hydra/launcher=submitit_local", *typed)
 
 
+@needs("hydra-submitit-launcher")
 @pytest.mark.slow
 def test_a_job_of_submitit_that_is_killed_is_resumed_by_the_same_command(tmp_path, cache):
     typed = ["model=sasrec", *TINY, "trainer.epochs=20", "trainer.keep=last", f"paths.cache={cache / 'llm4rec'}"]

@@ -12,6 +12,7 @@ from llm4rec_cli.run import trackers
 from tests.results.finished_runs import run
 from tests.support.closed_network.sitecustomize import close
 from tests.support.driver import TINY
+from tests.support.extras import needs
 
 FLOOR = run(0.05, model="popularity")
 RUN = run(0.1, intervals={"ndcg@10": [0.08, 0.12]}, labels=["subset", "synthetic"])
@@ -47,6 +48,7 @@ def test_a_connection_beyond_this_machine_is_refused_and_seen(attempts):
     assert attempts() == ["192.0.2.1", "example.org"]
 
 
+@needs("tensorboard")
 def test_tensorboard_has_losses_and_once_the_results(llm4rec, attempts):
     """Also if the run is killed after they were written, and resumes."""
     answer = train(llm4rec, "tensorboard")
@@ -64,6 +66,7 @@ def test_tensorboard_has_losses_and_once_the_results(llm4rec, attempts):
     assert attempts() == []
 
 
+@needs("tensorboard")
 def test_the_environment_is_restored_and_without_a_tracker_nothing_is_written(tmp_path, monkeypatch):
     with trackers.opened([], tmp_path) as report:
         report([FLOOR, RUN])
