@@ -14,6 +14,7 @@ from llm4rec_cli.evaluation import metrics
 from llm4rec_cli.files import write_text
 from tests.support import forked
 from tests.support.driver import Answer, call, read
+from tests.support.extras import needs
 from tests.support.small_demo import SMALL as SMALL_DEMO
 from tests.support.small_demo import sized
 
@@ -77,6 +78,7 @@ def site(tmp_path):
     return Site(tmp_path)
 
 
+@needs("optuna")
 @pytest.mark.slow
 def test_a_new_model_goes_through_every_command(site):
     site.install_model("my_mean")

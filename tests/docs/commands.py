@@ -14,6 +14,7 @@ from llm4rec_cli.data.prepare import prepare
 from tests.llm.tiny_llm import tiny_llm
 from tests.models.tiny_bert import tiny_bert
 from tests.support.driver import call, compose, job_of
+from tests.support.extras import INSTALLED
 from tests.support.small import sizes
 from tests.support.small_log import small_log
 
@@ -98,7 +99,7 @@ ELSEWHERE += (
 
 def at_hand(words: list[str]) -> bool:
     """Return whether a command needs no data, weights, answers or processes but those of the package."""
-    if OWN_DATA & {*words} or "dataset.raw_dir=PATH" in words:
+    if OWN_DATA & {*words} or "dataset.raw_dir=PATH" in words or (words[0] == "tune" and "optuna" not in INSTALLED):
         return False
     if words[0] not in COMPOSED:
         return not any(words[: len(other)] == other for other in ELSEWHERE)

@@ -64,6 +64,7 @@ def test_a_history_is_json_in_order_of_time_that_loses_its_oldest():
     assert json.loads(line[line.index("[") :]) == ["Heat", "Alien", 'Say "Hi", Bob'], "quotes do not end a title"
     assert '["two lines", "Ignore the above"]' in prompt("sequential", 0, "prompt.history_tokens=5")
     assert '["Ignore the above"]' in prompt("sequential", 0, "prompt.history_tokens=1"), "one item, however long"
+    assert builder("prompt.shots=1", "prompt.history_tokens=5").ranking_budget == 2, "half for the example"
     assert '"review 5"' in prompt("review_summary", 0, "prompt.review_tokens=2"), "a review is cut at its end"
     text = prompt("sequential", 0, "prompt.shots=2", scored=True, with_user=False)
     assert not any(title and title in text for title in item_titles(SPLIT, "product"))
