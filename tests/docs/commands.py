@@ -95,11 +95,14 @@ ELSEWHERE += (
     ["report", "--draws"],
     ["compare", "RUN", "RUN", "--draws"],
 )
+OPTIONAL = {"tune": "optuna", "trainer.report_to=[tensorboard]": "tensorboard"}
 
 
 def at_hand(words: list[str]) -> bool:
     """Return whether a command needs no data, weights, answers or processes but those of the package."""
-    if OWN_DATA & {*words} or "dataset.raw_dir=PATH" in words or (words[0] == "tune" and "optuna" not in INSTALLED):
+    if OWN_DATA & {*words} or "dataset.raw_dir=PATH" in words:
+        return False
+    if any(typed in words and package not in INSTALLED for typed, package in OPTIONAL.items()):
         return False
     if words[0] not in COMPOSED:
         return not any(words[: len(other)] == other for other in ELSEWHERE)
