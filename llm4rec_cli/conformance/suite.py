@@ -312,7 +312,7 @@ def test_metrics_do_not_depend_on_the_batch_size_or_the_order_of_users(name: str
     def metrics(examples: Examples, batch_size: int) -> dict[str, float]:
         ranks = rank(model, examples, mask_history=True, top_items=5, batch_size=batch_size)
         values = ranking_metrics(ranks.n_better, ranks.n_tied, ranks.n_candidates, [1, 5, 10])
-        return {metric: value.mean() for metric, value in values.items()}
+        return {metric: float(value.mean()) for metric, value in values.items()}
 
     whole = metrics(EXAMPLES, 100)
     order = np.random.default_rng(1).permutation(len(EXAMPLES))

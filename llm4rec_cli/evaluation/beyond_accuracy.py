@@ -153,4 +153,4 @@ def by_group_of_sums(
 
 def of_sums(columns: Mapping[str, FloatArray], metrics: MetricsOfSums) -> dict[str, float]:
     """Return metrics that are functions of sums over examples, as in `bootstrap.bootstrap_of_sums`."""
-    return {name: float(value) for name, value in metrics({c: v.sum() for c, v in columns.items()}).items()}
+    return {name: float(value) for name, value in metrics({c: np.asarray(v.sum()) for c, v in columns.items()}).items()}

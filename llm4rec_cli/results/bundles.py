@@ -76,12 +76,14 @@ def problems_of_numbers(result: Result) -> Iterator[str]:
 
 def recomputed(result: Result) -> dict[str, float]:
     """Return the metrics that can be computed from the stored answers."""
+    import numpy as np
+
     from llm4rec_cli.results.answers import score_answers
 
     bases = {metric.name for metric in METRICS}
     scored = score_answers(result, [name for name in result.metrics if name.partition("@")[0] in bases])
     if scored is None:
         return {}
-    sums = {name: column.sum() for name, column in scored.columns.items()}
+    sums = {name: np.asarray(column.sum()) for name, column in scored.columns.items()}
     values = {name: float(value) for name, value in scored.metrics(sums).items() if name in result.metrics}
     return {name: value for name, value in values.items() if value == value or not may_be_missing(name)}  # NaN

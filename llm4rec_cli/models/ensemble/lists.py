@@ -122,7 +122,7 @@ def grid_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
         of_target = np.repeat(combined[hit], lengths)
         n_better = np.add.reduceat((combined > of_target).astype(np.int64), begins)
         n_tied = np.add.reduceat((combined == of_target).astype(np.int64), begins)
-        ndcg = expected_ndcg(n_better, n_tied, 10).mean()
+        ndcg = float(expected_ndcg(n_better, n_tied, 10).mean())
         log.info("weight %.1f of the first: NDCG@10 %.4f of the %d listed targets", share, ndcg, len(lengths))
         if ndcg > best:
             best, weights = ndcg, np.array([share, 1 - share])

@@ -110,7 +110,9 @@ class FrozenText:
 
 def _normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return each row scaled to length 1. Rows of zeros stay."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths: NDArray[np.float32] = np.maximum(norms, np.finfo(np.float32).tiny)
+    return vectors / lengths
 
 
 def _first_with_same_text(texts: Sequence[str]) -> IntArray:
