@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llm4rec_cli.commands import EXAMPLES, HYDRA_COMMANDS, PLAIN_COMMANDS
+if TYPE_CHECKING:
+    from llm4rec_cli.config.commands import Command
 
 # How long OpenMP threads spin while waiting; libgomp reads it when torch is imported. With the default, two commands
 # on the same two cores take three to four times as long each, with this value twice: docs/develop/benchmarks.md.
@@ -51,38 +53,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands = {**HYDRA_COMMANDS, **PLAIN_COMMANDS}
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE.format(commands="\n".join(f"  {name:<14} {text}" for name, text in commands.items())), end="")
-        return 0
     if "--version" in arguments:
         from llm4rec_cli import __version__
 
         print(f"llm4rec {__version__}")
         return 0
-    command, rest = arguments[0], arguments[1:]
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"  # which launch sets, too
-    verbose = full_error or any(flag in rest for flag in ("-v", "--verbose"))
+    verbose = full_error or any(flag in arguments[1:] for flag in ("-v", "--verbose"))
     os.environ.pop("LLM4REC_VERBOSE", None)
     if verbose:
         os.environ["LLM4REC_VERBOSE"] = "1"  # progress.VERBOSE
-    if "--wide" in rest:
+    if "--wide" in arguments[1:]:
         from llm4rec_cli.results.tables import WIDE
 
         os.environ[WIDE] = "1"  # also for the processes of a sweep
-    rest = [argument for argument in rest if argument not in ("-v", "--verbose", "--wide")]
+    words = [word for word in arguments if word not in ("-v", "--verbose", "--wide")]
 
-    from llm4rec_cli.errors import DryRun, Llm4RecError, UsageError, as_environment_error, did_you_mean
+    from llm4rec_cli.config.commands import commands
+    from llm4rec_cli.errors import DryRun, Llm4RecError, as_environment_error
 
     try:
-        if command in HYDRA_COMMANDS:
+        all_commands = commands()
+        if not words or words[0] in ("-h", "--help"):
+            print(USAGE.format(commands=_listed(all_commands.values())), end="")
+            return 0
+        command, rest = _choose(words, all_commands)
+        if command is None:
+            print(_listed(command for command in all_commands.values() if command.typed.startswith(f"{words[0]} ")))
+            return 0 if rest[1:] else 2
+        if command.takes_overrides:
             from llm4rec_cli import launch
 
-            return launch.run(command, HYDRA_COMMANDS[command], rest, EXAMPLES[command])
-        if command in PLAIN_COMMANDS:
-            module = importlib.import_module(f"llm4rec_cli.commands.{command.replace('-', '_')}")
-            return int(module.main(rest))
-        raise UsageError(f"unknown command '{command}'", did_you_mean(command, commands))
+            return launch.run(command, rest)
+        return int(command.load().main(rest))
     except DryRun as dry_run:
         return dry_run.exit_code
     except Llm4RecError as error:
@@ -99,6 +102,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         first_line = str(error).partition("\n")[0]
         remedy = f"{_origin(error)}: run with -v for the traceback"
         return _report(error, f"{type(error).__name__}: {first_line}", remedy, 1, verbose)
+
+
+def _choose(words: list[str], known: Mapping[str, Command]) -> tuple[Command | None, list[str]]:
+    """Return the command that is typed and its arguments; None where only the first of its words is: `inspect`.
+
+    Raises:
+        UsageError: there is no such command.
+    """
+    from llm4rec_cli.config.commands import offered
+    from llm4rec_cli.errors import UsageError, did_you_mean
+
+    for name, rest in (("-".join(words[:2]), words[2:]), (words[0], words[1:])):
+        if name in known:
+            return known[name], rest
+        if problem := offered().problems.get(name):
+            raise problem
+    typed = [command.typed.split() for command in known.values()]
+    below = [second for first, *seconds in typed for second in seconds if first == words[0]]
+    if below and (len(words) == 1 or words[1] in ("-h", "--help")):
+        return None, words
+    if below:
+        raise UsageError(f"unknown command '{words[0]} {words[1]}'", did_you_mean(words[1], below))
+    raise UsageError(f"unknown command '{words[0]}'", did_you_mean(words[0], {first for first, *_ in typed}))
+
+
+def _listed(known: Iterable[Command]) -> str:
+    """Return a line for each command, those of installed packages below the name of theirs."""
+    from llm4rec_cli.config.plugins import OURS
+
+    by_package = defaultdict[str, list[str]](list)
+    for command in known:
+        by_package[command.package].append(f"  {command.typed:<21} {command.summary}")
+    ours = by_package.pop(OURS, [])
+    others = [line for package, lines in by_package.items() for line in ("", f"Commands of {package}:", *lines)]
+    return "\n".join([*ours, *others])
 
 
 def _origin(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from argparse import Namespace
@@ -10,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from llm4rec_cli import processes
+from llm4rec_cli.config.commands import Command
 from llm4rec_cli.config.compose import compose, launch, usage_errors
 from llm4rec_cli.config.folders import options as options_of
 from llm4rec_cli.config.overrides import (
@@ -23,8 +23,6 @@ from llm4rec_cli.progress import log_to_stderr
 from llm4rec_cli.sweep import run_sweep
 
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
-# Commands with options as well as overrides: see `parser()` in their modules.
-WITH_OPTIONS = ("recommend", "tune", "inspect_data", "inspect_ids", "inspect_memorisation", "export_data")
 
 COMMON_OPTIONS = """\
 Common options:
@@ -36,11 +34,10 @@ Common options:
   --wide           show all columns of tables, on lines of any length"""
 
 
-def run(command: str, summary: str, arguments: list[str], examples: str = "", options: Namespace | None = None) -> int:
-    """Compose the config and run `commands/<command>.py` once, or once per job of a sweep.
+def run(command: Command, arguments: list[str], options: Namespace | None = None) -> int:
+    """Compose the config and run a command's module once, or once per job of a sweep.
 
     Args:
-        summary, examples: the first line and the last lines of its help.
         options: of a command that has parsed its own.
 
     Returns:
@@ -54,16 +51,16 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "", op
     processes.keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints errors itself and exits
     usage = ""
-    if command in WITH_OPTIONS:
-        parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
+    if command.has_options:
+        parser = command.load().parser()
         usage = parser.format_help()
         options, arguments = parser.parse_known_args(arguments)
     flags, overrides = split_flags(arguments, re.findall(r"--[\w-]+", usage))
     if "--help" in flags:
-        print(_help(command.replace("_", " "), summary, usage, examples), end="")
+        print(_help(command, usage), end="")
         return 0
     sweep = "--multirun" in flags
-    raise_first(_problems_of_flags(command, flags, sweep, runs_once=options is not None))
+    raise_first(_problems_of_flags(command.typed, flags, sweep, runs_once=options is not None))
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
     raise_first(_problems_of_words(overrides))
@@ -71,15 +68,14 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "", op
     if not flags:
         composed = compose(typed)
         with processes.process_group(composed.config.device):
-            module = importlib.import_module(f"llm4rec_cli.commands.{command}")
-            outcome = module.run(composed, *([options] if options else []))
+            outcome = command.load().run(composed, *([options] if options else []))
         if outcome and outcome.next and processes.is_first():
             print(outcome.next)
         return 0
     with usage_errors():
         if sweep:
-            return run_sweep(command, flags, sweep_model_settings(typed), overrides)
-        launch(lambda _: None, command, flags, typed)  # Hydra prints what the flags ask for, and runs no job
+            return run_sweep(command.name, flags, sweep_model_settings(typed), overrides)
+        launch(lambda _: None, command.name, flags, typed)  # Hydra prints what the flags ask for, and runs no job
         return 0
 
 
@@ -103,7 +99,7 @@ def _problems_of_words(words: list[str]) -> Iterator[UsageError]:
             yield UsageError(f"expected KEY=VALUE, got '{word}'", f"{prefix}{groups[0]}={word}")
 
 
-def _help(command: str, summary: str, usage: str, examples: str) -> str:
+def _help(command: Command, usage: str) -> str:
     """Return the help page of a command.
 
     Args:
@@ -119,11 +115,11 @@ def _help(command: str, summary: str, usage: str, examples: str) -> str:
     runs_once = bool(usage)
     common = [line for line in COMMON_OPTIONS.splitlines() if not (runs_once and "--multirun" in line)]
     parts = (
-        f"llm4rec {command}: {summary}",
+        f"llm4rec {command.typed}: {command.summary}",
         usage.rstrip(),
         f"Groups and what they offer (group=option):\n{offered}",
         "Any value can be set: group.key=value. See all of them, as composed: --cfg job",
         "\n".join(common),
-        f"Examples:\n{examples}",
+        f"Examples:\n{command.examples}\n",
     )
     return "\n\n".join(filter(None, parts))

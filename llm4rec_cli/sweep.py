@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import io
 import json
 import logging
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli import processes
+from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, SweepJob, compose, launch
 from llm4rec_cli.config.overrides import command_line, key_typed, sweep_jobs
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, as_environment_error, raise_first
@@ -128,7 +128,7 @@ def _run_job(outcomes: Path, sweep_process: int, job: SweepJob) -> None:
         log_to_stderr(f"[job {job.number}] ")
         processes.keep_freed_memory()
         keep_one_gpu(sweep_process)
-    command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
+    command = commands()[job.command].load()
     typed_keys = {key_typed(override) for override in job.composed.typed}
     defaults = [f"{group}={job.composed.choices[group]}" for group in ("dataset", "task") if group not in typed_keys]
     overrides = " ".join(job.composed.typed)

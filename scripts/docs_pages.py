@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import csv
-import importlib
 import io
 import itertools
 import json
@@ -38,13 +37,12 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import docs_config  # noqa: E402
 
 from llm4rec_cli import cli  # noqa: E402
-from llm4rec_cli.commands import EXAMPLES, HYDRA_COMMANDS, PLAIN_COMMANDS  # noqa: E402
 from llm4rec_cli.commands.new import TEMPLATE  # noqa: E402
+from llm4rec_cli.config.commands import commands as known_commands  # noqa: E402
 from llm4rec_cli.config.registry import config_class, model_names  # noqa: E402
 from llm4rec_cli.data import readers  # noqa: E402
 from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
 from llm4rec_cli.labels import LABELS  # noqa: E402
-from llm4rec_cli.launch import WITH_OPTIONS  # noqa: E402
 from llm4rec_cli.results.tables import markdown  # noqa: E402
 from llm4rec_cli.studies.cost.rates import DEFAULT_GPU, GPUS  # noqa: E402
 from llm4rec_cli.studies.paper_tables import definitions, estimates, reproduction  # noqa: E402
@@ -161,17 +159,14 @@ def template() -> str:
 def commands() -> str:
     """Return the help of every command. Commands with overrides share the config groups, shown once, under `train`."""
     parts = [_code(output_of("--help"))]
-    for command, summary in {**HYDRA_COMMANDS, **PLAIN_COMMANDS}.items():
-        parts.append(f"## {command}")
-        if command == "train" or command in PLAIN_COMMANDS:
-            parts.append(_code(output_of(command, "--help")))
-        elif command in WITH_OPTIONS:
-            parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
-            parts.append(
-                _code(f"llm4rec {command}: {summary}\n\n{parser.format_help()}\nExamples:\n{EXAMPLES[command]}")
-            )
+    for command in known_commands().values():
+        parts.append(f"## {command.typed}")
+        if command.name == "train" or not command.takes_overrides:
+            parts.append(_code(output_of(*command.typed.split(), "--help")))
         else:
-            parts.append(_code(f"llm4rec {command} [overrides]: {summary}\n\nExamples:\n{EXAMPLES[command]}"))
+            options = command.load().parser().format_help() if command.has_options else ""
+            title = f"llm4rec {command.typed} [overrides]: {command.summary}"
+            parts.append(_code("\n\n".join(filter(None, [title, options, f"Examples:\n{command.examples}"]))))
     return "\n\n".join(parts)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import re
 import shlex
@@ -18,7 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS, command_parser
+from llm4rec_cli.commands import command_parser
+from llm4rec_cli.config.commands import Command, commands
 
 # Bash splits words at `=` too and replaces only the last part, so the part up to `=` is removed from each reply.
 BASH = """\
@@ -78,24 +78,29 @@ def completions(line: str) -> list[str]:
         return []
     if line[-1:].isspace():
         words.append("")
+    known = commands()
     match words[1:]:
         case [word]:
-            candidates: Iterable[str] = (*HYDRA_COMMANDS, *PLAIN_COMMANDS, *(("--help", "--version") if word else ()))
-        case [command, *before, word] if command in HYDRA_COMMANDS:
-            candidates = _for_hydra_command(command, before, word)
-        case [command, *before, word] if command in PLAIN_COMMANDS:
-            candidates = _for_plain_command(command, before, word)
+            first_words = {command.typed.split()[0] for command in known.values()}
+            candidates: Iterable[str] = (*first_words, *(("--help", "--version") if word else ()))
+        case [first, second, *before, word] if command := known.get(f"{first}-{second}"):
+            candidates = _of_command(command, before, word)
+        case [first, *before, word] if command := known.get(first):
+            candidates = _of_command(command, before, word)
+        case [first, _]:
+            typed = (command.typed.split() for command in known.values())
+            candidates = (pieces[1] for pieces in typed if pieces[0] == first and len(pieces) > 1)
         case _:
             candidates = ()
     return sorted({candidate for candidate in candidates if candidate.startswith(words[-1])})
 
 
-def _for_hydra_command(command: str, before: list[str], word: str) -> Iterable[str]:
-    from llm4rec_cli.launch import WITH_OPTIONS
+def _of_command(command: Command, before: list[str], word: str) -> Iterable[str]:
+    return (_of_overrides if command.takes_overrides else _of_options)(command, before, word)
 
-    options: dict[str, bool] = {}
-    if command in WITH_OPTIONS:
-        options = _options(importlib.import_module(f"llm4rec_cli.commands.{command}").parser().format_help())
+
+def _of_overrides(command: Command, before: list[str], word: str) -> Iterable[str]:
+    options = _options(command.load().parser().format_help()) if command.has_options else {}
     last = before[-1] if before else ""
     if last in ("--cfg", "-c"):
         return ("job", "hydra", "all")
@@ -104,8 +109,8 @@ def _for_hydra_command(command: str, before: list[str], word: str) -> Iterable[s
     return (*FLAGS, *options) if word.startswith("-") else _overrides(word, before)
 
 
-def _for_plain_command(command: str, before: list[str], word: str) -> Iterable[str]:
-    module = importlib.import_module(f"llm4rec_cli.commands.{command.replace('-', '_')}")
+def _of_options(command: Command, before: list[str], word: str) -> Iterable[str]:
+    module = command.load()
     page = _help(module)
     match = re.search(r"^  {([\w,]+)}", page, re.M)
     choices = match.group(1).split(",") if match else []
@@ -116,9 +121,9 @@ def _for_plain_command(command: str, before: list[str], word: str) -> Iterable[s
         return ()
     if word.startswith("-"):
         return options
-    if before or f"{command} [overrides]" in page:
+    if before or f"{command.typed} [overrides]" in page:
         return _overrides(word, before) if "[overrides]" in page else ()
-    return module.KINDS if command == "list" else choices
+    return module.KINDS if command.name == "list" else choices
 
 
 def _help(module: Any, *subcommand: str) -> str:

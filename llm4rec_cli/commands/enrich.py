@@ -1,4 +1,7 @@
-"""`llm4rec enrich`: a chat model writes short tokens for each item, from the item's own text, into the store.
+"""`llm4rec enrich`: generate tokens of items with a chat model, as their text or as features.
+
+llm4rec enrich dataset=demo llm=local                         tokens for each item, by the packaged chat model
+llm4rec enrich +experiment=enrich/sasrec dataset=amazon2014-beauty dataset.raw_dir=PATH llm=openai
 
 They are used as text (`dataset.text=enriched`) and as features of SASRec (`model.tokens=true`).
 """

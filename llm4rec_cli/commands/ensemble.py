@@ -1,4 +1,4 @@
-"""`llm4rec ensemble run=[RUN,RUN,…]`: combine stored scores of finished runs on the same examples, and evaluate them.
+"""`llm4rec ensemble run=[RUN,RUN,…]`: combine stored scores of finished runs, and evaluate the result.
 
 llm4rec ensemble run=[outputs/prompt4nr/demo_news/direct/seed0-ab,outputs/prompt4nr/demo_news/direct/seed0-cd]
 llm4rec ensemble run=[seed0-ab,seed0-cd,seed0-ef] combine=rank           ends of paths, where unambiguous
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     show(results_table(members))
 
     from llm4rec_cli import launch
-    from llm4rec_cli.commands import HYDRA_COMMANDS
+    from llm4rec_cli.config.commands import commands
 
     arguments += [override for override in overrides if override.partition("=")[0] not in ("run", "combine")]
-    return launch.run("train", HYDRA_COMMANDS["train"], arguments)
+    return launch.run(commands()["train"], arguments)

@@ -24,11 +24,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.commands import at_least, command_parser
+from llm4rec_cli.config.commands import commands
+from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.paths import default_outputs
 
+if TYPE_CHECKING:
+    from llm4rec_cli.config.compose import Composed
+
+# What a judge reads of a Job.
+EFFECTIVE_PARTS = ("llm", "seed", "device", "paths")
 JUDGE_EXAMPLES = """\
 examples:
   llm4rec human judge judged llm=openai llm.model=gpt-4o-mini-2024-07-18 llm.budget_tokens=200_000
@@ -100,4 +108,22 @@ def _score(folder: Path, sheets: Sequence[Path], form: str) -> None:
 def _judge(overrides: list[str], **options: Any) -> None:
     from llm4rec_cli import launch
 
-    launch.run("judge", "have a chat model fill a sheet", overrides, options=argparse.Namespace(**options))
+    launch.run(commands()["human"], overrides, argparse.Namespace(**options))
+
+
+def run(composed: Composed, options: argparse.Namespace) -> None:
+    """Have the chat model of `llm` fill the sheet in FOLDER.
+
+    Raises:
+        UsageError: an override has no effect here or is invalid, or FOLDER has no sheet.
+    """
+    from llm4rec_cli.run import rules
+    from llm4rec_cli.run.job import Job
+    from llm4rec_cli.studies.human.judge import judge
+
+    for override in composed.typed:
+        if key_typed(override).partition(".")[0] not in EFFECTIVE_PARTS:
+            raise UsageError(f"'{override}' has no effect on a judge", f"override only {', '.join(EFFECTIVE_PARTS)}")
+    job = Job.unchecked(composed, "judge")
+    raise_first(rules.problems_of_llm(job.llm))
+    judge(job, Path(options.folder).expanduser(), options.check)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config import walk
+from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import PublishedWeights
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
 
     from llm4rec_cli import launch
 
-    return launch.run("import_weights", "import published weights", typed, options=options)
+    return launch.run(commands()["import-weights"], typed, options)
 
 
 def run(composed: Composed, options: argparse.Namespace) -> Outcome:

@@ -1,4 +1,11 @@
-"""`llm4rec inspect data`: what a dataset rewards besides taste."""
+"""`llm4rec inspect data`: what a dataset rewards besides taste.
+
+llm4rec inspect data dataset=amazon2014-beauty dataset.raw_dir=PATH
+llm4rec inspect data dataset=ml-100k dataset.split=temporal --json
+
+It shows raw files and filters, how the order of interactions comes about, near-duplicates, popularity, and what rules
+without training reach on each slice of the test targets. It ends with sentences that say what this means.
+"""
 
 from __future__ import annotations
 

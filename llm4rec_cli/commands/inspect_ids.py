@@ -1,4 +1,12 @@
-"""`llm4rec inspect ids`: what the ids of items share."""
+"""`llm4rec inspect ids`: what item ids share: collisions, use of codes, likeness of items.
+
+llm4rec inspect ids model=rpg                                            on the built-in demo
+llm4rec inspect ids model=tiger dataset=amazon2014-beauty dataset.raw_dir=PATH model.ids.kind=rq_vae
+llm4rec inspect ids model=p5 task=sequential model.index=collaborative --seeds 3 --json
+
+Of a model that names items by codes: how many items have an id of their own, how evenly each level uses its codes,
+whether items that share codes are alike in text and bought together, and whether another seed groups them alike.
+"""
 
 from __future__ import annotations
 

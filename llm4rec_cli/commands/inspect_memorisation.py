@@ -1,4 +1,11 @@
-"""`llm4rec inspect memorisation`: whether a chat model has memorised a dataset."""
+"""`llm4rec inspect memorisation`: whether a chat model knows a dataset by heart.
+
+llm4rec inspect memorisation dataset=ml-100k llm=local --records 100
+
+The chat model chooses the end of records among those of other records, and writes it word for word: titles, an item's
+title after its id, rating rows and a user's next item; and the same of made-up records. Rows of that model on that
+dataset then show the scores.
+"""
 
 from __future__ import annotations
 

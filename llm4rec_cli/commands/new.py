@@ -1,4 +1,4 @@
-"""`llm4rec new model NAME`: write a package of your own with a model that trains, to be changed into another one.
+"""`llm4rec new model NAME`: write a package of your own with a model that trains.
 
 llm4rec new model running_mean                       writes ./llm4rec-running-mean
 llm4rec new model my_model --out ~/code/my-model

@@ -1,4 +1,9 @@
-"""`llm4rec prepare`: build a dataset from raw files, and compare its statistics with the paper's."""
+"""`llm4rec prepare`: build a dataset from raw files and compare its statistics with the paper's.
+
+llm4rec prepare dataset=demo
+llm4rec prepare dataset=ml-100k                               downloads, or says what to put where
+llm4rec prepare dataset=amazon2014-beauty dataset.raw_dir=PATH
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`llm4rec protocols`: the same models under three protocols. Does their order survive another way of asking?
+"""`llm4rec protocols`: the same models under three protocols: does their order survive?
 
 llm4rec protocols model=sasrec dataset=ml-100k
 llm4rec protocols model=sasrec,unisrec dataset=ml-100k seed=0,1,2 --draws 3

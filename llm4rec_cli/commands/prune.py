@@ -1,4 +1,4 @@
-"""`llm4rec prune`: delete runs and cached data that are no longer needed. Lists them first, then asks.
+"""`llm4rec prune`: list runs and cached data that are no longer needed, ask, and delete them.
 
 llm4rec prune runs                                        failed or killed runs
 llm4rec prune runs status=done model=sasrec --older-than 30d

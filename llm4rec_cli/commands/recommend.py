@@ -1,4 +1,12 @@
-"""`llm4rec recommend`: a model's top items for a user or for titles, or its rating or text for a user and an item.
+"""`llm4rec recommend`: print the top items for a user or for titles, or predict a rating or text.
+
+llm4rec recommend model=unisrec --user ASASDIE2W9UHU                  a user of the demo data
+llm4rec recommend model=unisrec --title "garden hose" --explain       any text, if the model reads item text
+llm4rec recommend model=unisrec --user ID --new-items new.csv         rank items of a file with the catalogue
+llm4rec recommend model=sasrec dataset=ml-100k --title "Toy Story" --title "Star Wars" --k 5
+llm4rec recommend run=PATH --user 196 --json                          a trained run by its folder
+llm4rec recommend task=rating model=mf --user ID --item ID            predict the user's rating of the item
+llm4rec recommend task=explanation model=retrieval --user ID --item ID      write an explanation for the user
 
 The model is the trained run that `eval` would use, or a baseline that needs no training. A model that reads item text
 takes any text as a title, and ranks the items of a file too. No run folder is written.

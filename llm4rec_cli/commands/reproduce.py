@@ -197,7 +197,7 @@ def _show_plan(plan: Plan, rates: Rates, probed: bool) -> None:
 def _launch(plan: Plan, launcher: str) -> None:
     """Make by a Hydra launcher what can be made at the same time: the seeds of a row, and the runs of a search."""
     from llm4rec_cli import launch
-    from llm4rec_cli.commands import HYDRA_COMMANDS
+    from llm4rec_cli.config.commands import commands
     from llm4rec_cli.studies.paper_tables.steps import composed, distinct
 
     composed([f"hydra/launcher={launcher}"])  # an unknown one is refused
@@ -205,7 +205,7 @@ def _launch(plan: Plan, launcher: str) -> None:
         try:
             for swept in plan.runner.sweeps(group):
                 with _stdout_to_stderr():
-                    launch.run("train", HYDRA_COMMANDS["train"], ["-m", f"hydra/launcher={launcher}", *swept])
+                    launch.run(commands()["train"], ["-m", f"hydra/launcher={launcher}", *swept])
         except Llm4RecError as error:
             log.warning("not launched, tried again without: %s", error.problem)
 

@@ -1,4 +1,4 @@
-"""`llm4rec score FILE`: evaluate scores or ranked lists from another system with our evaluator and our floors.
+"""`llm4rec score FILE`: evaluate scores or ranked lists of another system beside our floors.
 
 llm4rec score gru4rec.csv                                         on the built-in demo, full ranking
 llm4rec score gru4rec.csv.gz --name gru4rec dataset=amazon2014-beauty dataset.raw_dir=PATH task.mask_history=true
@@ -72,18 +72,19 @@ def main(argv: list[str]) -> int:
     settings = [f"model.{key}={quoted(path)}" for key in IDS if (path := getattr(options, key))]
 
     from llm4rec_cli import launch
+    from llm4rec_cli.config.commands import commands
 
     is_one = len(options.files) == 1
     model = _named(options.files[0], options.name or _stem(options.files[0])) if is_one else ["model=external"]
-    typed, summary = [*model, *settings, *overrides], "evaluate lists of another system"
+    typed = [*model, *settings, *overrides]
     if {"-m", "--multirun"} & set(overrides):
         if options.targets or options.training or options.card or not is_one:
             raise UsageError(
                 "-m judges one file, and takes no --targets, --training or --card",
                 "leave out -m",
             )
-        return launch.run("train", summary, typed)
-    return launch.run("score", summary, typed, options=options)
+        return launch.run(commands()["train"], typed)
+    return launch.run(commands()["score"], typed, options)
 
 
 def _files(options: argparse.Namespace) -> list[Path]:

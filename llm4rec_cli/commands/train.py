@@ -1,4 +1,10 @@
-"""`llm4rec train`: train a model, evaluate it and the floors of its task, write and print the metrics."""
+"""`llm4rec train`: train a model, evaluate it and its floors, and print the metrics table.
+
+llm4rec train model=unisrec                                   train on the built-in demo, print the table
+llm4rec train model=sasrec dataset=amazon2018-scientific dataset.raw_dir=PATH
+llm4rec train -m model=unisrec,sasrec seed=0,1,2              a sweep; finished runs are skipped
+llm4rec train +experiment=p5/demo seed=0                      the settings of an experiment
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""`llm4rec tune`: search settings of a model on validation, within a budget, and write the best as an experiment."""
+"""`llm4rec tune`: search settings on validation, within a budget of trials and minutes.
+
+llm4rec tune model=sasrec                                          8 trials on the demo
+llm4rec tune model=sasrec dataset=ml-100k dataset.raw_dir=PATH --trials 20 --minutes 60
+llm4rec tune model=sasrec dataset=ml-100k dataset.raw_dir=PATH --trials 20 --save ml100k/sasrec
+llm4rec train -m +experiment=ml100k/sasrec dataset.raw_dir=PATH seed=0,1,2        what --save makes possible
+
+Only validation is read (split=valid), and generated data are drawn with dataset.seed=1. Trial 0 is the setting before
+tuning. The same command goes on with the same search: after a kill, with a larger budget, or in a second terminal at
+the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
+"""
 
 from __future__ import annotations
 

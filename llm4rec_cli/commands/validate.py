@@ -1,4 +1,4 @@
-"""`llm4rec validate`: compose every config and report all errors at once, each with its file and line.
+"""`llm4rec validate`: compose every config, and report all errors with file and line.
 
 llm4rec validate                                     the shipped configs and those in ./conf
 llm4rec validate dataset/mine experiment             one option, and all options of a group

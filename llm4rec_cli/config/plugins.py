@@ -1,11 +1,11 @@
-"""Models, readers and metrics that other installed packages offer, by entry points.
+"""Models, readers, metrics and commands that other installed packages offer, by entry points.
 
     [project.entry-points."llm4rec.models"]
     running_mean = "llm4rec_running_mean"
 
 An entry point has the name of what it offers, and names a module: of a model the package with modules `config` and
-`model`. Its configs are in the folder `conf` of that package. Nothing is imported but what an installed package
-registers.
+`model`. Configs are in the folder `conf` of the package at the top: `a/conf` of `a.models.b`. Nothing is imported but
+what an installed package registers.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from llm4rec_cli.errors import UsageError
 
 log = logging.getLogger(__name__)
 
-KINDS = ("models", "readers", "metrics")
+KINDS = ("models", "readers", "metrics", "commands")
+OURS = "llm4rec"  # the distribution of this package
 MODELS = Path(__file__).parents[1] / "models"
 NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules in that folder that are not models
 NAME = re.compile("[a-z][a-z0-9_]*")
+NAME_OF_COMMAND = re.compile("[a-z][a-z0-9-]*")
 SLOW = 1.0  # seconds to import the settings of a model
 
 
@@ -43,14 +45,18 @@ class Plugin:
     Attributes:
         module: the name of its module or package.
         distribution: the name of the installed package, as pip lists it.
-        folder: where the module is.
+        source: the file of the module, or of its package.
     """
 
     name: str
     module: str
     distribution: str
     version: str
-    folder: Path
+    source: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.source.parent
 
     def __str__(self) -> str:
         return f"{self.name} of {self.distribution} {self.version}"
@@ -66,7 +72,7 @@ class Plugin:
             module = importlib.import_module(f"{self.module}.{part}" if part else self.module)
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            remedy = f"repair it, or pip uninstall {self.distribution}"
+            remedy = f"repair it, or {_without(self.distribution)}"
             raise UsageError(f"{self} cannot be imported ({reason})", remedy) from error
         if part == "config" and (seconds := time.perf_counter() - start) > SLOW:
             log.warning("importing the settings of %s took %.1f s: every command waits for it", self, seconds)
@@ -82,13 +88,14 @@ class Offers:
 
 
 @cache
-def offers(kind: str, shipped: frozenset[str], part: str = "", needs: tuple[str, ...] = ()) -> Offers:
+def offers(kind: str, shipped: frozenset[str], part: str | None = "", needs: tuple[str, ...] = ()) -> Offers:
     """Return what installed packages offer; the first call logs what is wrong.
 
     Args:
         kind: one of KINDS.
         shipped: names that are taken.
-        part: the module of each that is imported, such as `config`; empty for the one that the entry point names.
+        part: the module of each that is imported, such as `config`; empty for the one that the entry point names; None
+            if none is imported, so that only names and places are checked.
         needs: what that module must define.
     """
     found = Offers({}, {})
@@ -98,9 +105,10 @@ def offers(kind: str, shipped: frozenset[str], part: str = "", needs: tuple[str,
     for name, same in sorted(points.items()):
         try:
             plugin = _plugin(kind, same, shipped)
-            module = plugin.load(part)
-            if lacking := [need for need in needs if not hasattr(module, need)]:
-                raise UsageError(f"{plugin} does not define {lacking[0]}", f"define it in {module.__file__}")
+            if part is not None:
+                module = plugin.load(part)
+                if lacking := [need for need in needs if not hasattr(module, need)]:
+                    raise UsageError(f"{plugin} does not define {lacking[0]}", f"define it in {module.__file__}")
         except UsageError as problem:
             found.problems[name] = problem
             log.warning("%s; %s", problem.problem, problem.remedy)
@@ -117,7 +125,7 @@ def packages() -> dict[str, str]:
 def packages_by_folder() -> dict[Path, str]:
     """Return the names of those packages by the folders of what they offer."""
     points = [point for kind in KINDS for point in _points(kind)]
-    return {folder: point.dist.name for point in points if point.dist and (folder := _folder(point))}
+    return {source.parent: point.dist.name for point in points if point.dist and (source := _source(point.module))}
 
 
 @cache
@@ -128,10 +136,12 @@ def _points(kind: str) -> tuple[EntryPoint, ...]:
 
 @cache
 def conf_folders() -> tuple[Path, ...]:
-    """Return the folders of configs of the packages whose models can be used, or that offer readers."""
-    readers = {folder for point in _points("readers") if (folder := _folder(point))}
-    models = {plugin.folder for plugin in offered_models().plugins.values()}
-    return tuple(sorted(folder / "conf" for folder in readers | models if (folder / "conf").is_dir()))
+    """Return the folders of configs of packages that offer something; if only models, of those that can be used."""
+    modules = [point.module for kind in KINDS if kind != "models" for point in _points(kind)]
+    modules += [plugin.module for plugin in offered_models().plugins.values()]
+    packages = {source for module in modules if (source := _source(module.partition(".")[0]))}
+    folders = {source.parent / "conf" for source in packages if source.name == "__init__.py"}
+    return tuple(sorted(filter(Path.is_dir, folders)))
 
 
 def offered_models() -> Offers:
@@ -158,27 +168,38 @@ def _plugin(kind: str, same: list[EntryPoint], shipped: Collection[str]) -> Plug
     """
     point, packages = same[0], [point.dist.name if point.dist else "?" for point in same]
     name, package, noun = point.name, packages[0], kind.removesuffix("s")
-    uninstall = f"pip uninstall {package}"
-    if not NAME.fullmatch(name):
-        raise UsageError(
-            f"{package} offers a {noun} named '{name}': a name has lower-case letters, digits and _", uninstall
-        )
+    without = _without(package)
+    form, characters = (NAME_OF_COMMAND, "-") if kind == "commands" else (NAME, "_")
+    if not form.fullmatch(name):
+        problem = f"{package} offers a {noun} named '{name}': a name has lower-case letters, digits and {characters}"
+        raise UsageError(problem, without)
     if name in shipped:
-        raise UsageError(f"{package} offers a {noun} named '{name}', which llm4rec has itself", uninstall)
+        raise UsageError(f"{package} offers a {noun} named '{name}', which llm4rec has itself", without)
     if len(same) > 1:
-        raise UsageError(f"{' and '.join(packages)} offer a {noun} of the same name, '{name}'", uninstall)
-    folder = _folder(point)
-    if point.attr or folder is None:
-        raise UsageError(f"{package} offers the {noun} {name} as '{point.value}': there is no such module", uninstall)
+        raise UsageError(f"{' and '.join(packages)} offer a {noun} of the same name, '{name}'", without)
+    source = _source(point.module)
+    if point.attr or source is None:
+        raise UsageError(f"{package} offers the {noun} {name} as '{point.value}': there is no such module", without)
     assert point.dist  # entry_points gives it
-    return Plugin(name, point.module, package, point.dist.version, folder)
+    return Plugin(name, point.module, package, point.dist.version, source)
+
+
+def _without(package: str) -> str:
+    """Return the remedy for what a package offers: to go without it. A part of llm4rec itself is installed again."""
+    return "install llm4rec again" if package == OURS else f"pip uninstall {package}"
 
 
 @cache
-def _folder(point: EntryPoint) -> Path | None:
-    """Return the folder of an entry point's module, which is not imported; None if there is none."""
+def _source(module: str) -> Path | None:
+    """Return the file of a module, or of its package; None if there is none. Neither it nor a package above it is
+    imported, which for `a.b` importlib's `find_spec` does."""
+    top, *parts = module.split(".")
     try:
-        spec = find_spec(point.module)
-    except Exception:  # a package above it cannot be imported
+        spec = find_spec(top)
+    except ValueError:  # a module without a spec, such as `__main__`
         return None
-    return Path(spec.origin).parent if spec and spec.origin else None
+    if spec is None or not parts:
+        return Path(spec.origin) if spec and spec.origin else None
+    places = [Path(folder, *parts) for folder in spec.submodule_search_locations or ()]
+    files = [file for place in places for file in (place / "__init__.py", place.with_suffix(".py"))]
+    return next(filter(Path.is_file, files), None)

@@ -123,11 +123,11 @@ def _packages() -> Iterator[Finding]:
 
 def _plugins() -> Iterator[Finding]:
     """Check what other packages offer."""
-    from llm4rec_cli.config import plugins
+    from llm4rec_cli.config import commands, plugins
     from llm4rec_cli.data import readers
     from llm4rec_cli.evaluation import metrics
 
-    for offers in (plugins.offered_models(), readers.offered(), metrics.offered()):
+    for offers in (plugins.offered_models(), readers.offered(), metrics.offered(), commands.offered()):
         for plugin in offers.plugins.values():
             yield Finding("plugin", OK, str(plugin))
         for problem in offers.problems.values():

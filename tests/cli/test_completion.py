@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from llm4rec_cli.cli import HYDRA_COMMANDS, PLAIN_COMMANDS
 from llm4rec_cli.commands.completion import BASH, completions
 from llm4rec_cli.commands.list import KINDS
+from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.config.registry import model_names
 from tests.support.driver import compose
@@ -26,7 +26,8 @@ def offered(line):
 
 
 def test_the_first_word_is_a_command():
-    assert offered("") == sorted({**HYDRA_COMMANDS, **PLAIN_COMMANDS})
+    assert offered("") == sorted({command.typed.split()[0] for command in commands().values()})
+    assert offered("inspect ") == ["data", "ids", "memorisation", "result"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from llm4rec_cli import __version__, cli
-from llm4rec_cli.cli import HYDRA_COMMANDS, PLAIN_COMMANDS
+from llm4rec_cli.config.commands import commands
 from tests.cli import states
 from tests.support.driver import python
 
@@ -16,7 +16,8 @@ from tests.support.driver import python
 def test_the_front_page_names_every_command(llm4rec):
     answer = llm4rec("--help")
     assert (answer.code, llm4rec().out) == (0, answer.out)
-    assert all(f"  {command} " in answer.out for command in {**HYDRA_COMMANDS, **PLAIN_COMMANDS})
+    assert all(f"  {command.typed} " in answer.out and command.summary for command in commands().values())
+    assert max(map(len, answer.out.splitlines())) <= 104
 
 
 ONE_PROCESS = """
@@ -67,20 +68,21 @@ def test_version(llm4rec):
     assert llm4rec("--version").out == llm4rec("train", "--version").out == f"llm4rec {__version__}\n"
 
 
-@pytest.mark.parametrize("command", HYDRA_COMMANDS)
-def test_a_commands_help_shows_its_purpose_the_groups_and_ends_with_examples(llm4rec, command):
-    answer = llm4rec(command, "--help")
+@pytest.mark.parametrize("command", commands().values(), ids=lambda command: command.typed)
+def test_a_commands_help_shows_its_purpose_and_examples_and_of_overrides_the_groups(llm4rec, command):
+    answer = llm4rec(*command.typed.split(), "--help")
     assert answer.code == 0
-    assert answer.out.startswith(f"llm4rec {command}: {HYDRA_COMMANDS[command]}")
-    assert re.search(r"^model: .*\bsasrec\b.*\bunisrec\b", answer.out, re.MULTILINE)
-    assert answer.out.split("Examples:\n")[1].startswith(f"  llm4rec {command} ")
+    assert f"llm4rec {command.typed} " in answer.out.partition("\n")[2]
+    if command.takes_overrides:
+        assert answer.out.startswith(f"llm4rec {command.typed}: {command.summary}")
+        assert re.search(r"^model: .*\bsasrec\b.*\bunisrec\b", answer.out, re.MULTILINE)
+        assert answer.out.split("Examples:\n")[1].startswith(f"llm4rec {command.typed} ")
 
 
-@pytest.mark.parametrize("command", PLAIN_COMMANDS)
-def test_a_plain_commands_help_gives_examples(llm4rec, command):
-    answer = llm4rec(command, "--help")
-    assert answer.code == 0
-    assert f"llm4rec {command} " in answer.out
+def test_the_first_word_of_several_commands_lists_them(llm4rec):
+    alone, helped = llm4rec("inspect"), llm4rec("inspect", "--help")
+    assert (alone.code, helped.code, alone.out) == (2, 0, helped.out)
+    assert [line.split()[1] for line in helped.out.splitlines()] == ["data", "ids", "memorisation", "result"]
 
 
 def test_cfg_job_prints_the_composed_config_and_runs_nothing(llm4rec, tmp_path):

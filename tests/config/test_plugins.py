@@ -1,8 +1,10 @@
 """Models, readers and metrics of installed packages, each in a new process with a folder of packages of its own."""
 
 import json
+import re
 import shlex
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -203,3 +205,116 @@ def test_a_reader_and_a_metric_of_a_package_are_used(site):
     assert values["half"] == pytest.approx(sum(expected) / len(expected), rel=1e-12)
     assert "half" in answer.out
     assert read(folder / "environment.json")["packages"]["plays"] == "1.2"
+
+
+COMMAND = '''"""`llm4rec {typed}`: count what is composed.
+
+llm4rec {typed} seed=3
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from llm4rec_cli.run.folder import Outcome
+
+Path("imported").touch()
+
+
+def run(composed):
+    print("seed", composed.config.seed, "floors", list(composed.config.task.floors))
+    return Outcome("done", Path("."))
+'''
+WITH_OPTIONS = (
+    COMMAND.replace("def run(composed):", "def run(composed, options):\n    print(options.times)")
+    + """
+
+def parser():
+    options = argparse.ArgumentParser("llm4rec count twice", add_help=False)
+    options.add_argument("--times", type=int, default=2, help="how often")
+    return options
+"""
+)
+PLAIN = '''"""`llm4rec hello-world WORDS`: say words."""
+
+
+def main(arguments):
+    print("hello", *arguments)
+    return 3 if "--fail" in arguments else 0
+'''
+
+
+def test_a_package_offers_commands_and_configs_and_help_imports_none(site):
+    points = ["count = added.count", "count-twice = added.twice", "hello-world = added.hello", "lost = added.lost"]
+    files = {
+        "added/__init__.py": "",
+        "added/count.py": COMMAND.format(typed="count"),
+        "added/twice.py": WITH_OPTIONS.format(typed="count twice"),
+        "added/hello.py": PLAIN,
+        "added/lost.py": "1 / 0",
+        "added/conf/experiment/added/few.yaml": "# @package _global_\ntask: {floors: [popularity]}\n",
+        "added/conf/task/next.yaml": "defaults: [sequential, _self_]\nfloors: [random]\n",
+    }
+    site.install("llm4rec-added", {"commands": points}, files)
+    (listed,) = site.run("--help")
+    assert not (site.cwd / "imported").exists()
+    ours, _, others = listed.out.partition("Commands of llm4rec-added:\n")
+    assert "  train  " in ours and "count" not in ours.partition("Options:")[0].split()
+    assert [line.split("  ")[1] for line in others.split("\n\n")[0].splitlines()] == [
+        *("count", "count twice", "hello-world", "lost"),
+    ]
+    assert "  count                 count what is composed\n" in others
+    expected = {
+        "count seed=3": "seed 3 floors",
+        "count task=next": "floors ['random']",
+        "count +experiment=added/few": "floors ['popularity']",
+        "count twice --times 5 seed=4": "5\nseed 4",
+        "count twice --help": "--times TIMES",
+        "count --help": "llm4rec count: count what is composed\n",
+        "hello-world a b": "hello a b\n",
+        "completion --line 'llm4rec cou'": "count\n",
+        "completion --line 'llm4rec count twice --t'": "--times\n",
+        "completion --line 'llm4rec count model=uni'": "model=unisrec",
+    }
+    answers = dict(zip(expected, site.run(*expected), strict=True))
+    assert {typed: answer.err for typed, answer in answers.items() if answer.code} == {}
+    assert {typed: answer.out for typed, answer in answers.items() if expected[typed] not in answer.out} == {}
+    swept, failed, wrong, broken, unknown = site.run(
+        *("count -m seed=1,2", "hello-world --fail", "count seed=x", "lost", "cout")
+    )
+    assert (swept.code, failed.code, wrong.code, broken.code, unknown.code) == (0, 3, 2, 2, 2)
+    assert "seed 1 floors" in swept.out and "seed 2 floors" in swept.out
+    assert "lost of llm4rec-added 1.2 cannot be imported (ZeroDivisionError: division by zero)" in broken.err
+    assert "did you mean 'count'" in unknown.err
+
+
+def test_the_command_that_the_docs_show_runs(site):
+    page = (Path(__file__).parents[2] / "docs/develop/add-a-model.md").read_text()
+    ((name, code),) = re.findall(r"```python\n# my_package/(longest_histories)\.py\n(.*?)```", page, re.DOTALL)
+    files = {"my_package/__init__.py": "", f"my_package/{name}.py": code}
+    site.install("my-package", {"commands": [f"longest-histories = my_package.{name}"]}, files)
+    helped, called = site.run("--help", "longest-histories --users 2")
+    assert "Commands of my-package:\n  longest-histories     the users with the most interactions\n" in helped.out
+    first, second = (int(line.split()[1]) for line in called.out.splitlines())
+    assert first >= second > 0
+
+
+def test_commands_that_cannot_be_used_are_refused_alone(site):
+    points = ["train = added.x", "Upper = added.x", "gone = added.gone", "empty = added.x"]
+    site.install("llm4rec-added", {"commands": points}, {"added/__init__.py": "", "added/x.py": ""})
+    listed, gone, empty, doctor = site.run("--help", "gone", "empty", "doctor")
+    assert listed.code == 0
+    assert "offers a command named 'train', which llm4rec has itself" in listed.err
+    assert "a command named 'Upper': a name has lower-case letters, digits and -" in listed.err
+    assert (gone.code, empty.code, doctor.code) == (2, 2, 1)
+    assert "offers the command gone as 'added.gone': there is no such module" in gone.err
+    assert "empty of llm4rec-added 1.2 defines neither main nor run" in empty.err
+
+
+def test_a_part_of_llm4rec_itself_is_never_to_be_uninstalled(site):
+    site.install("llm4rec", {"commands": ["gone = added.gone"], "models": ["broken = broken"]}, {"broken.py": ""})
+    gone, broken = site.run("gone", "train model=broken")
+    assert (gone.code, broken.code) == (2, 2)
+    for answer in (gone, broken):
+        assert "install llm4rec again" in answer.err
+        assert "uninstall" not in answer.err

@@ -5,16 +5,17 @@ import shlex
 
 import pytest
 
-from llm4rec_cli.commands import EXAMPLES
+from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.errors import raise_first
 from tests.docs.commands import COMPOSED, OWN_DATA, PAGES, VALUES, composed, lines, overrides
 from tests.support.driver import job_of
 
 OF_HELPS = [  # without the remark after a command
-    (command, shlex.split(re.split(" {2,}", line)[0]))
-    for command, examples in EXAMPLES.items()
-    for line in re.findall(r"^  llm4rec (.*)", examples, re.MULTILINE)
+    (name, shlex.split(re.split(" {2,}", line)[0]))
+    for name, command in commands().items()
+    if command.takes_overrides
+    for line in re.findall(r"^llm4rec (.*)", command.examples, re.MULTILINE)
 ]
 COMMANDS = {
     tuple(words): place

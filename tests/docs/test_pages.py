@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.keys import all_declarations
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.evaluation.metrics import METRICS
@@ -84,7 +85,7 @@ def test_the_front_page_links_every_page():
 def test_the_help_of_every_command_is_shown(monkeypatch):
     monkeypatch.setattr(docs_pages, "output_of", lambda *arguments: " ".join(arguments))
     text = docs_pages.commands()
-    assert all(f"## {command}\n" in text for command in (*docs_pages.HYDRA_COMMANDS, *docs_pages.PLAIN_COMMANDS))
+    assert all(f"## {command}\n" in text for command in (command.typed for command in commands().values()))
 
 
 def test_bad_input_shows_every_case():

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import llm4rec_cli
-from llm4rec_cli.commands import HYDRA_COMMANDS
+from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
 from tests.soak.bench import COMMANDS, ROOT, TINY, Bench, Ended
@@ -249,8 +249,9 @@ def _is_whole(name: str, before: bytes, after: bytes | None) -> bool:
 def warm(bench: Bench, target: Target) -> None:
     """Compose the configs of a target's commands in this process: those forked later need not."""
     with contextlib.chdir(bench.fresh("trial", target.start)):
-        for command, *overrides in target.commands:
-            if command in HYDRA_COMMANDS and not any(typed.startswith(("-", "run=")) for typed in overrides):
+        for name, *overrides in target.commands:
+            command = commands().get(name)
+            if command and command.takes_overrides and not any(word.startswith(("-", "run=")) for word in overrides):
                 compose([hydra_override(typed.replace("{url}", bench.url)) for typed in overrides])
 
 

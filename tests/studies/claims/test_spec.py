@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 from omegaconf import OmegaConf
 
-from llm4rec_cli.commands import HYDRA_COMMANDS
 from llm4rec_cli.config import compose as composing
+from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.paired import Margin
@@ -54,7 +54,7 @@ def test_a_command_of_a_claim_is_valid(command):
     assert program == "llm4rec"
     if name in ("human", "ensemble"):
         return
-    assert name in HYDRA_COMMANDS
+    assert commands()[name].takes_overrides
     for placeholder, value in PLACEHOLDERS.items():
         arguments = [argument.replace(placeholder, value) for argument in arguments]
     # The last value of each sweep.
