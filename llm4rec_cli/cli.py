@@ -110,7 +110,7 @@ def _choose(words: list[str], known: Mapping[str, Command]) -> tuple[Command | N
     Raises:
         UsageError: there is no such command.
     """
-    from llm4rec_cli.config.commands import offered
+    from llm4rec_cli.config.commands import offered, second_words
     from llm4rec_cli.errors import UsageError, did_you_mean
 
     for name, rest in (("-".join(words[:2]), words[2:]), (words[0], words[1:])):
@@ -118,13 +118,13 @@ def _choose(words: list[str], known: Mapping[str, Command]) -> tuple[Command | N
             return known[name], rest
         if problem := offered().problems.get(name):
             raise problem
-    typed = [command.typed.split() for command in known.values()]
-    below = [second for first, *seconds in typed for second in seconds if first == words[0]]
+    below = second_words(words[0])
     if below and (len(words) == 1 or words[1] in ("-h", "--help")):
         return None, words
     if below:
         raise UsageError(f"unknown command '{words[0]} {words[1]}'", did_you_mean(words[1], below))
-    raise UsageError(f"unknown command '{words[0]}'", did_you_mean(words[0], {first for first, *_ in typed}))
+    first_words = {command.typed.split()[0] for command in known.values()}
+    raise UsageError(f"unknown command '{words[0]}'", did_you_mean(words[0], first_words))
 
 
 def _listed(known: Iterable[Command]) -> str:

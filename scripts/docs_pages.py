@@ -186,7 +186,7 @@ def report(*arguments: str) -> str:
 
 def claims() -> str:
     """Return the papers' claims with what the recorded runs say of each."""
-    rows = list(csv.DictReader(io.StringIO(output_of("report", "--claims", "--csv", "--outputs", str(RECORDED)))))
+    rows = list(csv.DictReader(io.StringIO(output_of("report", "claims", "--csv", "--outputs", str(RECORDED)))))
     parts = []
     for (words, source), tests in itertools.groupby(rows, key=itemgetter("words", "source")):
         parts.append(f"**{words}** ({source})")

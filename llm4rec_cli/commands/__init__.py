@@ -4,6 +4,13 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+# Of tables, besides those of a terminal: option -> its help.
+FORMS = {
+    "markdown": "Markdown tables",
+    "csv": "one table of comma-separated values",
+    "latex": "LaTeX tables (booktabs)",
+}
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser that does not abbreviate options and keeps the line breaks of its help page; subcommands use it too."""

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any
 
 from llm4rec_cli.commands import command_parser
-from llm4rec_cli.config.commands import Command, commands
+from llm4rec_cli.config.commands import Command, commands, second_words
 
 # Bash splits words at `=` too and replaces only the last part, so the part up to `=` is removed from each reply.
 BASH = """\
@@ -85,11 +85,10 @@ def completions(line: str) -> list[str]:
             candidates: Iterable[str] = (*first_words, *(("--help", "--version") if word else ()))
         case [first, second, *before, word] if command := known.get(f"{first}-{second}"):
             candidates = _of_command(command, before, word)
-        case [first, *before, word] if command := known.get(first):
-            candidates = _of_command(command, before, word)
-        case [first, _]:
-            typed = (command.typed.split() for command in known.values())
-            candidates = (pieces[1] for pieces in typed if pieces[0] == first and len(pieces) > 1)
+        case [first, *before, word]:
+            candidates = () if before else second_words(first)
+            if command := known.get(first):
+                candidates = (*candidates, *_of_command(command, before, word))
         case _:
             candidates = ()
     return sorted({candidate for candidate in candidates if candidate.startswith(words[-1])})

@@ -6,8 +6,7 @@ llm4rec list prompts                      each prompt with its fields, target an
 llm4rec list prompts p5/rating            the prompts of one file
 llm4rec list runs                         every run folder with its status, newest first
 llm4rec list runs status=failed,killed dataset=demo --outputs ~/outputs
-llm4rec list papers                       every table of the papers, with what was reproduced; list papers p5
-llm4rec list papers --gpu H100            with the hours on another GPU; or gpu-DEVICE.json of doctor --gpu
+llm4rec list papers                       every table of the papers, with what was reproduced
 llm4rec list cache                        prepared datasets, text features and raw files, with size and last use
 
 Options are sorted by use: your own first, then defaults, datasets without a download before the others, and methods of
@@ -30,13 +29,12 @@ from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.results import IMPORT
 from llm4rec_cli.run import catalog
 from llm4rec_cli.run.catalog import FILTERS, Run, disk_usage, outputs_folder
-from llm4rec_cli.studies.cost.rates import DEFAULT_GPU, GPU_HELP, rates_of_gpu
 
 if TYPE_CHECKING:
     from llm4rec_cli.results.tables import Content
 
 OPTIONS = tuple(f"{group}s" for group in GROUPS)
-KINDS = (*OPTIONS, "runs", "papers", "cache")
+KINDS = (*OPTIONS, "runs", "cache")
 
 
 def main(argv: list[str]) -> int:
@@ -46,20 +44,17 @@ def main(argv: list[str]) -> int:
         "filters",
         nargs="*",
         metavar="key=value",
-        help=f"of runs: only these; keys: {', '.join(FILTERS)}; of prompts and papers: names",
+        help=f"of runs: only these; keys: {', '.join(FILTERS)}; of prompts: names",
     )
     parser.add_argument("--outputs", help="folder of the runs (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
-    parser.add_argument("--gpu", metavar="NAME|FILE", help="of papers: " + GPU_HELP)
     options = parser.parse_intermixed_args(argv)
     if options.kind is not None and options.kind not in KINDS:
         raise UsageError(f"cannot list '{options.kind}'", did_you_mean(options.kind, KINDS))
-    if options.gpu and options.kind != "papers":
-        raise UsageError("--gpu changes the hours of papers alone", "llm4rec list papers --gpu NAME")
-    if options.filters and options.kind not in ("runs", "prompts", "papers"):
+    if options.filters and options.kind not in ("runs", "prompts"):
         raise UsageError(
-            f"'{options.filters[0]}': only runs, prompts and papers can be filtered",
-            "llm4rec list runs key=value, llm4rec list prompts NAME, or llm4rec list papers NAME",
+            f"'{options.filters[0]}': only runs and prompts can be filtered",
+            "llm4rec list runs key=value, or llm4rec list prompts NAME",
         )
 
     from llm4rec_cli.results.tables import show
@@ -70,12 +65,6 @@ def main(argv: list[str]) -> int:
         outputs = outputs_folder(options.outputs)
         runs = [*catalog.runs(outputs), *catalog.recorded_runs(outputs)]
         show(runs_table(catalog.filter_runs(runs, options.filters), outputs))
-    elif options.kind == "papers":
-        from llm4rec_cli.results.tables import is_wide
-        from llm4rec_cli.studies.paper_tables.reproduction import states
-
-        rates, only = rates_of_gpu(options.gpu or DEFAULT_GPU), ",".join(options.filters) or "*"
-        show(states(outputs_folder(options.outputs), rates, only, titles=is_wide()))
     elif options.kind == "cache":
         show(*_cache_tables(cache_folder(options.cache)))
     else:

@@ -11,7 +11,7 @@ llm4rec report --papers --csv > papers.csv              only comparisons with pa
 llm4rec report --papers --numbers mine.csv              with published numbers of your own
 llm4rec report --slices dataset=ml-100k                 the first metric on slices of the targets: same day, …
 llm4rec report --costs                                  minutes, memory, size and tokens
-llm4rec report --claims                                 the papers' claims, judged by our runs
+llm4rec report claims                                   the papers' claims, judged by all runs
 llm4rec report --draws task=direct                      sampled candidates: the mean over task.draw=0,1,2
 llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 
@@ -28,12 +28,11 @@ legend. Controls and runs on synthetic or modified data are not compared with pa
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm4rec_cli.commands import command_parser
+from llm4rec_cli.commands import FORMS, command_parser
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.paths import default_outputs
 from llm4rec_cli.results.selection import FILTERS, select_groups
@@ -51,18 +50,19 @@ def main(argv: list[str]) -> int:
     root = Path(options.outputs).expanduser()
     if options.outputs != default_outputs() and not root.is_dir():
         raise UsageError(f"--outputs {options.outputs}: the folder does not exist", "the folder of the runs")
-    if options.html and (options.papers or options.claims or options.slices or options.costs):
+    if options.html and (options.papers or options.slices or options.costs):
         raise UsageError(
-            "--html already includes papers, slices, costs and claims",
+            "--html already includes papers, slices and costs",
             f"leave the option out: llm4rec report --html {options.html}",
         )
-    if options.claims:
-        return _print_claims(root, options)
+    from llm4rec_cli.results.tables import print_tables
+
     numbers = _numbers_file(options.numbers)
     names = None if options.metrics is None else options.metrics.split(",")
     comparable = select_groups(root, options.filters, names, options.draws)
     if not options.html:
-        _print(_contents(comparable, options, names, numbers), options)
+        form = next((form for form in FORMS if getattr(options, form)), None)
+        print_tables(_contents(comparable, options, names, numbers), form)
         return 0
 
     from llm4rec_cli.files import write_text
@@ -88,15 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("filters", nargs="*", metavar="key=value", help=f"only these runs; keys: {', '.join(FILTERS)}")
     parser.add_argument("--all", action="store_true", help="all tables, where there are more than three")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--markdown", action="store_true", help="Markdown tables")
-    output.add_argument("--csv", action="store_true", help="one table of comma-separated values")
-    output.add_argument("--latex", action="store_true", help="LaTeX tables (booktabs)")
+    for form, help_line in FORMS.items():
+        output.add_argument(f"--{form}", action="store_true", help=help_line)
     output.add_argument("--html", metavar="FILE", help="one HTML page with plots")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--papers", action="store_true", help="only comparisons with papers, and related work")
     part.add_argument("--slices", action="store_true", help="only results on slices of the targets")
     part.add_argument("--costs", action="store_true", help="only minutes, memory, size and tokens")
-    part.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")
     parser.add_argument("--draws", action="store_true", help="average over draws of sampled candidates (task.draw)")
     parser.add_argument(
         "--numbers", metavar="FILE", help="a CSV of published numbers, with the columns of papers/paper_results.csv"
@@ -139,7 +137,7 @@ def _contents(
     overview = matrix.overview(comparable, options.all) if on_terminal and not options.papers else []
     if overview and len(comparable) > MOST_TABLES and not options.all:
         n_rows = sum(len(group.members) for group in comparable)
-        more = "--all; or name a dataset and task; or --html FILE, --papers, --slices, --costs, --claims"
+        more = "--all; or name a dataset and task; or --html FILE, --papers, --slices, --costs"
         return [*overview, Content("", [], [], [f"not shown: {len(comparable)} tables of {n_rows} variants: {more}"])]
     comparisons = [content for group in comparable if (content := contents.paper_comparisons(group, numbers))]
     if options.papers:
@@ -165,42 +163,3 @@ def _numbers_file(name: str | None) -> Path | None:
     if not path.is_file():
         raise UsageError(f"{path} does not exist", "--numbers FILE, a CSV with the columns of papers/paper_results.csv")
     return path
-
-
-def _print_claims(root: Path, options: argparse.Namespace) -> int:
-    if options.filters or options.metrics or options.draws:
-        raise UsageError("--claims uses all runs and takes no filters, --metrics or --draws", "leave them out")
-    from llm4rec_cli.results.tables import is_wide, say
-    from llm4rec_cli.studies.claims.render import claims_content, claims_text, commands_to_run
-    from llm4rec_cli.studies.claims.verdict import judge_claims
-
-    results = judge_claims(root)
-    if options.markdown or options.csv or options.latex:
-        _print([claims_content(results)], options)
-        return 0
-    if is_wide():
-        _print([claims_content(results)], options)
-    else:
-        say(*claims_text(results))
-    if commands := commands_to_run(results):
-        print("\nto run", *commands, sep="\n")
-    return 0
-
-
-def _print(tables: list[Content], options: argparse.Namespace) -> None:
-    """Print tables in the chosen format."""
-    from llm4rec_cli.results.tables import comma_separated, latex, markdown, show
-
-    if options.csv:
-        for content in tables:
-            sys.stdout.write(comma_separated(content.columns, content.rows))
-    elif options.markdown:
-        for content in tables:
-            print(f"### {content.title}\n\n{markdown(content.columns, content.rows)}\n")
-            print("".join(f"- {note}\n" for note in content.notes))
-    elif options.latex:
-        print("% \\usepackage{booktabs}\n\n" + "\n\n".join(map(latex, tables)))
-    else:
-        for content in tables:
-            show(content)
-            print()

@@ -114,3 +114,9 @@ def commands() -> dict[str, Command]:
     order = sorted(ours, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
     others = {name: Command(name, plugin.source, plugin) for name, plugin in offered().plugins.items()}
     return {**{name: ours[name] for name in order}, **others}
+
+
+def second_words(first: str) -> list[str]:
+    """Return what may follow the first word of commands of two words: `data`, `ids`, … of `inspect`."""
+    typed = (command.typed.split() for command in commands().values())
+    return [second for word, *seconds in typed for second in seconds if word == first]

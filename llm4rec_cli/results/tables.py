@@ -275,6 +275,21 @@ def comma_separated(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> st
     return text.getvalue()
 
 
+def print_tables(tables: Sequence[Content], form: str | None) -> None:
+    """Print tables as `csv`, `markdown` or `latex`; None = as `show` does."""
+    for content in tables:
+        if form == "csv":
+            print(comma_separated(content.columns, content.rows), end="")
+        elif form == "markdown":
+            print(f"### {content.title}\n\n{markdown(content.columns, content.rows)}\n")
+            print("".join(f"- {note}\n" for note in content.notes))
+        elif form is None:
+            show(content)
+            print()
+    if form == "latex":
+        print("% \\usepackage{booktabs}\n\n" + "\n\n".join(map(latex, tables)))
+
+
 def json_text(value: Any, indent: int | None = None) -> str:
     """Return strict JSON, with null for NaN and infinities, which JSON has no numbers for; fit to print."""
     text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)

@@ -46,7 +46,7 @@ def test_the_first_word_is_a_command():
         ("train +experiment=unisrec/pap", ["+experiment=unisrec/paper"]),
         ("recommend --user 7 mod", ["model.", "model="]),
         ("report --ma", ["--markdown"]),
-        ("list ", sorted(KINDS)),
+        ("list ", sorted([*KINDS, "papers"])),
         ("human judge sheets llm=op", ["llm=openai"]),
     ],
 )

@@ -55,11 +55,11 @@ GPUS = {  # dense, without sparsity; fp32 without TF32
     "H100": by_data_sheet("H100 80 GB SXM", 67e12, 989e12, 3.35e12, "NVIDIA H100 datasheet"),
 }
 DEFAULT_GPU = "A100"
-GPU_HELP = f"whose hours: {', '.join(GPUS)} by data sheets, or gpu-DEVICE.json of doctor --gpu ({DEFAULT_GPU})"
+GPU_HELP = f"whose hours: {', '.join(GPUS)} by data sheets, or gpu-DEVICE.json of doctor gpu ({DEFAULT_GPU})"
 
 
 def rates_of_gpu(named: str) -> Rates:
-    """Return the rates of one of GPUS, or those that a report of `llm4rec doctor --gpu` has measured. Raises UsageError
+    """Return the rates of one of GPUS, or those that a report of `llm4rec doctor gpu` has measured. Raises UsageError
     if `named` is neither."""
     if named in GPUS:
         return GPUS[named]
@@ -68,7 +68,7 @@ def rates_of_gpu(named: str) -> Rates:
         known = did_you_mean(named, GPUS)
         raise UsageError(
             f"'{named}' is no GPU with a data sheet here and no file",
-            f"{known}; or gpu-DEVICE.json of llm4rec doctor --gpu",
+            f"{known}; or gpu-DEVICE.json of llm4rec doctor gpu",
         )
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
@@ -76,9 +76,9 @@ def rates_of_gpu(named: str) -> Rates:
         return Rates(
             *(report["device"], 1e12 * card["fp32 TFLOP/s"], 1e12 * card["bf16 TFLOP/s"]),
             *(1e9 * card["elementwise GB/s"], 1e-6 * card["µs an operator"], report["device"] != "cpu"),
-            f"measured by llm4rec doctor --gpu, {report['date']}",
+            f"measured by llm4rec doctor gpu, {report['date']}",
         )
     except (ValueError, KeyError, TypeError, StopIteration):
         raise UsageError(
-            f"{file} is no report with rates of a card", "llm4rec doctor --gpu writes gpu-DEVICE.json"
+            f"{file} is no report with rates of a card", "llm4rec doctor gpu writes gpu-DEVICE.json"
         ) from None
