@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
-from llm4rec_cli.config.overrides import setting_of
+from llm4rec_cli.config.overrides import PAPER_TABLES, setting_of
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.results.result import read_result
 from llm4rec_cli.studies.cost.rates import DEFAULT_GPU, GPU_HELP, Rates, rates_of_gpu
@@ -47,11 +47,20 @@ from llm4rec_cli.studies.paper_tables import definitions
 from llm4rec_cli.studies.paper_tables.definitions import ALL, Size
 
 if TYPE_CHECKING:
+    from llm4rec_cli.studies.config_check import Folder
     from llm4rec_cli.studies.paper_tables.plan import Plan
 
 log = logging.getLogger(__name__)
 
 SET_BY_REPRODUCE = ("seed", "split", "model", "dataset", "run")
+
+
+def config_folders() -> dict[str, Folder]:
+    """Return what `validate` checks for this command."""
+    from llm4rec_cli.studies.config_check import Folder
+    from llm4rec_cli.studies.paper_tables.checks import problems_of_table
+
+    return {PAPER_TABLES: Folder("paper table", problems_of_table)}
 
 
 def main(argv: list[str]) -> int:

@@ -21,13 +21,22 @@ from typing import TYPE_CHECKING
 from llm4rec_cli.commands import at_least
 from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.folders import conf_dir
-from llm4rec_cli.config.overrides import command_line, key_typed
+from llm4rec_cli.config.overrides import SEARCH_SPACES, command_line, key_typed
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.results.tables import show
 
 if TYPE_CHECKING:
     from llm4rec_cli.run.folder import Outcome
+    from llm4rec_cli.studies.config_check import Folder
+
+
+def config_folders() -> dict[str, Folder]:
+    """Return what `validate` checks for this command."""
+    from llm4rec_cli.studies.config_check import Folder
+    from llm4rec_cli.studies.tuning.checks import problems_of_file
+
+    return {SEARCH_SPACES: Folder("search space", problems_of_file)}
 
 
 def parser() -> argparse.ArgumentParser:

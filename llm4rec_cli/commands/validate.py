@@ -47,21 +47,22 @@ def _matching(argument: str, known: Sequence[str]) -> list[str]:
     name = argument.removeprefix("./").removeprefix("conf/").removesuffix(".yaml").rstrip("/")
     name = PAPER_TABLES if name == "papers" else name
     group, _, option = name.partition("/")
-    from llm4rec_cli.studies.config_check import READ
+    from llm4rec_cli.studies.config_check import read_folders
 
     matches = [other for other in known if name in (other, other.partition("/")[2]) or other.startswith(f"{name}/")]
     if not matches:
-        near = [other for other in known if other.startswith(f"{group}/")] if option else READ
-        raise UsageError(f"unknown config '{argument}'", did_you_mean(name, near or READ))
+        near = [other for other in known if other.startswith(f"{group}/")] if option else []
+        raise UsageError(f"unknown config '{argument}'", did_you_mean(name, near or read_folders()))
     return matches
 
 
 def _summary(names: Sequence[str], n_problems: int, n_invalid: int) -> str:
     """Return `29 configs (9 datasets, …): all valid`."""
-    from llm4rec_cli.studies.config_check import NOUNS, READ, file_of
+    from llm4rec_cli.studies.config_check import data_folders, file_of, read_folders
 
-    counts = {group: sum(name.startswith(f"{group}/") for name in names) for group in READ}
-    parts = [_plural(n, NOUNS.get(group, group)) for group, n in counts.items() if n]
+    counts = {group: sum(name.startswith(f"{group}/") for name in names) for group in read_folders()}
+    nouns = {name: folder.noun for name, folder in data_folders().items()}
+    parts = [_plural(n, nouns.get(group, group)) for group, n in counts.items() if n]
     if user := user_conf_dir():
         parts.append(f"{sum(user in file_of(name).parents for name in names)} of them in ./conf")
     result = f"{_plural(n_problems, 'error')}; {_plural(n_invalid, 'invalid config')}" if n_problems else "all valid"

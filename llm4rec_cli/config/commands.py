@@ -69,14 +69,15 @@ class Command:
 
     @property
     def takes_overrides(self) -> bool:
-        return self._defines("run") and not self._defines("main")
+        return self.defines("run") and not self.defines("main")
 
     @property
     def has_options(self) -> bool:
         """Whether it has options besides overrides."""
-        return self._defines("parser")
+        return self.defines("parser")
 
-    def _defines(self, function: str) -> bool:
+    def defines(self, function: str) -> bool:
+        """Return whether its module has such a function."""
         return any(isinstance(node, ast.FunctionDef) and node.name == function for node in self._module.body)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import gc
 import multiprocessing
@@ -12,13 +11,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar, cast, get_args, get_origin
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from llm4rec_cli.config import deviations, ranges
+from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
@@ -29,7 +29,7 @@ from llm4rec_cli.config.compose import (
     usage_errors,
 )
 from llm4rec_cli.config.folders import conf_dirs, options, user_conf_dir
-from llm4rec_cli.config.overrides import FOLDERS, PAPER_TABLES, SEARCH_SPACES, hydra_override
+from llm4rec_cli.config.overrides import FOLDERS, hydra_override
 from llm4rec_cli.config.registry import config_class, model_names, models_with
 from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.schema import Config, ModelConfig
@@ -37,20 +37,39 @@ from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data import prepare
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.run import rules
-from llm4rec_cli.studies.paper_tables import definitions, reproduction
-from llm4rec_cli.studies.paper_tables.definitions import Kind, Size, Table, merged
-from llm4rec_cli.studies.tuning.space import Values, problems_of_space, read_space
 from llm4rec_cli.tasks.base import ranks_impressions
 
 T = TypeVar("T")
 
-READ = (*FOLDERS, SEARCH_SPACES, PAPER_TABLES, deviations.GROUP)  # the folders of conf/ that are read
-# Of a config, where its folder's name is none.
-NOUNS = {SEARCH_SPACES: "search space", PAPER_TABLES: "paper table", deviations.GROUP: "deviation list"}
 MANY = 20  # configs, of which each takes a tenth of a second
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 Nodes = Mapping[str, Any]  # path in the config -> its dataclass, or `dict[str, dataclass]` of user-named entries
+
+
+class Folder(NamedTuple):
+    """A folder of conf/ whose files do not belong to a config; a user's file there replaces a shipped one.
+
+    Attributes:
+        noun: what a file is.
+        problems: returns the problems of a file, given its path and its name in the folder.
+    """
+
+    noun: str
+    problems: Callable[[Path, str], Sequence[Llm4RecError]]
+
+
+@cache
+def data_folders() -> Mapping[str, Folder]:
+    """Return these folders by name: of deviations, and what commands read, by `config_folders()` of their modules."""
+    own = {deviations.GROUP: Folder("deviation list", _problems_of_deviations)}
+    readers = [command for command in commands().values() if command.defines("config_folders")]
+    return own | {name: folder for reader in readers for name, folder in reader.load().config_folders().items()}
+
+
+def read_folders() -> tuple[str, ...]:
+    """Return the folders of conf/ that are read."""
+    return (*FOLDERS, *data_folders())
 
 
 @dataclass(frozen=True, order=True)
@@ -75,7 +94,7 @@ def check(names: Sequence[str], everything: bool) -> tuple[list[ConfigProblem], 
         everything: whether these are all configs, so that any file that is never read is a problem.
     """
     register_types()
-    _problems_of_overrides.cache_clear()  # the files may have changed
+    problems_of_overrides.cache_clear()  # the files may have changed
     by_name = dict(zip(names, _in_processes(problems_in, names), strict=True))
     problems = {
         *_unread_files(() if everything else names),
@@ -98,7 +117,7 @@ def _in_processes(function: Callable[[str], T], names: Sequence[str]) -> list[T]
 
 def known_configs() -> list[str]:
     """Return `group/option` of every config."""
-    return [f"{group}/{option}" for group in READ for option in options(group)]
+    return [f"{group}/{option}" for group in read_folders() for option in options(group)]
 
 
 # --- one config
@@ -108,9 +127,9 @@ def problems_in(name: str) -> list[ConfigProblem]:
     """Return the problems of `group/option`; those in a file that it builds on are reported in that file."""
     group, _, option = name.partition("/")
     locate = partial(_located, file_of(name))
-    if group in DATA:
+    if folder := data_folders().get(group):
         try:
-            return [locate(problem) for problem in DATA[group](file_of(name), option)]
+            return [locate(problem) for problem in folder.problems(file_of(name), option)]
         except UsageError as error:
             return [locate(error)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
@@ -119,12 +138,12 @@ def problems_in(name: str) -> list[ConfigProblem]:
     try:
         with usage_errors():
             overrides = _overrides_for(group, option)
-            config = _config(overrides)
+            config = composed_node(overrides)
             if group in ("task", "dataset") and (model := _suitable_model(config)):
                 overrides = [*overrides, f"model={model}"]
-                config = _config(overrides)
+                config = composed_node(overrides)
             if group == "task" and ranks_impressions(config.task):
-                config = _config([*overrides, f"dataset={CLICK_LOG}"])
+                config = composed_node([*overrides, f"dataset={CLICK_LOG}"])
     except UsageError as error:
         return _problems_of_files(overrides) or [locate(error)]
     missing: list[str] = []
@@ -135,25 +154,6 @@ def problems_in(name: str) -> list[ConfigProblem]:
     return [locate(problem) for problem in problems or _problems_before_data(config)]
 
 
-def _problems_of_space(file: Path, model: str) -> list[UsageError]:
-    """Return the problems of a search space, whose values must be in the range of their settings."""
-    if model not in model_names():
-        return [UsageError(f"unknown model '{model}'", did_you_mean(model, model_names()))]
-    if wrong := problems_of_space(file):
-        return wrong
-    shipped, problems = _config([f"model={model}"]), []
-    for key, entry in read_space(file).items():
-        for value in entry.values if isinstance(entry, Values) else (entry.low, entry.high):
-            config = copy.deepcopy(shipped)
-            try:
-                OmegaConf.update(config, key, value)
-            except OmegaConfBaseException as error:
-                problems.append(UsageError(f"'{key}': {str(error).splitlines()[0]}", "change the value"))
-            else:
-                problems += ranges.problems(cast(Config, OmegaConf.to_object(config)))
-    return problems
-
-
 def _problems_of_deviations(file: Path, name: str) -> list[UsageError]:
     """Return the problems of the sentences on a model, or of those that models share."""
     if name not in (*model_names(), deviations.SHARED):
@@ -161,79 +161,14 @@ def _problems_of_deviations(file: Path, name: str) -> list[UsageError]:
     return list(deviations.problems(file))
 
 
-# --- tables of papers
-
-
-def _problems_of_table(file: Path, name: str) -> list[Llm4RecError]:
-    """Return the problems of a paper's table: of its form, its overrides, and its printed numbers."""
-    if wrong := definitions.problems(file):
-        return list(wrong)
-    table = definitions.read(file, name)
-    entries = [entry for row in (table.common, *table.rows, *table.columns) for entry in row.train.values() if entry]
-    datasets = [o.partition("=")[2] for overrides in entries for o in overrides if o.startswith("dataset=")]
-    if unknown := [name for name in datasets if name not in options("dataset")]:
-        return [UsageError(f"unknown dataset '{name}'", did_you_mean(name, options("dataset"))) for name in unknown]
-    problems = [error for overrides in _overrides_of_table(table) for error in _problems_of_overrides(overrides)]
-    return [*problems, *_problems_of_values(table)]
-
-
-def _overrides_of_table(table: Table) -> Iterator[tuple[str, ...]]:
-    """Yield the overrides of the first cell with each row, column, size of either, and evaluation."""
-    first: set[tuple[Any, ...]] = set()
-    for size in Size:
-        for cell in table.cells():
-            if table.not_made(cell, size) or cell.row.ensemble:
-                continue
-            own = size is Size.paper or size in cell.row.train
-            uses: set[tuple[Any, ...]] = {
-                ("row", cell.row.label, size) if own else ("size", size),
-                ("column", cell.column.label, size),
-                ("eval", table.eval_overrides(cell)),
-            }
-            if uses <= first:
-                continue
-            first |= uses
-            train = table.train_overrides(cell, size) or ()
-            if table.kind is Kind.data:
-                train = (*train, "model=random")  # which any dataset has a task for
-            if table.tuning and cell.row.tuned and size is Size.paper:
-                train = merged([train, [f"{key}={values[-1]}" for key, values in table.tuning.grid.items()]])
-            start = table.start_overrides(cell, size)
-            yield from filter(None, (start, merged([train, table.eval_overrides(cell)])))
-
-
 @cache
-def _problems_of_overrides(overrides: tuple[str, ...]) -> list[Llm4RecError]:
+def problems_of_overrides(overrides: tuple[str, ...]) -> list[Llm4RecError]:
     """Return why `train` would refuse these overrides, which several tables may share, before it reads data."""
     try:
         with usage_errors():
-            return _problems_before_data(_config([hydra_override(override) for override in overrides]))
+            return _problems_before_data(composed_node([hydra_override(override) for override in overrides]))
     except UsageError as error:
         return [error]
-
-
-def _problems_of_values(table: Table) -> Iterator[UsageError]:
-    """Yield the cells whose printed number does not exist, or that select several."""
-    for cell in table.cells():
-        if cell.reason and cell.reason[0] == "absent":
-            continue
-        statistics: Any = None
-        if table.kind is Kind.data and (typed := table.train_overrides(cell, Size.paper)):
-            statistics = _config([hydra_override(override) for override in typed]).dataset.paper
-        for metric in table.metrics_of(cell):
-            selected = reproduction.printed(table, cell, metric)
-            if len(selected) > 1:
-                owners = "; ".join(row.owner for row in selected)
-                yield UsageError(f"'{cell.row.label}' selects several numbers of {metric}: {owners}", "add values:")
-            elif (
-                not selected
-                and cell.unsourced is None
-                and reproduction.value_of(table, cell, metric, statistics) is None
-            ):
-                yield UsageError(
-                    f"'{cell.row.label}' has no printed {metric} on '{cell.column.label}'",
-                    "correct its values:, or say why with unsourced:",
-                )
 
 
 def _overrides_for(group: str, option: str) -> list[str]:
@@ -252,7 +187,8 @@ def _overrides_for(group: str, option: str) -> list[str]:
     return [f"model={model}", f"prompt/{model}@model.prompts=[{','.join(names)}]"]
 
 
-def _config(overrides: Sequence[str]) -> Any:
+def composed_node(overrides: Sequence[str]) -> Any:
+    """Return the composed config, which may lack values."""
     return compose(overrides).config
 
 
@@ -298,14 +234,6 @@ def _located(file: Path, error: Llm4RecError) -> ConfigProblem:
     pattern = rf"(?<![\w-]){re.escape(word)}(?![\w-])"
     line = next((i for i, text in lines if word and re.search(pattern, text.partition("#")[0])), 0)
     return ConfigProblem(file, line, error.problem, error.remedy)
-
-
-# Folders of conf/ that do not belong to a config; a user's file there replaces a shipped one.
-DATA: Mapping[str, Callable[[Path, str], Sequence[Llm4RecError]]] = {
-    SEARCH_SPACES: _problems_of_space,
-    PAPER_TABLES: _problems_of_table,
-    deviations.GROUP: _problems_of_deviations,
-}
 
 
 # --- a config that does not compose: its files one by one, each key against its type
@@ -404,9 +332,9 @@ def _lines(node: Any, path: str) -> dict[str, int]:
 
 
 def file_of(name: str) -> Path:
-    """Return the file of a config: as in Hydra's search path, shipped ones come first, but for DATA."""
+    """Return the file of a config: as in Hydra's search path, shipped ones come first, but for data folders."""
     roots = conf_dirs()
-    if name.partition("/")[0] in DATA:
+    if name.partition("/")[0] in data_folders():
         roots.reverse()
     return next(file for root in roots if (file := root / f"{name}.yaml").exists())
 
@@ -422,8 +350,8 @@ def _unread_files(names: Sequence[str]) -> Iterator[ConfigProblem]:
         group, _, option = file.relative_to(user).as_posix().partition("/")
         if not option:
             problem, remedy = "the root config is always the shipped one", "write conf/experiment/NAME.yaml instead"
-        elif group not in READ:
-            problem, remedy = f"unknown config group '{group}'", did_you_mean(group, READ)
+        elif group not in read_folders():
+            problem, remedy = f"unknown config group '{group}'", did_you_mean(group, read_folders())
         elif file.suffix != ".yaml":
             problem, remedy = f"its name ends in {file.suffix}", f"rename it to {file.stem}.yaml"
         elif file_of(f"{group}/{option.removesuffix('.yaml')}") != file:
