@@ -131,7 +131,7 @@ def test_a_launcher_starts_each_seed_from_the_run_with_its_seed(mine, tmp_path, 
     from llm4rec_cli import launch
 
     sweeps = []
-    monkeypatch.setattr(launch, "run", lambda command, run, flags: sweeps.append(flags))
+    monkeypatch.setattr(launch, "run", lambda command, flags: sweeps.append(flags))
     shared = f"model=unisrec {' '.join(sizes('unisrec'))} trainer.epochs=1 trainer.batch_size=512"
     row = f"""  - label: UniSRec
     train: {shared} model.freeze=encoder
