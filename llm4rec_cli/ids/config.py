@@ -1,4 +1,4 @@
-"""Settings of item ids, without torch."""
+"""Settings of semantic ids, without torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Weights, WeightsField
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.config.schema import (
+    Config,
+    EncoderConfig,
+    LLMConfig,
+    ModelConfig,
+    TaskConfig,
+    Weights,
+    WeightsField,
+)
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 
 
 class IdKind(Enum):
@@ -97,3 +105,34 @@ class IdsConfig:
                 "alike",
                 "model.ids.kind=collaborative or random, or a dataset with titles: llm4rec list datasets",
             )
+
+
+@dataclass
+class SemanticIdsConfig(ModelConfig):
+    """Base of the configs of models that predict the codes of an item."""
+
+    ids: IdsConfig = field(default_factory=IdsConfig)
+    encoder: EncoderConfig | None = field(default_factory=EncoderConfig)  # of item texts, for ids that read them
+
+    def uses_item_text(self) -> bool:
+        return self.ids.kind.reads_text
+
+    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
+        return self.ids.unused()
+
+    def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
+        """Drop the encoder where ids read no texts. It may be set with any kind, so that sweeps over kinds work."""
+        return {} if self.ids.kind.reads_text else {"encoder": None}
+
+    def display_name(self) -> str:
+        return f"{self.name}, {self.ids.kind.name} ids"
+
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        encoder = "none" if self.encoder is None else self.encoder.label
+        return {"method": self.name, "ids": self.ids.kind.name, "text encoder": encoder}
+
+    def problems(self, config: Config) -> Iterator[Llm4RecError]:
+        yield from self.ids.problems()
+
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
+        yield from self.ids.problems_with_dataset(dataset)

@@ -9,8 +9,8 @@ from typing import ClassVar
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import Config, Deviations, TaskConfig, Traits
 from llm4rec_cli.errors import Llm4RecError, UsageError
-from llm4rec_cli.ids.config import IdKind
-from llm4rec_cli.models.shared.config import EncoderSizes, SemanticIdsConfig
+from llm4rec_cli.ids.config import IdKind, SemanticIdsConfig
+from llm4rec_cli.models.shared.config import EncoderSizes
 
 
 @dataclass

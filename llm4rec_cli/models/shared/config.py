@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import (
-    Config,
     Deviations,
     EncoderConfig,
-    LLMConfig,
     ModelConfig,
     Pooling,
     TaskConfig,
     Traits,
     added,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError
-from llm4rec_cli.ids.config import IdsConfig
+from llm4rec_cli.errors import DataError
 
 BERT = "bert-base-uncased"
 
@@ -160,34 +157,3 @@ class TransformerConfig(EncoderSizes, PositionedConfig):
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         published = Positions.from_first if self.loss is NextItemLoss.cross_entropy else Positions.from_last
         return {**super().deviations(task, trained_on), **self.position_deviation(published)}
-
-
-@dataclass
-class SemanticIdsConfig(ModelConfig):
-    """Base of the configs of models that predict the codes of an item."""
-
-    ids: IdsConfig = field(default_factory=IdsConfig)
-    encoder: EncoderConfig | None = field(default_factory=EncoderConfig)  # of item texts, for ids that read them
-
-    def uses_item_text(self) -> bool:
-        return self.ids.kind.reads_text
-
-    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        return self.ids.unused()
-
-    def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """Drop the encoder where ids read no texts. It may be set with any kind, so that sweeps over kinds work."""
-        return {} if self.ids.kind.reads_text else {"encoder": None}
-
-    def display_name(self) -> str:
-        return f"{self.name}, {self.ids.kind.name} ids"
-
-    def paper_method(self, task: str) -> Mapping[str, str]:
-        encoder = "none" if self.encoder is None else self.encoder.label
-        return {"method": self.name, "ids": self.ids.kind.name, "text encoder": encoder}
-
-    def problems(self, config: Config) -> Iterator[Llm4RecError]:
-        yield from self.ids.problems()
-
-    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
-        yield from self.ids.problems_with_dataset(dataset)

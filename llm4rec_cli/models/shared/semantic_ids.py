@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from llm4rec_cli.ids.item_ids import ItemIds, item_ids
+from llm4rec_cli.ids.config import SemanticIdsConfig
+from llm4rec_cli.ids.item_ids import ItemIds
+from llm4rec_cli.ids.semantic import item_ids
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.shared.config import SemanticIdsConfig
 
 
 def codes_of(context: Context, seed: int | None = None) -> ItemIds:

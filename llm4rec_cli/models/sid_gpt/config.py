@@ -8,7 +8,8 @@ from typing import ClassVar
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Traits
-from llm4rec_cli.models.shared.config import EncoderSizes, SemanticIdsConfig
+from llm4rec_cli.ids.config import SemanticIdsConfig
+from llm4rec_cli.models.shared.config import EncoderSizes
 
 
 @dataclass

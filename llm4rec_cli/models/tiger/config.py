@@ -13,7 +13,7 @@ from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Config, Deviations, TaskConfig, Traits, about
 from llm4rec_cli.errors import Llm4RecError, UsageError
-from llm4rec_cli.models.shared.config import SemanticIdsConfig
+from llm4rec_cli.ids.config import SemanticIdsConfig
 
 
 @dataclass
