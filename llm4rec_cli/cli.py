@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,11 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"llm4rec {__version__}")
         return 0
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"  # which launch sets, too
-    verbose = full_error or any(flag in arguments[1:] for flag in ("-v", "--verbose"))
+    verbose = full_error or any(flag in arguments for flag in ("-v", "--verbose"))
     os.environ.pop("LLM4REC_VERBOSE", None)
     if verbose:
         os.environ["LLM4REC_VERBOSE"] = "1"  # progress.VERBOSE
-    if "--wide" in arguments[1:]:
+    if "--wide" in arguments:
         from llm4rec_cli.results.tables import WIDE
 
         os.environ[WIDE] = "1"  # also for the processes of a sweep
@@ -77,15 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not words or words[0] in ("-h", "--help"):
             print(USAGE.format(commands=_listed(all_commands.values())), end="")
             return 0
-        command, rest = _choose(words, all_commands)
-        if command is None:
-            print(_listed(command for command in all_commands.values() if command.typed.startswith(f"{words[0]} ")))
-            return 0 if rest[1:] else 2
+        below = [command for command in all_commands.values() if command.typed.startswith(f"{words[0]} ")]
+        if words[0] not in all_commands and below and words[1:2] in (["-h"], ["--help"]):
+            print(f"Usage: llm4rec {words[0]} <command>; each has --help\n\n{_listed(below)}")
+            return 0
+        command, rest = _choose(words, all_commands.values())
         if command.takes_overrides:
             from llm4rec_cli import launch
 
             return launch.run(command, rest)
-        return int(command.load().main(rest))
+        return int(command.load().main(rest) or 0)
     except DryRun as dry_run:
         return dry_run.exit_code
     except Llm4RecError as error:
@@ -104,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, f"{type(error).__name__}: {first_line}", remedy, 1, verbose)
 
 
-def _choose(words: list[str], known: Mapping[str, Command]) -> tuple[Command | None, list[str]]:
-    """Return the command that is typed and its arguments; None where only the first of its words is: `inspect`.
+def _choose(words: list[str], known: Iterable[Command]) -> tuple[Command, list[str]]:
+    """Return the command that is typed, by as many words as one has, and its arguments.
 
     Raises:
         UsageError: there is no such command.
@@ -113,18 +114,16 @@ def _choose(words: list[str], known: Mapping[str, Command]) -> tuple[Command | N
     from llm4rec_cli.config.commands import offered, second_words
     from llm4rec_cli.errors import UsageError, did_you_mean
 
-    for name, rest in (("-".join(words[:2]), words[2:]), (words[0], words[1:])):
-        if name in known:
-            return known[name], rest
-        if problem := offered().problems.get(name):
+    by_words = {tuple(command.typed.split()): command for command in known}
+    for n in range(min(len(words), max(map(len, by_words))), 0, -1):
+        if command := by_words.get(tuple(words[:n])):
+            return command, words[n:]
+        if problem := offered().problems.get("-".join(words[:n])):
             raise problem
-    below = second_words(words[0])
-    if below and (len(words) == 1 or words[1] in ("-h", "--help")):
-        return None, words
-    if below:
-        raise UsageError(f"unknown command '{words[0]} {words[1]}'", did_you_mean(words[1], below))
-    first_words = {command.typed.split()[0] for command in known.values()}
-    raise UsageError(f"unknown command '{words[0]}'", did_you_mean(words[0], first_words))
+    if below := second_words(words[0]):
+        remedy = did_you_mean(words[1], below) if len(words) > 1 else f"llm4rec {words[0]} {'|'.join(below)}"
+        raise UsageError(f"unknown command '{' '.join(words[:2])}'", remedy)
+    raise UsageError(f"unknown command '{words[0]}'", did_you_mean(words[0], {first for first, *_ in by_words}))
 
 
 def _listed(known: Iterable[Command]) -> str:
@@ -140,7 +139,7 @@ def _listed(known: Iterable[Command]) -> str:
 
 
 def _origin(error: Exception) -> str:
-    """Return the innermost line of this package, or of one that offers a model to it, that raised an error."""
+    """Return the innermost line of this package, or of one that offers something to it, that raised an error."""
     from llm4rec_cli.config.plugins import packages_by_folder
 
     package = Path(__file__).parent

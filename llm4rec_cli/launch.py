@@ -120,6 +120,6 @@ def _help(command: Command, usage: str) -> str:
         f"Groups and what they offer (group=option):\n{offered}",
         "Any value can be set: group.key=value. See all of them, as composed: --cfg job",
         "\n".join(common),
-        f"Examples:\n{command.examples}\n",
+        f"Examples:\n{command.examples}\n" if command.examples else "",
     )
     return "\n\n".join(filter(None, parts))

@@ -160,6 +160,8 @@ def commands() -> str:
     """Return the help of every command. Commands with overrides share the config groups, shown once, under `train`."""
     parts = [_code(output_of("--help"))]
     for command in known_commands().values():
+        if command.plugin:
+            continue
         parts.append(f"## {command.typed}")
         if command.name == "train" or not command.takes_overrides:
             parts.append(_code(output_of(*command.typed.split(), "--help")))

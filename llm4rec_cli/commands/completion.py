@@ -53,7 +53,7 @@ compdef _llm4rec llm4rec
 """
 SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
-FLAGS = ("--cfg", "--help", "--multirun", "--verbose", "--wide")  # of Hydra commands
+FLAGS = ("--cfg", "--help", "--multirun", "--verbose", "--wide")  # of commands that take overrides
 
 
 def main(argv: list[str]) -> int:
@@ -95,7 +95,9 @@ def completions(line: str) -> list[str]:
 
 
 def _of_command(command: Command, before: list[str], word: str) -> Iterable[str]:
-    return (_of_overrides if command.takes_overrides else _of_options)(command, before, word)
+    if command.takes_overrides:
+        return _of_overrides(command, before, word)
+    return _of_options(command, before, word) if command.plugin is None else ()  # a package's would run
 
 
 def _of_overrides(command: Command, before: list[str], word: str) -> Iterable[str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import command_parser
+from llm4rec_cli.config.commands import second_words
 from llm4rec_cli.config.overrides import GROUPS, typed_besides_path
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation.metrics import headline_metrics
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_intermixed_args(argv)
     if options.kind is not None and options.kind not in KINDS:
-        raise UsageError(f"cannot list '{options.kind}'", did_you_mean(options.kind, KINDS))
+        raise UsageError(f"cannot list '{options.kind}'", did_you_mean(options.kind, (*KINDS, *second_words("list"))))
     if options.filters and options.kind not in ("runs", "prompts"):
         raise UsageError(
             f"'{options.filters[0]}': only runs and prompts can be filtered",
@@ -80,7 +81,7 @@ def _overview() -> Content:
     from llm4rec_cli.studies.config_options import sorted_by_use
 
     rows = [[kind, ", ".join(sorted_by_use(kind.removesuffix("s")))] for kind in OPTIONS]
-    notes = [f"llm4rec list {'|'.join(KINDS)} says more about each"]
+    notes = [f"llm4rec list {'|'.join([*KINDS, *second_words('list')])} says more about each"]
     return Content("options, as in model=unisrec dataset=demo", ["group", "options"], rows, notes)
 
 

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"--outputs {options.outputs}: the folder does not exist", "the folder of the runs")
     if options.html and (options.papers or options.slices or options.costs):
         raise UsageError(
-            "--html already includes papers, slices and costs",
+            "--html already includes papers, slices, costs and claims",
             f"leave the option out: llm4rec report --html {options.html}",
         )
     from llm4rec_cli.results.tables import print_tables

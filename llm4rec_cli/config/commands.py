@@ -94,7 +94,7 @@ class Command:
         if self.plugin is None:
             return importlib.import_module(f"llm4rec_cli.commands.{self.source.stem}")
         module = self.plugin.load()
-        if not hasattr(module, "main") and not hasattr(module, "run"):
+        if not self.defines("main") and not self.defines("run"):
             raise UsageError(f"{self.plugin} defines neither main nor run", f"define one in {self.source}")
         return module
 
@@ -104,9 +104,15 @@ def _shipped() -> frozenset[str]:
     return frozenset(module.name.replace("_", "-") for module in pkgutil.iter_modules([str(FOLDER)]))
 
 
+@cache
+def _taken() -> frozenset[str]:
+    """Return the names that no package may offer: of our commands, and their first words, such as `inspect`."""
+    return _shipped() | {name.partition("-")[0] for name in _shipped()}
+
+
 def offered() -> Offers:
     """Return the commands of installed packages, which are not imported."""
-    return offers("commands", _shipped(), part=None)
+    return offers("commands", _taken(), part=None)
 
 
 def commands() -> dict[str, Command]:
@@ -120,4 +126,4 @@ def commands() -> dict[str, Command]:
 def second_words(first: str) -> list[str]:
     """Return what may follow the first word of commands of two words: `data`, `ids`, … of `inspect`."""
     typed = (command.typed.split() for command in commands().values())
-    return [second for word, *seconds in typed for second in seconds if word == first]
+    return [seconds[0] for word, *seconds in typed if word == first and seconds]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import gc
+import logging
 import multiprocessing
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.run import rules
 from llm4rec_cli.tasks.base import ranks_impressions
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 MANY = 20  # configs, of which each takes a tenth of a second
@@ -62,9 +65,19 @@ class Folder(NamedTuple):
 @cache
 def data_folders() -> Mapping[str, Folder]:
     """Return these folders by name: of deviations, and what commands read, by `config_folders()` of their modules."""
-    own = {deviations.GROUP: Folder("deviation list", _problems_of_deviations)}
-    readers = [command for command in commands().values() if command.defines("config_folders")]
-    return own | {name: folder for reader in readers for name, folder in reader.load().config_folders().items()}
+    found = {deviations.GROUP: Folder("deviation list", _problems_of_deviations)}
+    for command in commands().values():
+        if not command.defines("config_folders"):
+            continue
+        try:
+            read = command.load().config_folders()
+        except UsageError as error:  # of a package, whose faults stop no other check
+            log.warning("%s; %s", error.problem, error.remedy)
+            continue
+        if taken := read.keys() & {*FOLDERS, *found}:
+            log.warning("conf/%s of the command %s is another's", sorted(taken)[0], command.typed)
+        found |= {name: folder for name, folder in read.items() if name not in taken}
+    return found
 
 
 def read_folders() -> tuple[str, ...]:

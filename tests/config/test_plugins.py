@@ -300,15 +300,30 @@ def test_the_command_that_the_docs_show_runs(site):
 
 
 def test_commands_that_cannot_be_used_are_refused_alone(site):
-    points = ["train = added.x", "Upper = added.x", "gone = added.gone", "empty = added.x"]
+    points = ["train = added.x", "inspect = added.x", "Upper = added.x", "gone = added.gone", "empty = added.x"]
     site.install("llm4rec-added", {"commands": points}, {"added/__init__.py": "", "added/x.py": ""})
     listed, gone, empty, doctor = site.run("--help", "gone", "empty", "doctor")
     assert listed.code == 0
     assert "offers a command named 'train', which llm4rec has itself" in listed.err
+    assert "offers a command named 'inspect', which llm4rec has itself" in listed.err
     assert "a command named 'Upper': a name has lower-case letters, digits and -" in listed.err
     assert (gone.code, empty.code, doctor.code) == (2, 2, 1)
     assert "offers the command gone as 'added.gone': there is no such module" in gone.err
     assert "empty of llm4rec-added 1.2 defines neither main nor run" in empty.err
+
+
+def test_completion_runs_no_command_of_a_package_and_validate_goes_on_without_a_broken_one(site):
+    plain = "from pathlib import Path\n\n\ndef main(arguments):\n    Path('ran').touch()\n"
+    folders = "1 / 0\n\n\ndef config_folders(): ...\n"
+    stolen = "def config_folders():\n    return {'task': None}\n\n\ndef main(arguments): ...\n"
+    files = {"added/__init__.py": "", "added/a.py": plain, "added/b.py": folders, "added/c.py": stolen}
+    site.install("llm4rec-added", {"commands": ["a = added.a", "b = added.b", "c = added.c"]}, files)
+    completed, checked = site.run("completion --line 'llm4rec a '", "validate task/direct")
+    assert (completed.code, checked.code, (site.cwd / "ran").exists()) == (0, 0, False)
+    assert "b of llm4rec-added 1.2 cannot be imported" in checked.err
+    assert "conf/task of the command c is another's" in checked.err
+    (ran,) = site.run("a")
+    assert (ran.code, (site.cwd / "ran").exists()) == (0, True)
 
 
 def test_a_part_of_llm4rec_itself_is_never_to_be_uninstalled(site):
