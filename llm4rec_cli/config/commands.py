@@ -41,7 +41,7 @@ class Command:
     def _module(self) -> ast.Module:
         try:
             return ast.parse(self.source.read_bytes())
-        except (OSError, SyntaxError):  # which importing it will say
+        except (OSError, SyntaxError, ValueError):  # which importing it will say
             return ast.Module([], [])
 
     @cached_property
