@@ -1,18 +1,16 @@
 """The Python API: train, evaluate, recommend and report, in one process and with results as pandas DataFrames.
 
-    from llm4rec_cli.api import compare, evaluate, inspect, load_split, recommend, report, train
+    from llm4rec_cli.api import evaluate, load_split, recommend, report, train
 
     table = train("model=unisrec", "trainer.epochs=5")          # the floors of the task, then the model
     table = evaluate("model=unisrec", "task=direct")            # the trained run that matches
     table = recommend("model=unisrec", titles=["camp stove"])   # its top items
     table = report("dataset=demo", metrics=["ndcg@10"])         # all finished runs, averaged over seeds
-    table = compare("sasrec", "unisrec", seeds=True)            # differences on the same examples
-    parts = inspect("unisrec").parts                            # what the gain over the strongest floor consists of
     split = load_split("dataset=demo", "task=direct")           # training rows, examples and candidates, for your model
-    export_data("dataset=demo", out="split")                    # the same as files, also for other libraries
 
 Overrides are as on the command line, one string each, without shell quotes. Runs are stored in the same
-folders, so that commands and calls reuse each other's finished runs. A sweep is a loop over calls.
+folders, so that commands and calls reuse each other's finished runs. A sweep is a loop over calls. Comparisons, audits
+and exports of finished runs: `llm4rec_studies.api`.
 
 Problems are raised as `UsageError`, `DataError` or `RunError` of `llm4rec_cli.errors`, each with a `problem` and a
 `remedy`. Nothing is printed unless `progress=True`. A run sets the seeds of `random`, `numpy.random` and `torch`.
@@ -36,10 +34,7 @@ from llm4rec_cli.run.job import Job
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    *("Inspection", "LoadedSplit", "compare", "evaluate", "export_data", "export_model", "inspect", "load_split"),
-    *("recommend", "report", "train"),
-]
+__all__ = ["LoadedSplit", "evaluate", "load_split", "recommend", "report", "train"]
 
 logging.getLogger("llm4rec_cli").addHandler(logging.NullHandler())  # otherwise Python prints warnings to stderr
 
@@ -52,14 +47,6 @@ class LoadedSplit(NamedTuple):
     test: pd.DataFrame
     candidates: pd.DataFrame | None
     items: pd.DataFrame
-
-
-class Inspection(NamedTuple):
-    """What `inspect` returns."""
-
-    parts: pd.DataFrame  # of the gain, by slice
-    conditions: pd.DataFrame  # of the word "beats"
-    verdict: str
 
 
 def train(*overrides: str, metrics: Sequence[str] | None = None, progress: bool = False) -> pd.DataFrame:
@@ -142,16 +129,16 @@ def recommend(
     """
     import pandas as pd
 
-    from llm4rec_cli.studies.recommendations import Query, answer
+    from llm4rec_cli.run.recommendations import Query, answer
 
     if k < 1:
         raise UsageError(f"k={k} is below 1", "k=10")
     if isinstance(titles, str):
         raise UsageError(f"titles is a list of texts, not '{titles}'", f"titles=['{titles}']")
-    raise_first(_problems_of_overrides(overrides))
+    raise_first(problems_of_overrides(overrides))
     of_user, about, file = (None if value is None else str(value) for value in (user, item, new_items))
     query = Query(of_user, about, titles, k, again, file, only_new)
-    with _typed_errors(), _messages(progress):
+    with typed_errors(), messages(progress):
         return pd.DataFrame(answer(compose([hydra_override(override) for override in overrides]), query).rows)
 
 
@@ -179,78 +166,8 @@ def report(
     from llm4rec_cli.results.frames import report_frame
     from llm4rec_cli.results.selection import select_groups
 
-    with _typed_errors():
-        return report_frame(select_groups(_outputs(outputs), filters, metrics, draws))
-
-
-def compare(
-    a: str | Path,
-    *others: str | Path,
-    metrics: Sequence[str] | None = None,
-    seeds: bool = False,
-    draws: bool = False,
-    targets: str | None = None,
-    margin: str | float | None = None,
-    outputs: str | Path | None = None,
-) -> pd.DataFrame:
-    """Compare runs on the same examples, user by user, as `llm4rec compare` does.
-
-    Args:
-        a, others: run folders, or ends or beginnings of their paths that match one run; `a` is compared with each.
-        metrics: names of metrics; None = those that all runs have and the command shows.
-        seeds, draws: whether to compare over all seeds of these runs' variants, and over all draws of candidates.
-        targets: `cold` for examples with held-out targets, `warm` for the others; None = all.
-        margin: the largest difference that counts as equivalent: 0.005, or "5%" of A's mean; None = not tested.
-        outputs: the folder of the runs; None = the commands' default.
-
-    Returns:
-        one row per pair and metric. Columns: `run_a`, `run_b`, the folders; `metric`; `a`, `b`, the means;
-        `difference`, B − A, with the ends of its 95 % interval, `low` and `high`; `ratio`, B / A, with `ratio low` and
-        `ratio high`; `p`, two-sided; `p_holm`, corrected for the whole table; `better`, `equal`, `worse`, numbers of
-        examples; `n`, of all; `equivalent`, if there is a margin.
-
-    Raises:
-        RunError: no run or several runs match.
-        UsageError: the runs are not on the same examples, or lack a metric.
-    """
-    from llm4rec_cli.evaluation.paired import Margin
-    from llm4rec_cli.results.results import named_results
-    from llm4rec_cli.studies import comparison
-
-    folder = _outputs(outputs)
-    with _typed_errors():
-        try:
-            limit = None if margin is None else Margin.parse(str(margin))
-        except ValueError as error:
-            raise UsageError(str(error), "margin=0.005, or margin='5%'") from error
-        runs = named_results([str(a), *map(str, others)], folder)
-        return comparison.frame(comparison.compare(runs, folder, metrics, seeds, draws, targets, limit, ratio=False))
-
-
-def inspect(
-    run: str | Path, over: str | None = None, metric: str | None = None, outputs: str | Path | None = None
-) -> Inspection:
-    """Return what a result's gain consists of and whether it may be called "beats", as `llm4rec inspect result` does.
-
-    Args:
-        run: a run folder, an end or beginning of its path that matches one run, or a file that was scored.
-        over: the model that the gain is over: its name or a run; None = the strongest floor.
-        metric: None = the task's selection metric.
-        outputs: the folder of the runs; None = the commands' default.
-
-    Returns:
-        `parts`, one row per slice with `slice`, `n` (targets), `a`, `b` (means there), `gain` (its contribution to the
-        mean of B − A over all targets), `low` and `high` (its 95 % interval over users and seeds) and `share`;
-        `conditions`, with `condition`, `holds` (None = not known), `reason` and the `commands` that would show it; and
-        `verdict`, a sentence.
-
-    Raises:
-        RunError, UsageError: the run does not exist, has no slices, or has nothing to be compared with.
-    """
-    from llm4rec_cli.studies.inspection import audit
-
-    with _typed_errors():
-        return Inspection(*audit.frames(audit.audit(str(run), _outputs(outputs), over, metric)))
+    with typed_errors():
+        return report_frame(select_groups(outputs_folder(outputs), filters, metrics, draws))
 
 
 def load_split(*overrides: str, progress: bool = False) -> LoadedSplit:
@@ -281,8 +198,8 @@ def load_split(*overrides: str, progress: bool = False) -> LoadedSplit:
     from llm4rec_cli.data.split import TRAIN
     from llm4rec_cli.run import stages
 
-    raise_first(_problems_of_overrides(overrides))
-    with _typed_errors(), _messages(progress):
+    raise_first(problems_of_overrides(overrides))
+    with typed_errors(), messages(progress):
         job = Job.unchecked(compose([hydra_override(override) for override in overrides]), "prepare")
         split, examples = stages.load_examples(job)
         items = split.dataset.items
@@ -295,46 +212,6 @@ def load_split(*overrides: str, progress: bool = False) -> LoadedSplit:
         return LoadedSplit(training, valid, test, frames.candidates_frame(split, examples), items)
 
 
-def export_data(
-    *overrides: str, out: str | Path | None = None, formats: Sequence[str] | None = None, progress: bool = False
-) -> Path:
-    """Write a dataset as it is split to a folder, as `llm4rec export data` does, and return the folder.
-
-    Args:
-        overrides: as for `load_split`.
-        out: the folder; None = `exports/DATASET`.
-        formats: such as `["parquet", "recbole"]`; None = all that can hold the data.
-        progress: whether to show log lines and progress on stderr.
-
-    Raises:
-        UsageError: an override or a format is wrong, or the folder has other files.
-        DataError: as for `load_split`; or ids hold what a format cannot.
-    """
-    from llm4rec_cli.studies.export import data
-
-    raise_first(_problems_of_overrides(overrides))
-    with _typed_errors(), _messages(progress):
-        job = Job.unchecked(compose([hydra_override(override) for override in overrides]), "prepare")
-        return data.export_data(job, None if out is None else Path(out), formats)
-
-
-def export_model(run: str | Path, out: str | Path, outputs: str | Path | None = None) -> Path:
-    """Write the weights of a finished run, its config and a model card to a folder, and return the folder.
-
-    Args:
-        run: a run folder, or an end or beginning of its path that matches one run.
-        out: the folder.
-        outputs: the folder of the runs; None = the commands' default.
-
-    Raises:
-        RunError, UsageError: there is no such run, it has no weights, or the folder has other files.
-    """
-    from llm4rec_cli.studies.export import model
-
-    with _typed_errors():
-        return model.export_model(str(run), Path(out), _outputs(outputs))
-
-
 def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, progress: bool) -> pd.DataFrame:
     """Return what a command evaluates, of the config that these overrides compose, as one table."""
     from llm4rec_cli.results.frames import evaluations_frame
@@ -344,8 +221,8 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
 
     if isinstance(metrics, str):
         raise UsageError(f"metrics is a list of names, not '{metrics}'", f"metrics=['{metrics}']")
-    raise_first(_problems_of_overrides(overrides))
-    with _typed_errors(), _messages(progress):
+    raise_first(problems_of_overrides(overrides))
+    with typed_errors(), messages(progress):
         composed = compose([hydra_override(override) for override in overrides])
         job = Job.resolve(composed, command) if command == "train" else evaluation(Job.unchecked(composed, command))
         runs = [result for outcome in run_all(job) for result in outcome.results]
@@ -353,11 +230,11 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
         return evaluations_frame(runs, metrics)
 
 
-def _outputs(typed: str | Path | None) -> Path:
+def outputs_folder(typed: str | Path | None) -> Path:
     return Path(typed or default_outputs()).expanduser()
 
 
-def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
+def problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
     for override in overrides:
         if not isinstance(override, str):
             yield UsageError(f"an override must be a string, not {override}", "write 'model=unisrec', 'seed=1'")
@@ -366,7 +243,7 @@ def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
 
 
 @contextmanager
-def _typed_errors() -> Iterator[None]:
+def typed_errors() -> Iterator[None]:
     """Raise errors of a full disk and of unusable paths as this project's own."""
     try:
         yield
@@ -380,7 +257,7 @@ def _typed_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _messages(shown: bool) -> Iterator[None]:
+def messages(shown: bool) -> Iterator[None]:
     """Show log lines and progress on stderr, or neither, while the block lasts."""
     from llm4rec_cli.progress import console, log_to_stderr
 

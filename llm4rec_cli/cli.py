@@ -140,16 +140,16 @@ def _listed(known: Iterable[Command]) -> str:
 
 def _origin(error: Exception) -> str:
     """Return the innermost line of this package, or of one that offers something to it, that raised an error."""
-    from llm4rec_cli.config.plugins import packages_by_folder
+    from llm4rec_cli.config.plugins import OURS, packages_by_source
 
-    package = Path(__file__).parent
+    packages = {Path(__file__).parent: OURS, **packages_by_source()}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        if path.is_relative_to(package):
-            return f"this is a bug in llm4rec, at {path.relative_to(package)}:{frame.lineno}"
-        for folder, distribution in packages_by_folder().items():
-            if path.is_relative_to(folder):
-                return f"raised by {distribution}, at {path.relative_to(folder.parent)}:{frame.lineno}"
+        for source, package in packages.items():
+            if path.is_relative_to(source):
+                place = f"{path.relative_to(source.parent)}:{frame.lineno}"
+                origin = "this is a bug in llm4rec" if package == OURS else f"raised by {package}"
+                return f"{origin}, at {place}"
     return "this is a bug in llm4rec"
 
 

@@ -31,12 +31,12 @@ from llm4rec_cli.models.base import Batch
 from llm4rec_cli.run import fit, stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
-from llm4rec_cli.studies.cost import measuring
-from llm4rec_cli.studies.cost import run as cost
-from llm4rec_cli.studies.cost.counting import Counter
-from llm4rec_cli.studies.cost.rates import Rates
-from llm4rec_cli.studies.cost.work import Work
 from llm4rec_cli.tasks import base as tasks
+from llm4rec_studies.cost import measuring
+from llm4rec_studies.cost import run as cost
+from llm4rec_studies.cost.counting import Counter
+from llm4rec_studies.cost.rates import Rates
+from llm4rec_studies.cost.work import Work
 
 TRAININGS = {
     "sasrec": "model=sasrec trainer.epochs=3",

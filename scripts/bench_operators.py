@@ -23,7 +23,7 @@ from llm4rec_cli.meta import META, without_values
 from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.precision import settled
-from llm4rec_cli.studies.cost.counting import Counter
+from llm4rec_studies.cost.counting import Counter
 
 EXAMPLE = """example:
   python scripts/bench_operators.py sasrec p5 --overrides dataset=amazon2014-beauty dataset.raw_dir=PATH"""

@@ -18,16 +18,15 @@ from typing import Any, get_args, get_origin
 import yaml
 from omegaconf import MISSING
 
-from llm4rec_cli.config.folders import options
+from llm4rec_cli.config.folders import conf_dir, data_file, options
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.config.walk import Declaration
 from llm4rec_cli.results.tables import markdown
-from llm4rec_cli.studies.config_options import content_of
+from llm4rec_cli.run.config_options import content_of
 
-CONF = Path(__file__).parents[1] / "conf"
 SHOWN = {"trainer": "default", "llm": "local", "enrichment": "default"}  # the option whose values are shown
 OTHERS = {"llm": ["openai"]}  # whose values are shown where they differ
 BOUNDS = {"at_least": "≥", "above": ">", "at_most": "≤", "below": "<"}
@@ -40,22 +39,23 @@ def config_keys() -> str:
     """Return a table for each config group, and for each model one with its own keys."""
     shared = [setting for setting in declarations_with(ModelConfig) if not setting.key.startswith("model")]
     top = [setting for setting in shared if "." not in setting.key and not _is_group(setting)]
-    parts = ["## Top level", _table(top, {"": Config}, yaml_values(CONF / "config.yaml"))]
+    parts = ["## Top level", _table(top, {"": Config}, yaml_values(conf_dir() / "config.yaml"))]
     for group in shared:
         if "." in group.key or not _is_group(group):
             continue
-        file = CONF / group.key / f"{SHOWN.get(group.key)}.yaml"
-        values = dict(yaml_values(file, f"{group.key}.")) if file.exists() else {}
-        shown = f" The defaults are those of `{group.key}={file.stem}`." if values else ""
+        shown_option = str(SHOWN.get(group.key))
+        file = data_file(group.key, shown_option)
+        values = dict(yaml_values(file, f"{group.key}.")) if file else {}
+        shown = f" The defaults are those of `{group.key}={shown_option}`." if values else ""
         for other in OTHERS.get(group.key, ()):
-            for key, (default, source) in yaml_values(CONF / group.key / f"{other}.yaml", f"{group.key}.").items():
+            for key, (default, source) in yaml_values(_file(group.key, other), f"{group.key}.").items():
                 if default != values[key][0]:
                     values[key] = (f"{values[key][0]}; `{group.key}={other}`: {default}", values[key][1] or source)
         parts += [f"## {group.key}", _summary(group.kind) + shown]
         parts.append(_table(_below(shared, group.key), _holders(shared), values))
     for name in model_names():
         model: Any = config_class(name)
-        file = CONF / f"model/{name}.yaml"
+        file = _file("model", name)
         settings = declarations_with(model)
         parts += [f"## model={name}", f"{_summary(model)} {_sources(file)}"]
         parts.append(_table(_below(settings, "model"), _holders(settings, model), yaml_values(file, "model.")))
@@ -73,7 +73,7 @@ def config_options() -> str:
     parts = []
     for group in ("dataset", "model", "task", "trainer", "llm", "experiment", "prompt"):
         typed = f"+{group}" if group == "experiment" else group
-        rows = [[f"`{typed}={name}`", _first_sentence(CONF / f"{group}/{name}.yaml")] for name in options(group)]
+        rows = [[f"`{typed}={name}`", _first_sentence(_file(group, name))] for name in options(group)]
         parts += [f"## {group}", markdown(["option", "description"], rows)]
     return "\n\n".join(parts)
 
@@ -82,7 +82,7 @@ def datasets() -> str:
     """Return the table of dataset configs: reader, raw files and where they come from, and the paper's counts."""
     rows = []
     for name in options("dataset"):
-        file = CONF / f"dataset/{name}.yaml"
+        file = _file("dataset", name)
         content = content_of("dataset", name)
         paper = content.get("paper") or {}
         counts = [f"{paper[key]:,} {key}" for key in ("users", "items") if key in paper]
@@ -181,6 +181,12 @@ def _header(file: Path) -> str:
     return " ".join(line[2:] for line in lines if not line.startswith(("#  ", "# @package")))
 
 
+def _file(group: str, option: str) -> Path:
+    file = data_file(group, option)
+    assert file, f"{group}={option} has no file"
+    return file
+
+
 def _first_sentence(file: Path) -> str:
     return re.split(r"(?<=[.?]) (?=[A-Z])", _header(file))[0]
 
@@ -193,7 +199,7 @@ def _sources(file: Path) -> str:
 @cache
 def comments(holder: Any) -> dict[str, str]:
     """Return field or member -> the comment on its line or the lines directly above, for a class and its bases."""
-    bases = [base for base in reversed(holder.__mro__) if base.__module__.startswith("llm4rec_cli")]
+    bases = [base for base in reversed(holder.__mro__) if base.__module__.startswith("llm4rec_")]
     return {name: text for base in bases for name, text in _comments(textwrap.dedent(inspect.getsource(base)))}
 
 

@@ -22,8 +22,10 @@ import shlex
 import sys
 import tempfile
 import textwrap
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -41,12 +43,13 @@ from llm4rec_cli.commands.new import TEMPLATE  # noqa: E402
 from llm4rec_cli.config.commands import commands as known_commands  # noqa: E402
 from llm4rec_cli.config.registry import config_class, model_names  # noqa: E402
 from llm4rec_cli.data import readers  # noqa: E402
-from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
+from llm4rec_cli.evaluation.metrics import Metric  # noqa: E402
+from llm4rec_cli.evaluation.metrics import metrics as all_metrics  # noqa: E402
 from llm4rec_cli.labels import LABELS  # noqa: E402
 from llm4rec_cli.results.tables import markdown  # noqa: E402
-from llm4rec_cli.studies.cost.rates import DEFAULT_GPU, GPUS  # noqa: E402
-from llm4rec_cli.studies.paper_tables import definitions, estimates, reproduction  # noqa: E402
-from llm4rec_cli.studies.paper_tables.definitions import Size, matches  # noqa: E402
+from llm4rec_studies.cost.rates import DEFAULT_GPU, GPUS  # noqa: E402
+from llm4rec_studies.paper_tables import definitions, estimates, reproduction  # noqa: E402
+from llm4rec_studies.paper_tables.definitions import Size, matches  # noqa: E402
 
 RECORDED, BAD_INPUT = Path("docs/recorded"), ROOT / "tests/data/bad/cases.yaml"
 PAPERS = ("unisrec", "prompt4nr", "p5", "chatgptrec", "tiger,rpg", "tallrec,collm")  # of a page each
@@ -160,7 +163,7 @@ def commands() -> str:
     """Return the help of every command. Commands with overrides share the config groups, shown once, under `train`."""
     parts = [_code(output_of("--help"))]
     for command in known_commands().values():
-        if command.plugin:
+        if not command.is_ours:
             continue
         parts.append(f"## {command.typed}")
         if command.name == "train" or not command.takes_overrides:
@@ -246,12 +249,12 @@ def metrics() -> str:
     rows = [
         [
             f"`{metric.name}{'@K' if metric.cutoffs else ''}`",
-            metric.kind.name,
+            str(metric.kind),
             "lower" if metric.lower else "higher",
             _shown(metric),
             f"`{metric.paired_as}`" if metric.paired_as else "",
         ]
-        for metric in METRICS
+        for metric in all_metrics()
     ]
     return markdown(["metric", "of", "better", "in tables by default", "compared in pairs by"], rows)
 
@@ -315,6 +318,25 @@ def _case(*row: str) -> list[str]:
 
 
 DRY_RUN = "unisrec/main --columns Scientific --rows SASRec,CCDR,UniSRec_t --seeds 0 --untuned"
+
+
+def public_core() -> str:
+    """Return the table of the names of the core that the zoo imports, by module."""
+    used = defaultdict[str, set[str]](set)
+    for file in (ROOT / "llm4rec_zoo").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llm4rec_cli"):
+                used[str(node.module)] |= {alias.name for alias in node.names}
+    rows = []
+    for module, names in sorted(used.items()):
+        spec = find_spec(module)
+        assert spec and spec.origin
+        says = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+        sentence = re.split(r"(?<=\.)\s", says)[0].replace("\n", " ").replace("|", "\\|")
+        rows.append([f"`{module.removeprefix('llm4rec_cli.')}`", ", ".join(f"`{n}`" for n in sorted(names)), sentence])
+    return markdown(["module of `llm4rec_cli`", "names", "the module"], rows)
+
+
 FLOORS = ",".join(name for name in model_names() if config_class(name).traits.is_floor)
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
@@ -325,6 +347,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "file roles": file_roles,
     "labels": labels,
     "metrics": metrics,
+    "public core": public_core,
     "readme": readme,
     "template": template,
     "bad input": bad_input,

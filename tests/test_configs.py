@@ -12,7 +12,7 @@ from llm4rec_cli.config import overrides, schema
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_text
 from llm4rec_cli.llm import embeddings, endpoint
-from llm4rec_cli.studies import config_check
+from llm4rec_cli.run import config_check
 from tests.data.misbehaving_server import body, running
 from tests.llm.chat_server import api_error, chat_server
 from tests.llm.enriching import enrich
@@ -30,7 +30,7 @@ GROUPS = {group: composing.options(group) for group in overrides.FOLDERS}
 SHIPPED = [(group, name) for group, names in GROUPS.items() for name in names]
 SPACES = [(group, name) for group in ("search", "paper", "deviations") for name in composing.options(group)]
 GENERATED = [name for name in GROUPS["dataset"] if name.startswith("demo")]
-FILES = sorted(composing.conf_dir().rglob("*.yaml"))
+FILES = sorted(file for folder in composing.conf_dirs() for file in folder.rglob("*.yaml"))
 WROTE = ("llm=openai",)  # for enriched items: the name identifies the chat model that wrote the tokens
 
 
@@ -53,9 +53,9 @@ def llm(config):
 
 
 def test_all_files_belong_to_a_known_group():
-    known = {composing.conf_dir() / group / f"{name}.yaml" for group, name in (*SHIPPED, *SPACES)}
+    known = {folder / group / f"{name}.yaml" for group, name in (*SHIPPED, *SPACES) for folder in composing.conf_dirs()}
     shared = {path for path in FILES if path.name.startswith("_")}  # by files of a group, which are options
-    assert {composing.conf_dir() / "config.yaml", *known, *shared} == set(FILES)
+    assert {composing.conf_dir() / "config.yaml", *known & {*FILES}, *shared} == set(FILES)
 
 
 def test_every_model_has_a_config_and_every_config_a_model():
@@ -157,8 +157,8 @@ def small(tmp_path_factory, cache):
     return runs
 
 
-# Commands that run every option small. Models that are read from files are tested in tests/cli/test_score.py and
-# test_ensemble.py.
+# Commands that run every option small. Models that are read from files are tested by score and
+# ensemble in tests/studies/cli.
 LOG, SMALL_LOG = "dataset=demo_news", "dataset=mind-small-5k"
 MODELS = {n: ("train", f"model={n}", *sizes(n), *QUICK) for n in GROUPS["model"]}  # with its default dataset and task
 del MODELS["external"], MODELS["ensemble"]

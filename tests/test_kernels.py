@@ -26,7 +26,7 @@ CHECKS = (
     *("tests/test_kernels.py::test_the_selected_kernels_are_used", "tests/models/test_layers.py"),
     *("tests/test_arithmetic.py::test_a_product_by_onednn_is_exact", "tests/models/test_losses.py"),
     *("tests/llm/test_attention.py", "tests/text/test_vectors.py", "tests/data/test_store.py"),
-    *("tests/evaluation/test_ranking.py", "tests/models/test_tuned_lm_model.py::" + FEW_BITS),
+    *("tests/evaluation/test_ranking.py", "tests/zoo/models/test_tuned_lm_model.py::" + FEW_BITS),
 )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llm4rec_cli.meta import read_as_zeros, without_values
-from llm4rec_cli.studies.cost.counting import Counter
+from llm4rec_studies.cost.counting import Counter
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -97,7 +97,7 @@ def completions(line: str) -> list[str]:
 def _of_command(command: Command, before: list[str], word: str) -> Iterable[str]:
     if command.takes_overrides:
         return _of_overrides(command, before, word)
-    return _of_options(command, before, word) if command.plugin is None else ()  # a package's would run
+    return _of_options(command, before, word) if command.is_ours else ()  # a package's would run
 
 
 def _of_overrides(command: Command, before: list[str], word: str) -> Iterable[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from llm4rec_cli import __version__
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.paths import default_outputs
-from llm4rec_cli.studies.machine import WRONG, Finding, examine
+from llm4rec_cli.run.machine import WRONG, Finding, examine
 
 WIDTH = 100  # characters per line, at most
 

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     elif options.kind == "cache":
         show(*_cache_tables(cache_folder(options.cache)))
     else:
-        from llm4rec_cli.studies.config_options import tables
+        from llm4rec_cli.run.config_options import tables
 
         show(*tables(options.kind.removesuffix("s"), options.filters))
     return 0
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
 def _overview() -> Content:
     """Return the names of all options, one row per group."""
     from llm4rec_cli.results.tables import Content
-    from llm4rec_cli.studies.config_options import sorted_by_use
+    from llm4rec_cli.run.config_options import sorted_by_use
 
     rows = [[kind, ", ".join(sorted_by_use(kind.removesuffix("s")))] for kind in OPTIONS]
     notes = [f"llm4rec list {'|'.join([*KINDS, *second_words('list')])} says more about each"]

@@ -21,8 +21,8 @@ def run(composed: Composed) -> Outcome:
     from llm4rec_cli.data import store
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.statistics import remarks
+    from llm4rec_cli.results.dataset_tables import statistics_tables
     from llm4rec_cli.results.tables import say, show
-    from llm4rec_cli.studies.dataset_tables import statistics_tables
 
     job = Job.unchecked(composed, "prepare")
     settings = job.config.dataset

@@ -25,9 +25,9 @@ from pathlib import Path
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.paths import cache_folder
+from llm4rec_cli.run import pruning
 from llm4rec_cli.run.catalog import FILTERS, outputs_folder
-from llm4rec_cli.studies import pruning
-from llm4rec_cli.studies.pruning import PARTS, Deletion, delete, matching_runs
+from llm4rec_cli.run.pruning import PARTS, Deletion, delete, matching_runs
 
 AGES = {"h": 3600, "d": 86400, "w": 7 * 86400}
 

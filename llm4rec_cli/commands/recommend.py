@@ -24,7 +24,7 @@ from llm4rec_cli.results.tables import Content, json_text, show
 
 if TYPE_CHECKING:
     from llm4rec_cli.config.compose import Composed
-    from llm4rec_cli.studies.recommendations import ItemRow
+    from llm4rec_cli.run.recommendations import ItemRow
 
 REASONS = 3  # items of the history that are shown for a recommended item
 
@@ -75,7 +75,7 @@ class _Once(argparse.Action):
 
 def run(composed: Composed, options: argparse.Namespace) -> None:
     """Print the top items for `--user` or `--title`, or the rating or text for `--user` and `--item`."""
-    from llm4rec_cli.studies.recommendations import Query, answer
+    from llm4rec_cli.run.recommendations import Query, answer
 
     wanted = {name: value for name, value in vars(options).items() if name not in ("title", "json")}
     rows, heading, predicted, in_training = answer(composed, Query(titles=options.title, **wanted))
@@ -92,7 +92,7 @@ def _print_items(rows: Sequence[ItemRow], heading: Sequence[str], with_history: 
         heading: lines above the table.
         with_history: items of the history may be among them, and are marked.
     """
-    from llm4rec_cli.studies.recommendations import shortened
+    from llm4rec_cli.run.recommendations import shortened
 
     if as_json:
         for row in rows:
@@ -122,7 +122,7 @@ def _print_items(rows: Sequence[ItemRow], heading: Sequence[str], with_history: 
 
 def _reasons(rows: Sequence[ItemRow]) -> list[str]:
     """Return lines that name the items of the history that add most to each score."""
-    from llm4rec_cli.studies.recommendations import shortened
+    from llm4rec_cli.run.recommendations import shortened
 
     if all(reason["effect"] == 0 for row in rows for reason in row["because"]):
         return ["the history has no effect on these scores"]

@@ -11,7 +11,6 @@ llm4rec report --papers --csv > papers.csv              only comparisons with pa
 llm4rec report --papers --numbers mine.csv              with published numbers of your own
 llm4rec report --slices dataset=ml-100k                 the first metric on slices of the targets: same day, …
 llm4rec report --costs                                  minutes, memory, size and tokens
-llm4rec report claims                                   the papers' claims, judged by all runs
 llm4rec report --draws task=direct                      sampled candidates: the mean over task.draw=0,1,2
 llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 
@@ -52,7 +51,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"--outputs {options.outputs}: the folder does not exist", "the folder of the runs")
     if options.html and (options.papers or options.slices or options.costs):
         raise UsageError(
-            "--html already includes papers, slices, costs and claims",
+            "--html already includes papers, slices and costs",
             f"leave the option out: llm4rec report --html {options.html}",
         )
     from llm4rec_cli.results.tables import print_tables
@@ -67,9 +66,6 @@ def main(argv: list[str]) -> int:
 
     from llm4rec_cli.files import write_text
     from llm4rec_cli.results.page import page
-    from llm4rec_cli.studies.claims.render import claims_content
-    from llm4rec_cli.studies.claims.spec import Verdict
-    from llm4rec_cli.studies.claims.verdict import judge_claims
 
     named = Path(options.html).expanduser()
     path = named.resolve()  # of a link, what it leads to
@@ -77,8 +73,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"{options.html} is not a file", "--html report.html")
     if not path.parent.is_dir():
         raise UsageError(f"--html {options.html}: the folder {named.parent} does not exist", f"mkdir -p {named.parent}")
-    tested = [result for result in judge_claims(root) if result.numbers or result.verdict is not Verdict.not_run]
-    write_text(path, page(comparable, claims_content(tested), numbers))
+    write_text(path, page(comparable, numbers))
     print(named)
     return 0
 

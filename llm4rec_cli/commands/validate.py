@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="group/option, a group, or a file (default: all)")
     arguments = parser.parse_args(argv).names
 
-    from llm4rec_cli.studies.config_check import check, known_configs
+    from llm4rec_cli.run.config_check import check, known_configs
 
     known = known_configs()
     names = [name for argument in arguments for name in _matching(argument, known)] or known
@@ -47,7 +47,7 @@ def _matching(argument: str, known: Sequence[str]) -> list[str]:
     name = argument.removeprefix("./").removeprefix("conf/").removesuffix(".yaml").rstrip("/")
     name = PAPER_TABLES if name == "papers" else name
     group, _, option = name.partition("/")
-    from llm4rec_cli.studies.config_check import read_folders
+    from llm4rec_cli.run.config_check import read_folders
 
     matches = [other for other in known if name in (other, other.partition("/")[2]) or other.startswith(f"{name}/")]
     if not matches:
@@ -58,7 +58,7 @@ def _matching(argument: str, known: Sequence[str]) -> list[str]:
 
 def _summary(names: Sequence[str], n_problems: int, n_invalid: int) -> str:
     """Return `29 configs (9 datasets, …): all valid`."""
-    from llm4rec_cli.studies.config_check import data_folders, file_of, read_folders
+    from llm4rec_cli.run.config_check import data_folders, file_of, read_folders
 
     counts = {group: sum(name.startswith(f"{group}/") for name in names) for group in read_folders()}
     nouns = {name: folder.noun for name, folder in data_folders().items()}

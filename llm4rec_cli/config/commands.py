@@ -81,9 +81,15 @@ class Command:
         return any(isinstance(node, ast.FunctionDef) and node.name == function for node in self._module.body)
 
     @property
+    def is_ours(self) -> bool:
+        return self.plugin is None or self.plugin.is_ours
+
+    @property
     def package(self) -> str:
-        """The installed package that it comes from."""
-        return self.plugin.distribution if self.plugin else OURS
+        """The installed package that it comes from, or the part of llm4rec."""
+        if self.plugin is None:
+            return OURS
+        return self.plugin.module.partition(".")[0] if self.plugin.is_ours else self.plugin.distribution
 
     def load(self) -> ModuleType:
         """Import its module.
@@ -104,15 +110,9 @@ def _shipped() -> frozenset[str]:
     return frozenset(module.name.replace("_", "-") for module in pkgutil.iter_modules([str(FOLDER)]))
 
 
-@cache
-def _taken() -> frozenset[str]:
-    """Return the names that no package may offer: of our commands, and their first words, such as `inspect`."""
-    return _shipped() | {name.partition("-")[0] for name in _shipped()}
-
-
 def offered() -> Offers:
     """Return the commands of installed packages, which are not imported."""
-    return offers("commands", _taken(), part=None)
+    return offers("commands", _shipped(), part=None)
 
 
 def commands() -> dict[str, Command]:

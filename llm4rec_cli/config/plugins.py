@@ -1,11 +1,12 @@
-"""Models, readers, metrics and commands that other installed packages offer, by entry points.
+"""Models, tasks, readers, metrics and commands that installed packages offer, by entry points.
 
     [project.entry-points."llm4rec.models"]
     running_mean = "llm4rec_running_mean"
 
 An entry point has the name of what it offers, and names a module: of a model the package with modules `config` and
 `model`. Configs are in the folder `conf` of the package at the top: `a/conf` of `a.models.b`. Nothing is imported but
-what an installed package registers.
+what an installed package registers. `llm4rec_studies` and `llm4rec_zoo`, installed with this package, enter by the same
+door; where the folder of one is deleted, what it offers is absent.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from llm4rec_cli.errors import UsageError
 
 log = logging.getLogger(__name__)
 
-KINDS = ("models", "readers", "metrics", "commands")
-OURS = "llm4rec"  # the distribution of this package
+KINDS = ("models", "tasks", "readers", "metrics", "commands")
+OURS = "llm4rec"  # the distribution of this package, of llm4rec_studies and of llm4rec_zoo
 MODELS = Path(__file__).parents[1] / "models"
 NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules in that folder that are not models
 NAME = re.compile("[a-z][a-z0-9_]*")
@@ -57,6 +58,10 @@ class Plugin:
     @property
     def folder(self) -> Path:
         return self.source.parent
+
+    @property
+    def is_ours(self) -> bool:
+        return self.distribution == OURS
 
     def __str__(self) -> str:
         return f"{self.name} of {self.distribution} {self.version}"
@@ -118,20 +123,31 @@ def offers(kind: str, shipped: frozenset[str], part: str | None = "", needs: tup
 
 
 def packages() -> dict[str, str]:
-    """Return the installed packages that offer something, with their versions."""
-    return {point.dist.name: point.dist.version for kind in KINDS for point in _points(kind) if point.dist}
+    """Return the other installed packages that offer something, with their versions."""
+    dists = [point.dist for kind in KINDS for point in _points(kind)]
+    return {dist.name: dist.version for dist in dists if dist and dist.name != OURS}
 
 
-def packages_by_folder() -> dict[Path, str]:
-    """Return the names of those packages by the folders of what they offer."""
+def packages_by_source() -> dict[Path, str]:
+    """Return the names of packages that offer something by their folders, or files if they have one module alone."""
     points = [point for kind in KINDS for point in _points(kind)]
-    return {source.parent: point.dist.name for point in points if point.dist and (source := _source(point.module))}
+    tops = {(source, point.dist.name) for point in points if point.dist and (source := _top(point))}
+    return {source.parent if source.name == "__init__.py" else source: name for source, name in tops}
 
 
 @cache
 def _points(kind: str) -> tuple[EntryPoint, ...]:
     """Return the entry points of a kind; reading those of all installed packages takes about 20 ms."""
-    return tuple(metadata.entry_points(group=f"llm4rec.{kind}"))
+    points = metadata.entry_points(group=f"llm4rec.{kind}")
+    present = tuple(point for point in points if not (point.dist and point.dist.name == OURS) or _top(point))
+    for point in present:  # what a package logs is shown and kept as what this one logs
+        logging.getLogger(point.module.partition(".")[0]).parent = logging.getLogger("llm4rec_cli")
+    return present
+
+
+def _top(point: EntryPoint) -> Path | None:
+    """Return the file of the package at the top of what an entry point names; None if it is absent."""
+    return _source(point.module.partition(".")[0])
 
 
 @cache

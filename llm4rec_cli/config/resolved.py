@@ -51,12 +51,12 @@ def resolved_config(composed: Composed) -> Config:
     config = cast(Config, OmegaConf.to_object(node))
     raise_first(ranges.problems(config))
     raise_first(secrets.problems(config.llm))
-    if config.task.question is not Question.rank or config.task.candidates not in SAMPLED:
+    if config.task.question != Question.rank or config.task.candidates not in SAMPLED:
         config.task.negatives, config.task.draw = TaskConfig.negatives, TaskConfig.draw  # without effect
-    if config.task.question is not Question.like:  # without effect
+    if config.task.question in Question.__members__:  # without effect on tasks of ours
         config.task.history, config.task.shots = TaskConfig.history, TaskConfig.shots
         config.dataset.liked_above = DatasetConfig.liked_above
-    if config.task.question is Question.write:
+    if config.task.question == Question.write:
         config.llm.structured = LLMConfig.structured  # without effect: a text has no form
     if not config.model.traits.seeded:
         config.seed = Config.seed  # without effect: a rule has one run

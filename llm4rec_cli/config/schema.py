@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
@@ -23,13 +23,12 @@ from llm4rec_cli.paths import default_outputs
 T = TypeVar("T")
 
 
-class Question(Enum):
-    """What a task requires of a model."""
+class Question(StrEnum):
+    """What a task of ours requires of a model. Installed packages offer others: `config.questions`."""
 
     rank = "rank"
     rate = "rate"
     write = "write"
-    like = "like"
     pretrain = "pretrain"  # learn weights for other data; monitored by a ranking task on the training data
     all = "all"  # one training for all tasks, each evaluated separately
 
@@ -585,7 +584,7 @@ class TaskConfig:
     role: ClassVar[Role] = Role.question
 
     name: str = ranges.folder_name()  # in tables and run folders
-    question: Question = MISSING
+    question: str = MISSING  # rank, rate, write, pretrain, all, or of an installed package
     candidates: Candidates = Candidates.full
     negatives: int = ranges.number(99, at_least=1)  # sampled candidates besides the target
     draw: int = ranges.number(0, at_least=0, added=True)  # of the sampled candidates; the users stay the same
@@ -594,7 +593,7 @@ class TaskConfig:
         default=SeenItems.excluded, metadata={"role": Role.extent, "added": True}
     )
     written: Written | None = None  # question: write
-    # question: like
+    # for questions of installed packages, such as like
     history: int | None = ranges.number(10, at_least=1, added=True)  # latest items that a model sees; null = all
     # training rows that are used, drawn by `seed`, also for floors; null = all
     shots: int | None = ranges.number(None, at_least=1, role=Role.training, added=True)

@@ -175,7 +175,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, composed: Composed) -
     def build(name: str, seed: int = 0, split: Split = SPLIT, task: str = "sequential", **more: Any) -> Any:
         set_seed(seed)
         likes = labelled_rows(split, TRAIN, *LIKES) if task == "like" else None
-        model = base.build(base.Context(composed(name), split, seed, tmp_path, "cpu", task, llm, likes=likes, **more))
+        model = base.build(base.Context(composed(name), split, seed, tmp_path, "cpu", task, llm, rows=likes, **more))
         return model.eval() if isinstance(model, nn.Module) else model
 
     return build

@@ -1,16 +1,18 @@
 """The table of all metrics: what each scores, its direction, how runs are paired by it, and where it is shown.
 
 To add a metric, add a row here and the function that computes it, in the module of its kind. A metric of an installed
-package is a module with `METRIC`, such a row of kind `ranking`, and `gain(rank)`, what a target at each rank is worth.
+package is a module with `METRIC`, such a row of kind `ranking`, and `gain(rank)`, what a target at each rank is worth;
+a task of an installed package has metrics of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from enum import Enum
+from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llm4rec_cli.config import questions
 from llm4rec_cli.config.plugins import Offers, offers
 
 if TYPE_CHECKING:
@@ -20,13 +22,12 @@ if TYPE_CHECKING:
     Gain = Callable[[NDArray[np.integer[Any]]], NDArray[np.floating[Any]]]  # (k,) ranks from 1 -> (k,) values
 
 
-class Kind(Enum):
-    """What a metric scores."""
+class Kind(StrEnum):
+    """What a metric of ours scores."""
 
     ranking = "ranking"  # a target among candidates
     impression = "impression"  # the list that a user was shown
     rating = "rating"
-    like = "like"
     text = "text"
     loss = "loss"
 
@@ -36,7 +37,7 @@ class Metric(NamedTuple):
 
     Attributes:
         name: `hr` of `hr@10`.
-        kind: what it scores.
+        kind: what it scores: a `Kind`, or the question of an installed package.
         lower: whether lower is better.
         cutoffs: the cutoffs in tables; empty for a metric without cutoffs.
         shown: whether tables show it by default.
@@ -47,7 +48,7 @@ class Metric(NamedTuple):
     """
 
     name: str
-    kind: Kind
+    kind: str
     lower: bool = False
     cutoffs: tuple[int, ...] = ()
     shown: bool = True
@@ -57,7 +58,6 @@ class Metric(NamedTuple):
     headline: bool = False
 
 
-OWN_TABLES = (Kind.impression, Kind.like)  # kinds named as their protocol, whose tables show no other metrics
 PAPER_TEXT = ("bleu2", "bleu4", "rouge1", "rouge2", "rougeL")  # as P5 computes them: `paper_text`
 METRICS = (
     Metric("hr", Kind.ranking, cutoffs=(1, 5, 10, 50)),
@@ -78,11 +78,6 @@ METRICS = (
     Metric("said_paper/rmse", Kind.rating, lower=True, shown=False, for_all=False),  # as P5 computes it
     Metric("said_paper/mae", Kind.rating, lower=True, shown=False, for_all=False),
     Metric("said_paper/coverage", Kind.rating, shown=False, for_all=False),
-    Metric("auc_within_users", Kind.like, for_all=False, headline=True),
-    Metric("auc", Kind.like, headline=True),
-    Metric("uauc", Kind.like, for_all=False),
-    Metric("log_loss", Kind.like, lower=True, for_all=False),
-    Metric("users_with_both", Kind.like, shown=False, for_all=False),
     Metric("loss", Kind.loss, lower=True),
     Metric("bleu2", Kind.text, paired_as="rouge1"),
     Metric("bleu4", Kind.text, paired_as="rouge1"),
@@ -121,9 +116,20 @@ def offered_gains() -> dict[Metric, Gain]:
     return {m.METRIC._replace(name=name, kind=Kind.ranking): m.gain for name, m in modules.items()}
 
 
+@cache
 def metrics() -> tuple[Metric, ...]:
     """Return all metrics, of ours and of installed packages."""
-    return (*METRICS, *offered_gains())
+    of_tasks = (
+        metric._replace(kind=question)
+        for question, module in questions.offered_modules().items()
+        for metric in module.METRICS
+    )
+    return (*METRICS, *of_tasks, *offered_gains())
+
+
+def own_tables() -> tuple[str, ...]:
+    """Return the kinds that are named as their protocol, and whose tables show no other metrics."""
+    return (Kind.impression, *questions.offered().plugins)
 
 
 def direction(name: str) -> int:
@@ -137,22 +143,22 @@ def lower_is_better(names: Iterable[str]) -> list[str]:
     return [name for name in names if direction(name) < 0]
 
 
-def selectable(kind: Kind, cutoffs: Collection[int]) -> set[str]:
+def selectable(kind: str, cutoffs: Collection[int]) -> set[str]:
     """Return the metrics of this kind that every model has, for model selection."""
-    names = {name for metric in metrics() if metric.kind is kind and metric.for_all for name in _named(metric, cutoffs)}
-    return names - {"ndcg@1"} if kind is Kind.ranking else names  # with one target it equals hr@1
+    names = {name for metric in metrics() if metric.kind == kind and metric.for_all for name in _named(metric, cutoffs)}
+    return names - {"ndcg@1"} if kind == Kind.ranking else names  # with one target it equals hr@1
 
 
 def of_protocol(protocol: str) -> list[Metric]:
     """Return the metrics of runs with this protocol, or, for most, of all protocols that share their tables."""
-    own = next((kind for kind in OWN_TABLES if kind.value == protocol), None)
-    return [metric for metric in metrics() if (metric.kind is own if own else metric.kind not in OWN_TABLES)]
+    own = own_tables()
+    return [metric for metric in metrics() if (metric.kind == protocol if protocol in own else metric.kind not in own)]
 
 
 def table_metrics(protocol: str) -> tuple[str, ...]:
     """Return the metrics that tables of runs with this protocol show by default, in order."""
     rows = [metric for metric in of_protocol(protocol) if metric.shown]
-    if rows[0].kind in OWN_TABLES:
+    if protocol in own_tables():
         return tuple(name for metric in rows for name in _named(metric, metric.cutoffs))
     by_cutoff = sorted((k, i, metric.name) for i, metric in enumerate(rows) for k in metric.cutoffs)
     return (

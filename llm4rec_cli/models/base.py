@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llm4rec_cli.capabilities import Ranker
-    from llm4rec_cli.data.likes import LabelledRows
     from llm4rec_cli.data.split import Split
     from llm4rec_cli.ids.item_ids import ItemIds
 
@@ -37,7 +36,7 @@ class Context:
         device: `cpu`, `cuda`, …
         task: the name of the task that the model is trained or evaluated on; `all` for all tasks.
         llm: an LLMConfig, for a model that queries a chat model.
-        likes: on the task `like`, the rows that a model learns from.
+        rows: what the task has a model learn from, where its module defines `training_rows`: on `like`, LabelledRows.
         is_loaded: whether a run's weights are loaded afterwards, so no initial weights need training.
         scoring: `trainer.scoring`, for a model with the trait `bf16_scoring`.
     """
@@ -50,7 +49,7 @@ class Context:
     task: str = "sequential"
     llm: Any = None
     is_loaded: bool = False
-    likes: LabelledRows | None = None
+    rows: Any = None
     scoring: Precision = Precision.fp32
 
 

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> str:
+def page(groups: Sequence[Group], own: Path | None = None) -> str:
     """Return the page as HTML.
 
     Args:
-        claims: verdicts on the papers' claims; without rows if there are none.
         own: a user's CSV file of published numbers.
     """
     overview = matrices(groups)
@@ -35,7 +34,6 @@ def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> s
             names={section["results"].title: section["name"] for section in sections},
             sections=sections,
             elsewhere=[section for section in sections if section["results"].title not in in_overview],
-            claims=[dict(zip(claims.columns, row, strict=True)) for row in claims.rows],
         )
     )
 

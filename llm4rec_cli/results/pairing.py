@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli.config import questions
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.config.walk import declarations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 PROTOCOL_KEYS = ("split", "split_rule", "protocol", "mask_history")
 EXAMPLE, IMPRESSION = ("user_id", "target"), ("impression_id",)  # columns that identify an example
 # Columns of predictions.parquet by kind of answer: rankings, ratings, texts about a feature, other texts (of earlier
-# runs without the last two), and impressions and likes, which store their metrics.
+# runs without the last two), and impressions, which store their metrics.
 ANSWER_COLUMNS = (
     ("n_better", "n_tied", "n_candidates"),
     ("rating", "prediction"),
@@ -37,14 +38,11 @@ ANSWER_COLUMNS = (
     ("reference", "prediction"),
     ("items", "clicked", *metrics.table_metrics("impression")),
     ("n_shown", "n_clicks", *metrics.table_metrics("impression")),  # in a bundle
-    ("liked", "score", *metrics.table_metrics("like")),
-    ("liked", "score", "auc_within_users", "auc", "uauc"),  # without probabilities
-    ("liked", "score", "auc"),  # no user with both a like and a dislike
 )
-# Columns that belong to the example, not to the answer, so that they must be equal in both runs.
+# Columns that belong to the example, not to the answer, so that they must be equal in both runs; tasks of installed
+# packages have their own.
 EXAMPLE_FACTS = {"rating": "ratings", "reference": "reference texts", "n_candidates": "numbers of candidates"}
 EXAMPLE_FACTS |= {"items": "items shown", "clicked": "clicks"}
-EXAMPLE_FACTS |= {"liked": "likes"}
 EXAMPLE_FACTS |= {"n_shown": "numbers of items shown", "n_clicks": "numbers of clicks"}
 
 
@@ -206,6 +204,9 @@ def _pair_of_draw(runs: Sequence[Result], protocol: str, metrics: Sequence[str],
 
 def _answer_columns(runs: Sequence[Result]) -> tuple[str, ...]:
     """Return the columns with the answers of both runs. Raises UsageError if there are none."""
+    if task := questions.offered_modules().get(runs[0].protocol):
+        of_task = (*task.FACTS, *metrics.table_metrics(runs[0].protocol))
+        return tuple(name for name in of_task if all(name in run.columns for run in runs))
     for columns in ANSWER_COLUMNS:
         if all(run.columns.issuperset(columns) for run in runs):
             return columns
@@ -247,8 +248,10 @@ def _problems_of_facts(both: pd.DataFrame, columns: Sequence[str], protocol: str
 
     In full ranking the number of candidates may differ: a control that swaps histories changes the masked items.
     """
+    task = questions.offered_modules().get(protocol)
+    facts = {**EXAMPLE_FACTS, **task.FACTS} if task else EXAMPLE_FACTS
     for name in columns:
-        if name not in EXAMPLE_FACTS or (name == "n_candidates" and protocol == "full"):
+        if name not in facts or (name == "n_candidates" and protocol == "full"):
             continue
         facts_a, facts_b = (both[f"{name}_{side}"].map(_comparable) for side in "ab")
         differ = facts_a != facts_b
@@ -256,7 +259,7 @@ def _problems_of_facts(both: pd.DataFrame, columns: Sequence[str], protocol: str
             i = int(differ.to_numpy().argmax())
             yield UsageError(
                 f"these runs are not paired: {differ.sum():,} of {len(both):,} examples have different "
-                f"{EXAMPLE_FACTS[name]} ({facts_a.iloc[i]} in A, {facts_b.iloc[i]} in B)",
+                f"{facts[name]} ({facts_a.iloc[i]} in A, {facts_b.iloc[i]} in B)",
                 "compare runs with the same dataset.seed on data prepared from the same files",
             )
 

@@ -26,7 +26,7 @@ from llm4rec_cli.labels import IMPORTED, NO_PAPER
 from llm4rec_cli.results.draws import protocol_without_draw
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.variants import Variant
-from llm4rec_cli.results.words import COLUMN_PROTOCOLS
+from llm4rec_cli.results.words import column_protocols
 
 FOLDER = files("llm4rec_cli.results") / "papers"
 LIKES = "like_results.csv"  # on few datasets by many: a method's own numbers, and related work of the others
@@ -321,7 +321,7 @@ def _data_of_paper(run: Result) -> str:
 
 def _other_question(row: Printed, run: Result) -> list[str]:
     """Return how dataset, task, split and candidates differ, and whether the masking contradicts ours."""
-    ranked = run.protocol not in COLUMN_PROTOCOLS
+    ranked = run.protocol not in column_protocols()
     rule = run.split_rule
     if ranked and rule == "p5_reviews":
         rule = "leave_one_out"  # P5 splits reviews at random and rankings by time

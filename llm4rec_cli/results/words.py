@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from llm4rec_cli.config import questions
 from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import SEARCH_SPACES, as_typed, key_typed
@@ -22,8 +23,12 @@ SYNTHETIC_NOTE = "synthetic data: these numbers settle no claim"
 MIN_SEEDS = 3  # trainings that a statement about a trained model needs
 MIN_USERS = 4  # that an interval over users needs
 COLD_METRICS = ("hr@10", "ndcg@10")
-# Protocols that predict a column of interactions.
-COLUMN_PROTOCOLS = ("rating", "like", *(written.value for written in Written))
+
+
+def column_protocols() -> tuple[str, ...]:
+    """Return the protocols that predict a column of interactions."""
+    of_packages = (name for name, task in questions.offered_modules().items() if task.COLUMN)
+    return ("rating", *of_packages, *(written.value for written in Written))
 
 
 def is_trained(run: Result) -> bool:
@@ -152,7 +157,7 @@ def _row_labels(run: Result) -> list[str]:
 
 def count_in_words(run: Result, n: int) -> str:
     """Return `1,995 users`; or interactions, if a user may have several examples; or impressions."""
-    units = {IMPRESSION: "impressions", **dict.fromkeys(COLUMN_PROTOCOLS, "interactions")}
+    units = {IMPRESSION: "impressions", **dict.fromkeys(column_protocols(), "interactions")}
     return f"{n:,} {units.get(run.protocol, 'users')}"
 
 

@@ -136,7 +136,7 @@ def _matching_runs(requested: Job) -> Iterator[Source]:
         status, stored = read_status(result.folder), result.settings
         if status.command != "train" or not config_class(result.model).traits.trainable:
             continue
-        asked_for = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
+        asked_for = requested.task.question == Question.pretrain or {"dataset", "experiment"} & keys.keys()
         if stored.get("task.question") == Question.pretrain.name and not asked_for:
             continue  # pre-training runs match only if requested explicitly
         if task_typed and config_class(result.model).traits.task_bound and not _trained_for(stored, requested.config):

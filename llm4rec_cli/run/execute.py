@@ -58,7 +58,7 @@ def run_all(job: Job) -> Iterator[Outcome]:
     Raises:
         DataError: the dataset has no examples for any task.
     """
-    trained, has_tasks = job.evaluated, job.task.question is Question.all
+    trained, has_tasks = job.evaluated, job.task.question == Question.all
     if trained is None or not has_tasks:
         yield (outcome := run(job))
     if not has_tasks:

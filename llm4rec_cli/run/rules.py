@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from llm4rec_cli.config import questions
 from llm4rec_cli.config.keys import is_of_one_task
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class, model_names, models_with
@@ -40,7 +41,7 @@ def problems_of_job(config: Config, typed: Sequence[str], command: str) -> Itera
         for override in typed:
             if f"{key_typed(override)}.".startswith(f"model.{setting}."):
                 yield UsageError(f"{override} is only read with {reader}", f"use {reader}, or leave it out")
-    for override in typed if config.task.question is Question.all else ():
+    for override in typed if config.task.question == Question.all else ():
         key = key_typed(override)
         if is_of_one_task(key):
             yield UsageError(
@@ -54,6 +55,9 @@ def problems_of_job(config: Config, typed: Sequence[str], command: str) -> Itera
 def problems(config: Config) -> Iterator[Llm4RecError]:
     """Yield the problems with a config: unknown names, a model that cannot do the task, settings that exclude one
     another."""
+    if unknown := list(questions.problems(config.task.question)):
+        yield from unknown
+        return
     known = model_names()
     if config.model.name not in known:
         yield UsageError(f"unknown model '{config.model.name}'", did_you_mean(config.model.name, known))
@@ -82,12 +86,9 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
             "others below 0",
             "task.seen_items=excluded",
         )
-    if config.task.question is Question.like and config.dataset.split in (SplitRule.p5_reviews, SplitRule.transfer):
-        yield UsageError(
-            f"task '{config.task.name}' needs the history as of each interaction, which "
-            f"dataset.split={config.dataset.split.name} does not have",
-            "dataset.split=temporal, given or leave_one_out",
-        )
+    task = questions.offered_module(config.task.question)
+    if task and hasattr(task, "problems"):
+        yield from task.problems(config)
     yield from _problems_of_impressions(config)
     incapable = list(problems_of_capability(config)) if config.model.name in known else []
     yield from incapable
@@ -217,7 +218,7 @@ def problems_of_llm(llm: LLMConfig) -> Iterator[UsageError]:
 
 def needed_capability(task: TaskConfig) -> str:
     if task.question != Question.rank:
-        return str(task.question.name)
+        return task.question
     if tasks.ranks_impressions(task):
         return "rank_impressions"
     return "rank_catalogue" if task.candidates == Candidates.full else "rank_candidates"

@@ -163,7 +163,7 @@ def load_examples(job: Job) -> tuple[Split, dict[str, Any]]:
     """Return the split that the task trains on, and its examples by part, `valid` and `test`, for any model."""
     job = job.floor("popularity")  # which needs no texts
     split = split_dataset(job, load(job))
-    if job.task.question is Question.rank:
+    if job.task.question == Question.rank:
         split = split.for_ranking()
     parts = (SplitName.valid, SplitName.test)
     return split, {part.value: job.task_module.examples(split, part, job.config, job.cache) for part in parts}
@@ -189,13 +189,14 @@ def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = 
     torch.manual_seed(job.config.seed)
     # With TF32 a product's fp32 has ten bits of mantissa on a GPU. cuDNN's, as of a GRU, would have it by default.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = job.config.trainer.tf32
-    if job.task.question is Question.rank and not job.model.traits.task_bound:
+    if job.task.question == Question.rank and not job.model.traits.task_bound:
         split = split.for_ranking()  # a model trained for several tasks does this itself
     is_loaded = is_loaded or job.evaluated is not None
-    likes = job.task_module.training_rows(split, job.config) if job.task.question is Question.like else None
+    task = job.task_module
+    rows = task.training_rows(split, job.config) if hasattr(task, "training_rows") else None
     scoring = job.config.trainer.scoring
     context = models.Context(
-        job.model, split, job.config.seed, job.cache, job.device, job.task.name, job.llm, is_loaded, likes, scoring
+        job.model, split, job.config.seed, job.cache, job.device, job.task.name, job.llm, is_loaded, rows, scoring
     )
     model: Any = models.build(context)
     if isinstance(model, torch.nn.Module):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 
 from llm4rec_cli import processes
+from llm4rec_cli.config import questions
 from llm4rec_cli.config.schema import Candidates, Config, Question, SeenItems, SplitName, SplitRule, TaskConfig
 from llm4rec_cli.data.controls import AnyExamples, controlled_examples
 from llm4rec_cli.data.streams import stream
@@ -68,14 +69,18 @@ def is_zeroed(task: TaskConfig) -> bool:
 
 def metric_names(task: TaskConfig) -> set[str]:
     """Return the metrics that every model has on this task, and that can select checkpoints."""
-    kinds = {Question.rate: Kind.rating, Question.write: Kind.text, Question.like: Kind.like, Question.all: Kind.loss}
+    if task.question not in Question.__members__:
+        return selectable(task.question, task.cutoffs)
+    kinds: dict[str, str] = {Question.rate: Kind.rating, Question.write: Kind.text, Question.all: Kind.loss}
     kind = Kind.impression if ranks_impressions(task) else kinds.get(task.question, Kind.ranking)
     return selectable(kind, task.cutoffs)
 
 
 def reference_column(task: TaskConfig) -> str | None:
     """Return the column of the interactions that answers are compared with; None for a ranking."""
-    if task.question in (Question.rate, Question.like):
+    if module := questions.offered_module(task.question):
+        return cast("str | None", module.COLUMN)
+    if task.question == Question.rate:
         return "rating"
     return task.written.value if task.question == Question.write and task.written else None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from llm4rec_cli.models.external import files
+from llm4rec_studies.models.external import files
 
 K = 10
 IDEAL = (1 / np.log2(np.arange(2, K + 2))).sum()  # the gain of K hits

@@ -9,7 +9,7 @@ import pandas as pd
 
 from llm4rec_cli.config import compose as composing
 from llm4rec_cli.files import write_json, write_text
-from llm4rec_cli.studies import config_check
+from llm4rec_cli.run import config_check
 from tests.results.finished_runs import metrics_json
 from tests.support.driver import call, read
 

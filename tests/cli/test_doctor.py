@@ -11,7 +11,7 @@ import pytest
 
 from llm4rec_cli import arithmetic, processes
 from llm4rec_cli.files import write_text
-from llm4rec_cli.studies import machine
+from llm4rec_cli.run import machine
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from tests.support.small import QUICK, sizes
 
 def choices(*overrides):
     config = compose(*overrides)
-    return config.dataset.name, config.task.question.name, config.task.candidates.name, config.task.max_examples
+    return config.dataset.name, config.task.question, config.task.candidates.name, config.task.max_examples
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,6 @@ def choices(*overrides):
         ("unisrec", ("demo", "rank", "full", None)),
         ("p5", ("demo", "all", "full", 2000)),
         ("prompt4nr", ("demo_news", "rank", "impression", None)),
-        ("tuned_lm", ("demo", "rank", "full", 100)),
         ("mf", ("demo", "rate", "full", None)),
         ("retrieval", ("demo", "write", "full", None)),
     ],

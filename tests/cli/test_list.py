@@ -9,7 +9,7 @@ from llm4rec_cli.commands.list import OPTIONS
 from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_json, write_text
-from llm4rec_cli.studies.config_options import descriptions
+from llm4rec_cli.run.config_options import descriptions
 from tests.results.finished_runs import metrics_json
 
 

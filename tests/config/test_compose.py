@@ -6,13 +6,13 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from llm4rec_cli.config.compose import compose, model_node, register_types
+from llm4rec_cli.config.compose import compose, model_node, register_types, searchpath
 from llm4rec_cli.config.folders import conf_dir, options
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.run.config_check import problems_in
+from llm4rec_cli.run.config_options import descriptions, tables
 from llm4rec_cli.run.job import Job
-from llm4rec_cli.studies.config_check import problems_in
-from llm4rec_cli.studies.config_options import descriptions, tables
 
 TYPED = (
     [],
@@ -28,7 +28,7 @@ TYPED = (
 def by_hydra(typed):
     register_types()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return hydra.compose("config", overrides=list(typed))
+        return hydra.compose("config", overrides=[*searchpath(), *typed])
 
 
 @pytest.mark.parametrize("typed", TYPED, ids=" ".join)

@@ -21,7 +21,7 @@ from llm4rec_cli.config.schema import DownloadConfig
 from llm4rec_cli.data import download
 from llm4rec_cli.data.download import Limits, fetch, problems
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.studies.config_options import content_of
+from llm4rec_cli.run.config_options import content_of
 from tests.data.misbehaving_server import (
     body,
     chunked,

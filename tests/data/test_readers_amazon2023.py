@@ -14,7 +14,7 @@ from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import amazon2023
 from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.data.statistics import as_printed, differences, remarks
-from llm4rec_cli.studies.config_options import content_of
+from llm4rec_cli.run.config_options import content_of
 
 from .sources import FIXTURES, config
 

@@ -13,8 +13,8 @@ from llm4rec_cli.config.schema import Control
 from llm4rec_cli.evaluation.metrics import METRICS
 from llm4rec_cli.labels import CONTROL, LABELS
 from llm4rec_cli.results.records import read_records
-from llm4rec_cli.studies.paper_tables import definitions, reproduction
-from llm4rec_cli.studies.paper_tables.definitions import Size
+from llm4rec_studies.paper_tables import definitions, reproduction
+from llm4rec_studies.paper_tables.definitions import Size
 from tests.docs.commands import DOCS, PAGES, ROOT
 from tests.results.finished_runs import metrics_json, write_run
 
@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import docs_config
 import docs_pages
 
-PACKAGE = ROOT / "llm4rec_cli"
+PACKAGES = ("llm4rec_cli", "llm4rec_studies", "llm4rec_zoo")
 
 
 def rows(markdown: str) -> dict[str, list[str]]:
@@ -115,7 +115,7 @@ def labels_in(file: Path) -> set[str]:
 
 
 def test_every_label_is_declared():
-    named = set().union(*(labels_in(file) for file in PACKAGE.rglob("*.py")))
+    named = set().union(*(labels_in(file) for package in PACKAGES for file in (ROOT / package).rglob("*.py")))
     recorded = [run.labels for run in read_records(docs_pages.RECORDED)]
     assert {"few-impressions", "substitute-encoder", "cold-items"} <= named
     assert named | set().union(*recorded) <= LABELS.keys()

@@ -11,12 +11,12 @@ from llm4rec_cli.config.schema import EncoderConfig, Index, Pooling, Precision
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.ids import rq_vae as rq_vae_module
-from llm4rec_cli.ids import semantic as module
-from llm4rec_cli.ids.config import Collisions, IdKind, IdsConfig, RqVaeConfig
 from llm4rec_cli.ids.index import index_items
 from llm4rec_cli.ids.item_ids import END, ItemIds, from_pieces
-from llm4rec_cli.ids.semantic import imported, item_ids
+from llm4rec_zoo.ids import rq_vae as rq_vae_module
+from llm4rec_zoo.ids import semantic as module
+from llm4rec_zoo.ids.config import Collisions, IdKind, IdsConfig, RqVaeConfig
+from llm4rec_zoo.ids.semantic import imported, item_ids
 
 rng = np.random.default_rng(0)
 TEXTS = [f"{a} {b} {i % 25}" for i, (a, b) in enumerate(rng.choice(["red", "blue", "oil", "soap", "nail"], (40, 2)))]

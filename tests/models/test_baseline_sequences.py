@@ -15,10 +15,10 @@ from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines import fdsa
-from llm4rec_cli.models.baselines.bsarec import low_pass_filter
 from llm4rec_cli.models.shared import next_item
 from llm4rec_cli.models.shared.config import Positions
 from llm4rec_cli.models.shared.layers import Groups, SequenceEncoder
+from llm4rec_zoo.models.bsarec.model import low_pass_filter
 from tests.models import naive
 
 pytestmark = pytest.mark.numeric

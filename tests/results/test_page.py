@@ -7,12 +7,9 @@ from html.parser import HTMLParser
 import pytest
 
 from llm4rec_cli.results.page import page
-from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import groups, variants
 from tests.results.finished_runs import metrics_json, rankings, write_run
 
-CLAIMS = ("claim", "words", "source", "verdict", "because")
-NO_CLAIMS = Content("claims", CLAIMS, [])
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 FREQUENCY = {"target_train_count": {"0": {"n": 5, "ndcg@10": 0.1}, "20+": {"n": 95, "ndcg@10": 0.2}}}
 
@@ -48,7 +45,7 @@ class Reader(HTMLParser):
 def make_page(tmp_path):
     """make_page(**facts): page of a floor and a trained variant of two seeds with these entries of metrics.json."""
 
-    def make(claims=NO_CLAIMS, **facts):
+    def make(**facts):
         runs = []
         for seed in (0, 1):
             facts = {"intervals": {"ndcg@10": [0.05, 0.15]}, "breakdown": FREQUENCY, "training": TRAINING} | facts
@@ -61,7 +58,7 @@ def make_page(tmp_path):
             0.05, model="popularity", seconds={"train": 0.0, "evaluate": 0.0}, intervals={"ndcg@10": [0.04, 0.06]}
         )
         runs.append(write_run(tmp_path / "floor", floor, rankings([0, 5, 20, 70])))
-        return page(groups(variants(runs)), claims)
+        return page(groups(variants(runs)))
 
     return make
 
@@ -98,12 +95,3 @@ def test_ids_are_unique_and_links_lead_to_them(make_page):
     assert len(ids) == len(set(ids))
     links = {value for name, value in attributes if name in ("href", "xlink:href") and value[0] == "#"}
     assert links <= {f"#{name}" for name in ids}
-
-
-def test_claims_are_shown_with_their_verdicts(make_page):
-    rows = [["a", "a is so.", "a paper", verdict, ""] for verdict in ("supported", "inconclusive")]
-    text = make_page(claims=Content("claims", CLAIMS, rows))
-    assert text.count("a is so.") == 1
-    judged = text[text.index('id="claims"') :]
-    assert "<b>supported</b>" in judged and "<b>inconclusive</b>" in judged
-    assert 'id="claims"' not in make_page()

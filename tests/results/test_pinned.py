@@ -12,8 +12,8 @@ import re
 import pytest
 
 from llm4rec_cli.results.tables import markdown
-from llm4rec_cli.studies.paper_tables import definitions, reproduction
-from llm4rec_cli.studies.paper_tables.definitions import Size
+from llm4rec_studies.paper_tables import definitions, reproduction
+from llm4rec_studies.paper_tables.definitions import Size
 from tests.results.pinned_runs import write_all
 from tests.support.golden import FOLDER, WRITES
 

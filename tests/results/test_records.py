@@ -8,7 +8,7 @@ from llm4rec_cli.errors import DataError, RunError, UsageError
 from llm4rec_cli.results.pairing import pair_runs
 from llm4rec_cli.results.records import Recorded, ranks_name, read_records, recorded
 from llm4rec_cli.results.results import Results, find_result
-from llm4rec_cli.studies.inspection.audit import audit
+from llm4rec_studies.inspection.audit import audit
 from tests.results.finished_runs import metrics_json, rankings, run
 
 SEEDS = {"sasrec": (0, 1, 2), "popularity": (0,)}

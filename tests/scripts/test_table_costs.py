@@ -6,7 +6,7 @@ import pytest
 
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.run.job import Job
-from llm4rec_cli.studies.paper_tables.steps import Step
+from llm4rec_studies.paper_tables.steps import Step
 
 table_costs = pytest.importorskip("table_costs")
 

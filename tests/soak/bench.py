@@ -23,9 +23,9 @@ from unittest.mock import patch
 
 from llm4rec_cli import arithmetic, cli
 from tests.cli.test_enrich import shop
-from tests.cli.test_reproduce import TABLE
 from tests.llm.chat_server import chat_server, completed
 from tests.models.tiny_bert import tiny_bert
+from tests.studies.cli.test_reproduce import TABLE
 from tests.support.driver import TINY
 from tests.support.small_demo import SMALL, sized
 from tests.support.small_log import small_log

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from llm4rec_cli.results.records import read_records
-from llm4rec_cli.studies.portable import has_path, without_paths
+from llm4rec_studies.portable import has_path, without_paths
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,7 @@
 
 import pytest
 
-from llm4rec_cli.studies.protocol_comparison import (
-    ProtocolComparison,
-    ProtocolRun,
-    kendall_tau,
-    metric_table,
-    slice_table,
-)
+from llm4rec_studies.protocol_comparison import ProtocolComparison, ProtocolRun, kendall_tau, metric_table, slice_table
 from tests.results import finished_runs
 
 

@@ -19,13 +19,13 @@ from llm4rec_cli.config import schema
 from llm4rec_cli.config.registry import config_class, model_names
 
 PACKAGE = Path(llm4rec_cli.__file__).parent
+PACKAGES = [PACKAGE, *(PACKAGE.with_name(name) for name in ("llm4rec_studies", "llm4rec_zoo"))]
 # Files that declare settings, check their ranges or walk over all of them: a read there does not use the setting.
 DECLARING = {
     *PACKAGE.glob("config/*.py"),
     PACKAGE / "commands/validate.py",
-    PACKAGE / "ids/config.py",
-    *PACKAGE.glob("models/*/config.py"),
     PACKAGE / "models/chatgptrec/prompt_schema.py",
+    *(file for package in PACKAGES for file in package.rglob("config.py")),
 }
 
 Leaf = tuple[
@@ -84,4 +84,4 @@ def recorded() -> Iterator[set[Leaf]]:
 def _uses_settings(file: str) -> bool:
     """Return whether a file of the package reads settings to use them; cached, as a command reads thousands."""
     path = Path(file)
-    return PACKAGE in path.parents and path not in DECLARING
+    return any(package in path.parents for package in PACKAGES) and path not in DECLARING

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
@@ -19,7 +18,6 @@ from llm4rec_cli.config.schema import (
     Index,
     ModelConfig,
     ModelKind,
-    SplitRule,
     TaskConfig,
     Traits,
     added,
@@ -29,7 +27,6 @@ from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.shared.config import (
     NextItemConfig,
     NextItemLoss,
-    PositionedConfig,
     Positions,
     TransformerConfig,
     encodes_as_unisrec,
@@ -189,63 +186,6 @@ class FrozenTextConfig(ModelConfig):
 
 
 @dataclass
-class LikedShareConfig(ModelConfig):
-    """The share of likes in the history, the same for all targets."""
-
-    traits: ClassVar[Traits] = _floor(frozenset({"like"}))
-
-
-class Means(Enum):
-    """Whose likes are counted."""
-
-    item = "item"
-    user = "user"
-    both = "both"
-
-
-@dataclass
-class CountedLikesConfig(ModelConfig):
-    """Base of the floors that count likes in training rows."""
-
-    traits: ClassVar[Traits] = _floor(frozenset({"like"}), seeded=True, needs_user=True)  # task.shots draws rows
-
-    smoothing: float = ranges.number(above=0)  # λ, interactions with the mean of all that are added to each mean
-
-    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
-        is_given = dataset.manifest["split"]["rule"] == SplitRule.given.value
-        if is_given and "train" not in set(dataset.interactions["part"]):
-            yield DataError(
-                f"model '{self.name}' counts likes of training rows, and the files of '{dataset.manifest['name']}' "
-                "have none",
-                "name a file of them as role `train` in dataset.domains, or model=liked_share",
-            )
-
-
-@dataclass
-class LikeMeansConfig(CountedLikesConfig):
-    """Smoothed shares of likes of the item and the user in training."""
-
-    means: Means = noted(MISSING, named=True)
-
-    def display_name(self) -> str:
-        return self.name if self.means is Means.both else f"{self.name}, {self.means.name}"
-
-
-@dataclass
-class LikeLogisticConfig(CountedLikesConfig):
-    """A logistic regression of the shares of likes of history, item and user."""
-
-    penalty: float = ranges.number(above=0)  # L2
-
-
-@dataclass
-class LikeTextConfig(ModelConfig):
-    """Likeness of the target's title to liked titles of the history, minus that to disliked ones."""
-
-    traits: ClassVar[Traits] = _floor(frozenset({"like"}), needs_text=True)
-
-
-@dataclass
 class MfConfig(ModelConfig):
     """Biased matrix factorisation under squared error (Koren et al., Computer 2009)."""
 
@@ -304,24 +244,6 @@ class ItemKnnConfig(ModelConfig):
 
     neighbours: int = ranges.number(at_least=1)  # per item; more where similarities tie
     shrinkage: float = ranges.number(at_least=0)  # added to the denominator of the cosine
-
-
-@dataclass
-class TransitionGraphConfig(ModelConfig):
-    """Items a few steps from the last one in the graph of transitions, by similarity of their texts."""
-
-    traits: ClassVar[Traits] = _floor(RANKS, needs_text=True, zero_ranks_high=True)
-
-    encoder: EncoderConfig = MISSING
-    budgets: list[int] = ranges.number(at_least=0)  # items taken from the rings at one, two, … steps
-    edge_weight: float = ranges.number(at_least=0, at_most=1)  # w, of the number of transitions
-
-    def labels(self, task: str) -> list[str]:
-        return ["substitute-encoder"] if Path(self.encoder.name).name != "flan-t5-xl" else []
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        name = Path(self.encoder.name).name
-        return {"own_ring": True, "no_ring": True, "encoder": name != "flan-t5-xl" and {"weights": name}}
 
 
 class ItemVectors(Enum):
@@ -430,40 +352,4 @@ class FdsaConfig(TransformerConfig):
             **dict.fromkeys(("one_feature", "own_layers", "encoder_vectors"), True),
             **super().deviations(task, trained_on),
             "text_encoder": not encodes_as_unisrec(self.encoder),
-        }
-
-
-@dataclass
-class ESASRecConfig(PositionedConfig):
-    """SASRec with LiGR layers and sampled softmax (arXiv 2508.06450)."""
-
-    results_version: ClassVar[int] = 2
-
-    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
-    inner_factor: int = ranges.number(at_least=1)  # units of SwiGLU, in multiples of hidden_size
-    layers: int = ranges.number(at_least=1)
-    heads: int = ranges.number(at_least=1)
-    dropout: float = ranges.number(at_least=0, below=1)  # of item vectors, hidden states and attention
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {
-            "windows_not_latest": True,
-            **self.position_deviation(Positions.from_last),
-            "beta": True,
-            "target_as_negative": self.loss is NextItemLoss.sampled_softmax,
-        }
-
-
-@dataclass
-class BSARecConfig(TransformerConfig):
-    """SASRec with a frequency filter parallel to each self-attention (AAAI 2024)."""
-
-    components: int = ranges.number(at_least=1)  # c: lowest frequency components that pass the filter unscaled
-    filter_weight: float = ranges.number(at_least=0, at_most=1)  # α, of the filter; 1 - α of self-attention
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {
-            **self.position_deviation(Positions.from_last),
-            **dict.fromkeys(("filter_padding", "prefixes", "empty_history"), True),
-            "no_padding_item": self.loss is NextItemLoss.cross_entropy,
         }

@@ -44,7 +44,11 @@ class AnswerMethod(Enum):
 
 ANSWERS_IN_WORDS = {AnswerMethod.generate: "generated", AnswerMethod.constrained: "decoded among the candidates"}
 CONTROL_EXAMPLES, CONTROL_EXAMPLES_OF_DEMO = 50, 10
-UNREADABLE = {Question.rank: "a miss", Question.rate: "the training mean", Question.write: "an empty text"}
+UNREADABLE: dict[str, str] = {
+    Question.rank: "a miss",
+    Question.rate: "the training mean",
+    Question.write: "an empty text",
+}
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
 # Titles of a catalogue that are possible answers for each user: each is scored, or kept with each stored answer.
 MOST_SCORED, MOST_LISTED = 5_000, 20_000
@@ -81,12 +85,12 @@ class ChatGPTRecConfig(ModelConfig):
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """`answer=auto` is PMI for rankings where the chat model returns likelihoods, and in one candidate order. A
         text has no choices to constrain it to."""
-        if self.answer is AnswerMethod.constrained and task.question is Question.write:
+        if self.answer is AnswerMethod.constrained and task.question == Question.write:
             return {"answer": AnswerMethod.generate}
         if self.answer is not AnswerMethod.auto:
             return {}
         returned = llm.backend is not Backend.openai or llm.prompt_logprobs is not PromptLogprobs.none
-        scores = returned and task.question is Question.rank and self.prompts.shuffles == 1
+        scores = returned and task.question == Question.rank and self.prompts.shuffles == 1
         return {"answer": AnswerMethod.pmi if scores else AnswerMethod.generate}
 
     @property
@@ -143,7 +147,7 @@ class ChatGPTRecConfig(ModelConfig):
                 "model.answer=constrained with llm=openai; or leave llm.structured out",
             )
         # Only of rankings: in a sweep over tasks the others may need no likelihoods.
-        requests = llm.prompt_logprobs is not PromptLogprobs.none and config.task.question is Question.rank
+        requests = llm.prompt_logprobs is not PromptLogprobs.none and config.task.question == Question.rank
         if requests and not (is_endpoint and self.scores_choices):
             other = "llm.backend=local computes its own"
             other = f"model.answer={self.answer.name} needs none" if is_endpoint else other
@@ -161,25 +165,25 @@ class ChatGPTRecConfig(ModelConfig):
         task = config.task
         if task.name not in TASKS:
             yield UsageError(f"chatgptrec has no prompt for task '{task.name}'", f"choose one of {', '.join(TASKS)}")
-        if task.question is Question.write and self.scores_choices:
+        if task.question == Question.write and self.scores_choices:
             yield UsageError(
                 f"model.answer={self.answer.name} scores fixed answers, and task '{task.name}' needs a generated text",
                 "set model.answer=generate",
             )
-        if task.question is Question.rate and self.answer is AnswerMethod.pmi and not self.prompts.shots:
+        if task.question == Question.rate and self.answer is AnswerMethod.pmi and not self.prompts.shots:
             yield UsageError("model.answer=pmi needs few-shot examples to predict ratings", "set prompt.shots=3")
-        if self.prompts.shuffles > 1 and (task.question is not Question.rank or task.candidates is Candidates.full):
+        if self.prompts.shuffles > 1 and (task.question != Question.rank or task.candidates is Candidates.full):
             yield UsageError("prompt.shuffles needs a task with candidates", "set task=direct or prompt.shuffles=1")
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        chooses_titles = self.answer is not AnswerMethod.generate and task.question is Question.rank
+        chooses_titles = self.answer is not AnswerMethod.generate and task.question == Question.rank
         most = MOST_SCORED if self.scores_choices else MOST_LISTED
         if chooses_titles and task.candidates is Candidates.full and dataset.n_items > most:
             yield UsageError(
                 f"model.answer={self.answer.name} chooses among at most {most:,} titles, not {dataset.n_items:,}",
                 "set task.candidates=uniform to choose among 100, or model.answer=generate to have a list generated",
             )
-        if task.question is Question.rate:
+        if task.question == Question.rate:
             yield from problems_of_stars(self.name, dataset, 1.0, math.nextafter(5.0, 6.0))
         fields = template_fields(getattr(self.prompts, task.name).task)
         name = dataset.manifest["name"]

@@ -110,7 +110,7 @@ class P5Config(ModelConfig):
         of their own, and beams for candidates, which are scored exactly. They may be set with any index, backbone and
         task, so that sweeps over these work."""
         settings: dict[str, Any] = {} if self.index is Index.semantic else {"encoder": None}
-        if task.question is Question.rank and task.candidates is not Candidates.full:
+        if task.question == Question.rank and task.candidates is not Candidates.full:
             settings["beams"] = None
         own_token = self.backbone in T5_SHAPES and self.index is Index.independent
         return settings if own_token or not self.start.is_statistics else settings | {"start": Start.random}
@@ -215,15 +215,15 @@ class P5Config(ModelConfig):
         }
 
     def _deviations_of_evaluation(self, task: TaskConfig) -> Deviations:
-        family, ranks = PromptFamily[task.name], task.question is Question.rank
+        family, ranks = PromptFamily[task.name], task.question == Question.rank
         names = prompts.evaluation_names(self, family) if ranks else []
         families = sorted({self.prompts[name].family.name for name in names if name in self.prompts} - {family.name})
         decoding, owner = self._decoding(family.name), self.shown_feature_owner(family)
         history = "with" if family is PromptFamily.direct else "without"
         return {
             "usual_feature": owner is not None and {"owner": owner},
-            "mean_stars": task.question is Question.rate,
-            "greedy_texts": task.question is Question.write,
+            "mean_stars": task.question == Question.rate,
+            "greedy_texts": task.question == Question.write,
             "several_prompts": len(names) > 1 and {"task": family.name, "number": len(names)},
             "other_family": [{"task": family.name, "family": other, "history": history} for other in families[:1]],
             "yes_no": ranks and decoding == YES_NO,

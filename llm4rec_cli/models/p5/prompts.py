@@ -357,7 +357,7 @@ def problems_with_dataset(config: Prompted, task: TaskConfig, dataset: RecDatase
         item_length = _number_length(dataset.n_items, config.digits)
     user_length = 1 if config.user_tokens else _number_length(dataset.n_users, config.digits)
     yield from problems_of_lengths(config, task.name, item_length, user_length)
-    if task.question is Question.rank and task.candidates is not Candidates.full and task.negatives >= N_CANDIDATES:
+    if task.question == Question.rank and task.candidates is not Candidates.full and task.negatives >= N_CANDIDATES:
         for prompt in evaluation_prompts(config, PromptFamily[task.name], dataset):
             yield from _problems_of_length(prompt, config.max_source, item_length, user_length, task.negatives + 1)
 
@@ -455,7 +455,7 @@ def evaluation_prompts(config: Prompted, task: PromptFamily, dataset: RecDataset
 def problems_of_task(config: Prompted, task: TaskConfig) -> Iterator[Llm4RecError]:
     """Yield why a task cannot be trained or evaluated: its evaluation prompt is missing, answers something else or
     needs candidates where there are none; or all prompts of the task are held out."""
-    if task.question is Question.all:
+    if task.question == Question.all:
         return
     if task.name not in PromptFamily.__members__:
         yield UsageError(f"P5 has no prompts for task '{task.name}'", did_you_mean(task.name, PromptFamily.__members__))
@@ -474,7 +474,7 @@ def problems_of_task(config: Prompted, task: TaskConfig) -> Iterator[Llm4RecErro
             f"no prompt of family {family.name} can be trained: there is none, or all are held out",
             f"prompt=[…,p5/{family.name}]" if config.train_prompts is None else "add one to model.train_prompts",
         )
-    if task.question is not Question.rank or task.candidates is not Candidates.full:
+    if task.question != Question.rank or task.candidates is not Candidates.full:
         return
     if config.beams and len(evaluated) > 1:
         yield UsageError(

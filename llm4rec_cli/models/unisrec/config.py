@@ -69,7 +69,7 @@ class UniSRecConfig(EncoderSizes):
     pretraining: PretrainingConfig | None = noted(None, provenance=True)  # null unless task=pretrain
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        unused = {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
+        unused = {} if task.question == Question.pretrain else {"pretraining": "task=pretrain"}
         if self.adaptor is not Adaptor.moe:
             unused |= dict.fromkeys(("experts", "adaptor_dropout", "draw"), "model.adaptor=moe")
         if self.similarity is not Similarity.cosine:
@@ -83,7 +83,7 @@ class UniSRecConfig(EncoderSizes):
                 "fitted to these",
                 "model.encoder.dimension=null model.encoder.whiten=false, and an encoder with weights",
             )
-        if config.task.question is not Question.pretrain:
+        if config.task.question != Question.pretrain:
             return
         if self.pretraining is None:
             yield UsageError("task=pretrain needs model.pretraining, which is null", "remove model.pretraining=null")
@@ -146,7 +146,7 @@ class UniSRecConfig(EncoderSizes):
     def paper_experiment(self, task: TaskConfig) -> str | None:
         if self.is_zesrec:
             return None
-        return "unisrec/pretrain_paper" if task.question is Question.pretrain else "unisrec/paper"
+        return "unisrec/pretrain_paper" if task.question == Question.pretrain else "unisrec/paper"
 
     def paper_method(self, task: str) -> Mapping[str, str]:
         if self.is_zesrec:

@@ -14,8 +14,8 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import sha256
 from llm4rec_cli.results import bundles
 from llm4rec_cli.results.results import Results, named_results
-from llm4rec_cli.studies.bundle.make import make, without_texts
-from llm4rec_cli.studies.bundle.verify import MOST_PROBLEMS, Check, verify
+from llm4rec_studies.bundle.make import make, without_texts
+from llm4rec_studies.bundle.verify import MOST_PROBLEMS, Check, verify
 from tests.support.driver import TINY, call
 
 RUNS = [

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.files import write_json
-from llm4rec_cli.studies.claims.verdict import judge_claims
+from llm4rec_studies.claims.verdict import judge_claims
 from tests.results.finished_runs import metrics_json, rankings, write_run
 from tests.studies.claims.examples import claim
 

@@ -2,7 +2,7 @@
 
 import yaml
 
-from llm4rec_cli.studies.claims.spec import parse_claims
+from llm4rec_studies.claims.spec import parse_claims
 
 CLAIM = """
 id: text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm4rec_cli.studies.claims.spec import Verdict
+from llm4rec_studies.claims.spec import Verdict
 from tests.results.finished_runs import started_from
 
 BETTER, WORSE = 1, 4  # candidates above the target

@@ -13,8 +13,8 @@ from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.paired import Margin
 from llm4rec_cli.run import rules
-from llm4rec_cli.studies.claims.spec import Rule, shipped_claims
 from llm4rec_cli.tasks import base as tasks
+from llm4rec_studies.claims.spec import Rule, shipped_claims
 from tests.studies.claims import examples
 from tests.support.driver import compose, job_of
 

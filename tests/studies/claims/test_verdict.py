@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from llm4rec_cli.studies.claims.spec import Rule, Verdict, shipped_claims
-from llm4rec_cli.studies.claims.verdict import decide, judge_claims, p_of_claim
+from llm4rec_studies.claims.spec import Rule, Verdict, shipped_claims
+from llm4rec_studies.claims.verdict import decide, judge_claims, p_of_claim
 from tests.results.finished_runs import rankings
 from tests.studies.claims.examples import claim, claim_about_one, claim_about_texts
 

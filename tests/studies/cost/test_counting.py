@@ -3,7 +3,7 @@
 import torch
 
 from llm4rec_cli.meta import read_as_zeros, without_values
-from llm4rec_cli.studies.cost.counting import Counter
+from llm4rec_studies.cost.counting import Counter
 
 
 def test_work_by_hand():

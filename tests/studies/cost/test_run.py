@@ -11,9 +11,9 @@ from torch import nn
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.studies.cost import run as cost
-from llm4rec_cli.studies.cost.rates import Rates, by_data_sheet, rates_of_gpu
-from llm4rec_cli.studies.cost.work import Work
+from llm4rec_studies.cost import run as cost
+from llm4rec_studies.cost.rates import Rates, by_data_sheet, rates_of_gpu
+from llm4rec_studies.cost.work import Work
 
 
 class Regression(nn.Module):

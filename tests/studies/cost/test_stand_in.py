@@ -8,7 +8,7 @@ import pytest
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.data.split import TEST, TRAIN, split_dataset
 from llm4rec_cli.run.job import Job
-from llm4rec_cli.studies.cost.stand_in import HISTORY, SHOWN, Counts, stand_in
+from llm4rec_studies.cost.stand_in import HISTORY, SHOWN, Counts, stand_in
 
 
 def of(*overrides, counts):

@@ -7,9 +7,10 @@ import re
 import pandas as pd
 import pytest
 
-from llm4rec_cli import api
+from llm4rec_cli.api import load_split
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.studies.export.formats import HISTORY, LIBRARIES
+from llm4rec_studies import api
+from llm4rec_studies.export.formats import HISTORY, LIBRARIES
 
 DAY = 1_000_000_000
 ROWS = [  # in file order; ties in time keep it
@@ -80,7 +81,7 @@ def test_the_tables_are_the_split(here, form):
 
 def test_the_frames_of_load_split_are_exported(here):
     question = ("dataset=demo", "task=direct", "task.max_examples=50")
-    loaded = api.load_split(*question)
+    loaded = load_split(*question)
     folder = api.export_data(*question, out="out", formats=["parquet"]) / "parquet"
     for part in ("train", "validation", "test"):
         shared = getattr(loaded, part).drop(columns="history", errors="ignore")
@@ -148,7 +149,7 @@ def test_libraries_that_sort_by_time_keep_our_order(here):
 def test_without_texts_and_times_the_place_in_the_history_is_the_time(here):
     write(here, [(user, item) for user, item, *_ in ROWS], ("user_id", "item_id"))
     (here / "conf/dataset/mine.yaml").write_text(DATASET.replace(", items: items.jsonl", ""))
-    assert api.load_split("dataset=mine").test["item_id"].tolist() == ["d", "a"]
+    assert load_split("dataset=mine").test["item_id"].tolist() == ["d", "a"]
     folder = api.export_data("dataset=mine", out="out")
     assert (folder / "cornac/test.tsv").read_text() == "007\td\t1.0\t3\nu3\ta\t1.0\t2\n"
     first, second, *_ = dated(folder / "rectools/train.csv")["datetime"]
@@ -207,7 +208,7 @@ def test_an_export_is_replaced_and_other_files_are_left_alone(here):
 
 
 def test_a_click_log_has_impressions_and_no_library(here):
-    loaded = api.load_split("dataset=demo_news")
+    loaded = load_split("dataset=demo_news")
     folder = api.export_data("dataset=demo_news", out="out", formats=["parquet"]) / "parquet"
     shown, test = read(folder / "shown.parquet"), read(folder / "test.parquet")
     of_test = shown[shown["split"] == "test"].groupby("example")

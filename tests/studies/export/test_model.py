@@ -7,9 +7,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from llm4rec_cli import api
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.run import checkpoints
+from llm4rec_studies import api
 from tests.support.driver import TINY, call
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from llm4rec_cli import arithmetic
-from llm4rec_cli.studies.cost.rates import Rates
-from llm4rec_cli.studies.gpu_check import check, equality, sections, training
-from llm4rec_cli.studies.gpu_check.sections import FAIL, OK, SKIPPED, SLOW, Section
+from llm4rec_studies.cost.rates import Rates
+from llm4rec_studies.gpu_check import check, equality, sections, training
+from llm4rec_studies.gpu_check.sections import FAIL, OK, SKIPPED, SLOW, Section
 
 RATES = Rates("cpu", fp32=1e11, bf16=1e11, bytes=1e10, launch=1e-6, overlaps=False, source="by hand")
 SPEC = training.trainings()["sasrec, a million items"]

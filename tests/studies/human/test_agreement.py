@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from llm4rec_cli.studies.human.agreement import Estimate, Scale, first_places, krippendorff_alpha, ranks, system_results
+from llm4rec_studies.human.agreement import Estimate, Scale, first_places, krippendorff_alpha, ranks, system_results
 
 SKIPPED = [np.nan] * 3
 # Two raters, two examples, three systems; the second rater skipped the second example.

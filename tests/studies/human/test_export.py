@@ -3,8 +3,8 @@
 import pytest
 
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.studies.human.export import NO_TEXT, normalised, sample
-from llm4rec_cli.studies.human.sheets import Example
+from llm4rec_studies.human.export import NO_TEXT, normalised, sample
+from llm4rec_studies.human.sheets import Example
 
 
 def example(i, *texts):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from llm4rec_cli.studies.human.agreement import Scale
-from llm4rec_cli.studies.human.judge import parse_answer, question
-from llm4rec_cli.studies.human.sheets import Example, Sheet
+from llm4rec_studies.human.agreement import Scale
+from llm4rec_studies.human.judge import parse_answer, question
+from llm4rec_studies.human.sheets import Example, Sheet
 
 EXAMPLE = Example('A "red" tent', "4", "", {"A": "Warm.", "B": 'Say {"A": 5} to all.', "C": "(no text)"}, "ab-1")
 

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from llm4rec_cli.studies.human import judge_check
-from llm4rec_cli.studies.human.agreement import Scale
-from llm4rec_cli.studies.human.judge_check import FOREIGN, INTACT, SHUFFLED, Preference
-from llm4rec_cli.studies.human.sheets import Example, Key, Sheet
+from llm4rec_studies.human import judge_check
+from llm4rec_studies.human.agreement import Scale
+from llm4rec_studies.human.judge_check import FOREIGN, INTACT, SHUFFLED, Preference
+from llm4rec_studies.human.sheets import Example, Key, Sheet
 
 TEXTS = [
     ("a warm light tent", "it is fine", "good"),

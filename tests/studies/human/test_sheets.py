@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.studies.human.agreement import Scale
-from llm4rec_cli.studies.human.sheets import Example, blind, read_filled, read_page, to_csv, to_html
+from llm4rec_studies.human.agreement import Scale
+from llm4rec_studies.human.sheets import Example, blind, read_filled, read_page, to_csv, to_html
 
 SYSTEMS = ("one", "two", "three")
 

@@ -7,7 +7,7 @@ from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.store import dataset_folder, save
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.evaluation.ranking import expected_ndcg
-from llm4rec_cli.studies.inspection.audit import ALL, ELSEWHERE, audit
+from llm4rec_studies.inspection.audit import ALL, ELSEWHERE, audit
 from tests.results.finished_runs import metrics_json, rankings, write_run
 
 N = 80

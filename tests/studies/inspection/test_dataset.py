@@ -8,7 +8,7 @@ from scipy import stats
 from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.split import leave_one_out, split_dataset
 from llm4rec_cli.evaluation.proportions import Proportion
-from llm4rec_cli.studies.inspection.dataset import catalogue_of, click_log_of, order_of
+from llm4rec_studies.inspection.dataset import catalogue_of, click_log_of, order_of
 
 DAY = 86_400.0
 # User 0: items 1 and 2 tie in training; 3 and 0 tie across validation and test. User 1: no ties; the last two on a day.

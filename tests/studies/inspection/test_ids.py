@@ -9,8 +9,8 @@ from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.ids.item_ids import END, ItemIds
 from llm4rec_cli.ids.trees import co_occurrence
-from llm4rec_cli.studies.inspection.ids import likeness, report, sentences, tables
 from llm4rec_cli.text.vectors import Tfidf
+from llm4rec_studies.inspection.ids import likeness, report, sentences, tables
 
 TEXTS = ["red nail", "red oil", "blue soap", "blue nail", "red nail", ""]
 SPLIT = leave_one_out(tiny_dataset([[0, 1, 2, 3], [1, 4, 0, 5, 2], [2, 3, 4, 1]], TEXTS))

@@ -7,7 +7,7 @@ import pytest
 
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.llm.requests import TEXT, Completion, Request
-from llm4rec_cli.studies.inspection import memorisation
+from llm4rec_studies.inspection import memorisation
 
 WORDS = ("red", "blue", "old", "new", "big")
 TITLES = [f"{a} {b} story" for a in WORDS for b in WORDS if a != b]  # 20

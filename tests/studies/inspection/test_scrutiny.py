@@ -10,18 +10,9 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.evaluation.crossed import Estimate
 from llm4rec_cli.evaluation.proportions import Proportion
 from llm4rec_cli.results.tables import show
-from llm4rec_cli.studies.inspection import scrutiny as inspected
-from llm4rec_cli.studies.inspection.dataset import Catalogue, ClickLog, Order
-from llm4rec_cli.studies.inspection.scrutiny import (
-    ALL,
-    CHANCE,
-    RULES,
-    Scrutiny,
-    scrutinise,
-    scrutiny_of,
-    tables,
-    verdicts,
-)
+from llm4rec_studies.inspection import scrutiny as inspected
+from llm4rec_studies.inspection.dataset import Catalogue, ClickLog, Order
+from llm4rec_studies.inspection.scrutiny import ALL, CHANCE, RULES, Scrutiny, scrutinise, scrutiny_of, tables, verdicts
 from tests.support.driver import job_of
 
 CATALOGUE = Catalogue(100, 0.0, 0.0, 0.0, 0.0, gini=0.4, head_interactions=0.5, tail_items=0.3)

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from llm4rec_cli.errors import RunError
-from llm4rec_cli.studies.paper_tables import costs
+from llm4rec_studies.paper_tables import costs
 
 
 def _killed(*_):

@@ -3,8 +3,8 @@
 import pytest
 
 from llm4rec_cli.files import write_text
-from llm4rec_cli.studies.paper_tables import definitions
-from llm4rec_cli.studies.paper_tables.definitions import Size
+from llm4rec_studies.paper_tables import definitions
+from llm4rec_studies.paper_tables.definitions import Size
 
 TABLE = """\
 title: A table

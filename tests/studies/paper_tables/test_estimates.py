@@ -5,10 +5,10 @@ import json
 import pytest
 
 from llm4rec_cli.config.schema import Precision
-from llm4rec_cli.studies.cost.rates import Rates
-from llm4rec_cli.studies.cost.work import Work
-from llm4rec_cli.studies.paper_tables import definitions, estimates
-from llm4rec_cli.studies.paper_tables.steps import Step
+from llm4rec_studies.cost.rates import Rates
+from llm4rec_studies.cost.work import Work
+from llm4rec_studies.paper_tables import definitions, estimates
+from llm4rec_studies.paper_tables.steps import Step
 
 RATES = Rates("a device", fp32=10.0, bf16=20.0, bytes=5.0, launch=0.5, overlaps=False, source="by hand")
 COUNTED = {

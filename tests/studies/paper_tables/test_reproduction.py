@@ -4,9 +4,9 @@ import pytest
 
 from llm4rec_cli.files import write_json
 from llm4rec_cli.results.variants import Variant
-from llm4rec_cli.studies.paper_tables import definitions, reproduction
-from llm4rec_cli.studies.paper_tables.definitions import Kind, Size
-from llm4rec_cli.studies.paper_tables.reproduction import Line, Value
+from llm4rec_studies.paper_tables import definitions, reproduction
+from llm4rec_studies.paper_tables.definitions import Kind, Size
+from llm4rec_studies.paper_tables.reproduction import Line, Value
 from tests.results.finished_runs import metrics_json, run, write_run
 
 

@@ -4,10 +4,10 @@ import pytest
 
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.run.folder import Outcome
-from llm4rec_cli.studies.paper_tables import definitions, steps
-from llm4rec_cli.studies.paper_tables.definitions import Size
-from llm4rec_cli.studies.paper_tables.plan import plan_of
-from llm4rec_cli.studies.paper_tables.steps import Runner, Step, cell_step, distinct, in_order
+from llm4rec_studies.paper_tables import definitions, steps
+from llm4rec_studies.paper_tables.definitions import Size
+from llm4rec_studies.paper_tables.plan import plan_of
+from llm4rec_studies.paper_tables.steps import Runner, Step, cell_step, distinct, in_order
 from tests.results.finished_runs import run
 
 

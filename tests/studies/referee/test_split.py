@@ -7,8 +7,8 @@ from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.models.external.config import ExternalConfig
-from llm4rec_cli.studies.referee.split import check_targets, check_training
+from llm4rec_studies.models.external.config import ExternalConfig
+from llm4rec_studies.referee.split import check_targets, check_training
 
 # Users u0 to u3; the last two interactions of u2 and u3 share a time. Targets: i3, i0, i4, i1.
 TIMES = [1e9 + 1000 * time for time in (1, 2, 3.008, 3.03, 1, 2, 3, 1, 2, 3, 3, 1, 2, 2)]  # u0's last two: 22 s apart

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from llm4rec_cli.errors import RunError, UsageError
-from llm4rec_cli.studies.tuning.search import JOURNAL, SETTINGS, Budget, Score, Search, Trial, best, expected_best
-from llm4rec_cli.studies.tuning.space import Interval, Values
+from llm4rec_studies.tuning.search import JOURNAL, SETTINGS, Budget, Score, Search, Trial, best, expected_best
+from llm4rec_studies.tuning.space import Interval, Values
 
 pytest.importorskip("optuna")
 SPACE = {"trainer.learning_rate": Interval(1e-4, 1e-1, log=True), "model.layers": Values((1, 2, 3))}
@@ -165,7 +165,7 @@ def test_a_process_that_finds_every_trial_begun_waits_for_one(search):
 
 def test_the_time_of_a_killed_trial_is_spent_and_its_score_is_counted_once(search, monkeypatch):
     clock = itertools.count(step=60)
-    monkeypatch.setattr("llm4rec_cli.studies.tuning.search.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("llm4rec_studies.tuning.search.time", SimpleNamespace(monotonic=lambda: next(clock)))
 
     def until_killed(settings, on_epoch):
         for epoch in range(1, 4):

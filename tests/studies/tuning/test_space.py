@@ -3,7 +3,7 @@
 import pytest
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.studies.tuning.space import Interval, Values, problems_of_space, read_space
+from llm4rec_studies.tuning.space import Interval, Values, problems_of_space, read_space
 
 SPACE = """
 model.dropout: {values: [0.1, 0.5]}

@@ -1,0 +1,260 @@
+"""`llm4rec reproduce PAPER/TABLE`: a table or figure of a paper, from one command.
+
+llm4rec list papers                                                        every table, with its state
+llm4rec reproduce unisrec/main --dry-run                                   missing data, commands, hours on a GPU
+llm4rec reproduce unisrec/main --dry-run --gpu H100                        on another GPU, or by doctor's report
+llm4rec reproduce unisrec/main --dry-run --probe                           and what each costs on this machine
+llm4rec reproduce unisrec/main --small                                     on generated data, within minutes
+llm4rec reproduce unisrec/main --columns Scientific --raw amazon2018-scientific=PATH
+llm4rec reproduce p5/sequential --rows "P5-S*,SASRec" --seeds 0 --raw FOLDER
+llm4rec reproduce chatgptrec/rating --cpu --raw ml-100k=PATH               real data, packaged weights, short trainings
+
+Every cell is made by ordinary `train` and `eval` commands: a training is run once, however many cells evaluate it, and
+what is finished is skipped, also if it was typed by hand. After a kill the same command goes on. Rows that the paper
+tunes are searched on validation first. A cell that fails does not stop the others. At the end the paper's numbers are
+shown next to ours: mean ± sd over n seeds, the 95 % interval, and marks: labels of the runs, what differs from the
+paper, and why a cell is not run. Tables are data: conf/paper/<paper>/<table>.yaml, yours in ./conf/paper.
+
+  --raw DATASET=PATH   the folder of a dataset's raw files, as dataset.raw_dir; may be repeated
+  --raw FOLDER         a folder that holds one folder for each dataset, with the dataset's name
+  --cpu                real data with packaged weights and short trainings, where the table has such a setting
+  --small              generated data; nothing is compared with the paper, and every cell is marked as synthetic
+
+  --start RUN          in place of a pre-training: a run that holds its weights, as of llm4rec import-weights
+
+Overrides after the table hold for every command: paths.outputs=PATH device=cpu trainer.epochs=1 task.max_examples=200.
+To spread the work, run it in several terminals, each with other --rows or --columns: a run that another process works
+on is waited for. --launcher joblib trains the seeds of each row at the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm4rec_cli.commands import command_parser
+from llm4rec_cli.config.overrides import PAPER_TABLES, setting_of
+from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
+from llm4rec_cli.results.result import read_result
+from llm4rec_studies.cost.rates import DEFAULT_GPU, GPU_HELP, Rates, rates_of_gpu
+from llm4rec_studies.paper_tables import definitions
+from llm4rec_studies.paper_tables.definitions import ALL, Size
+
+if TYPE_CHECKING:
+    from llm4rec_cli.run.config_check import Folder
+    from llm4rec_studies.paper_tables.plan import Plan
+
+log = logging.getLogger(__name__)
+
+SET_BY_REPRODUCE = ("seed", "split", "model", "dataset", "run")
+
+
+def config_folders() -> dict[str, Folder]:
+    """Return what `validate` checks for this command."""
+    from llm4rec_cli.run.config_check import Folder
+    from llm4rec_studies.paper_tables.checks import problems_of_table
+
+    return {PAPER_TABLES: Folder("paper table", problems_of_table)}
+
+
+def main(argv: list[str]) -> int:
+    options, overrides = _parser().parse_known_args(argv)
+    if flags := [argument for argument in overrides if argument.startswith("-")]:
+        flag = flags[0].partition("=")[0]
+        setting = setting_of(flag.lstrip("-"))
+        remedy = f"settings are written without dashes: {setting}=…" if setting else "llm4rec reproduce --help"
+        raise UsageError(f"unknown option '{flags[0]}'", remedy)
+    if options.dry_run and (options.json or options.csv):
+        raise UsageError("--dry-run prints commands, and --json and --csv print results", "leave one of them out")
+    table, size = definitions.table(options.table), Size[options.size]
+    raise_first(_problems_of_overrides(overrides))
+    cells = table.cells(options.rows, options.columns)
+    if not cells:
+        labels = [entry.label for entry in (*table.rows, *table.columns)]
+        raise UsageError(f"no cell of {table.name} matches these labels", did_you_mean(options.rows.strip(ALL), labels))
+    start_run = options.start and options.start.expanduser().resolve()
+    if start_run and not (start_run.is_dir() and read_result(start_run)):
+        raise UsageError(f"--start {start_run} is not a finished run", "llm4rec import-weights METHOD FILE makes one")
+    seeds, rates = _seeds(options.seeds), rates_of_gpu(options.gpu or DEFAULT_GPU)
+    if options.gpu and not options.dry_run:
+        raise UsageError("--gpu changes the hours that --dry-run prints", "add --dry-run, or leave --gpu out")
+    if options.dry_run:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a dry run downloads nothing
+
+    from llm4rec_cli.progress import log_to_stderr
+    from llm4rec_studies.paper_tables.plan import plan_of
+    from llm4rec_studies.paper_tables.steps import Runner
+
+    log_to_stderr()
+    runner = Runner(_raw_folders(options.raw), overrides)
+    plan = plan_of(table, cells, size, seeds, runner, options.untuned, start_run)
+    if options.dry_run:
+        _show_plan(plan, rates, options.probe)
+        return 0
+    if options.launcher:
+        _launch(plan, options.launcher)
+    return _reproduce(plan, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("reproduce", __doc__, "llm4rec reproduce PAPER/TABLE [overrides] [options]")
+    add = parser.add_argument
+    add("table", metavar="PAPER/TABLE", help="one of llm4rec list papers")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--small", dest="size", action="store_const", const="small", default="paper", help="generated data"
+    )
+    size.add_argument("--cpu", dest="size", action="store_const", const="cpu", help="real data and packaged weights")
+    add(
+        "--rows",
+        metavar="PATTERN",
+        default=ALL,
+        help="only these methods: names with *, commas between several",
+    )
+    add("--columns", metavar="PATTERN", default=ALL, help="only these columns, in the same way")
+    add("--seeds", metavar="LIST", help="comma-separated (default: those of the table; with --small its first)")
+    add("--raw", metavar="[DATASET=]PATH", action="append", default=[], help="where raw files are")
+    add(
+        "--start", metavar="RUN", type=Path, help="start from this run's weights where a row starts from a pre-training"
+    )
+    add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
+    add("--dry-run", action="store_true", help="run nothing: print what is missing, the commands and their states")
+    add("--gpu", metavar="NAME|FILE", help="with --dry-run: " + GPU_HELP)
+    add("--probe", action="store_true", help="with --dry-run: measure the cost of each run on a few steps")
+    add("--unprobed", action="store_true", help=argparse.SUPPRESS)  # the default; older scripts say so
+    add(
+        "--launcher",
+        metavar="NAME",
+        help="run the seeds of a row, and its search, by this Hydra launcher: joblib, submitit_local",
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object")
+    output.add_argument("--csv", action="store_true", help="one row a cell and metric")
+    return parser
+
+
+def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
+    from llm4rec_cli.config.overrides import key_typed
+
+    for key in map(key_typed, overrides):
+        if key in SET_BY_REPRODUCE or key.startswith("dataset.raw_dir"):
+            yield UsageError(f"{key} is set by the table", "--seeds 0,1,2, --rows, --columns, --raw DATASET=PATH")
+        if key == "llm.dry_run":
+            yield UsageError("llm.dry_run shows the requests of one run", "--dry-run --probe counts those of all")
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    if not all(word.isdecimal() for word in text.split(",")):
+        raise UsageError(f"--seeds {text}: expected whole numbers", "--seeds 0,1,2")
+    return tuple(map(int, text.split(",")))
+
+
+def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
+    """Return the raw folder of each dataset; `*` is a folder with one folder per dataset."""
+    from llm4rec_cli.config.folders import options
+
+    folders = {}
+    for argument in typed:
+        dataset, equals, path = argument.partition("=")
+        name, folder = (dataset, path) if equals else ("*", argument)
+        if equals and dataset not in options("dataset"):
+            raise UsageError(f"--raw {argument}: unknown dataset", did_you_mean(dataset, options("dataset")))
+        folders[name] = Path(folder).expanduser().resolve()
+        if not folders[name].is_dir():
+            raise UsageError(f"--raw {argument}: the folder does not exist", "--raw DATASET=PATH or --raw FOLDER")
+    return folders
+
+
+def _show_plan(plan: Plan, rates: Rates, probed: bool) -> None:
+    """Print what is missing, the commands with their states, and what the runs cost on a GPU and here.
+
+    Args:
+        rates: of the GPU.
+        probed: whether their cost here is measured.
+    """
+    from llm4rec_cli.results.tables import say, show
+    from llm4rec_studies.paper_tables.plan import costs_of, estimated
+    from llm4rec_studies.paper_tables.reproduction import heading
+
+    say(heading(plan.table, plan.size), "")
+    if missing := [*plan.missing_data()]:
+        say(*missing, "")
+    print(*plan.commands(), sep="\n", end="\n\n")  # each on one line, to be copied
+    say(*plan.unknown())
+    if estimate := estimated(plan, rates):
+        show(estimate)
+    costs = costs_of(plan, probed)
+    for content in costs.tables():
+        show(content)
+    done = sum(state == "done" for state in plan.states.values())
+    say(f"{len(plan.steps)} commands: {done} done, {len(plan.steps) - done} to run, with {costs.in_words()}")
+    if costs.memory_mb:
+        say("measured on a few training steps and examples, without floors; training may end earlier, MiB of the host")
+    elif not probed and done < len(plan.steps):
+        say("--probe measures the minutes and the memory of each run here")
+    say(*plan.not_made())
+
+
+def _launch(plan: Plan, launcher: str) -> None:
+    """Make by a Hydra launcher what can be made at the same time: the seeds of a row, and the runs of a search."""
+    from llm4rec_cli import launch
+    from llm4rec_cli.config.commands import commands
+    from llm4rec_studies.paper_tables.steps import composed, distinct
+
+    composed([f"hydra/launcher={launcher}"])  # an unknown one is refused
+    for _, group in distinct(plan.steps, ("train",)):
+        try:
+            for swept in plan.runner.sweeps(group):
+                with _stdout_to_stderr():
+                    launch.run(commands()["train"], ["-m", f"hydra/launcher={launcher}", *swept])
+        except Llm4RecError as error:
+            log.warning("not launched, tried again without: %s", error.problem)
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send what this process and those that it starts print to stderr: stdout is for the paper's table."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _reproduce(plan: Plan, options: argparse.Namespace) -> int:
+    """Make the cells and print them; return 1 if some could not be made."""
+    from llm4rec_cli.results.tables import comma_separated, json_text, say, show
+    from llm4rec_studies.paper_tables.plan import make
+    from llm4rec_studies.paper_tables.reproduction import FLAT, contents, heading
+
+    lines, file = make(plan)
+    table = plan.table
+    if options.json:
+        facts = {"table": table.name, "title": table.title, "source": table.source, "size": plan.size.value}
+        cells = [dict(zip(FLAT, line.flat(), strict=True)) for line in lines]
+        print(json_text({**facts, "cells": cells}, indent=2))
+    elif options.csv:
+        sys.stdout.write(comma_separated(FLAT, [line.flat() for line in lines]))
+    else:
+        say(heading(table, plan.size), "")
+        show(*contents(table, plan.size, lines))
+        print(f"record: {file}")
+    failed = {mark for line in lines for mark in line.marks if mark.startswith("failed: ")}
+    if failed and not any(line.ours for line in lines):
+        raise RunError(
+            "no cell could be made: " + sorted(failed)[0].removeprefix("failed: "),
+            "--dry-run says what is missing; --small needs no data",
+        )
+    return int(bool(failed))

@@ -1,0 +1,31 @@
+"""Settings of eSASRec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import Deviations, TaskConfig
+from llm4rec_cli.models.shared.config import NextItemLoss, PositionedConfig, Positions
+
+
+@dataclass
+class ESASRecConfig(PositionedConfig):
+    """SASRec with LiGR layers and sampled softmax (arXiv 2508.06450)."""
+
+    results_version: ClassVar[int] = 2
+
+    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
+    inner_factor: int = ranges.number(at_least=1)  # units of SwiGLU, in multiples of hidden_size
+    layers: int = ranges.number(at_least=1)
+    heads: int = ranges.number(at_least=1)
+    dropout: float = ranges.number(at_least=0, below=1)  # of item vectors, hidden states and attention
+
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
+        return {
+            "windows_not_latest": True,
+            **self.position_deviation(Positions.from_last),
+            "beta": True,
+            "target_as_negative": self.loss is NextItemLoss.sampled_softmax,
+        }
