@@ -81,7 +81,13 @@ HEAVY = (
         "llm/test_weights.py",
     ),
     *("cli/test_held_out.py", "cli/test_chatgptrec.py", "ids/test_index.py", "models/test_prompt4nr_distillation.py"),
-    *("cli/test_transfer.py", "docs/test_walk_papers.py", "zoo/cli/test_tuned_lm.py", "results/test_pinned.py"),
+    *(
+        "cli/test_transfer.py",
+        "docs/test_walk_papers.py",
+        "zoo/cli/test_tuned_lm.py",
+        "studies/test_pinned.py",
+        "results/test_pinned.py",
+    ),
     *(
         "studies/claims/test_verdict.py",
         "test_paths.py",

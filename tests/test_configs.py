@@ -160,8 +160,8 @@ def small(tmp_path_factory, cache):
 # Commands that run every option small. Models that are read from files are tested by score and
 # ensemble in tests/studies/cli.
 LOG, SMALL_LOG = "dataset=demo_news", "dataset=mind-small-5k"
-MODELS = {n: ("train", f"model={n}", *sizes(n), *QUICK) for n in GROUPS["model"]}  # with its default dataset and task
-del MODELS["external"], MODELS["ensemble"]
+OF_MODELS = {*GROUPS["model"]} - {"external", "ensemble"}
+MODELS = {n: ("train", f"model={n}", *sizes(n), *QUICK) for n in sorted(OF_MODELS)}  # with its default dataset and task
 FLOORS = {"rating": "mean", "like": "like_means", "explanation": "retrieval", "review_summary": "retrieval"}
 TASKS = {
     n: ("train", f"task={n}", f"model={FLOORS.get(n, 'popularity')}", "task.max_examples=20") for n in GROUPS["task"]

@@ -39,9 +39,8 @@ FORMATS = {  # format -> reader, files
 
 
 def test_a_reader_is_loaded_by_its_name_and_refuses_roles_that_it_does_not_take():
-    assert readers.names() == [
-        *("amazon", "amazon2023", "mind", "movielens", "online_retail", "recbole", "s3rec", "table", "tallrec")
-    ]
+    ours = {"amazon", "amazon2023", "mind", "movielens", "online_retail", "recbole", "s3rec", "table"}
+    assert ours <= {*readers.names()}
     raise_first(readers.role_problems("recbole", UNISREC))
     with pytest.raises(UsageError, match="sequences") as error:
         raise_first(readers.role_problems("amazon", ["reviews", "sequences"]))

@@ -29,4 +29,3 @@ def test_errors_and_faults_are_better_when_lower_also_over_valid_answers_alone()
 def test_the_leading_metric_of_each_question():
     assert metrics.headline_metrics("full") == ["ndcg@10", "rmse", "rouge1"]
     assert metrics.headline_metrics("impression") == ["auc"]
-    assert metrics.headline_metrics("like") == ["auc_within_users", "auc"]

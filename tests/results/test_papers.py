@@ -15,7 +15,7 @@ from llm4rec_cli.results.papers import (
     select,
 )
 from llm4rec_cli.results.variants import Variant
-from tests.results.finished_runs import PRINTED, metrics_json, run, started_from, write_run
+from tests.results.finished_runs import PRINTED, run, started_from
 from tests.support.driver import job_of
 
 NAMES = ("hr@1", "hr@5", "hr@10", "hr@50", "recall@10", "ndcg@5", "ndcg@10", "ndcg@50", "rmse", "mae", "bleu4", "auc")
@@ -230,23 +230,6 @@ def test_an_unknown_mask_is_a_difference():
     compared = [c for c in comparisons(p5(ids="random")) if c.printed.paper == "tiger"]
     assert compared
     assert all("history: ours not masked, the paper's unknown" in c.differences for c in compared)
-
-
-def tuned(folder, dataset, shots=None, **method):
-    """A run of tuned_lm on the task like, learned from this many rows."""
-    facts = {"method": "tuned_lm", "answer": "yes_no", "tuned": "LoRA 8", "loss": "answers", "weights": "smollm2"}
-    like = {"task": "like", "protocol": "like", "split_rule": "given", "metrics": {"auc": 0.7, "uauc": 0.6}}
-    metrics = metrics_json(**like, dataset=dataset, model="tuned_lm", paper_method=facts | method)
-    return Variant([write_run(folder / f"{shots}", metrics, config={"task": {"shots": shots}})])
-
-
-def test_a_tuned_language_model_joins_tallrec_by_its_number_of_labelled_rows(tmp_path):
-    compared = comparisons(tuned(tmp_path, "tallrec-movie", 64))
-    assert [(c.printed.value, c.printed.verified) for c in compared] == [(0.6748, True)]
-    differences = ["weights: ours smollm2, the paper's llama-7b", "loss: ours answers, the paper's all tokens"]
-    assert compared[0].differences == differences
-    assert comparisons(tuned(tmp_path, "tallrec-movie", 1024)) == []
-    assert comparisons(tuned(tmp_path, "tallrec-movie", 64, answer="title")) == []
 
 
 def semantic(model, **method):

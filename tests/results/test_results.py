@@ -6,8 +6,7 @@ import pytest
 
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.files import write_json
-from llm4rec_cli.results.result import read_result
-from llm4rec_cli.results.results import Results, depends_on_seed, named_results
+from llm4rec_cli.results.results import Results, named_results
 from llm4rec_cli.results.selection import problems_of_metrics
 from tests.results.finished_runs import metrics_json, run, write_run
 
@@ -88,22 +87,6 @@ def test_a_variant_has_one_run_a_seed_and_the_first_of_several_counts():
     assert Results(runs).by_variant() == {"v": {0: runs[1], 1: runs[0]}, "w": {0: runs[3]}}
     of_a_rule = [run(0.1, seed=seed, model="popularity") for seed in (2, 1)]
     assert [*Results(of_a_rule).by_variant()["v"]] == [1]
-
-
-def test_a_file_that_is_evaluated_under_several_seeds_is_one_run(caplog):
-    runs = [run(ndcg, seed=seed, model="external") for seed, ndcg in enumerate((0.1, 0.1, 0.2))]
-    assert [*Results(runs).by_variant()["v"]] == [0, 2]
-    assert "it has the numbers of a lower seed" in caplog.text
-
-
-def test_a_combination_depends_on_the_seed_where_a_member_does(tmp_path):
-    rule, trained = (
-        write_run(tmp_path / model, metrics_json(model=model)).folder for model in ("popularity", "sasrec")
-    )
-    assert [depends_on_seed(read_result(folder)) for folder in (rule, trained)] == [False, True]
-    assert depends_on_seed(run(model="not-installed"))
-    for members, expected in (([rule, rule], False), ([rule, trained], True)):
-        assert depends_on_seed(run(model="ensemble", members=[str(member) for member in members])) == expected
 
 
 def test_a_metric_that_is_newer_than_the_runs_is_said_to_be_so(tmp_path):

@@ -37,12 +37,6 @@ def test_runs_of_anything_else_are_never_merged(other):
     assert [len(variant.runs) for variant in variants([run(seed=0), run(seed=1, **other)])] == [1, 1]
 
 
-@pytest.mark.parametrize(("model", "values"), [("external", [0.1, 0.2]), ("sasrec", [0.1, 0.1, 0.2])])
-def test_a_file_that_is_evaluated_under_several_seeds_counts_once(model, values):
-    (variant,) = variants([run(ndcg, seed=seed, model=model) for seed, ndcg in enumerate((0.1, 0.1, 0.2))])
-    assert variant.values("ndcg@10") == values
-
-
 def test_labels_and_deviations_of_every_seed_count():
     a = run(seed=0, labels=["subset"], deviations=["bf16", "one pass"])
     (variant,) = variants([a, run(seed=1, labels=["leaky", "subset"], deviations=["one pass", "other"])])

@@ -31,7 +31,7 @@ def test_a_floor_of_an_experiment_is_the_floor_run_by_itself_without_the_overrid
     assert "llm.temperature=0.5" in enriched.overrides
 
 
-@pytest.mark.parametrize("model", ["p5", "chatgptrec", "transition_graph"])
+@pytest.mark.parametrize("model", ["p5", "chatgptrec"])
 def test_seen_items_are_not_zeroed_where_zero_is_the_highest_score(model):
     zeroed = ["task=sequential", "task.mask_history=true", "task.seen_items=zeroed"]
     (problem,) = rules.problems(job_of(f"model={model}", *zeroed).config)

@@ -1,5 +1,6 @@
 """Work is counted as by hand."""
 
+import pytest
 import torch
 
 from llm4rec_cli.meta import read_as_zeros, without_values
@@ -65,3 +66,17 @@ def test_what_is_made_without_a_tensor_has_values():
     with read_as_zeros(), Counter():
         zeros = [torch.empty(3, device="meta").tolist() for _ in range(3)]
     assert zeros == [[0.0] * 3] * 3
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_without_values_is_one_operator_with_the_operations_of_two_products(masked):
+    q = torch.empty(2, 4, 16, 8, device="meta", requires_grad=True)
+    mask = torch.empty(2, 1, 1, 16, dtype=torch.bool, device="meta") if masked else None
+    with without_values(), Counter() as counter:
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=mask)
+    assert mixed.shape == q.shape
+    assert counter.work.operations == 2 * 2 * (2 * 4 * 16 * 16 * 8)
+    assert counter.names["_scaled_dot_product_efficient_attention"] == 1
+    mixed.sum().backward()
+    assert q.grad is not None
+    assert q.grad.shape == q.shape

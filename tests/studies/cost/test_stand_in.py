@@ -9,6 +9,7 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.data.split import TEST, TRAIN, split_dataset
 from llm4rec_cli.run.job import Job
 from llm4rec_studies.cost.stand_in import HISTORY, SHOWN, Counts, stand_in
+from tests.support.extras import needs_zoo
 
 
 def of(*overrides, counts):
@@ -16,7 +17,13 @@ def of(*overrides, counts):
 
 
 @pytest.mark.parametrize(
-    "dataset", ["amazon2018-scientific", "amazon2014-beauty-reviews", "amazon2014-beauty-to-toys", "tallrec-movie"]
+    "dataset",
+    [
+        "amazon2018-scientific",
+        "amazon2014-beauty-reviews",
+        "amazon2014-beauty-to-toys",
+        pytest.param("tallrec-movie", marks=needs_zoo),
+    ],
 )
 def test_a_stand_in_has_the_counts_and_can_be_split(dataset):
     data = of(f"dataset={dataset}", counts=Counts(users=200, items=300, interactions=1800))
@@ -29,6 +36,7 @@ def test_a_stand_in_has_the_counts_and_can_be_split(dataset):
     assert {TRAIN, TEST} <= {*split.assignment.tolist()}
 
 
+@needs_zoo
 def test_ratings_are_likes_where_the_dataset_says_so():
     data = of("dataset=tallrec-movie", counts=Counts(200, 300, 1800))
     assert {*data.interactions["rating"]} == {0.0, 1.0}

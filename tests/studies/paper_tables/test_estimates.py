@@ -9,6 +9,7 @@ from llm4rec_studies.cost.rates import Rates
 from llm4rec_studies.cost.work import Work
 from llm4rec_studies.paper_tables import definitions, estimates
 from llm4rec_studies.paper_tables.steps import Step
+from tests.support.extras import needs_zoo
 
 RATES = Rates("a device", fp32=10.0, bf16=20.0, bytes=5.0, launch=0.5, overlaps=False, source="by hand")
 COUNTED = {
@@ -61,6 +62,7 @@ def test_seed_and_learning_rate_change_no_cost_and_the_order_of_overrides_neithe
     assert estimates.key_of(one) == estimates.key_of(other) == "train dataset=demo model=sasrec"
 
 
+@needs_zoo
 def test_the_file_has_every_table_and_keys_of_known_parts():
     content = json.loads(estimates.FILE.read_text())
     assert {*content["tables"]} == {*definitions.names()}

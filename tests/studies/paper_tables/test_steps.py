@@ -9,6 +9,7 @@ from llm4rec_studies.paper_tables.definitions import Size
 from llm4rec_studies.paper_tables.plan import plan_of
 from llm4rec_studies.paper_tables.steps import Runner, Step, cell_step, distinct, in_order
 from tests.results.finished_runs import run
+from tests.support.extras import needs_zoo
 
 
 def steps_of(name, size=Size.paper, rows="*", columns="*", seeds=(0,), tuned=False):
@@ -55,6 +56,7 @@ def test_an_ensemble_comes_after_its_members():
     assert "combine=sum" in Runner({}, []).overrides(ensemble)  # no setting of a config
 
 
+@needs_zoo
 def test_what_draws_nothing_is_run_once():
     table = definitions.table("collm/main")
     cells = {cell.row.label: cell for cell in table.cells("liked_share,like_means,untuned,TALLRec")}

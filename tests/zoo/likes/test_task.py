@@ -10,6 +10,7 @@ from llm4rec_cli.config.schema import Config, DatasetConfig, SplitName, TaskConf
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.errors import DataError, RunError
+from llm4rec_cli.evaluation.metrics import headline_metrics
 from llm4rec_cli.tasks import base
 from llm4rec_zoo.likes import task as like
 
@@ -119,6 +120,7 @@ def test_a_score_that_is_not_a_number_is_refused():
 
 def test_ratings_are_needed():
     assert base.metric_names(config().task) == {"auc"}
+    assert headline_metrics("like") == ["auc_within_users", "auc"]
     problems = base.problems_with_dataset(config().task, tiny_dataset(SEQUENCES))
     assert "needs interactions with 'rating'" in next(problems).problem
 

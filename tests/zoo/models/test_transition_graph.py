@@ -8,7 +8,9 @@ import pytest
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.run import rules
 from llm4rec_zoo.models.transition_graph import model as transition_graph
+from tests.support.driver import job_of
 
 N_ITEMS = 40
 rng = np.random.default_rng(0)
@@ -83,3 +85,9 @@ def test_items_of_a_ring_with_the_same_vector_tie(scores):
     second = [j for j in naive_list(last, [0, 99]) if j not in naive_list(last, [99])]
     assert len(second) > 1
     assert len(np.unique(row[second])) == 1
+
+
+def test_seen_items_are_not_zeroed_as_zero_would_be_the_highest_score():
+    zeroed = ["task=sequential", "task.mask_history=true", "task.seen_items=zeroed"]
+    (problem,) = rules.problems(job_of("model=transition_graph", *zeroed).config)
+    assert "scores the others below 0" in str(problem)
