@@ -293,15 +293,37 @@ def test_a_package_offers_commands_and_configs_and_help_imports_none(site):
     assert "did you mean 'count'" in unknown.err
 
 
-def test_the_command_that_the_docs_show_runs(site):
+def shown_in_the_docs(heading):
+    """Return path -> content of the files that a section of the page on packages shows, and empty `__init__.py`s."""
     page = (Path(__file__).parents[2] / "docs/develop/add-a-model.md").read_text()
-    ((name, code),) = re.findall(r"```python\n# my_package/(longest_histories)\.py\n(.*?)```", page, re.DOTALL)
-    files = {"my_package/__init__.py": "", f"my_package/{name}.py": code}
-    site.install("my-package", {"commands": [f"longest-histories = my_package.{name}"]}, files)
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    files = dict(re.findall(r"```\w+\n# (my_package/[\w/]+\.\w+)\n(.*?)```", section, re.DOTALL))
+    packages = {Path(name).parent for name in files if name.endswith(".py")}
+    return {f"{package}/__init__.py": "" for package in packages | {Path("my_package")}} | files
+
+
+def test_the_command_that_the_docs_show_runs(site):
+    points = {"commands": ["longest-histories = my_package.longest_histories"]}
+    site.install("my-package", points, shown_in_the_docs("A command"))
     helped, called = site.run("--help", "longest-histories --users 2")
     assert "Commands of my-package:\n  longest-histories     the users with the most interactions\n" in helped.out
     first, second = (int(line.split()[1]) for line in called.out.splitlines())
     assert first >= second > 0
+
+
+def test_the_task_that_the_docs_show_runs(site):
+    points = {"tasks": ["wait = my_package.wait"], "models": ["usual_wait = my_package.usual_wait"]}
+    site.install("my-package", points, shown_in_the_docs("A task"))
+    trained, listed, checked, reported = site.run(
+        "train model=usual_wait", "list tasks", "validate task/wait model/usual_wait", "report"
+    )
+    assert [answer.err for answer in (trained, listed, checked, reported) if answer.code] == []
+    (folder,) = site.cwd.glob("outputs/usual_wait/demo/wait/*")
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    assert (predictions["days"] >= 0).all() and predictions["predicted"].nunique() == 1
+    expected = (predictions["predicted"] - predictions["days"]).abs().mean()
+    assert read(folder / "metrics.json")["metrics"]["days_off"] == pytest.approx(expected)
+    assert "wait" in listed.out and "days_off" in reported.out
 
 
 def test_commands_that_cannot_be_used_are_refused_alone(site):
