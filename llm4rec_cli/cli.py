@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ[WIDE] = "1"  # also for the processes of a sweep
     words = [word for word in arguments if word not in ("-v", "--verbose", "--wide")]
 
-    from llm4rec_cli.config.commands import commands
+    from llm4rec_cli.config.commands import beginning_with, commands
     from llm4rec_cli.errors import DryRun, Llm4RecError, as_environment_error
 
     try:
@@ -77,11 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not words or words[0] in ("-h", "--help"):
             print(USAGE.format(commands=_listed(all_commands.values())), end="")
             return 0
-        below = [command for command in all_commands.values() if command.typed.startswith(f"{words[0]} ")]
-        if words[0] not in all_commands and below and words[1:2] in (["-h"], ["--help"]):
+        if words[0] not in all_commands and words[1:2] in (["-h"], ["--help"]) and (below := beginning_with(words[0])):
             print(f"Usage: llm4rec {words[0]} <command>; each has --help\n\n{_listed(below)}")
             return 0
-        command, rest = _choose(words, all_commands.values())
+        command, rest = _choose(words)
         if command.takes_overrides:
             from llm4rec_cli import launch
 
@@ -105,17 +104,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, f"{type(error).__name__}: {first_line}", remedy, 1, verbose)
 
 
-def _choose(words: list[str], known: Iterable[Command]) -> tuple[Command, list[str]]:
+def _choose(words: list[str]) -> tuple[Command, list[str]]:
     """Return the command that is typed, by as many words as one has, and its arguments.
 
     Raises:
         UsageError: there is no such command.
     """
-    from llm4rec_cli.config.commands import offered, second_words
+    from llm4rec_cli.config.commands import beginning_with, commands, offered, second_words
     from llm4rec_cli.errors import UsageError, did_you_mean
 
-    by_words = {tuple(command.typed.split()): command for command in known}
-    for n in range(min(len(words), max(map(len, by_words))), 0, -1):
+    by_words = {tuple(command.typed.split()): command for command in beginning_with(words[0])}
+    for n in range(len(words), 0, -1):
         if command := by_words.get(tuple(words[:n])):
             return command, words[n:]
         if problem := offered().problems.get("-".join(words[:n])):
@@ -123,7 +122,10 @@ def _choose(words: list[str], known: Iterable[Command]) -> tuple[Command, list[s
     if below := second_words(words[0]):
         remedy = did_you_mean(words[1], below) if len(words) > 1 else f"llm4rec {words[0]} {'|'.join(below)}"
         raise UsageError(f"unknown command '{' '.join(words[:2])}'", remedy)
-    raise UsageError(f"unknown command '{words[0]}'", did_you_mean(words[0], {first for first, *_ in by_words}))
+    raise UsageError(
+        f"unknown command '{words[0]}'",
+        did_you_mean(words[0], {command.typed.split()[0] for command in commands().values()}),
+    )
 
 
 def _listed(known: Iterable[Command]) -> str:

@@ -123,7 +123,12 @@ def commands() -> dict[str, Command]:
     return {**{name: ours[name] for name in order}, **others}
 
 
+def beginning_with(first: str) -> list[Command]:
+    """Return the commands whose first word this is."""
+    named = [command for name, command in commands().items() if f"{name}-".startswith(f"{first}-")]
+    return [command for command in named if command.typed.split()[0] == first]
+
+
 def second_words(first: str) -> list[str]:
     """Return what may follow the first word of commands of two words: `data`, `ids`, … of `inspect`."""
-    typed = (command.typed.split() for command in commands().values())
-    return [seconds[0] for word, *seconds in typed if word == first and seconds]
+    return [command.typed.split()[1] for command in beginning_with(first) if command.typed != first]

@@ -21,10 +21,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from llm4rec_cli.errors import UsageError
 
@@ -125,24 +126,37 @@ def offers(kind: str, shipped: frozenset[str], part: str | None = "", needs: tup
 def packages() -> dict[str, str]:
     """Return the other installed packages that offer something, with their versions."""
     dists = [point.dist for kind in KINDS for point in _points(kind)]
-    return {dist.name: dist.version for dist in dists if dist and dist.name != OURS}
+    return {name: version for dist in dists for name, version in [_name_and_version(dist)] if name != OURS}
 
 
 def packages_by_source() -> dict[Path, str]:
     """Return the names of packages that offer something by their folders, or files if they have one module alone."""
     points = [point for kind in KINDS for point in _points(kind)]
-    tops = {(source, point.dist.name) for point in points if point.dist and (source := _top(point))}
+    tops = {(source, _name_and_version(point.dist)[0]) for point in points if (source := _top(point))}
     return {source.parent if source.name == "__init__.py" else source: name for source, name in tops}
 
 
 @cache
 def _points(kind: str) -> tuple[EntryPoint, ...]:
-    """Return the entry points of a kind; reading those of all installed packages takes about 20 ms."""
-    points = metadata.entry_points(group=f"llm4rec.{kind}")
-    present = tuple(point for point in points if not (point.dist and point.dist.name == OURS) or _top(point))
+    """Return the entry points of a kind."""
+    points = _installed().select(group=f"llm4rec.{kind}")
+    present = tuple(point for point in points if _name_and_version(point.dist)[0] != OURS or _top(point))
     for point in present:  # what a package logs is shown and kept as what this one logs
         logging.getLogger(point.module.partition(".")[0]).parent = logging.getLogger("llm4rec_cli")
     return present
+
+
+@cache
+def _installed() -> Any:
+    """Return all entry points: one file of each installed package is read, which takes about 20 ms."""
+    return metadata.entry_points()
+
+
+@cache
+def _name_and_version(dist: Distribution | None) -> tuple[str, str]:
+    """Return what a package is called by pip, and its version: a file that takes a millisecond to read."""
+    assert dist  # entry_points gives it
+    return dist.name, dist.version
 
 
 def _top(point: EntryPoint) -> Path | None:
@@ -182,7 +196,7 @@ def _plugin(kind: str, same: list[EntryPoint], shipped: Collection[str]) -> Plug
     Raises:
         UsageError: it cannot be used.
     """
-    point, packages = same[0], [point.dist.name if point.dist else "?" for point in same]
+    point, packages = same[0], [_name_and_version(point.dist)[0] for point in same]
     name, package, noun = point.name, packages[0], kind.removesuffix("s")
     without = _without(package)
     form, characters = (NAME_OF_COMMAND, "-") if kind == "commands" else (NAME, "_")
@@ -196,8 +210,7 @@ def _plugin(kind: str, same: list[EntryPoint], shipped: Collection[str]) -> Plug
     source = _source(point.module)
     if point.attr or source is None:
         raise UsageError(f"{package} offers the {noun} {name} as '{point.value}': there is no such module", without)
-    assert point.dist  # entry_points gives it
-    return Plugin(name, point.module, package, point.dist.version, source)
+    return Plugin(name, point.module, *_name_and_version(point.dist), source)
 
 
 def _without(package: str) -> str:

@@ -39,6 +39,7 @@ def call_with_packages(folder, cwd, commands):
         metrics.offered_gains,
         plugins.offers,
         plugins._points,
+        plugins._installed,
     ):  # by the server, without this folder
         found.cache_clear()
     arithmetic.probe = lambda work, device: {"fp32": 1.0, "bf16": 1.0}
