@@ -1,1 +1,1 @@
-"""Configuration: schema, ranges, overrides and composition."""
+"""Configuration: schema, ranges, overrides and composition; the available models, tasks, commands and plugins."""

@@ -601,7 +601,7 @@ class TaskConfig:
     max_examples: int | None = ranges.number(None, at_least=1, role=Role.extent)
     cutoffs: list[int] = ranges.number([10], at_least=1, at_most=1_000_000)  # question: rank
     selection: str = MISSING  # validation metric for checkpoint selection; also compared with the floors
-    floors: list[str] = about(Role.citation, MISSING)  # models that are evaluated first, in the same table
+    floors: list[str] = about(Role.citation, MISSING)  # models that are evaluated too, first in the table
     top_items: int = ranges.number(10, at_least=1)  # recommended per example: coverage, novelty and diversity
     # items stored per example in predictions.parquet, with scores; null = top_items. `ensemble` combines them
     stored_items: int | None = ranges.number(None, at_least=1, role=Role.extent, added=True)

@@ -1,7 +1,8 @@
 """The interface between models, tasks and the trainer.
 
 A model is a package `models/<name>/`: `config.py` (its dataclass, without torch) and `model.py` with
-`build(context) -> Ranker`. Names come from listing the folder, and from installed packages: `config.plugins`.
+`build(context)`; a small one is a module of `models/baselines/`. Names come from listing the folders, and from
+installed packages: `config.plugins`.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Results(Sequence[Result]):
 
     @classmethod
     def under(cls, outputs: Path, imports: bool = False, any_model: bool = False) -> Results:
-        """Return every finished run under `outputs`, the last to finish first.
+        """Return the finished runs under `outputs`, the last to finish first.
 
         Args:
             imports: whether imported weights, which have no results, are among them.

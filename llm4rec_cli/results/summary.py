@@ -1,4 +1,4 @@
-"""What `train`, `eval` and `score` print below a results table: how the model compares with the strongest floor."""
+"""The results table that a run prints, and below it how the model compares with the strongest floor."""
 
 from __future__ import annotations
 

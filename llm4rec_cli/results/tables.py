@@ -64,7 +64,7 @@ class Content:
 
     @classmethod
     def of_columns(cls, title: str, columns: Mapping[str, Sequence[str]], *attributes: Sequence[str]) -> Content:
-        """Return a table of heading -> cells; `others` are its other attributes, in order."""
+        """Return a table of heading -> cells; `attributes` are its others, in order."""
         return cls(title, list(columns), list(zip(*columns.values(), strict=True)), *attributes)
 
 

@@ -76,7 +76,7 @@ def run_all(job: Job) -> Iterator[Outcome]:
 
 
 def run(job: Job) -> Outcome:
-    """Load the data, run the floors, and execute the job.
+    """Load the data, run the floors, and execute the job; with an accelerator the floors run when it has trained.
 
     All weights are located first, because data and floors may take long.
 
@@ -95,13 +95,13 @@ def run(job: Job) -> Outcome:
     split = stages.split_dataset(job, dataset)
     clock.lap("prepare")
     floors = cache(partial(run_floors, job, split))
-    if not _trains_first(job):
+    if not _floors_wait(job):
         floors()
         clock.lap("floors")
     return execute(job, split, floors, clock)
 
 
-def _trains_first(job: Job) -> bool:
+def _floors_wait(job: Job) -> bool:
     """Return whether floors wait until training is done, so that an accelerator need not wait for them. They are needed
     when the model is evaluated, to say whether it beats them."""
     return job.model.traits.trainable and job.evaluated is None and not job.is_dry and job.device != "cpu"
@@ -162,7 +162,7 @@ def execute(
                 if job.evaluated is None:
                     clock.lap("train")
                 compared = floors()
-                if _trains_first(job):
+                if _floors_wait(job):
                     clock.lap("floors")
                 result = stages.evaluate(job, split, model, run, clock, compared, meter)
                 report([*compared, result])

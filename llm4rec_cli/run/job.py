@@ -1,4 +1,7 @@
-"""A job: everything known about a run before its data are read, resolved once."""
+"""A job: everything known about a run before its data are read, resolved once.
+
+Precisions `auto` are chosen in the run: `precision.settled`.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class Job:
     The device and the identities of weights are read at their first use.
 
     Attributes:
-        config: typed, with absolute paths and neutral values for settings without effect.
+        config: of dataclasses, with absolute paths and neutral values for settings without effect.
         command: `train`, `eval`, …
         typed: the overrides that were typed.
         choices: config group -> option chosen.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.overrides import command_line, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Control
@@ -16,19 +17,20 @@ def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> s
     """Return what to run next, as `next, …: llm4rec …`.
 
     More seeds come first, then what uses them: the audit of a ranking, or the comparison. For a gain of a model that is
-    not trained, it is the control that its item texts explain.
+    not trained, it is the control that its item texts explain. A command that is not installed is not named.
     """
+    known = commands()
     seeds = _seeds(run)
     if job.command == "train" and job.model.traits.trainable and len(seeds) < MIN_SEEDS:
         typed = [o for o in job.typed if key_typed(o) not in ("seed", "force")]
         wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
         return f"next, to see how much depends on the seed: {command_line('train -m', [*typed, wanted])}"
     outputs = outputs_option(run.outputs)
-    if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
+    if "inspect-result" in known and len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run.breakdown:
         inspect = command_line("inspect result", [run.name], *outputs)
         return f"next, on all seeds and slices, does it beat the floor? {inspect}"
     is_seeded = job.model.traits.seeded or (comparison and config_class(comparison.floor.model).traits.seeded)
-    if len(seeds) > 1 and comparison and is_seeded:
+    if "compare" in known and len(seeds) > 1 and comparison and is_seeded:
         compare = command_line("compare", [comparison.floor.name, run.name], "--seeds", *outputs)
         return f"next, for an interval over users and seeds: {compare}"
     reads_text = job.model.uses_item_text() and not job.model.traits.uses_llm  # whose answers may cost money

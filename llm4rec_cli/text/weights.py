@@ -18,7 +18,7 @@ REMEDIES = {
     ENCODER: f"{ENCODER} takes 'minilm' or 'smollm2' (packaged), a folder, a hub id that this machine can reach, "
     "endpoint:MODEL, 'tfidf' or 'random'",
     BACKBONE: f"{BACKBONE} takes a folder, a hub id that this machine can reach, or by name: tiny, wide, mini, small "
-    "or base (p5, from scratch), minilm (prompt4nr and nrms, packaged), smollm2 (tuned_lm, packaged)",
+    "or base (p5, from scratch), minilm (prompt4nr and nrms, packaged), smollm2 (a causal language model, packaged)",
     LLM: f"{LLM} takes 'smollm2' (packaged), a folder, a .gguf file, or a hub id that this machine can reach",
 }
 # Files besides the weights: architecture, tokenizer and vocabulary, chat template.
