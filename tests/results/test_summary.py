@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from llm4rec_cli.config.commands import commands
 from llm4rec_cli.results.summary import compare_with_floor, show
 from llm4rec_cli.run.next import next_command
 from tests.results.finished_runs import metrics_json, rankings, write_run
@@ -116,6 +117,13 @@ def test_next_come_more_seeds_then_what_uses_them_and_a_control_of_a_gain_from_t
     assert next_of(tmp_path, [0], model="frozen_text").endswith(control)
     no_gain = next_of(tmp_path, [0], model="frozen_text", beaten=False)
     assert no_gain.endswith(f"llm4rec report dataset=demo task=sequential --outputs {tmp_path}")
+
+
+def test_no_command_that_is_not_installed_comes_next(tmp_path, monkeypatch):
+    ours = {name: command for name, command in commands().items() if command.plugin is None}
+    monkeypatch.setattr("llm4rec_cli.run.next.commands", lambda: ours)
+    for facts in ({}, {"breakdown": {"slice": {}}}):
+        assert next_of(tmp_path, [0, 1, 2], **facts).startswith("next, all results on this task: llm4rec report ")
 
 
 def test_a_chat_model_of_which_nothing_could_be_read_is_compared_with_nothing(tmp_path, capsys):
