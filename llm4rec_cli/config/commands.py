@@ -60,7 +60,7 @@ class Command:
 
     @property
     def summary(self) -> str:
-        return " ".join(self._help[2].split())
+        return " ".join(self._help[2].split()) or f"({self.source.name} has no docstring)"
 
     @property
     def examples(self) -> str:

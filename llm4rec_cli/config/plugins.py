@@ -17,7 +17,7 @@ import pkgutil
 import re
 import time
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -94,7 +94,13 @@ class Offers:
 
 
 @cache
-def offers(kind: str, shipped: frozenset[str], part: str | None = "", needs: tuple[str, ...] = ()) -> Offers:
+def offers(
+    kind: str,
+    shipped: frozenset[str],
+    part: str | None = "",
+    needs: tuple[str, ...] = (),
+    wrong: Callable[[ModuleType], str | None] | None = None,
+) -> Offers:
     """Return what installed packages offer; the first call logs what is wrong.
 
     Args:
@@ -103,6 +109,7 @@ def offers(kind: str, shipped: frozenset[str], part: str | None = "", needs: tup
         part: the module of each that is imported, such as `config`; empty for the one that the entry point names; None
             if none is imported, so that only names and places are checked.
         needs: what that module must define.
+        wrong: returns what else is wrong with it.
     """
     found = Offers({}, {})
     points = defaultdict[str, list[EntryPoint]](list)
@@ -115,9 +122,11 @@ def offers(kind: str, shipped: frozenset[str], part: str | None = "", needs: tup
                 module = plugin.load(part)
                 if lacking := [need for need in needs if not hasattr(module, need)]:
                     raise UsageError(f"{plugin} does not define {lacking[0]}", f"define it in {module.__file__}")
-        except UsageError as problem:
-            found.problems[name] = problem
-            log.warning("%s; %s", problem.problem, problem.remedy)
+                if wrong and (problem := wrong(module)):
+                    raise UsageError(f"{plugin}: {problem}", f"correct it in {module.__file__}")
+        except UsageError as error:
+            found.problems[name] = error
+            log.warning("%s; %s", error.problem, error.remedy)
         else:
             found.plugins[name] = plugin
     return found

@@ -9,12 +9,18 @@ from llm4rec_cli.config.plugins import Offers, offers
 from llm4rec_cli.config.schema import Question
 from llm4rec_cli.errors import UsageError, did_you_mean
 
-NEEDS = ("COLUMN", "FACTS", "METRICS", "examples", "evaluate", "validation_score", "protocol")
+NEEDS = ("COLUMN", "FACTS", "METRICS", "examples", "evaluate", "validation_score")
 
 
 def offered() -> Offers:
     """Return the tasks of installed packages by their questions. What each module defines: `tasks.modules.Task`."""
-    return offers("tasks", frozenset(Question), needs=NEEDS)
+    return offers("tasks", frozenset(Question), needs=NEEDS, wrong=_wrong)
+
+
+def _wrong(module: ModuleType) -> str | None:
+    """Return what is wrong with the metrics of a module; None if nothing is."""
+    others = [metric for metric in module.METRICS if not hasattr(metric, "headline")]
+    return f"METRICS has {others[0]!r}, which is no Metric of llm4rec_cli.evaluation.metrics" if others else None
 
 
 def offered_modules() -> Mapping[str, ModuleType]:

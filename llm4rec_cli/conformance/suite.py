@@ -23,6 +23,7 @@ from transformers import set_seed
 
 from llm4rec_cli import arithmetic
 from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker
+from llm4rec_cli.config import questions
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.registry import config_class, load_module
@@ -229,7 +230,7 @@ def test_the_config_is_free_of_torch(name: str, imported_without_torch: dict[str
 @about()
 def test_capabilities_are_known_words(name: str) -> None:
     assert config_class(name).traits.capabilities
-    assert config_class(name).traits.capabilities <= CAPABILITIES
+    assert config_class(name).traits.capabilities <= CAPABILITIES | questions.offered().plugins.keys()
 
 
 @about()

@@ -123,11 +123,12 @@ def _packages() -> Iterator[Finding]:
 
 def _plugins() -> Iterator[Finding]:
     """Check what other packages offer."""
-    from llm4rec_cli.config import commands, plugins
+    from llm4rec_cli.config import commands, plugins, questions
     from llm4rec_cli.data import readers
     from llm4rec_cli.evaluation import metrics
 
-    for offers in (plugins.offered_models(), readers.offered(), metrics.offered(), commands.offered()):
+    others = (questions.offered(), readers.offered(), metrics.offered(), commands.offered())
+    for offers in (plugins.offered_models(), *others):
         for plugin in offers.plugins.values():
             if not plugin.is_ours:
                 yield Finding("plugin", OK, str(plugin))

@@ -35,6 +35,7 @@ from llm4rec_cli.run.identity import RESULTS_VERSION, Address
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import llm_for_answers, settled
 from llm4rec_cli.tasks import base as tasks
+from llm4rec_cli.tasks.modules import problems_of_evaluation, protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -255,7 +256,7 @@ def description(job: Job, address: Address, dataset: RecDataset | None, imported
         task=config.task.name,
         split=config.split.name,
         split_rule=config.dataset.split.name,
-        protocol=job.task_module.protocol(config.task),
+        protocol=protocol(config.task),
         mask_history=SeenItems.zeroed.name if tasks.is_zeroed(config.task) else bool(config.task.mask_history),
         seed=config.seed,
         config_hash=address.config_hash,
@@ -352,6 +353,7 @@ def _evaluate(
         evaluation = task.evaluate(model, split, examples, config)
         evaluation = tasks.with_answer_details(evaluation, model, task, split, examples, config)
     clock.lap("evaluate")
+    raise_first(problems_of_evaluation(config.task, evaluation))
     if not isinstance(model, Incomplete):
         return evaluation, {}
     return evaluation, model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))

@@ -94,7 +94,7 @@ def problems_with_dataset(task: TaskConfig, dataset: RecDataset) -> Iterator[Dat
             yield DataError(
                 f"task '{task.name}' needs interactions with '{column}', and dataset '{dataset.manifest['name']}' has "
                 "none",
-                COLUMN_SOURCES[column],
+                COLUMN_SOURCES.get(column, "llm4rec list datasets; or your own table, by dataset.columns"),
             )
 
 
@@ -126,7 +126,9 @@ def eligible_examples(split: Split, split_name: SplitName, config: Config) -> Ex
         examples = examples[np.flatnonzero(split.dataset.has_value(column)[examples.row])]
         if len(examples) == 0:
             problem = f"dataset {dataset} has no {split_name.name} examples with '{column}'"
-            raise DataError(problem, COLUMN_SOURCES[column])
+            raise DataError(
+                problem, COLUMN_SOURCES.get(column, "llm4rec list datasets; or your own table, by dataset.columns")
+            )
     return examples
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llm4rec_cli.config.questions import offered_module
 from llm4rec_cli.config.schema import Config, Question, SplitName, TaskConfig
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.tasks.base import Evaluation, ranks_impressions
 
 if TYPE_CHECKING:
@@ -39,16 +41,42 @@ class Task(Protocol):
         ...
 
     def evaluate(self, model: Any, split: Split, examples: Any, config: Config) -> Evaluation:
-        """Ask the model, and score its answers."""
+        """Ask the model, and score its answers.
+
+        Predictions have a column of each metric with an interval, with its value of each example, and those of FACTS.
+        """
         ...
 
     def validation_score(self, model: Any, split: Split, examples: Any, config: Config) -> float:
         """Return the metric `task.selection` on these examples; higher is better."""
         ...
 
-    def protocol(self, task: TaskConfig) -> str:
-        """Return how runs that may stand in one table are evaluated; in an installed package, its question."""
-        ...
+
+def protocol(task: TaskConfig) -> str:
+    """Return how runs that may stand in one table are evaluated; of an installed package's question, the question."""
+    return str(task_module(task).protocol(task)) if task.question in Question.__members__ else task.question
+
+
+def problems_of_evaluation(task: TaskConfig, evaluation: Evaluation) -> Iterator[UsageError]:
+    """Yield what the module of an installed package's question has left out of an evaluation."""
+    if (module := offered_module(task.question)) is None:
+        return
+    for metric in module.METRICS:
+        if metric.lower != (direction(metric.name) < 0):
+            better = "higher" if metric.lower else "lower"
+            problem = (
+                f"task '{task.name}' has a metric '{metric.name}', which llm4rec has too: it is better when {better}"
+            )
+            yield UsageError(problem, f"give it another name in {module.__file__}")
+    metrics = {metric.name for metric in module.METRICS if metric.for_all}
+    means = {name for name in evaluation.intervals if "/" not in name}
+    for lacking, what in (
+        (metrics - evaluation.metrics.keys(), "metric"),
+        ((means | module.FACTS.keys()) - {*evaluation.predictions.columns}, "column of the predictions"),
+    ):
+        if lacking:
+            problem = f"the evaluation of task '{task.name}' has no {what} '{min(lacking)}'"
+            yield UsageError(problem, f"evaluate of {module.__file__} must return it")
 
 
 def task_module(task: TaskConfig) -> Any:

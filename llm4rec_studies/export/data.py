@@ -24,6 +24,7 @@ from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.results.sealed import SealedFolder, sealed_folder
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
+from llm4rec_cli.tasks.modules import protocol
 from llm4rec_studies.export.formats import FORMATS, HISTORY, LIBRARIES, TABLES, Format
 from llm4rec_studies.export.readme import readme
 
@@ -314,7 +315,7 @@ def _facts(job: Job, split: Split, parts: Any, chosen: Sequence[str]) -> dict[st
         "dataset": config.dataset.name,
         "fingerprint": split.dataset.fingerprint,
         "task": config.task.name,
-        "protocol": job.task_module.protocol(config.task),
+        "protocol": protocol(config.task),
         "mask_history": bool(config.task.mask_history),
         "split_rule": manifest["split"]["rule"],
         "dataset_seed": config.dataset.seed,

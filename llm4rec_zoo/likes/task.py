@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Liker, Likes
-from llm4rec_cli.config.schema import Config, SplitName, SplitRule, TaskConfig
+from llm4rec_cli.config.schema import Config, SplitName, SplitRule
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.likes import LabelledRows, labelled_rows, rated, shots
 from llm4rec_cli.data.split import SPLIT_CODES, TRAIN, Split
@@ -63,10 +63,6 @@ def problems(config: Config) -> Iterator[UsageError]:
             f"dataset.split={config.dataset.split.name} does not have",
             "dataset.split=temporal, given or leave_one_out",
         )
-
-
-def protocol(task: TaskConfig) -> str:
-    return "like"
 
 
 def like(model: Liker, examples: Examples, batch_size: int) -> Likes:

@@ -327,6 +327,31 @@ def test_the_task_that_the_docs_show_runs(site):
     assert "wait" in listed.out and "days_off" in reported.out
 
 
+def test_a_task_that_cannot_be_used_is_refused_with_the_reason(site):
+    files = shown_in_the_docs("A task")
+    (module,) = (name for name in files if name.endswith("wait.py"))
+    points = {"tasks": ["wait = my_package.wait"], "models": ["usual_wait = my_package.usual_wait"]}
+    site.install("my-package", points, files)
+    of_module = {  # what is replaced -> what is said, by doctor, too
+        ("METRICS = ", "OTHERS = "): "wait of my-package 1.2 does not define METRICS",
+        ('Metric("days_off", "wait", lower=True, headline=True)', '"days_off"'): "'days_off', which is no Metric",
+    }
+    of_answers = {
+        ('"days_off", "wait", lower', '"mrr", "wait", lower'): "a metric 'mrr', which llm4rec has too",
+        ('"predicted", "days_off"]]', '"predicted", "other"]]'): "no column of the predictions 'days_off'",
+        ('{"days": ', '{"weeks": '): "no column of the predictions 'weeks'",
+        ('{"days_off": sums', '{"other": sums'): "no metric 'days_off'",
+        ('COLUMN = "timestamp"', 'COLUMN = "price"'): "needs interactions with 'price'",
+    }
+    for (old, new), reason in {**of_module, **of_answers}.items():
+        assert files[module].count(old) == 1
+        (site.folder / module).write_text(files[module].replace(old, new))
+        typed = "task.selection=mrr" if "mrr" in new else "force=true"
+        trained, checked = site.run(f"train model=usual_wait {typed}", "doctor")
+        assert trained.code and reason in trained.err and "bug" not in trained.err
+        assert (reason in " ".join(checked.out.split())) == ((old, new) in of_module)
+
+
 def test_commands_that_cannot_be_used_are_refused_alone(site):
     points = ["train = added.x", "Upper = added.x", "gone = added.gone", "empty = added.x"]
     site.install("llm4rec-added", {"commands": points}, {"added/__init__.py": "", "added/x.py": ""})
@@ -337,6 +362,7 @@ def test_commands_that_cannot_be_used_are_refused_alone(site):
     assert (gone.code, empty.code, doctor.code) == (2, 2, 1)
     assert "offers the command gone as 'added.gone': there is no such module" in gone.err
     assert "empty of llm4rec-added 1.2 defines neither main nor run" in empty.err
+    assert "(x.py has no docstring)" in listed.out
 
 
 def test_completion_runs_no_command_of_a_package_and_validate_goes_on_without_a_broken_one(site):
