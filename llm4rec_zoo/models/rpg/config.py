@@ -41,4 +41,4 @@ class RPGConfig(EncoderSizes, SemanticIdsConfig):
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         is_opq = self.ids.kind is IdKind.opq
         whitens = self.encoder is not None and self.encoder.whiten
-        return {"exact": True, "not_whitened": is_opq and not whitens, "fitted_to_catalogue": is_opq}
+        return {"exact": True, "windows": True, "not_whitened": is_opq and not whitens, "fitted_to_catalogue": is_opq}

@@ -13,7 +13,7 @@ from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Config, Deviations, TaskConfig, Traits, about
 from llm4rec_cli.errors import Llm4RecError, UsageError
-from llm4rec_zoo.ids.config import SemanticIdsConfig
+from llm4rec_zoo.ids.config import Collisions, SemanticIdsConfig
 
 
 @dataclass
@@ -59,6 +59,9 @@ class TigerConfig(SemanticIdsConfig):
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
         return {
             "no_code": True,
+            "optimiser": trained_on is not None,
+            "fourth_code": self.ids.collisions is Collisions.extra_code,
+            "user_token": self.user_tokens > 0,
             "every_target": trained_on is not None,
             "encoder": self.encoder is not None
             and not Path(self.encoder.name).name.startswith("sentence-t5")
