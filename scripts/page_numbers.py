@@ -10,10 +10,11 @@ A decimal in prose, a table or a printed text is generated, or a reference holds
 
 References: the hash of a variant in docs/recorded (means and standard deviations of its metrics over seeds, and
 intervals; with `:seeds` of each seed, with `:training` of validation, with `:slice` and the like of a part of its
-breakdown), A-B (the paired difference A minus B, and the ratio of A to B), the name of a file in
-docs/recorded/searches, and a paper of llm4rec_cli/results/papers, as printed there. One within a row of a table is of
-this row; one alone in a line is of what follows, up to the next such line or heading. A number in a column whose
-heading is a metric has to be this metric. Prose may repeat what the tables of its section have.
+breakdown), A+B (both as one, such as draws of candidates), A-B (the paired difference A minus B, and the ratio of A
+to B), the name of a file in docs/recorded/searches, and a paper of llm4rec_cli/results/papers, as printed there. One
+within a row of a table is of this row; one alone in a line is of what follows, up to the next such line or heading. A
+number in a column whose heading is a metric has to be this metric. Prose may repeat what the tables of its section
+have.
 """
 
 from __future__ import annotations
@@ -182,8 +183,8 @@ def values(reference: str) -> Values:
         return Values(frozenset(_numbers(json.loads(file.read_text(encoding="utf-8")))), {})
     if pair := DIFFERENCE.match(reference):
         return _of_pair(pair[1], pair[2])
-    variant, _, part = reference.partition(":")
-    if runs := _variants().get(variant):
+    hashes, _, part = reference.partition(":")
+    if runs := [run for variant in hashes.split("+") for run in _variants().get(variant, [])]:
         return _of_variant(runs, part)
     if printed := _printed().get(reference):
         return Values(frozenset(printed), {})
