@@ -20,7 +20,7 @@ def test_floors_wait_for_training_on_an_accelerator(llm4rec, monkeypatch, waits)
     for name in ("_fit", "run_floors"):
         done = getattr(execute, name)
         monkeypatch.setattr(execute, name, lambda *args, done=done, name=name: order.append(name) or done(*args))
-    monkeypatch.setattr(execute, "_trains_first", lambda job: waits and job.model.traits.trainable)
+    monkeypatch.setattr(execute, "_floors_wait", lambda job: waits and job.model.traits.trainable)
     answer = llm4rec("train", *TINY[:-1], "task.floors=[popularity]")
     assert answer.code == 0, answer.err
     assert order == (["_fit", "run_floors"] if waits else ["run_floors", "_fit"])
