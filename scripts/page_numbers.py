@@ -42,8 +42,10 @@ GENERATED = re.compile(r"<!-- generated: .+? -->.*?<!-- end -->", re.DOTALL)
 COMMANDS = re.compile(r"^```(?!text|console)\w+\n.*?^```", re.DOTALL | re.MULTILINE)
 # Code, addresses of links, comments, HTML, versions of Python.
 HIDDEN = re.compile(r"`[^`\n]*`|\]\([^)\n]*\)|<!--.*?-->|<[^>\n]*>|Python \d\.\d+(?: to \d\.\d+)?")
-MARK = re.compile(r"^\*Not recorded: .*\d{1,2} \w+ 20\d\d, [^,`]+, .*(?:`.+`|\]\(.+\)).*\*$")
-NOTE = re.compile(r"^\*† Without a named record: .*\d{1,2} \w+ 20\d\d, [^,`]+, .*(?:`.+`|\]\(.+\)).*\*$")
+MARK, NOTE = (  # with a date, a machine, and a command or a link to it
+    re.compile(rf"^\*{words}: .*\d{{1,2}} \w+ 20\d\d, [^,`]+, .*(?:`.+`|\]\(.+\)).*\*$")
+    for words in ("Not recorded", "† Without a named record")
+)
 DAGGER = "†"
 METRIC = re.compile(r"(?:NDCG|HR|AUC|MRR|RMSE|MAE)(?:@\d+)?", re.IGNORECASE)
 DIFFERENCE = re.compile(r"^(\w+) ?- ?(\w+)$")
