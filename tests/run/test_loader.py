@@ -26,7 +26,8 @@ WORKERS = replace(CONFIG, workers=2)
 
 
 @pytest.fixture(autouse=True)
-def no_process_is_left():
+def no_process_is_left(monkeypatch):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # torch waits so long for each worker
     before = {*multiprocessing.active_children()}  # joblib keeps those of an earlier test
     yield
     gc.collect()  # what an exception refers to
@@ -74,9 +75,7 @@ def test_a_run_killed_with_workers_ends_as_one_never_killed_without(before, afte
     assert_same_end(resumed, trained(tmp_path / "whole"))
 
 
-def test_an_error_in_a_worker_ends_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # torch waits so long for each worker
-
+def test_an_error_in_a_worker_ends_training(tmp_path):
     class Broken(Points):
         def batch(self, epoch, indices):
             raise ZeroDivisionError
