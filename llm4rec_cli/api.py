@@ -2,15 +2,17 @@
 
     from llm4rec_cli.api import evaluate, load_split, recommend, report, train
 
-    table = train("model=unisrec", "trainer.epochs=5")          # the floors of the task, then the model
-    table = evaluate("model=unisrec", "task=direct")            # the trained run that matches
-    table = recommend("model=unisrec", titles=["camp stove"])   # its top items
-    table = report("dataset=demo", metrics=["ndcg@10"])         # all finished runs, averaged over seeds
-    split = load_split("dataset=demo", "task=direct")           # training rows, examples and candidates, for your model
+    table = train(model="unisrec", trainer={"epochs": 5})      # the floors of the task, then the model
+    table = evaluate(model="unisrec", task="direct")           # the trained run that matches
+    table = recommend(model="unisrec", titles=["camp stove"])  # its top items
+    table = report(dataset="demo", metrics=["ndcg@10"])        # all finished runs, averaged over seeds
+    split = load_split(dataset="demo", task="direct")          # training rows, examples and candidates, for your model
 
-Overrides are as on the command line, one string each, without shell quotes. Runs are stored in the same
-folders, so that commands and calls reuse each other's finished runs. A sweep is a loop over calls. Comparisons, audits
-and exports of finished runs: `llm4rec_studies.api`.
+Settings are keys of the command line: `trainer={"epochs": 5}` sets `trainer.epochs`, a list, a bool or None is one in
+YAML, and `experiment="p5/demo"` is `+experiment=p5/demo`. Overrides are typed as there, one string each, without shell
+quotes, and come before the settings: `train("model=unisrec", seed=1)`. The last one of a key counts. Runs are stored in
+the same folders, so that commands and calls reuse each other's finished runs. A sweep is a loop over calls.
+Comparisons, audits and exports of finished runs: `llm4rec_studies.api`.
 
 Problems are raised as `UsageError`, `DataError` or `RunError` of `llm4rec_cli.errors`, each with a `problem` and a
 `remedy`. Nothing is printed unless `progress=True`. A run sets the seeds of `random`, `numpy.random` and `torch`.
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -49,7 +51,9 @@ class LoadedSplit(NamedTuple):
     items: pd.DataFrame
 
 
-def train(*overrides: str, metrics: Sequence[str] | None = None, progress: bool = False) -> pd.DataFrame:
+def train(
+    *overrides: str, metrics: Sequence[str] | None = None, progress: bool = False, **settings: object
+) -> pd.DataFrame:
     """Train a model and evaluate it and the floors of its task, as `llm4rec train` does.
 
     A finished run is not repeated. After a training for all tasks (`task=all`) there are rows for each task.
@@ -58,6 +62,7 @@ def train(*overrides: str, metrics: Sequence[str] | None = None, progress: bool 
         overrides: as on the command line, such as `model=unisrec` or `trainer.epochs=5`. The last one of a key counts.
         metrics: names of metrics, such as `recall@20`; None = those that the command prints.
         progress: whether to show log lines and progress on stderr.
+        settings: overrides as keywords, such as `model="unisrec"` or `trainer={"epochs": 5}`.
 
     Returns:
         one row per model, the floors first. Columns: `model`; the metrics; `dataset`, `task`, `split`, `protocol`,
@@ -69,10 +74,12 @@ def train(*overrides: str, metrics: Sequence[str] | None = None, progress: bool 
         DataError: a file is missing or malformed, or the data lack what the model or the task needs.
         RunError: the run cannot continue.
     """
-    return _run("train", overrides, metrics, progress)
+    return _run("train", with_settings(overrides, settings), metrics, progress)
 
 
-def evaluate(*overrides: str, metrics: Sequence[str] | None = None, progress: bool = False) -> pd.DataFrame:
+def evaluate(
+    *overrides: str, metrics: Sequence[str] | None = None, progress: bool = False, **settings: object
+) -> pd.DataFrame:
     """Evaluate a trained model on another task, split or protocol, as `llm4rec eval` does.
 
     The trained run is `run=PATH`, its folder or the end of its path, or of those that match the overrides the one with
@@ -82,6 +89,7 @@ def evaluate(*overrides: str, metrics: Sequence[str] | None = None, progress: bo
         overrides: as on the command line, such as `model=unisrec`, `task=direct` or `split=valid`.
         metrics: names of metrics; None = those that the command prints.
         progress: whether to show log lines and progress on stderr.
+        settings: overrides as keywords.
 
     Returns:
         one row per model, the floors first, with the columns of `train`.
@@ -90,7 +98,7 @@ def evaluate(*overrides: str, metrics: Sequence[str] | None = None, progress: bo
         RunError: no trained run matches; the remedy is the command that trains one.
         UsageError, DataError: as for `train`.
     """
-    return _run("eval", overrides, metrics, progress)
+    return _run("eval", with_settings(overrides, settings), metrics, progress)
 
 
 def recommend(
@@ -103,6 +111,7 @@ def recommend(
     new_items: str | Path | None = None,
     only_new: bool = False,
     progress: bool = False,
+    **settings: object,
 ) -> pd.DataFrame:
     """Return a trained model's top items for a user or for titles, as `llm4rec recommend` does.
 
@@ -116,6 +125,7 @@ def recommend(
         new_items: a CSV, JSON lines or Parquet file of items that are ranked with the catalogue.
         only_new: rank only these new items.
         progress: whether to show log lines and progress on stderr.
+        settings: overrides as keywords.
 
     Returns:
         one row per item, best first: `rank`, `item_id`, `title`, `score`, `in_history`, `is_new` and `titles_as_text`,
@@ -135,6 +145,7 @@ def recommend(
         raise UsageError(f"k={k} is below 1", "k=10")
     if isinstance(titles, str):
         raise UsageError(f"titles is a list of texts, not '{titles}'", f"titles=['{titles}']")
+    overrides = with_settings(overrides, settings)
     raise_first(problems_of_overrides(overrides))
     of_user, about, file = (None if value is None else str(value) for value in (user, item, new_items))
     query = Query(of_user, about, titles, k, again, file, only_new)
@@ -143,12 +154,17 @@ def recommend(
 
 
 def report(
-    *filters: str, outputs: str | Path | None = None, metrics: Sequence[str] | None = None, draws: bool = False
+    *filters: str,
+    outputs: str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    draws: bool = False,
+    **settings: object,
 ) -> pd.DataFrame:
     """Return all finished runs, averaged over seeds, as `llm4rec report` shows them.
 
     Args:
         filters: `key=value[,value…]`, such as `model=unisrec,sasrec`; with the keys of `llm4rec report`.
+        settings: filters as keywords, such as `model=["unisrec", "sasrec"]`.
         outputs: the folder of the runs; None = the commands' default.
         metrics: names of metrics; None = those that the command shows.
         draws: whether runs with sampled candidates are averaged over `task.draw`, as by `report --draws`.
@@ -166,11 +182,12 @@ def report(
     from llm4rec_cli.results.frames import report_frame
     from llm4rec_cli.results.selection import select_groups
 
+    keywords = (f"{key}={_filtered(value)}" for key, value in _flat(settings))
     with typed_errors():
-        return report_frame(select_groups(outputs_folder(outputs), filters, metrics, draws))
+        return report_frame(select_groups(outputs_folder(outputs), [*filters, *keywords], metrics, draws))
 
 
-def load_split(*overrides: str, progress: bool = False) -> LoadedSplit:
+def load_split(*overrides: str, progress: bool = False, **settings: object) -> LoadedSplit:
     """Return a dataset as it is split for training and evaluation, for models outside this project.
 
     Examples, candidates and their order are those of `train` and `eval` with the same overrides. Scores of the test
@@ -179,6 +196,7 @@ def load_split(*overrides: str, progress: bool = False) -> LoadedSplit:
     Args:
         overrides: as on the command line, such as `dataset=mine`, `task=direct`, `dataset.split=temporal`.
         progress: whether to show log lines and progress on stderr.
+        settings: overrides as keywords.
 
     Returns:
         `train`: one row per interaction, by user and time: `user_id`, `item_id` and what the data have of `timestamp`,
@@ -198,6 +216,7 @@ def load_split(*overrides: str, progress: bool = False) -> LoadedSplit:
     from llm4rec_cli.data.split import TRAIN
     from llm4rec_cli.run import stages
 
+    overrides = with_settings(overrides, settings)
     raise_first(problems_of_overrides(overrides))
     with typed_errors(), messages(progress):
         job = Job.unchecked(compose([hydra_override(override) for override in overrides]), "prepare")
@@ -228,6 +247,33 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
         runs = [result for outcome in run_all(job) for result in outcome.results]
         raise_first(problems_of_metrics(metrics, runs))
         return evaluations_frame(runs, metrics)
+
+
+def with_settings(overrides: Sequence[str], settings: Mapping[str, object]) -> tuple[str, ...]:
+    """Return overrides and, after them, settings given as keywords."""
+    keywords = ((f"+{key}" if key == "experiment" else key, value) for key, value in _flat(settings))
+    return (*overrides, *(f"{key}={_typed(value)}" for key, value in keywords))
+
+
+def _flat(settings: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Yield the settings of nodes given as mappings by their whole keys: `trainer.epochs`."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat({f"{key}.{name}": inner for name, inner in value.items()})
+        else:
+            yield key, value
+
+
+def _typed(value: object) -> str:
+    """Return a Python value as it is typed in an override."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_typed, value))}]"
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def _filtered(value: object) -> str:
+    """Return a Python value, or the values of a list, as typed in a filter."""
+    return ",".join(map(_typed, value)) if isinstance(value, (list, tuple)) else _typed(value)
 
 
 def outputs_folder(typed: str | Path | None) -> Path:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from llm4rec_cli.api import messages, outputs_folder, problems_of_overrides, typed_errors
+from llm4rec_cli.api import messages, outputs_folder, problems_of_overrides, typed_errors, with_settings
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.errors import UsageError, raise_first
@@ -106,12 +106,16 @@ def inspect(
 
 
 def export_data(
-    *overrides: str, out: str | Path | None = None, formats: Sequence[str] | None = None, progress: bool = False
+    *overrides: str,
+    out: str | Path | None = None,
+    formats: Sequence[str] | None = None,
+    progress: bool = False,
+    **settings: object,
 ) -> Path:
     """Write a dataset as it is split to a folder, as `llm4rec export data` does, and return the folder.
 
     Args:
-        overrides: as for `load_split`.
+        overrides, settings: as for `load_split`.
         out: the folder; None = `exports/DATASET`.
         formats: such as `["parquet", "recbole"]`; None = all that can hold the data.
         progress: whether to show log lines and progress on stderr.
@@ -122,6 +126,7 @@ def export_data(
     """
     from llm4rec_studies.export import data
 
+    overrides = with_settings(overrides, settings)
     raise_first(problems_of_overrides(overrides))
     with typed_errors(), messages(progress):
         job = Job.unchecked(compose([hydra_override(override) for override in overrides]), "prepare")

@@ -144,6 +144,22 @@ def test_wrong_requests_for_recommendations_are_refused(here, arguments, problem
         api.recommend("model=transition_text", "dataset=demo", **arguments)
 
 
+def test_settings_as_keywords_follow_the_overrides_that_they_stand_for(here):
+    small = {"max_examples": 20, "floors": []}
+    floor = api.train("split=test", "task.max_examples=9", model="popularity", task=small, split="valid")
+    config = (here / floor["folder"][0] / "config.yaml").read_text()
+    assert "max_examples: 20" in config and floor["split"].tolist() == ["valid"]
+    assert api.report(model=["popularity", "sasrec"], split="valid")["folders"].tolist() == [[floor["folder"][0]]]
+    typed = {"experiment": "p5/demo", "trainer": {"patience": None}, "task.mask_history": True, "metrics": ("a", 1)}
+    assert api.with_settings(["x=1"], typed) == (
+        *("x=1", "+experiment=p5/demo", "trainer.patience=null", "task.mask_history=true", "metrics=[a,1]"),
+    )
+    with pytest.raises(UsageError, match="unknown key 'modle'"):
+        api.train(modle="popularity")
+    with pytest.raises(UsageError, match="unknown filter 'modle=x'"):
+        api.report(modle="x")
+
+
 def test_a_floor_is_run_with_progress_on_stderr_if_requested(here, capfd):
     handlers = logging.getLogger("llm4rec_cli").handlers[:]
     table = api.train("model=popularity", "task.max_examples=20", "task.floors=[]", progress=True)
