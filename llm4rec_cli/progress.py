@@ -21,6 +21,8 @@ from llm4rec_cli import processes
 from llm4rec_cli.errors import printable
 
 log = logging.getLogger(__name__)
+# transformers imports it where it is installed. It misses kernels that nobody asked for, and warns at products of int8.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 T = TypeVar("T")
 VERBOSE = "LLM4REC_VERBOSE"  # set by -v, also for the processes of a sweep
 INTERVAL = 60.0  # seconds between two log lines of a step

@@ -35,6 +35,12 @@ def lines(caplog):
     return lambda: [record.getMessage() for record in caplog.records if record.name == "llm4rec_cli.progress"]
 
 
+def test_what_a_library_misses_that_nobody_asked_for_is_not_told(caplog):
+    logging.getLogger("bitsandbytes.backends.cpu.ops").warning("Failed to load CPU gemm_4bit_forward")
+    logging.getLogger("transformers").warning("Weights are missing")
+    assert [record.getMessage() for record in caplog.records] == ["Weights are missing"]
+
+
 def test_without_a_terminal_there_is_one_line_a_minute_with_time_left(clock, lines):
     for _ in progress.track(range(30), "ranking"):
         clock.now += 10

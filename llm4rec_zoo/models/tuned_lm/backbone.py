@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +70,6 @@ def _quantise(model: Any, frozen: Frozen) -> None:
             "model.frozen_weights=int8: products of int8 overflow on this CPU, which has AVX-512 without VNNI",
             "model.frozen_weights=nf4",
         )
-    logging.getLogger(bitsandbytes.__name__).setLevel(logging.ERROR)  # it warns at each product of int8
     for name, layer in list(model.named_modules()):
         if not isinstance(layer, nn.Linear) or layer is model.get_output_embeddings():
             continue
