@@ -197,13 +197,17 @@ def _row(comparison: Comparison, letter: str, pair: Pair, name: str) -> dict[str
         difference["95 % interval"] = "-"
     row = {"run": letter} if len(comparison.pairs) > 1 else {}
     row |= {"metric": name, "A": f"{d.a:.4f}", "B": f"{d.b:.4f}", **difference}
-    row |= {"p": f"{d.p:.4f}", "p (Holm)": f"{d.p_holm:.4f}"} if enough_users else {"p": "-", "p (Holm)": "-"}
+    row |= {"p": _p(d.p), "p (Holm)": _p(d.p_holm)} if enough_users else {"p": "-", "p (Holm)": "-"}
     row |= {"better": f"{d.better:,}", "equal": f"{d.equal:,}", "worse": f"{d.worse:,}"}
     if d.equivalent is not None:
         row[f"within ±{comparison.margin}"] = f"{'yes' if d.equivalent else 'no'}: {_signed(d.margin_interval_90)}"
     if comparison.has_seeds:
         row["by seed"] = " ".join(f"{of_seed[name]:+.4f}" for of_seed in pair.by_seed.values())
     return row
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.00005 else "<0.0001"
 
 
 def _signed(interval: tuple[float, float]) -> str:
