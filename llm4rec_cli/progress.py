@@ -21,7 +21,8 @@ from llm4rec_cli import processes
 from llm4rec_cli.errors import printable
 
 log = logging.getLogger(__name__)
-# transformers imports it where it is installed. It misses kernels that nobody asked for, and warns at products of int8.
+# Each training imports bitsandbytes where it is installed, and it warns of kernels that no model here uses, and at each
+# product of int8. Without this line Python prints these warnings, also where the Python API prints nothing.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 T = TypeVar("T")
 VERBOSE = "LLM4REC_VERBOSE"  # set by -v, also for the processes of a sweep
