@@ -13,7 +13,7 @@ echo "== building the sdist, and the wheel from it"
 .venv/bin/twine check --strict "$work"/dist/*
 echo "== installing the wheel into a clean environment"
 python3 -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$work"/dist/*.whl
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile "$work"/dist/*.whl
 echo "== installing the sdist gives the same package"
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$work/sdist" "$work"/dist/*.tar.gz
 for package in llm4rec_cli llm4rec_studies llm4rec_zoo; do
