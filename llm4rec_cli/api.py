@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.errors import Llm4RecError, UsageError, as_environment_error, raise_first
+from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
 from llm4rec_cli.paths import default_outputs
 from llm4rec_cli.run.job import Job
 
@@ -246,7 +247,11 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
         job = Job.resolve(composed, command) if command == "train" else evaluation(Job.unchecked(composed, command))
         runs = [result for outcome in run_all(job) for result in outcome.results]
         raise_first(problems_of_metrics(metrics, runs))
-        return evaluations_frame(runs, metrics)
+        table = evaluations_frame(runs, metrics)
+    for run in runs:
+        if NOT_ABOVE_POPULARITY in run.labels:
+            warnings.warn(f"{run.model}: {run.warnings[0]}", stacklevel=3)
+    return table
 
 
 def with_settings(overrides: Sequence[str], settings: Mapping[str, object]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from llm4rec_cli.config.schema import Control
 IMPORTED = "imported"
 MAY_BE_MEMORISED = "may-be-memorised"
 FLOOR_NOT_BEATEN = "floor-not-beaten"
+NOT_ABOVE_POPULARITY = "not-above-popularity"
 UNREAD_ANSWERS = "unread-answers"
 UNVERIFIED = "unverified"
 SELECTED_UNMASKED, SELECTED_MASKED = "selected-unmasked", "selected-masked"
@@ -47,6 +48,13 @@ LABELS = {
     for label in (
         Label("synthetic", "generated data; settles no claim and is compared with no paper", paper=False, beats=False),
         Label(FLOOR_NOT_BEATEN, "some floor of the task is at least as good in `task.selection`", inherited=False),
+        Label(
+            NOT_ABOVE_POPULARITY,
+            "a trained model that on validation is not measurably above `popularity`: training probably failed",
+            inherited=False,
+            unusual=True,
+            beats=False,
+        ),
         Label(
             "subset",
             "evaluated on a sample of the test examples, or on a part of a published dataset",

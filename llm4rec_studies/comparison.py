@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.evaluation.paired import PERMUTATIONS, Difference, Margin, as_one_family, paired_differences
+from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
 from llm4rec_cli.results.draws import over_draws
 from llm4rec_cli.results.pairing import PROTOCOL_KEYS, pair_runs, problems_of_protocols, shared_metrics
 from llm4rec_cli.results.result import Result
@@ -259,6 +260,11 @@ def _notes(comparison: Comparison) -> list[str]:
         notes.append(
             f"{' and '.join(files)}: one file, compared with every seed of the others; interval and p do not cover "
             "other trainings of it, which llm4rec score FILE --name NAME seed=1 adds"
+        )
+    if failed := [side for side, labels in zip(LETTERS, labels_of, strict=False) if NOT_ABOVE_POPULARITY in labels]:
+        notes.append(
+            f"{' and '.join(failed)}: training probably failed ({NOT_ABOVE_POPULARITY}), so a difference says nothing "
+            "of the method; llm4rec tune searches its settings"
         )
     if draws := runs[0].draws:
         notes.append(f"metrics are averaged over draws {', '.join(map(str, draws))} of the candidates, per user")

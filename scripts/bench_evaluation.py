@@ -53,7 +53,7 @@ SHARES = (0.25, 0.5, 1.0)  # of the users, for peak memory
 
 def evaluation_job(model: str, dataset_name: str | None, raw_dir: str | None, overrides: Sequence[str]) -> Job:
     """Return what `llm4rec eval` would run; synthetic data uses the demo's config."""
-    defaults = [f"model={model}", "task.mask_history=true", *SIZES[model]]
+    defaults = [f"model={model}", "task.masked=true", *SIZES[model]]
     return run_job("eval", dataset_name or "demo", raw_dir, *defaults, *overrides)
 
 
@@ -104,12 +104,12 @@ def contenders(model: Any, split: Split, examples: Examples, config: Config) -> 
 
     def in_batches() -> None:
         for start in range(0, len(examples), batch_size):
-            rank_at_once(model, examples[slice(start, start + batch_size)], task.mask_history, task.top_items)
+            rank_at_once(model, examples[slice(start, start + batch_size)], task.masked, task.top_items)
 
     return {
-        AT_ONCE: counting_users(lambda: rank_at_once(model, examples, task.mask_history, task.top_items)),
+        AT_ONCE: counting_users(lambda: rank_at_once(model, examples, task.masked, task.top_items)),
         IN_BATCHES: counting_users(in_batches),
-        RANK: counting_users(lambda: ranking.rank(model, examples, task.mask_history, task.top_items, batch_size)),
+        RANK: counting_users(lambda: ranking.rank(model, examples, task.masked, task.top_items, batch_size)),
         EVALUATE: counting_users(lambda: ranking.evaluate(model, split, examples, config)),
     }
 
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   python scripts/bench_evaluation.py --dataset amazon2014-beauty --raw-dir PATH""",
         rounds=5,
     )
-    parser.add_argument("overrides", nargs="*", help="as for llm4rec eval, e.g. task.mask_history=false")
+    parser.add_argument("overrides", nargs="*", help="as for llm4rec eval, e.g. task.masked=false")
     parser.add_argument("--dataset", help="a dataset of conf/dataset (default: a synthetic one)")
     parser.add_argument("--raw-dir", help="folder with the dataset's raw files")
     parser.add_argument("--synthetic", nargs=2, type=int, default=BEAUTY, help="users and items of the synthetic data")

@@ -42,8 +42,9 @@ tuning: {trials: 8, minutes: 3.0, metric: ndcg@10, score: 0.1}
 
 
 def choice(group, name):
-    if group == "home":
-        return [f"{key}={value}" for key, value in zip(("model", "dataset"), name.split("-", 1), strict=True)]
+    if group in ("home", "size"):
+        keys = ("model", "dataset" if group == "home" else "trainer")
+        return [f"{key}={value}" for key, value in zip(keys, name.split("-", 1), strict=True)]
     return [f"+experiment={name}" if group == "experiment" else f"{group}={name}"]
 
 

@@ -13,14 +13,18 @@ from llm4rec_cli.config.overrides import command_line
 from llm4rec_cli.run.folder import Outcome
 from llm4rec_cli.run.job import Job
 
-FEW_INTERACTIONS = 30_000  # of fewer, an epoch has few steps at the default batch of 512 sequences
+FEW_USERS = 5_000  # of fewer, an epoch has few steps at the default batch of 512 sequences
 
 
 def run(composed: Composed) -> Outcome:
     """Prepare one dataset, unless it is cached, and print its statistics."""
+    import numpy as np
+
+    from llm4rec_cli.config.schema import SplitName
     from llm4rec_cli.data import store
     from llm4rec_cli.data.prepare import prepare
-    from llm4rec_cli.data.statistics import remarks
+    from llm4rec_cli.data.split import split_dataset
+    from llm4rec_cli.data.statistics import advice_on_mask, profile, remarks, repeats_in_words
     from llm4rec_cli.results.dataset_tables import statistics_tables
     from llm4rec_cli.results.tables import say, show
 
@@ -32,8 +36,13 @@ def run(composed: Composed) -> Outcome:
         return Outcome("done", folder)
     show(*statistics_tables(dataset.manifest, settings.paper))
     say(*remarks(dataset.manifest, settings.paper))
-    if dataset.impressions is None and len(dataset.interactions) < FEW_INTERACTIONS:
+    if dataset.impressions is None:
+        split = split_dataset(dataset)
+        say(*profile(dataset, len(np.unique(split.examples(SplitName.test).user))))
+        repeated = split.repeated()
+        say(f"{repeats_in_words(repeated)}: {advice_on_mask(repeated)}")
+    if dataset.impressions is None and dataset.n_users < FEW_USERS:
         command = command_line("train", [*composed.typed, "trainer=small"])
-        print(f"small data, for which smaller batches and fewer epochs are better: {command}")
+        print(f"small data, for which smaller batches and models are better: {command}")
     print(f"dataset folder: {folder}")
     return Outcome("done", folder)

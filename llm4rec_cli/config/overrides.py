@@ -13,7 +13,8 @@ from types import NoneType
 from llm4rec_cli.errors import UsageError, did_you_mean
 
 GROUPS = ("dataset", "task", "trainer", "llm", "enrichment", "model", "prompt", "experiment")
-FOLDERS = (*GROUPS, "home")  # of conf/; files in `home` are not chosen but belong to a model and dataset
+FOLDERS = (*GROUPS, "home", "size")  # of conf/; files of the last two belong to a model, with a dataset or a trainer
+MASK = "task.mask_history"
 SEARCH_SPACES, PAPER_TABLES = "search", "paper"  # folders of conf/ whose files a run does not choose
 # Flags of Hydra and the values that each takes; --config-dir is not offered, as user configs live in ./conf.
 FLAGS: dict[str, tuple[str, ...]] = {
@@ -132,6 +133,8 @@ def _translated(argument: str) -> str:
         and not key.lstrip("+").startswith(("hydra", "dataset.domains.", "dataset.columns."))
     ):
         raise UsageError(f"'{argument}': keys cannot be added to the config", f"{key.lstrip('+')}=…")
+    if key == MASK:
+        return f"{key}={','.join('null' if choice == 'auto' else choice for choice in value.split(','))}"
     if key == "prompt":
         return _prompts(value)
     if key.startswith("prompt."):

@@ -334,12 +334,16 @@ class DatasetConfig:
     domains: dict[str, dict[str, str]] = MISSING  # domain -> role of a raw file (or `reader`) -> name
     # our column name -> the file's, for `reader: table` and `recbole`
     columns: dict[str, str] = field(default_factory=dict, metadata={"role": Role.source})
+    encoding: str = added("utf-8")  # of the raw files: utf-8, latin-1, cp1252, utf-16, …
+    category_separator: str | None = added(None)  # between the categories of an item, such as |
     raw_dir: str | None = ranges.path(None, role=Role.source)  # folder of the raw files; null = the cache
     generator: str | None = None  # a variant of data/demo: raw files are generated, not downloaded
     get: str = about(Role.source, "")  # where to get raw files and where to put them
     licence: str = about(Role.source, "")  # terms of the raw files
     # how missing files are downloaded
     download: list[DownloadConfig] = field(default_factory=list, metadata={"role": Role.source})
+    min_rating: float | None = ranges.number(None, added=True)  # interactions with a lower rating are dropped
+    drop_duplicates: bool = added(False)  # drop interactions that have user, item and time of an earlier row
     user_core: int = ranges.number(at_least=0)  # minimum interactions per user
     item_core: int = ranges.number(at_least=0)  # minimum interactions per item
     split: SplitRule = about(Role.intervention, SplitRule.leave_one_out)  # which interactions are hidden from training
@@ -588,7 +592,8 @@ class TaskConfig:
     candidates: Candidates = Candidates.full
     negatives: int = ranges.number(99, at_least=1)  # sampled candidates besides the target
     draw: int = ranges.number(0, at_least=0, added=True)  # of the sampled candidates; the users stay the same
-    mask_history: bool = about(Role.extent, False)  # exclude items of the history from a full ranking
+    # exclude items of the history from a full ranking; null, typed `auto`: where users take hardly any item twice
+    mask_history: bool | None = about(Role.extent, False)
     seen_items: SeenItems = field(  # under mask_history
         default=SeenItems.excluded, metadata={"role": Role.extent, "added": True}
     )
@@ -606,6 +611,17 @@ class TaskConfig:
     # items stored per example in predictions.parquet, with scores; null = top_items. `ensemble` combines them
     stored_items: int | None = ranges.number(None, at_least=1, role=Role.extent, added=True)
     bootstrap: int = ranges.number(1000, at_least=1, at_most=100_000, role=Role.extent)  # resamples per interval
+
+    @property
+    def masked(self) -> bool:
+        """Whether items of the history are left out of a ranking.
+
+        Raises:
+            UsageError: `auto` is not settled, as nothing but a run does that.
+        """
+        if self.mask_history is None:
+            raise UsageError("task.mask_history=auto is for train, eval and tune", "task.mask_history=true or false")
+        return self.mask_history
 
     @property
     def ranks_catalogue(self) -> bool:

@@ -14,14 +14,16 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from llm4rec_cli import __version__
 from llm4rec_cli.config.schema import DatasetConfig, SplitRule, TextRecipe
-from llm4rec_cli.data import demo, download, readers, store
+from llm4rec_cli.data import demo, download, rawfiles, readers, store
 from llm4rec_cli.data.lists import LIST_COLUMNS, numbered_lists
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
 from llm4rec_cli.data.reviews import with_own_texts
 from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, p5_reviews, split_dataset
+from llm4rec_cli.data.statistics import unknown_in_words
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
 from llm4rec_cli.files import fill_once, remembered_sha256
@@ -70,6 +72,10 @@ def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
         )
     if config.generator:
         yield from demo.problems_of_variant(config.generator)
+    if config.encoding not in rawfiles.ENCODINGS:
+        yield UsageError(
+            f"dataset.encoding={config.encoding} is not read", did_you_mean(config.encoding, rawfiles.ENCODINGS)
+        )
     reader_names = [config.reader]  # even if no domain uses it: its version is part of the provenance
     reader_names += [domain["reader"] for domain in config.domains.values() if domain.get("reader")]
     unknown_readers = [problem for name in reader_names for problem in problems_raised_by(partial(readers.load, name))]
@@ -240,6 +246,9 @@ def _provenance(config: DatasetConfig, raw_files: RawFiles, cache: Path) -> dict
         settings["columns"] = dict(config.columns)
     if config.text is TextRecipe.unisrec_verbatim:
         settings["keep_empty"] = True
+    for name in ("encoding", "category_separator", "min_rating", "drop_duplicates"):
+        if (value := getattr(config, name)) != getattr(DatasetConfig, name):
+            settings[name] = value
     if own_readers := {name: domain["reader"] for name, domain in config.domains.items() if "reader" in domain}:
         settings["readers"] = {name: _version(reader) for name, reader in own_readers.items()}
     hashed = settings | {"files": [{key: file[key] for key in ("domain", "role", "sha256")} for file in files]}
@@ -256,8 +265,10 @@ def _build(
 ) -> tuple[RecDataset, store.Texts | None]:
     """Return the dataset, and the texts of its interactions where a reader keeps them out of memory."""
     counts: Counts = []
+    unknown: dict[str, Any] = {}
     domains = {
-        name: _filtered(name, _read(name, files, config, scratch), config, counts) for name, files in raw_files.items()
+        name: _filtered(name, _read(name, files, config, scratch), config, counts, unknown)
+        for name, files in raw_files.items()
     }
     merged = _merged(domains, config.shared_users)
     dataset, rows = _numbered(merged.items, merged.interactions, merged.impressions)
@@ -266,6 +277,7 @@ def _build(
         synthetic=config.generator is not None,
         read={domain: raw.counts for domain, raw in domains.items()},
         counts=counts,
+        unknown_items=unknown,
         item_order="; ".join(dict.fromkeys(raw.item_order for raw in domains.values())),
         created_with=__version__,
     )
@@ -282,6 +294,10 @@ def _build(
 def _read(domain: str, files: dict[str, Path], config: DatasetConfig, scratch: Path) -> RawData:
     name, _ = readers.reader_and_files(config.domains[domain], config.reader)
     options: dict[str, Any] = {}
+    if config.encoding != DatasetConfig.encoding:
+        folder = scratch / f"{len(list(scratch.iterdir()))}"
+        folder.mkdir()
+        files = {role: rawfiles.in_utf8(path, config.encoding, folder) for role, path in files.items()}
     if readers.has_long_texts(name):
         folder = scratch / f"{len(list(scratch.iterdir()))}"  # of this domain
         folder.mkdir()
@@ -290,22 +306,49 @@ def _read(domain: str, files: dict[str, Path], config: DatasetConfig, scratch: P
         options["columns"] = config.columns
     if config.text is TextRecipe.unisrec_verbatim and readers.keeps_empty(name):
         options["keep_empty"] = True
-    return readers.load(name).read(files, **options)
+    raw: RawData = readers.load(name).read(files, **options)
+    if config.category_separator and "categories" in raw.items:
+        categories = raw.items["categories"].str.replace(config.category_separator, " ", regex=False)
+        raw = replace(raw, items=raw.items.assign(categories=categories))
+    return raw
 
 
-def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts) -> RawData:
-    """Drop interactions of unknown items, then users and items outside the k-core; add what is left to `counts`. Raises
-    DataError if nothing is left."""
+def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts, unknown: dict[str, Any]) -> RawData:
+    """Drop interactions below `min_rating` and duplicates if so set, those of unknown items, then users and items
+    outside the k-core; add what each step leaves to `counts`, and an example of an unknown item to `unknown`.
+
+    Raises:
+        DataError: nothing is left, or there are no ratings.
+    """
     interactions = raw.interactions
-    user, user_ids = pd.factorize(interactions["user_id"])
+    steps = [_step_of(domain, "read", raw, interactions)]
+    if config.min_rating is not None:
+        if "rating" not in interactions:
+            raise DataError(
+                f"dataset.min_rating={config.min_rating:g}: dataset '{config.name}' has no ratings",
+                "leave it out, or map a column: dataset.columns.rating=COLUMN",
+            )
+        interactions = interactions[interactions["rating"] >= config.min_rating]
+        steps.append(_step_of(domain, f"rated {config.min_rating:g} or more", raw, interactions))
+    if config.drop_duplicates:
+        keys = [key for key in ("user_id", "item_id", "timestamp") if key in interactions]
+        interactions = interactions.drop_duplicates(keys)
+        steps.append(_step_of(domain, "without duplicates", raw, interactions))
+    user, _ = pd.factorize(interactions["user_id"])
     item = _numbers(interactions["item_id"], raw.items["item_id"])
     with_item = np.flatnonzero(item >= 0)
+    if len(with_item) < len(item):
+        unknown[domain] = _unknown_items(interactions["item_id"], item < 0, raw.items["item_id"])
+    if len(item) and not len(with_item) and raw.impressions is None:
+        raise DataError(
+            f"dataset '{config.name}', domain '{domain}': {unknown_in_words(unknown[domain])}",
+            "write the ids alike in both files, or name the column of the item file: dataset.columns",
+        )
     core = with_item[k_core(user[with_item], item[with_item], config.user_core, config.item_core)]
     core_items = np.bincount(item[core], minlength=len(raw.items)) >= config.item_core
     (_, rows), *dropped = raw.counts.items()
     step = f"{config.user_core}/{config.item_core}-core"
-    steps = [
-        _step(domain, "read", len(user_ids), len(raw.items), len(interactions)),
+    steps += [
         _step(domain, "items known", _n_distinct(user[with_item]), len(raw.items), len(with_item)),
         _step(domain, step, _n_distinct(user[core]), int(core_items.sum()), len(core)),
     ]
@@ -318,6 +361,22 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts) 
             "lower dataset.user_core and dataset.item_core, or check that the raw files are complete",
         )
     return replace(raw, items=raw.items[core_items], interactions=interactions.iloc[core])
+
+
+def _step_of(domain: str, step: str, raw: RawData, interactions: pd.DataFrame) -> dict[str, Any]:
+    return _step(domain, step, interactions["user_id"].nunique(), len(raw.items), len(interactions))
+
+
+def _unknown_items(ids: pd.Series, is_unknown: NDArray[np.bool_], known: pd.Series) -> dict[str, Any]:
+    """Describe interactions whose items are not in the item file: their number, that of the items, an id, and the one
+    in the item file that it may stand for."""
+    unknown = ids[is_unknown]
+    first = str(unknown.iloc[0])
+    number = first.removesuffix(".0")
+    alike = next((other for other in (number, f"{number}.0", number.lstrip("0")) if other != first), "")
+    meant = alike if alike and (known.astype(str) == alike).any() else ""
+    counts = {"interactions": len(unknown), "of": len(ids), "items": int(unknown.nunique())}
+    return counts | {"example": first, "meant": meant}
 
 
 def _n_distinct(numbers: IntArray) -> int:

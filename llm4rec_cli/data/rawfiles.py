@@ -50,6 +50,34 @@ _MAX_MESSAGE = 300  # characters of an error message, which may quote a long lin
 _SEPARATOR = b"\x1f"  # replaces delimiters of several characters, which pyarrow does not support
 
 
+# Encodings of raw files besides UTF-8, which is also that of UTF-8 with a byte order mark.
+ENCODINGS = ("utf-8", "latin-1", "cp1252", "cp1251", "iso-8859-15", "utf-16", "shift_jis", "euc-kr", "gb18030", "big5")
+
+
+def in_utf8(path: Path, encoding: str, folder: Path) -> Path:
+    """Return a copy of a text file in UTF-8, under its name in `folder`, gzipped as it is.
+
+    Raises:
+        DataError: it has another encoding, or damaged gzip data.
+    """
+    copy = folder / path.name
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with (
+            opened(path, "rt", encoding=encoding, newline="") as source,
+            opened(copy, "wt", encoding="utf-8") as target,
+        ):
+            shutil.copyfileobj(source, target, _READ)
+    except UnicodeError as error:
+        raise DataError(
+            f"{path.name} is not {encoding} ({error.__class__.__name__})",
+            f"another dataset.encoding: {', '.join(ENCODINGS)}",
+        ) from error
+    except _TORN as error:
+        raise DataError(f"{path.name}: {_IS_TORN}", f"replace the file: {path}") from error
+    return copy
+
+
 def malformed(path: Path, line: int, problem: str) -> DataError:
     """Return the error for line `line` (from 1) of a raw file; long or unprintable messages are made fit to print."""
     printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in problem[:_MAX_MESSAGE])
@@ -86,11 +114,16 @@ def _text_of(path: Path, number: int, raw: bytes, fallback: str | None) -> str:
         line = raw.decode()
     except UnicodeDecodeError as error:
         if fallback is None:
-            raise malformed(path, number, f"not UTF-8 ({error.reason})") from error
+            raise _not_utf8(malformed(path, number, f"not UTF-8 ({error.reason})")) from error
         line = raw.decode(fallback)
     if "\0" in line:
-        raise malformed(path, number, "NUL byte (the file is damaged or not UTF-8)")
+        raise _not_utf8(malformed(path, number, "NUL byte (the file is damaged or not UTF-8)"), "utf-16")
     return line
+
+
+def _not_utf8(error: DataError, encoding: str = "latin-1") -> DataError:
+    """Return the error with the setting that reads another encoding as its remedy."""
+    return DataError(error.problem, f"dataset.encoding={encoding}, if that is its encoding; or {error.remedy}")
 
 
 @dataclass

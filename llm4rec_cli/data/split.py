@@ -126,6 +126,14 @@ class Split:
             return np.bincount(train.shown()[0][train.clicked()], minlength=self.n_items)
         return np.bincount(self.dataset.sequence[self.assignment == TRAIN], minlength=self.n_items)
 
+    def repeated(self) -> float:
+        """Return the share of the interactions in training and validation that repeat an item of their user. Those of
+        the test part are not counted, so that what follows from this share is not chosen by them."""
+        known = (self.assignment == TRAIN) | (self.assignment == VALID)
+        user = self.dataset.interactions["user"].to_numpy()[known].astype(np.int64)
+        pairs = user * self.n_items + self.dataset.sequence[known]
+        return 1 - len(np.unique(pairs)) / len(pairs) if len(pairs) else 0.0
+
     def seen_in_training(self) -> NDArray[np.bool_]:
         """Return (n_items,) which items occur in training; of a click log, in its lists or histories."""
         seen = np.zeros(self.n_items, dtype=bool)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from llm4rec_cli.config.schema import PaperStatistics, SplitRule
 from llm4rec_cli.data.rawfiles import YEAR_10000
 
+if TYPE_CHECKING:
+    from llm4rec_cli.data.recdataset import RecDataset
+
 PARTS = ("train", "valid", "test")
 PART_COLUMNS = ("part", "impressions", "users", "items shown", "clicks")
+FEW_REPEATS = 0.01  # share of interactions: below it, items of the history are hardly ever the next one
+FEW_TESTED = 100  # users: intervals over fewer are wide
 EARLIEST_LAST_TIME = 100_000_000  # March 1973, in seconds since 1970: data that end before have no times but steps
 
 
@@ -70,6 +77,8 @@ def remarks(manifest: Mapping[str, Any], paper: PaperStatistics | None) -> list[
     for domain, counts in manifest["read"].items():
         (_, rows), *dropped = counts.items()
         notes += [f"{domain}: {n:,} of {rows:,} rows dropped: {reason}" for reason, n in dropped if n]
+    unknown = manifest.get("unknown_items", {})  # absent in datasets prepared before
+    notes += [f"{domain}: {unknown_in_words(its_items)}: they are dropped" for domain, its_items in unknown.items()]
     users, items = manifest["users"], manifest["items"]
     if manifest["users_without_times"] and "times" not in manifest:
         notes.append("no interaction has a time: file order is taken as time order")
@@ -82,7 +91,10 @@ def remarks(manifest: Mapping[str, Any], paper: PaperStatistics | None) -> list[
             f"{share:.1%} of users have the same time on their last two interactions: file order decides which is test"
         )
     if manifest.get("repeated"):  # absent in datasets prepared before
-        notes.append(f"{manifest['repeated']:,} interactions have user, item and time of another: all are kept")
+        notes.append(
+            f"{manifest['repeated']:,} interactions have user, item and time of another: all are kept, "
+            "unless dataset.drop_duplicates=true"
+        )
     first, last = manifest.get("times", (0.0, 0.0))
     if "times" in manifest and not has_dates(manifest):
         notes.append(f"times range from {first:g} to {last:g}, not seconds since 1970: only their order is used")
@@ -96,6 +108,33 @@ def remarks(manifest: Mapping[str, Any], paper: PaperStatistics | None) -> list[
     if manifest["synthetic"]:
         notes.append("the data is synthetic: results settle no claim and are not compared with a paper's")
     notes.append(f"item numbers: {manifest['item_order']}")
+    return notes
+
+
+def unknown_in_words(unknown: Mapping[str, Any]) -> str:
+    """Return `26,000 of 100,836 interactions are of 4,850 items that the item file lacks, such as '31.0' (it has
+    '31')`, of what `prepare` found."""
+    of_items = f"{unknown['interactions']:,} of {unknown['of']:,} interactions are of {unknown['items']:,} items"
+    meant = f" (it has '{unknown['meant']}')" if unknown["meant"] else ""
+    return f"{of_items} that the item file lacks, such as '{unknown['example']}'{meant}"
+
+
+def profile(dataset: RecDataset, tested: int) -> list[str]:
+    """Return sentences on how dense the interactions are, how long histories are, and how many users are tested.
+
+    Args:
+        tested: the number of users with a test example.
+    """
+    lengths = np.diff(dataset.offsets)
+    n, users, items = len(dataset.interactions), dataset.n_users, len(dataset.items)
+    notes = [
+        f"{n / users:.1f} interactions a user (median {np.median(lengths):.0f}, {lengths.min()} to {lengths.max()}), "
+        f"{n / items:.1f} an item; {100 * n / (users * items):.2g} % of all pairs"
+    ]
+    if tested < FEW_TESTED:
+        rule = dataset.manifest["split"]["rule"]
+        remedy = "" if rule == SplitRule.leave_one_out.value else "; dataset.split=leave_one_out tests more"
+        notes.append(f"the split leaves {tested:,} users for test, which is too few to compare models{remedy}")
     return notes
 
 
@@ -164,3 +203,16 @@ def has_dates(manifest: Mapping[str, Any]) -> bool:
         return False
     first, last = manifest["times"]
     return bool(first >= 0 and EARLIEST_LAST_TIME <= last < YEAR_10000)
+
+
+def repeats_in_words(share: float) -> str:
+    """Return `0.0 % of the interactions in training and validation repeat an item of their user`."""
+    return f"{100 * share:.1f} % of the interactions in training and validation repeat an item of their user"
+
+
+def advice_on_mask(share: float) -> str:
+    """Return which mask fits data with this share of repeats: the history leaves the ranking where it is hardly ever
+    the answer."""
+    if share < FEW_REPEATS:
+        return "task.mask_history=true ranks only what a user does not have yet, and may decide which model is best"
+    return "task.mask_history=false, the default, lets a model recommend what a user has already"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llm4rec_cli.data.slices import DIAGNOSTIC
 from llm4rec_cli.evaluation.metrics import lower_is_better
+from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
 from llm4rec_cli.results import chat, papers
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Group, Variant
@@ -90,6 +91,12 @@ def notes(group: Group) -> list[str]:
         result.append(f"all rows: {' '.join(parts)}")
     if any("synthetic" in variant.labels for variant in group.members):
         result.append(SYNTHETIC_NOTE)
+    if failed := [v for v in group.members if NOT_ABOVE_POPULARITY in v.labels]:
+        names = "; ".join(" ".join(filter(None, variant.name)) for variant in failed)
+        result.append(
+            f"{NOT_ABOVE_POPULARITY}, so that training probably failed, and no model is called better: {names}. Other "
+            "settings: llm4rec tune model=MODEL"
+        )
     unconverged = [v for v in group.members if any(unconverged_after(run) is not None for run in v.runs)]
     if unconverged:
         names = "; ".join(" ".join(filter(None, variant.name)) for variant in unconverged)

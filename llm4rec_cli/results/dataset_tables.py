@@ -31,7 +31,8 @@ def statistics_tables(manifest: Mapping[str, Any], paper: PaperStatistics | None
             for s in manifest["counts"]
         ]
         first = Content(f"{name}: filters", ["domain", "step", "users", "items", "interactions"], steps)
-    rows = [
-        [c.statistic, f"{c.ours:,}", "–" if c.paper is None else f"{c.paper:,}"] for c in comparison(manifest, paper)
-    ]
-    return [first, Content(f"{name}: statistics", ["statistic", "ours", "paper"], rows)]
+    counts = comparison(manifest, paper)
+    columns = {"statistic": [c.statistic for c in counts], "ours": [f"{c.ours:,}" for c in counts]}
+    if paper is not None:
+        columns["paper"] = ["–" if c.paper is None else f"{c.paper:,}" for c in counts]
+    return [first, Content.of_columns(f"{name}: statistics", columns)]

@@ -11,6 +11,7 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction, paired_metric
+from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
 from llm4rec_cli.results import chat, tables
 from llm4rec_cli.results.pairing import pair_runs, problems_of_users
 from llm4rec_cli.results.result import Result
@@ -19,6 +20,7 @@ from llm4rec_cli.results.words import cold_table, headline_metric, results_table
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
 
+MIN_COMPARED = 30  # users: fewer settle no comparison, whatever the interval
 UNREAD = "answers/invalid"
 LONGEST_ANSWER = 200  # characters shown of an answer
 
@@ -53,14 +55,19 @@ class FloorComparison:
         size = f"{abs(self.gain):.4f} {self.metric.upper()}"
         other = "other " if config_class(run.model).traits.is_floor else ""
         floor = f"{shown_as(self.floor)}, the strongest {other}floor,"
+        if NOT_ABOVE_POPULARITY in run.labels:
+            reason = f"its training probably failed ({NOT_ABOVE_POPULARITY})"
+            return f"{shown_as(run)} is not compared with {shown_as(self.floor)}: {reason}."
         if self.interval is None:
             relation = f"is {'better' if self.gain > 0 else 'worse'} than {floor} by {size}"
             evidence = f"no interval: {self.problem}"
         else:
             low, high = self.interval
-            if low <= 0 <= high:
+            is_few = run.n_examples < MIN_COMPARED
+            if low <= 0 <= high or low == high or is_few:
                 relation = f"is not distinguishable from {floor} on {self.metric.upper()}"
                 evidence = f"{_signed(self.gain)}, 95 % CI {_signed(low)} to {_signed(high)}, over users"
+                evidence += f", of whom {run.n_examples} are too few" if is_few else ""
             else:
                 relation = f"is {'better' if low > 0 else 'worse'} than {floor} by {size}"
                 low, high = sorted((abs(low), abs(high)))

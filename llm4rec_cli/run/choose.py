@@ -87,6 +87,14 @@ def of_source(source: Source, typed: tuple[str, ...]) -> Job:
     return Job(resolved_config(composed), "eval", typed, composed.choices, evaluated=source).checked()
 
 
+def with_override(job: Job, override: str) -> Job:
+    """Return the job as if this override had been typed, in place of one of the same key."""
+    typed = (*(other for other in job.typed if key_typed(other) != key_typed(override)), override)
+    if job.evaluated is None:
+        return Job.resolve(compose(typed), job.command)
+    return of_source(replace(job.evaluated, overrides=[*job.evaluated.overrides, override]), typed)
+
+
 def _select(requested: Job) -> Source:
     """Return the run that `run` names, or the match of the newest one's model and dataset with the fewest settings that
     are not typed, the newest of equals."""

@@ -186,9 +186,9 @@ def problems_of_overrides(overrides: tuple[str, ...]) -> list[Llm4RecError]:
 
 def _overrides_for(group: str, option: str) -> list[str]:
     """Return the overrides that choose an option; for named prompts, together with the model's default prompts."""
-    if group == "home":
-        model, _, dataset = option.partition("-")
-        return [f"model={model}", f"dataset={dataset}"]
+    if group in ("home", "size"):
+        model, _, other = option.partition("-")
+        return [f"model={model}", f"{'dataset' if group == 'home' else 'trainer'}={other}"]
     if group != "prompt":
         return [f"+experiment={option}" if group == "experiment" else f"{group}={option}"]
     model, _, name = option.partition("/")

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli import processes
+from llm4rec_cli.config.folders import options
+from llm4rec_cli.config.overrides import MASK
 from llm4rec_cli.config.schema import Question, SplitName
+from llm4rec_cli.data.statistics import FEW_REPEATS, advice_on_mask, repeats_in_words
 from llm4rec_cli.errors import DataError, DryRun, UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, read_result
 from llm4rec_cli.results.summary import show
 from llm4rec_cli.run import gpu, marks, rules, stages, trackers
-from llm4rec_cli.run.choose import just_trained, of_task
+from llm4rec_cli.run.choose import just_trained, of_task, with_override
 from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.run.identity import find_weights
 from llm4rec_cli.run.job import Job
@@ -93,12 +96,32 @@ def run(job: Job) -> Outcome:
     clock = Clock()
     dataset = stages.load(job)
     split = stages.split_dataset(job, dataset)
+    job = with_advised_mask(job, split)
     clock.lap("prepare")
     floors = cache(partial(run_floors, job, split))
     if not _floors_wait(job):
         floors()
         clock.lap("floors")
     return execute(job, split, floors, clock)
+
+
+def with_advised_mask(job: Job, split: Split) -> Job:
+    """Return the job with `task.mask_history=auto` as the data suggest it; say so where another mask is the default."""
+    if not job.task.ranks_catalogue or split.impression_assignment is not None:
+        return job
+    repeated = split.repeated()
+    masks = repeated < FEW_REPEATS
+    if job.task.mask_history is None:
+        log.info("%s=auto is %s: %s", MASK, str(masks).lower(), repeats_in_words(repeated))
+        return with_override(job, f"{MASK}={str(masks).lower()}")
+    is_default = not {MASK, "experiment"} & job.typed_keys and not job.task.mask_history
+    if masks and is_default and not _is_generated(split):
+        log.info("%s; %s", repeats_in_words(repeated), advice_on_mask(repeated))
+    return job
+
+
+def _is_generated(split: Split) -> bool:
+    return bool(split.dataset.manifest["synthetic"])
 
 
 def _floors_wait(job: Job) -> bool:
@@ -182,10 +205,11 @@ def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoc
     examples = tasks.subset(examples, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
     rows = model.training_rows()
     n_steps = math.ceil(len(rows) / config.trainer.batch_size)
-    if job.choices.get("trainer") == "default" and n_steps < FEW_STEPS and "trainer.batch_size" not in job.typed_keys:
-        log.info(
-            "an epoch has %d steps, as there are %s rows: trainer=small has smaller batches", n_steps, f"{len(rows):,}"
-        )
+    is_default = not {"trainer", "trainer.batch_size", "experiment"} & job.typed_keys
+    has_size = f"{job.model.name}-small" in options("size")
+    if is_default and has_size and n_steps < FEW_STEPS and not _is_generated(split):
+        rows_in_words = f"{len(rows):,} rows"
+        log.info("an epoch has %d steps, as there are %s: trainer=small is for such data", n_steps, rows_in_words)
     result = fit(
         model,
         rows,
@@ -202,4 +226,5 @@ def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoc
         "best_epoch": result.best_epoch,
         f"valid_{config.task.selection}": direction(config.task.selection) * result.best_score,
         "rows": len(rows),
+        **stages.gain_over_popularity(job, split, model, examples),
     }

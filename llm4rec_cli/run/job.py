@@ -221,9 +221,8 @@ class Job:
             return ""
         if self.task.max_examples is not None and "task.max_examples" not in self.typed_keys:
             defaults.append(f"task.max_examples={self.task.max_examples}")
-        home = self.choices.get("home@_global_")
-        if home in options("home"):
-            defaults.append(f"conf/home/{home}.yaml")
+        files = ((folder, self.choices.get(f"{folder}@_global_")) for folder in ("size", "home"))
+        defaults += [f"conf/{folder}/{file}.yaml" for folder, file in files if file in options(folder)]
         return f"{self.model.name}: {' '.join(defaults)}, its defaults"
 
     @cached_property
@@ -283,6 +282,7 @@ class Job:
         return next((content for kind, content in self.weights.values() if kind is Weights.encoder), None)
 
     def address(self, dataset: RecDataset) -> identity.Address:
+        _ = self.task.masked  # it has an address once this is settled
         return identity.address(
             self.config,
             self.settings,

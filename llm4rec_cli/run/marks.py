@@ -37,13 +37,14 @@ from llm4rec_cli.labels import (
     CONTROL,
     FLOOR_NOT_BEATEN,
     MAY_BE_MEMORISED,
+    NOT_ABOVE_POPULARITY,
     NOT_INHERITED,
     SELECTED_MASKED,
     SELECTED_UNMASKED,
     UNREAD_ANSWERS,
 )
 from llm4rec_cli.paths import cache_folder
-from llm4rec_cli.results.result import Imported, InitFrom, MemorisationScore, Result
+from llm4rec_cli.results.result import Imported, InitFrom, MemorisationScore, Number, Result
 from llm4rec_cli.run.identity import identity_of
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def selected_masked(config: Config, trained_masked: bool | None, chosen: Mapping
     if config.model.traits.trainable and config.trainer.keep is Keep.best and trained_masked is not None:
         result["epoch"] = trained_masked
     if config.task.ranks_catalogue:
-        result |= dict.fromkeys(chosen or (), config.task.mask_history)
+        result |= dict.fromkeys(chosen or (), config.task.masked)
     return result
 
 
@@ -258,6 +259,23 @@ def floor_labels(config: Config, metrics: Mapping[str, float], floors: Sequence[
 def answer_labels(metrics: Mapping[str, float]) -> list[str]:
     """Return `unread-answers` if many of a chat model's answers could not be read."""
     return [UNREAD_ANSWERS] if metrics.get("answers/invalid", 0) > MOST_UNREAD else []
+
+
+def training_labels(training: Mapping[str, Number]) -> list[str]:
+    """Return `not-above-popularity` of a training, given its entry in metrics.json, unless the interval of its gain on
+    validation is above zero."""
+    return [NOT_ABOVE_POPULARITY] if training.get("gain_low", 1) <= 0 else []
+
+
+def training_warnings(training: Mapping[str, Number]) -> list[str]:
+    """Return why a training has the label `not-above-popularity`, in one sentence; empty without it."""
+    if not training_labels(training):
+        return []
+    valid = next(key for key in training if key.startswith("valid_"))
+    own, popularity, gain, low, high = (training[key] for key in (valid, "popularity", "gain", "gain_low", "gain_high"))
+    scores = f"{valid.removeprefix('valid_')} is {own:.4f}, and popularity's {popularity:.4f}"
+    interval = f"{gain:+.4f}, 95 % CI {low:+.4f} to {high:+.4f}"
+    return [f"training probably failed: on validation, {scores} ({interval}); llm4rec tune searches other settings"]
 
 
 def update_finished(run: Result, config: Config, dataset: RecDataset, floors: Sequence[Result]) -> Result:

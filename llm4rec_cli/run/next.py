@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from llm4rec_cli.config.commands import commands
-from llm4rec_cli.config.overrides import command_line, key_typed
+from llm4rec_cli.config.folders import options
+from llm4rec_cli.config.overrides import MASK, SEARCH_SPACES, command_line, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Control
+from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
 from llm4rec_cli.paths import outputs_option
 from llm4rec_cli.results.result import Result, read_result
 from llm4rec_cli.results.summary import FloorComparison
@@ -16,10 +18,15 @@ from llm4rec_cli.run.job import Job
 def next_command(job: Job, run: Result, comparison: FloorComparison | None) -> str:
     """Return what to run next, as `next, …: llm4rec …`.
 
-    More seeds come first, then what uses them: the audit of a ranking, or the comparison. For a gain of a model that is
-    not trained, it is the control that its item texts explain. A command that is not installed is not named.
+    Other settings come first after a training that probably failed, then more seeds, then what uses them: the audit of
+    a ranking, or the comparison. For a gain of a model that is not trained, it is the control that its item texts
+    explain. A command that is not installed is not named.
     """
     known = commands()
+    if NOT_ABOVE_POPULARITY in run.labels and "tune" in known and run.model in options(SEARCH_SPACES):
+        kept = ("task", "trainer", "experiment", MASK)
+        settings = [o for o in job.typed if (key := key_typed(o)).startswith("dataset") or key in kept]
+        return f"next, settings with which it learns: {command_line('tune', [f'model={run.model}', *settings])}"
     seeds = _seeds(run)
     if job.command == "train" and job.model.traits.trainable and len(seeds) < MIN_SEEDS:
         typed = [o for o in job.typed if key_typed(o) not in ("seed", "force")]

@@ -64,7 +64,7 @@ def ranks_impressions(task: TaskConfig) -> bool:
 
 def is_zeroed(task: TaskConfig) -> bool:
     """Return whether items of the history are ranked with a score of 0."""
-    return task.mask_history and task.seen_items == SeenItems.zeroed
+    return bool(task.mask_history) and task.seen_items == SeenItems.zeroed
 
 
 def metric_names(task: TaskConfig) -> set[str]:

@@ -63,10 +63,16 @@ def score(model: ImpressionRanker, impressions: Impressions, batch_size: int) ->
     return scores
 
 
+def per_example(
+    model: ImpressionRanker, split: Split, impressions: Impressions, config: Config
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return (n,) values of each metric of an impression."""
+    return _values(score(model, impressions, config.trainer.eval_batch_size), impressions, config)
+
+
 def validation_score(model: ImpressionRanker, split: Split, impressions: Impressions, config: Config) -> float:
     """Return the task's selection metric on these impressions; higher is better."""
-    values = _values(score(model, impressions, config.trainer.eval_batch_size), impressions, config)
-    return float(values[config.task.selection].mean())
+    return float(per_example(model, split, impressions, config)[config.task.selection].mean())
 
 
 def evaluate(model: ImpressionRanker, split: Split, impressions: Impressions, config: Config) -> Evaluation:

@@ -262,7 +262,7 @@ def per_example(
     model: Ranker, split: Split, examples: Examples, config: Config
 ) -> dict[str, NDArray[np.floating[Any]]]:
     """Return (n,) values of each metric of a target's rank."""
-    ranking = rank(model, examples, config.task.mask_history, 0, config.trainer.eval_batch_size, is_zeroed(config.task))
+    ranking = rank(model, examples, config.task.masked, 0, config.trainer.eval_batch_size, is_zeroed(config.task))
     return ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(config.task.cutoffs))
 
 
@@ -282,13 +282,13 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
     task = config.task
     stored = max(task.top_items, task.stored_items or 0)
     zeroed = is_zeroed(task)
-    ranking = rank(model, examples, task.mask_history, stored, config.trainer.eval_batch_size, zeroed)
+    ranking = rank(model, examples, task.masked, stored, config.trainer.eval_batch_size, zeroed)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
     train_count = split.for_ranking().train_counts()[examples.target]
     slices = target_slices(split.for_ranking(), examples)
     if isinstance(model, NamesItems):
         slices |= code_slices(model.item_codes, before_control(split.for_ranking(), examples))
-    masked_targets = replace(examples, mask_history=task.mask_history and not zeroed).masked_targets()
+    masked_targets = replace(examples, mask_history=task.masked and not zeroed).masked_targets()
     metrics = {name: float(value.mean()) for name, value in values.items()}
     metrics |= _beyond_accuracy(split, examples, ranking.top_items[:, : task.top_items], config.dataset.seed)
     item_ids = split.dataset.items["item_id"].to_numpy()

@@ -149,9 +149,9 @@ def _scores_of_rules(job: Job, split: Split) -> Mapping[str, Any]:
     by_user: dict[str, NDArray[np.floating[Any]]] = {}
     for name, (model_name, *settings) in track(list(RULES.items()), "rules"):
         model = stages.build(job.floor(model_name, *settings), split)
-        ranks = ranking.rank(model, examples, config.task.mask_history, 0, config.trainer.eval_batch_size)
+        ranks = ranking.rank(model, examples, config.task.masked, 0, config.trainer.eval_batch_size)
         if not scores:
-            missed, n = replace(examples, mask_history=config.task.mask_history).masked_targets(), ranks.n_candidates
+            missed, n = replace(examples, mask_history=config.task.masked).masked_targets(), ranks.n_candidates
             scores[CHANCE] = means(ranking_metrics(np.where(missed, n - 1, 0), np.where(missed, 0, n), n, [10]))
         values = ranking_metrics(ranks.n_better, ranks.n_tied, ranks.n_candidates, [10])
         scores[name] = means(values)

@@ -20,7 +20,7 @@ from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import Result, Tuning
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.run import stages
-from llm4rec_cli.run.execute import OnEpoch, execute, run_floors
+from llm4rec_cli.run.execute import OnEpoch, execute, run_floors, with_advised_mask
 from llm4rec_cli.run.identity import find_weights
 from llm4rec_cli.run.job import Job
 from llm4rec_studies.tuning.search import Budget, Score, Search, Settings, Trial, best, expected_best
@@ -160,6 +160,9 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
         UsageError: the model has no search space, a start belongs to another model, or the folder has another search.
     """
     job = Job.resolve(compose(typed), "train")
+    if job.task.mask_history is None:
+        job = with_advised_mask(job, stages.split_dataset(job, stages.load(job)))
+        typed = job.typed
     find_weights(job.config)
     unused = {f"model.{setting}" for setting in job.model.unused_settings(job.task)}
     space = {key: entry for key, entry in _space(job.model.name).items() if key not in unused}

@@ -471,3 +471,11 @@ def test_a_given_split_is_that_of_the_files_for_rankings_too():
     dataset = tiny_dataset([[0, 1, 2, 3]], part=["history", "train", "valid", "test"])
     assert split_dataset(dataset).assignment.tolist() == [TRAIN, TRAIN, VALID, TEST]  # leave_one_out
     assert split_dataset(dataset).for_ranking().assignment.tolist() == [TRAIN, TRAIN, VALID, TEST]
+
+
+def test_repeats_are_counted_in_training_and_validation_alone():
+    dataset = tiny_dataset([[0, 1, 0, 2, 0], [3, 3, 3], [4, 5], [6, 7, 8, 6]])
+    known = [[0, 1, 0, 2], [3, 3], [4, 5], [6, 7, 8]]  # without each test target
+    repeats = sum(len(items) - len(set(items)) for items in known)
+    assert leave_one_out(dataset).repeated() == pytest.approx(repeats / sum(map(len, known)))
+    assert leave_one_out(tiny_dataset([[0, 1, 0], [0, 1, 1]])).repeated() == 0, "only test targets repeat an item"

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from llm4rec_cli.config.schema import PaperStatistics
-from llm4rec_cli.data.statistics import comparison, parts, remarks
+from llm4rec_cli.conformance.builders import tiny_dataset
+from llm4rec_cli.data.statistics import comparison, parts, profile, remarks
 
 MANIFEST: dict[str, Any] = {
     "split": {"rule": "leave_one_out"},
@@ -110,3 +111,19 @@ def test_a_split_by_domain_reports_its_test_users_and_p5_s_random_split_that_it_
     (note, _) = remarks(MANIFEST | {"split": parts}, None)
     for said in ("800 train, 100 validation, 100 test", "the last interaction of 163 users", "leaky"):
         assert said in note
+
+
+def test_density_lengths_and_tested_users_by_hand():
+    dataset = tiny_dataset([[0, 1, 2], [3, 4, 0, 1, 2], [1]])
+    dense, few = profile(dataset, 2)
+    assert dense == "3.0 interactions a user (median 3, 1 to 5), 1.8 an item; 60 % of all pairs"
+    assert few == "the split leaves 2 users for test, which is too few to compare models"
+    dataset.manifest["split"] = {"rule": "temporal"}
+    assert profile(dataset, 99)[1].endswith("dataset.split=leave_one_out tests more")
+    assert len(profile(dataset, 100)) == 1
+
+
+def test_items_that_the_item_file_lacks_are_a_sentence():
+    unknown = {"interactions": 300, "of": 1000, "items": 7, "example": "31.0", "meant": "31"}
+    said = "300 of 1,000 interactions are of 7 items that the item file lacks, such as '31.0' (it has '31')"
+    assert f"shop: {said}: they are dropped" in remarks(MANIFEST | {"unknown_items": {"shop": unknown}}, None)

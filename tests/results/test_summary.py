@@ -135,3 +135,25 @@ def test_a_chat_model_of_which_nothing_could_be_read_is_compared_with_nothing(tm
     assert "none of 3 answers could be read" in said
     assert "the first: 'Sorry, I cannot help.'" in said
     assert "popularity, the strongest floor" not in said
+
+
+def test_few_users_or_one_difference_for_all_call_nothing_better(tmp_path):
+    few = compare_with_floor(
+        ranked(tmp_path, "unisrec", 9, users=10, n_examples=10),
+        [ranked(tmp_path, "popularity", 0, users=10, n_examples=10)],
+    )
+    assert few.interval[0] > 0
+    assert "not distinguishable from popularity" in few.in_words()
+    assert "over users, of whom 10 are too few" in few.in_words()
+    shifted = replace(few.run, n_examples=100), replace(few.floor, n_examples=100)
+    same = replace(few, run=shifted[0], floor=shifted[1], gain=0.001, interval=(0.001, 0.001))
+    assert "is not distinguishable from" in same.in_words(), "as of ties without a hit"
+
+
+def test_a_training_that_probably_failed_is_not_compared(tmp_path):
+    run, floor = ranked(tmp_path, "unisrec", 10, labels=["not-above-popularity"]), ranked(tmp_path, "popularity", 30)
+    said = "unisrec is not compared with popularity: its training probably failed (not-above-popularity)."
+    assert compare_with_floor(run, [floor]).in_words() == said
+    job = job_of("model=unisrec", "dataset=demo", "trainer.epochs=1", "task.mask_history=true", "seed=1")
+    command = "llm4rec tune model=unisrec dataset=demo task.mask_history=true"
+    assert next_command(job, run, None) == f"next, settings with which it learns: {command}"

@@ -1,11 +1,14 @@
 """A run from data to result: when floors run, its arithmetic, and what it took of a GPU."""
 
 from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from scipy import stats
 
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.results.result import GpuCosts
@@ -74,3 +77,26 @@ def test_what_a_run_took_of_its_gpu_is_in_its_metrics(llm4rec, monkeypatch):
     answer = llm4rec("train", *TINY)
     assert answer.code == 0, answer.err
     assert read(answer.folder / "metrics.json")["gpu"] == asdict(costs)
+
+
+def test_the_gain_over_popularity_is_the_paired_difference_on_validation():
+    split = leave_one_out(tiny_dataset([[(start + n) % 12 for n in range(5)] for start in range(12)]))
+    job = job_of("model=next_raw_id", "task.cutoffs=[1]", "task.selection=hr@1")
+    examples = job.task_module.examples(split, SplitName.valid, job.config, Path())
+    oracle = SimpleNamespace(
+        score=lambda some: torch.nn.functional.one_hot(torch.from_numpy(some.target).long(), split.n_items).float()
+    )
+    values = {
+        name: job.task_module.per_example(model, split, examples, job.config)["hr@1"]
+        for name, model in (("oracle", oracle), ("popularity", stages.build(job.floor("popularity"), split)))
+    }
+    assert len(examples) == 12
+    training = stages.gain_over_popularity(job, split, oracle, examples)
+    differences = values["oracle"] - values["popularity"]
+    half = stats.t.ppf(0.975, 11) * stats.sem(differences)
+    assert training["popularity"] == pytest.approx(values["popularity"].mean())
+    assert training["gain"] == pytest.approx(differences.mean())
+    assert training["gain_low"] == pytest.approx(differences.mean() - half)
+    assert training["gain_high"] == pytest.approx(differences.mean() + half)
+    assert stages.gain_over_popularity(job_of("model=mean", "task=rating"), split, oracle, examples) == {}
+    assert stages.gain_over_popularity(job, split, oracle, examples[:3]) == {}, "too few users for an interval"

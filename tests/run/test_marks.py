@@ -105,3 +105,15 @@ def test_what_was_chosen_under_another_mask_than_the_evaluations_is_labelled(
     job = job_of(*typed)
     assert marks.selected_masked(job.config, trained_masked, chosen) == selected
     assert marks.selection_labels(job.task, selected) == label
+
+
+def test_a_training_is_above_popularity_if_the_whole_interval_of_its_gain_is():
+    training = {"valid_ndcg@10": 0.0125, "popularity": 0.0121, "gain": 0.0004, "gain_low": -0.001, "gain_high": 0.0018}
+    assert marks.training_labels(training) == ["not-above-popularity"]
+    assert marks.training_warnings(training) == [
+        "training probably failed: on validation, ndcg@10 is 0.0125, and popularity's 0.0121 (+0.0004, 95 % CI -0.0010 "
+        "to +0.0018); llm4rec tune searches other settings"
+    ]
+    for better in ({"gain_low": 0.0001}, {}):
+        other = training | better if better else {"valid_rmse": 1.0}
+        assert marks.training_labels(other) == marks.training_warnings(other) == []

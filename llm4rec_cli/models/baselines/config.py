@@ -147,7 +147,7 @@ class TransitionTextConfig(ModelConfig):
     recent: int = ranges.number(at_least=1)  # number of latest history items used
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
     text_weights: list[float] = ranges.number(at_least=0)  # candidates for the text weight w, chosen on validation
-    mask_history: bool = MISSING  # when choosing w; the task's value
+    mask_history: bool | None = MISSING  # when choosing w; the task's value
     # count transitions in both directions: the order of two interactions is ignored
     symmetric: bool = noted(added(False), named=True)
     text: TextSimilarity = noted(added(TextSimilarity.words), named=True)
