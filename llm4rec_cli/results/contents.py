@@ -73,13 +73,11 @@ def _names(group: Group) -> list[str]:
 
 def notes(group: Group) -> list[str]:
     """Return the notes below a table of results, without those on deviations."""
-    sizes = [variant.first_run.n_examples for variant in group.members]
-    fewest, most = min(sizes), max(sizes)
-    size = count_in_words(group.members[0].first_run, most)
-    has_draws = bool(group.members[0].first_run.draws)
+    first = group.members[0].first_run
+    has_draws = bool(first.draws)
     of_one_seed = "t over users" if has_draws else "bootstrap over users"
     result = [
-        f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; 95 % intervals: "
+        f"{count_in_words(first, first.n_examples)}; mean ± sd over n seeds; 95 % intervals: "
         f"{of_one_seed}; t over users and seeds where there are several"
     ]
     if has_draws:
@@ -97,6 +95,9 @@ def notes(group: Group) -> list[str]:
             f"{NOT_ABOVE_POPULARITY}, so that training probably failed, and no model is called better: {names}. Other "
             "settings: llm4rec tune model=MODEL"
         )
+    if unread := [v for v in group.members if v.is_unread]:
+        names = "; ".join(" ".join(filter(None, variant.name)) for variant in unread)
+        result.append(f"no answer could be read, so that there are no numbers: {names}")
     unconverged = [v for v in group.members if any(unconverged_after(run) is not None for run in v.runs)]
     if unconverged:
         names = "; ".join(" ".join(filter(None, variant.name)) for variant in unconverged)
@@ -226,49 +227,67 @@ def _paper_row(variant: Variant, comparison: papers.Comparison, differences: str
 
 
 def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) -> Content:
-    """Return all variants in one table: every metric with both ends of its interval, deviations in words.
+    """Return all variants in one table of numbers: of every metric mean, standard deviation over seeds and both ends of
+    its interval; labels and deviations in words.
 
     Args:
         typed: the metrics to show; None = all metrics shown for any group.
     """
     metrics = list(dict.fromkeys(typed or [name for group in groups for name in group.metrics]))
     rows = [_flat_row(variant, group, metrics) for group in groups for variant in group.members]
-    return Content("results", list(rows[0]), [list(row.values()) for row in rows])
+    return Content.of_rows("results", rows)
 
 
 def _flat_row(variant: Variant, group: Group, metrics: Sequence[str]) -> dict[str, str]:
     """Return column -> cell of a variant in `flat_results`. The columns are the same for all."""
-    means = {name: mean_and_deviation(variant, name) if name in group.metrics else "" for name in metrics}
-    ends = {name: variant.intervals.get(name) if name in group.metrics else None for name in metrics}
+    numbers = {name: _numbers(variant, name if name in group.metrics else "") for name in metrics}
     return {
         **dict(zip((*HEADING, *NAME), (*variant.heading, *variant.name), strict=True)),
         "n": str(len(variant.runs)),
-        **means,
+        "examples": str(variant.first_run.n_examples),
+        **{column: cell for name in metrics for column, cell in zip(_columns(name), numbers[name], strict=True)},
         "labels": " ".join(variant.labels),
         "deviations": " | ".join(variant.deviations),
-        **{
-            f"{name} {end}": "" if interval is None else f"{interval[place]:.6f}"
-            for name, interval in ends.items()
-            for place, end in enumerate(("low", "high"))
-        },
         "variant_hash": variant.first_run.variant,
         "dataset_fingerprint": variant.first_run.dataset_fingerprint,
     }
 
 
+def _columns(metric: str) -> list[str]:
+    """Return the columns of `_numbers`."""
+    return [metric, f"{metric} sd", f"{metric} low", f"{metric} high"]
+
+
+def _numbers(variant: Variant, metric: str) -> list[str]:
+    """Return mean and standard deviation over seeds, and both ends of the 95 % interval, each empty if unknown."""
+    values = variant.values(metric)
+    mean = f"{statistics.fmean(values):.6f}" if values else ""
+    deviation = f"{statistics.stdev(values):.6f}" if _varies(values, variant.is_seeded) else ""
+    ends = variant.intervals.get(metric) if values else None
+    return [mean, deviation, *(f"{end:.6f}" for end in ends or ())] if ends else [mean, deviation, "", ""]
+
+
 def flat_papers(groups: Iterable[Group], own: Path | None = None) -> Content:
-    """Return all comparisons with papers in one table; differences, labels and deviations in words."""
+    """Return all comparisons with papers in one table of numbers; differences, labels and deviations in words."""
     rows = [
-        [
-            *variant.heading,
-            *_paper_row(variant, item, " | ".join(item.differences)),
-            *(" ".join(variant.labels), " | ".join(variant.deviations)),
-        ]
+        {
+            **dict(zip((*HEADING, *NAME), (*variant.heading, *variant.name), strict=True)),
+            "metric": item.metric,
+            **dict(zip(_columns("ours"), _numbers(variant, item.metric), strict=True)),
+            "n": str(len(variant.runs)),
+            "paper": f"{item.printed.value:.6f}",
+            "inside": INSIDE[item.inside],
+            "differences": " | ".join(item.differences),
+            "of": item.printed.owner,
+            "source": item.printed.source,
+            "labels": " ".join(variant.labels),
+            "deviations": " | ".join(variant.deviations),
+        }
         for group in groups
         for variant in group.members
         for item in papers.comparisons(variant, own)
     ]
-    return Content("compared with the papers", [*HEADING, *PAPER_COLUMNS, "labels", "deviations"], rows)
+    return Content.of_rows("compared with the papers", rows)
 
 
 def mean_and_deviation(variant: Variant, metric: str) -> str:
@@ -284,8 +303,11 @@ def with_deviation(values: Sequence[float], is_seeded: bool) -> str:
     if not values:
         return ""
     mean = statistics.fmean(values)
-    varies = len(values) > 1 and (is_seeded or len(set(values)) > 1)
-    return f"{mean:.4f} ± {statistics.stdev(values):.4f}" if varies else f"{mean:.4f}"
+    return f"{mean:.4f} ± {statistics.stdev(values):.4f}" if _varies(values, is_seeded) else f"{mean:.4f}"
+
+
+def _varies(values: Sequence[float], is_seeded: bool) -> bool:
+    return len(values) > 1 and (is_seeded or len(set(values)) > 1)
 
 
 def interval(variant: Variant, metric: str) -> str:

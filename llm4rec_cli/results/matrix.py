@@ -1,10 +1,10 @@
 """The overview that a report opens with: methods × tasks, one matrix per dataset.
 
 A column is a group of the report (a task under one protocol), a row a method. A cell holds one variant of the method.
-Variants are chosen by how they were run and by validation, never by their results: on all examples, chosen under the
-mask of the column; of those the one with the best score on validation, then with the most seeds and the fewest
-overrides. Controls are not shown, as they are not meant to be good. A method that is another one
-with something added is above that one with the same settings, which may not be the other's chosen variant.
+Variants are chosen by how they were run and by validation, never by their results: chosen under the mask of the column;
+of those the one with the best score on validation, then with the most seeds and the fewest overrides. Controls are not
+shown, as they are not meant to be good. A method that is another one with something added is above that one with the
+same settings, which may not be the other's chosen variant.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from llm4rec_cli.results.tables import Content, is_wide
 from llm4rec_cli.results.variants import Group, Variant
 
 NOT_RUN = "·"
-BEST, FLOOR, PARTIAL = "*", "f", "†"
+BEST, FLOOR = "*", "f"
 MATCHED = "{}, as in {}"  # the name of a matched control's row
 LINES = 100  # of two screens, which the matrices of a report share
 AROUND = 12  # lines of a matrix besides its rows: title, headings, notes
@@ -40,7 +40,6 @@ class Cell:
     value: float  # the column's metric, averaged over seeds
     best: bool = False  # whether no method of the column is better
     floor: bool = False  # whether it is the strongest floor of the column
-    partial: bool = False  # whether it is evaluated on fewer examples than others; such a cell is neither
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Column:
 
     @property
     def protocol(self) -> str:
-        return self.group.members[0].heading[2]
+        return " · ".join([self.group.members[0].heading[2], *filter(None, [self.group.size])])
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def _cells(group: Group, metric: str) -> dict[str, Cell]:
     candidates: dict[str, list[Cell]] = {}
     for row, variant in enumerate(group.members, start=1):
         if variant.values(metric) and not variant.is_control:
-            cell = Cell(variant, row, variant.mean(metric), partial=group.is_partial(variant))
+            cell = Cell(variant, row, variant.mean(metric))
             candidates.setdefault(variant.name[0], []).append(cell)
     chosen = {name: min(cells, key=_preference(metric)) for name, cells in candidates.items()}
     for name, cell in list(chosen.items()):
@@ -148,13 +147,10 @@ def _cells(group: Group, metric: str) -> dict[str, Cell]:
     if group.has_mixed_data:
         return chosen
     sign = direction(metric)
-    complete = [cell for cell in chosen.values() if not cell.partial]
-    best = max((sign * cell.value for cell in complete), default=None)
-    best_floor = max((sign * cell.value for cell in complete if cell.variant.is_floor), default=None)
+    best = max((sign * cell.value for cell in chosen.values()), default=None)
+    best_floor = max((sign * cell.value for cell in chosen.values() if cell.variant.is_floor), default=None)
     return {
-        name: cell
-        if cell.partial
-        else replace(
+        name: replace(
             cell,
             best=sign * cell.value == best,
             floor=cell.variant.is_floor and sign * cell.value == best_floor,
@@ -173,7 +169,7 @@ def _preference(metric: str) -> Callable[[Cell], tuple[float, ...]]:
         other_mask = (variant.first_run.selected_masked or {}).get("epoch", mask) != mask
         score = math.inf if validation is None else -sign * validation
         n_typed = len(variant.parts) - len(variant.distinction)
-        return cell.partial, variant.is_mismatched, other_mask, score, -len(variant.runs), n_typed
+        return variant.is_mismatched, other_mask, score, -len(variant.runs), n_typed
 
     return key
 
@@ -215,8 +211,8 @@ def content(matrix: Matrix) -> Content:
 
 
 LEGEND = (
-    f"{BEST} best of the column, {FLOOR} its strongest floor, {PARTIAL} on fewer examples, {NOT_RUN} not run",
-    "one variant per method, by validation: on all examples, chosen under the mask of its column, with the best score",
+    f"{BEST} best of the column, {FLOOR} its strongest floor, {NOT_RUN} not run",
+    "one variant per method, by validation: chosen under the mask of its column, with the best score",
 )
 
 
@@ -233,5 +229,5 @@ def _text(cell: Cell | None) -> str:
     """Format a cell as `0.1198 *f`, padded so that numbers align with any marks."""
     if cell is None:
         return f"{NOT_RUN:>6}"
-    marks = BEST * cell.best + FLOOR * cell.floor + PARTIAL * cell.partial
+    marks = BEST * cell.best + FLOOR * cell.floor
     return f"{cell.value:.4f} {marks}".rstrip()

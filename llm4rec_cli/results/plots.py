@@ -55,8 +55,8 @@ def plots(group: Group, own: Path | None = None) -> list[Plot]:
 
 
 def strongest_floor(group: Group) -> Variant | None:
-    """Return the best floor on all examples by the headline metric; None without floors, or on different data."""
-    floors = [variant for _, variant in group.ranked() if variant.is_floor and not group.is_partial(variant)]
+    """Return the best floor by the headline metric; None without floors, or on different data."""
+    floors = [variant for _, variant in group.ranked() if variant.is_floor]
     return floors[0] if floors and not group.has_mixed_data else None
 
 
@@ -84,19 +84,18 @@ def by_model(group: Group, own: Path | None = None) -> Plot | None:
     for i, ((number, variant), (low, high)) in enumerate(zip(drawn, ends, strict=True)):
         mean, y = variant.mean(metric), ROW * i + 27
         colour = "quiet" if variant.is_floor else "c0"
-        filled = "partial " * group.is_partial(variant) + colour
         name = _name(group, number, variant)
         elements += [
             svg.label(0, y - 11, name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…", class_="ink"),
             svg.label(WIDTH, y - 11, f"{mean:.4f}", "end", "ink"),
             svg.line([(x(low), y), (x(high), y)], f"line {colour}"),
-            svg.mark((x(mean), y), 0, filled),
+            svg.mark((x(mean), y), 0, colour),
         ]
         words.append(f"{name} {mean:.4f} ({low:.4f} to {high:.4f})")
     for i, item in published:
         elements.append(svg.mark((x(item.printed.value), ROW * i + 27), 3, "hollow" if item.differences else "c1"))
         words.append(f"{item.printed.owner} for row {drawn[i][0]}: {item.printed.value:.4f}")
-    keys = [*_floor_key(floor), *_partial_key(group, drawn)]
+    keys = _floor_key(floor)
     if any(not item.differences for _, item in published):
         keys.append((svg.key(svg.mark((0, 0), 3, "c1")), "a published number"))
     if any(item.differences for _, item in published):
@@ -121,14 +120,13 @@ def quality_against_seconds(group: Group) -> Plot | None:
         level = y(floor.mean(metric))
         elements.append(svg.line([(LEFT, level), (WIDTH - RIGHT, level)], "floor"))
     places = svg.positions(points, x, y)
-    filled = ["partial " * group.is_partial(variant) + "c0" for _, variant in drawn]
-    elements += [svg.mark(place, 0, class_) for place, class_ in zip(places, filled, strict=True)]
+    elements += [svg.mark(place, 0, "c0") for place in places]
     for cluster in _clusters(places):
         (a, b), numbers = max(places[i] for i in cluster), ", ".join(str(drawn[i][0]) for i in cluster)
         elements.append(svg.label(a, b - 7, numbers, "middle", "ink"))
     names = [_name(group, number, variant) for number, variant in drawn]
     words = [f"{name}: {point[1]:.4f} in {point[0]:.3g} s" for name, point in zip(names, points, strict=True)]
-    keys = [*_floor_key(floor), *_partial_key(group, drawn)]
+    keys = _floor_key(floor)
     keys += [(str(number), name.partition(" ")[2]) for (number, _), name in zip(drawn, names, strict=True)]
     caption = f"{metric} against time, measured on each run's own machine"
     return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
@@ -138,7 +136,7 @@ def by_frequency(group: Group) -> Plot | None:
     """Draw the headline metric by how often the target occurs in training, one line per variant."""
     metric = str(group.headline_metric)
     lines, counts = [], dict[str, int]()
-    for number, variant in _complete(group):
+    for number, variant in group.ranked():
         by_seed = [run.breakdown.get("target_train_count", {}) for run in variant.runs]
         values = {
             name: statistics.fmean(breakdown[name][metric] for breakdown in by_seed)
@@ -224,7 +222,7 @@ def calibration(group: Group) -> Plot | None:
     """Draw the mean actual stars against the mean predicted stars in bins of equal size, one line per variant."""
     if group.members[0].first_run.protocol != RATING:
         return None
-    lines = [(n, v, points) for n, v in _complete(group) if (points := _calibration_points(v))]
+    lines = [(n, v, points) for n, v in group.ranked() if (points := _calibration_points(v))]
     if not any(len(points) > 1 for _, _, points in lines):
         return None
     drawn = _best_and_floor(lines)
@@ -261,11 +259,6 @@ def _calibration_points(variant: Variant) -> list[tuple[float, float]]:
     return [(float(predicted), float(actual)) for predicted, actual in means.itertuples(index=False)]
 
 
-def _complete(group: Group) -> list[Row]:
-    """Return the variants on all examples, best first."""
-    return [row for row in group.ranked() if not group.is_partial(row[1])]
-
-
 def _best_and_floor(lines: Sequence[tuple[int, Variant, Any]]) -> list[tuple[int, Variant, Any]]:
     """Return the best lines. The strongest floor replaces the last one if they include no floor."""
     floors = [line for line in lines if line[1].is_floor]
@@ -281,12 +274,6 @@ def _name(group: Group, number: int, variant: Variant) -> str:
 
 def _floor_key(floor: Variant | None) -> list[tuple[str, str]]:
     return [(svg.key(svg.line([(-7, 0), (7, 0)], "floor")), f"strongest floor: {floor.name[0]}")] if floor else []
-
-
-def _partial_key(group: Group, drawn: Sequence[Row]) -> list[tuple[str, str]]:
-    if not any(group.is_partial(variant) for _, variant in drawn):
-        return []
-    return [(svg.key(svg.mark((0, 0), 0, "partial c0")), "on fewer examples, not comparable")]
 
 
 def _clusters(places: Sequence[svg.Point]) -> list[list[int]]:

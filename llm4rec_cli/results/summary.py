@@ -15,13 +15,13 @@ from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
 from llm4rec_cli.results import chat, tables
 from llm4rec_cli.results.pairing import pair_runs, problems_of_users
 from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.variants import UNREAD
 from llm4rec_cli.results.words import cold_table, headline_metric, results_table, shown_as
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
 
 MIN_COMPARED = 30  # users: fewer settle no comparison, whatever the interval
-UNREAD = "answers/invalid"
 LONGEST_ANSWER = 200  # characters shown of an answer
 
 

@@ -67,6 +67,11 @@ class Content:
         """Return a table of heading -> cells; `attributes` are its others, in order."""
         return cls(title, list(columns), list(zip(*columns.values(), strict=True)), *attributes)
 
+    @classmethod
+    def of_rows(cls, title: str, rows: Sequence[Mapping[str, str]]) -> Content:
+        """Return a table of rows with the same headings; without any row, and so without headings, an empty one."""
+        return cls(title, list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+
 
 class _Layout(NamedTuple):
     """Which columns are shown, as positions, and the width of each."""

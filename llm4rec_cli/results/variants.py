@@ -19,6 +19,7 @@ from llm4rec_cli.results.answers import interval_over_seeds
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import depends_on_seed, without_copies
 from llm4rec_cli.results.words import (
+    count_in_words,
     default_metrics,
     headline_metric,
     is_trained,
@@ -27,6 +28,7 @@ from llm4rec_cli.results.words import (
     variant_in_words,
 )
 
+UNREAD = "answers/invalid"  # the share of a chat model's answers that could not be read
 LONGEST_VALUE = 60  # characters of a setting that tells two rows apart
 ABSENT = object()
 
@@ -105,8 +107,15 @@ class Variant:
         """Sentences on how any of its runs deviates from the paper."""
         return list(dict.fromkeys(deviation for run in self.runs for deviation in run.deviations))
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether no answer of some run could be read: its numbers are those of a fallback, and not the model's."""
+        return any(run.metrics.get(UNREAD) == 1 for run in self.runs)
+
     def values(self, metric: str) -> list[float]:
-        """Return one value per seed; empty if a seed lacks the metric."""
+        """Return one value per seed; empty if a seed lacks the metric, or of a metric that is not the model's."""
+        if self.is_unread and not metric.startswith("answers/"):
+            return []
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
         return values if len(values) == len(self.runs) else []
 
@@ -121,6 +130,8 @@ class Variant:
         The latter needs the runs' predictions. Runs recorded without them hold it for the seeds that they were recorded
         with (scripts/record_runs.py).
         """
+        if self.is_unread:
+            return {}
         own = dict(self.first_run.intervals)
         of_draws = [run.of_draws for run in self.runs]
         if len(of_draws) == len(of_draws[0]) == 1:
@@ -162,14 +173,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Group:
-    """Variants with the same dataset, task and protocol."""
+    """Variants with the same dataset, task and protocol, evaluated on equally many examples."""
 
     members: Sequence[Variant]  # sorted by model and variant; floors and then controls come last
     metrics: Sequence[str]  # the metrics that tables show
+    size: str = ""  # the number of examples, such as `200 users`, if there is a group with another number
 
     @property
     def title(self) -> str:
-        return " · ".join(self.members[0].heading)
+        return " · ".join([*self.members[0].heading, *filter(None, [self.size])])
 
     @property
     def headline_metric(self) -> str | None:
@@ -182,10 +194,6 @@ class Group:
         """Whether the data of one name differ, controls apart: by seeds, filters or files."""
         compared = [variant for variant in self.members if not variant.is_control] or self.members
         return len({variant.first_run.dataset_fingerprint for variant in compared}) > 1
-
-    def is_partial(self, variant: Variant) -> bool:
-        """Whether a member is evaluated on fewer examples than another, so that their metrics are not comparable."""
-        return variant.first_run.n_examples < max(member.first_run.n_examples for member in self.members)
 
     def ranked(self) -> list[tuple[int, Variant]]:
         """Return the members with their row numbers, from 1, best first by the headline metric.
@@ -253,8 +261,14 @@ def groups(variants: Iterable[Variant], typed: Sequence[str] | None = None) -> l
     """Return the groups of variants, which are in table order, that share a table; `typed` are the metrics to show,
     None = the default ones."""
     result = []
-    for _, in_table in itertools.groupby(variants, key=lambda variant: variant.heading):
-        members = sorted(in_table, key=lambda variant: (variant.is_control, variant.is_floor))
-        names = default_metrics(members[0].first_run.protocol) if typed is None else typed
-        result.append(Group(members, [name for name in names if any(variant.values(name) for variant in members)]))
+    for _, of_heading in itertools.groupby(variants, key=lambda variant: variant.heading):
+        by_size: dict[int, list[Variant]] = defaultdict(list)
+        for variant in of_heading:
+            by_size[variant.first_run.n_examples].append(variant)
+        for n, in_table in sorted(by_size.items(), reverse=True):
+            members = sorted(in_table, key=lambda variant: (variant.is_control, variant.is_floor))
+            names = default_metrics(members[0].first_run.protocol) if typed is None else typed
+            shown = [name for name in names if any(variant.values(name) for variant in members)]
+            size = count_in_words(members[0].first_run, n) if len(by_size) > 1 else ""
+            result.append(Group(members, shown, size))
     return result

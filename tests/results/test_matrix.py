@@ -1,5 +1,6 @@
 """The overview of methods × tasks."""
 
+from llm4rec_cli.results.contents import results
 from llm4rec_cli.results.matrix import content, matrices
 from llm4rec_cli.results.results import Results
 from llm4rec_cli.results.variants import groups, variants
@@ -55,17 +56,31 @@ def test_a_control_on_other_data_removes_no_mark_and_is_not_ranked():
     assert len(alone.ranked()) == 1
 
 
-def test_results_on_fewer_examples_are_neither_best_nor_a_floor():
+def test_results_on_other_examples_have_a_column_of_their_own():
     few = {"n_examples": 20, "labels": ["subset"]}
     on_few = result(0.9, "chatgptrec", **few), result(0.8, "popularity", **few)
     (matrix,) = matrices_of(*on_few, result(0.2, "unisrec"), result(0.1, "random"))
-    rows = [["chatgptrec", "0.9000 †"], ["unisrec", "0.2000 *"], ["popularity", "0.8000 †"], ["random", "0.1000 f"]]
-    assert [[*row[:2]] for row in content(matrix).rows] == rows
+    rows = [
+        ["chatgptrec", "     ·", "0.9000 *"],
+        ["unisrec", "0.2000 *", "     ·"],
+        ["popularity", "     ·", "0.8000 f"],
+        ["random", "0.1000 f", "     ·"],
+    ]
+    table = content(matrix)
+    places = [0, *(i for i, heading in enumerate(table.columns) if "ndcg@10" in heading)]
+    assert [[row[place] for place in places] for row in table.rows] == rows
+    assert table.notes[1].endswith(" · 20 users")
 
 
-def test_a_method_on_all_examples_is_shown_rather_than_on_fewer_with_more_seeds():
-    few = [result(0.9, "sasrec", n_examples=20, seed=seed) for seed in (0, 1)]
-    assert shown(*few, run(0.1, variant="all", intervals=INTERVAL)) == 0.1
+def test_a_model_whose_answers_could_not_be_read_has_no_numbers():
+    read, unread = (
+        run(model=model, task="rating", protocol="rating", metrics=metrics, intervals={"rmse": [0.0, 2.0]})
+        for model, metrics in (("mf", {"rmse": 1.2}), ("chatgptrec", {"rmse": 0.1, "answers/invalid": 1.0}))
+    )
+    (group,) = groups(variants([read, unread]))
+    assert [variant.name[0] for _, variant in group.ranked()] == ["mf"]
+    assert next(variant for variant in group.members if variant.is_unread).intervals == {}
+    assert "no answer could be read, so that there are no numbers: chatgptrec" in results(group).notes
 
 
 def trained(ndcg, valid, **facts):

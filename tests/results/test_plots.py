@@ -58,15 +58,6 @@ def test_no_floor_is_drawn_for_rows_on_different_data():
     assert keys(by_model(group(replace(model, dataset_fingerprint="other"), floor))) == []
 
 
-def test_results_on_fewer_examples_are_hollow_and_no_floor():
-    few = run(0.9, model="popularity", n_examples=20, intervals={"ndcg@10": [0.8, 1.0]})
-    many = group(few, *ranked(sasrec=0.1, random=0.05))
-    plot = by_model(many)
-    assert len(marks(plot, "partial quiet")) == 1
-    assert keys(plot) == ["strongest floor: random", "on fewer examples, not comparable"]
-    assert len(marks(quality_against_seconds(many), "partial c0")) == 1
-
-
 def test_published_numbers_of_the_user_are_drawn(tmp_path):
     own = tmp_path / "mine.csv"
     own.write_text(f"{PRINTED}mine,sasrec,,shop,sequential,,ndcg@10,0.3,fraction,leave_one_out,full,no,my lab,yes\n")
