@@ -237,7 +237,7 @@ def latex(content: Content) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_escaped(content.title)}}}",
+        rf"\caption{{{escaped(content.title)}}}",
         rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
         r"\toprule",
         _latex_row(content.columns),
@@ -246,17 +246,18 @@ def latex(content: Content) -> str:
         r"\bottomrule",
         r"\end{tabular}",
         *([r"\par\medskip\raggedright\footnotesize"] if content.notes else []),
-        *(rf"{_escaped(note)}\par" for note in content.notes),
+        *(rf"{escaped(note)}\par" for note in content.notes),
         r"\end{table}",
     ]
     return "\n".join(lines)
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escaped, cells)) + r" \\"
+    return " & ".join(map(escaped, cells)) + r" \\"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text in which LaTeX reads each sign as itself."""
     return "".join(LATEX.get(sign, sign) for sign in text).replace("--", "-{}-")
 
 
