@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from argparse import Namespace
-from collections import defaultdict
 from collections.abc import Iterator
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.commands import Command
 from llm4rec_cli.config.compose import compose, launch, usage_errors
+from llm4rec_cli.config.folders import families
 from llm4rec_cli.config.folders import options as options_of
 from llm4rec_cli.config.overrides import (
     GROUPS,
@@ -105,19 +105,14 @@ def _help(command: Command, usage: str) -> str:
     Args:
         usage: usage line of the command's own options; may be empty.
     """
-    names = defaultdict[str, list[str]](list)  # what is typed before a name -> the names
-    for group in GROUPS:
-        for option in options_of(group):
-            folder, _, name = option.rpartition("/")
-            prefix = f"+experiment={folder}/…" if group == "experiment" else f"{group}={folder}/…" if folder else group
-            names[prefix].append(name)
-    offered = "\n".join(f"{prefix}: {', '.join(of_prefix)}" for prefix, of_prefix in names.items())
+    typed = {"experiment": "+experiment"}
+    offered = "\n".join(f"{typed.get(group, group)}: {', '.join(families(options_of(group)))}" for group in GROUPS)
     runs_once = bool(usage)
     common = [line for line in COMMON_OPTIONS.splitlines() if not (runs_once and "--multirun" in line)]
     parts = (
         f"llm4rec {command.typed}: {command.summary}",
         usage.rstrip(),
-        f"Groups and what they offer (group=option):\n{offered}",
+        f"Groups and what they offer (group=option); llm4rec list GROUPs describes each:\n{offered}",
         "Any value can be set: group.key=value. See all of them, as composed: --cfg job",
         "\n".join(common),
         f"Examples:\n{command.examples}\n" if command.examples else "",

@@ -208,7 +208,7 @@ def papers(name: str) -> str:
     """Return the tables of a paper, or of several with commas between, with what the recorded runs hold of each, and
     the recorded cells."""
     with contextlib.chdir(ROOT):
-        content = reproduction.states(RECORDED, GPUS[DEFAULT_GPU], name, titles=True)
+        content = reproduction.states(RECORDED, GPUS[DEFAULT_GPU], name, in_full=True)
     rows = [[f"`{table}`", *cells] for table, *cells in content.rows]
     parts = [markdown(content.columns, rows), *content.notes]
     for table, size in itertools.product(map(definitions.table, definitions.names()), (Size.paper, Size.cpu)):

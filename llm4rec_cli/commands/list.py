@@ -1,6 +1,7 @@
 """`llm4rec list`: options of config groups, prompts, runs and the cache.
 
-llm4rec list                              the names of all options
+llm4rec list                              the names of all options, families of them by number
+llm4rec list --all                        each name
 llm4rec list models                       with the tasks of each; --wide has the complete descriptions
 llm4rec list prompts                      each prompt with its fields, target and text
 llm4rec list prompts p5/rating            the prompts of one file
@@ -47,6 +48,7 @@ def main(argv: list[str]) -> int:
         metavar="key=value",
         help=f"of runs: only these; keys: {', '.join(FILTERS)}; of prompts: names",
     )
+    parser.add_argument("--all", action="store_true", help="name each option of a family, such as amazon2023-…")
     parser.add_argument("--outputs", help="folder of the runs (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_intermixed_args(argv)
@@ -61,7 +63,7 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.results.tables import show
 
     if options.kind is None:
-        show(_overview())
+        show(_overview(options.all))
     elif options.kind == "runs":
         outputs = outputs_folder(options.outputs)
         runs = [*catalog.runs(outputs), *catalog.recorded_runs(outputs)]
@@ -75,12 +77,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _overview() -> Content:
-    """Return the names of all options, one row per group."""
+def _overview(everything: bool) -> Content:
+    """Return the names of all options, one row per group; of families only their number unless everything is wanted."""
+    from llm4rec_cli.config.folders import families
     from llm4rec_cli.results.tables import Content
     from llm4rec_cli.run.config_options import sorted_by_use
 
-    rows = [[kind, ", ".join(sorted_by_use(kind.removesuffix("s")))] for kind in OPTIONS]
+    names = {kind: sorted_by_use(kind.removesuffix("s")) for kind in OPTIONS}
+    rows = [[kind, ", ".join(of_kind if everything else families(of_kind))] for kind, of_kind in names.items()]
     notes = [f"llm4rec list {'|'.join([*KINDS, *second_words('list')])} says more about each"]
     return Content("options, as in model=unisrec dataset=demo", ["group", "options"], rows, notes)
 

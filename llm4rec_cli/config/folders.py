@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from llm4rec_cli.config.plugins import conf_folders
@@ -47,3 +50,19 @@ def options(group: str) -> list[str]:
     files = ((top / group, file) for top in conf_dirs() for file in (top / group).rglob("*.yaml"))
     named = [file.relative_to(top) for top, file in files if file.is_file() and file.name[0] not in "._"]
     return sorted({file.with_suffix("").as_posix() for file in named})  # an editor's lock is a hidden, broken link
+
+
+FAMILY = 3  # options whose names begin alike, from which on a list has their number
+
+
+def families(names: Iterable[str]) -> list[str]:
+    """Return names in their order, those of a folder or with one beginning as `amazon2023-… (85)`."""
+    of_family = defaultdict[str, list[str]](list)
+    for name in names:
+        beginning = re.match(r"[^/]+/|[a-z]+\d*-", name)
+        of_family[beginning[0] if beginning else name].append(name)
+    return [
+        shown
+        for beginning, own in of_family.items()
+        for shown in ([f"{beginning}… ({len(own)})"] if len(own) >= FAMILY else own)
+    ]

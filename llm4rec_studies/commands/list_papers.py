@@ -23,5 +23,5 @@ def main(argv: list[str]) -> int:
     from llm4rec_studies.paper_tables.reproduction import states
 
     only = ",".join(options.names) or "*"
-    show(states(outputs_folder(options.outputs), rates_of_gpu(options.gpu), only, titles=is_wide()))
+    show(states(outputs_folder(options.outputs), rates_of_gpu(options.gpu), only, in_full=is_wide()))
     return 0

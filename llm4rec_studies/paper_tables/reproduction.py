@@ -7,6 +7,7 @@ recorded cells whose runs are still in that folder.
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -368,22 +369,32 @@ def _done_in_words(size: Size, done: Mapping[str, RecordedCell], made: set[str])
     return f"{len(done)} of {len(made)} cells {done_so}{partly}: {where}"
 
 
-def states(outputs: Path, rates: Rates, only: str = ALL, titles: bool = False) -> Content:
-    """Return every table with its state, of papers or tables that match a pattern."""
+def states(outputs: Path, rates: Rates, only: str = ALL, in_full: bool = False) -> Content:
+    """Return every table with its state, of papers or tables that match a pattern.
+
+    Args:
+        in_full: with the number of cells of each kind.
+    """
     rows = []
     for name in definitions.names():
         if matches(name, only) or matches(name.partition("/")[0], only):
             table = definitions.table(name)
             now = state(table, outputs)
             hours = estimates.total(estimates.of_rows(name, rates).values()).cells()[-1]
-            rows.append([name, *([table.title] if titles else []), *(str(n) for n in now[:5]), hours, now.words])
-    counts = ["cells", "can run", "by hand", "quoted", "cannot", "hours"]
-    columns = ["table", *(["title"] if titles else []), *counts, "state"]
-    notes = [
+            number = re.search(r"Table \d+", table.source)
+            title = f"{table.title} ({number[0]})" if number else table.title
+            counts = [str(n) for n in now[:5]] if in_full else [f"{now.made} of {now.cells}"]
+            rows.append([name, title, *counts, hours, now.words])
+    headings = ["cells", "can run", "by hand", "quoted", "cannot"] if in_full else ["cells that can run"]
+    columns = ["table", "title", *headings, "hours", "state"]
+    kinds = (
         "cells of the paper's table; can run: by llm4rec reproduce TABLE; by hand: of these, from files that you "
         "put in place (--dry-run says which); quoted: baselines that the project does not have; cannot: no data, "
-        "weights or method",
+        "weights or method"
+    )
+    notes = [
+        kinds if in_full else "can run: by llm4rec reproduce TABLE; the others: --wide",
         f"hours: of all its runs with their searches, {estimates.notes(rates)[0]}",
         f"states: of the runs under {outputs}",
     ]
-    return Content("tables of the papers", columns, rows, notes)
+    return Content("tables of the papers", columns, rows, notes, whole=["table"])

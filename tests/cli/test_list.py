@@ -6,7 +6,7 @@ import os
 import pytest
 
 from llm4rec_cli.commands.list import OPTIONS
-from llm4rec_cli.config.folders import options
+from llm4rec_cli.config.folders import families, options
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.run.config_options import descriptions
@@ -43,8 +43,17 @@ def test_each_kind_names_all_its_options_with_descriptions_that_fit_100_columns(
         assert all(name in answer.out for name in options(group)), kind
         assert all(descriptions(group).values()), kind
         assert kind == "prompts" or max(map(len, answer.out.splitlines())) <= 100, kind
+    out = llm4rec("list", "--all").out
+    assert all(name in out for name in ("amazon2023-books", "p5/paper"))
     out = llm4rec("list").out
+    assert "amazon2023-… (" in out and "p5/… (" in out and "amazon2023-books" not in out
+    assert len(out.splitlines()) <= 40, "a screen"
     assert all(name in out for name in ("unisrec", "demo", "sequential", "default")) and "status" not in out
+
+
+def test_families_are_counted_from_three_on_and_keep_their_place():
+    names = ["mine", "ml-100k", "ml-1m", "ml-20m", "p5/a", "p5/b", "a-b", "demo_news", "p5/c", "amazon2023-x"]
+    assert families(names) == ["mine", "ml-… (3)", "p5/… (3)", "a-b", "demo_news", "amazon2023-x"]
 
 
 def test_a_users_own_datasets_come_first_unless_a_shipped_one_hides_them_and_downloads_last(llm4rec, tmp_path):
