@@ -11,9 +11,9 @@ llm4rec reproduce chatgptrec/rating --cpu --raw ml-100k=PATH               real 
 
 Every cell is made by ordinary `train` and `eval` commands: a training is run once, however many cells evaluate it, and
 what is finished is skipped, also if it was typed by hand. After a kill the same command goes on. Rows that the paper
-tunes are searched on validation first. A cell that fails does not stop the others. At the end the paper's numbers are
-shown next to ours: mean ± sd over n seeds, the 95 % interval, and marks: labels of the runs, what differs from the
-paper, and why a cell is not run. Tables are data: conf/paper/<paper>/<table>.yaml, yours in ./conf/paper.
+tunes are searched on validation first. A cell that fails does not stop the others. At the end a table in the paper's
+shape has its numbers beside ours, and says why a cell is not run; --long adds sd, seeds, 95 % intervals, labels of the
+runs and what differs from the paper. Tables are data: conf/paper/<paper>/<table>.yaml, yours in ./conf/paper.
 
   --raw DATASET=PATH   the folder of a dataset's raw files, as dataset.raw_dir; may be repeated
   --raw FOLDER         a folder that holds one folder for each dataset, with the dataset's name
@@ -35,6 +35,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_LINES = 3  # of a list in a dry run, which should fit a screen
 SET_BY_REPRODUCE = ("seed", "split", "model", "dataset", "run")
 
 
@@ -95,7 +97,7 @@ def main(argv: list[str]) -> int:
     runner = Runner(_raw_folders(options.raw), overrides)
     plan = plan_of(table, cells, size, seeds, runner, options.untuned, start_run)
     if options.dry_run:
-        _show_plan(plan, rates, options.probe)
+        _show_plan(plan, rates, options.probe, options.all)
         return 0
     if options.launcher:
         _launch(plan, options.launcher)
@@ -125,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
     add("--dry-run", action="store_true", help="run nothing: print what is missing, the commands and their states")
+    add("--all", action="store_true", help="with --dry-run: every command, missing file and cell")
     add("--gpu", metavar="NAME|FILE", help="with --dry-run: " + GPU_HELP)
     add("--probe", action="store_true", help="with --dry-run: measure the cost of each run on a few steps")
     add("--unprobed", action="store_true", help=argparse.SUPPRESS)  # the default; older scripts say so
@@ -134,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run the seeds of a row, and its search, by this Hydra launcher: joblib, submitit_local",
     )
     output = parser.add_mutually_exclusive_group()
+    output.add_argument("--long", action="store_true", help="a row each metric of a cell, with sd, n and interval")
     output.add_argument("--json", action="store_true", help="one JSON object")
     output.add_argument("--csv", action="store_true", help="one row a cell and metric")
     return parser
@@ -173,34 +177,40 @@ def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def _show_plan(plan: Plan, rates: Rates, probed: bool) -> None:
+def _show_plan(plan: Plan, rates: Rates, probed: bool, everything: bool) -> None:
     """Print what is missing, the commands with their states, and what the runs cost on a GPU and here.
 
     Args:
         rates: of the GPU.
         probed: whether their cost here is measured.
+        everything: whether long lists are shown in full.
     """
     from llm4rec_cli.results.tables import say, show
     from llm4rec_studies.paper_tables.plan import costs_of, estimated
     from llm4rec_studies.paper_tables.reproduction import heading
 
-    say(heading(plan.table, plan.size), "")
-    if missing := [*plan.missing_data()]:
-        say(*missing, "")
-    print(*plan.commands(), sep="\n", end="\n\n")  # each on one line, to be copied
-    say(*plan.unknown())
-    if estimate := estimated(plan, rates):
-        show(estimate)
     costs = costs_of(plan, probed)
+    done = sum(state == "done" for state in plan.states.values())
+    say(heading(plan.table, plan.size), "")
+    say(f"{len(plan.steps)} commands: {done} done, {len(plan.steps) - done} to run, with {costs.in_words()}")
+    say(*_first([*plan.missing_data()], everything), *plan.unknown())
+    print()
+    print(*_first([*plan.commands()], everything), sep="\n", end="\n\n")  # each on one line, to be copied
+    if estimate := estimated(plan, rates):
+        show(estimate if everything else replace(estimate, rows=estimate.rows[-1:]))
     for content in costs.tables():
         show(content)
-    done = sum(state == "done" for state in plan.states.values())
-    say(f"{len(plan.steps)} commands: {done} done, {len(plan.steps) - done} to run, with {costs.in_words()}")
     if costs.memory_mb:
         say("measured on a few training steps and examples, without floors; training may end earlier, MiB of the host")
     elif not probed and done < len(plan.steps):
         say("--probe measures the minutes and the memory of each run here")
-    say(*plan.not_made())
+    say(*_first([*plan.not_made()], everything))
+
+
+def _first(lines: Sequence[str], everything: bool) -> Sequence[str]:
+    """Return the first lines, with the number of the others; all if everything is wanted."""
+    n = len(lines) - MOST_LINES
+    return lines if everything or n <= 1 else [*lines[:MOST_LINES], f"… {n:,} more: --all"]
 
 
 def _launch(plan: Plan, launcher: str) -> None:
@@ -237,7 +247,7 @@ def _reproduce(plan: Plan, options: argparse.Namespace) -> int:
     """Make the cells and print them; return 1 if some could not be made."""
     from llm4rec_cli.results.tables import comma_separated, json_text, say, show
     from llm4rec_studies.paper_tables.plan import make
-    from llm4rec_studies.paper_tables.reproduction import FLAT, contents, heading
+    from llm4rec_studies.paper_tables.reproduction import FLAT, contents, heading, long_contents
 
     lines, file = make(plan)
     table = plan.table
@@ -249,7 +259,7 @@ def _reproduce(plan: Plan, options: argparse.Namespace) -> int:
         sys.stdout.write(comma_separated(FLAT, [line.flat() for line in lines]))
     else:
         say(heading(table, plan.size), "")
-        show(*contents(table, plan.size, lines))
+        show(*(long_contents if options.long else contents)(table, plan.size, lines))
         print(f"record: {file}")
     failed = {mark for line in lines for mark in line.marks if mark.startswith("failed: ")}
     if failed and not any(line.ours for line in lines):

@@ -29,12 +29,14 @@ from llm4rec_cli.results.result import STATUS, Result
 from llm4rec_cli.results.results import find_result
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Variant
+from llm4rec_cli.results.words import SYNTHETIC_NOTE
 from llm4rec_studies.cost.rates import Rates
 from llm4rec_studies.paper_tables import definitions, estimates
 from llm4rec_studies.paper_tables.definitions import ALL, REASONS, Cell, Kind, Size, Table, matches
 
 RECORDS = "papers"  # folder of the records, under that of the runs
 PLAIN_MARKS = ("synthetic", "inside", "outside")  # written out; other marks are letters, explained below
+DIFFERS = "†"
 INSIDE = {True: ["inside"], False: ["outside"], None: []}
 COUNTS = ("users", "items", "interactions", "impressions", "clicks", "train", "valid", "test")  # whole numbers
 FLAT = ("column", "row", "prompt", "metric", "paper", "source", "ours", "sd", "n", "low", "high", "marks", "runs")
@@ -193,10 +195,55 @@ def _number(run: Result, name: str) -> float | None:
 
 
 def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Content]:
-    """Return one table for each column of the paper's, with letters for marks, explained below the last.
+    """Return one table for each metric, in the paper's shape: methods down, its columns across, the paper's number
+    beside ours. DIFFERS marks numbers that something restricts, and letters say why there is none.
 
     At the size `small` the numbers of the paper are left out: generated data cannot be compared with them.
     """
+    with_metric = [line for line in all_lines if line.metric]
+    letters = lettered(mark for line in with_metric if not line.ours for mark in line.marks)
+    tables = []
+    for metric in dict.fromkeys(line.metric for line in with_metric):
+        of_metric = [line for line in with_metric if line.metric == metric]
+        by_row: dict[tuple[str, str], dict[str, Line]] = {}
+        for line in of_metric:
+            prompt = line.cell.prompt.label if line.cell.prompt else ""
+            by_row.setdefault((line.cell.row.label, prompt), {})[line.cell.column.label] = line
+        labels = [*dict.fromkeys(line.cell.column.label for line in of_metric)]
+        prompts = ["prompt"] if any(prompt for _, prompt in by_row) else []
+        paper = ["paper"] if size is not Size.small and any(line.value for line in of_metric) else []
+        rows = [
+            [name, *([prompt] if prompts else []), *_pairs([row.get(label) for label in labels], letters, bool(paper))]
+            for (name, prompt), row in by_row.items()
+        ]
+        tables.append(Content(metric, ["method", *prompts, *(h for label in labels for h in (label, *paper))], rows))
+    run_on = dict.fromkeys(line.dataset for line in with_metric if line.dataset)
+    notes = [f"run on {', '.join(run_on)}"] if run_on else []
+    notes += [SYNTHETIC_NOTE] if any("synthetic" in line.marks for line in with_metric) else []
+    if any(_differs(line) for line in with_metric):
+        notes.append(f"{DIFFERS} labels of the runs, or something differs from the paper: --long says what")
+    return _with_notes(tables, table, all_lines, letters, notes)
+
+
+def _pairs(lines: Sequence[Line | None], letters: Mapping[str, str], has_paper: bool) -> Iterator[str]:
+    """Yield our mean, or letters for why there is none, and the paper's number, of one line after the other."""
+    for line in lines:
+        if line is None:
+            yield ""
+        elif line.ours:
+            yield _shown(line.metric, [statistics.fmean(line.ours)]) + f" {DIFFERS}" * _differs(line)
+        else:
+            yield " ".join(letters[mark] for mark in line.marks)
+        if has_paper:
+            yield _shown(line.metric, [line.value.number]) if line and line.value else ""
+
+
+def _differs(line: Line) -> bool:
+    return bool(line.ours) and not {*line.marks} <= {*PLAIN_MARKS}
+
+
+def long_contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Content]:
+    """Return one table for each column of the paper's, a row each metric of a cell, with sd, intervals and marks."""
     with_metric = [line for line in all_lines if line.metric]
     letters = lettered(mark for line in with_metric for mark in line.marks if mark not in PLAIN_MARKS)
     tables = []
@@ -221,17 +268,29 @@ def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Conten
         datasets = ", ".join(dict.fromkeys(line.dataset for line in of_column if line.dataset))
         title = f"{label} · run on {datasets}" if datasets else label
         tables.append(Content.of_columns(title, columns))
+    return _with_notes(tables, table, all_lines, letters, [])
+
+
+def _with_notes(
+    tables: Sequence[Content],
+    table: Table,
+    all_lines: Sequence[Line],
+    letters: Mapping[str, str],
+    first: Sequence[str],
+) -> list[Content]:
+    """Return the tables with notes below the last one, which begin with `first`."""
+    with_metric = [line for line in all_lines if line.metric]
     own_names = {line.metric: table.metrics_of(line.cell).get(line.metric) or line.metric for line in with_metric}
     reversed_names = [metric for metric, own in own_names.items() if direction(own) < 0]
-    notes = [f"lower is better: {', '.join(reversed_names)}"] if reversed_names else []
+    notes = [*first, *([f"lower is better: {', '.join(reversed_names)}"] if reversed_names else [])]
     notes += [f"{letter}: {mark}" for mark, letter in letters.items()]
     absent: dict[str, dict[str, None]] = {}
     for line in all_lines:
         if not line.metric:
             absent.setdefault(line.marks[0], {})[f"{line.cell.row.label} on {line.cell.column.label}"] = None
     notes += [f"{REASONS['absent']}: {', '.join(cells)}. {reason}" for reason, cells in absent.items()]
-    last = tables.pop() if tables else Content("no cell of the paper's table", [], [])
-    return [*tables, replace(last, notes=[*notes, *table.notes])]
+    *others, last = tables or [Content("no cell of the paper's table", [], [])]
+    return [*others, replace(last, notes=[*notes, *table.notes])]
 
 
 def _shown(metric: str, numbers: Sequence[float] | None) -> str:

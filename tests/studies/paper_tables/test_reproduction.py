@@ -90,9 +90,24 @@ def test_numbers_of_ours_are_metrics_groups_of_targets_or_times():
 def test_a_line_has_the_mean_over_seeds_with_its_spread_and_long_marks_are_letters():
     table, cell = cell_of("p5/sequential", "SASRec", "Beauty")
     line = Line(cell, "hr@5", Value(0.0387, "a paper"), [0.03, 0.05], (0.02, 0.06), ["inside", "few-users"])
-    (content,) = reproduction.contents(table, Size.paper, [line])
+    (content,) = reproduction.long_contents(table, Size.paper, [line])
     assert content.rows == [("SASRec", "hr@5", "0.0387", "0.0400 ± 0.0141", "2", "0.0200–0.0600", "inside a")]
     assert "a: few-users" in content.notes
+
+
+def test_the_papers_shape_has_methods_down_its_columns_across_and_its_numbers_beside_ours():
+    lines = []
+    for column, value, ours in (("Beauty", 0.0387, [0.03, 0.05]), ("Sports", 0.0233, [])):
+        table, cell = cell_of("p5/sequential", "SASRec", column)
+        marks = ["few-users"] if ours else ["no files"]
+        lines += [Line(cell, metric, Value(value, "a paper"), ours, None, marks) for metric in ("hr@5", "ndcg@5")]
+    first, second = reproduction.contents(table, Size.paper, lines)
+    assert (first.title, second.title) == ("hr@5", "ndcg@5")
+    assert first.columns == ["method", "Beauty", "paper", "Sports", "paper"]
+    assert first.rows == [["SASRec", "0.0400 †", "0.0387", "a", "0.0233"]]
+    assert "a: no files" in second.notes and not first.notes
+    (small, _) = reproduction.contents(table, Size.small, lines)
+    assert small.rows == [["SASRec", "0.0400 †", "a"]], "generated data are compared with no paper"
 
 
 @pytest.mark.parametrize("name", ["p5/explanation", "p5/summary"])
