@@ -217,7 +217,7 @@ def papers(name: str) -> str:
         ):
             parts.append(f"### `{table.name}`")
             parts.append(f"{reproduction.heading(table, size)}.")
-            for shown in reproduction.contents(table, size, lines):
+            for shown in reproduction.long_contents(table, size, lines):
                 parts += [f"**{shown.title}**", markdown(shown.columns, shown.rows)]
                 parts.append("\n".join(f"- {note}" for note in shown.notes))
     return "\n\n".join(filter(None, parts))
