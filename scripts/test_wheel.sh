@@ -45,6 +45,9 @@ llm4rec new model my_mean
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check './llm4rec-my-mean[test]'
 pytest -q llm4rec-my-mean
 llm4rec train model=my_mean trainer.epochs=1 task.max_examples=200
+llm4rec new model my_rule --kind rule
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check './llm4rec-my-rule[test]'
+pytest -q llm4rec-my-rule
 echo "== the wheel works from another folder"
 if [ -n "$kept" ]; then
   mkdir -p "$kept"

@@ -13,6 +13,7 @@ from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.split import SECONDS_A_DAY
 from llm4rec_cli.run.job import Job
 
 
@@ -29,6 +30,7 @@ def tiny_dataset(
     sequences: Sequence[Sequence[int]],
     texts: Sequence[str | None] | None = None,
     n_items: int | None = None,
+    has_times: bool = True,
     **columns: Sequence[Any],
 ) -> RecDataset:
     """Return a dataset with these interactions.
@@ -37,18 +39,21 @@ def tiny_dataset(
         sequences: each user's item numbers, oldest first.
         texts: one per item; None = no item has text.
         n_items: size of the catalogue; default: the number of texts, otherwise the largest item number + 1.
-        columns: further columns of the interactions, user by user: `rating`, `explanation`, …
+        has_times: whether interactions have times. A user's are one day apart, and no two users share a time.
+        columns: further columns of the interactions, user by user: `rating`, `explanation`, …; also `timestamp`.
     """
     item = np.array([i for sequence in sequences for i in sequence], dtype=np.int32)
     lengths = [len(sequence) for sequence in sequences]
     if n_items is None:
         n_items = len(texts) if texts is not None else int(item.max()) + 1
     user = np.repeat(np.arange(len(sequences), dtype=np.int32), lengths)
+    day = np.array([place for length in lengths for place in range(length)], dtype=np.float64)
+    times = {"timestamp": day * SECONDS_A_DAY + user} if has_times else {}
     return RecDataset(
         items=pd.DataFrame(
             {"item_id": [f"i{i}" for i in range(n_items)], "text": list(texts) if texts is not None else [""] * n_items}
         ),
-        interactions=pd.DataFrame({"user": user, "item": item, **columns}),
+        interactions=pd.DataFrame({"user": user, "item": item, **times, **columns}),
         user_ids=np.array([f"u{u}" for u in range(len(sequences))], dtype=object),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         manifest={"name": "tiny", "fingerprint": "tiny", "split": {"rule": "leave_one_out", "seed": 0}},

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llm4rec_cli import processes
+from llm4rec_cli.config.commands import commands
+from llm4rec_cli.config.overrides import command_line
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction, paired_metric
 from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
+from llm4rec_cli.paths import outputs_option
 from llm4rec_cli.results import chat, tables
 from llm4rec_cli.results.pairing import pair_runs, problems_of_users
 from llm4rec_cli.results.result import Result
@@ -117,6 +120,9 @@ def unread_in_words(run: Result) -> str:
         problem = f"none of {len(answers):,} answers could be read, so these numbers are not the model's"
     else:
         problem = f"{len(unread):,} of {len(answers):,} answers could not be read"
+    if "inspect-answers" in commands():
+        inspect = command_line("inspect answers", [run.name, "--status", "invalid"], *outputs_option(run.outputs))
+        remedy = f"{inspect} shows them with their prompts; {remedy}"
     return f"{problem}; the first: {shown}. {remedy}"
 
 

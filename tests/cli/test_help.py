@@ -82,9 +82,9 @@ def test_a_commands_help_shows_its_purpose_and_examples_and_of_overrides_the_gro
 def test_the_first_word_of_several_commands_lists_them(llm4rec):
     alone, helped = llm4rec("inspect"), llm4rec("inspect", "--help")
     assert (alone.code, helped.code) == (2, 0)
-    assert "llm4rec inspect data|ids|memorisation|result" in alone.err
+    assert "llm4rec inspect answers|data|ids|memorisation|result" in alone.err
     listed = [line.split()[1] for line in helped.out.splitlines() if line.startswith("  ")]
-    assert listed == ["data", "ids", "memorisation", "result"]
+    assert listed == ["answers", "data", "ids", "memorisation", "result"]
 
 
 def test_cfg_job_prints_the_composed_config_and_runs_nothing(llm4rec, tmp_path):

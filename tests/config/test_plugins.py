@@ -1,6 +1,7 @@
 """Models, readers and metrics of installed packages, each in a new process with a folder of packages of its own."""
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -31,8 +32,8 @@ class LateConfig(NextItemConfig): ...
 SMALL = "trainer.epochs=1 task.max_examples=50 task.floors=[]"
 
 
-def call_with_packages(folder, cwd, commands):
-    """Call commands one after the other in a process that finds the packages in a folder; write the answers."""
+def find_packages(folder):
+    """Let this process find the packages in a folder."""
     sys.path.insert(0, str(folder))
     for found in (
         metrics.metrics,
@@ -42,10 +43,22 @@ def call_with_packages(folder, cwd, commands):
         plugins._installed,
     ):  # by the server, without this folder
         found.cache_clear()
+
+
+def call_with_packages(folder, cwd, commands):
+    """Call commands one after the other in a process that finds the packages in a folder; write the answers."""
+    find_packages(folder)
     arithmetic.probe = lambda work, device: {"fp32": 1.0, "bf16": 1.0}
     with sized(SMALL_DEMO):
         answers = [call(*typed, cwd=cwd, cache=cwd / "cache") for typed in commands]
     write_text(cwd / "answers.json", json.dumps([[answer.code, answer.out, answer.err] for answer in answers]))
+
+
+def conformance(folder, tests):
+    """Run the tests of a package in a process that finds the packages in a folder."""
+    find_packages(folder)
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # of the processes that the tests start
+    sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-n", "0", str(tests)]))
 
 
 class Site:
@@ -67,11 +80,11 @@ class Site:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(content)
 
-    def install_model(self, name):
+    def install_model(self, name, kind="model"):
         """Install the package that `llm4rec new model` writes."""
         package = f"llm4rec_{name}"
         self.install(f"llm4rec-{name}", {"models": [f"{name} = {package}"]})
-        write_package(name, self.folder / "source")
+        write_package(name, self.folder / "source", kind)
         (self.folder / "source" / package).rename(self.folder / package)
 
     def run(self, *typed):
@@ -122,6 +135,15 @@ def test_a_new_model_is_written_once(site):
     typed = "new model my_mean --out repository"
     first, again = site.run(typed, typed)
     assert (first.code, "my_mean" in first.out, again.code) == (0, True, 2)
+
+
+def test_a_new_rule_passes_the_conformance_suite_and_ranks_without_training(site):
+    site.install_model("my_rule", "rule")
+    validated, trained = site.run("validate model/my_rule search/my_rule", f"train model=my_rule {SMALL}")
+    assert (validated.code, trained.code) == (0, 0), validated.err + trained.err
+    assert list(site.cwd.glob("outputs/my_rule/demo/sequential/*/metrics.json"))
+    assert not list(site.cwd.glob("outputs/my_rule/*/*/*/checkpoints"))
+    forked.run(conformance, site.folder, site.folder / "source/tests", cwd=site.cwd)
 
 
 def test_packages_that_cannot_be_used_are_said_in_one_line_each_and_stop_no_command_but_their_own(site):

@@ -74,7 +74,7 @@ def test_the_long_tail_has_at_most_a_fifth_of_the_training_interactions():
 
 
 def test_order_by_raw_id_is_only_looked_at_without_times():
-    dataset = tiny_dataset([[0, 1, 2], [2, 1, 0], [0, 1, 1]])
+    dataset = tiny_dataset([[0, 1, 2], [2, 1, 0], [0, 1, 1]], has_times=False)
     dataset = replace(dataset, items=dataset.items.assign(item_id=["9", "10", "100"]))  # numbers, not text
     assert members("ascending_id", leave_one_out(dataset)) == [0]
     assert members("descending_id", leave_one_out(dataset)) == [1]

@@ -13,7 +13,7 @@ import pytest
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.conformance import *  # noqa: F403
 from llm4rec_cli.conformance import suite
-from llm4rec_cli.conformance.suite import N_ITEMS, SEQUENCES, WORDS, model_of
+from llm4rec_cli.conformance.suite import N_ITEMS, SEQUENCES, SPLIT, WORDS, model_of
 from llm4rec_cli.llm import completions
 from tests.llm.fake_backend import FakeBackend
 from tests.models.tiny_bert import tiny_bert
@@ -141,3 +141,8 @@ def text_only():
 @pytest.fixture
 def learning_rate():
     return lambda name: 0.003 if name in ("nrms", "prompt4nr") else 0.01  # a BERT
+
+
+def test_the_data_of_the_suite_have_times_that_ascend_within_each_user():
+    for times in (rows["timestamp"] for _, rows in SPLIT.dataset.interactions.groupby("user")):
+        assert times.is_monotonic_increasing and times.is_unique

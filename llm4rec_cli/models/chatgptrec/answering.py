@@ -66,10 +66,14 @@ class PromptedModel:
         """
         if processes.world_size() > 1:
             raise UsageError("a chat model runs in one process only", "run llm4rec train … without torchrun")
-        if self.config.prompts.shuffles > 1:
-            examples = examples.repeated(self.config.prompts.shuffles)
+        examples = self.in_all_orders(examples)
         self.complete(self.task, examples)
         return examples
+
+    def in_all_orders(self, examples: Examples) -> Examples:
+        """Return the examples, each repeated once per order of its candidates."""
+        shuffles = self.config.prompts.shuffles
+        return examples.repeated(shuffles) if shuffles > 1 else examples
 
     def complete(self, task: str, examples: Examples, under: str = "") -> list[Completion]:
         """Return the completion for each example. Only new requests are sent. `under` names a control in progress bars

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from tests.llm.chat_server import chat_server
+from tests.llm.chat_server import chat_server, completed
 from tests.llm.tiny_llm import tiny_llm
 
 
@@ -67,3 +67,57 @@ def test_ids_of_items_are_inspected(llm4rec):
     answer = llm4rec("inspect", "ids", "model=p5", "task=sequential", "model.index=collaborative", "--seeds", "1")
     assert answer.code == 0, answer.err
     assert "Each item has an id of its own." in answer.out
+
+
+CHAT = ("train", "model=chatgptrec", "model.controls=0", "task.floors=[]", "task.bootstrap=20", "task.max_examples=3")
+
+
+def inspected(llm4rec, run, *options):
+    """The JSON of `inspect answers`."""
+    answer = llm4rec("inspect", "answers", str(run.folder), "--json", *options)
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out)
+
+
+def test_answers_are_inspected_with_the_prompts_that_were_sent(llm4rec, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with chat_server() as chat:
+        chat.responses = lambda prompt: [completed("4" if len(chat.bodies) < 3 else "I do not know")]
+        typed = ("llm=openai", "llm.model=x", f"llm.base_url={chat.url}", f"llm.store={tmp_path}/answers.sqlite")
+        run = llm4rec(*CHAT, "task=rating", *typed)
+        sent = [body["messages"] for body in chat.bodies]
+        assert "llm4rec inspect answers chatgptrec/demo/rating/seed0-" in " ".join(run.out.split())
+        everything = inspected(llm4rec, run)
+        unread = inspected(llm4rec, run, "--status", "invalid")
+        shown = llm4rec("inspect", "answers", str(run.folder), "--user", everything["answers"][0]["user"])
+        assert len(chat.bodies) == 3, "nothing was asked"
+    assert everything["counts"] == {"ok": 2, "invalid": 1} and everything["problem"] == ""
+    prompts = [answer["prompt"] for answer in everything["answers"]]
+    assert sorted(map(str, prompts)) == sorted(map(str, sent))
+    assert sorted((answer["answer"], answer["read"]) for answer in everything["answers"]) == [
+        *[("4", 4.0)] * 2,
+        ("I do not know", None),
+    ]
+    assert [answer["answer"] for answer in unread["answers"]] == ["I do not know"]
+    assert prompts[0][-1]["content"][:40] in shown.out and "read:" in shown.out
+    none = llm4rec("inspect", "answers", str(run.folder), "--user", "nobody")
+    assert (none.code, "3 answers: 2 ok, 1 invalid" in none.err) == (2, True)
+
+
+def test_of_a_list_the_items_that_it_names_are_read(llm4rec, tmp_path):
+    model = tiny_llm(tmp_path / "llm", 2048)
+    typed = ("task=direct", "task.negatives=4", "model.answer=constrained", f"llm.model={model}", "llm.context=2048")
+    run = llm4rec(*CHAT, *typed, "prompt.shuffles=2", f"llm.store={tmp_path}/answers.sqlite")
+    lists = inspected(llm4rec, run, "--n", "9")["answers"]
+    assert [len(answer["read"]) for answer in lists] == [5] * 6, "three users, each with two orders"
+    first, again = (answer["prompt"][-1]["content"] for answer in lists if answer["user"] == lists[0]["user"])
+    assert first != again
+    (tmp_path / "llm/config.json").unlink()
+    shown = llm4rec("inspect", "answers", str(run.folder), "--n", "1")
+    assert shown.code == 0 and "the prompts cannot be rebuilt: " in shown.out
+    assert f"{lists[0]['read'][0]}\n" in shown.out
+
+
+def test_a_run_without_answers_is_refused(llm4rec, trained):
+    refused = llm4rec("inspect", "answers", str(trained))
+    assert refused.code == 2 and "stores no answers of a chat model" in refused.err

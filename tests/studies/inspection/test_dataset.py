@@ -19,7 +19,7 @@ TIMES = [0, 0, DAY, DAY, 2 * DAY, 3 * DAY, 3 * DAY + 1]
 def order(sequences=SEQUENCES, times=TIMES, titles=None):
     """Return the order of a leave-one-out split; times are in seconds since a midnight."""
     times = None if times is None else [20_000 * DAY + time for time in times]
-    dataset = tiny_dataset(sequences, **({} if times is None else {"timestamp": times}))
+    dataset = tiny_dataset(sequences, has_times=times is not None, **({} if times is None else {"timestamp": times}))
     if times is not None:
         dataset.manifest["times"] = [min(times), max(times)]
     if titles is not None:

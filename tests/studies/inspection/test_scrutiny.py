@@ -161,7 +161,7 @@ def test_what_is_said_of_a_click_log():
 def test_rules_are_scored_on_every_slice(capsys):
     rng = np.random.default_rng(0)
     sequences = [rng.integers(0, 30, rng.integers(3, 9)).tolist() for _ in range(40)]
-    dataset = tiny_dataset(sequences, [f"word{i // 2} thing" for i in range(30)])
+    dataset = tiny_dataset(sequences, [f"word{i // 2} thing" for i in range(30)], has_times=False)
     dataset.manifest["synthetic"] = False
     scrutiny = scrutinise(job_of("model=popularity"), leave_one_out(dataset))
     assert scrutiny.slices[ALL] == 40
