@@ -189,6 +189,12 @@ def report(*arguments: str) -> str:
     return output_of("report", "--markdown", *arguments, "--outputs", str(RECORDED))
 
 
+def floors() -> str:
+    """Return the tables of recorded floors, without controls."""
+    lines = report(f"model={FLOORS}").splitlines()
+    return "\n".join(line for line in lines if " (control) |" not in line)
+
+
 def claims() -> str:
     """Return the papers' claims with what the recorded runs say of each."""
     rows = list(csv.DictReader(io.StringIO(output_of("report", "claims", "--csv", "--outputs", str(RECORDED)))))
@@ -351,7 +357,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "readme": readme,
     "template": template,
     "bad input": bad_input,
-    "recorded floors": partial(report, f"model={FLOORS}"),
+    "recorded floors": floors,
     "claims": claims,
     "states of tables": states,
     "costs of tables": table_costs,
