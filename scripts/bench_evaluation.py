@@ -53,7 +53,7 @@ SHARES = (0.25, 0.5, 1.0)  # of the users, for peak memory
 
 def evaluation_job(model: str, dataset_name: str | None, raw_dir: str | None, overrides: Sequence[str]) -> Job:
     """Return what `llm4rec eval` would run; synthetic data uses the demo's config."""
-    defaults = [f"model={model}", "task.masked=true", *SIZES[model]]
+    defaults = [f"model={model}", "task.mask_history=true", *SIZES[model]]
     return run_job("eval", dataset_name or "demo", raw_dir, *defaults, *overrides)
 
 
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   python scripts/bench_evaluation.py --dataset amazon2014-beauty --raw-dir PATH""",
         rounds=5,
     )
-    parser.add_argument("overrides", nargs="*", help="as for llm4rec eval, e.g. task.masked=false")
+    parser.add_argument("overrides", nargs="*", help="as for llm4rec eval, e.g. task.mask_history=false")
     parser.add_argument("--dataset", help="a dataset of conf/dataset (default: a synthetic one)")
     parser.add_argument("--raw-dir", help="folder with the dataset's raw files")
     parser.add_argument("--synthetic", nargs=2, type=int, default=BEAUTY, help="users and items of the synthetic data")

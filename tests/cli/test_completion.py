@@ -27,7 +27,7 @@ def offered(line):
 
 def test_the_first_word_is_a_command():
     assert offered("") == sorted({command.typed.split()[0] for command in commands().values()})
-    assert offered("inspect ") == ["data", "ids", "memorisation", "result"]
+    assert offered("inspect ") == ["answers", "data", "ids", "memorisation", "result"]
 
 
 @pytest.mark.parametrize(

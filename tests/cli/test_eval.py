@@ -159,7 +159,7 @@ def test_a_run_under_a_control_is_asked_only_by_who_names_the_control(llm4rec, t
 
 
 def test_settings_of_its_training_may_be_typed_and_those_without_effect_on_weights_may_differ(llm4rec, trained):
-    same = ("seed=0", "trainer.epochs=1", "trainer=small")
+    same = ("seed=0", "trainer.epochs=1", "trainer=demo")
     other = ("trainer.eval_batch_size=7", "trainer.report_to=[]", "task.max_examples=50")
     assert llm4rec("eval", f"run={trained}", *same, *other, NO_FLOORS).metrics["n_examples"] == 50
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 
 import pytest
 
@@ -37,17 +38,18 @@ def rows(llm4rec):
 def test_a_row_is_the_mean_and_deviation_over_finished_seeds_the_newest_of_equal_ones(write, rows, llm4rec):
     write(0.10)
     (row,) = rows()
-    assert (row["n"], row["ndcg@10"]) == ("1", "0.1000"), "one seed has no deviation"
+    assert (row["n"], row["ndcg@10"]) == ("1", "0.100000") and row["ndcg@10 sd"] == "", "one seed has no deviation"
     write(0.90, seed=2)
     for seed, ndcg in enumerate((0.10, 0.12, 0.17)):
         write(ndcg, seed=seed)
     write(0.5, seed=3, status="failed")
     write(0.5, seed=4, status="running")
     (row,) = rows()
-    assert (row["n"], row["ndcg@10"]) == ("3", "0.1300 ± 0.0361")  # sqrt((0.03² + 0.01² + 0.04²) / 2)
+    deviation = math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2)
+    assert (row["n"], row["ndcg@10"], row["ndcg@10 sd"]) == ("3", "0.130000", f"{deviation:.6f}")
     assert "0.1300 ± 0.0361" in llm4rec("report").out
     (row,) = rows("--metrics", "recall@10")
-    assert row["recall@10"] == "0.2600 ± 0.0721"
+    assert row["recall@10"] == "0.260000"
     assert "ndcg@10" not in row
 
 
@@ -62,7 +64,7 @@ def test_the_users_own_numbers_are_matched_by_the_models_name(write, rows, tmp_p
     own = "Doe 2026,bpr_mf,,amazon2018-scientific,sequential,,hr@10,7.5,percent,leave_one_out,full,no,Table 1,yes\n"
     (tmp_path / "own.csv").write_text(f"{PRINTED}{own}")
     (row,) = rows("--papers", "--numbers", "own.csv")
-    assert (row["paper"], row["of"]) == ("0.0750", "bpr_mf, Doe 2026")
+    assert (row["paper"], row["of"]) == ("0.075000", "bpr_mf, Doe 2026")
 
 
 def test_a_trained_run_and_its_floors_are_reported(rows, trained):

@@ -21,7 +21,7 @@ from llm4rec_cli.models.chatgptrec import answering
 from llm4rec_cli.models.chatgptrec import model as chatgptrec
 from llm4rec_cli.tasks import base, ranking, rating
 from tests.llm.fake_backend import FakeBackend
-from tests.support.driver import compose
+from tests.support.driver import compose, job_of
 
 pytestmark = pytest.mark.numeric
 
@@ -98,7 +98,7 @@ def test_added_items_are_listed_matched_and_leave_the_prior_of_the_catalogue_alo
 
 
 def test_a_list_without_an_item_is_invalid_and_a_miss(build):
-    settings = compose("model=chatgptrec", "task=sequential", "task.bootstrap=10")
+    settings = job_of("model=chatgptrec", "task=sequential", "task.bootstrap=10").config
     for text in ("", "I cannot help with that.", '["Nothing of the kind", "Neither this"]'):
         model, _ = build("sequential", lambda _, text=text: text)
         evaluation = ranking.evaluate(model, SPLIT, TEST, settings)
@@ -111,7 +111,7 @@ def test_valid_answers_have_their_own_metrics_and_every_answer_is_kept(build):
     model, _ = build(
         "sequential", lambda r: '["Jaws"]' if '"Alien", "Heat", "Seven"' in r.messages[0]["content"] else ""
     )
-    settings = compose("model=chatgptrec", "task=sequential", "task.bootstrap=10")
+    settings = job_of("model=chatgptrec", "task=sequential", "task.bootstrap=10").config
     evaluation = base.with_answer_details(
         ranking.evaluate(model, SPLIT, TEST, settings), model, ranking, SPLIT, TEST, settings
     )
