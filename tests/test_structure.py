@@ -16,7 +16,9 @@ from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import EncoderConfig, Index, ModelConfig, Traits, Weights, weights
 from llm4rec_cli.run import identity
 from llm4rec_cli.run.job import Job
+from llm4rec_cli.text import encoders as text_encoders
 from llm4rec_cli.text import weights as text_weights
+from llm4rec_cli.text.sentence import Recipe
 from tests.support.driver import job_of
 
 ROOT = Path(llm4rec_cli.__file__).parents[1]
@@ -201,6 +203,7 @@ def toy(monkeypatch) -> Any:
     """toy(**settings) returns the hash of the toy's address; `known` maps names of weights to identities."""
     known: dict[str, str] = {}
     monkeypatch.setattr(text_weights, "locate_weights", lambda name: (Path(name), known.get(name, name)))
+    monkeypatch.setattr(text_encoders, "recipe_of", lambda *_: Recipe())
     monkeypatch.setattr(text_weights, "backbone_identity", lambda name: known.get(name, name))
     base = job_of("model=popularity")
 

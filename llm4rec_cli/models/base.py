@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from llm4rec_cli.config.registry import load_module
 from llm4rec_cli.config.schema import Precision
@@ -95,6 +95,21 @@ class LogsEpochMetrics(Protocol):
         are the epoch's means of the "sums", over all processes.
         """
         ...
+
+
+class ReferenceLosses(NamedTuple):
+    """What the loss of a model that generates items would be if it read no history: with all items equally likely, and
+    as likely as they are targets in training."""
+
+    uniform: float
+    popularity: float
+
+
+@runtime_checkable
+class HasReferenceLosses(Protocol):
+    """A trainable model whose loss is the negative log-likelihood of target items."""
+
+    def reference_losses(self) -> ReferenceLosses: ...
 
 
 @runtime_checkable

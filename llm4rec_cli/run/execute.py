@@ -195,6 +195,7 @@ def execute(
 def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoch: OnEpoch | None) -> dict[str, Number]:
     """Fit the weights; return the `training` entry of metrics.json. The clock gets the seconds of processes that were
     killed in training."""
+    from llm4rec_cli.models.base import HasReferenceLosses
     from llm4rec_cli.run.fit import fit
 
     n_trainable = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
@@ -221,10 +222,13 @@ def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoc
         on_epoch,
     )
     clock.seconds["train"] = result.earlier_seconds
+    reference = model.reference_losses() if isinstance(model, HasReferenceLosses) else None
     return {
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
         f"valid_{config.task.selection}": direction(config.task.selection) * result.best_score,
         "rows": len(rows),
+        "loss": result.best_loss,
+        **({f"{name}_loss": loss for name, loss in reference._asdict().items()} if reference else {}),
         **stages.gain_over_popularity(job, split, model, examples),
     }

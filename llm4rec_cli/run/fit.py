@@ -28,7 +28,7 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.files import flush, write_text
-from llm4rec_cli.models.base import HasParameterGroups, LogsEpochMetrics, Rows
+from llm4rec_cli.models.base import HasParameterGroups, HasReferenceLosses, LogsEpochMetrics, Rows
 from llm4rec_cli.progress import Step, step
 from llm4rec_cli.run import checkpoints
 from llm4rec_cli.run.loader import COUNTS, Loader, RowData, Shares, tokenizers_may_be_forked
@@ -53,12 +53,14 @@ class FitResult:
         epochs: passes over the rows until training ended.
         best_epoch: the epoch of the loaded weights: the best on validation, or the last with `keep=last`.
         best_score: its validation metric.
+        best_loss: its mean loss in training.
         earlier_seconds: training time of processes that were killed, until the checkpoint that was resumed from.
     """
 
     epochs: float
     best_epoch: float
     best_score: float
+    best_loss: float
     earlier_seconds: float = field(compare=False)
 
 
@@ -106,10 +108,12 @@ def fit(
     checkpoints.load(model, best)
     steps_an_epoch = -(-len(rows) // config.batch_size)
     done = json.loads((folder / checkpoints.TRAINING_DONE).read_text())
+    logged = {line["step"]: line["loss"] for line in map(json.loads, log_path.read_text().splitlines())}
     return FitResult(
         epochs=done["step"] / steps_an_epoch,
         best_epoch=best.step / steps_an_epoch,
         best_score=best.score,
+        best_loss=logged[best.step],
         earlier_seconds=done.get("seconds", 0.0) if is_done else earlier_seconds,
     )
 
@@ -387,6 +391,8 @@ class _Recorder(TrainerCallback):
     ) -> None:
         self.trainer, self.kept, self.log_path, self.trained_on = trainer, kept, log_path, trained_on
         self.config, self.on_epoch = config, on_epoch
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        self.reference = model.reference_losses() if isinstance(model, HasReferenceLosses) else None
         self.saved = time.monotonic()  # the last checkpoint
         self.start = self.saved - earlier_seconds  # as if one process had trained all the time
 
@@ -422,7 +428,8 @@ class _Recorder(TrainerCallback):
             file.write(json.dumps(line) + "\n")
         more = [f"{name} {value:.3f}" for name, value in self.trainer.facts.items() if isinstance(value, float)]
         valid = abs(self.trainer.score)  # error metrics are negated
-        log.info("  ".join([f"epoch {round(state.epoch)}  loss {loss:.4f}  valid {valid:.4f}", *more]))
+        beside = " (uniform {:.4f}, popularity {:.4f})".format(*self.reference) if self.reference else ""
+        log.info("  ".join([f"epoch {round(state.epoch)}  loss {loss:.4f}{beside}  valid {valid:.4f}", *more]))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"

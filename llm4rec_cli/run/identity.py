@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -118,14 +118,14 @@ def find_weights(config: Config) -> None:
     from llm4rec_cli.text.encoders import find_encoder
     from llm4rec_cli.text.weights import BACKBONE, find_weights
 
-    find = {
-        Weights.encoder: find_encoder,
-        Weights.backbone: lambda name: find_weights(name, BACKBONE),
-        Weights.causal: lambda name: chat_weights.find(name, BACKBONE),
-        Weights.ids: find_ids,
+    find: dict[Weights, Callable[[walk.Setting], object]] = {
+        Weights.encoder: lambda setting: find_encoder(setting.holder),
+        Weights.backbone: lambda setting: find_weights(setting.value, BACKBONE),
+        Weights.causal: lambda setting: chat_weights.find(setting.value, BACKBONE),
+        Weights.ids: lambda setting: find_ids(setting.value),
     }
-    for _, kind, name in _named_weights(config.model):
-        find[kind](name)
+    for kind, setting in _named_weights(config.model):
+        find[kind](setting)
     if config.depends_on_chat_model and config.llm.backend is Backend.local:
         chat_weights.find(config.llm.model)
 
@@ -138,21 +138,21 @@ def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     from llm4rec_cli.text.encoders import encoder_identity
     from llm4rec_cli.text.weights import BACKBONE, backbone_identity
 
-    identify = {
-        Weights.encoder: encoder_identity,
-        Weights.backbone: backbone_identity,
-        Weights.causal: lambda name: chat_weights.locate(name, BACKBONE).identity,
-        Weights.ids: lambda name: sha256(Path(name)),
+    identify: dict[Weights, Callable[[walk.Setting], str]] = {
+        Weights.encoder: lambda setting: encoder_identity(setting.holder),
+        Weights.backbone: lambda setting: backbone_identity(setting.value),
+        Weights.causal: lambda setting: chat_weights.locate(setting.value, BACKBONE).identity,
+        Weights.ids: lambda setting: sha256(Path(setting.value)),
     }
-    return {key: (kind, identify[kind](name)) for key, kind, name in _named_weights(model)}
+    return {setting.key: (kind, identify[kind](setting)) for kind, setting in _named_weights(model)}
 
 
-def _named_weights(model: ModelConfig) -> Iterator[tuple[str, Weights, str]]:
-    """Yield key, kind and value of each of the model's settings that names pretrained weights."""
+def _named_weights(model: ModelConfig) -> Iterator[tuple[Weights, walk.Setting]]:
+    """Yield each of the model's settings that names pretrained weights, with their kind."""
     for setting in walk.settings(model):
         declared = setting.field.metadata.get("weights")
         if declared is not None and setting.value not in declared.random:
-            yield setting.key, declared.kind, setting.value
+            yield declared.kind, setting
 
 
 def chat_model_identity(config: Config, dataset: RecDataset) -> str | None:

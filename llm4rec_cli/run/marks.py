@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -268,14 +269,26 @@ def training_labels(training: Mapping[str, Number]) -> list[str]:
 
 
 def training_warnings(training: Mapping[str, Number]) -> list[str]:
-    """Return why a training has the label `not-above-popularity`, in one sentence; empty without it."""
-    if not training_labels(training):
-        return []
-    valid = next(key for key in training if key.startswith("valid_"))
-    own, popularity, gain, low, high = (training[key] for key in (valid, "popularity", "gain", "gain_low", "gain_high"))
-    scores = f"{valid.removeprefix('valid_')} is {own:.4f}, and popularity's {popularity:.4f}"
-    interval = f"{gain:+.4f}, 95 % CI {low:+.4f} to {high:+.4f}"
-    return [f"training probably failed: on validation, {scores} ({interval}); llm4rec tune searches other settings"]
+    """Return what says that a training probably failed: that it has the label `not-above-popularity`, and that the loss
+    of its best epoch is not below that of drawing targets by popularity."""
+    warnings = []
+    if training_labels(training):
+        valid = next(key for key in training if key.startswith("valid_"))
+        own, popularity, gain, low, high = (
+            training[key] for key in (valid, "popularity", "gain", "gain_low", "gain_high")
+        )
+        scores = f"{valid.removeprefix('valid_')} is {own:.4f}, and popularity's {popularity:.4f}"
+        interval = f"{gain:+.4f}, 95 % CI {low:+.4f} to {high:+.4f}"
+        warnings.append(
+            f"training probably failed: on validation, {scores} ({interval}); llm4rec tune searches other settings"
+        )
+    if training.get("popularity_loss", math.inf) <= training.get("loss", 0):
+        loss, popularity, uniform = (training[key] for key in ("loss", "popularity_loss", "uniform_loss"))
+        warnings.append(
+            f"has not learned more than popularity: the loss of its best epoch is {loss:.4f}, that of drawing items by "
+            f"their popularity {popularity:.4f}, and with all equally likely {uniform:.4f}"
+        )
+    return warnings
 
 
 def update_finished(run: Result, config: Config, dataset: RecDataset, floors: Sequence[Result]) -> Result:

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from llm4rec_cli.config.schema import ENDPOINT, RANDOM, TFIDF
+from llm4rec_cli.config.schema import ENDPOINT, RANDOM, TFIDF, EncoderConfig
 from llm4rec_cli.llm import weights as chat_weights
 from llm4rec_cli.text import weights
+from llm4rec_cli.text.sentence import Recipe, recipe_of
+
+log = logging.getLogger(__name__)
 
 
-def find_encoder(name: str) -> None:
-    """Find an encoder's weights, if it has any, without reading them.
+def find_encoder(config: EncoderConfig) -> None:
+    """Find an encoder's weights, if it has any, without reading them, and log how texts become vectors.
 
     Raises:
-        UsageError: they are not on this machine, and cannot be downloaded.
+        UsageError: they are not on this machine, and cannot be downloaded; or its folder contradicts the config.
     """
-    if _is_chat_model(name):
-        chat_weights.find(name)
-    elif _has_weights(name):
-        weights.find_weights(name)
+    if not _has_weights(config.name):
+        return
+    if _is_chat_model(config.name):
+        chat_weights.find(config.name)
+        recipe = Recipe()
+    else:
+        recipe = recipe_of(config, weights.find_weights(config.name))
+    how = f"{config.pooling.name} pooling, at most {config.max_length} tokens, {recipe.after_pooling}"
+    log.info("text encoder %s: %s", config.name, how)
 
 
-def encoder_identity(name: str) -> str:
-    """Return the hash of an encoder's weights; of one without weights its name."""
-    if not _has_weights(name):
-        return name
-    return chat_weights.locate(name).identity if _is_chat_model(name) else weights.locate_weights(name)[1]
+def encoder_identity(config: EncoderConfig) -> str:
+    """Return the hash of an encoder's weights and of what its folder does with their vectors; its name without any."""
+    if not _has_weights(config.name):
+        return config.name
+    if _is_chat_model(config.name):
+        return chat_weights.locate(config.name).identity
+    folder, content = weights.locate_weights(config.name)
+    return recipe_of(config, Path(folder)).identity(content)
 
 
 def encoder_folder(name: str, cache: Path) -> tuple[str, str]:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llm4rec_cli.arithmetic import at_once
 from llm4rec_cli.config.schema import ENDPOINT, RANDOM, TFIDF, EncoderConfig, Pooling, Precision
-from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import sha256, write_once
 from llm4rec_cli.text.encoders import encoder_folder
+from llm4rec_cli.text.sentence import Dense, Recipe, frame_of, recipe_of
 from llm4rec_cli.text.vectors import Vectors, fitted_pca, random_vectors, tfidf_vectors
 from llm4rec_cli.text.weights import settings_files
 
@@ -73,9 +75,7 @@ def _encoder(
 
 
 def _instructed(texts: list[str], config: EncoderConfig) -> list[str]:
-    if not config.instruction:
-        return texts
-    frame = config.instruction if "{text}" in config.instruction else f"{config.instruction} {{text}}"
+    frame = frame_of(config)
     return [frame.replace("{text}", text) for text in texts]
 
 
@@ -84,28 +84,21 @@ def _cached(texts: list[str], config: EncoderConfig, cache: Path, device: str) -
 
     Distinct texts are encoded once each, in batches of similar length; permuting texts among items costs nothing.
     """
-    from safetensors.torch import load_file, save_file
-
     distinct = sorted(set(texts))
     place = {text: i for i, text in enumerate(distinct)}
     folder, weights = encoder_folder(str(config.name), cache)
-    limit = json.loads((Path(folder) / "config.json").read_text()).get("max_position_embeddings", config.max_length)
-    if config.max_length > limit:
-        raise UsageError(
-            f"model.encoder.max_length={config.max_length} is too large: {config.name} takes at most {limit} tokens",
-            f"model.encoder.max_length={limit}",
-        )
+    recipe = recipe_of(config, Path(folder))
     settings = [[file.name, sha256(file)] for file in settings_files(folder)]
-    key_parts = [RECIPE_VERSION, weights, settings, config.pooling.name, config.max_length]
+    key_parts = [RECIPE_VERSION, recipe.identity(weights), settings, config.pooling.name, config.max_length]
     key_parts += [config.precision.name, _hash_texts(distinct)]
     key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()
     path = cache / "features" / f"{key[:24]}.safetensors"
 
-    write_once(path, lambda aside: save_file({"vectors": _encode(distinct, folder, config, device)}, aside))
+    write_once(path, lambda aside: save_file({"vectors": _encode(distinct, folder, config, recipe, device)}, aside))
     return load_file(path)["vectors"][[place[text] for text in texts]]
 
 
-def _encode(texts: list[str], folder: str, config: EncoderConfig, device: str) -> Tensor:
+def _encode(texts: list[str], folder: str, config: EncoderConfig, recipe: Recipe, device: str) -> Tensor:
     from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 
@@ -120,6 +113,7 @@ def _encode(texts: list[str], folder: str, config: EncoderConfig, device: str) -
     )  # T5's encoder
     with torch.random.fork_rng(devices=[]):  # a pooler that is missing is drawn, and not used: seeds must not change
         model = load_pretrained(model_class, folder, ("pooler.",), dtype=DTYPES[config.precision]).to(device).eval()
+    texts = [text.lower() for text in texts] if recipe.lower_case else texts
     tokens = [
         # A list of Python numbers takes fifty times the memory. A causal model has no token for an empty text.
         np.array(ids or [tokenizer.eos_token_id], dtype=np.int32)
@@ -137,7 +131,15 @@ def _encode(texts: list[str], folder: str, config: EncoderConfig, device: str) -
             encoded = tokenizer.pad({"input_ids": [tokens[i] for i in batch]}, return_tensors="pt").to(device)
             states = model(**encoded).last_hidden_state
             vectors[torch.from_numpy(batch)] = pooled(states, encoded["attention_mask"], config.pooling).cpu()
+    for layer in recipe.layers:
+        vectors = _through(layer, vectors) if layer else F.normalize(vectors)
     return vectors
+
+
+def _through(layer: Dense, vectors: Tensor) -> Tensor:
+    weights = {name: tensor.float() for name, tensor in load_file(layer.weights).items()}
+    vectors = F.linear(vectors, weights["linear.weight"], weights.get("linear.bias"))
+    return vectors.tanh() if layer.activation == "Tanh" else vectors
 
 
 def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

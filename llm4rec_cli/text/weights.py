@@ -23,6 +23,7 @@ REMEDIES = {
 }
 # Files besides the weights: architecture, tokenizer and vocabulary, chat template.
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
+WEIGHTS = ("model*.safetensors", "*_Dense/model.safetensors")  # the latter of sentence-transformers
 
 
 def find_weights(name: str, setting: str = ENCODER) -> Path:
@@ -116,7 +117,7 @@ def _fetch(name: str, setting: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[*SETTINGS, "model*.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=[*SETTINGS, *WEIGHTS]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UsageError(
             f"cannot load {setting}={name}: {str(error).strip().splitlines()[0]}", REMEDIES[setting]

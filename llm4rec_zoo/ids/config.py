@@ -50,6 +50,13 @@ class Collisions(Enum):
     shared = "shared"  # they share an id and tie, so that metrics are expectations over their order
 
 
+class Softmax(Enum):
+    """Among which tokens a target's code is predicted in training."""
+
+    continuations = "continuations"  # the codes that continue some item's id: among these decoding chooses, too
+    tokens = "tokens"  # all tokens of a T5; all codes of the position, where each has an output layer
+
+
 @dataclass
 class RqVaeConfig:
     """The autoencoder of rq_vae and its training."""

@@ -10,15 +10,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.ids.item_ids import END, ItemIds
+from llm4rec_cli.models.base import ReferenceLosses
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.trie import START, Trie
 
@@ -47,7 +50,12 @@ class IdRanker(nn.Module, ABC):
 
     Args:
         beams: of the search; None = exact scores of all items. They are exact where that costs no more, too.
+
+    Attributes:
+        averages_targets: whether the loss is a mean over targets, each the mean over its codes, or over all codes.
     """
+
+    averages_targets: ClassVar[bool] = True
 
     def __init__(self, split: Split, ids: ItemIds, beams: int | None) -> None:
         super().__init__()
@@ -58,6 +66,26 @@ class IdRanker(nn.Module, ABC):
         self.distinct_ids = [self.id_tokens.of_item[item].tolist() for item in first_item]
         self.place = torch.from_numpy(place)  # (n_items,) leaf of each item's id
         self.trie = Trie.from_codes(self.distinct_ids)
+        of_leaf = self.trie.paths()
+        self.path_of: list[IntArray] = [of_leaf[leaf] for leaf in place.tolist()]  # of each item's id
+
+    def reference_losses(self) -> ReferenceLosses:
+        """Return them in nats a code, over all training targets."""
+        items, offsets = self.split.train_sequences()
+        targets = np.delete(items, offsets[:-1][np.diff(offsets) > 0])  # the first item of a sequence is none
+        place, n_items = self.item_codes.distinct[1], len(self.place)
+        n_codes = np.array([len(codes) for codes in self.id_tokens.of_item])[targets]
+
+        def loss(weights: NDArray[np.float64]) -> float:
+            shares = np.bincount(place, weights)[place[targets]] / weights.sum()
+            return float(np.mean(-np.log(shares) / (n_codes if self.averages_targets else n_codes.mean())))
+
+        return ReferenceLosses(loss(np.ones(n_items)), loss(np.bincount(targets, minlength=n_items).astype(float)))
+
+    def choice_losses(self, logits: Tensor, nodes: Tensor, chosen: Tensor) -> Tensor:
+        """Return (n,) the cross-entropy of the child `chosen` of each node, from logits (n, all tokens)."""
+        self.trie = self.trie.to(logits.device)
+        return decoding.choice_losses(self.trie, logits[:, self.trie.tokens], nodes, chosen)
 
     @property
     @abstractmethod

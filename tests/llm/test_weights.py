@@ -121,7 +121,8 @@ def test_of_a_hub_model_only_settings_templates_and_safetensors_are_downloaded(f
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert weights.locate("owner/model").path == folder
-    assert downloads == [("owner/model", {"*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"})]
+    safetensors = {"model*.safetensors", "*_Dense/model.safetensors"}
+    assert downloads == [("owner/model", {"*.json", "*.txt", "*.model", "*.jinja", *safetensors})]
 
 
 def test_a_missing_package_is_refused_with_its_installation(monkeypatch):

@@ -15,6 +15,7 @@ from llm4rec_cli import progress
 from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.files import write_json
+from llm4rec_cli.models.base import ReferenceLosses
 from llm4rec_cli.run import checkpoints
 from llm4rec_cli.run import fit as fit_module
 from llm4rec_cli.run.checkpoints import selected
@@ -344,6 +345,19 @@ def test_progress_is_shown_within_an_epoch(tmp_path, caplog, monkeypatch):
     first, fourth = re.findall(r"training: [14] of 18, .*", caplog.text)
     assert first == f"training: 1 of 18, 1 min 0 s, 17 min 0 s left, epoch 1 of 6, loss {losses[0]:.4f}"
     assert fourth.endswith(f"epoch 2 of 6, loss {losses[3]:.4f}, valid 0.5000")
+
+
+class Guesses(Regression):
+    def reference_losses(self):
+        return ReferenceLosses(5.0, 4.5)
+
+
+def test_the_best_epoch_s_loss_is_told_and_each_stands_beside_those_of_guesses(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        run = trained(tmp_path, scores=[0.1, 0.5, 0.4, 0.3, 0.2, 0.1], model=Guesses)
+    losses = [line["loss"] for line in log_of(run.folder)]
+    assert run.fitted.best_loss == losses[1]
+    assert f"epoch 2  loss {losses[1]:.4f} (uniform 5.0000, popularity 4.5000)  valid 0.5000" in caplog.messages
 
 
 # ---- losses and weights that are not finite

@@ -117,3 +117,10 @@ def test_a_training_is_above_popularity_if_the_whole_interval_of_its_gain_is():
     for better in ({"gain_low": 0.0001}, {}):
         other = training | better if better else {"valid_rmse": 1.0}
         assert marks.training_labels(other) == marks.training_warnings(other) == []
+
+
+@pytest.mark.parametrize(("loss", "fails"), [(1.7, True), (1.6, True), (1.5999, False)])
+def test_a_generative_model_has_learned_more_than_popularity_if_its_loss_is_lower(loss, fails):
+    (*warnings,) = marks.training_warnings({"loss": loss, "uniform_loss": 1.667, "popularity_loss": 1.6})
+    assert [warning.partition(":")[0] for warning in warnings] == ["has not learned more than popularity"] * fails
+    assert marks.training_warnings({"loss": 9.0}) == []

@@ -192,7 +192,7 @@ def beam_search(
         distance = torch.full((*node.shape, cache.filled + len(own)), -1, device=node.device)
         distance.scatter_(2, path, torch.arange(depth, -1, -1, device=node.device).expand_as(path))
         hidden = decoder.states(memory, trie.token[node], distance, cache)
-        step, below = _child_log_probs(trie, hidden, node, trie.widest[depth], output)
+        step, below = _child_log_probs(trie, _tree_logits(hidden, output), node, trie.widest[depth])
         children, total, n_choices = below.flatten(1), (score[..., None] + step).flatten(1), step.shape[2]
         leaf = trie.leaf[children]
         best.add(leaf, total)
@@ -379,20 +379,34 @@ def _output_rows(decoder: Decoder, trie: Trie) -> Tensor:
     return decoder.output[trie.tokens].float()
 
 
-def _child_log_probs(trie: Trie, hidden: Tensor, nodes: Tensor, width: int, output: Tensor) -> tuple[Tensor, Tensor]:
+def choice_losses(trie: Trie, logits: Tensor, nodes: Tensor, chosen: Tensor) -> Tensor:
+    """Return (n,) fp32 the cross-entropy of the child `chosen` (n,) of each of some nodes (n,), among its children.
+
+    The sum over the nodes above a leaf is the negative `leaf_scores`: the loss of a model that is only asked to choose
+    among leaves. `logits` (n, tokens) are of `trie.tokens`.
+    """
+    step, _ = _child_log_probs(trie, logits[None].float(), nodes[None], max(trie.widest))
+    return -step[0].gather(1, (chosen - trie.first_child[nodes])[:, None])[:, 0]
+
+
+def _child_log_probs(trie: Trie, logits: Tensor, nodes: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """Return (B, n, width) fp32 the log-probability of each child of some nodes (B or 1, n), and (B or 1, n, width) the
     children.
 
-    None of these nodes has more than `width` children; unused places hold -inf and the root. `hidden` (B, n, d) are the
-    states of the nodes, and `output` is `_output_rows`.
+    None of these nodes has more than `width` children; unused places hold -inf and the root. `logits` (B, n, tokens)
+    are of `trie.tokens`.
     """
     place = torch.arange(width, device=nodes.device)
     exists = place < trie.n_children[nodes][..., None]
     children = (trie.first_child[nodes][..., None] + place).masked_fill(~exists, 0)
-    with torch.autocast(hidden.device.type, enabled=False):
-        logits = hidden @ output.t()
-    logits = logits.gather(2, trie.column[children].expand(len(hidden), -1, -1))
+    logits = logits.gather(2, trie.column[children].expand(len(logits), -1, -1))
     return logits.masked_fill(~exists, -torch.inf).log_softmax(-1), children
+
+
+def _tree_logits(hidden: Tensor, output: Tensor) -> Tensor:
+    """Return (B, n, tokens) fp32 the logits of states (B, n, d), and `_output_rows`."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return hidden @ output.t()
 
 
 def _decode_edges(
@@ -408,7 +422,7 @@ def _decode_edges(
     """Decode nodes (B or 1, n), ascending, with all their ancestors and at most `width` children each; write the
     log-probability of each child among its siblings into `edges` (B, nodes)."""
     hidden = decoder.states(memory, trie.token[nodes], _tree_distances(trie, nodes), cache)
-    step, children = _child_log_probs(trie, hidden, nodes, width, output)
+    step, children = _child_log_probs(trie, _tree_logits(hidden, output), nodes, width)
     edges.scatter_(1, children.flatten(1).expand(len(edges), -1), step.flatten(1))
     edges[:, 0] = 0  # the root fills unused places
 

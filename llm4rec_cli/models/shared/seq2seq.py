@@ -235,22 +235,25 @@ class PackedT5(nn.Module):
         x = self._dropout(rms_norm(x, stack.final_layer_norm))
         return x * self.config.d_model**-0.5 if self.config.scale_decoder_outputs else x
 
-    def losses(
+    def target_logits(
         self,
         source: Tensor,
         words: Tensor | None,
         decoder_inputs: Tensor,
         read: Tensor,
-        targets: Tensor,
         lengths: Tensor,
         **layout: IntArray,
     ) -> Tensor:
-        """Return the cross-entropy over all tokens of each target token, in the order of `Groups`, from a batch of
-        `pack_batch`."""
+        """Return (m, tokens) the logits of each target token, by `Groups`, from a batch of `pack_batch`."""
         groups = groups_of({**layout})
         masks = groups.source_masks(lengths[:, 0])
         states = self.decode(decoder_inputs, self.encode(source, words, groups, masks), groups, masks)
-        return F.cross_entropy(self.t5.lm_head(states[read]).float(), targets, reduction="none")
+        logits: Tensor = self.t5.lm_head(states[read])
+        return logits
+
+    def losses(self, targets: Tensor, **batch: Any) -> Tensor:
+        """Return (m,) the cross-entropy over all tokens of each target token, from a batch of `pack_batch`."""
+        return F.cross_entropy(self.target_logits(**batch).float(), targets, reduction="none")
 
     def _dropout(self, x: Tensor) -> Tensor:
         p = self.config.dropout_rate

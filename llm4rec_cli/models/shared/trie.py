@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llm4rec_cli.errors import UsageError
@@ -99,6 +100,11 @@ class Trie:
     def inner_nodes(self, begin: int, end: int) -> Tensor:
         """Return (n,) the inner nodes of levels begin..end-1, ascending."""
         return self.inner[sum(self.n_inner[:begin]) : sum(self.n_inner[:end])]
+
+    def paths(self) -> list[NDArray[np.int64]]:
+        """Return the nodes on the way to each leaf, from below the root to the leaf."""
+        lines = np.stack([nodes.numpy() for nodes in self.ancestors(self.leaf_node.cpu())][::-1], axis=1)
+        return [line[line > 0] for line in lines]
 
     def ancestors(self, nodes: Tensor) -> Iterator[Tensor]:
         """Yield each node, its parent, and so on, once per level of the tree: the root repeats."""

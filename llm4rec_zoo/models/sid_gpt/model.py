@@ -88,6 +88,8 @@ def _sources(row: IntArray, position: IntArray, lengths: IntArray) -> IntArray:
 class SidGPT(IdRanker):
     """A causal Transformer over tokens of codes, whose embeddings are also its output layer."""
 
+    averages_targets = False
+
     def __init__(self, config: SidGPTConfig, context: Context, ids: ItemIds) -> None:
         super().__init__(context.split, ids, config.beams)
         self.max_length, self.item_tokens = config.max_length, ItemTokens(self.id_tokens)

@@ -11,9 +11,9 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Config, Deviations, TaskConfig, Traits, about
+from llm4rec_cli.config.schema import Config, Deviations, TaskConfig, Traits, about, added
 from llm4rec_cli.errors import Llm4RecError, UsageError
-from llm4rec_zoo.ids.config import Collisions, SemanticIdsConfig
+from llm4rec_zoo.ids.config import Collisions, SemanticIdsConfig, Softmax
 
 
 @dataclass
@@ -32,6 +32,8 @@ class TigerConfig(SemanticIdsConfig):
     head_size: int = ranges.number(at_least=1)
     dropout: float = ranges.number(at_least=0, below=1)
     max_length: int = ranges.number(at_least=1)  # latest items of a history
+    softmax: Softmax = added(Softmax.tokens)  # of a target's codes, in training
+    embedding_rate: float = ranges.number(1.0, added=True, above=0)  # times trainer.learning_rate, for embeddings
     beams: int | None = ranges.number(None, role=Role.question, at_least=1)  # null = exact scores of all items
     constrained: bool = about(Role.question, MISSING)  # to ids of items; beams of no item are misses otherwise
 
@@ -41,6 +43,12 @@ class TigerConfig(SemanticIdsConfig):
             yield UsageError(
                 "model.constrained=false is about beams, and model.beams=null scores every item",
                 "model.beams=50, or model.constrained=true",
+            )
+        if not self.constrained and self.softmax is Softmax.continuations:
+            yield UsageError(
+                "model.constrained=false chooses among all tokens, and model.softmax=continuations learns a choice "
+                "among those that continue some id",
+                "model.softmax=tokens, or model.constrained=true",
             )
         if not self.constrained and self.ids.kind.is_tree:
             yield UsageError(
@@ -63,6 +71,10 @@ class TigerConfig(SemanticIdsConfig):
             "fourth_code": self.ids.collisions is Collisions.extra_code,
             "user_token": self.user_tokens > 0,
             "every_target": trained_on is not None,
+            "continuations": self.softmax is Softmax.continuations,
+            "embedding_rate": trained_on is not None
+            and self.embedding_rate != 1
+            and {"embedding_rate": f"{self.embedding_rate:g}"},
             "encoder": self.encoder is not None
             and not Path(self.encoder.name).name.startswith("sentence-t5")
             and {"label": self.encoder.label},

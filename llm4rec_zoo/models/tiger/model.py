@@ -22,9 +22,11 @@ from llm4rec_cli.errors import DataError
 from llm4rec_cli.ids.item_ids import END, ItemIds
 from llm4rec_cli.models.base import Batch, Context
 from llm4rec_cli.models.shared import decoding
+from llm4rec_cli.models.shared.batch import as_tensors
 from llm4rec_cli.models.shared.seq2seq import PackedT5, pack_batch, random_t5
 from llm4rec_cli.models.shared.sequences import PrefixRows
 from llm4rec_cli.models.shared.t5_shapes import T5Shape
+from llm4rec_zoo.ids.config import Softmax
 from llm4rec_zoo.ids.generated_ids import IdRanker, IdTokens
 from llm4rec_zoo.ids.semantic import codes_of
 from llm4rec_zoo.models.tiger.config import TigerConfig
@@ -48,22 +50,30 @@ class Sources:
 
 
 class TargetRows:
-    """One training row for each target, with the latest items before it."""
+    """One training row for each target, with the latest items before it.
 
-    def __init__(self, split: Split, sources: Sources) -> None:
+    Args:
+        target_of: what is to be predicted of each item: tokens, or nodes of the tree of ids.
+    """
+
+    def __init__(self, split: Split, sources: Sources, target_of: list[IntArray]) -> None:
         self.sources, self.prefixes = sources, PrefixRows(split, sources.max_length)
+        self.target_of, self.n_codes = target_of, np.array([len(tokens) for tokens in sources.of_item])
 
     def __len__(self) -> int:
         return len(self.prefixes)
 
     def batch(self, epoch: int, indices: list[int]) -> Batch:
-        """Return the arguments of `Tiger.forward`: those of `seq2seq.pack_batch`, whatever the epoch."""
+        """Return the arguments of `Tiger.forward`, whatever the epoch: those of `seq2seq.pack_batch`, and the number of
+        codes of each row's target, `n_codes` (n,), by place."""
         rows, prefixes = [], self.prefixes
-        for i in indices:
-            start, end = prefixes.starts[i], prefixes.starts[i] + prefixes.lengths[i]
-            source = self.sources(int(prefixes.users[i]), prefixes.flat[start:end])
-            rows.append((*source, self.sources.of_item[prefixes.flat[end]]))
-        return pack_batch(rows)
+        starts = prefixes.starts[indices]
+        ends = starts + prefixes.lengths[indices]
+        for user, start, end in zip(prefixes.users[indices], starts, ends, strict=True):
+            source = self.sources(int(user), prefixes.flat[start:end])
+            rows.append((*source, self.target_of[prefixes.flat[end]]))
+        batch = pack_batch(rows)
+        return {**batch, **as_tensors({"n_codes": self.n_codes[prefixes.flat[ends]][batch["order"]]})}
 
 
 class Tiger(IdRanker):
@@ -71,20 +81,32 @@ class Tiger(IdRanker):
 
     def __init__(self, config: TigerConfig, context: Context, ids: ItemIds) -> None:
         super().__init__(context.split, ids, config.beams)
-        self.constrained = config.constrained
+        self.constrained, self.softmax, self.embedding_rate = config.constrained, config.softmax, config.embedding_rate
         self.sources = Sources(self.id_tokens, config.user_tokens, config.max_length)
         shape = T5Shape(config.layers, config.hidden_size, config.heads, config.head_size, config.inner_size)
         self.packed = PackedT5(random_t5(shape, self.sources.n_tokens, config.dropout), whole_word=False)
 
     def training_rows(self) -> TargetRows:
-        return TargetRows(self.split, self.sources)
+        target_of = self.path_of if self.softmax is Softmax.continuations else self.id_tokens.of_item
+        return TargetRows(self.split, self.sources, target_of)
 
-    def forward(self, words: Tensor, row: Tensor, lengths: Tensor, **batch: Any) -> dict[str, Any]:
-        """Return the cross-entropy over all tokens, averaged over each target's codes, then over targets; from a batch
-        of `seq2seq.pack_batch`, whose `words` are not read."""
-        losses = self.packed.losses(words=None, lengths=lengths, **batch)
-        weights = (1 / lengths[:, 1].float())[row]
-        return {"loss": (losses * weights).sum() / len(lengths), "n_terms": len(lengths)}
+    def forward(
+        self, words: Tensor, row: Tensor, decoder_inputs: Tensor, targets: Tensor, n_codes: Tensor, **batch: Any
+    ) -> dict[str, Any]:
+        """Return the cross-entropy, averaged over each target's codes, then over targets; from a batch of `TargetRows`,
+        whose `words` are not read. A code that is forced, because no other continues an id, costs nothing."""
+        if self.softmax is Softmax.continuations:  # the targets are nodes, and their parents what was decoded before
+            tokens = self.trie.token.to(decoder_inputs.device)[decoder_inputs]
+            logits = self.packed.target_logits(words=None, decoder_inputs=tokens, **batch)
+            losses = self.choice_losses(logits, decoder_inputs[batch["read"]], targets)
+        else:
+            losses = self.packed.losses(words=None, decoder_inputs=decoder_inputs, targets=targets, **batch)
+        return {"loss": (losses / n_codes[row]).sum() / len(n_codes), "n_terms": len(n_codes)}
+
+    epsilon = 1e-8
+
+    def learning_rate_of(self, name: str, usual: float) -> float:
+        return usual * self.embedding_rate if name == "packed.t5.shared.weight" else usual
 
     @property
     def decoder(self) -> decoding.T5Decoder:

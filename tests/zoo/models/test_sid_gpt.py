@@ -84,6 +84,15 @@ def test_the_loss_is_that_of_each_code_after_the_first_item(build, codes):
     assert batch["loss"].item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
 
+def test_losses_without_a_history_are_a_code_over_all_codes_alike(build):
+    sequences = np.split(SPLIT.dataset.sequence, SPLIT.dataset.offsets[1:-1])
+    targets = [item for sequence in sequences for item in sequence[1:-2].tolist()]
+    n_codes = sum(len(tokens_of(UNEVEN, item)) - 1 for item in targets)  # without START
+    popularity = -sum(np.log(targets.count(item) / len(targets)) for item in targets) / n_codes
+    expected = len(targets) * np.log(30) / n_codes, popularity
+    assert build(codes=UNEVEN).reference_losses() == pytest.approx(expected)
+
+
 def test_windows_and_passes_give_the_same_losses_and_scores(build, monkeypatch):
     rows = build().training_rows()
     batch = rows.batch(0, list(range(len(rows))))

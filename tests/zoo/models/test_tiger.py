@@ -14,6 +14,7 @@ from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.ids.item_ids import END, ItemIds
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.shared import decoding
+from llm4rec_cli.models.shared.seq2seq import pack_batch
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_zoo.models.tiger.model import Tiger
 from tests.support.driver import job_of
@@ -64,6 +65,15 @@ def test_a_source_is_the_user_and_the_codes_of_the_latest_items_and_each_target_
         out = model.packed.t5(**inputs, labels=batch["targets"][None])
         losses.append(out.loss.item())
     assert model(**rows.batch(0, list(range(len(rows)))))["loss"].item() == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_losses_without_a_history_are_those_of_guessing_each_training_target(build):
+    sequences = np.split(SPLIT.dataset.sequence, SPLIT.dataset.offsets[1:-1])
+    targets = [item for sequence in sequences for item in sequence[1:-2].tolist()]
+    group = {item: [other for other in range(30) if (CODES[other] == CODES[item]).all()] for item in range(30)}
+    uniform = np.mean([-np.log(len(group[item]) / 30) / 3 for item in targets])
+    popularity = np.mean([-np.log(sum(map(targets.count, group[item])) / len(targets)) / 3 for item in targets])
+    assert build().reference_losses() == pytest.approx((uniform, popularity))
 
 
 def test_exact_scores_are_likelihoods_among_the_codes_that_continue_an_id(build):
@@ -148,3 +158,30 @@ def test_ids_of_different_lengths_are_paths_of_the_tree_without_unconstrained_be
     for setting, problem in (("beams=null", "is about beams"), ("ids.kind=tree", "different lengths")):
         answer = llm4rec("train", "model=tiger", f"model.{setting}", "model.constrained=false")
         assert (answer.code, problem in answer.err) == (2, True)
+
+
+def test_a_softmax_of_continuations_is_the_likelihood_among_the_ids_of_items(build, llm4rec):
+    model = build("softmax=continuations")
+    sources = [
+        model.sources(int(user), EXAMPLES.sequence[start:end])
+        for user, start, end in zip(EXAMPLES.user, EXAMPLES.start, EXAMPLES.end, strict=True)
+    ]
+    targets = EXAMPLES.target
+    batch = pack_batch([(*source, model.path_of[item]) for source, item in zip(sources, targets, strict=True)])
+    with torch.no_grad():
+        loss = model(**batch, n_codes=torch.full((len(targets),), 3))["loss"]
+    likelihood = exact(model)[torch.arange(len(targets)), torch.from_numpy(targets)]
+    torch.testing.assert_close(loss, -likelihood.mean() / 3)
+    rows = model.training_rows().batch(0, [0, 1, 2])
+    assert rows["n_codes"].tolist() == [3, 3, 3]
+    model(**rows)["loss"].backward()
+    assert model.packed.t5.shared.weight.grad.any()
+    result = llm4rec("train", "model=tiger", "model.softmax=continuations", "model.constrained=false")
+    assert result.code == 2 and "model.softmax=tokens, or model.constrained=true" in result.err
+
+
+def test_embeddings_have_a_learning_rate_of_their_own(build):
+    model = build("embedding_rate=10.0")
+    names = [name for name, _ in model.named_parameters()]
+    assert {name for name in names if model.learning_rate_of(name, 0.1) != 0.1} == {"packed.t5.shared.weight"}
+    assert model.learning_rate_of("packed.t5.shared.weight", 0.1) == 1.0
