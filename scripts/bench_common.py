@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: options, machine rate, timing in turns, FLOP counts, tables and verdicts."""
+"""Shared by the benchmarks: options, timing in turns, tables and verdicts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from statistics import median
 
 import torch
 from fresh_process import Measurement
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from llm4rec_cli.arithmetic import product
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import quoted
 from llm4rec_cli.results.tables import markdown
@@ -52,8 +50,7 @@ def option_parser(description: str | None, examples: str, rounds: int) -> argpar
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"examples:\n{examples}\n"
-        "Run it on a quiet machine. OMP_NUM_THREADS sets the threads, for all contenders and for the machine's rate.",
+        epilog=f"examples:\n{examples}\nRun it on a quiet machine. OMP_NUM_THREADS sets the threads of all contenders.",
     )
     parser.add_argument(
         "--rounds", type=int, default=rounds, help=f"timed turns of each, after one to warm up (default {rounds})"
@@ -78,16 +75,6 @@ def machine_description() -> str:
     return f"{cpu} ({flags}), {torch.get_num_threads()} threads, {memory:.0f} GiB, torch {torch_version}"
 
 
-def machine_rate(precision: str, size: int = 2048, repeats: int = 5) -> float:
-    """Return the GFLOP/s of a square matrix product with torch's current threads: the best of `repeats`, by the faster
-    of torch's library and that of `arithmetic.product`."""
-    a, b = (torch.randn(size, size).to(DTYPES[precision]) for _ in range(2))
-    products = (lambda: a @ b, lambda: product(a, b))
-    for work in products:
-        work()
-    return max(2 * size**3 / _seconds(work) / 1e9 for work in products for _ in range(repeats))
-
-
 def time_in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Timing]:
     """Time the contenders in turns, A B C A B C …, so that other load on the machine slows all of them.
 
@@ -105,67 +92,26 @@ def time_in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) ->
     return {name: Timing(median(values), min(values), max(values)) for name, values in rates.items()}
 
 
-def time_with_machine_rate(
-    contenders: Mapping[str, Callable[[], float]], rounds: int, precisions: Mapping[str, str]
-) -> tuple[dict[str, Timing], dict[str, float]]:
-    """Time the contenders in turns, and measure and print the machine's rate in their precisions.
-
-    Args:
-        precisions: contender -> fp32 or bf16.
-
-    Returns:
-        contender -> its timing; contender -> the machine's GFLOP/s in its precision, the better of before and after.
-    """
-    before = {precision: machine_rate(precision) for precision in dict.fromkeys(precisions.values())}
-    timings = time_in_turns(contenders, rounds)
-    rates = {precision: max(rate, machine_rate(precision)) for precision, rate in before.items()}
-    measured = ", ".join(f"{number(rate)} GFLOP/s in {precision}" for precision, rate in rates.items())
-    print(f"machine: {measured} (2048³ matrix product)")
-    return timings, {name: rates[precisions[name]] for name in contenders}
-
-
-def flops_per_unit(work: Callable[[], float]) -> float:
-    """Run the work and return its FLOP in matrix products per unit, as counted by torch."""
-    operator = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # not counted by torch itself
-    attention = {operator: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}
-    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
-        units = work()
-    return counter.get_total_flops() / units
-
-
 def speed_rows(
-    label: str,
-    unit: str,
-    timings: Mapping[str, Timing],
-    rates: Mapping[str, float],
-    flops: Mapping[str, float],
-    descriptions: Mapping[str, str] | None = None,
+    label: str, unit: str, timings: Mapping[str, Timing], descriptions: Mapping[str, str] | None = None
 ) -> list[dict[str, str]]:
-    """Return one row per contender: speed, speed-up over the first contender, FLOP, and share of the machine's rate.
+    """Return one row per contender: its speed, and its speed-up over the first contender.
 
     Args:
         label: heading of the first column.
-        unit: one unit of work, e.g. `text`.
-        rates: contender -> the machine's GFLOP/s in its precision.
-        flops: contender -> FLOP per unit.
+        unit: one unit of work, e.g. `target`.
         descriptions: contender -> text of the second column.
     """
     baseline = next(iter(timings.values())).median
-    rows = []
-    for name, timing in timings.items():
-        reached = timing.median * flops[name] / 1e9
-        rows.append(
-            {
-                label: name,
-                **({"description": descriptions[name]} if descriptions else {}),
-                f"{unit}s/s: median (min–max)": str(timing),
-                "speed-up": number(timing.median / baseline),
-                f"GFLOP/{unit}": number(flops[name] / 1e9),
-                "GFLOP/s": number(reached),
-                "of machine rate": f"{100 * reached / rates[name]:.0f} %",
-            }
-        )
-    return rows
+    return [
+        {
+            label: name,
+            **({"description": descriptions[name]} if descriptions else {}),
+            f"{unit}s/s: median (min–max)": str(timing),
+            "speed-up": number(timing.median / baseline),
+        }
+        for name, timing in timings.items()
+    ]
 
 
 def memory_rows(peaks: Mapping[tuple[str, str], Measurement]) -> list[dict[str, str]]:
@@ -191,12 +137,6 @@ def number(value: float) -> str:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _lines(path: str) -> list[str]:

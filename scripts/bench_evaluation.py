@@ -1,15 +1,13 @@
 """How fast targets are ranked in the whole catalogue, compared with scoring all users at once.
 
 - `all users at once`: one (users × items) score matrix, `topk` of its rows, and comparisons summed over them.
-- `in batches`: the same for 256 users at a time, as libraries do.
 - `rank`: ours (`tasks.ranking.rank`). Each thread ranks batches of its own, users with similar history lengths share a
   batch, blocks of scores stay in the cache, and the best items are searched for only in the columns that can hold them.
 - `evaluate`: `rank` with metrics, bootstrap intervals and predictions.
 
 All use the same model with random weights, which do not affect speed. Contenders take turns in one run.
 
-FLOP are those that matrix products need without padding, as torch does not count those of `rank`'s threads. Shares are
-of this machine's measured rate. Peak memory is measured in a fresh process for each number of users.
+Peak memory is measured in a fresh process for each number of users.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from bench_common import (
     print_table,
     run_job,
     speed_rows,
-    time_with_machine_rate,
+    time_in_turns,
 )
 from fresh_process import measure_in_fresh_process
 from synthetic import dataset
@@ -47,7 +45,7 @@ SIZES = {
 }
 TEXT_SIZE = 384  # of MiniLM's vectors; here they are random
 BEAUTY = 22_363, 12_101  # users and items of Amazon Beauty 5-core
-AT_ONCE, IN_BATCHES, RANK, EVALUATE = "all users at once", "in batches", "rank", "evaluate"
+AT_ONCE, RANK, EVALUATE = "all users at once", "rank", "evaluate"
 SHARES = (0.25, 0.5, 1.0)  # of the users, for peak memory
 
 
@@ -102,34 +100,11 @@ def contenders(model: Any, split: Split, examples: Examples, config: Config) -> 
 
         return count
 
-    def in_batches() -> None:
-        for start in range(0, len(examples), batch_size):
-            rank_at_once(model, examples[slice(start, start + batch_size)], task.masked, task.top_items)
-
     return {
         AT_ONCE: counting_users(lambda: rank_at_once(model, examples, task.masked, task.top_items)),
-        IN_BATCHES: counting_users(in_batches),
         RANK: counting_users(lambda: ranking.rank(model, examples, task.masked, task.top_items, batch_size)),
         EVALUATE: counting_users(lambda: ranking.evaluate(model, split, examples, config)),
     }
-
-
-def needed_flops(model: Any, lengths: IntArray, n_items: int, text_size: int = 0) -> float:
-    """Return the mean FLOP in matrix products needed to rank one user, without padding.
-
-    The top layer needs keys and values of all items in a history, and everything else only at the last item.
-
-    Args:
-        model: its config.
-        lengths: (n,) items in each history, at most `max_length`.
-        text_size: of a text vector, adapted once for all users; 0 = no adaptor.
-    """
-    h, n = model.hidden_size, lengths.astype(np.float64)
-    token = 8 * h**2 + 4 * h * model.inner_size
-    below = (model.layers - 1) * (token * n + 4 * h * n * (n + 1) / 2)
-    top = 4 * h**2 * n + (token - 4 * h**2) + 4 * h * n
-    adaptor = 2 * n_items * text_size * model.experts * (h + 1) if text_size else 0  # whitening, and the gate
-    return float((below + top + 2 * h * n_items).mean() + adaptor / len(lengths))
 
 
 def set_up_memory(
@@ -171,11 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         split = load_split(job, synthetic)
         model, examples = random_model(job, split), split.examples(SplitName.test)
         work = contenders(model, split, examples, job.config)
-        timings, rates = time_with_machine_rate(work, options.rounds, dict.fromkeys(work, "fp32"))
-        lengths = np.minimum(examples.history_length, settings.max_length)
-        needed = needed_flops(settings, lengths, split.n_items, TEXT_SIZE if name == "unisrec" else 0)
+        timings = time_in_turns(work, options.rounds)
         data_size = f"{options.dataset or 'synthetic data'}: {len(examples):,} users, {split.n_items:,} items"
-        rows = speed_rows("ranking", "user", timings, rates, dict.fromkeys(work, needed))
+        rows = speed_rows("ranking", "user", timings)
         print_table(f"{name}, {settings.hidden_size}-d, on {data_size}", rows)
         peaks = {
             (contender, f"{round(share * len(examples)):,} users"): measure_in_fresh_process(

@@ -4,24 +4,18 @@ Transformers runs as in published evaluations: `generate(prefix_allowed_tokens_f
 table from each prefix to the tokens that may follow. It stops at a code's last piece, so no forced end is decoded. Ours
 is `models.shared.decoding`: `beam_search`, and `leaf_scores`, which ranks the whole catalogue, both on P5's encoder in
 groups of similar length, as P5 calls it. Transformers takes the same sources in order of length, so that it pads
-little, in the same precision. Contenders take turns in one run. Weights are random, which affects neither speed nor
-agreement.
+little, in the same precision. Contenders take turns in one run. Weights are random, which does not
+affect speed.
 
-With `--semantic` the model, the sources and the number of beams are TIGER's, and a code is a semantic id: three random
-levels and one that separates equal ones. Many ids are unique before their end. Such an id keeps one of transformers'
-beams, and none of ours, so that ours may find likelier items.
-
-FLOP are those of matrix products, counted by torch as they run. Shares are of this machine's measured rate in the same
-precision. Peak memory is measured in a fresh process for each number of beams and length of sources.
+Peak memory is measured in a fresh process for each number of beams and length of sources.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,44 +25,37 @@ from bench_common import (
     DTYPES,
     Timing,
     Verdict,
-    flops_per_unit,
     machine_description,
     memory_rows,
     number,
     option_parser,
     print_table,
     speed_rows,
-    time_with_machine_rate,
+    time_in_turns,
 )
 from fresh_process import Measurement, measure_in_fresh_process
 from numpy.typing import NDArray
 from synthetic import MEAN, SHORTEST
 from torch import Tensor
 
-from llm4rec_cli.ids.item_ids import ItemIds
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.seq2seq import PackedT5, load_t5
-from llm4rec_cli.models.shared.seq2seq import random_t5 as t5_of_shape
-from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES, T5Shape
+from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
 from llm4rec_cli.models.shared.trie import START, Trie
 
 REFERENCE, BEAM, EXACT = "transformers", "beam", "exact"
 DESCRIPTIONS = {REFERENCE: "generate, prefix function", BEAM: "ours", EXACT: "ours, all items"}
-TIE = {"fp32": 1e-3, "bf16": 0.1}  # scores closer than this are not resolved in this precision and count as tied
 VOCABULARY = 32_128  # of the public T5
 FIRST_DIGIT = 100  # token id of digit 0
 BEAMS = 20  # items generated for a source
 BATCH = 8  # sources per batch of the reference; ours takes groups of similar length
 PROMPT, ITEM = 10, 6  # tokens of a source: around its history, and per item in it
-TIGER = T5Shape(layers=4, width=128, heads=6, head_size=64, inner_size=1024)  # the paper's
-TIGER_BEAMS, LEVELS, CODEBOOK, HISTORY, USERS = 50, 3, 256, 20, 2000
 FASTER = 5.0  # times as many sequences a second as transformers, at least
 MEMORY_BEAMS, MEMORY_LENGTHS, MEMORY_SOURCES = (10, 40), (64, 256), 8
 PEAK = Path("/proc/self/clear_refs")  # Linux: writing 5 to it resets the process's peak memory
 FLAT = 0.05  # the most that beams × length may add, as a share of a copy of keys and values per beam
 
 Sources = list[NDArray[np.int64]]
-TopItems = tuple[Tensor, Tensor]  # items (n, beams), best first, and their scores
 
 
 @dataclass(frozen=True)
@@ -92,27 +79,6 @@ def codes_of(n_items: int) -> list[list[int]]:
     """Return the item numbers 0..n_items-1 as digits, padded with zeros to equal length."""
     width = len(str(n_items - 1))
     return [[FIRST_DIGIT + int(digit) for digit in f"{item:0{width}}"] for item in range(n_items)]
-
-
-def semantic_codes(n_items: int, seed: int = 0) -> list[list[int]]:
-    """Return ids of random codes, and a last one that separates equal ones; each level has tokens of its own."""
-    ids = ItemIds(np.random.default_rng(seed).integers(CODEBOOK, size=(n_items, LEVELS))).separated(seed)
-    return (ids.codes + FIRST_DIGIT + CODEBOOK * np.arange(ids.codes.shape[1])).tolist()
-
-
-def semantic_sources(codes: list[list[int]], n: int, seed: int = 0) -> Sources:
-    """Draw the sources of TIGER: a user's token, and the codes of up to HISTORY items."""
-    rng = np.random.default_rng(seed)
-    items = np.minimum(SHORTEST - 2 + rng.geometric(1 / (MEAN - SHORTEST + 1), n), HISTORY)
-    user = FIRST_DIGIT + CODEBOOK * len(codes[0])
-    histories = [rng.integers(len(codes), size=k) for k in items]
-    return [np.array([user + rng.integers(USERS), *np.ravel([codes[i] for i in h])]) for h in histories]
-
-
-def tiger_t5(codes: list[list[int]], precision: str) -> Any:
-    """Return a T5 of TIGER's shape with random weights."""
-    torch.manual_seed(0)
-    return t5_of_shape(TIGER, FIRST_DIGIT + CODEBOOK * len(codes[0]) + USERS, 0.0).eval().to(DTYPES[precision])
 
 
 def random_sources(n: int, seed: int = 0) -> Sources:
@@ -140,8 +106,8 @@ def batches_of(sources: Sources, size: int) -> Iterator[tuple[NDArray[np.int64],
         yield indices, torch.from_numpy(tokens), torch.from_numpy(is_token)
 
 
-def reference(bench: Bench) -> TopItems:
-    """Generate with transformers."""
+def reference(bench: Bench) -> Tensor:
+    """Generate with transformers; return items (n, beams), best first."""
     follows: dict[tuple[int, ...], set[int]] = {}
     for code in bench.codes:
         for t, token in enumerate(code):
@@ -149,7 +115,6 @@ def reference(bench: Bench) -> TopItems:
     allowed = {prefix: sorted(tokens) for prefix, tokens in follows.items()}
     item_of = {tuple(code): item for item, code in enumerate(bench.codes)}
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
-    scores = torch.empty(len(bench.sources), bench.beams)
     for indices, tokens, is_token in batches_of(bench.sources, BATCH):
         output = bench.t5.generate(
             input_ids=tokens,
@@ -161,13 +126,10 @@ def reference(bench: Bench) -> TopItems:
             prefix_allowed_tokens_fn=lambda _, prefix: allowed[tuple(prefix[1:].tolist())],
             renormalize_logits=True,
             length_penalty=0.0,
-            output_scores=True,
-            return_dict_in_generate=True,
         )
-        generated = [item_of[tuple(code)] for code in output.sequences[:, 1:].tolist()]
+        generated = [item_of[tuple(code)] for code in output[:, 1:].tolist()]
         items[indices] = torch.tensor(generated).view(len(indices), -1)
-        scores[indices] = output.sequences_scores.float().view(len(indices), -1)
-    return items, scores
+    return items
 
 
 def memories(bench: Bench) -> Iterator[tuple[Any, decoding.Memory]]:
@@ -178,59 +140,26 @@ def memories(bench: Bench) -> Iterator[tuple[Any, decoding.Memory]]:
         yield torch.from_numpy(indices), memory
 
 
-def beam(bench: Bench) -> TopItems:
+def beam(bench: Bench) -> Tensor:
     """Generate with our constrained beam search."""
     trie = Trie.from_codes(bench.codes)
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
-    scores = torch.empty(len(bench.sources), bench.beams)
     for indices, memory in memories(bench):
-        items[indices], scores[indices] = decoding.beam_search(decoding.T5Decoder(bench.t5), memory, trie, bench.beams)
-    return items, scores
+        items[indices], _ = decoding.beam_search(decoding.T5Decoder(bench.t5), memory, trie, bench.beams)
+    return items
 
 
-def all_scores(bench: Bench) -> Tensor:
-    """Return the (n, items) log-likelihoods of all items."""
+def exact(bench: Bench) -> Tensor:
+    """Rank by the log-likelihoods of all items."""
     trie = Trie.from_codes(bench.codes)
-    scores = torch.empty(len(bench.sources), len(bench.codes))
+    items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     for indices, memory in memories(bench):
-        scores[indices] = decoding.leaf_scores(decoding.T5Decoder(bench.t5), memory, trie)
-    return scores
+        scores = decoding.leaf_scores(decoding.T5Decoder(bench.t5), memory, trie)
+        items[indices] = scores.topk(bench.beams).indices
+    return items
 
 
-def exact(bench: Bench) -> TopItems:
-    """Rank by the scores of all items."""
-    scores, items = all_scores(bench).topk(bench.beams)
-    return items, scores
-
-
-CONTENDERS: dict[str, Callable[[Bench], TopItems]] = {REFERENCE: reference, BEAM: beam, EXACT: exact}
-
-
-def agreement(items: Tensor, theirs: Tensor, scores: Tensor, tie: float) -> dict[str, str]:
-    """Compare two sets of top items for n sources.
-
-    Args:
-        items, theirs: (n, beams).
-        scores: (n, all items) by which both are compared.
-        tie: items whose scores differ by no more than this count as equal.
-    """
-    our_scores, their_scores = (scores.gather(1, x).sort(1, descending=True).values for x in (items, theirs))
-    difference = (our_scores - their_scores).abs().max(1).values
-    shared = (items[:, :, None] == theirs[:, None, :]).any(2).float().mean()
-    best = scores.topk(items.shape[1]).indices
-    recall = (best[:, :, None] == items[:, None, :]).any(2).float().mean()
-    return {
-        "same top items, ignoring ties": f"{int((difference <= tie).sum())} of {len(items)} sequences",
-        "largest score difference": f"{float(difference.max()):.5f}",
-        "items in common": f"{100 * float(shared):.1f} %",
-        "recall of the best items": f"{100 * float(recall):.1f} %",
-    }
-
-
-def agreement_rows(top_items: dict[str, TopItems], scores: Tensor, tie: float) -> list[dict[str, str]]:
-    """Return one row per contender, compared with the reference; `scores` and `tie` as in `agreement`."""
-    theirs, _ = top_items[REFERENCE]
-    return [{"generation": name, **agreement(items, theirs, scores, tie)} for name, (items, _) in top_items.items()]
+CONTENDERS: dict[str, Callable[[Bench], Tensor]] = {REFERENCE: reference, BEAM: beam, EXACT: exact}
 
 
 def set_up_memory(contender: str, beams: int, length: int, size: str, codes: list[list[int]]) -> Callable[[], object]:
@@ -264,32 +193,20 @@ def speed_verdict(timings: Mapping[str, Timing]) -> Verdict:
     return Verdict(ratio >= FASTER, f"beam search is {ratio:.1f} times as fast as transformers (at least {FASTER:g})")
 
 
-def bench_of(options: argparse.Namespace, precision: str) -> Bench:
-    if options.semantic:
-        codes = semantic_codes(options.items)
-        return Bench(tiger_t5(codes, precision), codes, semantic_sources(codes, options.sequences), TIGER_BEAMS)
-    return Bench(random_t5(options.size, precision), codes_of(options.items), random_sources(options.sequences), BEAMS)
-
-
 def compare(options: argparse.Namespace, precision: str) -> Verdict:
-    """Print speed and agreement in one precision; return whether ours is fast enough."""
-    bench = bench_of(options, precision)
-    t5, codes, sources = bench.t5, bench.codes, bench.sources
-    top_items = {name: generate(bench) for name, generate in CONTENDERS.items()}
-    scores = all_scores(replace(bench, t5=copy.deepcopy(t5).float()))
+    """Print the speed in one precision; return whether ours is fast enough."""
+    t5, codes, sources = random_t5(options.size, precision), codes_of(options.items), random_sources(options.sequences)
+    bench = Bench(t5, codes, sources, BEAMS)
 
-    def counting_sources(generate: Callable[[Bench], TopItems]) -> Callable[[], float]:
-        return lambda: len(generate(bench)[0])
+    def counting_sources(generate: Callable[[Bench], Tensor]) -> Callable[[], float]:
+        return lambda: len(generate(bench))
 
     work = {name: counting_sources(generate) for name, generate in CONTENDERS.items()}
-    flops = {name: flops_per_unit(run) for name, run in work.items()}
-    timings, rates = time_with_machine_rate(work, options.rounds, dict.fromkeys(work, precision))
+    timings = time_in_turns(work, options.rounds)
     mean = number(float(np.mean([len(source) for source in sources])))
-    name, pieces = ("TIGER's T5", "codes") if options.semantic else (options.size, "digits")
-    title = f"{name}, {precision}, {options.items:,} items in {len(codes[0])} {pieces}"
-    rows = speed_rows("generation", "sequence", timings, rates, flops, DESCRIPTIONS)
-    print_table(f"{title}, beam {bench.beams}, sources of {mean} tokens on average", rows)
-    print_table(f"{title}: agreement", agreement_rows(top_items, scores, TIE[precision]))
+    title = f"{options.size}, {precision}, {options.items:,} items in {len(codes[0])} digits"
+    rows = speed_rows("generation", "sequence", timings, DESCRIPTIONS)
+    print_table(f"{title}, beam {BEAMS}, sources of {mean} tokens on average", rows)
     return speed_verdict(timings)
 
 
@@ -298,20 +215,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         __doc__,
         """\
   python scripts/bench_generation.py                                   needs no file; ten minutes on two cores
-  python scripts/bench_generation.py --semantic                        TIGER's size, ids and beams; without memory
   python scripts/bench_generation.py --size tiny --items 500 --sequences 8 --rounds 1       a quick check""",
         rounds=2,
     )
     parser.add_argument("--size", choices=sorted(T5_SHAPES), default="small", help="of the T5 (default: t5-small's)")
     parser.add_argument("--items", type=int, default=12_101, help="items in the catalogue (default: Beauty's)")
     parser.add_argument("--sequences", type=int, default=32, help="sources per turn (default 32)")
-    parser.add_argument("--semantic", action="store_true", help="semantic ids and TIGER's T5 instead of digits")
     options = parser.parse_args(arguments)
     print(machine_description())
-    fast = [compare(options, precision) for precision in DTYPES]
-    if options.semantic:
-        print(*fast, sep="\n")
-        return 0 if all(verdict.passed for verdict in fast) else 1
+    verdicts = [compare(options, precision) for precision in DTYPES]
     codes = codes_of(options.items)
     peaks = {
         (contender, beams, length): measure_in_fresh_process(
@@ -323,9 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     by_heading = {(contender, f"{beams} beams, {n} tokens"): m for (contender, beams, n), m in peaks.items()}
     print_table(f"{options.size}: memory, {MEMORY_SOURCES} sources", memory_rows(by_heading))
-    verdict = beam_memory_verdict(peaks, random_t5(options.size, "fp32").config)
-    print(verdict)
-    return 0 if verdict.passed else 1
+    verdicts.append(beam_memory_verdict(peaks, random_t5(options.size, "fp32").config))
+    print(*verdicts, sep="\n")
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
 
 
 if __name__ == "__main__":

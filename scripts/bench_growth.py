@@ -29,7 +29,6 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import fill_once, write_json
-from llm4rec_cli.results import svg
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.tasks import ranking
@@ -41,7 +40,6 @@ SAMPLED_FROM = 1_000_000  # items, from which on sasrec samples its losses
 BATCH = 256  # sequences
 STEPS, SECONDS = 200, 20.0  # of an epoch: no more steps, and after one none once these seconds have passed
 USERS = 10_000  # evaluated
-PANEL = 220.0  # height
 
 SetUp = Callable[..., Callable[[], object]]
 
@@ -201,40 +199,12 @@ def _of(by: str) -> str:
     return "reviews" if by == "rows" else by
 
 
-def draw(records: dict[str, Any], fixed: dict[str, int]) -> str:
-    """Return an SVG: seconds by size on logarithmic axes, one panel for each quantity that grows."""
-    hues = {work: f"hsl({360 * i // len(WORKS)} 60% 45%)" for i, work in enumerate(WORKS)}
-    marks = ".grid{stroke:#76839055}text{font:11px sans-serif;fill:#57606a}path{fill:none;stroke-width:2}"
-    dark = "@media(prefers-color-scheme:dark){text{fill:#d1d7e0}}"
-    elements = [f"<style>{marks}{dark}</style>"]
-    for i, (work, hue) in enumerate(hues.items()):  # the legend
-        x, y = i % 2 * 180.0, 14.0 + i // 2 * 15
-        elements += [svg.element("circle", cx=x + 5, cy=y - 4, r=3.5, fill=hue), svg.label(x + 14, y, work)]
-    top = 14.0 + (len(hues) + 1) // 2 * 15
-    for by in ("rows", "items"):
-        lines = {work: points for work in WORKS if (points := series(records, work, by, fixed))}
-        every = [(size, record["seconds"]) for points in lines.values() for size, record in points]
-        if not every:
-            continue
-        x_of = svg.logarithmic([size for size, _ in every], svg.LEFT, svg.WIDTH - svg.RIGHT)
-        y_of = svg.logarithmic([seconds for _, seconds in every], top + PANEL, top + 16)
-        elements += [*svg.y_axis(y_of, "seconds"), *svg.x_axis(x_of, top + 16, top + PANEL, _of(by))]
-        for work, points in lines.items():
-            places = [(x_of(size), y_of(record["seconds"])) for size, record in points]
-            dots = [svg.element("circle", cx=x, cy=y, r=3.0, fill=hues[work]) for x, y in places]
-            path = svg.element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places), stroke=hues[work])
-            elements.append(svg.element("g", f"<title>{work}</title>{path}{''.join(dots)}"))
-        top += PANEL + svg.BELOW
-    words = "seconds of each work by the number of reviews and of items, on logarithmic axes"
-    return svg.drawing(top, elements, words).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  python scripts/bench_growth.py growth.json --svg growth.svg          25 minutes on two cores, 20 GB of memory and disk
+  python scripts/bench_growth.py growth.json                           25 minutes on two cores, 20 GB of memory and disk
   python scripts/bench_growth.py growth.json --only 'prepare/*' 'second start/*'
   python scripts/bench_growth.py tiny.json --reviews 1500 3000 --items 50 --impressions 500
 Data are made in a folder beside the JSON file, and deleted when their cells are measured.""",
@@ -244,7 +214,6 @@ Data are made in a folder beside the JSON file, and deleted when their cells are
     parser.add_argument("--reviews", type=int, nargs="+", default=REVIEWS, help="numbers of reviews")
     parser.add_argument("--items", type=int, nargs="+", default=ITEMS, help="numbers of items")
     parser.add_argument("--impressions", type=int, default=IMPRESSIONS, help="training impressions of the click log")
-    parser.add_argument("--svg", type=Path, help="draw the seconds to this file")
     options = parser.parse_args(arguments)
     records = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
     wanted = [
@@ -267,8 +236,6 @@ Data are made in a folder beside the JSON file, and deleted when their cells are
             shutil.rmtree(folder)
     fixed = {"rows": options.reviews[0], "items": options.items[len(options.items) // 2]}
     show(records, fixed)
-    if options.svg:
-        options.svg.write_text(draw(records, fixed), encoding="utf-8")
 
 
 if __name__ == "__main__":

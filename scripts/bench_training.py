@@ -1,4 +1,4 @@
-"""How fast UniSRec and SASRec train and UniSRec pre-trains, compared with a reference.
+"""How fast UniSRec and SASRec train, compared with a reference.
 
 The reference is the published formulation, written by us in plain torch and fp32: one row per prefix, padded to 50;
 every position of every row computed; UniSRec's adaptor on every (row, position), each expert with its own dropout of
@@ -6,13 +6,8 @@ the input. It has the same parameters as the model (a test holds losses and grad
 off), the same dropout rates, and the same AdamW. Ours departs as its deviations say: UniSRec draws dropout and gate
 noise once per item and step (draw=catalogue), and windows of sequences over 50 items show a target at least 25.
 
-In pre-training a target is a record. Each row has an augmented view, which passes through adaptor and encoder like the
-row itself, and the reference contrasts the records of its batch as the published code does. Ours takes whole sequences:
-trainer.batch_size of them, not --reference-batch records, and records of one user are not negatives of each other.
-
 Ours is `run.fit`, as `llm4rec train` calls it, with the Trainer's start, batches, optimiser and one checkpoint per
-epoch, but without validation. Contenders take turns in one run. FLOP are those of matrix products, counted by torch as
-they run; shares are of this machine's measured rate in the same precision.
+epoch, but without validation. Contenders take turns in one run.
 """
 
 from __future__ import annotations
@@ -30,13 +25,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from bench_common import (
-    flops_per_unit,
     machine_description,
     option_parser,
     print_table,
     run_job,
     speed_rows,
-    time_with_machine_rate,
+    time_in_turns,
 )
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -45,7 +39,6 @@ from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models.baselines.sasrec import SASRec
 from llm4rec_cli.models.unisrec.network import NOISE_FLOOR, UniSRec
-from llm4rec_cli.models.unisrec.pretraining import PretrainedUniSRec
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.fit import fit
 from llm4rec_cli.run.job import Job
@@ -53,7 +46,6 @@ from llm4rec_cli.run.precision import settled
 
 MODELS = {  # name -> overrides for llm4rec train
     "unisrec": ["model=unisrec"],  # as shipped: 300-d, 8 experts over the 384-d vectors of MiniLM
-    "unisrec-pretraining": ["model=unisrec", "task=pretrain", "trainer=pretrain"],
     "sasrec": ["model=sasrec", "model.hidden_size=64"],  # RecBole's default
 }
 REFERENCE, FP32, BF16 = "reference, fp32", "ours, fp32", "ours, bf16"
@@ -157,34 +149,7 @@ class ReferenceUniSRec(nn.Module):
         return F.cross_entropy(logits, targets)
 
 
-class ReferencePretraining(ReferenceUniSRec):
-    """Both contrastive losses: rows and their augmented views each pass through adaptor and encoder in full."""
-
-    texts: Tensor
-
-    def __init__(self, config: Any, model: Any) -> None:
-        super().__init__(config, model)
-        self.sequence_weight = config.pretraining.sequence_weight
-        self.register_buffer("texts", torch.cat([model.features, model.word_drop_features]), persistent=False)
-
-    def forward(  # type: ignore[override]
-        self, items: Tensor, lengths: Tensor, targets: Tensor, views: Tensor, view_lengths: Tensor
-    ) -> Tensor:
-        state = self.encoder(self.adaptor(F.embedding(items, self.texts)), lengths)
-        view = self.encoder(self.adaptor(F.embedding(views, self.texts)), view_lengths)
-        target = self.adaptor(F.embedding(targets, self.texts))
-        state, view, target = (F.normalize(x, dim=-1) for x in (state, view, target))
-        return self.contrast(state, target, targets) + self.sequence_weight * self.contrast(state, view, targets)
-
-    def contrast(self, anchors: Tensor, positives: Tensor, targets: Tensor) -> Tensor:
-        """-log of exp(own) over the sum of exp; another record of the same target counts as exp(0), as published."""
-        own = ((anchors * positives).sum(-1) / self.temperature).exp()
-        same_target = (targets == targets[:, None]) & ~torch.eye(len(targets), dtype=torch.bool)
-        logits = (anchors @ positives.t() / self.temperature).masked_fill(same_target, 0)
-        return -(own / logits.exp().sum(1)).log().mean()
-
-
-REFERENCES = {UniSRec: ReferenceUniSRec, PretrainedUniSRec: ReferencePretraining, SASRec: ReferenceSASRec}
+REFERENCES = {UniSRec: ReferenceUniSRec, SASRec: ReferenceSASRec}
 
 
 class PrefixRows:
@@ -207,26 +172,6 @@ class PrefixRows:
         source = np.minimum(start[:, None] + np.arange(self.max_length), target[:, None] - 1)
         arrays = {"items": self.flat[source], "lengths": target - start, "targets": self.flat[target]}
         return {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()}
-
-
-class AugmentedRows(PrefixRows):
-    """Prefix rows with an augmented view each; every batch drops either items or words."""
-
-    def __init__(self, split: Split, config: Any, seed: int) -> None:
-        super().__init__(split, config.max_length)
-        self.n_items, self.config = split.n_items, config.pretraining
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def batch(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Also return `views` like `items`, plus n_items where words are dropped, and `view_lengths`."""
-        plain = super().batch(indices)
-        items, lengths, place = plain["items"], plain["lengths"], torch.arange(self.max_length)
-        changed = torch.rand(items.shape, generator=self.generator) < self.config.drop
-        if torch.rand((), generator=self.generator) < self.config.item_drop:
-            kept = (place == 0) | (~changed & (place < lengths[:, None]))
-            kept_first = kept.byte().argsort(dim=1, descending=True, stable=True)
-            return plain | {"views": items.gather(1, kept_first), "view_lengths": kept.sum(1)}
-        return plain | {"views": items + self.n_items * changed, "view_lengths": lengths}
 
 
 def build_reference(config: Any, model: nn.Module) -> nn.Module:
@@ -263,8 +208,6 @@ def set_up(job: Job, reference_batch: int) -> Bench:
     model = stages.build(job, split)
     settings: Any = job.model
     prefixes = PrefixRows(split, settings.max_length)
-    if isinstance(model, PretrainedUniSRec):
-        prefixes = AugmentedRows(split, settings, config.seed)
     work: dict[str, Callable[[], float]] = {
         REFERENCE: _step(build_reference(config, model), prefixes, config, min(reference_batch, len(prefixes)))
     }
@@ -310,9 +253,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = option_parser(
         __doc__,
         """\
-  python scripts/bench_training.py                                    all three on the demo: takes about 16 GB
-  python scripts/bench_training.py --dataset amazon2018-scientific --raw-dir PATH --model unisrec
-  python scripts/bench_training.py --dataset demo_pretrain --model unisrec-pretraining""",
+  python scripts/bench_training.py                                    both on the demo: takes about 7 GB
+  python scripts/bench_training.py --dataset amazon2018-scientific --raw-dir PATH --model unisrec""",
         rounds=5,
     )
     parser.add_argument("overrides", nargs="*", help="as for llm4rec train, e.g. trainer.batch_size=256")
@@ -323,8 +265,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--reference-batch",
         type=int,
         default=2048,
-        help="prefix rows per step of the reference (default: the published 2048; UniSRec then takes about 7 GB, its "
-        "pre-training about 16 GB)",
+        help="prefix rows per step of the reference (default: the published 2048; UniSRec then takes about 7 GB)",
     )
     return parser.parse_args(arguments)
 
@@ -334,12 +275,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(machine_description())
     for name in [options.model] if options.model else MODELS:
         bench = set_up(training_job(options, name), options.reference_batch)
-        flops = {contender: flops_per_unit(work) for contender, work in bench.work.items()}
-        precisions = {REFERENCE: "fp32", FP32: "fp32", BF16: "bf16"}
-        timings, rates = time_with_machine_rate(bench.work, options.rounds, precisions)
+        timings = time_in_turns(bench.work, options.rounds)
         settings: Any = bench.job.model
         size = f"{settings.hidden_size}-d, {bench.split.n_items:,} items"
-        rows = speed_rows("training", "target", timings, rates, flops, DESCRIPTIONS)
+        rows = speed_rows("training", "target", timings, DESCRIPTIONS)
         print_table(f"{name} on {options.dataset}, {size}", rows)
 
 

@@ -9,9 +9,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 
 @pytest.fixture
-def bench_prints(monkeypatch, capsys):
+def bench_prints(capsys):
     """bench_prints(main, arguments, *words): run a benchmark, which prints these words and exits with its verdict."""
-    monkeypatch.setattr("bench_common.machine_rate", lambda precision: 50.0)
 
     def check(main, arguments, *words):
         status = main(arguments)
