@@ -47,8 +47,7 @@ from llm4rec_cli.evaluation.metrics import Metric  # noqa: E402
 from llm4rec_cli.evaluation.metrics import metrics as all_metrics  # noqa: E402
 from llm4rec_cli.labels import LABELS  # noqa: E402
 from llm4rec_cli.results.tables import markdown  # noqa: E402
-from llm4rec_studies.cost.rates import DEFAULT_GPU, GPUS  # noqa: E402
-from llm4rec_studies.paper_tables import definitions, estimates, reproduction  # noqa: E402
+from llm4rec_studies.paper_tables import definitions, reproduction  # noqa: E402
 from llm4rec_studies.paper_tables.definitions import Size, matches  # noqa: E402
 
 RECORDED, BAD_INPUT = Path("docs/recorded"), ROOT / "tests/data/bad/cases.yaml"
@@ -214,7 +213,7 @@ def papers(name: str) -> str:
     """Return the tables of a paper, or of several with commas between, with what the recorded runs hold of each, and
     the recorded cells."""
     with contextlib.chdir(ROOT):
-        content = reproduction.states(RECORDED, GPUS[DEFAULT_GPU], name, in_full=True)
+        content = reproduction.states(RECORDED, name, in_full=True)
     rows = [[f"`{table}`", *cells] for table, *cells in content.rows]
     parts = [markdown(content.columns, rows), *content.notes]
     for table, size in itertools.product(map(definitions.table, definitions.names()), (Size.paper, Size.cpu)):
@@ -227,16 +226,6 @@ def papers(name: str) -> str:
                 parts += [f"**{shown.title}**", markdown(shown.columns, shown.rows)]
                 parts.append("\n".join(f"- {note}" for note in shown.notes))
     return "\n\n".join(filter(None, parts))
-
-
-def table_costs() -> str:
-    """Return what the rows of each table ask of a GPU, without those of which no run is counted."""
-    rows = []
-    for name in definitions.names():
-        named = estimates.of_rows(name, GPUS[DEFAULT_GPU])
-        counted = {row: estimate for row, estimate in named.items() if estimate.unknown < estimate.runs}
-        rows += [[f"`{name}`", row, *estimate.cells()] for row, estimate in counted.items()]
-    return "\n\n".join([markdown(["table", "row", *estimates.COLUMNS], rows), *estimates.notes(GPUS[DEFAULT_GPU])])
 
 
 def states() -> str:
@@ -360,7 +349,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "recorded floors": floors,
     "claims": claims,
     "states of tables": states,
-    "costs of tables": table_costs,
     "dry run": partial(dry_run, *shlex.split(DRY_RUN)),
     **{f"papers {name}": partial(papers, name) for name in PAPERS},
 }

@@ -5,7 +5,7 @@
 A decimal in prose, a table or a printed text is generated, or a reference holds it, or its section is marked:
 
     <!-- of b11dd8c0b0, b11dd8c0b0-4c15d30cb9 -->     a comment, which no page shows, in or before what it speaks of
-    *Not recorded: 21 November 2026, two CPU cores, `scripts/table_costs.py`.*     in a section: all of it
+    *Not recorded: 21 November 2026, two CPU cores, `scripts/bench_growth.py`.*     in a section: all of it
     *† Without a named record: 21 November 2026, two CPU cores, `COMMAND`.*        its rows and paragraphs with a †
 
 References: the hash of a variant in docs/recorded (means and standard deviations of its metrics over seeds, and

@@ -9,7 +9,7 @@
 #SBATCH --gpus=1
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=64G
-#SBATCH --time=12:00:00                 # llm4rec reproduce TABLE --dry-run estimates the hours
+#SBATCH --time=12:00:00                 # adapt to the table
 #SBATCH --requeue
 #SBATCH --output=slurm-%A_%a.log
 set -euo pipefail

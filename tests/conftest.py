@@ -116,7 +116,7 @@ HEAVY = (
         "studies/cli/test_reproduce.py",
         "run/test_loader.py",
     ),
-    *("data/test_bad_input.py", "docs/test_commands.py", "studies/gpu_check/test_check.py", "cli/test_p5.py"),
+    *("data/test_bad_input.py", "docs/test_commands.py", "cli/test_p5.py"),
     *("studies/bundle/test_bundle.py", "cli/test_enrich.py", "studies/cli/test_score.py", "data/test_explanations.py"),
     *("test_arithmetic.py", "data/test_download.py", "studies/inspection/test_audit.py", "studies/claims/test_spec.py"),
     *("models/test_prompt4nr_sequences.py", "studies/human/test_judge.py", "models/test_unisrec_pretraining.py"),

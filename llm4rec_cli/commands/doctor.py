@@ -3,7 +3,6 @@
 llm4rec doctor                                  one line per check: ok, note or wrong, with a remedy
 llm4rec doctor --outputs ~/outputs --cache /big/cache
 llm4rec doctor --json | jq '.findings[] | select(.state == "wrong")'
-llm4rec doctor gpu                              a GPU: its rates, equality with the CPU, trainings
 
 Exits with 1 if something is wrong. Writes nothing except a temporary file in the outputs folder, to test file locks.
 Shows no environment variable except OMP_NUM_THREADS.

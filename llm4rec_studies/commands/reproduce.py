@@ -1,9 +1,7 @@
 """`llm4rec reproduce PAPER/TABLE`: a table or figure of a paper, from one command.
 
 llm4rec list papers                                                        every table, with its state
-llm4rec reproduce unisrec/main --dry-run                                   missing data, commands, hours on a GPU
-llm4rec reproduce unisrec/main --dry-run --gpu H100                        on another GPU, or by doctor's report
-llm4rec reproduce unisrec/main --dry-run --probe                           and what each costs on this machine
+llm4rec reproduce unisrec/main --dry-run                                   missing data, commands, which are done
 llm4rec reproduce unisrec/main --small                                     on generated data, within minutes
 llm4rec reproduce unisrec/main --columns Scientific --raw amazon2018-scientific=PATH
 llm4rec reproduce p5/sequential --rows "P5-S*,SASRec" --seeds 0 --raw FOLDER
@@ -35,7 +33,6 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +40,6 @@ from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config.overrides import PAPER_TABLES, setting_of
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.results.result import read_result
-from llm4rec_studies.cost.rates import DEFAULT_GPU, GPU_HELP, Rates, rates_of_gpu
 from llm4rec_studies.paper_tables import definitions
 from llm4rec_studies.paper_tables.definitions import ALL, Size
 
@@ -83,9 +79,7 @@ def main(argv: list[str]) -> int:
     start_run = options.start and options.start.expanduser().resolve()
     if start_run and not (start_run.is_dir() and read_result(start_run)):
         raise UsageError(f"--start {start_run} is not a finished run", "llm4rec import-weights METHOD FILE makes one")
-    seeds, rates = _seeds(options.seeds), rates_of_gpu(options.gpu or DEFAULT_GPU)
-    if options.gpu and not options.dry_run:
-        raise UsageError("--gpu changes the hours that --dry-run prints", "add --dry-run, or leave --gpu out")
+    seeds = _seeds(options.seeds)
     if options.dry_run:
         os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a dry run downloads nothing
 
@@ -97,7 +91,7 @@ def main(argv: list[str]) -> int:
     runner = Runner(_raw_folders(options.raw), overrides)
     plan = plan_of(table, cells, size, seeds, runner, options.untuned, start_run)
     if options.dry_run:
-        _show_plan(plan, rates, options.probe, options.all)
+        _show_plan(plan, options.all)
         return 0
     if options.launcher:
         _launch(plan, options.launcher)
@@ -128,9 +122,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
     add("--dry-run", action="store_true", help="run nothing: print what is missing, the commands and their states")
     add("--all", action="store_true", help="with --dry-run: every command, missing file and cell")
-    add("--gpu", metavar="NAME|FILE", help="with --dry-run: " + GPU_HELP)
-    add("--probe", action="store_true", help="with --dry-run: measure the cost of each run on a few steps")
-    add("--unprobed", action="store_true", help=argparse.SUPPRESS)  # the default; older scripts say so
     add(
         "--launcher",
         metavar="NAME",
@@ -150,7 +141,7 @@ def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
         if key in SET_BY_REPRODUCE or key.startswith("dataset.raw_dir"):
             yield UsageError(f"{key} is set by the table", "--seeds 0,1,2, --rows, --columns, --raw DATASET=PATH")
         if key == "llm.dry_run":
-            yield UsageError("llm.dry_run shows the requests of one run", "--dry-run --probe counts those of all")
+            yield UsageError("llm.dry_run shows the requests of one run", "llm4rec train … llm.dry_run=true")
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:
@@ -177,33 +168,17 @@ def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def _show_plan(plan: Plan, rates: Rates, probed: bool, everything: bool) -> None:
-    """Print what is missing, the commands with their states, and what the runs cost on a GPU and here.
-
-    Args:
-        rates: of the GPU.
-        probed: whether their cost here is measured.
-        everything: whether long lists are shown in full.
-    """
-    from llm4rec_cli.results.tables import say, show
-    from llm4rec_studies.paper_tables.plan import costs_of, estimated
+def _show_plan(plan: Plan, everything: bool) -> None:
+    """Print what is missing, and the commands with their states; long lists in full if `everything` is wanted."""
+    from llm4rec_cli.results.tables import say
     from llm4rec_studies.paper_tables.reproduction import heading
 
-    costs = costs_of(plan, probed)
     done = sum(state == "done" for state in plan.states.values())
     say(heading(plan.table, plan.size), "")
-    say(f"{len(plan.steps)} commands: {done} done, {len(plan.steps) - done} to run, with {costs.in_words()}")
+    say(f"{len(plan.steps)} commands: {done} done, {len(plan.steps) - done} to run, with {plan.trainings} trainings")
     say(*_first([*plan.missing_data()], everything), *plan.unknown())
     print()
     print(*_first([*plan.commands()], everything), sep="\n", end="\n\n")  # each on one line, to be copied
-    if estimate := estimated(plan, rates):
-        show(estimate if everything else replace(estimate, rows=estimate.rows[-1:]))
-    for content in costs.tables():
-        show(content)
-    if costs.memory_mb:
-        say("measured on a few training steps and examples, without floors; training may end earlier, MiB of the host")
-    elif not probed and done < len(plan.steps):
-        say("--probe measures the minutes and the memory of each run here")
     say(*_first([*plan.not_made()], everything))
 
 
@@ -217,10 +192,10 @@ def _launch(plan: Plan, launcher: str) -> None:
     """Make by a Hydra launcher what can be made at the same time: the seeds of a row, and the runs of a search."""
     from llm4rec_cli import launch
     from llm4rec_cli.config.commands import commands
-    from llm4rec_studies.paper_tables.steps import composed, distinct
+    from llm4rec_studies.paper_tables.steps import composed, trainings
 
     composed([f"hydra/launcher={launcher}"])  # an unknown one is refused
-    for _, group in distinct(plan.steps, ("train",)):
+    for group in trainings(plan.steps):
         try:
             for swept in plan.runner.sweeps(group):
                 with _stdout_to_stderr():

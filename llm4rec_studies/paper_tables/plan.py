@@ -1,4 +1,4 @@
-"""What `llm4rec reproduce` makes of a table: the steps behind each cell, what they cost, and their results."""
+"""What `llm4rec reproduce` makes of a table: the steps behind each cell, and their results."""
 
 from __future__ import annotations
 
@@ -8,32 +8,27 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.filesize import decimal
 
-from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.data.prepare import files_by_hand, missing_files
 from llm4rec_cli.errors import Llm4RecError, UsageError
-from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.paths import cache_folder
-from llm4rec_cli.progress import track
 from llm4rec_cli.results.contents import ranges
 from llm4rec_cli.results.result import Result
-from llm4rec_cli.results.tables import Content
 from llm4rec_cli.run.job import Job
-from llm4rec_studies.cost.rates import Rates
 from llm4rec_studies.human.export import KEY_FILE, export
 from llm4rec_studies.human.score import judged
 from llm4rec_studies.human.sheets import read_key
-from llm4rec_studies.paper_tables import costs, estimates, reproduction
+from llm4rec_studies.paper_tables import reproduction
 from llm4rec_studies.paper_tables.definitions import REASONS, REFERENCE, Cell, Kind, Size, Table
 from llm4rec_studies.paper_tables.reproduction import Line
-from llm4rec_studies.paper_tables.steps import Runner, Step, cell_step, composed, distinct, in_order
+from llm4rec_studies.paper_tables.steps import Runner, Step, cell_step, composed, in_order
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +58,20 @@ class Plan:
         """Of each step `done`, `to run`, or why that is not known."""
         return {step: self.runner.located(step) for step in self.steps}
 
+    @property
+    def trainings(self) -> int:
+        """How many trainings of weights are not known to be done."""
+        steps = [step for step, state in self.states.items() if step.command == "train" and state != "done"]
+        models = [composed(self.runner.overrides(step)).config.model.name for step in steps]
+        return sum(config_class(name).traits.trainable for name in models)
+
     def commands(self) -> Iterator[str]:
-        """Yield each step as it is typed, with its number and its state."""
+        """Yield each step as it is typed, with its number, its state, and the seconds of a finished run."""
         for step, number in self.numbers.items():
-            short = self.states[step] if self.states[step] in ("done", "to run") else "unknown"
-            yield f"{number:4}  {short:8}{self.runner.command(step, self.numbers)}"
+            state = self.states[step] if self.states[step] in ("done", "to run") else "unknown"
+            if state == "done":
+                state = f"done, {sum(self.runner.result(step).seconds.values()):,.0f} s"
+            yield f"{number:4}  {state:14}{self.runner.command(step, self.numbers)}"
 
     def unknown(self) -> Iterator[str]:
         """Yield why the state of some steps is not known."""
@@ -158,103 +162,6 @@ def _without_repeated_columns(steps: Mapping[Cell, list[Step]]) -> dict[Cell, li
             in_place_of = ", ".join(other for other in by_column if first[other] == label)
             shown[replace(cell, column=replace(cell.column, label=in_place_of))] = of_cell
     return shown
-
-
-# --- a dry run
-
-
-@dataclass
-class Costs:
-    """What the runs cost that a plan is still to make; those that differ only in the seed are listed together."""
-
-    trainings: int = 0
-    unknown: int = 0  # runs whose cost cannot be measured here
-    runs: list[tuple[Sequence[int], costs.Cost]] = field(default_factory=list)  # their numbers -> what each costs
-    chats: list[tuple[Sequence[int], Usage]] = field(default_factory=list)  # their numbers -> what each is sent
-
-    @property
-    def memory_mb(self) -> int:
-        return max((cost.memory_mb for _, cost in self.runs), default=0)
-
-    def tables(self) -> Iterator[Content]:
-        """Yield a table of minutes and memory, and one of requests to chat models."""
-        if self.runs:
-            columns = ["commands", "runs", "training", "evaluation", "MiB"]
-            rows = [
-                [ranges(which), str(len(which)), f"{c.training:.1f}", f"{c.evaluation:.1f}", f"{c.memory_mb:,}"]
-                for which, c in self.runs
-            ]
-            yield Content("minutes and MiB of a run", columns, rows)
-        if self.chats:
-            columns = ["commands", "runs", "requests", "prompt tokens", "answer tokens", "cost"]
-            rows = []
-            for which, sent in self.chats:
-                counts = [f"{count:,}" for count in (sent.requests, sent.prompt_tokens, sent.answer_tokens)]
-                rows.append([ranges(which), str(len(which)), *counts, f"{sent.cost:.4f}"])
-            notes = ["high estimates, with controls, at the prices in llm.price_*; what is stored is sent no more"]
-            yield Content("what a chat model is sent for a run", columns, rows, notes)
-
-    def in_words(self) -> str:
-        minutes = sum((cost.training + cost.evaluation) * len(which) for which, cost in self.runs)
-        about = f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute"
-        about = "less than a minute" if minutes < 1 else about
-        measured = f"; {about} and {self.memory_mb:,} MiB here" if self.memory_mb else ""
-        return f"{self.trainings} trainings{measured}" + (f"; {self.unknown} of unknown cost" if self.unknown else "")
-
-
-def costs_of(plan: Plan, probed: bool) -> Costs:
-    """Return what the runs of a plan cost here, each distinct one measured once.
-
-    Args:
-        probed: whether they are measured, and not only counted.
-    """
-    result = Costs()
-    groups = [*distinct(plan.steps, ("train", "eval"))]
-    for first, group in track(groups, "measuring") if probed else groups:
-        to_run = [step for step in group if plan.states[step] != "done"]
-        model = config_class(composed(plan.runner.overrides(first)).config.model.name)
-        if first.command == "train" and model.traits.trainable:
-            result.trainings += len(to_run)
-        if not probed or not to_run:
-            continue
-        cost = _cost(to_run[0], plan, model.traits.uses_llm)
-        if cost is None:
-            result.unknown += len(to_run)
-            continue
-        numbers = [plan.numbers[step] for step in to_run]
-        if isinstance(cost, costs.Cost):
-            result.runs.append((numbers, cost))
-        else:
-            result.chats.append((numbers, cost))
-    return result
-
-
-def estimated(plan: Plan, rates: Rates) -> Content | None:
-    """Return what the runs of each row that are still to make ask of a GPU; None for runs that are not as the table
-    says."""
-    if plan.size is not Size.paper or plan.runner.changes_runs:
-        return None
-    listed: set[Step] = set()
-    rows: dict[str, list[Step]] = {}
-    for cell, steps in plan.cells.items():
-        new = [step for step in in_order(steps) if step not in listed and plan.states[step] != "done"]
-        listed.update(new)
-        rows.setdefault(cell.row.label, []).extend(new)
-    costs_of_rows = {row: estimates.of_steps(steps, rates) for row, steps in rows.items()}
-    costs_of_rows = {row: estimate for row, estimate in costs_of_rows.items() if estimate.runs}
-    return estimates.content("what the runs ask of a GPU", costs_of_rows, "row", rates) if costs_of_rows else None
-
-
-def _cost(step: Step, plan: Plan, uses_llm: bool) -> costs.Cost | Usage | None:
-    """Return what a run costs, or what a chat model is sent; None if its data or weights are not on this machine."""
-    if plan.states[step] != "to run":
-        return None
-    overrides = [hydra_override(override) for override in plan.runner.overrides(step)]
-    try:
-        return costs.chat_usage(overrides) if uses_llm else costs.measure(step.command, overrides)
-    except Llm4RecError as error:
-        log.info("not measured: %s", error.problem)
-        return None
 
 
 # --- running

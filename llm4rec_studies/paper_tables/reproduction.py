@@ -30,8 +30,7 @@ from llm4rec_cli.results.results import find_result
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Variant
 from llm4rec_cli.results.words import SYNTHETIC_NOTE
-from llm4rec_studies.cost.rates import Rates
-from llm4rec_studies.paper_tables import definitions, estimates
+from llm4rec_studies.paper_tables import definitions
 from llm4rec_studies.paper_tables.definitions import ALL, REASONS, Cell, Kind, Size, Table, matches
 
 RECORDS = "papers"  # folder of the records, under that of the runs
@@ -428,7 +427,7 @@ def _done_in_words(size: Size, done: Mapping[str, RecordedCell], made: set[str])
     return f"{len(done)} of {len(made)} cells {done_so}{partly}: {where}"
 
 
-def states(outputs: Path, rates: Rates, only: str = ALL, in_full: bool = False) -> Content:
+def states(outputs: Path, only: str = ALL, in_full: bool = False) -> Content:
     """Return every table with its state, of papers or tables that match a pattern.
 
     Args:
@@ -439,13 +438,12 @@ def states(outputs: Path, rates: Rates, only: str = ALL, in_full: bool = False) 
         if matches(name, only) or matches(name.partition("/")[0], only):
             table = definitions.table(name)
             now = state(table, outputs)
-            hours = estimates.total(estimates.of_rows(name, rates).values()).cells()[-1]
             number = re.search(r"Table \d+", table.source)
             title = f"{table.title} ({number[0]})" if number else table.title
             counts = [str(n) for n in now[:5]] if in_full else [f"{now.made} of {now.cells}"]
-            rows.append([name, title, *counts, hours, now.words])
+            rows.append([name, title, *counts, now.words])
     headings = ["cells", "can run", "by hand", "quoted", "cannot"] if in_full else ["cells that can run"]
-    columns = ["table", "title", *headings, "hours", "state"]
+    columns = ["table", "title", *headings, "state"]
     kinds = (
         "cells of the paper's table; can run: by llm4rec reproduce TABLE; by hand: of these, from files that you "
         "put in place (--dry-run says which); quoted: baselines that the project does not have; cannot: no data, "
@@ -453,7 +451,6 @@ def states(outputs: Path, rates: Rates, only: str = ALL, in_full: bool = False) 
     )
     notes = [
         kinds if in_full else "can run: by llm4rec reproduce TABLE; the others: --wide",
-        f"hours: of all its runs with their searches, {estimates.notes(rates)[0]}",
         f"states: of the runs under {outputs}",
     ]
     return Content("tables of the papers", columns, rows, notes, whole=["table"])

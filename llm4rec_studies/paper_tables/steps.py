@@ -338,11 +338,11 @@ def _init_setting(model: str) -> str:
     return setting
 
 
-def distinct(steps: Sequence[Step], commands: Sequence[str]) -> Iterator[tuple[Step, list[Step]]]:
-    """Yield the steps of these commands that differ in more than the seed, the first of each, with all of its seeds."""
+def trainings(steps: Sequence[Step]) -> list[list[Step]]:
+    """Return the trainings in groups that differ only in the seed."""
     groups: dict[tuple[Any, ...], list[Step]] = {}
     for step in steps:
-        if step.command in commands:
+        if step.command == "train":
             typed = tuple(override for override in step.overrides if key_typed(override) != "seed")
-            groups.setdefault((step.command, typed, bool(step.after)), []).append(step)
-    yield from ((group[0], group) for group in groups.values())
+            groups.setdefault((typed, bool(step.after)), []).append(step)
+    return [*groups.values()]

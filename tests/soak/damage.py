@@ -149,7 +149,7 @@ def configs(bench: Bench) -> Iterator[Target]:
         ("prepare", "dataset=shop", CACHE),
         ("train", "dataset=shop", *FLOOR),
         ("train", "+experiment=mine/tuned", "--cfg", "job"),
-        ("reproduce", "mine/tiny", "--small", "--dry-run", "--unprobed", CACHE),
+        ("reproduce", "mine/tiny", "--small", "--dry-run", CACHE),
         ("train", "model=prompt4nr", "dataset=demo_news", "prompt=prompt4nr/mine", "--cfg", "job"),
         (*COMMANDS["asking"], "prompt=chatgptrec/mine", "llm.dry_run=true"),
         (*COMMANDS["tune"][:-4], "--trials", "1"),

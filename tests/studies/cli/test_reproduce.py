@@ -1,8 +1,8 @@
 """`reproduce`: a table's dry run, its runs and its states; what is refused; and the papers' tables under `validate`."""
 
 import json
+import re
 
-import numpy as np
 import pytest
 
 from llm4rec_cli.files import write_text
@@ -44,9 +44,9 @@ def mine(llm4rec, tmp_path):
 
 def test_a_small_table_is_run_marked_recorded_and_run_only_once(mine, llm4rec, tmp_path):
     assert "never run" in llm4rec("list", "papers", "mine").out
-    plan = " ".join(mine("--small", "--dry-run", "--unprobed").out.split())
+    plan = " ".join(mine("--small", "--dry-run").out.split())
     assert "3 commands: 0 done, 3 to run, with 1 trainings" in plan
-    both = " ".join(mine("--small", "--seeds", "0,1", "--dry-run", "--unprobed").out.split())
+    both = " ".join(mine("--small", "--seeds", "0,1", "--dry-run").out.split())
     assert "model=popularity seed=0" in both and "model=popularity seed=1" not in both, "it depends on no seed"
     answer = mine("--small")
     assert answer.code == 0, answer.err
@@ -60,7 +60,8 @@ def test_a_small_table_is_run_marked_recorded_and_run_only_once(mine, llm4rec, t
     assert len(marked) == 6 and all("synthetic" in line for line in marked)
     again = mine("--small", "--csv")
     assert again.err.count("finished run found") >= 3
-    assert "3 commands: 3 done" in mine("--small", "--dry-run", "--unprobed").out
+    finished = mine("--small", "--dry-run").out
+    assert "3 commands: 3 done" in finished and re.search(r"1  done, \d+ s +llm4rec train", finished)
     assert "small only: 3 cells" in llm4rec("list", "papers", "mine").out
     (folder,) = (tmp_path / "outputs/popularity/demo/sequential").iterdir()
     (folder / "status.json").unlink()
@@ -78,47 +79,6 @@ def test_a_cell_that_fails_says_why_and_the_others_are_made(mine):
     assert "quoted, not run: The project" in cells["Beauty", "Caser", "hr@5"]["marks"]
     assert "failed: " in cells["Toys", "popular", "hr@5"]["marks"]
     assert cells["Toys", "popular", "hr@5"]["ours"] is None
-
-
-def test_a_dry_run_measures_each_distinct_run_once(mine, monkeypatch):
-    from llm4rec_studies.paper_tables import costs
-
-    measured = []
-    monkeypatch.setattr(costs, "measure", lambda *run: measured.append(run) or costs.Cost(2.0, 0.5, 300))
-    assert "of unknown cost" not in mine("--dry-run", "--small", "--seeds", "0,1").out and measured == []
-    answer = mine("--dry-run", "--probe", "--small", "--seeds", "0,1")
-    assert [command for command, _ in measured] == ["train", "train", "eval"], "one for all seeds"
-    assert "5 commands: 0 done, 5 to run, with 2 trainings; about 12 minutes and 300 MiB here" in answer.out
-
-
-def test_a_probe_measures_minutes_and_memory(cache, monkeypatch):
-    from llm4rec_studies.paper_tables import costs
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    cost = costs._measure("train", [*TINY, "dataset=demo", "trainer.epochs=10"])
-    assert 0 < cost.training < 60 and 0 < cost.evaluation < 10
-    assert cost.memory_mb > 50
-    assert costs._measure("train", [*TINY, "dataset=demo", "trainer.epochs=1000"]).training > 10 * cost.training
-
-
-@pytest.mark.parametrize(
-    ("fixed", "each", "sizes"), [(0.5, 0.01, [2, 2, 8, 32, 128]), (5, 0.01, [2, 2, 8]), (0, 2, [2, 2, 8])]
-)
-def test_the_time_of_an_evaluation_is_extrapolated(monkeypatch, fixed, each, sizes):
-    from llm4rec_studies.paper_tables import costs
-
-    now, measured = [0.0], []
-
-    def work(some):
-        measured.append(len(some))
-        now[0] += fixed + each * len(some)
-
-    monkeypatch.setattr(costs.time, "monotonic", lambda: now[0])
-    assert costs._seconds(work, np.arange(1000)) == pytest.approx(fixed + each * 1000)
-    assert measured == sizes
-    measured.clear()
-    assert costs._seconds(work, np.arange(3)) == pytest.approx(fixed + each * 3)
-    assert measured == [2, 2, 3]
 
 
 def test_trainings_by_a_launcher_are_those_of_the_table(mine, llm4rec):

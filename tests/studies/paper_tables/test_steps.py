@@ -7,7 +7,7 @@ from llm4rec_cli.run.folder import Outcome
 from llm4rec_studies.paper_tables import definitions, steps
 from llm4rec_studies.paper_tables.definitions import Size
 from llm4rec_studies.paper_tables.plan import plan_of
-from llm4rec_studies.paper_tables.steps import Runner, Step, cell_step, distinct, in_order
+from llm4rec_studies.paper_tables.steps import Runner, Step, cell_step, in_order, trainings
 from tests.results.finished_runs import run
 from tests.support.extras import needs_zoo
 
@@ -76,8 +76,8 @@ def test_a_tuned_row_is_searched_on_validation_with_one_seed():
     ]
     assert zero.search == one.search
     assert all({"split=valid", "seed=0"} <= {*candidate.overrides} for _, candidate in one.search)
-    ((first, group),) = distinct([zero, one], ("train",))
-    assert (first, group) == (zero, [zero, one])
+    (group,) = trainings([zero, one])
+    assert group == [zero, one]
 
 
 def test_the_search_chooses_the_best_validation_metric():
