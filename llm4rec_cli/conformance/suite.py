@@ -29,13 +29,13 @@ from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.registry import config_class, load_module
 from llm4rec_cli.config.schema import Precision, SplitName, Written
 from llm4rec_cli.conformance.builders import resolved, tiny_dataset, tiny_log
+from llm4rec_cli.conformance.meta import META, without_values
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.examples import Examples, single_example
 from llm4rec_cli.data.likes import labelled_rows
 from llm4rec_cli.data.split import TEST, TRAIN, Split, leave_one_out, split_dataset
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
-from llm4rec_cli.meta import META, without_values
 from llm4rec_cli.models import base
 from llm4rec_cli.models.shared.batch import on_device
 from llm4rec_cli.run.loader import COUNTS, Loader, RowData, Share, Shares
