@@ -41,6 +41,13 @@ def memory() -> tuple[int, int]:
     return total, available
 
 
+def cores() -> float:
+    """Return the cores this process may use, by its affinity and its container's quota."""
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = container_limit("cpu.max").partition(" ")
+    return min(n, int(quota) / int(period)) if quota.isdigit() else n
+
+
 def container_limit(name: str) -> str:
     """Return a limit of the container that this runs in; empty if there is none."""
     file = Path("/sys/fs/cgroup") / name

@@ -5,7 +5,7 @@ llm4rec doctor --outputs ~/outputs --cache /big/cache
 llm4rec doctor --json | jq '.findings[] | select(.state == "wrong")'
 
 Exits with 1 if something is wrong. Writes nothing except a temporary file in the outputs folder, to test file locks.
-Shows no environment variable except OMP_NUM_THREADS.
+Shows no environment variable.
 """
 
 from __future__ import annotations
