@@ -24,7 +24,7 @@ class Label:
         name: as in metrics.json.
         condition: what the label means.
         inherited: whether a training that starts from the labelled weights gets the label.
-        unusual: whether training or evaluation are unusual. A claim about such runs must name the label.
+        unusual: whether training or evaluation are unusual. `llm4rec list runs` shows such labels.
         paper: whether the numbers may be compared with papers.
         beats: whether `inspect result` may allow the word "beats".
     """

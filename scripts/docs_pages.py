@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import csv
 import io
 import itertools
 import json
@@ -26,7 +25,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -194,21 +192,6 @@ def floors() -> str:
     return "\n".join(line for line in lines if " (control) |" not in line)
 
 
-def claims() -> str:
-    """Return the papers' claims with what the recorded runs say of each."""
-    rows = list(csv.DictReader(io.StringIO(output_of("report", "claims", "--csv", "--outputs", str(RECORDED)))))
-    parts = []
-    for (words, source), tests in itertools.groupby(rows, key=itemgetter("words", "source")):
-        parts.append(f"**{words}** ({source})")
-        parts.append("\n".join(f"- {row['verdict']}: {row['rule']}. {_details(row)}" for row in tests))
-    return "\n\n".join(parts)
-
-
-def _details(row: dict[str, str]) -> str:
-    cells = [row["data"], row["numbers"], row["because"], f"To run: `{row['to run']}`" if row["to run"] else ""]
-    return ". ".join(cell[0].upper() + cell[1:] for cell in cells if cell)
-
-
 def papers(name: str) -> str:
     """Return the tables of a paper, or of several with commas between, with what the recorded runs hold of each, and
     the recorded cells."""
@@ -347,7 +330,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "template": template,
     "bad input": bad_input,
     "recorded floors": floors,
-    "claims": claims,
     "states of tables": states,
     "dry run": partial(dry_run, *shlex.split(DRY_RUN)),
     **{f"papers {name}": partial(papers, name) for name in PAPERS},

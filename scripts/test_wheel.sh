@@ -28,7 +28,6 @@ llm4rec eval task=direct model=unisrec
 llm4rec train model=popularity
 llm4rec report --markdown
 llm4rec report --html report.html
-llm4rec report claims > claims.txt
 llm4rec train model=popularity dataset=demo_news
 must_fail() { # text that the error must contain, then the command
   local code=0

@@ -110,7 +110,6 @@ HEAVY = (
         "results/test_pinned.py",
     ),
     *(
-        "studies/claims/test_verdict.py",
         "test_paths.py",
         "cli/test_list.py",
         "studies/cli/test_reproduce.py",
@@ -118,7 +117,7 @@ HEAVY = (
     ),
     *("data/test_bad_input.py", "docs/test_commands.py", "cli/test_p5.py"),
     *("studies/bundle/test_bundle.py", "cli/test_enrich.py", "studies/cli/test_score.py", "data/test_explanations.py"),
-    *("test_arithmetic.py", "data/test_download.py", "studies/inspection/test_audit.py", "studies/claims/test_spec.py"),
+    *("test_arithmetic.py", "data/test_download.py", "studies/inspection/test_audit.py"),
     *("models/test_prompt4nr_sequences.py", "studies/human/test_judge.py", "models/test_unisrec_pretraining.py"),
     *("models/test_prompt4nr_templates.py", "models/test_deviations.py", "models/test_p5_model.py", "test_api.py"),
     *("docs/test_pages.py", "studies/export/test_data.py", "models/test_attention.py", "soak/test_attacks.py"),

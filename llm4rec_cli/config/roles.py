@@ -1,6 +1,6 @@
 """The role of a setting: what it affects. It is declared once, with the setting or its dataclass.
 
-Run addresses, the runs that `eval` matches, pairing, claims and path handling derive their sets of settings from roles.
+Run addresses, the runs that `eval` matches, pairing and path handling derive their sets of settings from roles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: an overview, tables, charts, comparisons with the papers, and claims."""
+"""The report as one self-contained HTML page: an overview, tables, charts, and comparisons with the papers."""
 
 from __future__ import annotations
 

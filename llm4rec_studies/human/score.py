@@ -23,7 +23,7 @@ from llm4rec_studies.human.agreement import (
 )
 from llm4rec_studies.human.sheets import FilledSheet, Key, SheetFacts, SheetRun, read_filled, read_key
 
-RESULT, JUDGE_RESULT = "human.json", "judge.json"  # of people, which claims read; of chat models
+RESULT, JUDGE_RESULT = "human.json", "judge.json"  # of people; of chat models
 
 
 class Rater(msgspec.Struct, frozen=True, omit_defaults=True):

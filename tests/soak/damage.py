@@ -174,7 +174,7 @@ def runs(bench: Bench) -> Iterator[Target]:
         ("ensemble", f"run=[{','.join(pair)}]", CACHE),
         *asked,
     ]
-    reports = ((), ("--csv",), ("--html", "page.html"), ("--costs",), ("claims",), ("--slices",), ("--papers",))
+    reports = ((), ("--csv",), ("--html", "page.html"), ("--costs",), ("--slices",), ("--papers",))
     commands: list[tuple[str, ...]] = [
         *(("report", *more) for more in reports),
         *(("list", kind) for kind in ("runs", "papers")),

@@ -13,7 +13,6 @@ SASREC, UNISREC = "sasrec/shop/sequential/seed0-plain", "unisrec/shop/sequential
 RULE = "transition_text/amazon2018-scientific/sequential/seed0-16f6b3370c"
 UNISREC_RECORDED = "unisrec/amazon2018-scientific/sequential/seed0-afb2877f82"
 OF_RUNS = {
-    "report-claims": "report claims",
     "compare": f"compare {SASREC} {UNISREC}",
     "compare-seeds": f"compare {SASREC} {UNISREC} transition_text/shop/sequential/seed0-plain --seeds --markdown",
     "compare-json": f"compare {SASREC} {UNISREC} --seeds --json --margin 5% --metric ndcg@10,mrr",
@@ -27,8 +26,6 @@ OF_RUNS = {
     "inspect-result-json": f"inspect result {SASREC} --json",
 }
 OF_RECORDS = {
-    "recorded-claims": "report claims",
-    "recorded-claims-csv": "report claims --csv",
     "recorded-compare": f"compare {RULE} {UNISREC_RECORDED} --seeds --ratio",
     "recorded-inspect": f"inspect result {UNISREC_RECORDED}",
     "recorded-list": "list papers",

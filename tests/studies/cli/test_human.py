@@ -295,7 +295,7 @@ def test_a_chat_model_fills_a_sheet_that_is_scored_separately_and_never_conclusi
     score = llm4rec("human", "score", str(folder), str(filled))
     assert score.code == 0, score.err
     assert "not conclusive: judged by a/judge (llm-judge), not by people" in " ".join(score.out.split())
-    assert not (folder / "human.json").exists(), "human.json is what claims read"
+    assert not (folder / "human.json").exists()
     result = read(folder / "judge.json")
     assert (result["raters"][0]["judge"], result["labels"]) == ("a/judge", ["llm-judge"])
     assert not result["criteria"]["clarity"]["enough"]
