@@ -34,7 +34,7 @@ from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.tasks import ranking
 
-REVIEWS, ITEMS = [1_000_000, 3_000_000, 10_000_000], [10_000, 100_000]  # the first while the other grows
+REVIEWS, ITEMS = [1_000_000, 3_000_000, 10_000_000], [100_000, 10_000]  # the first while the other grows
 WORDS, PHRASES, PHRASE = 5_000, 20_000, 12  # of reviews: the vocabulary, the phrases that texts consist of, their words
 BATCH = 256  # sequences
 STEPS, SECONDS = 200, 20.0  # of an epoch: no more steps, and after one none once these seconds have passed
