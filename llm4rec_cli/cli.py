@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.config.commands import Command
 
 # How long OpenMP threads spin while waiting; libgomp reads it when torch is imported. With the default, two commands
-# on the same two cores take three to four times as long each, with this value twice: docs/develop/benchmarks.md.
+# on the same two cores take three to four times as long each, with this value twice.
 SPIN_COUNT = "5000"
 
 USAGE = """\

@@ -1,10 +1,8 @@
-"""How fast UniSRec and SASRec train, compared with a reference.
+"""How fast SASRec trains, compared with a reference.
 
-The reference is the published formulation, written by us in plain torch and fp32: one row per prefix, padded to 50;
-every position of every row computed; UniSRec's adaptor on every (row, position), each expert with its own dropout of
-the input. It has the same parameters as the model (a test holds losses and gradients equal, with dropout and gate noise
-off), the same dropout rates, and the same AdamW. Ours departs as its deviations say: UniSRec draws dropout and gate
-noise once per item and step (draw=catalogue), and windows of sequences over 50 items show a target at least 25.
+The reference is RecBole's formulation, written by us in plain torch and fp32: one row per prefix, padded to 50, and
+every position of every row computed. It has the same parameters as the model (a test holds losses and gradients equal,
+with dropout off), the same dropout rates, and the same AdamW.
 
 Ours is `run.fit`, as `llm4rec train` calls it, with the Trainer's start, batches, optimiser and one checkpoint per
 epoch, but without validation. Contenders take turns in one run.
@@ -16,7 +14,7 @@ import argparse
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,20 +35,13 @@ from torch import Tensor, nn
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.split import Split, leave_one_out
-from llm4rec_cli.models.baselines.sasrec import SASRec
-from llm4rec_cli.models.unisrec.network import NOISE_FLOOR, UniSRec
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.fit import fit
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
 
-MODELS = {  # name -> overrides for llm4rec train
-    "unisrec": ["model=unisrec"],  # as shipped: 300-d, 8 experts over the 384-d vectors of MiniLM
-    "sasrec": ["model=sasrec", "model.hidden_size=64"],  # RecBole's default
-}
-REFERENCE, FP32, BF16 = "reference, fp32", "ours, fp32", "ours, bf16"
+REFERENCE, FP32, BF16 = "reference, fp32: one padded row per prefix", "ours, fp32", "ours, bf16"
 TARGETS = 50_000  # the least that a turn of ours trains on, in whole epochs
-DESCRIPTIONS = {REFERENCE: "one padded row per prefix", FP32: "algorithm", BF16: "algorithm + precision"}
 
 
 class ReferenceLayer(nn.Module):
@@ -110,48 +101,6 @@ class ReferenceSASRec(nn.Module):
         return F.cross_entropy(hidden @ self.items.weight.t(), targets)
 
 
-class ReferenceAdaptor(nn.Module):
-    """Parametric whitening and mixture of experts on (…, text_size) text vectors, one expert after another."""
-
-    def __init__(self, text_size: int, hidden: int, experts: int, dropout: float) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(experts, text_size))
-        self.whiten = nn.Parameter(torch.zeros(experts, text_size, hidden))
-        self.gate = nn.Parameter(torch.zeros(text_size, experts))
-        self.noise = nn.Parameter(torch.zeros(text_size, experts))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits = x @ self.gate
-        if self.training:
-            logits = logits + torch.randn_like(logits) * (F.softplus(x @ self.noise) + NOISE_FLOOR)
-        gates = logits.softmax(-1)
-        experts = [(self.dropout(x) - b) @ w for b, w in zip(self.bias, self.whiten, strict=True)]
-        return (torch.stack(experts, -2) * gates.unsqueeze(-1)).sum(-2)
-
-
-class ReferenceUniSRec(nn.Module):
-    features: Tensor
-
-    def __init__(self, config: Any, model: Any) -> None:
-        super().__init__()
-        self.temperature = config.temperature
-        self.register_buffer("features", model.features, persistent=False)
-        self.adaptor = ReferenceAdaptor(
-            model.features.shape[1], config.hidden_size, config.experts, config.adaptor_dropout
-        )
-        self.encoder = ReferenceEncoder(config)
-
-    def forward(self, items: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-        hidden = self.encoder(self.adaptor(F.embedding(items, self.features)), lengths)
-        table = self.adaptor(self.features)
-        logits = F.normalize(hidden, dim=-1) @ F.normalize(table, dim=-1).t() / self.temperature
-        return F.cross_entropy(logits, targets)
-
-
-REFERENCES = {UniSRec: ReferenceUniSRec, SASRec: ReferenceSASRec}
-
-
 class PrefixRows:
     """All (prefix, target) pairs of the training split: a prefix's latest `max_length` items, right-padded."""
 
@@ -176,34 +125,22 @@ class PrefixRows:
 
 def build_reference(config: Any, model: nn.Module) -> nn.Module:
     """Return the published formulation of this model, with the same weights."""
-    reference = REFERENCES[type(model)](config.model, model)
+    reference = ReferenceSASRec(config.model, model)
     reference.load_state_dict(model.state_dict())
     return reference
 
 
-@dataclass(frozen=True)
-class Bench:
-    """The contenders for one model on one dataset.
-
-    Attributes:
-        n_targets: per epoch.
-        work: contender -> function that trains for one turn and returns the number of targets.
-    """
-
-    job: Job
-    split: Split
-    n_targets: int
-    work: dict[str, Callable[[], float]]
-
-
-def training_job(options: argparse.Namespace, name: str) -> Job:
-    """Return what `llm4rec train` would run for one of MODELS."""
-    overrides = [*MODELS[name], *options.overrides, "device=cpu"]
+def training_job(options: argparse.Namespace) -> Job:
+    """Return what `llm4rec train` would run, in the size that is RecBole's default."""
+    overrides = ["model=sasrec", "model.hidden_size=64", *options.overrides, "device=cpu"]
     return settled(run_job("train", options.dataset, options.raw_dir, *overrides))
 
 
-def set_up(job: Job, reference_batch: int) -> Bench:
-    """Build the model in two precisions and its reference, which takes a step of so many prefix rows in a turn."""
+def set_up(job: Job, reference_batch: int) -> tuple[Split, dict[str, Callable[[], float]]]:
+    """Return the split, and a turn of training of the reference, with so many prefix rows, and of ours per precision.
+
+    A turn returns the number of targets.
+    """
     config, split = job.config, leave_one_out(stages.load(job))
     model = stages.build(job, split)
     settings: Any = job.model
@@ -216,7 +153,7 @@ def set_up(job: Job, reference_batch: int) -> Bench:
         epochs = -(-TARGETS // len(prefixes))
         trainer = replace(config.trainer, epochs=epochs, precision=precision)
         work[name] = partial(_epochs, copy, trainer, config.seed, len(prefixes))
-    return Bench(job, split, len(prefixes), work)
+    return split, work
 
 
 def _step(reference: nn.Module, prefixes: PrefixRows, config: Any, batch: int) -> Callable[[], float]:
@@ -253,19 +190,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = option_parser(
         __doc__,
         """\
-  python scripts/bench_training.py                                    both on the demo: takes about 7 GB
-  python scripts/bench_training.py --dataset amazon2018-scientific --raw-dir PATH --model unisrec""",
+  python scripts/bench_training.py                                            on the demo
+  python scripts/bench_training.py --dataset amazon2014-beauty --raw-dir PATH""",
         rounds=5,
     )
     parser.add_argument("overrides", nargs="*", help="as for llm4rec train, e.g. trainer.batch_size=256")
     parser.add_argument("--dataset", default="demo", help="a dataset of conf/dataset (default: demo)")
     parser.add_argument("--raw-dir", help="folder with the dataset's raw files")
-    parser.add_argument("--model", choices=sorted(MODELS), help="default: all")
     parser.add_argument(
         "--reference-batch",
         type=int,
         default=2048,
-        help="prefix rows per step of the reference (default: the published 2048; UniSRec then takes about 7 GB)",
+        help="prefix rows per step of the reference (default: RecBole's 2048)",
     )
     return parser.parse_args(arguments)
 
@@ -273,13 +209,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     print(machine_description())
-    for name in [options.model] if options.model else MODELS:
-        bench = set_up(training_job(options, name), options.reference_batch)
-        timings = time_in_turns(bench.work, options.rounds)
-        settings: Any = bench.job.model
-        size = f"{settings.hidden_size}-d, {bench.split.n_items:,} items"
-        rows = speed_rows("training", "target", timings, DESCRIPTIONS)
-        print_table(f"{name} on {options.dataset}, {size}", rows)
+    job = training_job(options)
+    split, work = set_up(job, options.reference_batch)
+    settings: Any = job.model
+    size = f"{settings.hidden_size}-d, {split.n_items:,} items"
+    rows = speed_rows("training", "target", time_in_turns(work, options.rounds))
+    print_table(f"sasrec on {options.dataset}, {size}", rows)
 
 
 if __name__ == "__main__":

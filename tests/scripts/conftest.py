@@ -10,12 +10,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 @pytest.fixture
 def bench_prints(capsys):
-    """bench_prints(main, arguments, *words): run a benchmark, which prints these words and exits with its verdict."""
+    """bench_prints(main, arguments, *words): run a benchmark, which prints these words."""
 
     def check(main, arguments, *words):
-        status = main(arguments)
+        main(arguments)
         printed = capsys.readouterr().out
         assert [word for word in words if word not in printed] == []
-        assert bool(status) == ("FAIL: " in printed)
 
     return check

@@ -1,5 +1,10 @@
+from functools import partial
+
 import bench_common as common
+import pytest
 from bench_common import Timing
+
+MIB = 2**20
 
 
 def test_contenders_take_turns_and_the_first_round_does_not_count(monkeypatch):
@@ -22,3 +27,15 @@ def test_speed_is_relative_to_the_first_contender():
     rows = common.speed_rows("by", "text", timings)
     assert [row["speed-up"] for row in rows] == ["1.00", "10.0", "20.0"]
     assert rows[1]["texts/s: median (min–max)"] == "100 (90.0–110)"
+
+
+def allocate(kept: int, used: int):
+    """Allocate `kept` MiB and return work that uses `used` MiB more for a while."""
+    kept_bytes = b"x" * (kept * MIB)
+    return partial(lambda _: len(b"x" * (used * MIB)), kept_bytes)
+
+
+def test_a_fresh_process_has_its_own_peak():
+    before = common.peak_mb()
+    assert common.measure_in_fresh_process(allocate, 50, 200).added_mb == pytest.approx(200, abs=10)
+    assert common.peak_mb() - before < 50

@@ -1,7 +1,7 @@
 import bench_evaluation as bench
 import numpy as np
 import pytest
-from fresh_process import Measurement
+from bench_common import Measurement
 
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.tasks.ranking import rank
@@ -11,9 +11,8 @@ SMALL = ["model.hidden_size=8", "model.inner_size=12", "model.max_length=6"]
 
 @pytest.mark.parametrize("mask_history", [False, True])
 def test_scoring_all_users_at_once_gives_the_same_ranks(mask_history):
-    job = bench.evaluation_job("sasrec", None, None, SMALL)
-    split = bench.load_split(job, (60, 200))
-    model, examples = bench.random_model(job, split), split.examples(SplitName.test)
+    _, split, model = bench.set_up(None, None, SMALL, (60, 200))
+    examples = split.examples(SplitName.test)
     n_better, n_tied, top_items = bench.rank_at_once(model, examples, mask_history, 5)
     ours = rank(model, examples, mask_history, 5, 16)
     assert np.array_equal(n_better, ours.n_better)
@@ -21,7 +20,7 @@ def test_scoring_all_users_at_once_gives_the_same_ranks(mask_history):
     assert np.array_equal(top_items, ours.top_items)
 
 
-def test_a_run_on_synthetic_data_prints_each_contender(bench_prints, monkeypatch):
-    monkeypatch.setattr(bench, "measure_in_fresh_process", lambda *_: Measurement(1, 300, 310))
-    words = ("sasrec, 8-d", "unisrec, 8-d", "30 users, 100 items", bench.AT_ONCE, bench.RANK, bench.EVALUATE)
-    bench_prints(bench.main, ["--synthetic", "30", "100", "--rounds", "1", "task.bootstrap=10", *SMALL], *words)
+def test_a_run_on_random_data_prints_each_contender(bench_prints, monkeypatch):
+    monkeypatch.setattr(bench, "measure_in_fresh_process", lambda *_: Measurement(1, 10, None))
+    words = ("random data: 30 users, 100 items", bench.AT_ONCE, bench.RANK, bench.EVALUATE, "sasrec: memory")
+    bench_prints(bench.main, ["--size", "30", "100", "--rounds", "1", "task.bootstrap=10", *SMALL], *words)
