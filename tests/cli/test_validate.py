@@ -50,7 +50,7 @@ def test_mistakes_in_the_statements_of_a_model_are_reported_with_their_lines(tmp
     content = """\
 deviations:
   penalty: no {penalty
-  width: "{widht} wide"
+  width: "{sizes} wide"
 refused:
   - {when: {dropuot: 1}, problem: none, remedy: none}
 """
@@ -62,7 +62,7 @@ refused:
     assert answer.code == 2
     for message in (
         "simplex.yaml:2: 'penalty' is not a sentence",
-        "simplex.yaml:3: 'width': no setting 'widht'",
+        "simplex.yaml:3: 'width': no setting 'sizes'",
         "no setting 'dropuot'\n  try: did you mean 'dropout'?",
         "unknown model 'simplexx'\n  try: did you mean 'simplex'?",
         "peter.yaml:1: unknown section 'words'",
