@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -52,7 +51,7 @@ def of_backbone(settings, **changes):
 
 
 def problems(settings):
-    return [error.problem for error in settings.problems(SimpleNamespace())]
+    return [error.problem for error in settings.problems(None)]
 
 
 def test_shipped_templates_have_the_published_overhead_answers_and_virtual_tokens(minilm):
