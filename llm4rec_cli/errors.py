@@ -84,7 +84,7 @@ def as_full_disk(error: BaseException | None) -> RunError | None:
         if any(words in str(error) for words in _FULL_DISK):
             return RunError(
                 f"the disk is full: {str(error).splitlines()[0]}",
-                "free some space (llm4rec prune) and run the same command again: it resumes from what is complete",
+                "free some space (llm4rec list runs) and run the same command again: it resumes from what is complete",
             )
         error = error.__cause__ or error.__context__
     return None

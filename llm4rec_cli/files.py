@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.progress import step
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,19 @@ def fill_once(folder: Path, fill: Callable[[Path], object]) -> None:
             flush(folder.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def fill_new(folder: Path, fill: Callable[[Path], object]) -> Path:
+    """Write a folder that a user named with `fill_once` and return it.
+
+    Raises:
+        UsageError: it exists.
+    """
+    folder = folder.expanduser().resolve()
+    if folder.exists():
+        raise UsageError(f"{folder} exists", "remove it, or choose another --out folder")
+    fill_once(folder, fill)
+    return folder
 
 
 @contextmanager

@@ -11,7 +11,6 @@ MAY_BE_MEMORISED = "may-be-memorised"
 FLOOR_NOT_BEATEN = "floor-not-beaten"
 NOT_ABOVE_POPULARITY = "not-above-popularity"
 UNREAD_ANSWERS = "unread-answers"
-UNVERIFIED = "unverified"
 SELECTED_UNMASKED, SELECTED_MASKED = "selected-unmasked", "selected-masked"
 CONTROL = "control-"  # prefix
 
@@ -128,13 +127,6 @@ LABELS = {
         Label("left-out-codes", "an external list of semantic ids repeats some, or has some of no item"),
         Label("beam-search", "items that beam search does not reach are misses", inherited=False),
         Label("missing-users", "an external list leaves out users"),
-        Label(
-            UNVERIFIED,
-            "of a bundle whose files or numbers do not hold: `llm4rec bundle verify` says which",
-            inherited=False,
-            paper=False,
-            beats=False,
-        ),
         Label("llm-judge", "in `judge.json`: a chat model filled the sheets"),
     )
 }

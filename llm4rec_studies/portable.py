@@ -32,11 +32,6 @@ def without_paths(value: Any) -> Any:
     return [*map(without_paths, value)] if isinstance(value, list | tuple) else value
 
 
-def has_path(text: str) -> bool:
-    """Return whether a text names a path of a machine, or a password in a URL."""
-    return bool(_PATH.search(text) or _QUOTED_PATH.search(text) or _PASSWORD.search(text))
-
-
 def _shortened(path: str) -> str:
     parts = PurePosixPath(path).parts
     is_run = len(parts) > 3 and RUN_NAME.fullmatch(parts[-1])
@@ -49,8 +44,3 @@ def config_of(run: Result) -> dict[str, Any]:
     if isinstance(content.get("dataset"), dict):
         content["dataset"]["raw_dir"] = None
     return dict(content)
-
-
-def metrics_of(run: Result) -> dict[str, Any]:
-    """Return the content of metrics.json."""
-    return dict(without_paths(run.content()))

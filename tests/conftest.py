@@ -116,7 +116,7 @@ HEAVY = (
         "run/test_loader.py",
     ),
     *("data/test_bad_input.py", "docs/test_commands.py", "cli/test_p5.py"),
-    *("studies/bundle/test_bundle.py", "cli/test_enrich.py", "studies/cli/test_score.py", "data/test_explanations.py"),
+    *("cli/test_enrich.py", "studies/cli/test_score.py", "data/test_explanations.py"),
     *("test_arithmetic.py", "data/test_download.py", "studies/inspection/test_audit.py"),
     *("models/test_prompt4nr_sequences.py", "studies/human/test_judge.py", "models/test_unisrec_pretraining.py"),
     *("models/test_prompt4nr_templates.py", "models/test_deviations.py", "models/test_p5_model.py", "test_api.py"),

@@ -5,7 +5,7 @@ llm4rec list --all                        each name
 llm4rec list models                       with the tasks of each; --wide has the complete descriptions
 llm4rec list prompts                      each prompt with its fields, target and text
 llm4rec list prompts p5/rating            the prompts of one file
-llm4rec list runs                         every run folder with its status, newest first
+llm4rec list runs                         every run folder with its status and size, newest first
 llm4rec list runs status=failed,killed dataset=demo --outputs ~/outputs
 llm4rec list papers                       every table of the papers, with what was reproduced
 llm4rec list cache                        prepared datasets, text features and raw files, with size and last use
@@ -102,18 +102,18 @@ def runs_table(runs: Sequence[Run], outputs: Path) -> Content:
         [
             run.folder.relative_to(outputs).as_posix(),
             run.state,
+            decimal(disk_usage(run.folder)) if run.folder.exists() else "recorded",
             " ".join(typed_besides_path(run.result.overrides if run.result else run.status.overrides)),
             _result(run),
             moment(run.written),
-            decimal(disk_usage(run.folder)) if run.folder.exists() else "recorded",
             str(run.status.error or "").partition("\n")[0],
         ]
         for run in runs
     ]
-    columns = ["run", "status", "typed", "result", "time", "size", "error"]
+    columns = ["run", "status", "size", "typed", "result", "time", "error"]
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    return Content(f"runs under {outputs}", columns, rows, spare=["size", "time"], whole=["run"])
+    return Content(f"runs under {outputs}", columns, rows, spare=["time", "typed", "result"], whole=["run"])
 
 
 def moment(time: float) -> str:

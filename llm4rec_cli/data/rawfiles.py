@@ -165,7 +165,7 @@ class Forecast:
         if disk and disk > (free_disk := shutil.disk_usage(cache).free):
             raise DataError(
                 f"{rows} take about {disk / 1e9:.1f} GB in the cache, and {free_disk / 1e9:.1f} GB are free there",
-                "paths.cache=PATH on a larger disk, or free space (llm4rec prune)",
+                "paths.cache=PATH on a larger disk, or free space (llm4rec list cache)",
             )
 
 

@@ -37,13 +37,11 @@ ANSWER_COLUMNS = (
     ("reference", "prediction", "feature"),
     ("reference", "prediction"),
     ("items", "clicked", *metrics.table_metrics("impression")),
-    ("n_shown", "n_clicks", *metrics.table_metrics("impression")),  # in a bundle
 )
 # Columns that belong to the example, not to the answer, so that they must be equal in both runs; tasks of installed
 # packages have their own.
 EXAMPLE_FACTS = {"rating": "ratings", "reference": "reference texts", "n_candidates": "numbers of candidates"}
 EXAMPLE_FACTS |= {"items": "items shown", "clicked": "clicks"}
-EXAMPLE_FACTS |= {"n_shown": "numbers of items shown", "n_clicks": "numbers of clicks"}
 
 
 @dataclass(frozen=True)

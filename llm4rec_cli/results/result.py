@@ -231,7 +231,6 @@ class Result:
     folder: Path = Path()  # the run folder; no field of metrics.json
     draws: Mapping[int, Result] = field(default_factory=dict)
     trainer: Result | None = None  # the run that trained the evaluated weights, where it was read too
-    bundle: str = ""  # the name of the bundle that it was read from
 
     @classmethod
     def of_numbers(
@@ -299,7 +298,7 @@ class Result:
         write_json(self.folder / METRICS, self.content())
 
 
-FIELDS = tuple(own.name for own in fields(Result) if own.name not in ("folder", "draws", "trainer", "bundle"))
+FIELDS = tuple(own.name for own in fields(Result) if own.name not in ("folder", "draws", "trainer"))
 # Entries that metrics.json has only where they are known; others are null.
 ONLY_WHERE_KNOWN = ("controls", "memorisation", "gpu", "members", "training_seconds", "intervals_over_seeds")
 

@@ -14,7 +14,6 @@ from llm4rec_cli.config.overrides import key_typed, typed_besides_path
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
-from llm4rec_cli.results.bundles import marked
 from llm4rec_cli.results.records import read_records, recorded
 from llm4rec_cli.results.result import STATUS, Result, read_result, read_status
 from llm4rec_cli.results.words import shown_as
@@ -54,7 +53,7 @@ class Results(Sequence[Result]):
             with suppress(FileNotFoundError):  # another process has just restarted it
                 result = read_result(path.parent)
                 if result is not None and (imports or read_status(path.parent).command != IMPORT):
-                    finished.append((path.stat().st_mtime, marked(result)))
+                    finished.append((path.stat().st_mtime, result))
         newest_first = [result for _, result in sorted(finished, key=lambda run: (-run[0], run[1].folder))]
         return cls(_with_trainers(newest_first if any_model else filter(_is_installed, newest_first)))
 
@@ -149,7 +148,7 @@ def _named(name: str, finished: Results, outputs: Path) -> Result:
             raise RunError(f"{path} is not a finished run", "llm4rec list runs")
         if result.imported and not result.metrics:
             raise RunError(f"{path} has imported weights but no results", f"llm4rec eval run={path}")
-        return marked(result)
+        return result
     matches = [result for result in finished if _ends_with(result.folder, path)]
     if not matches:
         begin = [run for run in finished if run.address.parts[: len(path.parts)] == path.parts or name == shown_as(run)]

@@ -189,8 +189,7 @@ def _names_variant(key: str) -> bool:
 
 
 def variant_in_words(run: Result) -> list[str]:
-    """Return the run's bundle, the experiment's name, the source of the initial weights, and the overrides that name a
-    variant."""
+    """Return the experiment's name, the source of the initial weights, and the overrides that name a variant."""
     named = {f"model.{setting}" for setting in settings_with(config_class(run.model), "named")}
     overrides = [o for o in run.overrides if _names_variant(key := key_typed(o)) and key not in named]
     typed = [o if " " in o else as_typed(o) for o in overrides]  # a value of several words keeps its quotes
@@ -203,5 +202,4 @@ def variant_in_words(run: Result) -> list[str]:
     experiment = run.experiment
     if experiment and run.imported:
         experiment = f"weights for {experiment}"
-    bundle = run.bundle and f"bundle {run.bundle}"
-    return [part for part in (bundle, experiment, initial, *typed) if part]
+    return [part for part in (experiment, initial, *typed) if part]

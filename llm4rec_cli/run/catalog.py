@@ -19,7 +19,6 @@ from llm4rec_cli.results.result import INTERRUPTED, LOCK, METRICS, STATUS, Resul
 
 STATES = ("done", "failed", INTERRUPTED, "running", "killed", "unreadable")
 FILTERS = ("model", "dataset", "task", "seed", "status")
-TRASH = ".pruned"  # where `prune` moves things before it removes them
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def cache_entries(cache: Path) -> Iterator[CacheEntry]:
     """Yield the entries of the cache by part and name, without lock files. Symbolic links are not followed."""
     parts = sorted(p for p in cache.iterdir() if p.is_dir() and not p.is_symlink()) if cache.is_dir() else []
     for part in parts:
-        for path in sorted(part.iterdir()) if part.name != TRASH else []:
+        for path in sorted(part.iterdir()):
             if path.suffix != ".lock":
                 times = [max(stat.st_atime, stat.st_mtime) for stat in _stats(path)]
                 last_use = max(times, default=path.lstat().st_mtime)

@@ -7,7 +7,7 @@ llm4rec export data dataset=amazon2014-beauty dataset.raw_dir=PATH --format recb
 Training interactions, validation and test examples, their histories and candidates, item texts, and the numbers of
 users and items: as CSV, as Parquet, and as files that RecBole, RecTools, cornac and lenskit read. README.md in the
 folder has the split, its fingerprint, how each library loads it and how to bring lists back to `llm4rec score`. A
-folder that holds anything but an earlier export is refused.
+folder that exists is refused.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 llm4rec export model sasrec/ml-100k --out sasrec-ml-100k
 
-Weights are safetensors. A folder that holds anything but an earlier export is refused.
+Weights are safetensors. A folder that exists is refused.
 """
 
 from __future__ import annotations

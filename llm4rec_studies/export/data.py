@@ -21,7 +21,7 @@ from llm4rec_cli.data.examples import Examples, Impressions, IntArray, slices
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.statistics import has_dates
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
-from llm4rec_cli.results.sealed import SealedFolder, sealed_folder
+from llm4rec_cli.files import fill_new, write_text
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.tasks.modules import protocol
@@ -31,7 +31,7 @@ from llm4rec_studies.export.readme import readme
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MANIFEST, README = "export.json", "README.md"
+README = "README.md"
 ROWS_AT_ONCE = 20_000  # examples whose histories and candidates are in memory
 UNREADABLE = re.compile(r'[\s"\0]')  # in ids and titles of files without quotes
 PART_FILES = {"train": "train", "valid": "validation", "test": "test"}
@@ -49,7 +49,7 @@ def export_data(job: Job, out: Path | None = None, formats: Sequence[str] | None
         formats: of FORMATS; None = all that can hold the data.
 
     Raises:
-        UsageError: a format is unknown, or the folder is not an export.
+        UsageError: a format is unknown, or the folder exists.
         DataError: as for a training; or ids hold what a chosen format cannot.
     """
     raise_first(_problems_of_formats(formats or ()))
@@ -64,16 +64,18 @@ def export_data(job: Job, out: Path | None = None, formats: Sequence[str] | None
     chosen = [name for name in available if name in (formats or available)]
     if not is_log:
         raise_first(_problems_of_ids(split, [name for name in chosen if name in LIBRARIES]))
-    with sealed_folder(out or Path("exports") / job.config.dataset.name, MANIFEST) as folder:
-        for name in TABLES:
-            if name in chosen:
-                for table, content in _tables(split, parts):
-                    folder.write(f"{name}/{table}.{name}", partial(_WRITERS[name], content))
-        if not is_log:
-            _write_libraries(folder, split, parts, job.config.dataset.name, chosen)
-        folder.facts = _facts(job, split, parts, chosen)
-        folder.write_text(README, readme(job, split, folder.facts))
-        return folder.path
+    return fill_new(out or Path("exports") / job.config.dataset.name, partial(_write, job, split, parts, chosen))
+
+
+def _write(job: Job, split: Split, parts: Parts, chosen: Sequence[str], folder: Path) -> None:
+    for name in TABLES:
+        if name in chosen:
+            (folder / name).mkdir()
+            for table, content in _tables(split, parts):
+                _WRITERS[name](content, folder / name / f"{table}.{name}")
+    if split.impression_assignment is None:
+        _write_libraries(folder, split, parts, job.config.dataset.name, chosen)
+    write_text(folder / README, readme(job, split, _facts(job, split, parts, chosen)))
 
 
 def _problems_of_formats(names: Sequence[str]) -> Iterator[UsageError]:
@@ -194,7 +196,7 @@ _WRITERS = {"csv": _write_csv, "parquet": _write_parquet}
 # --- files of libraries
 
 
-def _write_libraries(folder: SealedFolder, split: Split, parts: Any, name: str, chosen: Sequence[str]) -> None:
+def _write_libraries(folder: Path, split: Split, parts: Any, name: str, chosen: Sequence[str]) -> None:
     rows = {"train": _training(split), **{part: examples.row for part, examples in parts.items()}}
     columns = _interactions(split)
     for library in (LIBRARIES[own] for own in chosen if own in LIBRARIES):
@@ -202,11 +204,11 @@ def _write_libraries(folder: SealedFolder, split: Split, parts: Any, name: str, 
             content: Frames = [pd.DataFrame({own: columns[ours][rows[part]] for own, ours in library.columns.items()})]
             if "history" in library.columns.values():
                 content = _with_history(split, None if part == "train" else parts[part], library)
-            path = library.file.format(name=name, part=part)
-            folder.write(path, partial(_write_interactions, content, library))
+            path = folder / library.file.format(name=name, part=part)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_interactions(content, library, path)
         if library.file.endswith(".inter"):
-            path = library.file.format(name=name, part="").replace("..inter", ".item")
-            folder.write(path, partial(_write_titles, split))
+            _write_titles(split, folder / library.file.format(name=name, part="").replace("..inter", ".item"))
 
 
 def _interactions(split: Split) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,19 @@ from llm4rec_cli.config.overrides import command_line, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.data import store
 from llm4rec_cli.errors import UsageError, raise_first
+from llm4rec_cli.files import fill_new, write_json, write_text
 from llm4rec_cli.labels import LABELS
 from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.result import CHECKPOINTS, CONFIG, METRICS, STATUS, Result
 from llm4rec_cli.results.results import find_result, named_results
-from llm4rec_cli.results.sealed import sealed_folder
 from llm4rec_cli.results.tables import markdown
 from llm4rec_cli.results.words import count_in_words, default_metrics, protocol_in_words, shown_as, tuning_in_words
 from llm4rec_cli.run import checkpoints
 from llm4rec_cli.run.catalog import read_json
 from llm4rec_cli.run.folder import ENVIRONMENT
-from llm4rec_studies.portable import config_of, metrics_of, without_paths
+from llm4rec_studies.portable import config_of, without_paths
 
-MANIFEST, CARD = "export.json", "README.md"
+CARD = "README.md"
 WEIGHTS = "model.safetensors"
 OF_THE_RUN = {METRICS, STATUS, ENVIRONMENT, "arithmetic.json"}  # JSON files of a run that belong to no weights
 
@@ -39,32 +40,31 @@ def export_model(name: str, out: Path, outputs: Path, cache: str | None = None) 
         cache: of the dataset, for the numbers of items and users; None = the default.
 
     Raises:
-        RunError, UsageError: there is no such run, or it has no weights.
+        RunError, UsageError: there is no such run, it has no weights, or the folder exists.
     """
     (run,) = named_results([name], outputs)
     trained = run
     if run.trained_run:
         trained = find_result(run.outputs / run.trained_run) or run
     raise_first(_problems_of_run(trained))
+    dataset = store.dataset_folder(cache_folder(cache), run.dataset, run.dataset_fingerprint)
+    return fill_new(out, partial(_write, run, trained, dataset))
+
+
+def _write(run: Result, trained: Result, dataset: Path, folder: Path) -> None:
     checkpoint = checkpoints.selected(trained.folder / CHECKPOINTS)
-    with sealed_folder(out, MANIFEST) as folder:
-        folder.write(WEIGHTS, lambda path: shutil.copyfile(checkpoint.folder / checkpoints.WEIGHTS, path))
-        folder.write_text(CONFIG, yaml.safe_dump(config_of(run), sort_keys=False, allow_unicode=True))
-        folder.write_json(METRICS, metrics_of(run))
-        for file in sorted(trained.folder.glob("*.json")):
-            if file.name not in OF_THE_RUN:
-                folder.write(file.name, lambda path, file=file: shutil.copyfile(file, path))  # type: ignore[misc]
-        has_numbers = False
-        dataset = store.dataset_folder(cache_folder(cache), run.dataset, run.dataset_fingerprint)
-        if dataset.exists():
-            has_numbers = True
-            loaded = store.load(dataset)
-            for kind, ids in (("item", loaded.items["item_id"].to_numpy()), ("user", loaded.user_ids)):
-                table = pd.DataFrame({kind: range(len(ids)), f"{kind}_id": ids})
-                folder.write(f"{kind}s.csv", lambda path, table=table: table.to_csv(path, index=False))  # type: ignore[misc]
-        folder.facts = {"model": run.model, "config_hash": run.config_hash, "fingerprint": run.dataset_fingerprint}
-        folder.write_text(CARD, model_card(run, trained, has_numbers))
-        return folder.path
+    shutil.copyfile(checkpoint.folder / checkpoints.WEIGHTS, folder / WEIGHTS)
+    write_text(folder / CONFIG, yaml.safe_dump(config_of(run), sort_keys=False, allow_unicode=True))
+    write_json(folder / METRICS, without_paths(run.content()))
+    for file in trained.folder.glob("*.json"):
+        if file.name not in OF_THE_RUN:
+            shutil.copyfile(file, folder / file.name)
+    if dataset.exists():
+        loaded = store.load(dataset)
+        for kind, ids in (("item", loaded.items["item_id"].to_numpy()), ("user", loaded.user_ids)):
+            table = pd.DataFrame({kind: range(len(ids)), f"{kind}_id": ids})
+            table.to_csv(folder / f"{kind}s.csv", index=False)
+    write_text(folder / CARD, model_card(run, trained, dataset.exists()))
 
 
 def _problems_of_run(run: Result) -> Iterator[UsageError]:

@@ -22,7 +22,7 @@ def readme(job: Job, split: Split, facts: Mapping[str, Any]) -> str:
     """Return what is in the folder, how libraries load it, and how lists come back.
 
     Args:
-        facts: those of the folder's manifest.
+        facts: of the data and the split, by name.
     """
     is_log = split.impression_assignment is not None
     typed = [override for override in facts["overrides"] if key_typed(override) != "dataset"]

@@ -128,6 +128,15 @@ def test_runs_of_another_folder_are_listed_and_neither_other_folders_nor_links(r
     assert "seed0-a" not in out and "seedling" not in out
 
 
+def test_status_and_size_are_shown_within_100_columns(run, llm4rec):
+    long = "file.csv: " + "a long problem " * 20
+    (run("seed0-0123456789", "failed", long) / "weights").write_bytes(b"0" * 3_000_000)
+    lines = llm4rec("list", "runs").out.splitlines()
+    assert max(map(len, lines)) <= 100
+    (line,) = (line for line in lines if "seed0-" in line)
+    assert " failed " in line and " 3.0 MB " in line
+
+
 # ---- the cache
 
 

@@ -160,13 +160,6 @@ def test_pre_training_is_asked_only_where_its_data_are_named_and_a_tuned_run_wit
     asked = ("task=direct", "task.floors=[]", "task.max_examples=100")
     answer = llm4rec("eval", "model=unisrec", *asked, "dataset=demo_pretrain")
     assert answer.metrics["trained_run"].endswith(pretrained.name)
-    spare = shutil.copytree(tuned, tuned.with_name("kept"))
-    assert llm4rec("prune", "runs", "--checkpoints", "--yes").code == 0
-    assert list(pretrained.glob("checkpoints/checkpoint-*")) and not list(tuned.glob("checkpoints/checkpoint-*"))
-    shutil.rmtree(tuned)
-    spare.rename(tuned)
-    assert llm4rec("prune", "runs", "--checkpoints", "--yes", "task=pretrain").code == 0
-    assert not list(pretrained.glob("checkpoints/checkpoint-*"))
     shutil.rmtree(pretrained)
     answer = llm4rec("eval", f"run={tuned}", *asked)
     assert answer.code == 0, answer.err

@@ -78,7 +78,6 @@ RUNS = {
         "ensemble": tuple(f"{name}/demo_news/direct/seed0-*" for name in ("prompt4nr", "popularity", "random")),
         "eval": ("unisrec/demo/sequential/seed0-*",),
         "inspect": ("unisrec/demo/sequential/seed1-*",),
-        "bundle": ("unisrec/demo/sequential/seed1-*",),
         "export": ("unisrec/demo/sequential/seed1-*",),
         "human": ("chatgptrec/demo/explanation/seed0-*", "retrieval/demo/explanation/seed0-*"),
     },

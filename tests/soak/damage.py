@@ -183,7 +183,6 @@ def runs(bench: Bench) -> Iterator[Target]:
         ("compare", *pair, "--json"),
         ("compare", pair[0], str(floor.relative_to(folder))),
         ("inspect", "result", pair[0]),
-        ("prune", "runs", "--yes"),
     ]
     yield Target("runs", folder, ("outputs/**/*",), tuple(commands + on_cache))
     cached = ("*.sqlite", "cache/datasets/*/*", "cache/raw/*/*", "cache/*.json")
@@ -224,7 +223,7 @@ def trial(bench: Bench, target: Target, rng: Rng) -> tuple[str, str]:
     ended = bench.run(folder, command, limit=LIMIT)
     after = _bytes(folder)
     run = path.relative_to(folder).parts[:5]
-    others = [name for name in before if Path(name).parts[:5] != run and command[0] not in ("prune", "reproduce")]
+    others = [name for name in before if Path(name).parts[:5] != run and command[0] != "reproduce"]
     lost = [name for name in others if not _is_whole(name, before[name], after.get(name))]
     parts = [name for name in after if name.endswith((".part", ".lock")) and name not in before]
     problems = [problem(ended), lost and f"changed: {', '.join(lost[:5])}", parts and f"left: {', '.join(parts)}"]

@@ -46,8 +46,6 @@ def test_imported_weights_are_evaluated_and_fine_tuned_and_never_shown_as_a_trai
     assert llm4rec("report").code == 1
     assert "has imported weights but no results" in llm4rec("compare", str(folder), str(folder)).err
     assert llm4rec("eval", "model=unisrec", "task=pretrain").code == 1
-    assert llm4rec("prune", "runs", "--checkpoints", "--yes").code == 0
-    assert checkpoints.selected(folder / "checkpoints")
 
     evaluated = llm4rec("eval", f"run={folder}", "dataset=demo", "task=sequential", *QUICK).metrics
     assert "imported" in evaluated["labels"]
