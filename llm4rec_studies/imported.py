@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 SHOWN = 6  # names in a message
 LARGEST = 4 << 30  # bytes of a file; those of P5-base have 1 GB
 # What files of RecBole, and so of UniSRec, name besides tensors: their config, and a metric of numpy.
-OF_RECBOLE = ("recbole.config.configurator.Config", "unisrec.UniSRec", "yaml.loader.FullLoader", "numpy.dtype")
-OF_RECBOLE += tuple(f"recbole.utils.enum_type.{name}" for name in ("ModelType", "InputType", "EvaluatorType"))
-OF_RECBOLE += ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "_codecs.encode")
+OF_RECBOLE = (
+    *("recbole.config.configurator.Config", "unisrec.UniSRec", "yaml.loader.FullLoader"),
+    *(f"recbole.utils.enum_type.{name}" for name in ("ModelType", "InputType", "EvaluatorType")),
+    *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "_codecs.encode"),
+)
 
 
 @dataclass(frozen=True)
