@@ -5,8 +5,8 @@ llm4rec import-weights unisrec FILE +experiment=unisrec/paper model.use_ids=fals
 llm4rec import-weights p5 FILE dataset=amazon2014-sports-reviews
 llm4rec import-weights prompt4nr FILE prompt=prompt4nr/hybrid_action
 
-FILE is a zip archive of torch.save. Nothing that it contains is run: other objects than tensors and plain containers,
-such as a framework's config, become placeholders. Names and shapes of all tensors must be those of the published code.
+FILE is what torch.save wrote, of at most 4 GiB. Nothing that it contains is run: it is read with weights_only=True, and
+RecBole's config becomes a placeholder. Names and shapes of all tensors must be those of the published code.
 
 The overrides say which training the weights stand for; by default it is the paper's. No data is read. The run folder
 holds the weights and no results: `llm4rec eval run=FOLDER` makes these, labelled `imported`, and a training may start

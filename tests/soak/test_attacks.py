@@ -1,6 +1,6 @@
 """Files built to attack: each gives one clear error, or is shown as harmless text.
 
-Archives: tests/data/test_archives.py; pickles as weights: tests/studies/test_torch_file.py.
+Archives: tests/data/test_archives.py; pickles as weights: tests/studies/test_imported.py.
 """
 
 import json

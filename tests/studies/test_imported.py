@@ -1,12 +1,17 @@
 """Weights of published code: after the import our models compute what the published ones do."""
 
 import copy
+import os
+import pickle
+import sys
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from transformers import BertForMaskedLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from llm4rec_cli.config.registry import config_class, model_names
@@ -22,7 +27,7 @@ from llm4rec_cli.models.p5.settings import WholeWord
 from llm4rec_cli.models.p5.vocabulary import load_tokenizer
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import published as published_unisrec
-from llm4rec_studies.imported import read_weights
+from llm4rec_studies.imported import LARGEST, read_weights
 from tests.models import p5_data, prompt4nr_data
 from tests.models.published_unisrec import PublishedUniSRec
 from tests.models.test_unisrec import DATASET, SETTINGS, SPLIT, TEXT_SIZE
@@ -78,6 +83,78 @@ def test_names_and_shapes_that_do_not_fit_are_all_named(vectors, tmp_path):
     assert "also has item_embedding.weight;" in problem
     assert "moe_adaptor.w_gate (5, 2), not (5, 3)" in problem
     assert "feed_forward.dense_1.weight (13, 8), not (12, 8)" in problem
+
+
+def of_module(monkeypatch, module, name):
+    """A new class that pickles name as this one of a library that is not installed."""
+    own = type(name, (), {"__module__": module})
+    for parent in accumulate(module.split("."), "{}.{}".format):
+        monkeypatch.setitem(sys.modules, parent, SimpleNamespace(**{name: own}))
+    return own
+
+
+def unisrec_state(**changes):
+    return PublishedUniSRec(**SIZES).state_dict() | changes
+
+
+def test_a_file_with_the_config_of_recbole_is_read(vectors, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kind = of_module(patch, "recbole.utils.enum_type", "ModelType")
+        kind.__reduce__ = lambda _: (kind, (2,))  # as of an enum
+        config = of_module(patch, "recbole.config.configurator", "Config")()
+        config.model_class = of_module(patch, "unisrec", "UniSRec")
+        config.yaml_loader = yaml.FullLoader
+        config.final_config_dict = {"MODEL_TYPE": kind(), "device": torch.device("cpu"), "metrics": ["Recall"]}
+        saved = {"config": config, "best_valid_score": np.float64(0.5), "state_dict": unisrec_state()}
+        torch.save(saved, tmp_path / "file.pth")
+    assert read_weights(tmp_path / "file.pth", CONFIG).n_tensors == len(unisrec_state())
+
+
+class Attack:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return eval, (f"open({str(self.target)!r}, 'w')",)
+
+
+def refused(path, problem):
+    with pytest.raises(DataError) as raised:
+        read_weights(path, CONFIG)
+    assert str(path) in raised.value.problem and problem in raised.value.problem
+    assert raised.value.remedy
+
+
+def test_a_foreign_class_is_refused_and_not_run(vectors, tmp_path):
+    torch.save({"state_dict": unisrec_state(), "config": Attack(tmp_path / "run")}, tmp_path / "file.pth")
+    refused(tmp_path / "file.pth", "contains eval")
+    assert not (tmp_path / "run").exists()
+    torch.load(tmp_path / "file.pth", weights_only=False)
+    assert (tmp_path / "run").exists(), "the attack works elsewhere"
+
+
+def test_truncated_other_and_too_large_files_are_refused(vectors, tmp_path):
+    path = tmp_path / "file.pth"
+    torch.save(unisrec_state(), path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"<html>quota exceeded</html>", pickle.dumps({"a": 1})):
+        path.write_bytes(content)
+        refused(path, "is not a file that torch.save wrote, or is damaged")
+    os.truncate(path, LARGEST + 1)
+    refused(path, "4,294,967,297 bytes")
+
+
+def test_what_holds_no_weights_is_refused(vectors, tmp_path):
+    path, name = tmp_path / "file.pth", "position_embedding.weight"
+    position = unisrec_state()[name]
+    for content, problem in (
+        ([1], "has not only named tensors"),
+        ({"state_dict": unisrec_state(epoch=3)}, "has not only named tensors"),
+        (unisrec_state(**{name: position.long()}), f"{name} is of type torch.int64"),
+        (unisrec_state(**{name: position / 0}), f"{name} has values that are not finite"),
+    ):
+        torch.save(content, path)
+        refused(path, problem)
 
 
 # ---- Prompt4NR

@@ -24,8 +24,7 @@ QUICK = ("task.max_examples=50", "task.floors=[]")
 def theirs(tmp_path):
     """The published model whose weights are in tmp_path/weights.pth."""
     model = PublishedUniSRec(text=384, hidden=16, inner=16, layers=1, heads=2, experts=2, length=50)
-    config = SimpleNamespace(model="UniSRec", learning_rate=0.001)  # as a framework's: not a plain container
-    torch.save({"epoch": 299, "config": config, "state_dict": model.state_dict()}, tmp_path / "weights.pth")
+    torch.save({"epoch": 299, "state_dict": model.state_dict()}, tmp_path / "weights.pth")
     return model
 
 
