@@ -3,9 +3,8 @@
     python scripts/docs_pages.py    writes them into the pages, between two comments: `generated: NAME` and `end`
 
 PARTS maps names to functions that return Markdown. BUILT are parts that only the site has: this file is a hook of
-mkdocs.yml, which fills them in when scripts/build_docs.sh builds the site. The code of the notebook trains; it is run
-if DOCS_NOTEBOOK=1 is set. Tables of results are those of `llm4rec report` on the runs in docs/recorded/, which
-scripts/record_runs.py writes.
+mkdocs.yml, which fills them in when scripts/build_docs.sh builds the site. Tables of results are those of
+`llm4rec report` on the runs in docs/recorded/, which scripts/record_runs.py writes.
 """
 
 from __future__ import annotations
@@ -103,37 +102,10 @@ def output_of(*arguments: str) -> str:
 
 
 def notebook(name: str) -> str:
-    """Return a notebook as Markdown; with DOCS_NOTEBOOK=1 its code is run, and what it prints and returns is shown."""
+    """Return a notebook as Markdown."""
     cells = json.loads((ROOT / "docs/notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
-    names: dict[str, Any] = {}
-    parts = []
-    for cell in cells:
-        source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown":
-            parts.append(source)
-            continue
-        printed, table = run_cell(source, names) if os.environ.get("DOCS_NOTEBOOK") == "1" else ("", None)
-        parts.append(f"```python\n{source}\n```")
-        if printed:
-            parts.append(f"```text\n{printed}```")
-        if table is not None:
-            rows = [[str(value) for value in row] for row in table.itertuples(index=False)]
-            parts.append(markdown(list(table.columns), rows))
-    return "\n\n".join(parts)
-
-
-def run_cell(source: str, names: dict[str, Any]) -> tuple[str, Any]:
-    """Run a cell with these global names; return what it prints, and the value of an expression at its end."""
-    tree, out = ast.parse(source), io.StringIO()
-    last = tree.body[-1]
-    if isinstance(last, ast.Expr):
-        tree.body.pop()
-    with contextlib.redirect_stdout(out):
-        exec(compile(tree, "notebook", "exec"), names)
-        value = (
-            eval(compile(ast.Expression(last.value), "notebook", "eval"), names) if isinstance(last, ast.Expr) else None
-        )
-    return out.getvalue(), value
+    shown = {"markdown": "{}", "code": "```python\n{}\n```"}
+    return "\n\n".join(shown[cell["cell_type"]].format("".join(cell["source"])) for cell in cells)
 
 
 def readme() -> str:

@@ -1,5 +1,5 @@
-# Sourced by reproduce_*.sh and tune_baselines.sh: puts the .venv of the checkout on the PATH, and makes it where no llm4rec is
-# installed, with the $extras that the calling script names. Paths and outputs are relative to where the script is started.
+# Sourced by reproduce_*.sh: puts the .venv of the checkout on the PATH, and makes it where no llm4rec is
+# installed. Paths and outputs are relative to where the script is started.
 set -euo pipefail
 script=$(realpath "$0")
 checkout=$(dirname "$(dirname "$script")")
@@ -29,4 +29,4 @@ tables() {
 
 if [ -z "$mode" ]; then usage; fi
 PATH=$checkout/.venv/bin:$PATH
-if ! command -v llm4rec > /dev/null; then (cd "$checkout" && source scripts/venv.sh "${extras:-}") >&2; fi
+if ! command -v llm4rec > /dev/null; then (cd "$checkout" && source scripts/venv.sh "") >&2; fi

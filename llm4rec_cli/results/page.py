@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from llm4rec_cli.results.variants import Group
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+CAN_DRAW = find_spec("matplotlib") is not None
 
 
 def page(groups: Sequence[Group], own: Path | None = None) -> str:
@@ -31,6 +34,7 @@ def page(groups: Sequence[Group], own: Path | None = None) -> str:
         .get_template("report.html")
         .render(
             matrices=overview,
+            can_draw=CAN_DRAW,
             names={section["results"].title: section["name"] for section in sections},
             sections=sections,
             elsewhere=[section for section in sections if section["results"].title not in in_overview],
@@ -65,5 +69,5 @@ def _section(group: Group, name: str, own: Path | None) -> dict[str, Any]:
         "slices": slices(group),
         "costs": costs(group),
         "related": related_work(group),
-        "plots": plots(group, own),
+        "plots": plots(group, own) if CAN_DRAW else [],
     }

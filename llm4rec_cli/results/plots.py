@@ -1,68 +1,72 @@
 """The charts of one group of variants: what each shows, its caption, and the same in words.
 
 A chart is drawn only if it compares something: two variants, two epochs, two groups of examples. Variants carry their
-row number in the table of results.
+row number in the table of results. matplotlib draws SVG elements; the page's style sheet gives light and dark colours.
 """
 
 from __future__ import annotations
 
+import html
+import io
 import json
 import logging
 import re
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llm4rec_cli.evaluation.metrics import direction, lower_is_better
-from llm4rec_cli.results import papers, svg
+from llm4rec_cli.results import papers
 from llm4rec_cli.results.contents import shared
 from llm4rec_cli.results.result import TRAIN_LOG
-from llm4rec_cli.results.svg import LEFT, RIGHT, WIDTH
 from llm4rec_cli.results.variants import Group, Variant
 
 log = logging.getLogger(__name__)
 
-DOTS, LINES = 20, svg.N_COLOURS  # most variants per chart, as dots and as lines
-TOP, ROW = 24.0, 36.0  # units: for the label above a y axis; per variant
-LONGEST = 44  # characters in a name next to a value
+INCHES, LINE = 5.0, 0.22  # the width of a chart, 360 units as a telephone's screen, and a line of a legend
+COLOURS = ("#0072b2", "#c74d00", "#00795a", "#a8417f", "#8f6a00", "#3f8fc4", "#111111", "#7a7f87")
+MARKERS = "os^DvPXd"
+INK, QUIET, GRID, CARD = "#1b1f24", "#59636e", "#e3e7eb", "#fffffe"
+VARIABLES = {INK: "ink", QUIET: "quiet", GRID: "grid", CARD: "card"}  # of the page's style sheet, besides c0 to c7
+STYLE: dict[Any, Any] = {
+    **{"svg.fonttype": "none", "text.parse_math": False, "font.size": 11, "axes.titlesize": 11},
+    **{f"{name}color": QUIET for name in ("axes.title", "axes.label", "xtick.", "ytick.")},
+    **{"text.color": INK, "axes.edgecolor": GRID, "grid.color": GRID, "axes.grid": True},
+    **dict.fromkeys(["axes.spines.top", "axes.spines.right", "legend.frameon"], False),
+    **dict.fromkeys(["xtick.major.size", "ytick.major.size", "xtick.minor.size"], 0),
+    **{"figure.facecolor": "none", "axes.facecolor": "none", "axes.titlelocation": "left"},
+}
+DASHED: dict[str, Any] = {"color": INK, "ls": "--", "lw": 1}
+DOTS, LINES = 20, len(COLOURS)  # most variants per chart, as dots and as lines
+MOST_NUMBERS, OVERLAP = 3, (36, 22)  # in the label of points that are nearer than so many pixels, 100 an inch
+LONGEST = 44  # characters in a line of a legend, or in a name above a value
 SHORTEST = 0.001  # seconds: a floor may be recorded with 0, which a logarithmic scale cannot show
 FEWEST, MOST_BINS = 20, 10  # ratings per bin of the calibration, and bins
 RATING = "rating"  # the protocol whose predictions are stars
-Row = tuple[int, Variant]  # row number in the table of results, and the variant
 
 
-@dataclass(frozen=True)
-class Plot:
+class Plot(NamedTuple):
     caption: str
     svg: str  # the chart as an SVG element, with its values in words for screen readers
-    keys: Sequence[tuple[str, str]] = ()  # what its symbols mean: (SVG element of the symbol, or a number; words)
 
 
 def plots(group: Group, own: Path | None = None) -> list[Plot]:
     """Return all charts that the group's runs have data for."""
-    charts = [learning_curves(group)]
-    if group.headline_metric is not None:
-        charts = [
-            by_model(group, own),
-            quality_against_seconds(group),
-            by_frequency(group),
-            *charts,
-            calibration(group),
-        ]
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        charts = [learning_curves(group)]
+        if group.headline_metric is not None:
+            more = quality_against_seconds, by_frequency, calibration
+            charts = [by_model(group, own), *(draw(group) for draw in more), *charts]
     return [chart for chart in charts if chart is not None]
-
-
-def strongest_floor(group: Group) -> Variant | None:
-    """Return the best floor by the headline metric; None without floors, or on different data."""
-    floors = [variant for _, variant in group.ranked() if variant.is_floor]
-    return floors[0] if floors and not group.has_mixed_data else None
 
 
 def by_model(group: Group, own: Path | None = None) -> Plot | None:
     """Draw each variant's headline metric and interval, best first, with the strongest floor and published numbers."""
-    metric, floor = str(group.headline_metric), strongest_floor(group)
+    metric = str(group.headline_metric)
     ranked = group.ranked()
     drawn = ranked[:DOTS]
     published = [
@@ -73,63 +77,56 @@ def by_model(group: Group, own: Path | None = None) -> Plot | None:
     ]
     if len(drawn) + len(published) < 2:
         return None
-    ends = [variant.intervals.get(metric, (variant.mean(metric),) * 2) for _, variant in drawn]
-    values = [value for row in ends for value in row] + [item.printed.value for _, item in published]
-    floor_value = [floor.mean(metric)] if floor else []
-    height = ROW * len(drawn)
-    x = svg.linear([*values, *floor_value], 8, WIDTH - 12)
-    elements = svg.x_axis(x, 0, height, _axis(metric))
-    elements += [svg.line([(x(value), 0), (x(value), height)], "floor") for value in floor_value]
-    words = []
-    for i, ((number, variant), (low, high)) in enumerate(zip(drawn, ends, strict=True)):
-        mean, y = variant.mean(metric), ROW * i + 27
-        colour = "quiet" if variant.is_floor else "c0"
+    figure, axes = _figure(0.9 + 0.42 * len(drawn))
+    words, at = [], axes.get_yaxis_transform()
+    for i, (number, variant) in enumerate(drawn):
+        mean = variant.mean(metric)
+        low, high = variant.intervals.get(metric, (mean, mean))
+        colour = QUIET if variant.is_floor else COLOURS[0]
+        axes.plot([low, high], [i, i], color=colour)
+        axes.plot([mean], [i], "o", color=colour)
         name = _name(group, number, variant)
-        elements += [
-            svg.label(0, y - 11, name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…", class_="ink"),
-            svg.label(WIDTH, y - 11, f"{mean:.4f}", "end", "ink"),
-            svg.line([(x(low), y), (x(high), y)], f"line {colour}"),
-            svg.mark((x(mean), y), 0, colour),
-        ]
+        axes.text(0, i - 0.25, name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…", transform=at)
+        axes.text(1, i - 0.25, f"{mean:.4f}", transform=at, ha="right")
         words.append(f"{name} {mean:.4f} ({low:.4f} to {high:.4f})")
+    labels = {False: "a published number", True: "a published number, where something differs"}
     for i, item in published:
-        elements.append(svg.mark((x(item.printed.value), ROW * i + 27), 3, "hollow" if item.differences else "c1"))
+        face, label = CARD if item.differences else COLOURS[1], labels.pop(bool(item.differences), None)
+        axes.plot([item.printed.value], [i], "D", mfc=face, mec=COLOURS[1], label=label)
         words.append(f"{item.printed.owner} for row {drawn[i][0]}: {item.printed.value:.4f}")
-    keys = _floor_key(floor)
-    if any(not item.differences for _, item in published):
-        keys.append((svg.key(svg.mark((0, 0), 3, "c1")), "a published number"))
-    if any(item.differences for _, item in published):
-        keys.append((svg.key(svg.mark((0, 0), 3, "hollow")), "a published number, where something differs"))
+    _draw_floor(axes.axvline, group, metric)
+    axes.set(xlabel=_axis(metric), yticks=[], ylim=(len(drawn) - 0.5, -0.8))
     caption = f"{metric} by model, best first, with 95 % intervals; floors are grey{_selection(drawn, ranked)}"
-    return Plot(caption, svg.drawing(height + svg.BELOW, elements, "; ".join(words)), keys)
+    return _plot(figure, caption, words)
 
 
 def quality_against_seconds(group: Group) -> Plot | None:
     """Draw the headline metric against the time of training and evaluation, of variants whose time is known."""
-    metric, floor = str(group.headline_metric), strongest_floor(group)
+    from scipy.cluster.hierarchy import fclusterdata
+
+    metric = str(group.headline_metric)
     drawn = sorted((n, v) for n, v in group.ranked() if v.has_training_time)
     if len(drawn) < 2:
         return None
+    figure, axes = _figure(3)
     points = [(max(variant.seconds(), SHORTEST), variant.mean(metric)) for _, variant in drawn]
-    top, bottom = TOP + 10, TOP + 186
-    x = svg.logarithmic((seconds for seconds, _ in points), LEFT, WIDTH - RIGHT)
-    y = svg.linear((value for _, value in points), bottom, top)
-    elements = svg.x_axis(x, top, bottom, "seconds of training, requests and evaluation (log)")
-    elements += svg.y_axis(y, _axis(metric))
-    if floor:
-        level = y(floor.mean(metric))
-        elements.append(svg.line([(LEFT, level), (WIDTH - RIGHT, level)], "floor"))
-    places = svg.positions(points, x, y)
-    elements += [svg.mark(place, 0, "c0") for place in places]
-    for cluster in _clusters(places):
-        (a, b), numbers = max(places[i] for i in cluster), ", ".join(str(drawn[i][0]) for i in cluster)
-        elements.append(svg.label(a, b - 7, numbers, "middle", "ink"))
-    names = [_name(group, number, variant) for number, variant in drawn]
-    words = [f"{name}: {point[1]:.4f} in {point[0]:.3g} s" for name, point in zip(names, points, strict=True)]
-    keys = _floor_key(floor)
-    keys += [(str(number), name.partition(" ")[2]) for (number, _), name in zip(drawn, names, strict=True)]
-    caption = f"{metric} against time, measured on each run's own machine"
-    return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
+    words = [
+        f"{_name(group, number, variant)}: {value:.4f} in {seconds:.3g} s"
+        for (number, variant), (seconds, value) in zip(drawn, points, strict=True)
+    ]
+    axes.plot(*zip(*points, strict=True), "o", color=COLOURS[0])
+    axes.margins(0.1)
+    axes.set(xscale="log", xlabel="seconds of training, requests and evaluation (log)", title=_axis(metric))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.autoscale_view()
+    places = axes.transData.transform(points) / OVERLAP
+    clusters = fclusterdata(places, 1, "distance", metric="chebyshev").tolist()
+    for cluster in {*clusters}:
+        members = [(point, drawn[i][0]) for i, point in enumerate(points) if clusters[i] == cluster]
+        numbers = ", ".join(str(number) for _, number in members[:MOST_NUMBERS]) + " …" * (len(members) > MOST_NUMBERS)
+        axes.annotate(numbers, max(members)[0], (0, 5), textcoords="offset points", ha="center", in_layout=False)
+    _draw_floor(axes.axhline, group, metric)
+    return _plot(figure, f"{metric} against time, measured on each run's own machine; numbers are rows", words)
 
 
 def by_frequency(group: Group) -> Plot | None:
@@ -150,24 +147,16 @@ def by_frequency(group: Group) -> Plot | None:
     if len(order) < 2:
         return None
     drawn = _best_and_floor(lines)
-    top, bottom = TOP, TOP + 166
-    x = svg.Scale(0, len(order) - 1, LEFT + 16, WIDTH - RIGHT - 18)
-    y = svg.linear((value for _, _, values in drawn for value in values.values()), bottom, top, zero=True)
-    elements = svg.y_axis(y, _axis(metric))
-    for i, name in enumerate(order):
-        elements += [
-            svg.label(x(i), bottom + 14, name, "middle", "ink"),
-            svg.label(x(i), bottom + 28, f"{counts[name]:,}", "middle"),
-        ]
-    elements.append(svg.label((LEFT + WIDTH) / 2, bottom + 44, "times in training; number of test examples", "middle"))
-    words, keys = [], []
+    (figure, axes), words = _figure(3), []
     for i, (number, variant, values) in enumerate(drawn):
-        elements += svg.series([(x(order.index(name)), y(value)) for name, value in values.items()], i)
         name = _name(group, number, variant)
-        keys.append((svg.key(svg.mark((0, 0), i)), name))
+        axes.plot([order.index(key) for key in values], [*values.values()], **_look(i, name))
         words.append(f"{name}: {', '.join(f'{value:.4f} at {key}' for key, value in values.items())}")
+    axes.set_xticks(range(len(order)), [f"{name}\n{counts[name]:,}" for name in order])
+    axes.set(xlabel="times in training; number of test examples", title=_axis(metric))
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     caption = f"{metric} by how often the target occurs in training{_selection(drawn, lines)}"
-    return Plot(caption, svg.drawing(bottom + 50, elements, "; ".join(words)), keys)
+    return _plot(figure, caption, words)
 
 
 def learning_curves(group: Group) -> Plot | None:
@@ -180,42 +169,29 @@ def learning_curves(group: Group) -> Plot | None:
     if not lines:
         return None
     drawn = lines[:LINES]
-    selected = {number: _selected_by(variant) for number, variant, _ in drawn}
-    curves = {
-        key: [
-            (i, [(entry["epoch"], sign * entry[key]) for entry in log], _best_entry(log))
-            for i, (number, _, logs) in enumerate(drawn)
-            for sign in [direction(selected[number]) if key == "valid" else 1]
-            for log in logs
-        ]
-        for key in ("loss", "valid")
-    }
-    epochs = [log[i]["epoch"] for _, _, logs in drawn for log in logs for i in (0, -1)]
-    x = svg.Scale(min(epochs), max(epochs), LEFT, WIDTH - RIGHT, least_step=1)
-    titles = {"loss": "training loss", "valid": f"validation {_axis(' or '.join(dict.fromkeys(selected.values())))}"}
-    elements, bottom = [], 0.0
-    for key, own in curves.items():
-        top, bottom = bottom + TOP + 10, bottom + TOP + 120
-        y = svg.linear((value for _, points, _ in own for _, value in points), bottom, top)
-        elements += svg.y_axis(y, titles[key])
-        elements += [svg.line(svg.positions(points, x, y), f"line c{i}") for i, points, _ in own]
-        elements += [svg.mark(svg.positions([points[best]], x, y)[0], i) for i, points, best in own]
-    elements += svg.x_axis(x, bottom, bottom, "epoch")
-    keys, words = [], []
+    training = [variant.first_run.training or {} for _, variant, _ in drawn]
+    selected = [next(name for name in entry if name.startswith("valid_")).removeprefix("valid_") for entry in training]
+    figure, of_loss, of_valid = _figure(4, rows=2)
+    words = []
     for i, (number, variant, logs) in enumerate(drawn):
-        name = _name(group, number, variant)
-        keys.append((svg.key(svg.mark((0, 0), i)), name))
-        words += [
-            f"{name}: loss {log[0]['loss']:.4g} to {log[-1]['loss']:.4g} in {round(log[-1]['epoch'])} epochs, best "
-            f"validation {abs(log[best]['valid']):.4f} in epoch {round(log[best]['epoch'])}"
-            for log in logs
-            for best in [_best_entry(log)]
-        ]
+        name, sign = _name(group, number, variant), direction(selected[i])
+        for seed, entries in enumerate(logs):
+            epochs, losses, scores = ([entry[key] for entry in entries] for key in ("epoch", "loss", "valid"))
+            best = scores.index(max(scores))  # the log has errors negated
+            valid = [sign * score for score in scores]
+            of_loss.plot(epochs, losses, **_look(i, None if seed else name), markevery=[best])
+            of_valid.plot(epochs, valid, **_look(i, None), markevery=[best])
+            words.append(
+                f"{name}: loss {losses[0]:.4g} to {losses[-1]:.4g} in {round(epochs[-1])} epochs, best validation "
+                f"{abs(valid[best]):.4f} in epoch {round(epochs[best])}"
+            )
+    of_loss.set(title="training loss")
+    of_valid.set(title=f"validation {_axis(' or '.join(dict.fromkeys(selected)))}", xlabel="epoch")
+    of_valid.xaxis.get_major_locator().set_params(integer=True)
     caption = (
-        "training loss and validation by epoch, marked at the best epoch; losses of different models are not "
-        f"comparable{_selection(drawn, lines)}"
+        "training loss and validation by epoch, marked at the best epoch; losses of different models are not comparable"
     )
-    return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
+    return _plot(figure, caption + _selection(drawn, lines), words)
 
 
 def calibration(group: Group) -> Plot | None:
@@ -226,23 +202,15 @@ def calibration(group: Group) -> Plot | None:
     if not any(len(points) > 1 for _, _, points in lines):
         return None
     drawn = _best_and_floor(lines)
-    ends = [value for _, _, points in drawn for point in points for value in point]
-    top, bottom = TOP, TOP + 226
-    x, y = svg.linear(ends, LEFT, WIDTH - RIGHT), svg.linear(ends, bottom, top)
-    elements = [*svg.x_axis(x, top, bottom, "mean predicted stars"), *svg.y_axis(y, "mean actual stars")]
-    elements.append(svg.line([(x.start, y.start), (x.end, y.end)], "floor"))
-    keys = [(svg.key(svg.line([(-7, 7), (7, -7)], "floor")), "right on average")]
-    words = []
+    (figure, axes), words = _figure(4), ["mean actual stars where so many are predicted"]
     for i, (number, variant, points) in enumerate(drawn):
-        elements += svg.series(svg.positions(points, x, y), i)
         name = _name(group, number, variant)
-        keys.append((svg.key(svg.mark((0, 0), i)), name))
+        axes.plot(*zip(*points, strict=True), **_look(i, name))
         words.append(f"{name}: {', '.join(f'{actual:.2f} where {predicted:.2f}' for predicted, actual in points)}")
-    caption = (
-        f"calibration of ratings: actual stars by predicted stars, in bins of equal size{_selection(drawn, lines)}"
-    )
-    words.insert(0, "mean actual stars where so many are predicted")
-    return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
+    axes.axline((3, 3), slope=1, **DASHED, label="right on average")
+    axes.set(xlabel="mean predicted stars", title="mean actual stars")
+    caption = "calibration of ratings: actual stars by predicted stars, in bins of equal size"
+    return _plot(figure, caption + _selection(drawn, lines), words)
 
 
 def _calibration_points(variant: Variant) -> list[tuple[float, float]]:
@@ -259,6 +227,48 @@ def _calibration_points(variant: Variant) -> list[tuple[float, float]]:
     return [(float(predicted), float(actual)) for predicted, actual in means.itertuples(index=False)]
 
 
+def _figure(height: float, rows: int = 1) -> tuple[Any, ...]:
+    """Return a figure of this height in inches, and its axes in rows with one x axis."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((INCHES, height), layout="constrained")
+    return figure, *figure.subplots(rows, sharex=True, squeeze=False)[:, 0]
+
+
+def _look(i: int, name: str | None) -> dict[str, Any]:
+    """Return colour, marker and legend of line i."""
+    return {"color": COLOURS[i], "marker": MARKERS[i], "label": name and textwrap.fill(name, LONGEST)}
+
+
+def _draw_floor(line: Any, group: Group, metric: str) -> None:
+    """Draw the best floor by the headline metric; none for rows on different data."""
+    floors = [variant for _, variant in group.ranked() if variant.is_floor and not group.has_mixed_data]
+    for floor in floors[:1]:
+        line(floor.mean(metric), **DASHED, label=f"strongest floor: {floor.name[0]}")
+
+
+def _plot(figure: Any, caption: str, words: Iterable[str]) -> Plot:
+    """Return the figure, with a legend below, as an SVG element: the same bytes each time, and ids of its own."""
+    from matplotlib import rc_context
+
+    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    if labels:
+        figure.set_figheight(figure.get_figheight() + LINE * sum(label.count("\n") + 1 for label in labels))
+        figure.legend(loc="outside lower left")
+    for artist in figure.findobj():
+        artist.set_clip_on(False)
+    said, out = "; ".join(words), io.StringIO()
+    with rc_context({"svg.hashsalt": f"{caption}; {said}"}):
+        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = out.getvalue()
+    text = text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{html.escape(said)}"', 1)
+    # Styles, fonts and numbered ids would meet those of the page and of other charts.
+    text = re.sub(r"<style.*?</style>| id=\"[\w.]+_\d+\"|font-family: .*?;", "", text, flags=re.DOTALL)
+    for colour, name in {**VARIABLES, **{colour: f"c{i}" for i, colour in enumerate(COLOURS)}}.items():
+        text = text.replace(colour, f"var(--{name})")
+    return Plot(caption, text)
+
+
 def _best_and_floor(lines: Sequence[tuple[int, Variant, Any]]) -> list[tuple[int, Variant, Any]]:
     """Return the best lines. The strongest floor replaces the last one if they include no floor."""
     floors = [line for line in lines if line[1].is_floor]
@@ -272,39 +282,12 @@ def _name(group: Group, number: int, variant: Variant) -> str:
     return " ".join([str(number), variant.name[0], *(part for part in variant.parts if part not in in_all)])
 
 
-def _floor_key(floor: Variant | None) -> list[tuple[str, str]]:
-    return [(svg.key(svg.line([(-7, 0), (7, 0)], "floor")), f"strongest floor: {floor.name[0]}")] if floor else []
-
-
-def _clusters(places: Sequence[svg.Point]) -> list[list[int]]:
-    """Return indices of points in the drawing, grouped where their labels would overlap."""
-    clusters: list[list[int]] = []
-    for i, (a, b) in enumerate(places):
-        near = (c for c in clusters if any(abs(places[j][0] - a) < 24 and abs(places[j][1] - b) < 13 for j in c))
-        if (cluster := next(near, None)) is None:
-            clusters.append([i])
-        else:
-            cluster.append(i)
-    return clusters
-
-
 def _axis(metric: str) -> str:
     return f"{metric} (lower is better)" if lower_is_better([metric]) else metric
 
 
 def _selection(drawn: Sequence[Any], available: Sequence[Any]) -> str:
     return f"; {len(drawn)} of {len(available)} variants" if len(drawn) < len(available) else ""
-
-
-def _selected_by(variant: Variant) -> str:
-    """Return the metric that selects the checkpoint, which has a best value in metrics.json's training entry."""
-    names = variant.first_run.training or {}
-    return next(name.removeprefix("valid_") for name in names if name.startswith("valid_"))
-
-
-def _best_entry(log: Sequence[dict[str, float]]) -> int:
-    """Return the position of the entry with the best validation metric; error metrics are negated in the log."""
-    return max(range(len(log)), key=lambda i: log[i]["valid"])
 
 
 def _log(path: Path) -> list[dict[str, float]]:

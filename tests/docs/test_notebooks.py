@@ -1,4 +1,4 @@
-"""The code of the notebooks runs, with small models. Outputs are not stored: the docs build makes them."""
+"""The code of the notebooks runs, with small models. Outputs are not stored."""
 
 import json
 from functools import partial

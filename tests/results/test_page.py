@@ -95,3 +95,11 @@ def test_ids_are_unique_and_links_lead_to_them(make_page):
     assert len(ids) == len(set(ids))
     links = {value for name, value in attributes if name in ("href", "xlink:href") and value[0] == "#"}
     assert links <= {f"#{name}" for name in ids}
+
+
+def test_without_matplotlib_the_page_names_the_extra_to_install(make_page, monkeypatch):
+    assert "matplotlib" not in make_page()
+    monkeypatch.setattr("llm4rec_cli.results.page.CAN_DRAW", False)
+    reader = Reader(make_page())
+    assert "figure" not in reader.tags
+    assert "pip install 'llm4rec[studies]'" in reader.text

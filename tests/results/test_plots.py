@@ -1,19 +1,23 @@
 """The charts of a group: what each shows, in proportion and in words, and when there is nothing to show."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pandas as pd
+import pytest
+from matplotlib import rc_context
 
-from llm4rec_cli.results.plots import _log as training_log
 from llm4rec_cli.results.plots import (
+    STYLE,
     by_frequency,
     by_model,
     calibration,
     learning_curves,
     quality_against_seconds,
 )
+from llm4rec_cli.results.plots import _log as training_log
 from tests.results.finished_runs import PRINTED, group, metrics_json, run, write_run
 
 
@@ -22,20 +26,31 @@ def ranked(**means):
     return [run(mean, model=m, intervals={"ndcg@10": [mean - 0.02, mean + 0.02]}) for m, mean in means.items()]
 
 
-def marks(plot, class_):
-    return [float(use.get("x")) for use in ET.fromstring(plot.svg).iter("use") if use.get("class") == class_]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-def paths(plot, class_):
-    return [path.get("d") for path in ET.fromstring(plot.svg).iter("path") if path.get("class") == class_]
+@pytest.fixture(autouse=True)
+def style():
+    with rc_context(STYLE):
+        yield
+
+
+def marks(plot, colour):
+    return [float(use.get("x")) for use in ET.fromstring(plot.svg).iter(f"{SVG}use") if colour in use.get("style")]
+
+
+def lines(plot, colour):
+    """The points of each line, of which a path has one per row."""
+    paths = [path.get("d") for path in ET.fromstring(plot.svg).iter(f"{SVG}path") if colour in path.get("style")]
+    return [[(float(x), float(y)) for x, y in re.findall(r"[ML] (\S+) (\S+)", d)] for d in paths if "C" not in d]
 
 
 def words(plot):
     return ET.fromstring(plot.svg).get("aria-label")
 
 
-def keys(plot):
-    return [key for _, key in plot.keys]
+def texts(plot):
+    return [text.text for text in ET.fromstring(plot.svg).iter(f"{SVG}text")]
 
 
 def ratings(folder, predictions, stars, **facts):
@@ -55,7 +70,10 @@ def trained(folder, log, metric="ndcg@10", **facts):
 
 def test_no_floor_is_drawn_for_rows_on_different_data():
     model, floor = ranked(sasrec=0.1, popularity=0.2)
-    assert keys(by_model(group(replace(model, dataset_fingerprint="other"), floor))) == []
+    assert "strongest floor: popularity" in texts(by_model(group(model, floor)))
+    assert "strongest floor: popularity" not in texts(
+        by_model(group(replace(model, dataset_fingerprint="other"), floor))
+    )
 
 
 def test_published_numbers_of_the_user_are_drawn(tmp_path):
@@ -64,9 +82,9 @@ def test_published_numbers_of_the_user_are_drawn(tmp_path):
     one = group(*ranked(sasrec=0.1))
     assert by_model(one) is None
     plot = by_model(one, own)
-    assert len(marks(plot, "c1")) == 1
+    assert marks(plot, "--c1")
     assert "sasrec, mine for row 1: 0.3000" in words(plot)
-    assert keys(plot) == ["a published number"]
+    assert "a published number" in texts(plot)
 
 
 def test_an_evaluation_has_the_time_of_its_training_where_that_is_known():
@@ -78,7 +96,7 @@ def test_an_evaluation_has_the_time_of_its_training_where_that_is_known():
     trained = run(model="sasrec", seconds={"train": 10.0}, intervals={"ndcg@10": [0, 1]})
     plot = quality_against_seconds(group(*of_evaluations, trained))
     assert "bpr_mf: 0.1000 in 101 s" in words(plot) and "mf: 0.1000 in 1" not in words(plot).replace("bpr_mf", "")
-    assert len(marks(plot, "c0")) == 2
+    assert len(marks(plot, "--c0")) == 2
 
 
 def test_learning_curves_show_errors_as_positive_and_mark_the_best_epoch(tmp_path):
@@ -86,11 +104,11 @@ def test_learning_curves_show_errors_as_positive_and_mark_the_best_epoch(tmp_pat
     plot = learning_curves(group(trained(tmp_path / "a", log, metric="rmse")))
     assert words(plot) == "1 sasrec: loss 3 to 1 in 3 epochs, best validation 1.0000 in epoch 2"
     assert "validation rmse (lower is better)" in plot.svg
-    loss, valid = paths(plot, "line c0")
-    assert loss.count("L") == valid.count("L") == 2
-    xs, ys = zip(*(map(float, point.split()) for point in valid[1:].split("L")), strict=True)
-    assert ys[1] == max(ys)  # the least error is lowest
-    assert marks(plot, "c0") == [xs[1], xs[1]]
+    loss, valid, _ = lines(plot, "fill: none; stroke: var(--c0)")  # and the line of the legend
+    assert len(loss) == len(valid) == 3
+    x, y = valid[1]
+    assert y == max(y for _, y in valid)  # the least error is lowest
+    assert marks(plot, "--c0")[:2] == [x, x]
 
 
 def test_a_damaged_training_log_is_named_and_its_curve_left_out(tmp_path, caplog):
@@ -122,3 +140,10 @@ def test_a_line_that_is_twice_in_a_training_log_is_one_epoch(tmp_path):
     assert [entry["epoch"] for entry in training_log(tmp_path / "log")] == [1.0]
     (tmp_path / "log").write_text("[]\n")
     assert training_log(tmp_path / "log") == []
+
+
+def test_a_chart_is_the_same_each_time_and_has_the_colours_of_the_page():
+    first, second = (by_model(group(*ranked(sasrec=0.1, popularity=0.05))) for _ in range(2))
+    assert first == second
+    assert "#" not in first.svg.replace('href="#', "")
+    assert "metadata" not in first.svg

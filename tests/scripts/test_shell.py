@@ -77,12 +77,6 @@ def test_paths_and_outputs_are_relative_to_where_a_script_is_started(script, els
     ]
 
 
-def test_baselines_are_tuned_in_the_checkout_with_data_from_where_the_script_is_started(script, elsewhere, tmp_path):
-    assert script("tune_baselines.sh", "ml-100k", "data", "sasrec", cwd=elsewhere)[0] == 0
-    assert f"dataset.raw_dir={elsewhere}/data" in (tmp_path / "calls").read_text()
-    assert script("tune_baselines.sh", "ml-100k", cwd=elsewhere)[0] == 2
-
-
 def test_each_job_of_a_slurm_array_makes_a_column(script):
     code, _, calls = script("slurm_table.sh", "--rows", "SASRec", SLURM_ARRAY_TASK_ID="1", PATH=path_of_the_stub())
     assert code == 0
