@@ -87,7 +87,7 @@ class Statements:
         return _Words().vformat(text, (), values)
 
     def __getitem__(self, name: str) -> Any:
-        return self.facts[name] if name in self.facts else getattr(self.model, name)
+        return getattr(self.model, name, self.facts[name]) if name in self.facts else getattr(self.model, name)
 
     def _applies(self, case: Any) -> bool:
         if not isinstance(case, Mapping):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt
+from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt, Prompted
 from llm4rec_cli.models.p5.settings import PromptFamily
 
-if TYPE_CHECKING:
-    from llm4rec_cli.models.p5.config import P5Config
 
-
-def facts(config: P5Config, task: str, trained_on: str | None) -> Mapping[str, Any]:
+def facts(config: Prompted, task: str, trained_on: str | None) -> Mapping[str, Any]:
     """Return the facts for an evaluated task and the task that was trained on, which is None for imported weights."""
     kinds = prompts.trained_kinds(config, trained_on) if trained_on else set()
     family = PromptFamily.__members__.get(task)
@@ -38,13 +35,13 @@ def facts(config: P5Config, task: str, trained_on: str | None) -> Mapping[str, A
     }
 
 
-def _only_prompt(config: P5Config, task: str) -> Prompt | None:
+def _only_prompt(config: Prompted, task: str) -> Prompt | None:
     """Return the evaluation prompt of a task; None if it has several or none."""
     name = getattr(config.ask, task, "")
     return prompts.parse(name, config.prompts[name]) if name in config.prompts else None
 
 
-def _decoding(config: P5Config, prompt: Prompt | None) -> str:
+def _decoding(config: Prompted, prompt: Prompt | None) -> str:
     if config.beams:
         return f"beam search of {config.beams}, item names"
     yes_no = prompt is not None and prompt.answer is Answer.yes_no

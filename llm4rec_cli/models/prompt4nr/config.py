@@ -123,8 +123,8 @@ class Prompt4NRConfig(ModelConfig):
         yield from self.problems_of_backbone()
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
-        yield from super().problems(config)
         yield from templates.problems(self.prompts, self.backbone, self.shares_histories, self.prompt_only)
+        yield from super().problems(config)
 
     def problems_of_backbone(self) -> Iterator[Llm4RecError]:
         yield from templates.problems_of_backbone(self.prompts, self.backbone, self.max_length, self.candidate_words)
