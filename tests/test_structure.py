@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -234,13 +235,15 @@ def test_random_weights_have_no_identity(toy):
 
 
 def test_members_and_traits_that_a_model_declares_distinguish_several():
-    """If not, a member belongs to the metadata of a field or to the model's package."""
+    """If not, a member belongs to the statements, the metadata of a field or the model's package."""
     classes = {config_class(name) for name in model_names()}
     members = {name for name in vars(ModelConfig) if not name.startswith("_")} | {
         own.name for own in fields(ModelConfig)
     }
     bases = {kind: [base for base in kind.__mro__ if issubclass(base, ModelConfig)][:-1] for kind in classes}
-    for member in members - {"role", "name"}:
+    functions = {name: member for name, member in vars(ModelConfig).items() if inspect.isfunction(member)}
+    stated = {name for name, function in functions.items() if "Statements" in function.__code__.co_names}
+    for member in members - stated - {"role", "name"}:
         assert sum(any(member in vars(base) for base in bases[kind]) for kind in classes) > 1, member
     for trait in fields(Traits):
         assert len({repr(getattr(kind.traits, trait.name)) for kind in classes}) > 1, trait.name

@@ -17,6 +17,7 @@ from omegaconf import MISSING, OmegaConf
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
+from llm4rec_cli.config.statements import Statements
 from llm4rec_cli.errors import Llm4RecError, UsageError
 from llm4rec_cli.paths import default_outputs
 
@@ -428,10 +429,6 @@ class PromptTable(NamedTuple):
     rows: list[list[str]]
 
 
-# Id of a sentence -> whether it applies, or values for it; a list has the values of each time that it applies.
-Deviations = Mapping[str, bool | Mapping[str, object] | list[Mapping[str, object]]]
-
-
 def as_dataclass(kind: type[T], node: Any) -> T:
     """Return a composed config node as an instance of its dataclass.
 
@@ -451,8 +448,18 @@ class ModelConfig:
 
     traits: ClassVar[Traits] = Traits()
 
+    def facts(self, task: str = "", trained_on: str | None = None) -> Mapping[str, Any]:
+        """Return what the statements in conf/deviations may name besides the settings.
+
+        Args:
+            task: the evaluated task.
+            trained_on: the task that the weights were trained on; None for imported weights.
+        """
+        return {}
+
     def display_name(self) -> str:
-        return self.name
+        """Return the name in tables, with what differs from the YAML's settings and matters."""
+        return Statements(self, self.facts()).name()
 
     @property
     def results_version(self) -> int:
@@ -468,7 +475,7 @@ class ModelConfig:
 
         Typing one is an error. Those of the model itself are set to null; those of its groups keep the YAML's value.
         """
-        return {}
+        return Statements(self, {"task": task}).unused()
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """Return the values of settings that follow from the task or the chat model, such as `auto`, by name."""
@@ -476,7 +483,7 @@ class ModelConfig:
 
     def paper_experiment(self, task: TaskConfig) -> str | None:
         """The experiment with the paper's settings for this task. A run's differences from it are deviations."""
-        return None
+        return Statements(self, {"task": task}).experiment()
 
     def paper_method(self, task: str) -> Mapping[str, str]:
         """Return attributes that identify the paper's method for one task.
@@ -484,23 +491,19 @@ class ModelConfig:
         They match runs with printed numbers: results/papers/identities.yaml lists the attributes that must agree and
         those whose difference is printed. An attribute `task` replaces the task's name if the paper's differs.
         """
-        return {"method": self.name}
+        return Statements(self, self.facts(task)).method() or {"method": self.name}
 
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        """Return how these settings deviate from the paper, by id of a sentence in conf/deviations.
-
-        Args:
-            task: the evaluated task.
-            trained_on: the task that the weights were trained on; None for imported weights.
-        """
-        return {}
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Mapping[str, str]:
+        """Return how these settings deviate from the paper, in sentences by id; for the arguments see `facts`."""
+        facts = {"task": task, "trained": trained_on is not None, **self.facts(task.name, trained_on)}
+        return Statements(self, facts).deviations()
 
     def labels(self, task: str) -> list[str]:
-        return []
+        return Statements(self, self.facts(task)).labels()
 
     def problems(self, config: Config) -> Iterable[Llm4RecError]:
         """Yield problems with these settings within the composed config, without importing torch."""
-        return ()
+        return Statements(self, vars(config)).refused()
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterable[Llm4RecError]:
         """Yield problems with these settings for a task and dataset, without importing torch."""
@@ -508,7 +511,7 @@ class ModelConfig:
 
     def problems_with_new_items(self) -> Iterable[UsageError]:
         """Yield why a model with the capability `rank_new_items` cannot rank new items with these settings."""
-        return ()
+        return Statements(self, self.facts()).refused("refused_with_new_items")
 
 
 def causal_backbone(model: ModelConfig) -> str | None:

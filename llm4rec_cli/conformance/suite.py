@@ -25,7 +25,6 @@ from llm4rec_cli import arithmetic
 from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker
 from llm4rec_cli.config import questions
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.registry import config_class, load_module
 from llm4rec_cli.config.schema import Precision, SplitName, Written
 from llm4rec_cli.conformance.builders import resolved, tiny_dataset, tiny_log
@@ -244,7 +243,7 @@ def test_the_shipped_yaml_gives_every_setting(name: str) -> None:
 def test_deviations_and_labels_are_words(name: str, composed: Composed) -> None:
     config = composed(name)
     tasks = [config_of(f"task={task}").task for task in ("rating", "direct")]
-    deviations = [line for task in tasks for line in in_words(config, task, task.name)]
+    deviations = [line for task in tasks for line in config.deviations(task, task.name).values()]
     lines = [*deviations, *config.labels("sequential")]
     assert all(isinstance(text, str) and text for text in lines)
 

@@ -18,7 +18,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from llm4rec_cli.config import deviations, ranges
+from llm4rec_cli.config import ranges, statement_check, statements
 from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
@@ -64,8 +64,8 @@ class Folder(NamedTuple):
 
 @cache
 def data_folders() -> Mapping[str, Folder]:
-    """Return these folders by name: of deviations, and what commands read, by `config_folders()` of their modules."""
-    found = {deviations.GROUP: Folder("deviation list", _problems_of_deviations)}
+    """Return these folders by name: of statements on models, and what commands read, by their `config_folders()`."""
+    found = {statements.GROUP: Folder("statement file", statement_check.problems)}
     for command in commands().values():
         if not command.defines("config_folders"):
             continue
@@ -165,13 +165,6 @@ def problems_in(name: str) -> list[ConfigProblem]:
         remedy = "add them, or build on an option that has them: defaults: [OPTION, _self_]"
         problems.append(UsageError(f"missing values: {', '.join(missing)}", remedy))
     return [locate(problem) for problem in problems or _problems_before_data(config)]
-
-
-def _problems_of_deviations(file: Path, name: str) -> list[UsageError]:
-    """Return the problems of the sentences on a model, or of those that models share."""
-    if name not in (*model_names(), deviations.SHARED):
-        return [UsageError(f"unknown model '{name}'", did_you_mean(name, model_names()))]
-    return list(deviations.problems(file))
 
 
 @cache

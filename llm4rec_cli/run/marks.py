@@ -15,7 +15,6 @@ import msgspec
 from llm4rec_cli import processes
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.deviations import SHARED, in_words, texts
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.resolved import resolved_config
 from llm4rec_cli.config.roles import Role
@@ -32,6 +31,7 @@ from llm4rec_cli.config.schema import (
     Written,
     causal_backbone,
 )
+from llm4rec_cli.config.statements import SHARED, content
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.labels import (
@@ -176,7 +176,7 @@ def paper_method(config: Config) -> dict[str, str]:
 def deviations(config: Config, trained_task: str) -> list[str]:
     """Return the deviations of a run from its paper: of the model, the trainer, and as the experiment lists them.
     The weights were trained on `trained_task`."""
-    sentences = in_words(config.model, config.task, trained_task)
+    sentences = [*config.model.deviations(config.task, trained_task).values()]
     if config.model.traits.trainable and config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
     sentences += _arithmetic_of_evaluation(config)
@@ -188,7 +188,7 @@ def deviations(config: Config, trained_task: str) -> list[str]:
 def imported_deviations(config: Config, imported: Imported) -> list[str]:
     """Return the deviations of weights that were not trained here: where they come from, and the model's."""
     source = f"{imported.file} (sha256 {imported.sha256[:12]}), which {imported.code} writes"
-    own = in_words(config.model, config.task, None)
+    own = config.model.deviations(config.task, None).values()
     return [f"weights imported, not trained here: {source}", *own, *_arithmetic_of_evaluation(config)]
 
 
@@ -242,7 +242,7 @@ def init_from(run: Result) -> InitFrom:
         overrides=run.overrides,
         seed=run.seed,
         config_hash=run.config_hash,
-        deviations=[deviation for deviation in run.deviations if deviation != texts(SHARED).get("from_scratch")],
+        deviations=[deviation for deviation in run.deviations if deviation != content(SHARED).get("from_scratch")],
         labels=[label for label in run.labels if label not in NOT_INHERITED],
     )
 

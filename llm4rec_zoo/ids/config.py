@@ -12,7 +12,6 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import (
-    Config,
     EncoderConfig,
     LLMConfig,
     ModelConfig,
@@ -20,7 +19,7 @@ from llm4rec_cli.config.schema import (
     Weights,
     WeightsField,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.errors import DataError
 
 
 class IdKind(Enum):
@@ -89,22 +88,6 @@ class IdsConfig:
         default=None, metadata={"path": "absolute", "weights": WeightsField(Weights.ids, frozenset({None}))}
     )
 
-    def unused(self) -> Mapping[str, str]:
-        """Return the settings below `ids` that have no effect, each with the override that would give it one."""
-        readers = {
-            "codes": (IdKind.rq_kmeans, IdKind.rq_vae, IdKind.opq, IdKind.random),
-            "codebook": tuple(kind for kind in IdKind if kind is not IdKind.file),
-            "collisions": tuple(kind for kind in IdKind if not kind.is_tree),
-            "rq_vae": (IdKind.rq_vae,),
-            "file": (IdKind.file,),
-        }
-        unused = {setting: kinds for setting, kinds in readers.items() if self.kind not in kinds}
-        return {f"ids.{name}": f"model.ids.kind={'|'.join(kind.name for kind in unused[name])}" for name in unused}
-
-    def problems(self) -> Iterator[UsageError]:
-        if self.kind is IdKind.file and self.file is None:
-            yield UsageError("model.ids.kind=file needs a file of codes", "model.ids.file=PATH")
-
     def problems_with_dataset(self, dataset: Any) -> Iterator[DataError]:
         if self.kind.reads_text and len(set(dataset.texts)) == 1:
             yield DataError(
@@ -124,22 +107,9 @@ class SemanticIdsConfig(ModelConfig):
     def uses_item_text(self) -> bool:
         return self.ids.kind.reads_text
 
-    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        return self.ids.unused()
-
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """Drop the encoder where ids read no texts. It may be set with any kind, so that sweeps over kinds work."""
         return {} if self.ids.kind.reads_text else {"encoder": None}
-
-    def display_name(self) -> str:
-        return f"{self.name}, {self.ids.kind.name} ids"
-
-    def paper_method(self, task: str) -> Mapping[str, str]:
-        encoder = "none" if self.encoder is None else self.encoder.label
-        return {"method": self.name, "ids": self.ids.kind.name, "text encoder": encoder}
-
-    def problems(self, config: Config) -> Iterator[Llm4RecError]:
-        yield from self.ids.problems()
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
         yield from self.ids.problems_with_dataset(dataset)

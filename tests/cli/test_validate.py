@@ -46,14 +46,26 @@ def test_names_choose_the_configs_to_validate(llm4rec, conf):
     assert (answer.code, answer.out.startswith(f"{len(composing.options('task'))} configs (")) == (0, True)
 
 
-def test_sentences_that_no_model_needs_or_that_are_none_are_reported_with_their_lines(tmp_path, llm4rec):
-    content = "penalty: no {penalty\nlatest_items: in order\nlatest_item: in order\n"
+def test_mistakes_in_the_statements_of_a_model_are_reported_with_their_lines(tmp_path, llm4rec):
+    content = """\
+deviations:
+  penalty: no {penalty
+  width: "{sizes} wide"
+refused:
+  - {when: {dropuot: 1}, problem: none, remedy: none}
+"""
     write_text(tmp_path / "conf/deviations/simplex.yaml", content)
-    write_text(tmp_path / "conf/deviations/simplexx.yaml", "penalty: none\n")
+    write_text(tmp_path / "conf/deviations/simplexx.yaml", "deviations: {words: none}\n")
     write_text(tmp_path / "conf/deviations/peter.yaml", "words: as written\n")
+    write_text(tmp_path / "conf/deviations/nrms.yaml", "deviations: {invented: {when: {trained: true}}}\n")
     answer = llm4rec("validate", "deviations")
     assert answer.code == 2
-    assert "simplex.yaml:1: 'penalty' is not a sentence" in answer.out
-    assert "simplex.yaml:3: the model has no deviation 'latest_item'\n  try: did you mean 'latest_items'?" in answer.out
-    assert "unknown model 'simplexx'\n  try: did you mean 'simplex'?" in answer.out
-    assert "'optimizer' has no sentence\n  try: optimizer: SENTENCE" in answer.out
+    for message in (
+        "simplex.yaml:2: 'penalty' is not a sentence",
+        "simplex.yaml:3: 'width': no setting 'sizes'",
+        "no setting 'dropuot'\n  try: did you mean 'dropout'?",
+        "unknown model 'simplexx'\n  try: did you mean 'simplex'?",
+        "peter.yaml:1: unknown section 'words'",
+        "'invented' has no sentence\n  try: invented: SENTENCE",
+    ):
+        assert message in answer.out

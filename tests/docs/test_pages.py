@@ -9,7 +9,9 @@ import pytest
 
 from llm4rec_cli.config.commands import commands
 from llm4rec_cli.config.keys import all_declarations
+from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.config.schema import Control
+from llm4rec_cli.config.statements import sections
 from llm4rec_cli.evaluation.metrics import METRICS
 from llm4rec_cli.labels import CONTROL, LABELS
 from llm4rec_cli.results.records import read_records
@@ -116,6 +118,7 @@ def labels_in(file: Path) -> set[str]:
 
 def test_every_label_is_declared():
     named = set().union(*(labels_in(file) for package in PACKAGES for file in (ROOT / package).rglob("*.py")))
+    named |= {label for model in model_names() for label in sections(model).get("labels", {})}
     recorded = [run.labels for run in read_records(docs_pages.RECORDED)]
     assert {"few-impressions", "substitute-encoder", "cold-items"} <= named
     assert named | set().union(*recorded) <= LABELS.keys()

@@ -11,14 +11,12 @@ from collections import defaultdict
 
 import pytest
 
-from llm4rec_cli.config import deviations
-from llm4rec_cli.config.deviations import SHARED, in_words, texts
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import MODELS, model_names
 from llm4rec_cli.config.schema import TaskConfig
+from llm4rec_cli.config.statements import SHARED, content, sections
 from llm4rec_cli.config.walk import typed
 from llm4rec_cli.conformance.builders import resolved
-from llm4rec_cli.errors import UsageError
 from llm4rec_cli.results.records import read_records
 from tests.support.golden import FOLDER, WRITES
 
@@ -32,9 +30,9 @@ def test_recorded_settings_have_the_deviations_names_and_labels_that_they_had():
         model, task = run.settings.model_config, typed(TaskConfig, {"floors": [], **run.config["task"]})
         if run.model == "ensemble":
             continue  # which reads its members' folders
-        trained = in_words(model, task, task.name)
+        trained = [*model.deviations(task, task.name).values()]
         is_published = (MODELS / run.model / "published.py").exists()
-        imported = in_words(model, task, None) if is_published else []
+        imported = [*model.deviations(task, None).values()] if is_published else []
         words = [model.display_name(), model.labels(task.name), dict(model.paper_method(task.name))]
         facts[run.model].append([trained, imported, words, sorted(model.unused_settings(task))])
         sentences |= {*trained, *imported}
@@ -45,17 +43,9 @@ def test_recorded_settings_have_the_deviations_names_and_labels_that_they_had():
     assert observed == json.loads(FILE.read_text())
 
 
-def ids_of(name):
-    config = resolved("task=sequential", f"model={name}")
-    return {*config.model.deviations(config.task, "sequential")}
-
-
-def test_each_deviation_of_a_model_has_a_sentence_and_each_sentence_a_model():
-    ids = {name: ids_of(name) for name in model_names()}
-    shared = texts(SHARED).keys()
-    assert {name for name in ids if texts(name).keys() != ids[name] - shared} == set()
-    used = [deviation for of_model in ids.values() for deviation in of_model]
-    assert {name for name in shared if used.count(name) < 2} == {"from_scratch"}  # which generic code reads
+def test_each_shared_sentence_is_one_of_several_models():
+    used = [name for model in model_names() for name in sections(model).get("deviations", {})]
+    assert {name for name in content(SHARED) if used.count(name) < 2} == {"from_scratch"}  # which generic code reads
 
 
 P5, P4 = ("model=p5", "dataset=demo"), ("model=prompt4nr", "dataset=mind-small")
@@ -63,8 +53,7 @@ P5, P4 = ("model=p5", "dataset=demo"), ("model=prompt4nr", "dataset=mind-small")
 
 def applying(*overrides):
     config = resolved(*map(hydra_override, overrides))
-    sentences = config.model.deviations(config.task, config.task.name)
-    return {name for name, applies in sentences.items() if applies}
+    return {*config.model.deviations(config.task, config.task.name)}
 
 
 @pytest.mark.parametrize(
@@ -87,18 +76,8 @@ def applying(*overrides):
         (P4, "model.loss=pointwise", "listwise"),
         (P4, "model.draw=fixed", "fresh_negatives"),
         (P4, "model.warm_up.distillation.steps=2", "distillation"),
-        (("model=nrms", "dataset=mind-small"), "model.aggregation=mean", "bert means sizes sizes_of_means"),
+        (("model=nrms", "dataset=mind-small"), "model.aggregation=mean", "bert means"),
     ],
 )
 def test_a_setting_decides_about_the_deviations_that_it_is_named_in(base, override, changed):
     assert applying(*base) ^ applying(*base, override) == {*changed.split()}
-
-
-def test_fields_are_settings_or_values_and_a_list_repeats_a_sentence(monkeypatch):
-    config = resolved("model=sasrec").model
-    monkeypatch.setattr(deviations, "texts", lambda name: {"one": "{layers} layers of {kind}", "two": "no {name}"})
-    with pytest.raises(UsageError, match=r"conf/deviations/sasrec\.yaml has no 'no_padding_item'"):
-        in_words(config, None, "all")
-    both = {"one": [{"kind": "ids"}, {"kind": "text"}], "two": True}
-    monkeypatch.setattr(type(config), "deviations", lambda *arguments: both)
-    assert in_words(config, None, "all") == ["2 layers of ids", "2 layers of text", "no sasrec"]

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_uses_the_numbers_of_an_index(build):
 def test_an_index_without_numbers_is_refused_and_the_name_in_tables_shows_the_index():
     for kind in (Index.collaborative, Index.semantic):
         with pytest.raises(UsageError, match=f"model.index={kind.name} does not number items"):
-            raise_first(NextIdConfig(name="next_id", index=kind).problems(None))
+            raise_first(NextIdConfig(name="next_id", index=kind).problems(SimpleNamespace()))
     assert NextIdConfig(name="next_id").display_name() == "next_id"
     assert NextIdConfig(name="next_id", index=Index.leaky_p5).display_name() == "next_id, leaky_p5 numbers"
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -51,7 +52,7 @@ def of_backbone(settings, **changes):
 
 
 def problems(settings):
-    return [error.problem for error in settings.problems(None)]
+    return [error.problem for error in settings.problems(SimpleNamespace())]
 
 
 def test_shipped_templates_have_the_published_overhead_answers_and_virtual_tokens(minilm):

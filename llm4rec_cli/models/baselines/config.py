@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
@@ -13,7 +13,6 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import (
     Config,
-    Deviations,
     EncoderConfig,
     Index,
     ModelConfig,
@@ -23,13 +22,10 @@ from llm4rec_cli.config.schema import (
     added,
     noted,
 )
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import DataError, Llm4RecError
 from llm4rec_cli.models.shared.config import (
     NextItemConfig,
-    NextItemLoss,
-    Positions,
     TransformerConfig,
-    encodes_as_unisrec,
 )
 
 RANKS = frozenset({"rank_catalogue", "rank_candidates"})
@@ -81,20 +77,6 @@ class NextIdConfig(ModelConfig):
 
     # an item index of P5, by default that of the evaluated model if it is one of item numbers; null = the dataset's own
     index: Index | None = noted(None, copied_if=lambda index: index.is_number)
-
-    def display_name(self) -> str:
-        return self.name if self.index is None else f"{self.name}, {self.index.name} numbers"
-
-    def labels(self, task: str) -> list[str]:
-        return ["leaky"] if self.index is Index.leaky_p5 else []
-
-    def problems(self, config: Config) -> Iterator[UsageError]:
-        if self.index is not None and not self.index.is_number:
-            numbers = "|".join(sorted(kind.name for kind in Index if kind.is_number))
-            yield UsageError(
-                f"model.index={self.index.name} does not number items",
-                f"model.index={numbers}, or null for the dataset's own",
-            )
 
 
 @dataclass
@@ -156,14 +138,6 @@ class TransitionTextConfig(ModelConfig):
     def uses_item_text(self) -> bool:
         return True
 
-    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        return {} if self.text is TextSimilarity.vectors else {"encoder": "model.text=vectors"}
-
-    def display_name(self) -> str:
-        options = ["symmetric"] if self.symmetric else []
-        options += ["text vectors"] if self.text is TextSimilarity.vectors else []
-        return ", ".join([self.name, *options])
-
 
 @dataclass
 class FrozenTextConfig(ModelConfig):
@@ -174,11 +148,6 @@ class FrozenTextConfig(ModelConfig):
     encoder: EncoderConfig = MISSING
     centred: bool = added(False)  # subtract the mean of the training items' vectors
     temperature: float | None = ranges.number(None, above=0, added=True)  # of the history's weights; null = equal ones
-
-    def display_name(self) -> str:
-        options = ["centred"] if self.centred else []
-        options += [] if self.temperature is None else ["weighted history"]
-        return ", ".join(["frozen_text", *options])
 
     @property
     def results_version(self) -> int:
@@ -232,9 +201,6 @@ class SimpleXConfig(ModelConfig):
     negative_weight: float = ranges.number(at_least=0)  # w, of the mean over the negatives
     dropout: float = ranges.number(at_least=0, below=1)  # of the mixed vector
 
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {"penalty": True, "latest_items": True}
-
 
 @dataclass
 class ItemKnnConfig(ModelConfig):
@@ -267,11 +233,8 @@ class SASRecConfig(TransformerConfig):
     def reads_vectors(self) -> bool:
         return self.vectors is not ItemVectors.learned
 
-    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        unused = {} if self.reads_vectors else {"encoder": "model.vectors=initial|frozen|adapted"}
-        return {**super().unused_settings(task), **unused}
-
-    def problems(self, config: Config) -> Iterator[UsageError]:
+    def problems(self, config: Config) -> Iterator[Llm4RecError]:
+        yield from super().problems(config)
         if self.tokens:
             yield from config.dataset.problems_without_tokens("model.tokens=true")
 
@@ -285,18 +248,6 @@ class SASRecConfig(TransformerConfig):
 
     def uses_item_text(self) -> bool:
         return self.tokens or self.reads_vectors
-
-    def paper_method(self, task: str) -> Mapping[str, str]:
-        items = f"{self.vectors.name} text vectors" if self.reads_vectors else "ids"
-        return {**super().paper_method(task), "items": f"{items} + tokens" if self.tokens else items}
-
-    def display_name(self) -> str:
-        name = f"{self.name} + tokens" if self.tokens else self.name
-        return f"{name}, {self.vectors.name} text vectors" if self.reads_vectors else name
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        own = {"tokens": self.tokens, "vectors": self.reads_vectors and {"kind": self.vectors.name}}
-        return {**super().deviations(task, trained_on), **own}
 
 
 @dataclass
@@ -316,22 +267,6 @@ class Bert4RecConfig(TransformerConfig):
     mask_ratio: float = ranges.number(above=0, at_most=1)  # of the items of a sequence, in training
     mask_last: float = ranges.number(at_least=0, at_most=1)  # share of sequences of which only the last item is masked
 
-    def problems(self, config: Config) -> Iterator[UsageError]:
-        if self.max_length < 2:
-            yield UsageError("model.max_length=1 leaves no room for a history before the mask", "model.max_length=50")
-
-    def paper_method(self, task: str) -> Mapping[str, str]:
-        last_alone = f"in {self.mask_last:.0%} of sequences" if self.mask_last else "never"
-        return {**super().paper_method(task), "last item alone masked": last_alone, "dropout": f"{self.dropout:g}"}
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {
-            **dict.fromkeys(("rows", "masks", "no_projection"), True),
-            **self.position_deviation(Positions.from_first),
-            "windows": True,
-            "no_padding_item": self.loss is NextItemLoss.cross_entropy,
-        }
-
 
 @dataclass
 class FdsaConfig(TransformerConfig):
@@ -340,16 +275,3 @@ class FdsaConfig(TransformerConfig):
     traits: ClassVar[Traits] = replace(TransformerConfig.traits, needs_text=True)
 
     encoder: EncoderConfig = MISSING
-
-    def paper_method(self, task: str) -> Mapping[str, str]:
-        return {**super().paper_method(task), "items": "ids + text", "text encoder": self.encoder.label}
-
-    def labels(self, task: str) -> list[str]:
-        return [] if encodes_as_unisrec(self.encoder) else ["substitute-encoder"]
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {
-            **dict.fromkeys(("one_feature", "own_layers", "encoder_vectors"), True),
-            **super().deviations(task, trained_on),
-            "text_encoder": not encodes_as_unisrec(self.encoder),
-        }

@@ -16,13 +16,11 @@ from llm4rec_cli.config.schema import (
     Backend,
     Candidates,
     Config,
-    Deviations,
     LLMConfig,
     ModelConfig,
     ModelKind,
     PromptLogprobs,
     Question,
-    Structured,
     TaskConfig,
     Traits,
     noted,
@@ -42,13 +40,7 @@ class AnswerMethod(Enum):
     pmi = "pmi"  # that minus the log-likelihood without the user's history
 
 
-ANSWERS_IN_WORDS = {AnswerMethod.generate: "generated", AnswerMethod.constrained: "decoded among the candidates"}
 CONTROL_EXAMPLES, CONTROL_EXAMPLES_OF_DEMO = 50, 10
-UNREADABLE: dict[str, str] = {
-    Question.rank: "a miss",
-    Question.rate: "the training mean",
-    Question.write: "an empty text",
-}
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
 # Titles of a catalogue that are possible answers for each user: each is scored, or kept with each stored answer.
 MOST_SCORED, MOST_LISTED = 5_000, 20_000
@@ -98,82 +90,13 @@ class ChatGPTRecConfig(ModelConfig):
         """Whether all possible answers get a likelihood; otherwise the model writes one."""
         return self.answer in (AnswerMethod.likelihood, AnswerMethod.pmi)
 
-    def display_name(self) -> str:
-        shots = f"{self.prompts.shots}-shot" if self.prompts.shots else "zero-shot"
-        return f"chatgptrec {self.answer.name}, {shots}"
+    def facts(self, task: str = "", trained_on: str | None = None) -> Mapping[str, Any]:
+        fields = template_fields(getattr(self.prompts, task).task) if task in TASKS else set()
+        return {"fields": fields, "reads_oracle": bool(fields & ORACLE_FIELDS.get(task, set()))}
 
-    def paper_method(self, task: str) -> Mapping[str, str]:
-        return {
-            "method": "chatgptrec",
-            "shots": "few-shot" if self.prompts.shots else "zero-shot",
-            "answers": ANSWERS_IN_WORDS.get(self.answer, f"chosen by {self.answer.name}"),
-        }
-
-    def labels(self, task: str) -> list[str]:
-        prompt = getattr(self.prompts, task, None)
-        uses_oracle = prompt is not None and template_fields(prompt.task) & ORACLE_FIELDS.get(task, set())
-        return ["oracle_input"] if uses_oracle else []
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        shows = {name: template_fields(getattr(self.prompts, name).task) for name in ("rating", "explanation")}
-        is_generated = self.answer is AnswerMethod.generate
-        return {
-            "wording": True,
-            "constrained": self.answer is AnswerMethod.constrained,
-            "judged": not is_generated and self.answer is not AnswerMethod.constrained,
-            "shuffles": self.prompts.shuffles > 1,
-            "unreadable": is_generated and {"counted": UNREADABLE[task.question]},
-            "no_category": task.name == "rating" and "category" not in shows["rating"],
-            "no_stars": task.name == "explanation" and "stars" not in shows["explanation"],
-        }
-
-    def problems(self, config: Config) -> Iterator[UsageError]:
-        llm, is_endpoint = config.llm, config.llm.backend is Backend.openai
-        if is_endpoint and self.scores_choices and llm.prompt_logprobs is PromptLogprobs.none:
-            yield UsageError(
-                f"model.answer={self.answer.name} needs likelihoods, which llm.backend=openai does not return",
-                "set model.answer=generate or llm=local; or llm.prompt_logprobs=chat or echo, if the server returns "
-                "log-probabilities of its prompts (vLLM, llama-cpp-python)",
-            )
-        if self.answer is AnswerMethod.constrained and is_endpoint and llm.structured is Structured.none:
-            yield UsageError(
-                "model.answer=constrained needs an endpoint that restricts its answers",
-                "llm.structured=json_schema, json_object, structured_outputs or guided, by what the server offers; or "
-                "llm=local",
-            )
-        if llm.structured is not Structured.none and not (is_endpoint and self.answer is AnswerMethod.constrained):
-            yield UsageError(
-                f"llm.structured={llm.structured.name} needs an endpoint and model.answer=constrained",
-                "model.answer=constrained with llm=openai; or leave llm.structured out",
-            )
-        # Only of rankings: in a sweep over tasks the others may need no likelihoods.
-        requests = llm.prompt_logprobs is not PromptLogprobs.none and config.task.question == Question.rank
-        if requests and not (is_endpoint and self.scores_choices):
-            other = "llm.backend=local computes its own"
-            other = f"model.answer={self.answer.name} needs none" if is_endpoint else other
-            yield UsageError(
-                f"llm.prompt_logprobs={llm.prompt_logprobs.name} requests likelihoods from an endpoint, and {other}",
-                "model.answer=likelihood or pmi with llm=openai; or leave llm.prompt_logprobs out",
-            )
-        if self.answer is AnswerMethod.constrained and not is_endpoint and llm.temperature:
-            yield UsageError("model.answer=constrained decodes greedily", "llm.temperature=0")
+    def problems(self, config: Config) -> Iterator[Llm4RecError]:
+        yield from super().problems(config)
         yield from problems_in(self.prompts)
-        if self.prompts.shuffles > 1 and self.scores_choices:
-            yield UsageError(
-                "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"
-            )
-        task = config.task
-        if task.name not in TASKS:
-            yield UsageError(f"chatgptrec has no prompt for task '{task.name}'", f"choose one of {', '.join(TASKS)}")
-        if task.question == Question.write and self.scores_choices:
-            yield UsageError(
-                f"model.answer={self.answer.name} scores fixed answers, and task '{task.name}' needs a generated text",
-                "set model.answer=generate",
-            )
-        if task.question == Question.rate and self.answer is AnswerMethod.pmi and not self.prompts.shots:
-            yield UsageError("model.answer=pmi needs few-shot examples to predict ratings", "set prompt.shots=3")
-        if self.prompts.shuffles > 1 and (task.question != Question.rank or task.candidates is Candidates.full):
-            yield UsageError("prompt.shuffles needs a task with candidates", "set task=direct or prompt.shuffles=1")
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         chooses_titles = self.answer is not AnswerMethod.generate and task.question == Question.rank

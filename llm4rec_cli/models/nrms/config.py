@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import (
-    Deviations,
     ModelConfig,
     Precision,
     TaskConfig,
@@ -24,7 +22,7 @@ from llm4rec_cli.config.schema import (
     weights,
 )
 from llm4rec_cli.errors import Llm4RecError
-from llm4rec_cli.models.shared.config import backbone_deviation, problems_without_titles
+from llm4rec_cli.models.shared.config import problems_without_titles
 
 
 class Aggregation(Enum):
@@ -55,34 +53,8 @@ class NRMSConfig(ModelConfig):
     new_learning_rate: float = ranges.number(above=0)  # of weights that are not pretrained
     scoring: Precision = precision(Work.reading)  # in validation and test
 
-    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        attention = dict.fromkeys(("hidden_size", "heads", "query_size", "dropout"), "model.aggregation=attention")
-        return attention if self.aggregation is Aggregation.mean else {"temperature": "model.aggregation=mean"}
-
-    def display_name(self) -> str:
-        return self.name if self.aggregation is Aggregation.attention else f"{self.name}, mean of titles"
-
-    def paper_method(self, task: str) -> Mapping[str, str]:
-        method = "nrms" if self.aggregation is Aggregation.attention else "mean of titles"
-        return {"method": method, "weights": Path(self.backbone).name}
-
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         from llm4rec_cli.text.backbone import problems_of_bert
 
         yield from problems_without_titles(self.name, dataset)
         yield from problems_of_bert(self.backbone, self.max_length, self.name)
-
-    def labels(self, task: str) -> list[str]:
-        return ["substitute-encoder"] if any(backbone_deviation(self.backbone).values()) else []
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        is_mean = self.aggregation is Aggregation.mean
-        return {
-            "means": is_mean,
-            "bert": not is_mean,
-            **backbone_deviation(self.backbone),
-            "sizes_of_means": is_mean,
-            "sizes": not is_mean,
-            "empty_history": True,
-            "bf16_scoring": self.scoring is Precision.bf16,
-        }

@@ -251,7 +251,7 @@ class P5(nn.Module):
     @cached_property
     def usual_features(self) -> IntArray | None:
         """A training interaction with the usual feature of each user or item; None if prompts do not show features."""
-        owner = None if self.task == "all" else self.config.shown_feature_owner(PromptFamily(self.task))
+        owner = None if self.task == "all" else prompts.shown_feature_owner(self.config, PromptFamily(self.task))
         return usual_feature_rows(self.split, owner) if owner else None
 
     def _field_values(self, examples: Examples, with_candidates: bool = False) -> list[FieldValues]:

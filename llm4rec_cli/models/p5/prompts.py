@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llm4rec_cli.config.schema import Candidates, Index, PromptTable, Question, as_dataclass
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
-from llm4rec_cli.models.p5.settings import EvaluationPrompts, Explained, PromptConfig, PromptFamily, SamplesConfig
+from llm4rec_cli.models.p5.settings import (
+    EvaluationPrompts,
+    Explained,
+    Feature,
+    PromptConfig,
+    PromptFamily,
+    SamplesConfig,
+)
 
 if TYPE_CHECKING:
     from llm4rec_cli.config.schema import TaskConfig
     from llm4rec_cli.data.recdataset import RecDataset
+    from llm4rec_cli.models.shared.usual_features import FeatureOwner
 
 
 class Prompted(Protocol):
@@ -30,6 +38,7 @@ class Prompted(Protocol):
     explained: Explained
     samples: SamplesConfig
     ask: EvaluationPrompts
+    feature: Feature
     index: Index
     digits: int
     user_tokens: bool
@@ -489,9 +498,11 @@ def problems_of_task(config: Prompted, task: TaskConfig) -> Iterator[Llm4RecErro
         )
 
 
-def shows_feature(config: Prompted, task: PromptFamily) -> bool:
+def shown_feature_owner(config: Prompted, task: PromptFamily) -> FeatureOwner | None:
+    """Return whose usual feature a task's evaluation prompts show, the user's or the item's; None for neither."""
     evaluated = [config.prompts[name] for name in evaluation_names(config, task) if name in config.prompts]
-    return any(Field.feature in parse("", prompt).fields for prompt in evaluated)
+    shows_feature = any(Field.feature in parse("", prompt).fields for prompt in evaluated)
+    return config.feature.owner if shows_feature else None
 
 
 def parse_all(config: Prompted) -> dict[str, Prompt]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Deviations, ModelConfig, TaskConfig, Traits, Written
+from llm4rec_cli.config.schema import ModelConfig, TaskConfig, Traits, Written
 from llm4rec_cli.errors import DataError
 
 
@@ -44,6 +44,3 @@ class PeterConfig(ModelConfig):
                 f"model '{self.name}' learns users' texts, and dataset '{dataset.manifest['name']}' has no '{column}'",
                 "llm4rec list datasets; for ratings only, model=mf",
             )
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return dict.fromkeys(("optimizer", "row_loss", "mean_rating", "words"), True)

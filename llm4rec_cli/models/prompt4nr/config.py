@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
@@ -13,7 +12,6 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import (
     Config,
-    Deviations,
     ModelConfig,
     ModelKind,
     Precision,
@@ -27,10 +25,10 @@ from llm4rec_cli.config.schema import (
     precision,
     weights,
 )
-from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.templates import TemplateConfig
-from llm4rec_cli.models.shared.config import backbone_deviation, problems_without_titles
+from llm4rec_cli.models.shared.config import problems_without_titles
 
 
 class ClickLoss(Enum):
@@ -112,70 +110,21 @@ class Prompt4NRConfig(ModelConfig):
         """Whether the candidates of a history share its states."""
         return self.attention is Attention.shared
 
-    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        unused: dict[str, str] = {}
-        if not (self.warm_up.epochs or self.warm_up.distillation.steps):
-            unused["warm_up.precision"] = "model.warm_up.epochs=1 or model.warm_up.distillation.steps=600"
-        if not self.warm_up.epochs:
-            names = ["warm_up.batch_size", "warm_up.learning_rate"]
-            unused |= dict.fromkeys(names, "model.warm_up.epochs=1")
-        if not self.warm_up.distillation.steps:
-            names = [setting.name for setting in fields(DistillationConfig) if setting.name != "steps"]
-            unused |= {f"warm_up.distillation.{name}": "model.warm_up.distillation.steps=600" for name in names}
-        return unused
+    @property
+    def has_head(self) -> bool:
+        return templates.has_head(self.backbone)
 
-    def display_name(self) -> str:
-        """Return `prompt4nr` with its template, and what makes it another method than the paper's."""
-        return ", ".join([f"prompt4nr {self.prompts.name}", *self._departures()])
-
-    def _departures(self) -> list[str]:
-        parts = ["shared histories"] if self.shares_histories else []
-        parts += ["distilled"] if self.warm_up.distillation.steps else []
-        return parts + (["virtual tokens alone"] if self.prompt_only else [])
-
-    def paper_experiment(self, task: TaskConfig) -> str:
-        return "prompt4nr/paper"
-
-    def paper_method(self, task: str) -> Mapping[str, str]:
-        method = ", ".join(["prompt4nr", *self._departures()])
-        return {"method": method, "weights": Path(self.backbone).name, "template": self.prompts.name}
+    @property
+    def history_comes_first(self) -> bool:
+        return templates.history_comes_first(self.prompts.text)
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         yield from problems_without_titles(self.name, dataset)
         yield from self.problems_of_backbone()
 
-    def labels(self, task: str) -> list[str]:
-        labels = ["substitute-encoder"] if any(backbone_deviation(self.backbone).values()) else []
-        return labels if templates.has_head(self.backbone) else [*labels, "untrained-head"]
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        warm_up, shares = self.warm_up, self.shares_histories
-        of_training: Deviations = {
-            **backbone_deviation(self.backbone),
-            "new_head": not templates.has_head(self.backbone),
-            "warm_up": warm_up.epochs > 0,
-            "distillation": warm_up.distillation.steps > 0,
-            "listwise": self.loss is ClickLoss.listwise,
-            **dict.fromkeys(("shared_states", "short_candidates"), shares),
-            "history_position": shares and not templates.history_comes_first(self.prompts.text),
-            "fresh_negatives": self.draw is NegativeDraw.fresh,
-            "prompt_only": self.prompt_only,
-        }
-        return {
-            **(of_training if trained_on else {}),
-            "history_size": (self.titles, self.title_words, self.history_tokens) != (50, 10, 450),
-            "bf16_scoring": self.scoring is Precision.bf16,
-            "cut_off": True,
-        }
-
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
         yield from templates.problems(self.prompts, self.backbone, self.shares_histories, self.prompt_only)
-        if self.prompt_only and self.warm_up.distillation.steps:
-            yield UsageError(
-                "model.prompt_only=true trains only virtual tokens, and model.warm_up.distillation.steps="
-                f"{self.warm_up.distillation.steps} trains the backbone, too",
-                "model.warm_up.distillation.steps=0",
-            )
+        yield from super().problems(config)
 
     def problems_of_backbone(self) -> Iterator[Llm4RecError]:
         yield from templates.problems_of_backbone(self.prompts, self.backbone, self.max_length, self.candidate_words)

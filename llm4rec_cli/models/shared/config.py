@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any, ClassVar
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import (
-    Deviations,
-    EncoderConfig,
-    ModelConfig,
-    Pooling,
-    TaskConfig,
-    Traits,
-    added,
-)
+from llm4rec_cli.config.schema import ModelConfig, Traits, added
 from llm4rec_cli.errors import DataError
-
-BERT = "bert-base-uncased"
 
 
 class NextItemLoss(Enum):
@@ -46,17 +35,6 @@ class Positions(Enum):
 
     from_first = "from_first"  # padded at the right: RecBole
     from_last = "from_last"  # padded at the left: S3-Rec, RecTools, BSARec
-
-
-def encodes_as_unisrec(encoder: EncoderConfig) -> bool:
-    """Return whether a text encoder is UniSRec's: BERT with [CLS]."""
-    return encoder.label == f"{BERT} {Pooling.cls.name}"
-
-
-def backbone_deviation(backbone: str) -> Deviations:
-    """Return how a trained language model deviates from BERT, which Prompt4NR and its baselines use."""
-    name = Path(backbone).name
-    return {"backbone": name != BERT and {"weights": name}}
 
 
 def problems_of_stars(model: str, dataset: Any, least: float, below: float) -> Iterator[DataError]:
@@ -107,35 +85,10 @@ class NextItemConfig(ModelConfig):
     logq: bool = True  # correct sampled_softmax for how its negatives are drawn
     calibration: float = ranges.number(0.75, at_least=0, at_most=1)  # t of gBCE; 0 = binary
 
-    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        readers = {
-            "negatives": (NextItemLoss.binary, NextItemLoss.sampled_softmax, NextItemLoss.gbce),
-            **dict.fromkeys(("distribution", "logq"), (NextItemLoss.sampled_softmax,)),
-            "calibration": (NextItemLoss.gbce,),
-        }
-        unused = {setting: losses for setting, losses in readers.items() if self.loss not in losses}
-        return {setting: f"model.loss={'|'.join(loss.name for loss in losses)}" for setting, losses in unused.items()}
-
-    def loss_in_words(self) -> str:
-        """Return the loss as `paper_method` and deviations name it."""
-        negatives = "one negative" if self.negatives == 1 else f"{self.negatives} negatives"
-        if self.loss is NextItemLoss.binary:
-            return f"binary cross-entropy with {negatives}"
-        if self.loss is NextItemLoss.gbce:
-            return f"gBCE with {negatives}, t = {self.calibration:g}"
-        if self.loss is NextItemLoss.sampled_softmax:
-            corrected = ", logQ correction" if self.logq else ""
-            return f"sampled softmax with {negatives}, {self.distribution.name}{corrected}"
-        return "cross-entropy over the catalogue"
-
-    def paper_method(self, task: str) -> Mapping[str, str]:
-        return {"method": self.name, "items": "ids", "loss": self.loss_in_words()}
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        """Return how training differs from RecBole's cross-entropy, or from the published code of the other losses."""
-        is_recbole = self.loss is NextItemLoss.cross_entropy
-        shared = dict.fromkeys(("whole_sequences", "windows", "no_padding_item"), is_recbole)
-        return {**shared, "windows_not_latest": not is_recbole}
+    @property
+    def drawn(self) -> str:
+        """The negatives of a target, in words."""
+        return "one negative" if self.negatives == 1 else f"{self.negatives} negatives"
 
 
 @dataclass
@@ -144,16 +97,7 @@ class PositionedConfig(NextItemConfig):
 
     positions: Positions = added(Positions.from_first)
 
-    def position_deviation(self, published: Positions) -> Deviations:
-        """Return how positions are counted, if not as in the published code."""
-        here, there = (positions.name.removeprefix("from_") for positions in (self.positions, published))
-        return {"positions": here != there and {"here": here, "published": there}}
-
 
 @dataclass
 class TransformerConfig(EncoderSizes, PositionedConfig):
     """Base of the configs of models of item ids with SASRec's encoder or a variant of it."""
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        published = Positions.from_first if self.loss is NextItemLoss.cross_entropy else Positions.from_last
-        return {**super().deviations(task, trained_on), **self.position_deviation(published)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from llm4rec_cli.config.schema import Config, Deviations, ModelConfig, TaskConfig, Traits, noted
+from llm4rec_cli.config.schema import Config, ModelConfig, TaskConfig, Traits, noted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.labels import FLOOR_NOT_BEATEN
 
@@ -59,9 +59,8 @@ class EnsembleConfig(ModelConfig):
         labels = [label for folder in self.members for label in _metrics(folder)["labels"]]
         return [label for label in dict.fromkeys(labels) if label != FLOOR_NOT_BEATEN]
 
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        sentences = dict.fromkeys(sentence for folder in self.members for sentence in _metrics(folder)["deviations"])
-        return {"of_member": [{"sentence": sentence} for sentence in sentences]}
+    def deviations(self, task: TaskConfig, trained_on: str | None) -> Mapping[str, str]:
+        return {sentence: sentence for folder in self.members for sentence in _metrics(folder)["deviations"]}
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[UsageError]:
         if len(self.members) < 2:

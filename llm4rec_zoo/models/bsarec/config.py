@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Deviations, TaskConfig
-from llm4rec_cli.models.shared.config import NextItemLoss, Positions, TransformerConfig
+from llm4rec_cli.models.shared.config import TransformerConfig
 
 
 @dataclass
@@ -15,10 +14,3 @@ class BSARecConfig(TransformerConfig):
 
     components: int = ranges.number(at_least=1)  # c: lowest frequency components that pass the filter unscaled
     filter_weight: float = ranges.number(at_least=0, at_most=1)  # α, of the filter; 1 - α of self-attention
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {
-            **self.position_deviation(Positions.from_last),
-            **dict.fromkeys(("filter_padding", "prefixes", "empty_history"), True),
-            "no_padding_item": self.loss is NextItemLoss.cross_entropy,
-        }

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Deviations, TaskConfig
-from llm4rec_cli.models.shared.config import NextItemLoss, PositionedConfig, Positions
+from llm4rec_cli.models.shared.config import PositionedConfig
 
 
 @dataclass
@@ -21,11 +20,3 @@ class ESASRecConfig(PositionedConfig):
     layers: int = ranges.number(at_least=1)
     heads: int = ranges.number(at_least=1)
     dropout: float = ranges.number(at_least=0, below=1)  # of item vectors, hidden states and attention
-
-    def deviations(self, task: TaskConfig, trained_on: str | None) -> Deviations:
-        return {
-            "windows_not_latest": True,
-            **self.position_deviation(Positions.from_last),
-            "beta": True,
-            "target_as_negative": self.loss is NextItemLoss.sampled_softmax,
-        }

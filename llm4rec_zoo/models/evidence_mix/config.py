@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import Config, EncoderConfig, ModelKind, TaskConfig, Traits, added, noted
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 from llm4rec_cli.models.shared.config import EncoderSizes
 
 
@@ -56,23 +56,10 @@ class EvidenceMixConfig(EncoderSizes):
     def uses_item_text(self) -> bool:
         return Part.text in self.parts or {Part.encoder, Part.vectors} <= set(self.parts)
 
-    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        readers = {"encoder": Part.vectors, "neighbours": Part.text, "temperature": Part.encoder}
-        readers |= {
-            field.name: Part.encoder for field in fields(EncoderSizes) if field.name not in ("name", "max_length")
-        }
-        return {key: f"{part.name} in model.parts" for key, part in readers.items() if part not in self.parts}
-
-    def problems(self, config: Config) -> Iterator[UsageError]:
+    def problems(self, config: Config) -> Iterator[Llm4RecError]:
+        yield from super().problems(config)
         if self.groups != sorted(set(self.groups)) or not self.groups:
             yield UsageError(f"model.groups={self.groups} must be ascending distances", "model.groups=[1,3,50]")
-        inputs = [part.name for part in (Part.ids, Part.vectors) if part in self.parts]
-        if Part.encoder in self.parts and not inputs:
-            yield UsageError("the encoder has no input: model.parts names neither ids nor vectors", "add ids")
-        if inputs and Part.encoder not in self.parts:
-            yield UsageError(
-                f"model.parts names {' and '.join(inputs)} without encoder, which reads them", "add encoder"
-            )
         for part, n in Counter(self.parts).items():
             if n > 1:
                 yield UsageError(f"model.parts names {part.name} {n} times", "name it once")
@@ -84,16 +71,6 @@ class EvidenceMixConfig(EncoderSizes):
                 "add ids to model.parts, or leave out encoder and vectors",
             )
 
-    def problems_with_new_items(self) -> Iterator[UsageError]:
-        if not self.uses_item_text():
-            yield UsageError(
-                "model.parts has neither text nor vectors, so new items cannot be scored",
-                "use or train a model with text",
-            )
-
-    def display_name(self) -> str:
-        """`evidence_mix`, with the parts that are left out."""
-        missing = [part.name for part in Part if part not in self.parts]
-        if not self.recency:
-            missing.append("recency")
-        return f"{self.name} without {', '.join(missing)}" if missing else self.name
+    def facts(self, task: str = "", trained_on: str | None = None) -> Mapping[str, Any]:
+        left_out = [part.name for part in Part if part not in self.parts] + ["recency"] * (not self.recency)
+        return {"left_out": ", ".join(left_out), "reads_text": self.uses_item_text()}

@@ -24,6 +24,3 @@ class LikeMeansConfig(CountedLikesConfig):
     """Smoothed shares of likes of the item and the user in training."""
 
     means: Means = noted(MISSING, named=True)
-
-    def display_name(self) -> str:
-        return self.name if self.means is Means.both else f"{self.name}, {self.means.name}"

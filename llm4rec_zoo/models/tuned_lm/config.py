@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -26,7 +26,6 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.config.schema import weights as names_weights
 from llm4rec_cli.errors import Llm4RecError, UsageError
-from llm4rec_cli.labels import MAY_BE_MEMORISED
 from llm4rec_cli.models.shared.config import problems_without_titles
 from llm4rec_zoo.models.tuned_lm.prompts import Prompts, asks_last, problems_in
 
@@ -132,81 +131,23 @@ class TunedLmConfig(ModelConfig):
         decides = task.question == "like" or task.candidates is Candidates.impression
         return Answer.yes_no if decides else Answer.title
 
-    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        answer = self._answer(task)
-        unused: dict[str, str] = {}
-        if self.tuning is not Tuning.lora:
-            unused |= {f"lora.{own.name}": "model.tuning=lora" for own in fields(LoraConfig)}
-        if self.tuning is Tuning.none:
-            tuned = ("loss_on", "targets", "negatives", "rows", "gradient_checkpointing")
-            unused |= dict.fromkeys(tuned, "model.tuning=lora")
-        if answer is not Answer.title:
-            unused["score"] = "model.answer=title"
-        if task.question == "like":  # which has settings of its own: history and shots
-            unused |= dict.fromkeys(("titles", "rows", "negatives"), "task=sequential")
-        if answer is not Answer.yes_no:
-            unused["negatives"] = "model.answer=yes_no"
-        else:
-            unused["targets"] = "model.answer=title"
-        if answer is Answer.item_head:
-            unused["loss_on"] = "model.answer=title"
-        return unused
-
-    def _tuned(self) -> str:
+    @property
+    def tuned(self) -> str:
+        """What is tuned, in words."""
         tuned = {Tuning.lora: f"LoRA {self.lora.rank}", Tuning.full: "all weights", Tuning.none: "untuned"}[self.tuning]
         return tuned if self.frozen_weights is Frozen.fp32 else f"{tuned} on {self.frozen_weights.name}"
 
-    def display_name(self) -> str:
-        parts = [f"{self.name} {self.answer.name.replace('_', ' ')}", self._tuned()]
-        parts += ["random weights"] if self.weights is Initial.random else []
-        return ", ".join(parts)
-
-    def paper_method(self, task: str) -> Mapping[str, str]:
-        random = self.weights is Initial.random
-        losses = {LossOn.answer: "answers", LossOn.all: "all tokens"}
-        return {
-            "method": self.name,
-            "answer": self.answer.name,
-            "tuned": self._tuned(),
-            "loss": losses.get(self.loss_on, "none"),  # without effect where nothing is tuned, and under a head
-            "weights": "random" if random else self.backbone.rstrip("/").rpartition("/")[2],
-        }
-
-    def labels(self, task: str) -> list[str]:
-        return [MAY_BE_MEMORISED] if self.weights is Initial.pretrained else []
-
-    def problems(self, config: Config) -> Iterator[UsageError]:
+    def problems(self, config: Config) -> Iterator[Llm4RecError]:
+        yield from super().problems(config)
         yield from problems_in(self.prompts)
         if self.targets is Targets.every and self._answer(config.task) is not Answer.yes_no:
             yield from asks_last(self.prompts)
-        if self.answer is Answer.item_head and self.tuning is Tuning.none:
-            yield UsageError(
-                "model.answer=item_head is a new layer, which model.tuning=none leaves random", "model.tuning=lora"
-            )
         if find_spec("peft") is None:
             yield UsageError("model 'tuned_lm' needs peft, which is not installed", "pip install 'llm4rec[zoo]'")
-        if self.frozen_weights is not Frozen.fp32:
-            setting = f"model.frozen_weights={self.frozen_weights.name}"
-            if self.tuning is Tuning.full:
-                yield UsageError(
-                    f"{setting} is for frozen weights, and model.tuning=full has none", "model.tuning=lora"
-                )
-            if find_spec("bitsandbytes") is None:
-                yield UsageError(f"{setting} needs bitsandbytes, which is not installed", "pip install 'llm4rec[bits]'")
-        if self.score is TitleScore.grounded and self.tuning is Tuning.full:
+        if self.frozen_weights is not Frozen.fp32 and find_spec("bitsandbytes") is None:
             yield UsageError(
-                "model.score=grounded compares titles by the untuned model, which model.tuning=full overwrites",
-                "model.tuning=lora",
-            )
-        if config.task.question == "like" and self._answer(config.task) is not Answer.yes_no:
-            yield UsageError(
-                f"model.answer={self.answer.name} ranks items, and task '{config.task.name}' asks about one",
-                "model.answer=auto",
-            )
-        if self.answer is Answer.item_head and config.task.candidates is Candidates.impression:
-            yield UsageError(
-                "model.answer=item_head ranks items that occur in training, and impressions show new ones",
-                "model.answer=yes_no or title",
+                f"model.frozen_weights={self.frozen_weights.name} needs bitsandbytes, which is not installed",
+                "pip install 'llm4rec[bits]'",
             )
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:

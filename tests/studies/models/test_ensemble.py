@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-from llm4rec_cli.config.deviations import in_words
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.examples import Impressions
@@ -124,7 +123,7 @@ def test_weights_are_those_that_make_the_clicks_of_validation_likeliest():
 def test_impressions_are_looked_up_by_id_and_labels_are_those_of_the_members(members):
     config = EnsembleConfig("ensemble", members=members, names=["one", "two"], combine=Combine.sum)
     assert config.labels("direct") == ["synthetic", "one", "two"]
-    assert in_words(config, None, "sequential") == ["as one", "as two"]
+    assert list(config.deviations(None, "sequential").values()) == ["as one", "as two"]
     assert config.display_name() == "ensemble by sum: one + two"
     alone = EnsembleConfig("ensemble", members=members[:1], combine=Combine.sum)
     with pytest.raises(UsageError, match="at least two members, not 1"):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from llm4rec_zoo.ids import rq_vae as rq_vae_module
 from llm4rec_zoo.ids import semantic as module
 from llm4rec_zoo.ids.config import Collisions, IdKind, IdsConfig, RqVaeConfig
 from llm4rec_zoo.ids.semantic import imported, item_ids
+from llm4rec_zoo.models.tiger.config import TigerConfig
 
 rng = np.random.default_rng(0)
 TEXTS = [f"{a} {b} {i % 25}" for i, (a, b) in enumerate(rng.choice(["red", "blue", "oil", "soap", "nail"], (40, 2)))]
@@ -136,7 +138,8 @@ def test_codes_of_other_programs_are_read(tmp_path):
 
 
 def test_what_a_kind_needs_is_said():
-    assert [problem.problem for problem in IdsConfig(IdKind.file).problems()] == [
+    config = TigerConfig("tiger", ids=IdsConfig(IdKind.file))
+    assert [problem.problem for problem in config.problems(SimpleNamespace())] == [
         "model.ids.kind=file needs a file of codes"
     ]
     (problem,) = replace(CONFIG, kind=IdKind.opq).problems_with_dataset(tiny_dataset([[0, 1]]))

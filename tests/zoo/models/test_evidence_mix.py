@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -380,13 +381,13 @@ def test_texts_that_are_all_alike_give_no_vectors_and_cannot_be_all_that_an_enco
 
 def test_parts_without_effect_are_refused_or_warned_of(built, caplog):
     for parts, problem in (
-        ([Part.following, Part.ids], "names ids without encoder"),
+        ([Part.following, Part.ids], "names ids or vectors without encoder"),
         ([Part.following, Part.following], "names following 2 times"),
         ([Part.encoder, Part.following], "the encoder has no input"),
         ([Part.following], None),
         (list(Part), None),
     ):
-        problems = [str(error) for error in config_with(parts=parts).problems(None)]
+        problems = [str(error) for error in config_with(parts=parts).problems(SimpleNamespace())]
         assert len(problems) == (problem is not None), parts
         assert problem is None or problem in problems[0]
     assert not config_with(parts=[Part.following]).uses_item_text() and config_with(parts=list(Part)).uses_item_text()
