@@ -17,7 +17,7 @@ llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 A row is a variant: runs that differ only in their seed. mean ± sd is over its n seeds; the 95 % interval is a
 bootstrap over users, or t over users and seeds if there are several. Runs with different data, splits, protocols or
 settings are never averaged, with one exception: --draws averages runs that rank sampled candidates with the same
-weights over task.draw (`llm4rec protocols --draws` has draws of shuffled ties).
+weights over task.draw.
 
 A paper's number is compared with ours if method, dataset, task, metric, split, candidates and history mask are the
 same; other differences (weights, item ids, prompt, loss, …), and each deviation that the run lists, are letters with a

@@ -323,13 +323,17 @@ def _leaks(run: Result) -> bool:
     return run.protocol == "full" and leaks(run.metrics, run.n_examples)
 
 
-def _protocols_command(run: Result, runs: Sequence[Result]) -> str:
-    """Return the command that evaluates all seeds of a run's variant under the three protocols."""
-    typed = [o for o in run.overrides if key_typed(o) not in ("seed", "dataset.seed", "dataset.split", "force")]
+def _sweep_command(run: Result, runs: Sequence[Result], key: str, value: str) -> str:
+    """Return the sweep over all seeds of a run's variant under another protocol.
+
+    Shuffled ties have five draws; of generated data one, because `dataset.seed` also generates them.
+    """
+    typed = [o for o in run.overrides if key_typed(o) not in ("seed", "dataset.seed", "force", key)]
     chosen = {key_typed(override) for override in typed} & {"model", "experiment"}
     model = [] if chosen else [f"model={run.model}"]
     seeds = ",".join(str(seed) for seed in sorted(_seeds(run, runs)))
-    return command_line("protocols", [*model, *typed, f"seed={seeds}"])
+    draws = ["dataset.seed=0,1,2,3,4"] if value == UNTIED and "synthetic" not in run.labels else []
+    return command_line("train -m", [*model, *typed, f"{key}={value}", *draws, f"seed={seeds}"])
 
 
 def _above_zero(condition: str, what: str, part: Part) -> Check:
@@ -362,7 +366,7 @@ def _protocol_checks(run: Result, runs: Sequence[Result], opponent: Result | Non
         ]
         if not draws:
             sides = [*([] if drawn else [run]), *([opponent] if opponent and is_trained(opponent) else [])]
-            commands = [_protocols_command(side, runs) for side in sides]
+            commands = [_sweep_command(side, runs, key, value) for side in sides]
             if settings_with(config_class(run.model), "input_file"):
                 commands = [f"llm4rec score FILE {key}={value}, with a file that was made for these data"]
             yield Check(condition, None, f"it is not known under {name}", commands)

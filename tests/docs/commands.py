@@ -87,7 +87,7 @@ RUNS = {
 WHOLE = (["-m", "model=unisrec,sasrec"], ["-m", "model=retrieval,chatgptrec"])
 # Run by tests of their own: files of somebody else's, sheets that are filled, all configs; or of runs on real data.
 ELSEWHERE = (["score"], ["human", "score"], ["human", "judge"], ["validate"], ["report", "--outputs", "outputs/tuning"])
-ELSEWHERE += (["report", "--papers"], ["report", "dataset=plays"], ["protocols"])
+ELSEWHERE += (["report", "--papers"], ["report", "dataset=plays"])
 ELSEWHERE += (["import-weights"], ["reproduce"], ["report", "dataset=collm-ml-1m"])
 ELSEWHERE += (
     ["report", "--html", "report.html", "--numbers"],
