@@ -101,7 +101,7 @@ HEAVY = (
         "cli/test_messages.py",
         "llm/test_weights.py",
     ),
-    *("cli/test_held_out.py", "cli/test_chatgptrec.py", "ids/test_index.py", "models/test_prompt4nr_distillation.py"),
+    *("cli/test_held_out.py", "cli/test_chatgptrec.py", "ids/test_index.py"),
     *(
         "cli/test_transfer.py",
         "docs/test_walk_papers.py",

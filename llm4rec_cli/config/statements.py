@@ -35,12 +35,7 @@ GROUP, SHARED = "deviations", "shared"
 
 
 class Statements:
-    """The file of a model, asked about its settings.
-
-    Args:
-        model: its config.
-        facts: what conditions and texts may name besides the settings.
-    """
+    """The file of a model, asked about its config and the `facts` that conditions and texts may name besides."""
 
     def __init__(self, model: Any, facts: Mapping[str, Any] | None = None) -> None:
         self.model, self.facts, self.sections = model, facts or {}, sections(model.name)
@@ -95,16 +90,10 @@ class Statements:
         return self._holds(case.get("when", {})) and not ("unless" in case and self._holds(case["unless"]))
 
     def _holds(self, conditions: Any) -> bool:
-        return any(
-            all(_fits(_plain(self.raw(path)), wanted) for path, wanted in c.items()) for c in _listed(conditions)
-        )
+        return any(all(_fits(_plain(self.raw(k)), wanted) for k, wanted in c.items()) for c in _listed(conditions))
 
     def raw(self, path: str) -> Any:
-        """Return the value at a dotted path; None below None.
-
-        Raises:
-            AttributeError: the model has nothing of this name.
-        """
+        """Return the value at a dotted path; None below None. Raises AttributeError where there is nothing."""
         first, *rest = path.split(".")
         value = self[first]
         for name in rest:

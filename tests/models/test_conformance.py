@@ -63,7 +63,7 @@ SMALL_PROMPT4NR = [  # on a tiny backbone
     "model.max_length=64",
     "model.titles=2",
     "model.negatives=1",
-    "model.warm_up={epochs:0,batch_size:1,learning_rate:1,distillation:{steps:0}}",
+    "model.warm_up={epochs:0,batch_size:1,learning_rate:1}",
 ]
 MORE = {
     "p5": [f"model.samples.{kind}=1" for kind in ("sequential_item", "sequential_candidates", "sequential_yes_no")],

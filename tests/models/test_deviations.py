@@ -75,7 +75,6 @@ def applying(*overrides):
         (P4, "model.titles=6", "history_size"),
         (P4, "model.loss=pointwise", "listwise"),
         (P4, "model.draw=fixed", "fresh_negatives"),
-        (P4, "model.warm_up.distillation.steps=2", "distillation"),
         (("model=nrms", "dataset=mind-small"), "model.aggregation=mean", "bert means"),
     ],
 )

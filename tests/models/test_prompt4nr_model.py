@@ -12,7 +12,7 @@ from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST
-from llm4rec_cli.models.prompt4nr.config import Attention, ClickLoss
+from llm4rec_cli.models.prompt4nr.settings import Attention, ClickLoss
 from tests.models.prompt4nr_data import TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
 

@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.prompt4nr import templates
-from llm4rec_cli.models.prompt4nr.config import Attention
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
+from llm4rec_cli.models.prompt4nr.settings import Attention
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from tests.models.prompt4nr_data import TEMPLATES, config

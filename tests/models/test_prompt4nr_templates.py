@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.prompt4nr import templates
-from llm4rec_cli.models.prompt4nr.config import Attention
+from llm4rec_cli.models.prompt4nr.settings import Attention
 from llm4rec_cli.models.prompt4nr.templates import TemplateConfig
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from tests.models.prompt4nr_data import TEMPLATES, config, log

@@ -9,8 +9,8 @@ import pytest
 from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.split import TRAIN, hold_out, leave_one_out, split_dataset
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.models.prompt4nr.config import ClickLoss, NegativeDraw
 from llm4rec_cli.models.prompt4nr.sequences import FilledTemplates
+from llm4rec_cli.models.prompt4nr.settings import ClickLoss, NegativeDraw
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.shared.clicks import training_clicks
 from llm4rec_cli.models.shared.tokens import Ragged

@@ -14,7 +14,7 @@ from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.conformance.builders import tiny_dataset, tiny_log
 from llm4rec_cli.data.split import leave_one_out, split_dataset
 from llm4rec_cli.models.prompt4nr import warm_up
-from llm4rec_cli.models.prompt4nr.config import WarmUpConfig
+from llm4rec_cli.models.prompt4nr.settings import WarmUpConfig
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.text.backbone import load_tokenizer
 from tests.models.prompt4nr_data import TITLES, config, model
@@ -32,10 +32,10 @@ def trainings(monkeypatch):
     trainings = []
     train = warm_up._train
 
-    def recording(bert, texts, n_batches, tokens, settings):
+    def recording(bert, texts, tokens, settings):
         rows = [texts.flat[begin:end] for begin, end in pairwise(texts.offsets)]
         trainings.append([tokens.decode(row.tolist()).replace(" ", "") for row in rows])
-        train(bert, texts, n_batches, tokens, settings)
+        train(bert, texts, tokens, settings)
 
     monkeypatch.setattr(warm_up, "_train", recording)
     return trainings

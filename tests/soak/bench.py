@@ -44,7 +44,6 @@ P5 = ("model=p5", "model.backbone=tiny", "dataset.train_users=0.02", "trainer.ep
 P5 += ("model.samples.sequential_candidates=0", "model.samples.direct_candidates=0")
 PROMPT4NR = ("model=prompt4nr", "dataset=mind-small-5k", "dataset.raw_dir=../log", "model.backbone=../bert")
 PROMPT4NR += ("model.titles=3", "model.max_length=128", "trainer.epochs=2", "trainer.batch_size=20")
-PROMPT4NR += ("model.warm_up.distillation.steps=2", "model.warm_up.distillation.histories=2")
 CHAT = ("model=chatgptrec", "llm=openai", "model.controls=0", "task=rating", "task.bootstrap=20")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "train sasrec": ("train", *TINY, *FEW, "trainer.epochs=3", "trainer.batch_size=256"),

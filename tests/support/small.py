@@ -20,10 +20,7 @@ SMALL_P5 = [  # its training examples are prompts per user and interaction, so m
     "dataset.train_users=0.01",
     "trainer.valid_examples=5",
 ]
-SMALL_PROMPT4NR = [
-    *("model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=5"),
-    "model.warm_up.distillation.steps=0",
-]
+SMALL_PROMPT4NR = ["model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=5"]
 SMALL_TUNED_LM = ["model.rows=8", "model.titles=3", "trainer.valid_examples=5"]
 SMALL_NRMS = ["model.titles=2", "model.negatives=1", "trainer.valid_examples=5"]
 SMALL_IDS = ["model.ids.codes=4", "model.ids.codebook=16"]

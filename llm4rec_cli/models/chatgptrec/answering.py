@@ -23,12 +23,13 @@ from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.requests import Backend, Completion, Request, Status
 from llm4rec_cli.llm.store import Store, cache_key
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.chatgptrec.config import AnswerMethod, ChatGPTRecConfig
+from llm4rec_cli.models.chatgptrec.config import ChatGPTRecConfig
 from llm4rec_cli.models.chatgptrec.matching import MatchKind, TitleMatcher
 from llm4rec_cli.models.chatgptrec.parse_rating import STARS, parse_rating
 from llm4rec_cli.models.chatgptrec.parse_text import parse_text
 from llm4rec_cli.models.chatgptrec.parse_titles import parse_titles
 from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, WRITING_TASKS, PromptBuilder, item_titles
+from llm4rec_cli.models.chatgptrec.settings import AnswerMethod
 from llm4rec_cli.progress import track
 
 PRIOR_BATCH = 256  # titles in a request without a user: a few seconds on a CPU

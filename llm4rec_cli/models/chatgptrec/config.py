@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
@@ -25,23 +24,13 @@ from llm4rec_cli.config.schema import (
     Traits,
     noted,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.models.chatgptrec.columns import problems_of_columns
 from llm4rec_cli.models.chatgptrec.prompt_schema import ORACLE_FIELDS, TASKS, Prompts, problems_in, template_fields
+from llm4rec_cli.models.chatgptrec.settings import AnswerMethod
 from llm4rec_cli.models.shared.config import problems_of_stars
 
-
-class AnswerMethod(Enum):
-    """How an answer is obtained from the chat model."""
-
-    auto = "auto"  # pmi for rankings where the chat model returns likelihoods; otherwise generate
-    generate = "generate"  # parse a generated text (paper)
-    constrained = "constrained"  # as generate, but only candidates' titles, each once, and 1 to 5 stars are possible
-    likelihood = "likelihood"  # the log-likelihood of each possible answer
-    pmi = "pmi"  # that minus the log-likelihood without the user's history
-
-
 CONTROL_EXAMPLES, CONTROL_EXAMPLES_OF_DEMO = 50, 10
-COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
 # Titles of a catalogue that are possible answers for each user: each is scored, or kept with each stored answer.
 MOST_SCORED, MOST_LISTED = 5_000, 20_000
 
@@ -108,23 +97,4 @@ class ChatGPTRecConfig(ModelConfig):
             )
         if task.question == Question.rate:
             yield from problems_of_stars(self.name, dataset, 1.0, math.nextafter(5.0, 6.0))
-        fields = template_fields(getattr(self.prompts, task.name).task)
-        name = dataset.manifest["name"]
-        if task.name != "review_summary" and not _has_values(dataset.items, "title"):
-            yield DataError(
-                f"model 'chatgptrec' needs item titles, and dataset '{name}' has none",
-                "choose a dataset with titles (llm4rec list datasets); task=review_summary needs none",
-            )
-        for field_name in sorted(fields & COLUMNS.keys()):
-            table = dataset.items if field_name == "category" else dataset.interactions
-            column = COLUMNS[field_name]
-            if not _has_values(table, column):
-                yield DataError(
-                    f"the prompt of {task.name} needs {{{field_name}}}, and dataset '{name}' has no '{column}'",
-                    "choose another dataset, or another prompt: llm4rec list prompts",
-                )
-
-
-def _has_values(table: Any, column: str) -> bool:
-    """Return whether some row has a value: a number, or text that is not blank."""
-    return column in table and bool((table[column].fillna("").astype(str).str.strip() != "").any())
+        yield from problems_of_columns(task.name, getattr(self.prompts, task.name).task, dataset)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
@@ -27,7 +26,7 @@ from llm4rec_cli.config.schema import (
     added,
     weights,
 )
-from llm4rec_cli.errors import Llm4RecError, problems_raised_by
+from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.facts import facts
 from llm4rec_cli.models.p5.settings import (
@@ -37,7 +36,6 @@ from llm4rec_cli.models.p5.settings import (
     Feature,
     HistoryOrder,
     PromptConfig,
-    PromptFamily,
     SamplesConfig,
     Start,
     WholeWord,
@@ -88,12 +86,8 @@ class P5Config(ModelConfig):
         return 3 if self.whole_word is WholeWord.training else 2
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        """Yield prompts too long for the dataset's numbers, ratings that are not stars, and columns that the evaluation
-        prompt lacks."""
         yield from prompts.problems_with_dataset(self, task, dataset)
         yield from problems_of_stars(self.name, dataset, 0.5, 5.5)
-        if task.name in PromptFamily.__members__:
-            yield from problems_raised_by(partial(prompts.evaluation_prompts, self, PromptFamily[task.name], dataset))
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """Drop the encoder unless index=semantic, start=statistics for published weights and for items without a token

@@ -360,7 +360,10 @@ def describe_unusable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) 
 
 
 def problems_with_dataset(config: Prompted, task: TaskConfig, dataset: RecDataset) -> Iterator[Llm4RecError]:
-    """Yield sources and names of items that are too long for the numbers of the dataset or the candidates of a task."""
+    """Yield sources and names of items that are too long for the numbers of the dataset or the candidates of a task,
+    and columns that the evaluation prompt lacks."""
+    if task.name in PromptFamily.__members__:
+        yield from problems_raised_by(partial(evaluation_prompts, config, PromptFamily[task.name], dataset))
     item_length = 1  # the minimum, for a path of clusters
     if config.index.is_number:
         item_length = _number_length(dataset.n_items, config.digits)

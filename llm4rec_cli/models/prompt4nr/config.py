@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
@@ -27,52 +26,9 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.models.prompt4nr import templates
+from llm4rec_cli.models.prompt4nr.settings import Attention, ClickLoss, NegativeDraw, WarmUpConfig
 from llm4rec_cli.models.prompt4nr.templates import TemplateConfig
 from llm4rec_cli.models.shared.config import problems_without_titles
-
-
-class ClickLoss(Enum):
-    pointwise = "pointwise"  # each candidate is a separate example: clicked or not (paper)
-    listwise = "listwise"  # a softmax over a click and its negatives
-
-
-class NegativeDraw(Enum):
-    """When negatives are drawn."""
-
-    fresh = "fresh"  # every epoch
-    fixed = "fixed"  # once for all epochs (code)
-
-
-class Attention(Enum):
-    """What the tokens of a history attend to."""
-
-    full = "full"  # all tokens, so that a history is computed again for each candidate (paper)
-    shared = "shared"  # their own side of the template, so that all candidates of a history share its states
-
-
-@dataclass
-class DistillationConfig:
-    """Training to order candidates as frozen text does, before the clicks; for a head that is new."""
-
-    steps: int = ranges.number(0, at_least=0, added=True)  # 0 = none
-    histories: int = ranges.number(8, at_least=1, added=True)  # per step
-    candidates: int = ranges.number(16, at_least=2, added=True)  # per history
-    learning_rate: float = ranges.number(2e-4, above=0, added=True)  # of the backbone; new weights: new_learning_rate
-    temperature: float = ranges.number(0.05, above=0, added=True)  # of the softmax over the candidates' similarities
-    centred: bool = added(True)  # of frozen_text, the teacher: its model.centred
-    history_temperature: float | None = ranges.number(0.2, above=0, added=True)  # its model.temperature
-    seed: int = ranges.number(0, at_least=0, added=True)  # of its draws; that of the training on clicks is another
-
-
-@dataclass
-class WarmUpConfig:
-    """Masked-language-model training on the titles of the training part, for backbones without a trained head."""
-
-    epochs: int = ranges.number(at_least=0)  # passes over the texts; 0 = none
-    batch_size: int = ranges.number(at_least=1)  # titles
-    learning_rate: float = ranges.number(above=0)  # of the backbone; a new head: model.new_learning_rate
-    precision: Precision = precision(Work.training)
-    distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
 
 @dataclass

@@ -16,9 +16,9 @@ from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
-from llm4rec_cli.models.prompt4nr.config import ClickLoss, Prompt4NRConfig
-from llm4rec_cli.models.prompt4nr.distillation import distilled
+from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
+from llm4rec_cli.models.prompt4nr.settings import ClickLoss
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.prompt4nr.warm_up import load_backbone
 from llm4rec_cli.models.shared.batch import on_device
@@ -41,13 +41,7 @@ class Prompt4NR(nn.Module):
         template = templates.tokenize_template(config.prompts, tokenizer)
         titles = context.split.dataset.items["title"].fillna("").tolist()
         self.filler = TemplateFiller(template, tokenizer, titles, config)
-
-        def build() -> PackedBert:
-            return PackedBert(load_backbone(config, context, tokenizer), len(template.new_tokens))
-
-        self.is_distilled = config.warm_up.distillation.steps > 0
-        distil = self.is_distilled and not context.is_loaded
-        self.bert = distilled(build, self.filler, config, context) if distil else build()
+        self.bert = PackedBert(load_backbone(config, context, tokenizer), len(template.new_tokens))
         self.register_buffer("answers", torch.tensor(template.answers), persistent=False)
         self.is_head_new = not templates.has_head(config.backbone)
         if config.prompt_only:
@@ -59,9 +53,7 @@ class Prompt4NR(nn.Module):
         return self.config.epsilon
 
     def learning_rate_of(self, name: str, usual: float) -> float:
-        """Return `new_learning_rate` for weights that are neither pre-trained nor distilled, else the usual rate."""
-        if self.is_distilled:
-            return usual
+        """Return `new_learning_rate` for weights that are not pre-trained, else the usual rate."""
         is_new = name == "bert.new" or (self.is_head_new and name.startswith(("bert.transform", "bert.bias")))
         return self.config.new_learning_rate if is_new else usual
 

@@ -7,8 +7,9 @@ import torch
 
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.base import Batch
-from llm4rec_cli.models.prompt4nr.config import ClickLoss, NegativeDraw, Prompt4NRConfig
+from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
+from llm4rec_cli.models.prompt4nr.settings import ClickLoss, NegativeDraw
 from llm4rec_cli.models.shared.clicks import Clicks
 
 

@@ -11,19 +11,19 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertForMaskedLM
 
 from llm4rec_cli.arithmetic import autocast
-from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.files import write_once
 from llm4rec_cli.models.base import Context
@@ -63,37 +63,24 @@ def load_backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenize
     inputs = [VERSION, backbone_identity(config.backbone), settings, config.warm_up.precision.name]
     inputs += [config.new_learning_rate, titles]
 
-    def train() -> PackedBert:
-        model = PackedBert(_load_published(config.backbone), 0).to(context.device)
-        longest = model.positions.num_embeddings
-        rows = [encoding.ids[:longest] for encoding in tokenizer.encode_batch_fast(titles)]
-        n_batches = min(len(titles), math.ceil(len(titles) / config.warm_up.batch_size))
-        _train(model, Ragged.from_rows(rows), n_batches, tokenizer, config)
-        return model
+    def write(part: Path) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(SEED)
+            model = PackedBert(_load_published(config.backbone), 0).to(context.device)
+            longest = model.positions.num_embeddings
+            rows = [encoding.ids[:longest] for encoding in tokenizer.encode_batch_fast(titles)]
+            _train(model, Ragged.from_rows(rows), tokenizer, config)
+        save_file({name: weight.contiguous().cpu() for name, weight in model.state_dict().items()}, part)
 
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
-    weights = trained_once(context.cache, key, train)
+    path = context.cache / "backbones" / f"{key[:24]}.safetensors"
+    write_once(path, write)
     packed = PackedBert(bert, 0)  # shares its weights with `bert`
-    packed.load_state_dict(weights)
+    packed.load_state_dict(load_file(path))
     with torch.no_grad():
         bert.cls.predictions.bias.copy_(packed.bias)
         bert.bert.embeddings.token_type_embeddings.weight[0] = packed.kind
     return bert
-
-
-def trained_once(cache: Path, key: str, train: Callable[[], PackedBert]) -> dict[str, Tensor]:
-    """Return the cached weights with this key, or train them with SEED."""
-    from safetensors.torch import load_file, save_file
-
-    def write(part: Path) -> None:
-        with torch.random.fork_rng():
-            torch.manual_seed(SEED)
-            weights = train().state_dict()
-        save_file({name: weight.contiguous().cpu() for name, weight in weights.items()}, part)
-
-    path = cache / "backbones" / f"{key[:24]}.safetensors"
-    write_once(path, write)
-    return load_file(path)
 
 
 def _load_published(name: str) -> BertForMaskedLM:
@@ -105,47 +92,19 @@ def _load_published(name: str) -> BertForMaskedLM:
     return bert
 
 
-def _train(model: PackedBert, texts: Ragged, n_batches: int, tokenizer: Tokenizer, config: Prompt4NRConfig) -> None:
+def _train(model: PackedBert, texts: Ragged, tokenizer: Tokenizer, config: Prompt4NRConfig) -> None:
+    """Train with AdamW, a linear schedule and clipped gradients, each row of `texts` once an epoch."""
     settings, device = config.warm_up, model.bias.device
     ids = tokenizer.get_vocab(with_added_tokens=True)
+    n_batches = math.ceil(len(texts) / settings.batch_size)
     batches = [
         rows
         for epoch in range(settings.epochs)
         for rows in np.array_split(stream(SEED, "warm-up", epoch).permutation(len(texts)), n_batches)
     ]
-
-    def loss_of(step: int) -> Tensor | None:
-        inputs: dict[str, Any] = pack_rows(texts.rows(batches[step]))
-        index, targets = mask_tokens(inputs["tokens"], ids, stream(SEED, "warm-up: blanks", step))
-        if not len(index):
-            return None
-        del inputs["starts"]
-        states = model.states_at(index.to(device), **on_device(inputs, device))
-        return F.cross_entropy(F.linear(states, model.words.weight, model.bias).float(), targets.to(device))
-
-    log.info("warm-up of the backbone on %s texts: %d steps", f"{len(texts):,}", len(batches))
+    steps = len(batches)
     rates = {True: config.new_learning_rate, False: settings.learning_rate}
     new = () if templates.has_head(config.backbone) else ("transform", "bias")
-    loss = fit(model, new, rates, len(batches), loss_of, settings.precision, "warm-up")
-    log.info("warm-up finished: last loss %.3f", loss)
-
-
-def fit(
-    model: PackedBert,
-    new: tuple[str, ...],
-    rates: Mapping[bool, float],
-    steps: int,
-    loss_of: Callable[[int], Tensor | None],
-    precision: Precision,
-    title: str,
-) -> float:
-    """Train with AdamW, a linear schedule and clipped gradients. Return the last loss, NaN where no step had one.
-
-    Args:
-        new: prefixes of the names of new weights.
-        rates: learning rates of new weights (True) and of the others.
-        loss_of: returns the loss of a step; None where it has nothing to predict.
-    """
     is_new: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, weight in model.named_parameters():
         is_new[name.startswith(new)].append(weight)
@@ -153,21 +112,26 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / math.ceil(SCHEDULE_WARM_UP * steps), (steps - step) / steps)
     )
+    log.info("warm-up of the backbone on %s texts: %d steps", f"{len(texts):,}", steps)
     model.train()
-    last = torch.tensor(math.nan)
-    for step in track(range(steps), title):
-        with autocast(model.bias.device, precision):
-            loss = loss_of(step)
-        if loss is None:
+    loss = torch.tensor(math.nan)
+    for step in track(range(steps), "warm-up"):
+        inputs: dict[str, Any] = pack_rows(texts.rows(batches[step]))
+        index, targets = mask_tokens(inputs["tokens"], ids, stream(SEED, "warm-up: blanks", step))
+        if not len(index):
             continue
+        del inputs["starts"]
+        with autocast(device, settings.precision):
+            states = model.states_at(index.to(device), **on_device(inputs, device))
+            logits = F.linear(states, model.words.weight, model.bias)
+            loss = F.cross_entropy(logits.float(), targets.to(device))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimizer.step()
         schedule.step()
-        last = loss.detach()
     model.eval()
-    return last.item()
+    log.info("warm-up finished: last loss %.3f", loss.item())
 
 
 def mask_tokens(packed: Tensor, ids: Mapping[str, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,9 @@ from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import weights
 from llm4rec_cli.llm.attention import SUPPORTED_MODELS
-from llm4rec_zoo.models.tuned_lm.config import Frozen, Initial, TunedLmConfig, Tuning
+from llm4rec_zoo.models.tuned_lm.config import TunedLmConfig
 from llm4rec_zoo.models.tuned_lm.packing import NAME
+from llm4rec_zoo.models.tuned_lm.settings import Frozen, Initial, Tuning
 
 SETTING = "model.backbone"
 

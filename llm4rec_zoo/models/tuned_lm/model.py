@@ -22,10 +22,11 @@ from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.tokens import TOKENS_PER_BATCH
 from llm4rec_cli.text.backbone import load_tokenizer
 from llm4rec_zoo.models.tuned_lm import backbone
-from llm4rec_zoo.models.tuned_lm.config import Answer, TitleScore, TunedLmConfig
+from llm4rec_zoo.models.tuned_lm.config import TunedLmConfig
 from llm4rec_zoo.models.tuned_lm.packing import Row, blocks_of_segments, pack
 from llm4rec_zoo.models.tuned_lm.questions import Questions
 from llm4rec_zoo.models.tuned_lm.rows import Clicks, Histories, LabelledLikes, Source, TrainingRows
+from llm4rec_zoo.models.tuned_lm.settings import Answer, TitleScore
 from llm4rec_zoo.models.tuned_lm.titles import TitleTree
 
 HISTORIES_AT_ONCE = 8  # in scoring

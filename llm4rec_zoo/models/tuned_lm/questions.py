@@ -18,9 +18,10 @@ from tokenizers import Tokenizer
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
-from llm4rec_zoo.models.tuned_lm.config import Answer, TunedLmConfig
+from llm4rec_zoo.models.tuned_lm.config import TunedLmConfig
 from llm4rec_zoo.models.tuned_lm.packing import Row
 from llm4rec_zoo.models.tuned_lm.prompts import DISLIKED, HISTORY, LIKED, NOUN, TITLE, parts
+from llm4rec_zoo.models.tuned_lm.settings import Answer
 
 
 class Answered(NamedTuple):

@@ -13,9 +13,10 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Batch
 from llm4rec_cli.models.shared.clicks import training_clicks
-from llm4rec_zoo.models.tuned_lm.config import Answer, LossOn, Targets, TunedLmConfig
+from llm4rec_zoo.models.tuned_lm.config import TunedLmConfig
 from llm4rec_zoo.models.tuned_lm.packing import pack
 from llm4rec_zoo.models.tuned_lm.questions import Answered, Questions
+from llm4rec_zoo.models.tuned_lm.settings import Answer, LossOn, Targets
 
 
 class Source(Protocol):
