@@ -13,8 +13,6 @@ from llm4rec_cli.config.overrides import command_line
 from llm4rec_cli.run.folder import Outcome
 from llm4rec_cli.run.job import Job
 
-FEW_USERS = 5_000  # of fewer, an epoch has few steps at the default batch of 512 sequences
-
 
 def run(composed: Composed) -> Outcome:
     """Prepare one dataset, unless it is cached, and print its statistics."""
@@ -24,7 +22,7 @@ def run(composed: Composed) -> Outcome:
     from llm4rec_cli.data import store
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.split import split_dataset
-    from llm4rec_cli.data.statistics import advice_on_mask, profile, remarks, repeats_in_words
+    from llm4rec_cli.data.statistics import FEW_USERS, advice_on_mask, profile, remarks, repeats_in_words
     from llm4rec_cli.results.dataset_tables import statistics_tables
     from llm4rec_cli.results.tables import say, show
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PARTS = ("train", "valid", "test")
 PART_COLUMNS = ("part", "impressions", "users", "items shown", "clicks")
 FEW_REPEATS = 0.01  # share of interactions: below it, items of the history are hardly ever the next one
+FEW_USERS = 5_000  # of fewer, an epoch has few steps at the default batch of 512 sequences
 FEW_TESTED = 100  # users: intervals over fewer are wide
 EARLIEST_LAST_TIME = 100_000_000  # March 1973, in seconds since 1970: data that end before have no times but steps
 

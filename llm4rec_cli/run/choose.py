@@ -28,7 +28,7 @@ from llm4rec_cli.results.result import Result, Status, read_result, read_status
 from llm4rec_cli.results.results import IMPORT, Results, named_results
 from llm4rec_cli.results.settings import REMOVED, Settings, added_defaults
 from llm4rec_cli.run.catalog import read_json
-from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.job import Evaluation, Job
 from llm4rec_cli.run.precision import ARITHMETIC
 from llm4rec_cli.run.source import EVALUATION_ROLES, Source, settings_not_typed
 
@@ -84,13 +84,13 @@ def of_task(source: Source, typed: tuple[str, ...], task: str) -> Job:
 def of_source(source: Source, typed: tuple[str, ...]) -> Job:
     """Return the job that evaluates a run, as its overrides say."""
     composed = compose(source.overrides)
-    return Job(resolved_config(composed), "eval", typed, composed.choices, evaluated=source).checked()
+    return Evaluation(resolved_config(composed), "eval", typed, composed.choices, evaluated=source).checked()
 
 
 def with_override(job: Job, override: str) -> Job:
     """Return the job as if this override had been typed, in place of one of the same key."""
     typed = (*(other for other in job.typed if key_typed(other) != key_typed(override)), override)
-    if job.evaluated is None:
+    if not isinstance(job, Evaluation):
         return Job.resolve(compose(typed), job.command)
     return of_source(replace(job.evaluated, overrides=[*job.evaluated.overrides, override]), typed)
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.folders import options
-from llm4rec_cli.config.overrides import MASK
 from llm4rec_cli.config.schema import Question, SplitName
-from llm4rec_cli.data.statistics import FEW_REPEATS, advice_on_mask, repeats_in_words
 from llm4rec_cli.errors import DataError, DryRun, UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, read_result
 from llm4rec_cli.results.summary import show
 from llm4rec_cli.run import gpu, marks, rules, stages, trackers
-from llm4rec_cli.run.choose import just_trained, of_task, with_override
+from llm4rec_cli.run.advice import advised
+from llm4rec_cli.run.choose import just_trained, of_task
 from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.run.identity import find_weights
-from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.job import Evaluation, Job
 from llm4rec_cli.run.next import next_command
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.run.stages import Clock
@@ -35,8 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ALL_TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")  # of task=all
-
-FEW_STEPS = 30  # in an epoch, below which trainer=small is suggested
 
 OnEpoch = Callable[[int, float], None]  # takes the epoch, from 1, and its validation score, higher is better
 
@@ -61,7 +54,8 @@ def run_all(job: Job) -> Iterator[Outcome]:
     Raises:
         DataError: the dataset has no examples for any task.
     """
-    trained, has_tasks = job.evaluated, job.task.question == Question.all
+    trained = job.evaluated if isinstance(job, Evaluation) else None
+    has_tasks = job.task.question == Question.all
     if trained is None or not has_tasks:
         yield (outcome := run(job))
     if not has_tasks:
@@ -79,9 +73,8 @@ def run_all(job: Job) -> Iterator[Outcome]:
 
 
 def run(job: Job) -> Outcome:
-    """Load the data, run the floors, and execute the job; with an accelerator the floors run when it has trained.
-
-    All weights are located first, because data and floors may take long.
+    """Load the data, run the floors, and execute the job. All weights are located first, because data and floors may
+    take long.
 
     Raises:
         DryRun: under `llm.dry_run`, once the requests are shown.
@@ -94,40 +87,12 @@ def run(job: Job) -> Outcome:
         find_weights(each.config)
     raise_first(job.problems_with_weights())
     clock = Clock()
-    dataset = stages.load(job)
-    split = stages.split_dataset(job, dataset)
-    job = with_advised_mask(job, split)
+    split = stages.split_dataset(job, stages.load(job))
+    job = advised(job, split)
     clock.lap("prepare")
-    floors = cache(partial(run_floors, job, split))
-    if not _floors_wait(job):
-        floors()
-        clock.lap("floors")
+    floors = run_floors(job, split)
+    clock.lap("floors")
     return execute(job, split, floors, clock)
-
-
-def with_advised_mask(job: Job, split: Split) -> Job:
-    """Return the job with `task.mask_history=auto` as the data suggest it; say so where another mask is the default."""
-    if not job.task.ranks_catalogue or split.impression_assignment is not None:
-        return job
-    repeated = split.repeated()
-    masks = repeated < FEW_REPEATS
-    if job.task.mask_history is None:
-        log.info("%s=auto is %s: %s", MASK, str(masks).lower(), repeats_in_words(repeated))
-        return with_override(job, f"{MASK}={str(masks).lower()}")
-    is_default = not {MASK, "experiment"} & job.typed_keys and not job.task.mask_history
-    if masks and is_default and not _is_generated(split):
-        log.info("%s; %s", repeats_in_words(repeated), advice_on_mask(repeated))
-    return job
-
-
-def _is_generated(split: Split) -> bool:
-    return bool(split.dataset.manifest["synthetic"])
-
-
-def _floors_wait(job: Job) -> bool:
-    """Return whether floors wait until training is done, so that an accelerator need not wait for them. They are needed
-    when the model is evaluated, to say whether it beats them."""
-    return job.model.traits.trainable and job.evaluated is None and not job.is_dry and job.device != "cpu"
 
 
 def run_floors(job: Job, split: Split) -> list[Result]:
@@ -147,14 +112,14 @@ def run_floors(job: Job, split: Split) -> list[Result]:
 def execute(
     job: Job,
     split: Split,
-    floors: Callable[[], Sequence[Result]] = tuple,
+    floors: Sequence[Result] = (),
     clock: Clock | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Outcome:
     """Return the finished run at the job's address, or build, fit, evaluate and save it.
 
     Args:
-        floors: returns the results that it is compared with, when it is called for the first time.
+        floors: the results that it is compared with.
         clock: its laps so far become part of the run's seconds.
         on_epoch: called after each epoch with its validation score; ends training by raising an exception.
     """
@@ -167,29 +132,23 @@ def execute(
         finished = processes.from_first(lambda: read_result(address.folder))
         if finished is not None and not job.starts_anew:
             log_finished(job.model.name, address.folder)
-            compared = floors()
-            result = marks.update_finished(finished, job.config, split.dataset, compared)
-            return Outcome("skipped", address.folder, (*compared, result))
+            result = marks.update_finished(finished, job.config, split.dataset, floors)
+            return Outcome("skipped", address.folder, (*floors, result))
         with recorded(address, job) as folder:
-            if job.evaluated is None:
+            is_evaluation = isinstance(job, Evaluation)
+            if not is_evaluation:
                 log.info("%s on %s: %s", job.model.name, job.config.dataset.name, folder)
             job = settled(job, folder)
             meter = gpu.meter(job.device)
             model = stages.build(job, split, folder)
-            fits = job.model.traits.trainable and job.evaluated is None
             clock.lap("build")
-            with trackers.opened(job.config.trainer.report_to if fits else (), folder) as report:
-                run = stages.description(job, address, split.dataset)
-                if fits:
-                    run = replace(run, training=_fit(job, model, split, folder, clock, on_epoch))
-                if job.evaluated is None:
+            with trackers.opened(job.config.trainer.report_to if job.trains else (), folder) as report:
+                training = _fit(job, model, split, folder, clock, on_epoch) if job.trains else None
+                if not is_evaluation:
                     clock.lap("train")
-                compared = floors()
-                if _floors_wait(job):
-                    clock.lap("floors")
-                result = stages.evaluate(job, split, model, run, clock, compared, meter)
-                report([*compared, result])
-    return Outcome("done", address.folder, (*compared, result))
+                result = stages.evaluate(job, split, model, address, training, clock, floors, meter)
+                report([*floors, result])
+    return Outcome("done", address.folder, (*floors, result))
 
 
 def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoch: OnEpoch | None) -> dict[str, Number]:
@@ -205,12 +164,6 @@ def _fit(job: Job, model: Any, split: Split, folder: Path, clock: Clock, on_epoc
     examples = task.examples(split, SplitName.valid, config, job.cache)
     examples = tasks.subset(examples, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
     rows = model.training_rows()
-    n_steps = math.ceil(len(rows) / config.trainer.batch_size)
-    is_default = not {"trainer", "trainer.batch_size", "experiment"} & job.typed_keys
-    has_size = f"{job.model.name}-small" in options("size")
-    if is_default and has_size and n_steps < FEW_STEPS and not _is_generated(split):
-        rows_in_words = f"{len(rows):,} rows"
-        log.info("an epoch has %d steps, as there are %s: trainer=small is for such data", n_steps, rows_in_words)
     result = fit(
         model,
         rows,

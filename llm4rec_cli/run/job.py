@@ -1,16 +1,20 @@
 """A job: everything known about a run before its data are read, resolved once.
 
+There are three kinds: a `Job` trains a model from new weights, or runs one that has none; a `StartedJob` trains from
+the weights of a finished run; an `Evaluation` trains nothing and evaluates a finished run.
+
 Precisions `auto` are chosen in the run: `precision.settled`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,12 +28,14 @@ from llm4rec_cli.config.schema import Config, LLMConfig, ModelConfig, TaskConfig
 from llm4rec_cli.errors import Llm4RecError, UsageError, raise_first
 from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.result import InitFrom, Tuning
-from llm4rec_cli.run import identity, marks, rules
+from llm4rec_cli.run import checkpoints, identity, marks, rules
 from llm4rec_cli.run.source import Source, initial_source
 from llm4rec_cli.tasks.modules import task_module
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
+
+log = logging.getLogger(__name__)
 
 DEFAULTS = ("dataset", "task", "trainer")  # groups for which a model may have its own default
 
@@ -46,8 +52,6 @@ class Job:
         typed: the overrides that were typed.
         choices: config group -> option chosen.
         floors: the jobs of the task's floors under the same protocol.
-        evaluated: the run whose weights are evaluated; None for a training.
-        initial: the run whose weights training starts from.
         arithmetic: the precisions that it reads, by key; None until they are settled in its run folder.
     """
 
@@ -56,8 +60,6 @@ class Job:
     typed: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
     floors: tuple[Job, ...] = ()
-    evaluated: Source | None = None
-    initial: Source | None = None
     arithmetic: Mapping[str, str] | None = None
 
     @classmethod
@@ -88,9 +90,14 @@ class Job:
 
     def checked(self) -> Job:
         """Return the job with its floors and the run that it starts from, if no rule refuses it."""
+        job = self._with_floors()
+        if (initial := initial_source(self.config)) is None:
+            return job
+        return StartedJob(**{own.name: getattr(job, own.name) for own in fields(Job)}, initial=initial)
+
+    def _with_floors(self) -> Self:
         raise_first(self.problems())
-        floors = tuple(self.floor(name) for name in self.task.floors if name != self.model.name)
-        return replace(self, floors=floors, initial=None if self.evaluated else initial_source(self.config))
+        return replace(self, floors=tuple(self.floor(name) for name in self.task.floors if name != self.model.name))
 
     def floor(self, name: str, *settings: str) -> Job:
         """Return the job of a floor under the same dataset and task, at its default settings except what it copies from
@@ -184,20 +191,18 @@ class Job:
 
     @property
     def experiment(self) -> str | None:
-        """The name of the chosen experiment, if any; of an evaluation, the training's."""
-        choices = self.evaluated.status.choices if self.evaluated else self.choices
-        return choices.get("experiment")
+        """The name of the experiment that was chosen for the training, if any."""
+        return self.choices.get("experiment")
 
     @property
-    def trained_task(self) -> str:
-        return self.evaluated.result.task if self.evaluated else self.task.name
+    def trains(self) -> bool:
+        """Whether weights are fitted."""
+        return self.model.traits.trainable
 
     @property
     def trained_masked(self) -> bool | None:
         """Whether validation in training left out items of the history; None if it ranked no catalogue, or that is not
         known."""
-        if self.evaluated:
-            return self.evaluated.trained_masked
         return self.task.mask_history if self.task.ranks_catalogue else None
 
     @property
@@ -212,10 +217,8 @@ class Job:
 
     @property
     def introduction(self) -> str:
-        """What was not typed: of an evaluation the run, else the choices that come from the model's defaults, as
-        `prompt4nr: dataset=demo_news task=impressions, its defaults`; empty if all were typed, or an experiment was."""
-        if self.evaluated:
-            return f"evaluating {self.model.name}, trained in {self.evaluated.described(self.typed_keys)}"
+        """What was not typed, as `prompt4nr: dataset=demo_news task=impressions, its defaults`; empty if all was typed,
+        or an experiment was."""
         defaults = [f"{group}={self.choices[group]}" for group in DEFAULTS if group not in self.typed_keys]
         if "experiment" in self.typed_keys or not defaults:
             return ""
@@ -248,27 +251,66 @@ class Job:
     def paper_method(self) -> dict[str, str]:
         return marks.paper_method(self.config)
 
-    @cached_property
+    @property
     def deviations(self) -> list[str]:
         """The deviations of the run from its paper, and of the run that training started from."""
-        imported = self.evaluated.result.imported if self.evaluated else None
-        own = (
-            marks.imported_deviations(self.config, imported)
-            if imported
-            else marks.deviations(self.config, self.trained_task)
-        )
-        inherited = self.init_from.deviations if self.init_from else []
-        return [*own, *(f"pre-training: {deviation}" for deviation in inherited)]
+        return marks.deviations(self.config, self.task.name)
 
-    @cached_property
+    @property
     def init_from(self) -> InitFrom | None:
-        if self.evaluated:
-            return self.evaluated.result.init_from
-        return marks.init_from(self.initial.result) if self.initial else None
+        """What the result records of the run that training started from."""
+        return None
+
+    @property
+    def text_encoder(self) -> str | None:
+        """The identity of the model's text encoder; None for a model without one."""
+        return next((content for kind, content in self.weights.values() if kind is Weights.encoder), None)
 
     def problems_with_weights(self) -> Iterator[UsageError]:
         """Yield why the weights that training would start from do not fit; reads the text encoder's."""
-        if self.initial and self.initial.result.text_encoder != self.text_encoder:
+        yield from ()
+
+    def problems_with_data(self, dataset: RecDataset) -> Iterator[Llm4RecError]:
+        """Yield what the model and the task need and the dataset lacks, and why weights do not fit the data."""
+        yield from rules.problems_with_dataset(self.config, dataset)
+
+    def load_weights(self, model: Any) -> None:
+        """Give the model the weights of a finished run, if the job names one."""
+
+    def address(self, dataset: RecDataset) -> identity.Address:
+        _ = self.task.masked  # it has an address once this is settled
+        weights = {setting: content for setting, (_, content) in self.weights.items()}
+        return identity.address(self.config, self.settings, dataset.fingerprint, weights, **self._read(dataset))
+
+    def _read(self, dataset: RecDataset) -> dict[str, Any]:
+        """Return what an address is made of besides settings, data and published weights."""
+        return {
+            "file": identity.model_files_identity(self.model),
+            "llm": identity.chat_model_identity(self.config, dataset),
+        }
+
+    @property
+    def of_training(self) -> dict[str, Any]:
+        """What the result says of the run whose weights are evaluated, or the overrides of this one."""
+        return {"overrides": self.overrides}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedJob(Job):
+    """A training that starts from the weights of the run `initial`."""
+
+    initial: Source
+
+    @property
+    def init_from(self) -> InitFrom:
+        return marks.init_from(self.initial.result)
+
+    @property
+    def deviations(self) -> list[str]:
+        return [*super().deviations, *_inherited(self.init_from)]
+
+    def problems_with_weights(self) -> Iterator[UsageError]:
+        if self.initial.result.text_encoder != self.text_encoder:
             (key,) = (key for key, (kind, _) in self.weights.items() if kind is Weights.encoder)
             yield UsageError(
                 f"the weights of {self.initial.folder} do not fit: they were trained with another text encoder than "
@@ -276,20 +318,73 @@ class Job:
                 "use the encoder that it was trained with, or train it again with this one",
             )
 
-    @property
-    def text_encoder(self) -> str | None:
-        """The identity of the model's text encoder; None for a model without one."""
-        return next((content for kind, content in self.weights.values() if kind is Weights.encoder), None)
+    def load_weights(self, model: Any) -> None:
+        log.info("starting from the weights of %s", self.initial.folder)
+        model.initialise_from(checkpoints.weights(self.initial.checkpoint))
 
-    def address(self, dataset: RecDataset) -> identity.Address:
-        _ = self.task.masked  # it has an address once this is settled
-        return identity.address(
-            self.config,
-            self.settings,
-            dataset.fingerprint,
-            weights={setting: content for setting, (_, content) in self.weights.items()},
-            trained=self.evaluated.as_trained if self.evaluated else None,
-            file=None if self.evaluated else identity.model_files_identity(self.model),
-            initial=self.initial.as_initial(self.config.seed) if self.initial else None,
-            llm=None if self.evaluated else identity.chat_model_identity(self.config, dataset),
+    def _read(self, dataset: RecDataset) -> dict[str, Any]:
+        return super()._read(dataset) | {"initial": self.initial.as_initial(self.config.seed)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Job):
+    """An evaluation of the run `evaluated`."""
+
+    evaluated: Source
+
+    def checked(self) -> Self:
+        return self._with_floors()
+
+    @property
+    def experiment(self) -> str | None:
+        return self.evaluated.status.choices.get("experiment")
+
+    @property
+    def trains(self) -> bool:
+        return False
+
+    @property
+    def trained_masked(self) -> bool | None:
+        return self.evaluated.trained_masked
+
+    @property
+    def introduction(self) -> str:
+        return f"evaluating {self.model.name}, trained in {self.evaluated.described(self.typed_keys)}"
+
+    @property
+    def init_from(self) -> InitFrom | None:
+        return self.evaluated.result.init_from
+
+    @property
+    def deviations(self) -> list[str]:
+        run = self.evaluated.result
+        own = (
+            marks.imported_deviations(self.config, run.imported)
+            if run.imported
+            else marks.deviations(self.config, run.task)
         )
+        return [*own, *_inherited(self.init_from)]
+
+    def problems_with_data(self, dataset: RecDataset) -> Iterator[Llm4RecError]:
+        yield from super().problems_with_data(dataset)
+        yield from self.evaluated.problems_with_data(self.model, dataset)
+
+    def load_weights(self, model: Any) -> None:
+        checkpoints.load(model, self.evaluated.checkpoint)
+
+    def _read(self, dataset: RecDataset) -> dict[str, Any]:
+        return {"trained": self.evaluated.as_trained}
+
+    @property
+    def of_training(self) -> dict[str, Any]:
+        run = self.evaluated
+        return {
+            "trained_run": run.folder.relative_to(self.outputs).as_posix(),
+            "imported": run.result.imported,
+            "overrides": run.overrides,
+            "training_seconds": run.result.seconds.get("train"),  # unknown of imported weights
+        }
+
+
+def _inherited(init_from: InitFrom | None) -> list[str]:
+    return [f"pre-training: {deviation}" for deviation in init_from.deviations] if init_from else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -37,6 +37,7 @@ from llm4rec_cli.files import write_json
 from llm4rec_cli.labels import (
     CONTROL,
     FLOOR_NOT_BEATEN,
+    IMPORTED,
     MAY_BE_MEMORISED,
     NOT_ABOVE_POPULARITY,
     NOT_INHERITED,
@@ -59,7 +60,38 @@ MEMORISED = (
 )
 
 
-def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
+def labels(
+    config: Config,
+    dataset: RecDataset,
+    n_examples: int,
+    metrics: Mapping[str, float],
+    training: Mapping[str, Number] | None,
+    selected: Mapping[str, bool],
+    gaps: Iterable[str],
+    floors: Sequence[Result],
+    imported: Imported | None,
+    init_from: InitFrom | None,
+) -> list[str]:
+    """Return the labels of a result, in the order in which tables show them.
+
+    Args:
+        metrics: of the result.
+        training: entry of the run in which its weights were trained.
+        selected: of `selected_masked`.
+        gaps: labels of what the model's answers lack.
+        floors: the results that it is compared with.
+        imported, init_from: where the weights come from, if not from a training from new ones.
+    """
+    own = [*labels_of_data(config, dataset, n_examples), *selection_labels(config.task, selected)]
+    own += [UNREAD_ANSWERS] if metrics.get("answers/invalid", 0) > MOST_UNREAD else []
+    own += training_labels(training or {})
+    own += [IMPORTED] if imported else []
+    inherited = init_from.labels if init_from else []
+    return [*dict.fromkeys([*own, *inherited]), *gaps, *floor_labels(config, metrics, floors)]
+
+
+def labels_of_data(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
+    """Return the labels that model, data and split have, whatever the answers are."""
     manifest, synthetic = dataset.manifest, dataset.manifest["synthetic"]
     conditions = {
         "synthetic": synthetic,
@@ -255,11 +287,6 @@ def floor_labels(config: Config, metrics: Mapping[str, float], floors: Sequence[
     sign = direction(metric)
     beaten = all(sign * metrics[metric] > sign * floor.metrics[metric] for floor in floors)
     return [] if beaten else [FLOOR_NOT_BEATEN]
-
-
-def answer_labels(metrics: Mapping[str, float]) -> list[str]:
-    """Return `unread-answers` if many of a chat model's answers could not be read."""
-    return [UNREAD_ANSWERS] if metrics.get("answers/invalid", 0) > MOST_UNREAD else []
 
 
 def training_labels(training: Mapping[str, Number]) -> list[str]:

@@ -15,7 +15,7 @@ from llm4rec_cli.config.schema import Backend, Config, LLMConfig, Precision, Wor
 from llm4rec_cli.config.walk import Setting
 from llm4rec_cli.files import write_json
 from llm4rec_cli.results.result import readable
-from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.job import Evaluation, Job
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def settled(job: Job, folder: Path | None = None) -> Job:
     """
     config = deepcopy(job.config)
     settings = list(_precisions_read(config))
-    recorded_in = job.evaluated.folder if job.evaluated else folder
+    recorded_in = job.evaluated.folder if isinstance(job, Evaluation) else folder
 
     def choose() -> dict[str, str]:
         path = recorded_in / ARITHMETIC if recorded_in else None

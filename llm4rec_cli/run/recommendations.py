@@ -23,7 +23,7 @@ from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, raise_first
 from llm4rec_cli.run import rules, stages
 from llm4rec_cli.run.choose import evaluation, of_task
-from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.job import Evaluation, Job
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.tasks import base
 
@@ -91,7 +91,7 @@ def answer(composed: Composed, query: Query) -> Answer:
     job = Job.unchecked(composed, "recommend")
     raise_first(_problems(job, query))
     job = evaluation(job)
-    if job.evaluated and job.task.question == Question.all:
+    if isinstance(job, Evaluation) and job.task.question == Question.all:
         job = of_task(job.evaluated, job.typed, "sequential")
     raise_first(_problems(job, query))
     raise_first(_problems_of_item(job, query))
@@ -248,7 +248,7 @@ def _problems_of_item(job: Job, query: Query) -> Iterator[UsageError]:
 def _build(job: Job, split: Split) -> Any:
     """Return the model, with the trained run's weights if there is one."""
     model = stages.build(settled(job), split)
-    if job.evaluated:
+    if isinstance(job, Evaluation):
         log.info("%s as trained in %s", job.model.name, job.evaluated.folder)
     return model
 

@@ -28,12 +28,12 @@ from llm4rec_cli.labels import IMPORTED, MAY_BE_MEMORISED
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models import base as models
-from llm4rec_cli.results.result import AnswerCosts, Controls, Imported, Number, Result
+from llm4rec_cli.results.result import AnswerCosts, Controls, Number, Result
 from llm4rec_cli.results.words import MIN_USERS
-from llm4rec_cli.run import checkpoints, gpu, marks, rules
+from llm4rec_cli.run import gpu, marks
 from llm4rec_cli.run.folder import peak_rss_mb, write_results
 from llm4rec_cli.run.identity import RESULTS_VERSION, Address
-from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.job import Evaluation, Job
 from llm4rec_cli.run.precision import llm_for_answers, settled
 from llm4rec_cli.tasks import base as tasks
 from llm4rec_cli.tasks.modules import problems_of_evaluation, protocol
@@ -89,9 +89,7 @@ def load(job: Job) -> RecDataset:
         dataset = with_tokens(dataset, attributes)
     dataset = controlled_dataset(dataset, config.control, config.seed)
     dataset = with_texts(dataset, config.text, job.cache)
-    raise_first(rules.problems_with_dataset(job.config, dataset))
-    if job.evaluated:
-        raise_first(job.evaluated.problems_with_data(job.model, dataset))
+    raise_first(job.problems_with_data(dataset))
     return dataset
 
 
@@ -193,7 +191,8 @@ def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = job.config.trainer.tf32
     if job.task.question == Question.rank and not job.model.traits.task_bound:
         split = split.for_ranking()  # a model trained for several tasks does this itself
-    is_loaded = is_loaded or job.evaluated is not None
+    evaluated = job.evaluated.folder if isinstance(job, Evaluation) else None
+    is_loaded = is_loaded or evaluated is not None
     task = job.task_module
     rows = task.training_rows(split, job.config) if hasattr(task, "training_rows") else None
     scoring = job.config.trainer.scoring
@@ -204,16 +203,12 @@ def build(job: Job, split: Split, folder: Path | None = None, is_loaded: bool = 
     if isinstance(model, torch.nn.Module):
         model.to(job.device)
     files = model.artifacts() if isinstance(model, models.HasArtifacts) else {}
-    if weights_in := job.evaluated.folder if job.evaluated else folder:
+    if weights_in := evaluated or folder:
         raise_first(_problems_of_artifacts(files, weights_in))
-    if folder and not job.evaluated and processes.is_first():
+    if folder and not evaluated and processes.is_first():
         for name, content in files.items():
             write_text(folder / name, content)
-    if job.evaluated:
-        checkpoints.load(model, job.evaluated.checkpoint)
-    if job.initial:
-        log.info("starting from the weights of %s", job.initial.folder)
-        model.initialise_from(checkpoints.weights(job.initial.checkpoint))
+    job.load_weights(model)
     return model
 
 
@@ -268,15 +263,19 @@ def gain_over_popularity(job: Job, split: Split, model: Any, examples: Any) -> d
     }
 
 
-def description(job: Job, address: Address, dataset: RecDataset | None, imported: Imported | None = None) -> Result:
-    """Describe a run without its numbers. Imported weights have no prepared dataset."""
-    config, evaluated = job.config, job.evaluated
-    imported = evaluated.result.imported if evaluated else imported
+def result_of(job: Job, address: Address, dataset: RecDataset | None, **measured: Any) -> Result:
+    """Return the result of a run. Imported weights have no prepared dataset.
+
+    Args:
+        measured: fields of the result that the job does not tell.
+    """
+    config = job.config
+    known = job.of_training | measured
     enrichment = dataset.manifest.get("enrichment") if dataset and config.model.uses_item_text() else None
     return Result(
         folder=address.folder,
         model=config.model.name,
-        shown_as=config.model.display_name() + (f", {IMPORTED}" if imported else ""),
+        shown_as=config.model.display_name() + (f", {IMPORTED}" if known.get("imported") else ""),
         paper_method=job.paper_method,
         dataset=config.dataset.name,
         task=config.task.name,
@@ -289,17 +288,14 @@ def description(job: Job, address: Address, dataset: RecDataset | None, imported
         variant=address.variant,
         results_version=f"{RESULTS_VERSION}.{config.model.results_version}",
         experiment=job.experiment,
-        trained_run=evaluated.folder.relative_to(job.outputs).as_posix() if evaluated else None,
-        imported=imported,
         init_from=job.init_from,
         text_encoder=job.text_encoder,
         tokens=dataset.manifest.get("tokens") if dataset else None,
         enrichment=AnswerCosts(**enrichment) if enrichment else None,
         tuning=job.tuning,
         arithmetic=job.arithmetic,
-        overrides=evaluated.overrides if evaluated else job.overrides,
         dataset_fingerprint=dataset.fingerprint if dataset else "",
-        training_seconds=evaluated.result.seconds.get("train") if evaluated else None,  # unknown of imported weights
+        **known,
     )
 
 
@@ -307,12 +303,17 @@ def evaluate(
     job: Job,
     split: Split,
     model: Any,
-    run: Result,
+    address: Address,
+    training: Mapping[str, Number] | None,
     clock: Clock,
     floors: Sequence[Result],
     meter: gpu.Meter | None = None,
 ) -> Result:
-    """Evaluate the model on the task, write its answers and the result, which completes `run`, and return it."""
+    """Evaluate the model on the task, write its answers and the result, and return it.
+
+    Args:
+        training: the result's entry of this name; None for what was not trained.
+    """
     import torch
 
     config = job.config
@@ -322,25 +323,27 @@ def evaluate(
         clock.lap("controls")
     chosen = model.chosen() if isinstance(model, models.ChoosesOnValidation) else None
     selected = marks.selected_masked(config, job.trained_masked, chosen)
-    training = (job.evaluated.result.training if job.evaluated else run.training) or {}
-    labels = [
-        *marks.labels(config, split.dataset, len(examples)),
-        *marks.selection_labels(config.task, selected),
-        *marks.answer_labels(evaluation.metrics),
-        *marks.training_labels(training),
-        *([IMPORTED] if run.imported else []),
-    ]
-    inherited = run.init_from.labels if run.init_from else []
+    trained = job.evaluated.result.training if isinstance(job, Evaluation) else training
+    imported, metrics = job.of_training.get("imported"), evaluation.metrics
+    labels = marks.labels(
+        config, split.dataset, len(examples), metrics, trained, selected, gaps, floors, imported, job.init_from
+    )
     memorisation = marks.memorisation(config, split.dataset) if MAY_BE_MEMORISED in labels else None
+    warnings = [*marks.training_warnings(trained or {}), *evaluation.warnings, *gaps.values()]
+    if MAY_BE_MEMORISED in labels:
+        warnings.append(marks.memorisation_warning(memorisation, marks.model_with_memory(config)))
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
-    result = replace(
-        run,
-        labels=[*dict.fromkeys([*labels, *inherited]), *gaps, *marks.floor_labels(config, evaluation.metrics, floors)],
+    result = result_of(
+        job,
+        address,
+        split.dataset,
+        training=training,
+        labels=labels,
         deviations=job.deviations,
         selected_masked=selected,
         chosen=chosen,
         n_examples=len(examples),
-        metrics=evaluation.metrics,
+        metrics=metrics,
         intervals=evaluation.intervals,
         breakdown=evaluation.breakdown,
         signatures=evaluation.signatures,
@@ -354,16 +357,7 @@ def evaluate(
         gpu=meter.costs() if meter else None,
         members=[run for key in walk.settings_with(config.model, "members") for run in getattr(config.model, key)]
         or None,
-        warnings=[
-            *marks.training_warnings(training),
-            *evaluation.warnings,
-            *gaps.values(),
-            *(
-                [marks.memorisation_warning(memorisation, marks.model_with_memory(config))]
-                if MAY_BE_MEMORISED in labels
-                else []
-            ),
-        ],
+        warnings=warnings,
     )
     write_results(result, evaluation.predictions)
     return result

@@ -16,7 +16,6 @@ from the weights with `model.init_from=FOLDER`, for methods that have this setti
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,8 +96,11 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         n_weights = sum(weight.numel() for weight in imported.state.values())
         with locked(address.folder), recorded(address, job) as folder:
             checkpoints.write_imported(folder / CHECKPOINTS, imported.state)
-            replace(
-                stages.description(job, address, None, origin),
+            stages.result_of(
+                job,
+                address,
+                None,
+                imported=origin,
                 labels=[IMPORTED, *job.model.labels(job.task.name)],
                 deviations=marks.imported_deviations(job.config, origin),
                 n_parameters=n_weights,

@@ -20,7 +20,8 @@ from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import Result, Tuning
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.run import stages
-from llm4rec_cli.run.execute import OnEpoch, execute, run_floors, with_advised_mask
+from llm4rec_cli.run.advice import advised
+from llm4rec_cli.run.execute import OnEpoch, execute, run_floors
 from llm4rec_cli.run.identity import find_weights
 from llm4rec_cli.run.job import Job
 from llm4rec_studies.tuning.search import Budget, Score, Search, Settings, Trial, best, expected_best
@@ -161,7 +162,7 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
     """
     job = Job.resolve(compose(typed), "train")
     if job.task.mask_history is None:
-        job = with_advised_mask(job, stages.split_dataset(job, stages.load(job)))
+        job = advised(job, stages.split_dataset(job, stages.load(job)))
         typed = job.typed
     find_weights(job.config)
     unused = {f"model.{setting}" for setting in job.model.unused_settings(job.task)}
@@ -184,7 +185,7 @@ def tune(typed: Sequence[str], name: str | None, starts: Sequence[str], budget: 
         ]
         trial = Job.resolve(compose([*typed_here, *values]), "train")
         hook = on_epoch if pruned else None
-        outcome = execute(trial, split, lambda: floors, on_epoch=hook)
+        outcome = execute(trial, split, floors, on_epoch=hook)
         result = outcome.result
         value = (result.training or {}).get(f"valid_{metric}", result.metrics.get(metric))
         assert value is not None, result.folder

@@ -186,7 +186,7 @@ def test_small_data_have_sizes_of_each_model_which_are_suggested(llm4rec, mine):
         assert chosen.model != usual.model or chosen.trainer != usual.trainer
         assert compose(f"model={model}", f"trainer={trainer}", "trainer.epochs=3").trainer.epochs == 3
     answer = llm4rec("train", *SASREC[:-1], "trainer.epochs=1", "dataset=mine", "task.floors=[]")
-    assert "an epoch has 1 steps, as there are 60 rows: trainer=small is for such data" in answer.err
+    assert "an epoch has few steps, as there are 60 users: trainer=small is for such data" in answer.err
     typed = llm4rec("train", *SASREC[:-1], "trainer=small", "trainer.epochs=1", "dataset=mine", "task.floors=[]")
     assert "trainer=small is for such data" not in typed.err
     assert "conf/size/sasrec-small.yaml" in typed.err

@@ -1,4 +1,4 @@
-"""A run from data to result: when floors run, its arithmetic, and what it took of a GPU."""
+"""A run from data to result: its arithmetic, and what it took of a GPU."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,24 +12,9 @@ from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.results.result import GpuCosts
-from llm4rec_cli.run import execute, gpu, stages
+from llm4rec_cli.run import gpu, stages
 from llm4rec_cli.run.identity import settings_with_effect
 from tests.support.driver import TINY, job_of, read
-
-
-@pytest.mark.parametrize("waits", [False, True])
-def test_floors_wait_for_training_on_an_accelerator(llm4rec, monkeypatch, waits):
-    order = []
-    for name in ("_fit", "run_floors"):
-        done = getattr(execute, name)
-        monkeypatch.setattr(execute, name, lambda *args, done=done, name=name: order.append(name) or done(*args))
-    monkeypatch.setattr(execute, "_floors_wait", lambda job: waits and job.model.traits.trainable)
-    answer = llm4rec("train", *TINY[:-1], "task.floors=[popularity]")
-    assert answer.code == 0, answer.err
-    assert order == (["_fit", "run_floors"] if waits else ["run_floors", "_fit"])
-    metrics = read(answer.folder / "metrics.json")
-    phases = ["build", "train", "floors"] if waits else ["floors", "build", "train"]
-    assert list(metrics["seconds"]) == ["prepare", *phases, "evaluate"]
 
 
 @pytest.fixture
