@@ -1,28 +1,24 @@
 """`llm4rec human export|score|judge`: human evaluation of generated texts with blind sheets.
 
 llm4rec human export retrieval/demo/explanation/seed0 p5/demo/explanation/seed0 --out judged
-llm4rec human export p5/…/review_summary/seed0-ab chatgptrec/…/review_summary/seed0-cd --out judged --scale rank
 llm4rec human score judged ann.csv ben.csv cem.csv
-llm4rec human score judged *.csv --json | jq .criteria.clarity
+llm4rec human score judged *.csv --json | jq .systems
 llm4rec human judge judged llm=openai llm.model=NAME
 
-`export` samples examples that finished runs of a writing task share. Each shows the texts of all runs, and the user's
-own, under letters that are shuffled per example. Give raters sheet.html, a page that works offline and saves their
-answers as CSV, or sheet.csv, to fill in a spreadsheet. key.json maps letters to systems: do not show it to raters.
+`export` samples examples that finished runs of a writing task share. It writes the texts of all runs, and the user's
+own, to sheet.csv, in shuffled order and under codes. Give it to raters, who score each text from 1 to 5 in a
+spreadsheet. key.json maps codes to systems: do not show it to raters.
 
-`score` reads the filled sheets, one per rater and named after the rater. For each criterion and system it reports the
-mean rank, the share of first places and the mean score, and the agreement of the raters. The same goes to human.json,
-next to the key. A conclusive result needs fifty examples with three raters each.
+`score` reads the filled sheets, one per rater and named after the rater. It reports the mean score of each system on
+each criterion, and the agreement of the raters as Krippendorff's alpha. The same goes to human.json, next to the key.
 
 `judge` has a chat model fill a sheet, which is marked. Such sheets are scored separately, to judge.json: the result is
-labelled llm-judge and settles no claim. With --check the chat model is tested as well: whether it prefers a text to a
-damaged one.
+labelled llm-judge and settles no claim.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +36,6 @@ EFFECTIVE_PARTS = ("llm", "seed", "device", "paths")
 JUDGE_EXAMPLES = """\
 examples:
   llm4rec human judge judged llm=openai llm.model=gpt-4o-mini-2024-07-18 llm.budget_tokens=200_000
-  llm4rec human judge judged --check                         is it a judge at all?
   llm4rec human judge judged llm.dry_run=true                print the prompts and their maximum cost
   llm4rec human score judged judged/judge-*.csv
 """
@@ -49,34 +44,30 @@ examples:
 def main(argv: list[str]) -> int:
     parser = command_parser("human", __doc__)
     verbs = parser.add_subparsers(required=True)
-    export = verbs.add_parser("export", help="write blind sheets of sampled examples, and their key")
+    export = verbs.add_parser("export", help="write a blind sheet of sampled examples, and its key")
     export.set_defaults(command=_export)
     add = export.add_argument
     add("runs", nargs="+", metavar="RUN", help="a run folder, or an end of its path")
-    add("--out", required=True, type=_path, metavar="FOLDER", help="where sheets and key are written")
+    add("--out", required=True, type=_path, metavar="FOLDER", help="where sheet and key are written")
     add("--examples", dest="n_examples", type=at_least(1), default=50, metavar="N", help="sample size (default: 50)")
-    add("--seed", type=at_least(0), default=0, help="of the sample and the labels (default: 0)")
+    add("--seed", type=at_least(0), default=0, help="random seed for sampling and order (default: 0)")
     criteria = "clarity,reasonableness"
     add("--criteria", type=_words, default=criteria, help=f"comma-separated names (default: {criteria})")
-    add("--scale", choices=("score", "rank"), default="score", help="scores 1 to 5 (default), or ranks")
     add("--no-reference", dest="with_reference", action="store_false", help="leave out the users' own texts")
     add("--outputs", type=_path, default=default_outputs(), help="where runs were written (default: %(default)s)")
     add("--cache", help="the cache folder that holds the dataset (default: the user's)")
-    score = verbs.add_parser("score", help="compute the systems' results and the raters' agreement from filled sheets")
-    score.set_defaults(command=_score, form="table")
+    score = verbs.add_parser("score", help="compute mean scores and the raters' agreement from filled sheets")
+    score.set_defaults(command=_score)
     score.add_argument("folder", type=_path, metavar="FOLDER", help="the folder that export wrote")
-    score.add_argument(
-        "sheets", nargs="+", type=_path, metavar="SHEET", help="filled sheets, each named after its rater"
-    )
+    score.add_argument("paths", nargs="+", type=_path, metavar="SHEET", help="filled sheets, named after their raters")
     form = score.add_mutually_exclusive_group()
     form.add_argument("--json", dest="form", action="store_const", const="json", help="print a JSON object")
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print comma-separated values")
-    usage = "llm4rec human judge FOLDER [--check] [overrides]"
+    usage = "llm4rec human judge FOLDER [overrides]"
     about = "have a chat model fill a sheet, which is marked"
     judge = verbs.add_parser("judge", help=about, usage=usage, epilog=JUDGE_EXAMPLES)
     judge.set_defaults(command=_judge)
     judge.add_argument("folder", metavar="FOLDER", help="the folder that export wrote")
-    judge.add_argument("--check", action="store_true", help="also test the judge with damaged texts")
     judge.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="llm=…, llm.…=…, seed=N, paths.cache=PATH")
     options = vars(parser.parse_args(argv))
     options.pop("command")(**options)
@@ -97,18 +88,16 @@ def _export(**options: Any) -> None:
     export(**options)
 
 
-def _score(folder: Path, sheets: Sequence[Path], form: str) -> None:
-    from llm4rec_studies.human import render
+def _score(**options: Any) -> None:
     from llm4rec_studies.human.score import score
 
-    result, file = score(folder, sheets)
-    render.show(result, file, form)
+    score(**options)
 
 
-def _judge(overrides: list[str], **options: Any) -> None:
+def _judge(folder: str, overrides: list[str]) -> None:
     from llm4rec_cli import launch
 
-    launch.run(commands()["human"], overrides, argparse.Namespace(**options))
+    launch.run(commands()["human"], overrides, argparse.Namespace(folder=folder))
 
 
 def run(composed: Composed, options: argparse.Namespace) -> None:
@@ -126,4 +115,4 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
             raise UsageError(f"'{override}' has no effect on a judge", f"override only {', '.join(EFFECTIVE_PARTS)}")
     job = Job.unchecked(composed, "judge")
     raise_first(rules.problems_of_llm(job.llm))
-    judge(job, Path(options.folder).expanduser(), options.check)
+    judge(job, Path(options.folder).expanduser())

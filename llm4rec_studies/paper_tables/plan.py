@@ -206,10 +206,10 @@ def _results(steps: Sequence[Step], runner: Runner) -> Results:
 
 
 def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> dict[Cell, Results]:
-    """Return the results with people's judgements in place of the runs' metrics; export sheets where there are none.
+    """Return the results with people's mean scores in place of the runs' metrics; export a sheet where there is none.
 
     Args:
-        sheets: the folder of the sheets.
+        sheets: the folder of the sheet and its key.
     """
     written = {cell: runs[0] for cell, (runs, _) in results.items() if runs}
     if not written:
@@ -218,26 +218,24 @@ def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> di
     if not (sheets / KEY_FILE).exists():
         with contextlib.redirect_stdout(sys.stderr):
             export(
-                folders, sheets, n_examples=50, seed=0, criteria=["clarity", "reasonableness"], scale="rank",
+                folders, sheets, n_examples=50, seed=0, criteria=["clarity", "reasonableness"],
                 with_reference=True, outputs=runner.outputs, cache=runner.paths.cache,
             )  # fmt: skip
     key = read_key(sheets)
-    if [run.config_hash for run in key.runs] != [run.config_hash for run in written.values()]:
-        raise UsageError(f"{sheets} holds sheets of other runs", "move that folder away, or choose the same --rows")
-    judgements = judged(sheets)
+    if [Path(folder).name for folder in key.runs.values()] != [run.folder.name for run in written.values()]:
+        raise UsageError(f"{sheets} holds a sheet of other runs", "move that folder away, or choose the same --rows")
+    means = judged(sheets)
     missing = f"not judged yet: llm4rec human score {sheets} SHEET.csv …"
     by_cell: dict[Cell, Results] = {}
     for cell, (runs, failure) in results.items():
-        systems = [run.system for run in key.runs]
-        system = systems[list(written).index(cell)] if cell in written else REFERENCE
+        system = list(key.runs)[list(written).index(cell)] if cell in written else REFERENCE
         if not runs and cell.row.label != REFERENCE:
             by_cell[cell] = runs, failure
-        elif system not in judgements:
+        elif system not in means:
             by_cell[cell] = [], missing
         else:
-            people = judgements[system]
-            run = runs[0] if runs else people
-            by_cell[cell] = [replace(run, metrics=people.metrics, intervals=people.intervals)], failure
+            run = runs[0] if runs else Result.of_numbers(sheets, "", {})
+            by_cell[cell] = [replace(run, metrics=means[system], intervals={})], failure
     return by_cell
 
 

@@ -104,8 +104,8 @@ def other_texts(folder, facts, _=None, texts=("a text",), name="seed0-other"):
 
 
 def judged(folder, options, fixture):
-    """An export of explanations to `judged`, of three examples in ranks unless options say otherwise."""
-    options = options or "--examples 3 --scale rank --criteria clarity"
+    """An export of explanations to `judged`, of three examples unless options say otherwise."""
+    options = options or "--examples 3 --criteria clarity"
     texts(folder, None, fixture)
     command = ("human", "export", "retrieval/demo/explanation/seed0", "--out", "judged", *options.split())
     assert call(*command, cwd=folder, cache=fixture("cache")).code == 0
@@ -113,10 +113,10 @@ def judged(folder, options, fixture):
 
 def sheet(folder, lines, _=None, name="ann"):
     """A filled sheet with these lines below the header; `1A` means label A of the first example."""
-    names = list(read(folder / "judged/key.json")["examples"])
-    text = [re.sub(r"^(\d)([A-Z])", lambda match: f"{names[int(match[1]) - 1]},{match[2]}", line) for line in lines]
+    (exported, *_) = next(iter(read(folder / "judged/key.json")["codes"])).split("-")
+    text = [re.sub(r"^(\d)([A-Z])", rf"{exported}-\1-\2", line) for line in lines]
     path = folder / f"{name}.csv"
-    header = [] if lines[0].startswith("example,") else ["example,label,clarity"]
+    header = [] if lines[0].startswith("code,") else ["code,clarity"]
     write_text(path, "\n".join([*header, *text]) + "\n")
     return path
 

@@ -86,9 +86,9 @@ def test_titles_and_ids_do_not_act_on_a_terminal_or_a_page(llm4rec, tmp_path):
         printed += answer.out + answer.err
     assert "\\u202egnp.exe" in printed
     assert not ACTING.findall(printed)
-    for page in ("page.html", "sheets/sheet.html"):
-        assert not ACTING.findall((tmp_path / page).read_text())
-        assert "<script>alert" not in (tmp_path / page).read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert not ACTING.findall(page)
+    assert "<script>alert" not in page
 
 
 def test_a_pickle_in_the_place_of_an_optimiser_runs_nothing(llm4rec, tmp_path, monkeypatch):

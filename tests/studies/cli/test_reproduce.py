@@ -125,18 +125,9 @@ def test_peoples_judgements_are_read_by_system_and_criterion(tmp_path):
     from llm4rec_studies.human.score import judged
 
     assert judged(tmp_path) == {}
-    estimates = {"mean_rank": {"mean": 1.5, "interval": [1.0, 2.0]}, "first": {"mean": 0.5, "interval": [0.2, 0.8]}}
-    systems = {"reference": {"mean_score": None, **estimates}}
-    clarity = {"raters": 3, "examples": 50, "enough": True, "judgements": 150, "alpha": 0.5, "systems": systems}
-    scores = {
-        **{"schema": 1, "sheet": "ab", "dataset": "books", "dataset_fingerprint": "f", "task": "explanation"},
-        **{"split": "test", "protocol": "explanation", "seed": 0, "scale": "rank"},
-        **{"labels": [], "synthetic": False, "examples": 50, "raters": [], "runs": []},
-    }
-    write_text(tmp_path / "human.json", json.dumps({**scores, "criteria": {"clarity": clarity}}))
-    reference = judged(tmp_path)["reference"]
-    assert reference.metrics == {"clarity/mean_rank": 1.5, "clarity/first": 0.5}
-    assert reference.intervals == {"clarity/mean_rank": (1.0, 2.0), "clarity/first": (0.2, 0.8)}
+    line = {"criterion": "clarity", "system": "reference", "mean_score": 4.5, "scores": 150, "raters": 3, "alpha": 0.5}
+    write_text(tmp_path / "human.json", json.dumps({"systems": [line, {**line, "criterion": "wit", "mean_score": 2}]}))
+    assert judged(tmp_path) == {"reference": {"clarity": 4.5, "wit": 2}}
 
 
 INVALID = {
