@@ -1,4 +1,4 @@
-"""Settings of the floors and small baselines, one class per module of this package."""
+"""Settings of the floors and of SASRec, one class per module of this package."""
 
 from __future__ import annotations
 
