@@ -1,8 +1,8 @@
 """The available models, of the folder `models/` and of installed packages, and their config classes.
 
 A method is a package `models/NAME/` with modules `config` and `model`. A floor or small baseline is a module
-`models/baselines/NAME.py`, with its config class in `models/baselines/config.py`. The config class of `bpr_mf` is
-`BprMfConfig`, in any case. Other packages offer models by entry points: `plugins`.
+`models/baselines/NAME.py`, with its config class in `models/baselines/config.py`. The config class of `item_knn` is
+`ItemKnnConfig`, in any case. Other packages offer models by entry points: `plugins`.
 """
 
 from __future__ import annotations

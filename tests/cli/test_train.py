@@ -150,7 +150,7 @@ def test_seeds_share_a_variant_and_a_rules_address_does_not_depend_on_the_traine
     first, second, other = (llm4rec(*random, *more).metrics for more in typed)
     assert first["variant"] == second["variant"] != other["variant"]
     assert len({first["config_hash"], second["config_hash"], other["config_hash"]}) == 3
-    trainers = ("trainer.epochs=1", "trainer.learning_rate=1", "trainer=bpr_mf")
+    trainers = ("trainer.epochs=1", "trainer.learning_rate=1", "trainer=p5")
     assert len({llm4rec(*FLOOR, trainer).folder.name for trainer in trainers}) == 1
 
 

@@ -14,6 +14,7 @@ from llm4rec_cli.errors import DataError
 from llm4rec_cli.models import base
 from llm4rec_cli.models.baselines import sasrec
 from llm4rec_cli.models.baselines.config import ItemVectors
+from llm4rec_cli.models.shared.config import Positions
 from llm4rec_cli.tasks.ranking import rank
 from tests.models import naive
 
@@ -48,6 +49,25 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(model):
 
     assert len(naive.prefix_rows(SPLIT)) == 6 + 0 + 3 + 1 + 4 + 1
     naive.assert_trained(naive.assert_same_loss(naive.loss_of(model), naive.mean_loss(SPLIT, logits), model))
+
+
+def test_positions_can_be_counted_from_the_last_item(build, model):
+    counted = build("sasrec", DATASET, **SETTINGS, positions=Positions.from_last).double().eval()
+    counted.load_state_dict(model.state_dict())
+    examples, rows, others = SPLIT.examples(SplitName.test), counted.training_rows(), model.training_rows()
+    scores, places = counted.score(examples), counted.encoder.positions.weight.detach()
+
+    def reverse(length):
+        model.encoder.positions.weight.data = torch.cat([places[:length].flip(0), places[length:]])
+
+    for i, user in enumerate(examples.user):
+        history = SEQUENCES[user][:-1][-6:]
+        reverse(len(history))
+        state = naive.encode(model.encoder, model.items.weight[history])
+        assert_close(scores[i], (model.items.weight @ state).detach(), rel=1e-6)
+    for row, length in enumerate(rows.lengths):
+        reverse(length)
+        assert_close(counted(**rows.batch(0, [row]))["loss"], model(**others.batch(0, [row]))["loss"], rel=1e-6)
 
 
 def test_item_vectors_are_computed_once_in_an_evaluation_and_an_empty_history_scores_all_items_alike(

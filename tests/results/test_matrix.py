@@ -32,10 +32,10 @@ def test_the_best_method_and_the_strongest_floor_are_marked():
 def test_a_floor_may_be_the_best_and_a_lower_error_is_better():
     errors = [
         run(model=model, task="rating", protocol="rating", metrics={"rmse": rmse}, intervals={"rmse": [0.0, 2.0]})
-        for model, rmse in (("mf", 1.2), ("mean", 1.1))
+        for model, rmse in (("p5", 1.2), ("mean", 1.1))
     ]
     (matrix,) = matrices_of(*errors)
-    assert [[*row[:2]] for row in content(matrix).rows] == [["mf", "1.2000"], ["mean", "1.1000 *f"]]
+    assert [[*row[:2]] for row in content(matrix).rows] == [["p5", "1.2000"], ["mean", "1.1000 *f"]]
 
 
 def test_the_variant_of_a_method_is_chosen_by_seeds_and_overrides_and_not_by_its_result():
@@ -75,10 +75,10 @@ def test_results_on_other_examples_have_a_column_of_their_own():
 def test_a_model_whose_answers_could_not_be_read_has_no_numbers():
     read, unread = (
         run(model=model, task="rating", protocol="rating", metrics=metrics, intervals={"rmse": [0.0, 2.0]})
-        for model, metrics in (("mf", {"rmse": 1.2}), ("chatgptrec", {"rmse": 0.1, "answers/invalid": 1.0}))
+        for model, metrics in (("p5", {"rmse": 1.2}), ("chatgptrec", {"rmse": 0.1, "answers/invalid": 1.0}))
     )
     (group,) = groups(variants([read, unread]))
-    assert [variant.name[0] for _, variant in group.ranked()] == ["mf"]
+    assert [variant.name[0] for _, variant in group.ranked()] == ["p5"]
     assert next(variant for variant in group.members if variant.is_unread).intervals == {}
     assert "no answer could be read, so that there are no numbers: chatgptrec" in results(group).notes
 

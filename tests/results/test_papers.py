@@ -306,10 +306,10 @@ def test_related_work_on_the_same_data_is_listed_whatever_its_method():
 
 def test_a_file_of_ones_own_joins_our_models_by_their_names(tmp_path):
     own = tmp_path / "own.csv"
-    row = "Doe 2026,bpr_mf,,amazon2018-scientific,sequential,,hr@10,7.5,percent,leave_one_out,full,no,Table 1,yes"
+    row = "Doe 2026,item_knn,,amazon2018-scientific,sequential,,hr@10,7.5,percent,leave_one_out,full,no,Table 1,yes"
     own.write_text(f"{PRINTED}{row}\n")
-    (compared,) = comparisons(variant(**SCIENTIFIC, model="bpr_mf"), own)
-    assert (compared.printed.value, compared.printed.owner, compared.differences) == (0.075, "bpr_mf, Doe 2026", [])
+    (compared,) = comparisons(variant(**SCIENTIFIC, model="item_knn"), own)
+    assert (compared.printed.value, compared.printed.owner, compared.differences) == (0.075, "item_knn, Doe 2026", [])
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def texts(plot):
 
 def ratings(folder, predictions, stars, **facts):
     """A finished run of a rating model with these predictions."""
-    facts = {"model": "mf", "task": "rating", "protocol": "rating", "metrics": {"rmse": 1.0}} | facts
+    facts = {"model": "p5", "task": "rating", "protocol": "rating", "metrics": {"rmse": 1.0}} | facts
     metrics = metrics_json(intervals={"rmse": [0.9, 1.1]}, **facts)
     return write_run(folder, metrics, pd.DataFrame({"prediction": predictions, "rating": stars}))
 
@@ -88,14 +88,14 @@ def test_published_numbers_of_the_user_are_drawn(tmp_path):
 
 
 def test_an_evaluation_has_the_time_of_its_training_where_that_is_known():
-    models = {"bpr_mf": 100.0, "mf": None}
+    models = {"prompt4nr": 100.0, "p5": None}
     of_evaluations = [
         run(model=m, trained_run="x", training_seconds=s, seconds={"evaluate": 1.0}, intervals={"ndcg@10": [0, 1]})
         for m, s in models.items()
     ]
     trained = run(model="sasrec", seconds={"train": 10.0}, intervals={"ndcg@10": [0, 1]})
     plot = quality_against_seconds(group(*of_evaluations, trained))
-    assert "bpr_mf: 0.1000 in 101 s" in words(plot) and "mf: 0.1000 in 1" not in words(plot).replace("bpr_mf", "")
+    assert "prompt4nr: 0.1000 in 101 s" in words(plot) and "p5: 0.1000 in 1" not in words(plot)
     assert len(marks(plot, "--c0")) == 2
 
 
@@ -123,7 +123,7 @@ def test_calibration_has_the_means_of_bins_of_equal_size(tmp_path):
     low, high = [2.0] * 10 + [3.0] * 10, [4.0] * 10 + [5.0] * 10
     stars = [1] * 10 + [2] * 10 + [4] * 20
     plot = calibration(group(ratings(tmp_path / "a", low + high, stars)))
-    assert words(plot).endswith("1 mf: 1.50 where 2.50, 4.00 where 4.50")
+    assert words(plot).endswith("1 p5: 1.50 where 2.50, 4.00 where 4.50")
 
 
 def test_of_too_little_there_is_no_chart(tmp_path):

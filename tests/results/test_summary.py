@@ -63,7 +63,7 @@ def test_the_strongest_of_several_floors_counts(tmp_path):
 def test_of_errors_the_lower_is_better_and_the_interval_is_that_of_rmse(tmp_path):
     ours, theirs = np.tile([0.5, -1.0, 0.2, 0.9], 25), np.tile([1.0, -1.2, 0.8, 0.9], 25)
     run, floors = (
-        rated(tmp_path, "mf", ours),
+        rated(tmp_path, "p5", ours),
         [rated(tmp_path, "mean", theirs), rated(tmp_path, "majority", theirs + 1)],
     )
     comparison = compare_with_floor(run, floors)
@@ -74,7 +74,7 @@ def test_of_errors_the_lower_is_better_and_the_interval_is_that_of_rmse(tmp_path
     parts = [np.square(errors) / (2 * root) for errors, root in zip((theirs, ours), roots, strict=True)]
     half = stats.t.ppf(0.975, 99) * stats.sem(parts[0] - parts[1])
     assert comparison.interval == pytest.approx((comparison.gain - half, comparison.gain + half))
-    assert comparison.in_words().startswith("mf is better than mean, the strongest floor, by 0.2")
+    assert comparison.in_words().startswith("p5 is better than mean, the strongest floor, by 0.2")
 
 
 def test_runs_on_other_examples_have_a_difference_without_an_interval(tmp_path):

@@ -70,7 +70,7 @@ def test_without_predictions_there_is_the_interval_of_one_run_or_of_these_record
 
 
 def test_the_order_of_runs_does_not_matter():
-    runs = [run(model=model, variant=v, seed=s) for model in ("unisrec", "bpr_mf") for v in "ba" for s in (1, 0)]
+    runs = [run(model=model, variant=v, seed=s) for model in ("unisrec", "sasrec") for v in "ba" for s in (1, 0)]
     assert variants(runs) == variants(runs[::-1])
 
 
@@ -91,7 +91,7 @@ def names(*runs):
 
 def test_rows_that_would_be_equal_show_the_settings_in_which_they_differ(stored):
     assert names(stored("a"), stored("b", stored_items=9)) == ["", "task.stored_items=9"]
-    assert names(stored("c"), stored("d", size=8), stored("e", model="gru4rec")) == [
+    assert names(stored("c"), stored("d", size=8), stored("e", model="p5")) == [
         "",
         "trainer.batch_size=64",
         "trainer.batch_size=8",
@@ -129,8 +129,8 @@ def test_variants_with_the_same_task_and_protocol_share_a_table():
 @pytest.mark.parametrize(("metric", "best_first"), [("ndcg@10", [2, 3, 1]), ("rmse", [1, 3, 2])])
 def test_variants_are_ranked_by_the_headline_metric_and_keep_their_numbers(metric, best_first):
     facts = {"intervals": {metric: [0, 1]}}
-    runs = [run(metrics={metric: v}, model=m, **facts) for m, v in (("bpr_mf", 0.1), ("mf", 0.3), ("mlp", 0.2))]
-    (group,) = groups(variants([*runs, run(model="p5", metrics={"mrr": 1.0})]))
+    runs = [run(metrics={metric: v}, model=m, **facts) for m, v in (("p5", 0.1), ("prompt4nr", 0.3), ("sasrec", 0.2))]
+    (group,) = groups(variants([*runs, run(model="unisrec", metrics={"mrr": 1.0})]))
     assert [number for number, _ in group.ranked()] == best_first
 
 

@@ -63,8 +63,8 @@ def test_a_star_marks_what_differs_after_holms_correction(outputs):
     notes = [line for line in shown.lines() if line.startswith("% ")]
     assert any("Holm over the 2 comparisons" in note for note in notes)
     assert "%   shop, unisrec, hr@10: +0.1000, p < .001" in notes
-    ranked(outputs, "gru4rec", 61)
-    assert not rows(table(outputs, against="sasrec").lines())["gru4rec"][0].endswith("$^{*}$")
+    ranked(outputs, "prompt4nr", 61)
+    assert not rows(table(outputs, against="sasrec").lines())["prompt4nr"][0].endswith("$^{*}$")
 
 
 def test_datasets_stand_side_by_side_and_a_missing_run_is_an_empty_cell(outputs):
@@ -86,10 +86,10 @@ def test_what_cannot_stand_in_one_table_is_refused(outputs, tmp_path):
     with pytest.raises(UsageError, match="no run of 'sasrek' is selected") as unknown:
         table(outputs, models=["sasrek"])
     assert "sasrec" in unknown.value.remedy
-    ranked(outputs, "bpr_mf", 5, labels=["not-above-popularity"])
+    ranked(outputs, "prompt4nr", 5, labels=["not-above-popularity"])
     with pytest.raises(UsageError, match="its training probably failed"):
-        table(outputs, against="bpr_mf")
-    ranked(outputs, "gru4rec", 5, users=100)
+        table(outputs, against="prompt4nr")
+    ranked(outputs, "p5", 5, users=100)
     with pytest.raises(UsageError, match=r"several tasks or protocols: .*100 users.*200 users"):
         table(outputs)
     with pytest.raises(UsageError, match="--names: 'x' has no name"):

@@ -1,9 +1,9 @@
-"""Settings of the floors and small baselines, one class per module of this package."""
+"""Settings of the floors and of SASRec, one class per module of this package."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Any, ClassVar
@@ -23,10 +23,7 @@ from llm4rec_cli.config.schema import (
     noted,
 )
 from llm4rec_cli.errors import DataError, Llm4RecError
-from llm4rec_cli.models.shared.config import (
-    NextItemConfig,
-    TransformerConfig,
-)
+from llm4rec_cli.models.shared.config import TransformerConfig
 
 RANKS = frozenset({"rank_catalogue", "rank_candidates"})
 _floor = partial(Traits, kind=ModelKind.floor, seeded=False)  # a simple rule, which draws nothing
@@ -155,54 +152,6 @@ class FrozenTextConfig(ModelConfig):
 
 
 @dataclass
-class MfConfig(ModelConfig):
-    """Biased matrix factorisation under squared error (Koren et al., Computer 2009)."""
-
-    traits: ClassVar[Traits] = Traits(frozenset({"rate"}), trainable=True, needs_user=True)
-
-    embedding_size: int = ranges.number(at_least=1)
-    initial_std: float = ranges.number(above=0)  # of the embeddings
-    penalty: float = ranges.number(at_least=0)  # L2 penalty λ on embeddings and biases
-
-
-@dataclass
-class MlpConfig(ModelConfig):
-    """A multilayer perceptron over user and item embeddings, under squared error: P5's baseline MLP."""
-
-    traits: ClassVar[Traits] = Traits(frozenset({"rate"}), trainable=True, needs_user=True)
-
-    embedding_size: int = ranges.number(at_least=1)
-    hidden_sizes: list[int] = ranges.number(at_least=1)  # of the layers, first to last
-    dropout: float = ranges.number(at_least=0, below=1)  # of the embeddings and every layer
-    initial_std: float = ranges.number(above=0)  # of the embeddings
-
-
-@dataclass
-class BprMfConfig(ModelConfig):
-    """Matrix factorisation under Bayesian personalised ranking (Rendle et al., UAI 2009); ignores order."""
-
-    traits: ClassVar[Traits] = Traits(RANKS, trainable=True, needs_user=True)
-
-    embedding_size: int = ranges.number(at_least=1)
-    initial_std: float = ranges.number(above=0)  # of the embeddings
-
-
-@dataclass
-class SimpleXConfig(ModelConfig):
-    """Cosine of an item with a mix of the user's vector and the history's mean, against many negatives (CIKM 2021)."""
-
-    traits: ClassVar[Traits] = Traits(RANKS, trainable=True, needs_user=True)
-
-    embedding_size: int = ranges.number(at_least=1)
-    max_length: int = ranges.number(at_least=1)  # latest items of a history
-    user_weight: float = ranges.number(at_least=0, at_most=1)  # g, of the user's own vector; 1 - g of the history
-    negatives: int = ranges.number(at_least=1)  # per interaction
-    margin: float = ranges.number(at_least=-1, at_most=1)  # m: a negative of a lower cosine costs nothing
-    negative_weight: float = ranges.number(at_least=0)  # w, of the mean over the negatives
-    dropout: float = ranges.number(at_least=0, below=1)  # of the mixed vector
-
-
-@dataclass
 class ItemKnnConfig(ModelConfig):
     """Item-based nearest neighbours: shrunk cosine similarity of co-occurrence with the history's items."""
 
@@ -248,30 +197,3 @@ class SASRecConfig(TransformerConfig):
 
     def uses_item_text(self) -> bool:
         return self.tokens or self.reads_vectors
-
-
-@dataclass
-class Gru4RecConfig(NextItemConfig):
-    """A GRU over item ids (Hidasi et al., ICLR 2016), in RecBole's form (Tan et al., DLRS 2016)."""
-
-    embedding_size: int = ranges.number(at_least=1)
-    hidden_size: int = ranges.number(at_least=1)  # of the GRU's state
-    layers: int = ranges.number(at_least=1)
-    dropout: float = ranges.number(at_least=0, below=1)  # of the GRU's input
-
-
-@dataclass
-class Bert4RecConfig(TransformerConfig):
-    """A bidirectional Transformer over item ids, trained to fill in masked items (CIKM 2019)."""
-
-    mask_ratio: float = ranges.number(above=0, at_most=1)  # of the items of a sequence, in training
-    mask_last: float = ranges.number(at_least=0, at_most=1)  # share of sequences of which only the last item is masked
-
-
-@dataclass
-class FdsaConfig(TransformerConfig):
-    """Two self-attention streams, over item ids and over item texts (IJCAI 2019), as in UniSRec's table."""
-
-    traits: ClassVar[Traits] = replace(TransformerConfig.traits, needs_text=True)
-
-    encoder: EncoderConfig = MISSING

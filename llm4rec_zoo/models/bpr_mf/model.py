@@ -13,7 +13,7 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.baselines.config import BprMfConfig
+from llm4rec_zoo.models.bpr_mf.config import BprMfConfig
 
 
 class PairRows:

@@ -6,7 +6,7 @@ from scipy.stats import chisquare
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.data.split import hold_out, leave_one_out
-from llm4rec_cli.models.baselines.bpr_mf import PairRows
+from llm4rec_zoo.models.bpr_mf.model import PairRows
 
 pytestmark = pytest.mark.numeric
 

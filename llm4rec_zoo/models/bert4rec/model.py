@@ -20,11 +20,11 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Batch, Context
-from llm4rec_cli.models.baselines.config import Bert4RecConfig
 from llm4rec_cli.models.shared.batch import as_tensors, copied_to
 from llm4rec_cli.models.shared.layers import INITIAL_STD, initialise, sasrec_encoder
 from llm4rec_cli.models.shared.next_item import NextItemModel
 from llm4rec_cli.models.shared.sequences import Negatives, SequenceRows, pack
+from llm4rec_zoo.models.bert4rec.config import Bert4RecConfig
 
 
 class ClozeRows(SequenceRows):

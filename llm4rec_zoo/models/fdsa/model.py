@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.baselines.config import FdsaConfig
 from llm4rec_cli.models.shared.layers import Dropout, initialise, sasrec_encoder
 from llm4rec_cli.models.shared.next_item import NextItemModel
 from llm4rec_cli.text.features import encode_texts
+from llm4rec_zoo.models.fdsa.config import FdsaConfig
 
 
 class Fdsa(NextItemModel):

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.baselines.config import MlpConfig
-from llm4rec_cli.models.shared.ratings import RatingModel
+from llm4rec_zoo.models.mlp.config import MlpConfig
+from llm4rec_zoo.models.shared.ratings import RatingModel
 
 
 class Mlp(RatingModel):

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from llm4rec_cli.arithmetic import on_cpu
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.baselines.config import Gru4RecConfig
 from llm4rec_cli.models.shared.batch import copied_to
 from llm4rec_cli.models.shared.blocks import Keys, starts_of
 from llm4rec_cli.models.shared.layers import Dropout
 from llm4rec_cli.models.shared.next_item import NextItemModel
+from llm4rec_zoo.models.gru4rec.config import Gru4RecConfig
 
 
 class Gru4Rec(NextItemModel):

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, BertModel
 from llm4rec_cli.conformance.builders import resolved
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import TEST
-from llm4rec_cli.models.nrms.config import Aggregation
+from llm4rec_zoo.models.nrms.config import Aggregation
 from tests.models.prompt4nr_data import TITLES, log, model
 from tests.models.tiny_bert import tiny_bert
 

@@ -25,7 +25,6 @@ from transformers import BertModel
 from llm4rec_cli.arithmetic import autocast, on_cpu
 from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
 from llm4rec_cli.models.base import Batch, Context
-from llm4rec_cli.models.nrms.config import Aggregation, NRMSConfig
 from llm4rec_cli.models.shared.batch import copied_to, on_device
 from llm4rec_cli.models.shared.bert import PackedEncoder, padding_masks
 from llm4rec_cli.models.shared.clicks import Clicks, training_clicks
@@ -33,6 +32,7 @@ from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, group_shapes
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows, token_batches
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from llm4rec_cli.text.loading import load_pretrained
+from llm4rec_zoo.models.nrms.config import Aggregation, NRMSConfig
 
 
 class Titles:

@@ -11,8 +11,8 @@ from llm4rec_cli.config.schema import Question, SplitName, TaskConfig, Written
 from llm4rec_cli.conformance.builders import tiny_dataset
 from llm4rec_cli.conformance.numeric import assert_close
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.models.peter.config import PeterConfig
-from llm4rec_cli.models.peter.model import END, PAD, START, UNKNOWN, Vocabulary
+from llm4rec_zoo.models.peter.config import PeterConfig
+from llm4rec_zoo.models.peter.model import END, PAD, START, UNKNOWN, Vocabulary
 
 pytestmark = pytest.mark.numeric
 

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from llm4rec_cli.data.examples import Examples, slices
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Batch, Context
-from llm4rec_cli.models.baselines.config import SimpleXConfig
 from llm4rec_cli.models.shared.config import Distribution
 from llm4rec_cli.models.shared.layers import Dropout
 from llm4rec_cli.models.shared.losses import sampled_loss
 from llm4rec_cli.models.shared.next_item import inner_products
 from llm4rec_cli.models.shared.sequences import Negatives
+from llm4rec_zoo.models.simplex.config import SimpleXConfig
 
 
 class InteractionRows:

@@ -29,7 +29,7 @@ from llm4rec_cli.config.schema import Written
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN
 from llm4rec_cli.models.base import Batch, Context
-from llm4rec_cli.models.peter.config import PeterConfig, text_to_learn
+from llm4rec_zoo.models.peter.config import PeterConfig, text_to_learn
 
 TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 PAD, START, END, UNKNOWN = range(4)  # numbers of what is not a word
