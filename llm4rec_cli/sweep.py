@@ -1,4 +1,11 @@
-"""`-m`: one job for each combination of values, and at the end one table of all of them."""
+"""`-m`: one job for each combination of values, and at the end one table of all of them.
+
+Hydra splits the overrides and launches the jobs, here or by joblib or submitit. What is added, and why Hydra's own
+does not serve: jobs that a rule refuses are named before the first one starts, where Hydra tells at each job's turn;
+how a job ended is a file, as a launcher that loses a process (killed for memory) returns nothing of the others; a
+failure is one line with its remedy, where Hydra prints a traceback and ends with the first; each process of several
+takes a GPU of its own, which no launcher for one machine does; and the results become one table.
+"""
 
 from __future__ import annotations
 
