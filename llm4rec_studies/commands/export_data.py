@@ -1,13 +1,12 @@
 """`llm4rec export data`: a dataset as it is split, with histories and candidates.
 
-llm4rec export data dataset=ml-100k                                      exports/ml-100k, in every format
-llm4rec export data dataset=ml-100k task=direct --out split --format parquet,rectools
-llm4rec export data dataset=amazon2014-beauty dataset.raw_dir=PATH --format recbole,recbole-sequential
+llm4rec export data dataset=ml-100k                                      exports/ml-100k, in both formats
+llm4rec export data dataset=ml-100k task=direct --out split --format parquet
+llm4rec export data dataset=amazon2014-beauty dataset.raw_dir=PATH --format recbole
 
 Training interactions, validation and test examples, their histories and candidates, item texts, and the numbers of
-users and items: as CSV, as Parquet, and as files that RecBole, RecTools, cornac and lenskit read. README.md in the
-folder has the split, its fingerprint, how each library loads it and how to bring lists back to `llm4rec score`. A
-folder that exists is refused.
+users and items: as Parquet, and as RecBole's benchmark files. README.md in the folder has the split, its fingerprint,
+how to load it and how to bring lists back to `llm4rec score`. A folder that exists is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         "--format",
         type=lambda text: text.split(","),
         metavar="NAME",
-        help="csv, parquet, recbole, recbole-sequential, rectools, cornac, lenskit (default: all)",
+        help="parquet, recbole (default: both)",
     )
     return options
 

@@ -10,12 +10,37 @@ from llm4rec_cli.config.schema import Question, SplitRule
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.statistics import remarks
 from llm4rec_cli.run.job import Job
-from llm4rec_studies.export.formats import LIBRARIES, TABLES
 
-READING = {
-    "parquet": 'import pandas as pd\n\ntrain = pd.read_parquet("parquet/train.parquet")',
-    "csv": 'import pandas as pd\n\ntrain = pd.read_csv("csv/train.csv", dtype={"user_id": str, "item_id": str})',
+HISTORY = 50  # items of a history in RecBole's sequential files: its default of MAX_ITEM_LIST_LENGTH
+READ_PARQUET = 'import pandas as pd\n\ntrain = pd.read_parquet("parquet/train.parquet")'
+RECBOLE = {  # the name of its dataset -> Python that loads it, run in the folder
+    "pairs": """\
+from recbole.quick_start import run_recbole
+
+run_recbole("BPR", "{name}-pairs", config_dict={{
+    "data_path": "recbole", "benchmark_filename": ["train", "valid", "test"],
+    "load_col": {{"inter": ["user_id", "item_id"]}},
+}}, saved=False)""",
+    "sequential": """\
+from recbole.quick_start import run_recbole
+
+run_recbole("SASRec", "{name}-sequential", config_dict={{
+    "data_path": "recbole", "benchmark_filename": ["train", "valid", "test"],
+    "load_col": {{"inter": ["user_id", "item_id_list", "item_id"]}}, "alias_of_item_id": ["item_id_list"],
+    "train_neg_sample_args": None,
+}}, saved=False)""",
 }
+RECBOLE_NOTES = (
+    "RecBole leaves training and validation items out of the rankings of `pairs`: compare its numbers with "
+    "`task.mask_history=true`. A training row of `sequential` is a prefix of a user's training interactions, cut to "
+    f"the last {HISTORY} items, which is RecBole's own augmentation; examples without a history are left out. RecBole "
+    "1.2.1 cannot load its own checkpoints with torch 2.6 and later, hence `saved=False`."
+)
+ORDER_OF_LOG = "Impressions are in the order of the log; histories are oldest first."
+ORDER = (
+    "Rows are sorted by user and then by time, oldest first. `order` counts a user's interactions from 0 over all "
+    "parts, also where times are equal or missing: it is the order of histories here."
+)
 
 
 def readme(job: Job, split: Split, facts: Mapping[str, Any]) -> str:
@@ -35,21 +60,14 @@ def readme(job: Job, split: Split, facts: Mapping[str, Any]) -> str:
     ]
     if "no redistribution" in facts["licence"]:
         parts.append("**The licence forbids redistribution: do not publish or pass on this folder.**")
-    parts += ["## Order and times", _order(facts, is_log)]
-    if tables := [name for name in TABLES if name in facts["formats"]]:
-        folders = " and ".join(f"`{name}/`" for name in tables)
+    parts += ["## Order", ORDER_OF_LOG if is_log else ORDER]
+    if "parquet" in facts["formats"]:
         lines = "\n".join(f"- {line}" for line in _tables(facts, is_log))
-        parts += [
-            "## Tables",
-            f"In {folders}. Ids are text.",
-            lines,
-            _python(f"import pandas as pd\n\n{READING[tables[-1]]}"),
-        ]
-    if libraries := [name for name in LIBRARIES if name in facts["formats"]]:
-        parts += ["## Libraries", "Run these lines in this folder."]
-        for name in libraries:
-            library = LIBRARIES[name]
-            parts += [f"### {name}", _python(library.usage.format(name=facts["dataset"])), library.note]
+        parts += ["## Tables", "In `parquet/`. Ids are text.", lines, _python(READ_PARQUET)]
+    if "recbole" in facts["formats"]:
+        parts += ["## RecBole", "Run these lines in this folder."]
+        parts += [_python(code.format(name=facts["dataset"])) for code in RECBOLE.values()]
+        parts.append(RECBOLE_NOTES)
     parts.append("## Bring lists back")
     if is_log:
         parts.append(
@@ -91,22 +109,6 @@ def _facts(job: Job, split: Split, facts: Mapping[str, Any]) -> list[str]:
         f"Fingerprint of the data: `{facts['fingerprint']}`",
         *(f"{remark[0].upper()}{remark[1:]}" for remark in remarks(split.dataset.manifest, None)),
     ]
-
-
-def _order(facts: Mapping[str, Any], is_log: bool) -> str:
-    if is_log:
-        return "Impressions are in the order of the log; histories are oldest first."
-    order = (
-        "Rows are sorted by user and then by time, oldest first. `order` counts a user's interactions from 0 over all "
-        "parts, also where times are equal or missing: it is the order of histories here."
-    )
-    for_libraries = (
-        "Files for libraries that sort by time add a microsecond to each further interaction of a user at one time."
-        if facts["has_times"]
-        else "Not all interactions have times, so files for libraries have the place in the history as seconds since "
-        "1970."
-    )
-    return f"{order}\n\n{for_libraries}"
 
 
 def _tables(facts: Mapping[str, Any], is_log: bool) -> list[str]:

@@ -7,11 +7,11 @@ import pandas as pd
 
 def test_a_split_is_exported_and_its_lists_come_back(llm4rec, tmp_path):
     """Popularity, counted from the exported files, has the numbers of the floor, by the command in the README."""
-    answer = llm4rec("export", "data", "dataset=demo", "task.max_examples=50", "--out", "split", "--format", "csv")
+    answer = llm4rec("export", "data", "dataset=demo", "task.max_examples=50", "--out", "split", "--format", "parquet")
     assert answer.code == 0, answer.err
-    train = pd.read_csv(tmp_path / "split/csv/train.csv", dtype=str)
-    test = pd.read_csv(tmp_path / "split/csv/test.csv", dtype=str)
-    items = pd.read_csv(tmp_path / "split/csv/items.csv", dtype=str)
+    train, test, items = (
+        pd.read_parquet(tmp_path / f"split/parquet/{name}.parquet") for name in ("train", "test", "items")
+    )
     score = items["item_id"].map(train["item_id"].value_counts()).fillna(0)
     pairs = test[["user_id"]].merge(pd.DataFrame({"item_id": items["item_id"], "score": score}), how="cross")
     pairs.to_csv(tmp_path / "lists.csv", index=False)

@@ -1,4 +1,4 @@
-"""An exported split has the rows, the order and the texts of ours, in each library's form."""
+"""An exported split has the rows, the order and the texts of ours."""
 
 import ast
 import json
@@ -10,7 +10,7 @@ import pytest
 from llm4rec_cli.api import load_split
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_studies import api
-from llm4rec_studies.export.formats import HISTORY, LIBRARIES
+from llm4rec_studies.export.readme import HISTORY, RECBOLE
 
 DAY = 1_000_000_000
 ROWS = [  # in file order; ties in time keep it
@@ -49,20 +49,11 @@ def write(folder, rows, columns=("user_id", "item_id", "timestamp", "rating")):
     (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def read(file):
-    if file.suffix == ".parquet":
-        return pd.read_parquet(file)
-    return pd.read_csv(file, dtype={"user_id": str, "item_id": str, "title": str})
-
-
-def dated(file):
-    return pd.read_csv(file, dtype={"user_id": str}, parse_dates=["datetime"])
-
-
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_the_tables_are_the_split(here, form):
-    folder = api.export_data("dataset=mine", out="out", formats=[form])
-    tables = {name: read(folder / f"{form}/{name}.{form}") for name in ("train", "validation", "test", "histories")}
+def test_the_tables_are_the_split(here):
+    folder = api.export_data("dataset=mine", out="out", formats=["parquet"]) / "parquet"
+    tables = {
+        name: pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "validation", "test", "histories")
+    }
     rows = {name: table[["user_id", "item_id"]].apply(tuple, axis=1).tolist() for name, table in tables.items()}
     assert rows["train"] == [("007", "a"), ("007", "b"), ("u2", "b"), ("u2", "a"), ("u3", "d")]
     assert rows["validation"] == [("007", "c"), ("u3", "c")]
@@ -72,11 +63,10 @@ def test_the_tables_are_the_split(here, form):
     assert tables["test"]["rating"].tolist() == [1, 5]
     histories = tables["histories"].groupby(["split", "example"])["item_id"].agg("".join).to_dict()
     assert histories == {("valid", 0): "ab", ("valid", 1): "d", ("test", 0): "abc", ("test", 1): "dc"}
-    assert not (folder / form / f"candidates.{form}").exists(), "all items are ranked"
-    users, items = (read(folder / f"{form}/{name}.{form}") for name in ("users", "items"))
+    assert not (folder / "candidates.parquet").exists(), "all items are ranked"
+    users, items = (pd.read_parquet(folder / f"{name}.parquet") for name in ("users", "items"))
     assert dict(zip(users["user_id"], users["user"], strict=True)) == {"007": 0, "u2": 1, "u3": 2}
-    expected = TITLES if form == "parquet" else TITLES | {"c": "NUL   inside"}
-    assert dict(zip(items["item_id"], items["title"], strict=True)) == expected
+    assert dict(zip(items["item_id"], items["title"], strict=True)) == TITLES
 
 
 def test_the_frames_of_load_split_are_exported(here):
@@ -85,20 +75,20 @@ def test_the_frames_of_load_split_are_exported(here):
     folder = api.export_data(*question, out="out", formats=["parquet"]) / "parquet"
     for part in ("train", "validation", "test"):
         shared = getattr(loaded, part).drop(columns="history", errors="ignore")
-        pd.testing.assert_frame_equal(read(folder / f"{part}.parquet").drop(columns="order"), shared)
-    candidates = read(folder / "candidates.parquet")
+        pd.testing.assert_frame_equal(pd.read_parquet(folder / f"{part}.parquet").drop(columns="order"), shared)
+    candidates = pd.read_parquet(folder / "candidates.parquet")
     assert loaded.candidates is not None
     assert candidates["item_id"].tolist() == loaded.candidates["item_id"].tolist()
     lists = candidates[candidates["split"] == "test"].groupby("example")["item_id"]
     assert lists.size().tolist() == [100] * 50
     assert lists.first().tolist() == loaded.test["item_id"].tolist(), "candidates begin with the target"
-    histories = read(folder / "histories.parquet")
+    histories = pd.read_parquet(folder / "histories.parquet")
     of_test = histories[histories["split"] == "test"].groupby("example")["item_id"].agg(list)
     assert of_test.tolist() == [list(history) for history in loaded.test["history"]]
 
 
 def test_recbole_reads_our_split(here):
-    folder = api.export_data("dataset=mine", out="out", formats=["recbole", "recbole-sequential"]) / "recbole"
+    folder = api.export_data("dataset=mine", out="out", formats=["recbole"]) / "recbole"
     assert (folder / "mine-pairs/mine-pairs.train.inter").read_text().splitlines() == [
         "user_id:token\titem_id:token\trating:float\ttimestamp:float",
         f"007\ta\t5.0\t{DAY + 10}",
@@ -125,7 +115,7 @@ def test_recbole_reads_our_split(here):
 
 def test_long_histories_are_cut_as_recbole_cuts_them(here):
     write(here, [("u", f"i{n}", DAY + n, 1) for n in range(HISTORY + 12)])
-    folder = api.export_data("dataset=mine", out="out", formats=["recbole-sequential"])
+    folder = api.export_data("dataset=mine", out="out", formats=["recbole"])
     for part, target, n_lines in (("train", HISTORY + 9, HISTORY + 9), ("test", HISTORY + 11, 1)):
         lines = (folder / f"recbole/mine-sequential/mine-sequential.{part}.inter").read_text().splitlines()[1:]
         assert len(lines) == n_lines
@@ -134,39 +124,22 @@ def test_long_histories_are_cut_as_recbole_cuts_them(here):
         assert item == f"i{target}"
 
 
-def test_libraries_that_sort_by_time_keep_our_order(here):
-    folder = api.export_data("dataset=mine", out="out", formats=["rectools", "lenskit", "cornac"])
-    parts = [dated(folder / f"rectools/{part}.csv") for part in ("test", "valid", "train")]
-    table = pd.concat(parts).sample(frac=1, random_state=0).sort_values(["user_id", "datetime"])
-    assert list(table) == ["user_id", "item_id", "weight", "datetime"]
-    assert table["item_id"].tolist() == [*"abcd", *"ba", *"dca"]
-    assert table["datetime"].iloc[0] == pd.Timestamp(DAY + 10, unit="s")
-    assert table["datetime"].diff().iloc[1] == pd.Timedelta(1, "us")
-    assert list(read(folder / "lenskit/train.parquet")) == ["user_id", "item_id", "rating", "timestamp"]
-    assert (folder / "cornac/test.tsv").read_text() == f"007\td\t1.0\t{DAY + 30}\nu3\ta\t5.0\t{DAY + 2}\n"
-
-
 def test_without_texts_and_times_the_place_in_the_history_is_the_time(here):
     write(here, [(user, item) for user, item, *_ in ROWS], ("user_id", "item_id"))
     (here / "conf/dataset/mine.yaml").write_text(DATASET.replace(", items: items.jsonl", ""))
     assert load_split("dataset=mine").test["item_id"].tolist() == ["d", "a"]
-    folder = api.export_data("dataset=mine", out="out")
-    assert (folder / "cornac/test.tsv").read_text() == "007\td\t1.0\t3\nu3\ta\t1.0\t2\n"
-    first, second, *_ = dated(folder / "rectools/train.csv")["datetime"]
-    assert (first, second) == (pd.Timestamp(0), pd.Timestamp(1, unit="s"))
-    assert "Not all interactions have times" in (folder / "README.md").read_text()
-    assert read(folder / "csv/test.csv")["item_id"].tolist() == ["d", "a"]
-    assert (folder / "recbole/mine-pairs/mine-pairs.item").read_text().splitlines()[:2] == ["item_id:token", "a"]
+    folder = api.export_data("dataset=mine", out="out") / "recbole/mine-pairs"
+    assert (folder / "mine-pairs.test.inter").read_text().splitlines()[1:] == ["007\td\t1.0\t3", "u3\ta\t1.0\t2"]
+    assert (folder / "mine-pairs.item").read_text().splitlines()[:2] == ["item_id:token", "a"]
 
 
 def test_ids_that_a_format_cannot_hold_are_refused_by_name(here):
     write(here, [(user, f"item {item}", time, rating) for user, item, time, rating in ROWS])
     with pytest.raises(DataError, match="item id 'item a' has white space") as refused:
         api.export_data("dataset=mine", out="out")
-    assert refused.value.remedy == "--format csv,parquet,rectools,lenskit"
-    formats = refused.value.remedy.removeprefix("--format ").split(",")
-    folder = api.export_data("dataset=mine", out="out", formats=formats)
-    assert read(folder / "csv/test.csv")["item_id"].tolist() == ["item d", "item a"]
+    assert refused.value.remedy == "--format parquet"
+    folder = api.export_data("dataset=mine", out="out", formats=["parquet"])
+    assert pd.read_parquet(folder / "parquet/test.parquet")["item_id"].tolist() == ["item d", "item a"]
 
 
 def test_the_readme_states_data_split_licence_and_how_to_come_back(here):
@@ -179,16 +152,13 @@ def test_the_readme_states_data_split_licence_and_how_to_come_back(here):
     assert str(here) not in text
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
-def test_the_lines_for_a_library_are_python_and_name_files_that_are_there(here, name):
-    library = LIBRARIES[name]
-    code = library.usage.format(name="mine")
-    ast.parse(code)
-    folder = api.export_data("dataset=mine", out="out", formats=[name])
-    for part in ("train", "valid", "test"):
-        assert (folder / library.file.format(name="mine", part=part)).is_file()
-    for path in re.findall(rf'"({name}/[\w./{{}}]+)"', code):
-        assert (folder / path.format(part="train")).is_file()
+def test_the_lines_for_recbole_are_python_and_name_files_that_are_there(here):
+    folder = api.export_data("dataset=mine", out="out", formats=["recbole"])
+    for name, code in RECBOLE.items():
+        ast.parse(code.format(name="mine"))
+        assert f'"mine-{name}"' in code.format(name="mine")
+        for end in ("train.inter", "valid.inter", "test.inter", "item"):
+            assert (folder / f"recbole/mine-{name}/mine-{name}.{end}").is_file()
 
 
 def test_a_folder_that_exists_is_left_alone(here):
@@ -202,20 +172,20 @@ def test_a_folder_that_exists_is_left_alone(here):
 def test_a_click_log_has_impressions_and_no_library(here):
     loaded = load_split("dataset=demo_news")
     folder = api.export_data("dataset=demo_news", out="out", formats=["parquet"]) / "parquet"
-    shown, test = read(folder / "shown.parquet"), read(folder / "test.parquet")
+    shown, test = pd.read_parquet(folder / "shown.parquet"), pd.read_parquet(folder / "test.parquet")
     of_test = shown[shown["split"] == "test"].groupby("example")
     assert of_test["item_id"].agg(list).tolist() == [list(items) for items in loaded.test["items"]]
     assert of_test["clicked"].agg(list).tolist() == [list(clicked) for clicked in loaded.test["clicked"]]
     assert test["impression_id"].tolist() == loaded.test["impression_id"].tolist()
-    with pytest.raises(UsageError, match="is a click log, which cornac has no format for"):
-        api.export_data("dataset=demo_news", out="out", formats=["cornac"])
+    with pytest.raises(UsageError, match="is a click log, which recbole has no format for"):
+        api.export_data("dataset=demo_news", out="out", formats=["recbole"])
 
 
 def test_rankings_under_the_split_of_reviews_are_trained_on_leave_one_out(here):
     question = ("dataset=demo", "dataset.split=p5_reviews", "task=sequential")
     folder = api.export_data(*question, out="out", formats=["parquet"])
     assert "- Split: `leave_one_out`, as for all rankings under `p5_reviews`" in (folder / "README.md").read_text()
-    train, test = (read(folder / f"parquet/{part}.parquet") for part in ("train", "test"))
+    train, test = (pd.read_parquet(folder / f"parquet/{part}.parquet") for part in ("train", "test"))
     assert not set(zip(train["user_id"], train["order"], strict=True)) & set(
         zip(test["user_id"], test["order"], strict=True)
     )
