@@ -11,7 +11,7 @@ from llm4rec_cli.config import compose as composing
 from llm4rec_cli.config import overrides, schema
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_text
-from llm4rec_cli.llm import embeddings, endpoint
+from llm4rec_cli.llm import embeddings
 from llm4rec_cli.run import config_check
 from tests.data.misbehaving_server import body, running
 from tests.llm.chat_server import api_error, chat_server
@@ -334,7 +334,7 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     }
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)  # seconds until what fails is asked again
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)  # seconds until what fails is asked again
     monkeypatch.setattr(embeddings, "RETRIES", 0)
     chat_command = ("train", "model=chatgptrec", "task.max_examples=2", "task.floors=[]", *SMALL_CHAT)
     with running() as server, chat_server() as chat, recorded() as read:

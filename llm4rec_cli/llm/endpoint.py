@@ -1,9 +1,8 @@
 """Endpoints with OpenAI's chat completions API, through the `openai` client.
 
-The client handles HTTP: TLS, proxies, persistent connections, errors by status. This module adds what it lacks: a
-deadline for a whole response (the client's own limits silence, which a slow drip never breaks), retries of malformed
-responses (truncated, garbled, without a choice) and of answers that the server broke off, `Retry-After` beyond two
-minutes, and that a failure of one request loses no other completion.
+The client handles HTTP: TLS, proxies, persistent connections, errors by status, retries with growing pauses, and
+`Retry-After`. This module adds that responses which are no completions are requested again, and that a failure of one
+request loses no other completion.
 """
 
 from __future__ import annotations
@@ -15,19 +14,15 @@ import json
 import logging
 import math
 import os
-import random
 import re
 import time
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
-
-import urllib3
 
 from llm4rec_cli.config import secrets
 from llm4rec_cli.config.schema import LLMConfig, PromptLogprobs, Structured
@@ -41,11 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OPENAI = "https://api.openai.com/v1"
-FIRST_PAUSE = 0.5  # seconds before the second attempt, doubled before each further one; half of it is random
-MAX_PAUSE = 60.0
-WAVE = 0.2  # seconds after a failure in which others are counted, before a line of the log tells of all
 PLACEHOLDER_KEY = "none"  # sent where no key is
-MAX_RETRY_AFTER = 3600.0  # seconds that a server may request: beyond it somebody should look
 MIN_SECRET = 8  # characters: a shorter key is a placeholder such as EMPTY, which completions may contain
 
 WRAPPER = "answer"  # the property of a schema whose root has to be an object
@@ -70,19 +61,17 @@ _TOKEN_LIKE = re.compile(r"[A-Za-z]+|[^\w\s]|\s{2,}|\w")
 
 @dataclass(frozen=True)
 class _Failure:
-    """An attempt without a completion.
+    """A request without a completion.
 
     Attributes:
         reason: without the key.
         status: of a refusal that no retry changes; None of a failure that may pass.
-        retry_after: seconds that the server asks to wait; None where it does not.
         remedy: of a response that lacks what was requested, which no retry changes either; or of a refusal whose
             code says more than its status.
     """
 
     reason: str
     status: int | None = None
-    retry_after: float | None = None
     remedy: str | None = None
 
     @property
@@ -103,8 +92,6 @@ class EndpointBackend:
         raise_first(problems(config))
         self.config, self.seed = config, seed
         self.base_url = (config.base_url or OPENAI).rstrip("/")
-        self._jitter = random.Random()  # its own: a server's failures must not change other random draws
-        self._waves: dict[int, list[float]] = {}  # attempt -> pauses of requests that failed it, since one succeeded
 
     def identity(self, has_choices: bool = False) -> dict[str, Any]:
         structured, template_hash = self.config.structured, None
@@ -171,7 +158,7 @@ class EndpointBackend:
 
         Raises:
             UsageError: the server refuses a request, the key is missing, or likelihoods are requested.
-            RunError: a request failed `1 + llm.retries` times, or the server asks for too long a wait.
+            RunError: a request failed `1 + llm.retries` times, or the server asks to wait for over two minutes.
         """
         completions = self._complete(requests)
         return _in_thread(completions) if _has_running_loop() else completions
@@ -188,12 +175,14 @@ class EndpointBackend:
         from openai import AsyncOpenAI
 
         waiting, under_way = enumerate(requests), dict[asyncio.Task[Completion | _Failure], int]()
-        failure, stop = None, asyncio.Event()
-        async with AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=None) as client:
+        failure, config = None, self.config
+        async with AsyncOpenAI(
+            api_key=key, base_url=self.base_url, max_retries=config.retries, timeout=config.timeout
+        ) as client:
             while True:
                 while not failure and len(under_way) < self.config.concurrency and (due := next(waiting, None)):
                     index, request = due
-                    under_way[asyncio.create_task(self._attempts(client, request, key, stop))] = index
+                    under_way[asyncio.create_task(self._answer(client, request, key))] = index
                 if not under_way:
                     break
                 done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
@@ -203,40 +192,26 @@ class EndpointBackend:
                         yield index, outcome
                     else:
                         failure = failure or outcome
-                        stop.set()
         if failure:
             raise self._error(failure)
 
-    async def _attempts(
-        self, client: openai.AsyncOpenAI, request: Request, key: str, stop: asyncio.Event
-    ) -> Completion | _Failure:
-        """Return a request's completion or last failure, after as many attempts as it takes until `stop`."""
-        begun, attempt = time.monotonic(), 0
-        while True:
-            attempt += 1
+    async def _answer(self, client: openai.AsyncOpenAI, request: Request, key: str) -> Completion | _Failure:
+        """Return a request's completion or failure. A response that is no completion is requested again at once."""
+        begun, sent = time.monotonic(), 0
+        for _ in range(1 + self.config.retries):
             sent_at = datetime.now(UTC).isoformat(timespec="seconds")
-            body = await self._send(client, request, key)
-            seconds = time.monotonic() - begun
-            outcome = self._read(body, request, seconds, sent_at, attempt) if isinstance(body, bytes) else body
-            if isinstance(outcome, Completion):
-                self._waves.clear()
-                return outcome
-            if not outcome.may_pass or stop.is_set():
-                return outcome
-            if attempt > self.config.retries or (outcome.retry_after or 0) > MAX_RETRY_AFTER:
-                return replace(outcome, reason=f"{outcome.reason} ({attempt} tries)")
-            pause = self._pause(attempt, outcome.retry_after)
-            wave = self._waves.setdefault(attempt, [])
-            wave.append(pause)
-            if len(wave) == 1:
-                asyncio.get_running_loop().call_later(WAVE, self._log_wave, outcome.reason, attempt)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
-                return outcome
+            body, retries = await self._send(client, request, key)
+            sent += 1 + retries
+            if isinstance(body, _Failure):
+                return body
+            outcome = self._read(body, request, time.monotonic() - begun, sent_at, sent)
+            if isinstance(outcome, Completion) or not outcome.may_pass:
+                break
+        return outcome
 
-    async def _send(self, client: openai.AsyncOpenAI, request: Request, key: str) -> bytes | _Failure:
-        """Return the body of a 200 that came whole and in time, without the key, which a server might echo; or
-        `FILTERED`."""
+    async def _send(self, client: openai.AsyncOpenAI, request: Request, key: str) -> tuple[bytes | _Failure, int]:
+        """Return the body of a 200 without the key, which a server might echo, or `FILTERED`; and how often the client
+        sent the request again."""
         import openai
 
         # OpenAI's newer models refuse `max_tokens`; many other servers do not know `max_completion_tokens`.
@@ -256,22 +231,21 @@ class EndpointBackend:
             parameters |= scoring(parameters.pop("messages"), request.continuations[0]) | {limit: 1}
         resource = client.completions if is_echo else client.chat.completions
         try:
-            async with asyncio.timeout(self.config.timeout):
-                response = await resource.with_raw_response.create(**cast(Any, parameters))
-            return response.content.replace(key.encode(), b"[key]") if len(key) >= MIN_SECRET else response.content
-        except TimeoutError:
-            return _Failure(f"no whole response within {self.config.timeout:g} s")
+            response = await resource.with_raw_response.create(**cast(Any, parameters))
+            body = response.content.replace(key.encode(), b"[key]") if len(key) >= MIN_SECRET else response.content
+            return body, response.retries_taken
         except openai.APIStatusError as error:
             if error.code == "content_filter" and request.continuations is None:
-                return FILTERED
+                return FILTERED, 0
             status, body = error.status_code, error.body
             may_pass = (status in _RETRIED or status >= 500) and error.code != "insufficient_quota"
             message = _excerpt(body.get("message", body) if isinstance(body, dict) else body or "", key)
-            retry_after = _retry_after(error.response.headers.get("retry-after"))
             remedy = TOO_LONG if error.code == "context_length_exceeded" else None
-            return _Failure(f"{status} {message}".strip(), None if may_pass else status, retry_after, remedy)
+            return _Failure(f"{status} {message}".strip(), None if may_pass else status, remedy), 0
+        except openai.APITimeoutError:
+            return _Failure(f"no response within {self.config.timeout:g} s"), 0
         except openai.APIConnectionError as error:
-            return _Failure(_excerpt(error.__cause__ or error, key))
+            return _Failure(_excerpt(error.__cause__ or error, key)), 0
 
     def _read(self, body: bytes, request: Request, seconds: float, sent_at: str, attempt: int) -> Completion | _Failure:
         try:
@@ -407,20 +381,6 @@ class EndpointBackend:
             written = written.removeprefix(tokenizer.bos_token)
         return {"prompt": written + continuation, "echo": True, "logprobs": 1}
 
-    def _pause(self, attempt: int, retry_after: float | None) -> float:
-        """Return the seconds until the next attempt: as the server asks, or else doubled each time."""
-        if retry_after is not None:
-            return retry_after + self._jitter.uniform(0, FIRST_PAUSE)  # never earlier, and not all at one moment
-        return min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(attempt - 1, 16)) * self._jitter.uniform(0.5, 1)
-
-    def _log_wave(self, reason: str, attempt: int) -> None:
-        if attempt not in self._waves:  # a request succeeded meanwhile
-            return
-        n = max(map(len, self._waves.values()))
-        requests = f"{n} requests" if n > 1 else "1 request"
-        pause = min(self._waves[attempt])
-        log.info("%s failed: %s; retry %d of %d in %.1f s", requests, reason, attempt, self.config.retries, pause)
-
     def _error(self, failure: _Failure) -> Llm4RecError:
         if failure.status:
             remedy = "check llm.model and llm.max_tokens; llm.dry_run=true prints the requests"
@@ -428,9 +388,8 @@ class EndpointBackend:
             return UsageError(problem, failure.remedy or _REMEDIES.get(failure.status, remedy))
         if failure.remedy:
             return UsageError(f"{self.base_url}: {failure.reason}", failure.remedy)
-        wait = f"; it asks to wait {failure.retry_after:,.0f} s" if failure.retry_after else ""
         return RunError(
-            f"{self.base_url}: {failure.reason}{wait}",
+            f"{self.base_url}: {failure.reason}",
             "if a server is running there (llm.base_url), run the same command again: answers so far are stored. "
             "llm.retries, llm.timeout and llm.concurrency set how much failure is tolerated",
         )
@@ -548,14 +507,6 @@ def _refuse_continuations(request: Request) -> Request:
             "prompts",
         )
     return request
-
-
-def _retry_after(header: str | None) -> float | None:
-    """Return the seconds that a `Retry-After` header (a number or a date) asks to wait; None without one."""
-    try:
-        return urllib3.Retry().parse_retry_after(header) if header else None
-    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
-        return None
 
 
 def _excerpt(message: object, key: str = "") -> str:
