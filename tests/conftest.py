@@ -99,7 +99,7 @@ HEAVY = (
         "llm/test_endpoint.py",
         "data/test_demo.py",
         "cli/test_messages.py",
-        "llm/test_weights.py",
+        "text/test_weights.py",
     ),
     *("cli/test_held_out.py", "cli/test_chatgptrec.py", "ids/test_index.py"),
     *(

@@ -14,17 +14,14 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from llm4rec_cli import __version__
 from llm4rec_cli.config.schema import DatasetConfig, SplitRule, TextRecipe
-from llm4rec_cli.data import demo, download, rawfiles, readers, store
+from llm4rec_cli.data import demo, download, rawfiles, readers, statistics, store
 from llm4rec_cli.data.lists import LIST_COLUMNS, numbered_lists
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
 from llm4rec_cli.data.reviews import with_own_texts
-from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, p5_reviews, split_dataset
-from llm4rec_cli.data.statistics import unknown_in_words
-from llm4rec_cli.data.texts import TEXT_COLUMNS
+from llm4rec_cli.data.split import p5_reviews
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
 from llm4rec_cli.files import fill_once, remembered_sha256
 from llm4rec_cli.progress import step
@@ -287,7 +284,7 @@ def _build(
         dataset.manifest["users_of_several_domains"] = int((by_user.nunique() > 1).sum())
     if config.split == SplitRule.p5_reviews and dataset.impressions is None:
         dataset.interactions["part"] = p5_reviews(dataset, config.seed)
-    dataset.manifest["split"] = provenance["split"] | _split_sizes(dataset)
+    dataset.manifest["split"] = provenance["split"] | statistics.split_sizes(dataset)
     return dataset, None if merged.texts is None else store.Texts(merged.texts, rows)
 
 
@@ -321,7 +318,7 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts, 
         DataError: nothing is left, or there are no ratings.
     """
     interactions = raw.interactions
-    steps = [_step_of(domain, "read", raw, interactions)]
+    steps = [statistics.step(domain, "read", interactions["user_id"], len(raw.items))]
     if config.min_rating is not None:
         if "rating" not in interactions:
             raise DataError(
@@ -329,58 +326,39 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig, counts: Counts, 
                 "leave it out, or map a column: dataset.columns.rating=COLUMN",
             )
         interactions = interactions[interactions["rating"] >= config.min_rating]
-        steps.append(_step_of(domain, f"rated {config.min_rating:g} or more", raw, interactions))
+        rated = f"rated {config.min_rating:g} or more"
+        steps.append(statistics.step(domain, rated, interactions["user_id"], len(raw.items)))
     if config.drop_duplicates:
         keys = [key for key in ("user_id", "item_id", "timestamp") if key in interactions]
         interactions = interactions.drop_duplicates(keys)
-        steps.append(_step_of(domain, "without duplicates", raw, interactions))
+        steps.append(statistics.step(domain, "without duplicates", interactions["user_id"], len(raw.items)))
     user, _ = pd.factorize(interactions["user_id"])
     item = _numbers(interactions["item_id"], raw.items["item_id"])
     with_item = np.flatnonzero(item >= 0)
     if len(with_item) < len(item):
-        unknown[domain] = _unknown_items(interactions["item_id"], item < 0, raw.items["item_id"])
+        unknown[domain] = statistics.unknown_items(interactions["item_id"], item < 0, raw.items["item_id"])
     if len(item) and not len(with_item) and raw.impressions is None:
         raise DataError(
-            f"dataset '{config.name}', domain '{domain}': {unknown_in_words(unknown[domain])}",
+            f"dataset '{config.name}', domain '{domain}': {statistics.unknown_in_words(unknown[domain])}",
             "write the ids alike in both files, or name the column of the item file: dataset.columns",
         )
     core = with_item[k_core(user[with_item], item[with_item], config.user_core, config.item_core)]
     core_items = np.bincount(item[core], minlength=len(raw.items)) >= config.item_core
     (_, rows), *dropped = raw.counts.items()
-    step = f"{config.user_core}/{config.item_core}-core"
+    core_step = f"{config.user_core}/{config.item_core}-core"
     steps += [
-        _step(domain, "items known", _n_distinct(user[with_item]), len(raw.items), len(with_item)),
-        _step(domain, step, _n_distinct(user[core]), int(core_items.sum()), len(core)),
+        statistics.step(domain, "items known", user[with_item], len(raw.items)),
+        statistics.step(domain, core_step, user[core], int(core_items.sum())),
     ]
     counts += steps
     if len(core) == 0 and raw.impressions is None:
         raise DataError(
-            f"dataset '{config.name}', domain '{domain}' is empty after the {step}: "
-            + ", then ".join(map(_in_words, steps))
+            f"dataset '{config.name}', domain '{domain}' is empty after the {core_step}: "
+            + ", then ".join(map(statistics.step_in_words, steps))
             + "".join(f"; {n:,} of {rows:,} rows dropped before: {reason}" for reason, n in dropped if n),
             "lower dataset.user_core and dataset.item_core, or check that the raw files are complete",
         )
     return replace(raw, items=raw.items[core_items], interactions=interactions.iloc[core])
-
-
-def _step_of(domain: str, step: str, raw: RawData, interactions: pd.DataFrame) -> dict[str, Any]:
-    return _step(domain, step, interactions["user_id"].nunique(), len(raw.items), len(interactions))
-
-
-def _unknown_items(ids: pd.Series, is_unknown: NDArray[np.bool_], known: pd.Series) -> dict[str, Any]:
-    """Describe interactions whose items are not in the item file: their number, that of the items, an id, and the one
-    in the item file that it may stand for."""
-    unknown = ids[is_unknown]
-    first = str(unknown.iloc[0])
-    number = first.removesuffix(".0")
-    alike = next((other for other in (number, f"{number}.0", number.lstrip("0")) if other != first), "")
-    meant = alike if alike and (known.astype(str) == alike).any() else ""
-    counts = {"interactions": len(unknown), "of": len(ids), "items": int(unknown.nunique())}
-    return counts | {"example": first, "meant": meant}
-
-
-def _n_distinct(numbers: IntArray) -> int:
-    return int(np.count_nonzero(np.bincount(numbers)))
 
 
 def _merged(domains: dict[str, RawData], shared_users: bool) -> RawData:
@@ -449,15 +427,7 @@ def _numbered(
         interactions=numbered.reset_index(drop=True),
         user_ids=np.asarray(user_ids, dtype=object),
         offsets=offsets,
-        manifest={
-            "users": len(user_ids),
-            "items": len(items),
-            "interactions": len(interactions),
-            "impressions": 0 if impressions is None else len(impressions),
-            "items_without_title": _without_text(items, ["title"]),
-            "items_without_text": _without_text(items, TEXT_COLUMNS),
-            **_ends(numbered, offsets),
-        },
+        manifest=statistics.counts(items, numbered, impressions, offsets),
         impressions=impressions,
     )
     return dataset, interactions.index.to_numpy()[order]
@@ -472,74 +442,3 @@ def _numbers(ids: pd.Series, known: pd.Series) -> IntArray:
 def _without_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Drop columns without any value: the source does not have them."""
     return frame.dropna(axis="columns", how="all") if len(frame) else frame
-
-
-def _without_text(items: pd.DataFrame, columns: list[str]) -> int:
-    """Return the number of items that are empty in all of these columns."""
-    texts = items.reindex(columns=columns).fillna("")
-    return int((texts.apply(lambda column: column.str.strip()) == "").all(axis="columns").sum())
-
-
-def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, Any]:
-    """Return the first and last time, the users whose last two times are equal, the users who lack a time, and the
-    number of interactions that repeat another of the same user, item and time."""
-    last = offsets[1:][np.diff(offsets) >= 1] - 1  # interactions without a time come last
-    if "timestamp" not in interactions:
-        return {"users_tied_at_end": 0, "users_without_times": len(last)}
-    time = interactions["timestamp"].to_numpy()
-    last_of_two = offsets[1:][np.diff(offsets) >= 2] - 1
-    return {
-        "times": [float(np.nanmin(time)), float(np.nanmax(time))],
-        "users_tied_at_end": int((time[last_of_two] == time[last_of_two - 1]).sum()),
-        "users_without_times": int(np.isnan(time[last]).sum()),
-        "repeated": int(interactions.dropna(subset="timestamp").duplicated(["user", "item", "timestamp"]).sum()),
-    }
-
-
-def _split_sizes(dataset: RecDataset) -> dict[str, Any]:
-    """Return the size of each part (in interactions or impressions), and details of the split rule for `prepare`.
-
-    `begins`: when validation and test begin (temporal). `test_users`: users in test (by domain). `last_trained`: users
-    whose last interaction is in train, although `leave_one_out` tests on it (P5's reviews).
-    """
-    split = split_dataset(dataset)
-    if split.impression_assignment is not None:
-        return _click_log_sizes(split)
-    part_sizes = np.bincount(split.assignment, minlength=4)
-    names = {"train": TRAIN, "valid": VALID, "test": TEST, "unused": UNUSED}
-    sizes: dict[str, Any] = {name: int(part_sizes[part]) for name, part in names.items()}
-    if "cuts" in dataset.manifest["split"]:
-        time = dataset.interactions["timestamp"].to_numpy()
-        sizes["begins"] = [cut_at(time, cut) for cut in dataset.manifest["split"]["cuts"]]
-    if split.in_train_domain is not None:
-        sizes["test_users"] = len(np.unique(dataset.interactions["user"].to_numpy()[split.assignment == TEST]))
-    if dataset.manifest["split"]["rule"] == SplitRule.p5_reviews.value:
-        sizes["last_trained"] = int((split.assignment[dataset.offsets[1:] - 1] == TRAIN).sum())
-    return sizes
-
-
-def _click_log_sizes(split: Split) -> dict[str, Any]:
-    """Return the impressions in each part of a click log, their users, shown items and clicks, and how many impressions
-    have no history or cannot be ranked."""
-    sizes: dict[str, Any] = {}
-    for name, code in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
-        part = split.impressions(code)
-        sizes[name] = len(part)
-        counts = {
-            "users": len(np.unique(part.user)),
-            "shown": part.n_shown.sum(),
-            "clicks": part.n_clicks.sum(),
-            "empty_history": (part.history_length == 0).sum(),
-            "unrankable": (~part.rankable).sum(),
-        }
-        for key, n in counts.items():
-            sizes.setdefault(key, {})[name] = int(n)
-    return sizes
-
-
-def _step(domain: str, step: str, users: int, items: int, interactions: int) -> dict[str, Any]:
-    return {"domain": domain, "step": step, "users": users, "items": items, "interactions": interactions}
-
-
-def _in_words(step: dict[str, Any]) -> str:
-    return f"{step['step']}: {step['users']:,} users, {step['items']:,} items, {step['interactions']:,} interactions"

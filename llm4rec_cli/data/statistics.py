@@ -1,4 +1,4 @@
-"""Statistics of a prepared dataset, compared with the paper's, and remarks on how reliable they are."""
+"""Statistics of a dataset: counted as it is prepared, compared with the paper's, and remarks on their reliability."""
 
 from __future__ import annotations
 
@@ -7,19 +7,111 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from llm4rec_cli.config.schema import PaperStatistics, SplitRule
 from llm4rec_cli.data.rawfiles import YEAR_10000
+from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, cut_at, split_dataset
+from llm4rec_cli.data.texts import TEXT_COLUMNS
 
 if TYPE_CHECKING:
-    from llm4rec_cli.data.recdataset import RecDataset
+    from llm4rec_cli.data.recdataset import IntArray, RecDataset
 
-PARTS = ("train", "valid", "test")
+PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
 PART_COLUMNS = ("part", "impressions", "users", "items shown", "clicks")
 FEW_REPEATS = 0.01  # share of interactions: below it, items of the history are hardly ever the next one
 FEW_USERS = 5_000  # of fewer, an epoch has few steps at the default batch of 512 sequences
 FEW_TESTED = 100  # users: intervals over fewer are wide
 EARLIEST_LAST_TIME = 100_000_000  # March 1973, in seconds since 1970: data that end before have no times but steps
+
+
+def step(domain: str, name: str, users: pd.Series | IntArray, items: int) -> dict[str, Any]:
+    """Return the counts after a step of the preparation, given the user of each interaction that it leaves."""
+    n_users = pd.Series(users).nunique()
+    return {"domain": domain, "step": name, "users": n_users, "items": items, "interactions": len(users)}
+
+
+def step_in_words(step: dict[str, Any]) -> str:
+    return f"{step['step']}: {step['users']:,} users, {step['items']:,} items, {step['interactions']:,} interactions"
+
+
+def unknown_items(ids: pd.Series, is_unknown: NDArray[np.bool_], known: pd.Series) -> dict[str, Any]:
+    """Describe interactions whose items are not in the item file: their number, that of the items, an id, and the one
+    in the item file that it may stand for."""
+    unknown = ids[is_unknown]
+    first = str(unknown.iloc[0])
+    number = first.removesuffix(".0")
+    alike = next((other for other in (number, f"{number}.0", number.lstrip("0")) if other != first), "")
+    meant = alike if alike and (known.astype(str) == alike).any() else ""
+    counts = {"interactions": len(unknown), "of": len(ids), "items": int(unknown.nunique())}
+    return counts | {"example": first, "meant": meant}
+
+
+def counts(
+    items: pd.DataFrame, interactions: pd.DataFrame, impressions: pd.DataFrame | None, offsets: IntArray
+) -> dict[str, Any]:
+    """Return the counts of a dataset with numbered users and items, for its manifest.
+
+    Besides sizes: the first and last time, the users whose last two times are equal, the users who lack a time, and the
+    number of interactions that repeat another of the same user, item and time.
+    """
+    texts = items.reindex(columns=TEXT_COLUMNS).fillna("")
+    is_empty = texts.apply(lambda column: column.str.strip()) == ""
+    last = offsets[1:][np.diff(offsets) >= 1] - 1  # interactions without a time come last
+    sizes = {
+        "users": len(offsets) - 1,
+        "items": len(items),
+        "interactions": len(interactions),
+        "impressions": 0 if impressions is None else len(impressions),
+        "items_without_title": int(is_empty["title"].sum()),
+        "items_without_text": int(is_empty.all(axis="columns").sum()),
+    }
+    if "timestamp" not in interactions:
+        return {**sizes, "users_tied_at_end": 0, "users_without_times": len(last)}
+    time = interactions["timestamp"].to_numpy()
+    last_of_two = offsets[1:][np.diff(offsets) >= 2] - 1
+    return {
+        **sizes,
+        "times": [float(np.nanmin(time)), float(np.nanmax(time))],
+        "users_tied_at_end": int((time[last_of_two] == time[last_of_two - 1]).sum()),
+        "users_without_times": int(np.isnan(time[last]).sum()),
+        "repeated": int(interactions.dropna(subset="timestamp").duplicated(["user", "item", "timestamp"]).sum()),
+    }
+
+
+def split_sizes(dataset: RecDataset) -> dict[str, Any]:
+    """Return the size of each part (in interactions or impressions), and details of the split rule for `prepare`.
+
+    `begins`: when validation and test begin (temporal). `test_users`: users in test (by domain). `last_trained`: users
+    whose last interaction is in train, although `leave_one_out` tests on it (P5's reviews). Of a click log: users,
+    shown items and clicks of each part, and how many impressions have no history or cannot be ranked.
+    """
+    split, sizes = split_dataset(dataset), dict[str, Any]()
+    if split.impression_assignment is not None:
+        for name, code in PARTS.items():
+            part = split.impressions(code)
+            sizes[name] = len(part)
+            counts = {
+                "users": len(np.unique(part.user)),
+                "shown": part.n_shown.sum(),
+                "clicks": part.n_clicks.sum(),
+                "empty_history": (part.history_length == 0).sum(),
+                "unrankable": (~part.rankable).sum(),
+            }
+            for key, n in counts.items():
+                sizes.setdefault(key, {})[name] = int(n)
+        return sizes
+    part_sizes = np.bincount(split.assignment, minlength=4)
+    sizes |= {name: int(part_sizes[part]) for name, part in {**PARTS, "unused": UNUSED}.items()}
+    if "cuts" in dataset.manifest["split"]:
+        time = dataset.interactions["timestamp"].to_numpy()
+        sizes["begins"] = [cut_at(time, cut) for cut in dataset.manifest["split"]["cuts"]]
+    if split.in_train_domain is not None:
+        sizes["test_users"] = len(np.unique(dataset.interactions["user"].to_numpy()[split.assignment == TEST]))
+    if dataset.manifest["split"]["rule"] == SplitRule.p5_reviews.value:
+        sizes["last_trained"] = int((split.assignment[dataset.offsets[1:] - 1] == TRAIN).sum())
+    return sizes
 
 
 class Comparison(NamedTuple):

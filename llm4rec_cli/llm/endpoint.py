@@ -132,7 +132,7 @@ class EndpointBackend:
     def _tokenizer(self) -> Any:
         if self.config.tokenizer is None:
             return None
-        from llm4rec_cli.llm.weights import load_tokenizer
+        from llm4rec_cli.text.weights import load_tokenizer
 
         return load_tokenizer(self.config.tokenizer, "llm.tokenizer")
 

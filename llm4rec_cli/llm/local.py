@@ -21,7 +21,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.likelihood import log_likelihoods
 from llm4rec_cli.llm.requests import SHORTER_PROMPTS, TEXT, Completion, Message, Request
-from llm4rec_cli.llm.weights import load_model, load_tokenizer, locate, model_folder, without_template
+from llm4rec_cli.text.weights import load_model, load_tokenizer, locate_causal, model_folder, without_template
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class LocalBackend:
 
     def __init__(self, config: LLMConfig, cache: Path, device: str, seed: int) -> None:
         self.config, self.cache, self.device, self.seed = config, cache, device, seed
-        self.weights = locate(config.model)
+        self.weights = locate_causal(config.model)
         self._codes = lru_cache(maxsize=CODES_KEPT)(self._tokenised)  # of a catalogue all requests have the same
 
     def identity(self, has_choices: bool = False) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from llm4rec_cli.errors import DataError, DryRun, UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, read_result
 from llm4rec_cli.results.summary import show
-from llm4rec_cli.run import gpu, marks, rules, stages, trackers
+from llm4rec_cli.run import gpu, labels, rules, stages, trackers
 from llm4rec_cli.run.advice import advised
 from llm4rec_cli.run.choose import just_trained, of_task
 from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
@@ -132,7 +132,7 @@ def execute(
         finished = processes.from_first(lambda: read_result(address.folder))
         if finished is not None and not job.starts_anew:
             log_finished(job.model.name, address.folder)
-            result = marks.update_finished(finished, job.config, split.dataset, floors)
+            result = labels.update_finished(finished, job.config, split.dataset, floors)
             return Outcome("skipped", address.folder, (*floors, result))
         with recorded(address, job) as folder:
             is_evaluation = isinstance(job, Evaluation)

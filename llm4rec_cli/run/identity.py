@@ -114,34 +114,32 @@ def find_weights(config: Config) -> None:
         UsageError: some are not on this machine, and cannot be downloaded.
     """
     from llm4rec_cli.ids.files import find_ids
-    from llm4rec_cli.llm import weights as chat_weights
     from llm4rec_cli.text.encoders import find_encoder
-    from llm4rec_cli.text.weights import BACKBONE, find_weights
+    from llm4rec_cli.text.weights import BACKBONE, find_causal, find_weights
 
     find: dict[Weights, Callable[[walk.Setting], object]] = {
         Weights.encoder: lambda setting: find_encoder(setting.holder),
         Weights.backbone: lambda setting: find_weights(setting.value, BACKBONE),
-        Weights.causal: lambda setting: chat_weights.find(setting.value, BACKBONE),
+        Weights.causal: lambda setting: find_causal(setting.value, BACKBONE),
         Weights.ids: lambda setting: find_ids(setting.value),
     }
     for kind, setting in _named_weights(config.model):
         find[kind](setting)
     if config.depends_on_chat_model and config.llm.backend is Backend.local:
-        chat_weights.find(config.llm.model)
+        find_causal(config.llm.model)
 
 
 def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     """Return the (kind, identity) of the pretrained weights that the model depends on, by the setting that names them.
 
     The identity hashes the content, because a name may refer to other weights later or on another machine."""
-    from llm4rec_cli.llm import weights as chat_weights
     from llm4rec_cli.text.encoders import encoder_identity
-    from llm4rec_cli.text.weights import BACKBONE, backbone_identity
+    from llm4rec_cli.text.weights import BACKBONE, backbone_identity, locate_causal
 
     identify: dict[Weights, Callable[[walk.Setting], str]] = {
         Weights.encoder: lambda setting: encoder_identity(setting.holder),
         Weights.backbone: lambda setting: backbone_identity(setting.value),
-        Weights.causal: lambda setting: chat_weights.locate(setting.value, BACKBONE).identity,
+        Weights.causal: lambda setting: locate_causal(setting.value, BACKBONE).identity,
         Weights.ids: lambda setting: sha256(Path(setting.value)),
     }
     return {setting.key: (kind, identify[kind](setting)) for kind, setting in _named_weights(model)}
@@ -176,10 +174,10 @@ def identity_of(llm: LLMConfig) -> str:
     """
     if llm.backend is Backend.openai:
         return llm.model
-    from llm4rec_cli.llm import weights as chat_weights
     from llm4rec_cli.llm.local import VERSION
+    from llm4rec_cli.text.weights import locate_causal
 
-    return f"{chat_weights.locate(llm.model).identity} version {VERSION}"
+    return f"{locate_causal(llm.model).identity} version {VERSION}"
 
 
 def model_files_identity(model: ModelConfig) -> str | None:

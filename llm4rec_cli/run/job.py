@@ -28,7 +28,7 @@ from llm4rec_cli.config.schema import Config, LLMConfig, ModelConfig, TaskConfig
 from llm4rec_cli.errors import Llm4RecError, UsageError, raise_first
 from llm4rec_cli.paths import cache_folder
 from llm4rec_cli.results.result import InitFrom, Tuning
-from llm4rec_cli.run import checkpoints, identity, marks, rules
+from llm4rec_cli.run import checkpoints, deviations, identity, rules
 from llm4rec_cli.run.source import Source, initial_source
 from llm4rec_cli.tasks.modules import task_module
 
@@ -249,12 +249,14 @@ class Job:
 
     @cached_property
     def paper_method(self) -> dict[str, str]:
-        return marks.paper_method(self.config)
+        """The facts that match a run with published results: `ModelConfig.paper_method`, and the chat model."""
+        chat = {"chat model": Path(self.llm.model).name} if self.model.traits.uses_llm else {}
+        return {**self.model.paper_method(self.task.name), **chat}
 
     @property
     def deviations(self) -> list[str]:
         """The deviations of the run from its paper, and of the run that training started from."""
-        return marks.deviations(self.config, self.task.name)
+        return deviations.deviations(self.config, self.task.name)
 
     @property
     def init_from(self) -> InitFrom | None:
@@ -303,7 +305,7 @@ class StartedJob(Job):
 
     @property
     def init_from(self) -> InitFrom:
-        return marks.init_from(self.initial.result)
+        return deviations.init_from(self.initial.result)
 
     @property
     def deviations(self) -> list[str]:
@@ -359,9 +361,9 @@ class Evaluation(Job):
     def deviations(self) -> list[str]:
         run = self.evaluated.result
         own = (
-            marks.imported_deviations(self.config, run.imported)
+            deviations.imported_deviations(self.config, run.imported)
             if run.imported
-            else marks.deviations(self.config, run.task)
+            else deviations.deviations(self.config, run.task)
         )
         return [*own, *_inherited(self.init_from)]
 

@@ -21,9 +21,8 @@ from llm4rec_cli import arithmetic, processes
 from llm4rec_cli.config import commands, plugins, questions
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.evaluation import metrics
-from llm4rec_cli.llm.weights import locate
 from llm4rec_cli.paths import cache_folder
-from llm4rec_cli.text.weights import locate_weights
+from llm4rec_cli.text.weights import locate_causal, locate_weights
 
 OK, NOTE, WRONG = "ok", "note", "wrong"  # a note: something works but slowly, or not for long
 LITTLE_MEMORY, LITTLE_DISK, NO_DISK = 4 * 2**30, 5e9, 5e8  # bytes
@@ -88,7 +87,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    found = {"encoder": lambda: locate_weights("minilm")[0], "chat model": lambda: locate("smollm2").path}
+    found = {"encoder": lambda: locate_weights("minilm")[0], "chat model": lambda: locate_causal("smollm2").path}
     for name, folder in found.items():
         try:
             yield Finding(name, OK, f"{folder()}, verified")

@@ -30,7 +30,7 @@ from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models import base as models
 from llm4rec_cli.results.result import AnswerCosts, Controls, Number, Result
 from llm4rec_cli.results.words import MIN_USERS
-from llm4rec_cli.run import gpu, marks
+from llm4rec_cli.run import gpu, labels, memorisation
 from llm4rec_cli.run.folder import peak_rss_mb, write_results
 from llm4rec_cli.run.identity import RESULTS_VERSION, Address
 from llm4rec_cli.run.job import Evaluation, Job
@@ -322,23 +322,24 @@ def evaluate(
     if measured := controls(job, split, model, examples):
         clock.lap("controls")
     chosen = model.chosen() if isinstance(model, models.ChoosesOnValidation) else None
-    selected = marks.selected_masked(config, job.trained_masked, chosen)
+    selected = labels.selected_masked(config, job.trained_masked, chosen)
     trained = job.evaluated.result.training if isinstance(job, Evaluation) else training
     imported, metrics = job.of_training.get("imported"), evaluation.metrics
-    labels = marks.labels(
+    names = labels.labels(
         config, split.dataset, len(examples), metrics, trained, selected, gaps, floors, imported, job.init_from
     )
-    memorisation = marks.memorisation(config, split.dataset) if MAY_BE_MEMORISED in labels else None
-    warnings = [*marks.training_warnings(trained or {}), *evaluation.warnings, *gaps.values()]
-    if MAY_BE_MEMORISED in labels:
-        warnings.append(marks.memorisation_warning(memorisation, marks.model_with_memory(config)))
+    warnings = [*labels.training_warnings(trained or {}), *evaluation.warnings, *gaps.values()]
+    memorised = None
+    if MAY_BE_MEMORISED in names:
+        memorised = memorisation.read(config, split.dataset)
+        warnings.append(memorisation.warning(memorised, memorisation.model_name(config)))
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
     result = result_of(
         job,
         address,
         split.dataset,
         training=training,
-        labels=labels,
+        labels=names,
         deviations=job.deviations,
         selected_masked=selected,
         chosen=chosen,
@@ -351,7 +352,7 @@ def evaluate(
         n_trainable=sum(p.numel() for p in weights if p.requires_grad),
         llm=AnswerCosts(**model.usage_summary()) if isinstance(model, BatchAnswering) else None,
         controls=measured,
-        memorisation=memorisation,
+        memorisation=memorised,
         seconds=clock.seconds,
         peak_rss_mb=peak_rss_mb(),
         gpu=meter.costs() if meter else None,

@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 from llm4rec_cli.config.schema import ENDPOINT, RANDOM, TFIDF, EncoderConfig
-from llm4rec_cli.llm import weights as chat_weights
 from llm4rec_cli.text import weights
 from llm4rec_cli.text.sentence import Recipe, recipe_of
 
@@ -22,7 +21,7 @@ def find_encoder(config: EncoderConfig) -> None:
     if not _has_weights(config.name):
         return
     if _is_chat_model(config.name):
-        chat_weights.find(config.name)
+        weights.find_causal(config.name)
         recipe = Recipe()
     else:
         recipe = recipe_of(config, weights.find_weights(config.name))
@@ -35,7 +34,7 @@ def encoder_identity(config: EncoderConfig) -> str:
     if not _has_weights(config.name):
         return config.name
     if _is_chat_model(config.name):
-        return chat_weights.locate(config.name).identity
+        return weights.locate_causal(config.name).identity
     folder, content = weights.locate_weights(config.name)
     return recipe_of(config, Path(folder)).identity(content)
 
@@ -49,8 +48,8 @@ def encoder_folder(name: str, cache: Path) -> tuple[str, str]:
     """
     if not _is_chat_model(name):
         return weights.locate_weights(name)
-    located = chat_weights.locate(name)
-    return str(chat_weights.model_folder(located, cache)), located.identity
+    located = weights.locate_causal(name)
+    return str(weights.model_folder(located, cache)), located.identity
 
 
 def _has_weights(name: str) -> bool:
@@ -58,4 +57,4 @@ def _has_weights(name: str) -> bool:
 
 
 def _is_chat_model(name: str) -> bool:
-    return name == chat_weights.SMOLLM2 or name.endswith(".gguf")
+    return name == weights.SMOLLM2 or name.endswith(".gguf")

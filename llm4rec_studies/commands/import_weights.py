@@ -69,7 +69,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     from llm4rec_cli.models.base import published_mapping
     from llm4rec_cli.results.result import CHECKPOINTS, Imported, read_result
     from llm4rec_cli.results.results import IMPORT
-    from llm4rec_cli.run import checkpoints, identity, marks, stages
+    from llm4rec_cli.run import checkpoints, deviations, identity, stages
     from llm4rec_cli.run.folder import Outcome, locked, recorded
     from llm4rec_cli.run.job import Job
     from llm4rec_studies.imported import read_weights
@@ -102,7 +102,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
                 None,
                 imported=origin,
                 labels=[IMPORTED, *job.model.labels(job.task.name)],
-                deviations=marks.imported_deviations(job.config, origin),
+                deviations=deviations.imported_deviations(job.config, origin),
                 n_parameters=n_weights,
             ).write()
         print(f"{imported.n_tensors} tensors, {n_weights:,} weights of {published.code}")

@@ -33,8 +33,9 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.errors import DataError, UsageError, raise_first
     from llm4rec_cli.llm.completions import Usage
     from llm4rec_cli.results.tables import json_text, say, show
-    from llm4rec_cli.run import marks, rules
+    from llm4rec_cli.run import rules
     from llm4rec_cli.run.job import Job
+    from llm4rec_cli.run.memorisation import save
     from llm4rec_studies.inspection import memorisation
 
     job = Job.unchecked(composed, "prepare")
@@ -47,7 +48,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
         raise DataError(f"dataset {dataset.manifest['name']} has too few records to probe", "llm4rec list datasets")
     usage = Usage()
     scores = memorisation.measure(job, probes, usage)
-    is_kept = marks.save_memorisation(job.config, dataset, scores)
+    is_kept = save(job.config, dataset, scores)
     if options.json:
         print(json_text({name: asdict(score) for name, score in scores.items()}, indent=2))
         return

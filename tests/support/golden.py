@@ -28,7 +28,6 @@ import torch
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.llm import weights as llm_weights
 from llm4rec_cli.run.identity import ReadWeights
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.text import encoders as text_encoders
@@ -163,9 +162,9 @@ def stand_ins() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_weights, "locate_weights", lambda name, *_: (Path(name), f"weights of {name}"))
         patch.setattr(text_encoders, "recipe_of", lambda *_: Recipe())
-        patch.setattr(text_weights, "backbone_identity", lambda name: f"weights of {name}")
+        patch.setattr(text_weights, "backbone_identity", lambda name, *_: f"weights of {name}")
         importlib.import_module("llm4rec_cli.llm.local")  # before it can take the stand-in for good
-        patch.setattr(llm_weights, "locate", lambda name, *_: SimpleNamespace(identity=f"weights of {name}"))
+        patch.setattr(text_weights, "locate_causal", lambda name, *_: SimpleNamespace(identity=f"weights of {name}"))
         yield
 
 

@@ -15,8 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.llm import weights
 from llm4rec_cli.llm.attention import SUPPORTED_MODELS
+from llm4rec_cli.text import weights
 from llm4rec_zoo.models.tuned_lm.config import TunedLmConfig
 from llm4rec_zoo.models.tuned_lm.packing import NAME
 from llm4rec_zoo.models.tuned_lm.settings import Frozen, Initial, Tuning
@@ -26,7 +26,7 @@ SETTING = "model.backbone"
 
 def folder_of(config: TunedLmConfig, cache: Path) -> Path:
     """Return the folder with the backbone's settings, tokenizer and weights."""
-    return weights.model_folder(weights.locate(config.backbone), cache)
+    return weights.model_folder(weights.locate_causal(config.backbone), cache)
 
 
 def load(config: TunedLmConfig, folder: Path) -> Any:
