@@ -244,6 +244,6 @@ def shell_word(override: str) -> str:
 
 def quoted(text: str) -> str:
     """Quote any text as a value in Hydra's grammar."""
-    from hydra.core.override_parser.types import Quote, QuotedString  # imported here to keep completion fast
+    from hydra.core.override_parser.types import Quote, QuotedString  # imported here to keep --help fast
 
     return str(QuotedString(text, Quote.single).with_quotes())

@@ -47,7 +47,6 @@ def test_help_and_commands_that_train_nothing_import_nothing_heavy(tmp_path, cac
     commands = [
         ("--help", 0, {"torch", "hydra", "omegaconf", "pandas", "numpy", "transformers", "rich"}),
         ("report --help", 0, {"torch", "hydra", "pandas"}),
-        ("completion --line 'llm4rec train model=uni'", 0, {"torch", "transformers", "pandas"}),
     ]
     light = {
         "prepare dataset=mine paths.cache=own": 0,
