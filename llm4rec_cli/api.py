@@ -236,8 +236,8 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
     """Return what a command evaluates, of the config that these overrides compose, as one table."""
     from llm4rec_cli.results.frames import evaluations_frame
     from llm4rec_cli.results.selection import problems_of_metrics
-    from llm4rec_cli.run.choose import evaluation
     from llm4rec_cli.run.execute import run_all
+    from llm4rec_cli.run.job import evaluation
 
     if isinstance(metrics, str):
         raise UsageError(f"metrics is a list of names, not '{metrics}'", f"metrics=['{metrics}']")

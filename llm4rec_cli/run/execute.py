@@ -15,10 +15,9 @@ from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, r
 from llm4rec_cli.results.summary import show
 from llm4rec_cli.run import gpu, labels, rules, stages, trackers
 from llm4rec_cli.run.advice import advised
-from llm4rec_cli.run.choose import just_trained, of_task
 from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.run.identity import find_weights
-from llm4rec_cli.run.job import Evaluation, Job
+from llm4rec_cli.run.job import Evaluation, Job, just_trained, of_task
 from llm4rec_cli.run.next import next_command
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.run.stages import Clock
