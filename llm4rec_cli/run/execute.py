@@ -11,8 +11,8 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Question, SplitName
 from llm4rec_cli.errors import DataError, DryRun, UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.results.report import print_results
 from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, read_result
-from llm4rec_cli.results.summary import show
 from llm4rec_cli.run import gpu, labels, rules, stages, trackers
 from llm4rec_cli.run.advice import advised
 from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
@@ -37,7 +37,7 @@ def run_and_show(job: Job) -> Outcome:
     """Run a job, print the table of each of its results, and return all of them, with what to run next."""
     outcomes = []
     for outcome in run_all(job):
-        comparison = show(outcome.results)
+        comparison = print_results(outcome.results)
         outcomes.append(outcome)
     return Outcome(
         "done" if any(outcome.status == "done" for outcome in outcomes) else "skipped",

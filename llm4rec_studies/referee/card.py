@@ -8,10 +8,10 @@ from pathlib import Path
 from llm4rec_cli import __version__
 from llm4rec_cli.config.overrides import command_line, key_typed
 from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.results.describe import count_in_words, protocol_in_words, shown_as
 from llm4rec_cli.results.page import templates
+from llm4rec_cli.results.report import compare_with_floor, results_table
 from llm4rec_cli.results.result import Result
-from llm4rec_cli.results.summary import compare_with_floor
-from llm4rec_cli.results.words import count_in_words, protocol_in_words, results_table, shown_as
 from llm4rec_studies.inspection.audit import Audit, Check, tables
 
 NOT_STATED = "not stated"
