@@ -147,7 +147,6 @@ def recommend(
     if isinstance(titles, str):
         raise UsageError(f"titles is a list of texts, not '{titles}'", f"titles=['{titles}']")
     overrides = with_settings(overrides, settings)
-    raise_first(problems_of_overrides(overrides))
     of_user, about, file = (None if value is None else str(value) for value in (user, item, new_items))
     query = Query(of_user, about, titles, k, again, file, only_new)
     with typed_errors(), messages(progress):
@@ -218,7 +217,6 @@ def load_split(*overrides: str, progress: bool = False, **settings: object) -> L
     from llm4rec_cli.run import stages
 
     overrides = with_settings(overrides, settings)
-    raise_first(problems_of_overrides(overrides))
     with typed_errors(), messages(progress):
         job = Job.unchecked(compose([hydra_override(override) for override in overrides]), "prepare")
         split, examples = stages.load_examples(job)
@@ -236,12 +234,11 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
     """Return what a command evaluates, of the config that these overrides compose, as one table."""
     from llm4rec_cli.results.frames import evaluations_frame
     from llm4rec_cli.results.selection import problems_of_metrics
-    from llm4rec_cli.run.choose import evaluation
     from llm4rec_cli.run.execute import run_all
+    from llm4rec_cli.run.job import evaluation
 
     if isinstance(metrics, str):
         raise UsageError(f"metrics is a list of names, not '{metrics}'", f"metrics=['{metrics}']")
-    raise_first(problems_of_overrides(overrides))
     with typed_errors(), messages(progress):
         composed = compose([hydra_override(override) for override in overrides])
         job = Job.resolve(composed, command) if command == "train" else evaluation(Job.unchecked(composed, command))
@@ -255,9 +252,19 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
 
 
 def with_settings(overrides: Sequence[str], settings: Mapping[str, object]) -> tuple[str, ...]:
-    """Return overrides and, after them, settings given as keywords."""
+    """Return overrides and, after them, settings given as keywords.
+
+    Raises:
+        UsageError: one is not a string, or is an option of the command line.
+    """
     keywords = ((f"+{key}" if key == "experiment" else key, value) for key, value in _flat(settings))
-    return (*overrides, *(f"{key}={_typed(value)}" for key, value in keywords))
+    typed = (*overrides, *(f"{key}={_typed(value)}" for key, value in keywords))
+    for override in typed:
+        if not isinstance(override, str):
+            raise UsageError(f"an override must be a string, not {override}", "write 'model=unisrec', 'seed=1'")
+        if override.startswith("-"):
+            raise UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
+    return typed
 
 
 def _flat(settings: Mapping[str, object]) -> Iterator[tuple[str, object]]:
@@ -283,14 +290,6 @@ def _filtered(value: object) -> str:
 
 def outputs_folder(typed: str | Path | None) -> Path:
     return Path(typed or default_outputs()).expanduser()
-
-
-def problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
-    for override in overrides:
-        if not isinstance(override, str):
-            yield UsageError(f"an override must be a string, not {override}", "write 'model=unisrec', 'seed=1'")
-        elif override.startswith("-"):
-            yield UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
 
 
 @contextmanager

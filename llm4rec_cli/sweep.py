@@ -177,8 +177,8 @@ def _outcome_folder(overrides: Sequence[str]) -> Iterator[Path]:
 
 def _summarise(folder: Path) -> int:
     """Print how each job ended, the results of all jobs and their floors, and what to run next."""
+    from llm4rec_cli.results.describe import shared
     from llm4rec_cli.results.tables import Content, say, show
-    from llm4rec_cli.results.words import shared
 
     outcomes = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
     in_all_jobs = shared([o["overrides"] for o in outcomes]) if outcomes else []
@@ -197,7 +197,7 @@ def _summarise(folder: Path) -> int:
 
 def _show_results(outcomes: Sequence[Mapping[str, Any]]) -> None:
     """Print one table per dataset, task and protocol, with each floor once, and what to run next."""
-    from llm4rec_cli.results import contents
+    from llm4rec_cli.results import report
     from llm4rec_cli.results.result import read_result
     from llm4rec_cli.results.tables import show
     from llm4rec_cli.results.variants import groups, variants
@@ -208,7 +208,7 @@ def _show_results(outcomes: Sequence[Mapping[str, Any]]) -> None:
         return
     for group in groups(variants(results.values())):
         print()
-        show(contents.results(group, in_short=True))
+        show(report.results(group, in_short=True))
     own = variants(results[outcome["folder"]] for outcome in outcomes if outcome["folder"] in results)
     outputs = outputs_option(own[0].first_run.outputs)
     if len(own) == 1:

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from llm4rec_cli.api import messages, outputs_folder, problems_of_overrides, typed_errors, with_settings
+from llm4rec_cli.api import messages, outputs_folder, typed_errors, with_settings
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
-from llm4rec_cli.errors import UsageError, raise_first
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.run.job import Job
 
 if TYPE_CHECKING:
@@ -127,7 +127,6 @@ def export_data(
     from llm4rec_studies.export import data
 
     overrides = with_settings(overrides, settings)
-    raise_first(problems_of_overrides(overrides))
     with typed_errors(), messages(progress):
         job = Job.unchecked(compose([hydra_override(override) for override in overrides]), "prepare")
         return data.export_data(job, None if out is None else Path(out), formats)

@@ -11,12 +11,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.evaluation.paired import PERMUTATIONS, Difference, Margin, as_one_family, paired_differences
 from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
-from llm4rec_cli.results.draws import over_draws
-from llm4rec_cli.results.pairing import PROTOCOL_KEYS, pair_runs, problems_of_protocols, shared_metrics
-from llm4rec_cli.results.result import Result
-from llm4rec_cli.results.results import Results, depends_on_seed
-from llm4rec_cli.results.tables import Content
-from llm4rec_cli.results.words import (
+from llm4rec_cli.results.describe import (
     MIN_USERS,
     SYNTHETIC_NOTE,
     count_in_words,
@@ -26,6 +21,11 @@ from llm4rec_cli.results.words import (
     tuning_budget,
     tuning_in_words,
 )
+from llm4rec_cli.results.draws import over_draws
+from llm4rec_cli.results.pairing import PROTOCOL_KEYS, pair_runs, problems_of_protocols, shared_metrics
+from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.results import Results, depends_on_seed
+from llm4rec_cli.results.tables import Content
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,10 +10,10 @@ from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.paired import Difference, as_one_family
 from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
-from llm4rec_cli.results.contents import mean_and_deviation
+from llm4rec_cli.results.describe import SYNTHETIC_NOTE, shared
+from llm4rec_cli.results.report import mean_and_deviation
 from llm4rec_cli.results.tables import escaped
 from llm4rec_cli.results.variants import Group, Variant
-from llm4rec_cli.results.words import SYNTHETIC_NOTE, shared
 from llm4rec_studies.comparison import compare
 
 LEVEL = 0.05  # of significance, after Holm's correction

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import Composed
-from llm4rec_cli.run.choose import evaluation
 from llm4rec_cli.run.execute import run_and_show
 from llm4rec_cli.run.folder import Outcome
-from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.job import Job, evaluation
 
 
 def run(composed: Composed) -> Outcome:

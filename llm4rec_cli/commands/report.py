@@ -112,38 +112,36 @@ def _contents(
     Raises:
         RunError: there is nothing to show.
     """
-    from llm4rec_cli.results import chat, contents, matrix
+    from llm4rec_cli.results import chat, matrix, report
     from llm4rec_cli.results.tables import Content, joined
 
     if options.slices:
-        if not (on_slices := [content for group in comparable if (content := contents.slices(group))]):
+        if not (on_slices := [content for group in comparable if (content := report.slices(group))]):
             of_metrics = f" with {', '.join(names)}" if names else ""
             remedy = "--metrics ndcg@10" if names else "evaluate them again: llm4rec eval run=PATH"
             raise RunError(f"these runs have no slices of their targets{of_metrics}", remedy)
         return [joined(on_slices)] if options.csv else on_slices
     if options.costs:
-        of_groups = list(map(contents.costs, comparable))
+        of_groups = list(map(report.costs, comparable))
         return [joined(of_groups)] if options.csv else of_groups
     if options.csv:
-        return [
-            contents.flat_papers(comparable, numbers) if options.papers else contents.flat_results(comparable, names)
-        ]
+        return [report.flat_papers(comparable, numbers) if options.papers else report.flat_results(comparable, names)]
     on_terminal = not (options.markdown or options.latex)
     overview = matrix.overview(comparable, options.all) if on_terminal and not options.papers else []
     if overview and len(comparable) > MOST_TABLES and not options.all:
         n_rows = sum(len(group.members) for group in comparable)
         more = "--all; or name a dataset and task; or --html FILE, --papers, --slices, --costs"
         return [*overview, Content("", [], [], [f"not shown: {len(comparable)} tables of {n_rows} variants: {more}"])]
-    comparisons = [content for group in comparable if (content := contents.paper_comparisons(group, numbers))]
+    comparisons = [content for group in comparable if (content := report.paper_comparisons(group, numbers))]
     if options.papers:
-        related = [content for group in comparable if (content := contents.related_work(group))]
+        related = [content for group in comparable if (content := report.related_work(group))]
         if not comparisons and not related:
             raise RunError(
                 "no paper reports the same metrics on the same data and protocol as these runs", "leave out --papers"
             )
         return [*comparisons, *related]
     chats = [content for group in comparable for content in chat.tables(group)]
-    return [*overview, *map(contents.results, comparable), *chats, *comparisons]
+    return [*overview, *map(report.results, comparable), *chats, *comparisons]
 
 
 def _numbers_file(name: str | None) -> Path | None:

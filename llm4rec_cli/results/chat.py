@@ -28,7 +28,7 @@ def tables(group: Group) -> Iterator[Content]:
     """Yield the controls of each variant, for its first seed, and one table each of memory and costs; none where no
     chat model answered anything. What a chat model has memorised is shown once, not for each variant."""
     for variant in group.members:
-        if content := controls(variant.first_run, " ".join(filter(None, variant.name))):
+        if content := controls(variant.first_run, variant.full_name):
             yield content
     if of_memory := memorisation(group):
         title = f"{group.title}: records of the data whose true end the chat model finds likeliest, or writes"

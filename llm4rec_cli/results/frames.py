@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from llm4rec_cli.evaluation.metrics import table_metrics
+from llm4rec_cli.results.describe import shown_as
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.variants import Group, Variant
-from llm4rec_cli.results.words import default_metrics, shown_as
 
 QUESTION = ("dataset", "task", "split", "protocol", "seed")
 
@@ -21,7 +22,7 @@ def evaluations_frame(runs: Sequence[Result], metrics: Sequence[str] | None) -> 
         metrics: None = those that commands print.
     """
     if metrics is None:
-        usual = dict.fromkeys(name for run in runs for name in default_metrics(run.protocol))
+        usual = dict.fromkeys(name for run in runs for name in table_metrics(run.protocol))
         metrics = [name for name in usual if any(name in run.metrics for run in runs)]
     return pd.DataFrame(
         [

@@ -18,7 +18,7 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import ModelKind
 from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.evaluation.metrics import direction
-from llm4rec_cli.results.contents import interval
+from llm4rec_cli.results.report import interval
 from llm4rec_cli.results.tables import Content, is_wide
 from llm4rec_cli.results.variants import Group, Variant
 

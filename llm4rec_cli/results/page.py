@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.results import chat
-from llm4rec_cli.results.contents import costs, notes, paper_comparisons, related_work, results, slices
 from llm4rec_cli.results.matrix import matrices
 from llm4rec_cli.results.plots import plots
+from llm4rec_cli.results.report import costs, notes, paper_comparisons, related_work, results, slices
 from llm4rec_cli.results.tables import Content, numeric_columns
 from llm4rec_cli.results.variants import Group
 

@@ -13,9 +13,9 @@ from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
+from llm4rec_cli.results.describe import MIN_USERS
 from llm4rec_cli.results.records import WITHOUT_RANKS, Recorded
 from llm4rec_cli.results.result import Result
-from llm4rec_cli.results.words import MIN_USERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,13 +104,11 @@ def _difference(key: str, a: object, b: object) -> str:
 def shared_metrics(runs: Sequence[Result], typed: Sequence[str] | None = None) -> list[str]:
     """Return the metrics to compare: those typed, otherwise the default ones with values per example in all runs.
     Raises UsageError if some run lacks a typed metric."""
-    from llm4rec_cli.results.words import default_metrics
-
     # A metric with an interval is a mean over users; with a slash, over a part of them.
     shared = [name for name in runs[0].intervals if all(name in run.intervals for run in runs)]
     shared = [name for name in shared if "/" not in name and not metrics.paired_metric(name)]
     if typed is None:
-        default = ("mse", *default_metrics(runs[0].protocol))
+        default = ("mse", *metrics.table_metrics(runs[0].protocol))
         return [name for name in default if name in shared and not metrics.may_be_missing(name)]
     for name in typed:
         if replacement := metrics.paired_metric(name):

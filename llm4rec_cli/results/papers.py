@@ -23,10 +23,10 @@ import yaml
 from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.labels import IMPORTED, NO_PAPER
+from llm4rec_cli.results.describe import column_protocols
 from llm4rec_cli.results.draws import protocol_without_draw
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.variants import Variant
-from llm4rec_cli.results.words import column_protocols
 
 FOLDER = files("llm4rec_cli.results") / "papers"
 LIKES = "like_results.csv"  # on few datasets by many: a method's own numbers, and related work of the others

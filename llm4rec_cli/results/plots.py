@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from llm4rec_cli.evaluation.metrics import direction, lower_is_better
 from llm4rec_cli.results import papers
-from llm4rec_cli.results.contents import shared
+from llm4rec_cli.results.describe import shared
 from llm4rec_cli.results.result import TRAIN_LOG
 from llm4rec_cli.results.variants import Group, Variant
 

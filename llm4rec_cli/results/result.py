@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"
 INTERRUPTED = "interrupted"  # the error of a run that was ended by Ctrl-C
 PREDICTIONS, TRAIN_LOG, CHECKPOINTS = "predictions.parquet", "train_log.jsonl", "checkpoints"
+ARITHMETIC = "arithmetic.json"  # what a precision of `auto` became
 
 Number = int | float
 Interval = tuple[float, float]

@@ -14,9 +14,9 @@ from llm4rec_cli.config.overrides import key_typed, typed_besides_path
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.results.describe import shown_as
 from llm4rec_cli.results.records import read_records, recorded
 from llm4rec_cli.results.result import STATUS, Result, read_result, read_status
-from llm4rec_cli.results.words import shown_as
 
 log = logging.getLogger(__name__)
 

@@ -13,20 +13,19 @@ from functools import cached_property
 from typing import Any
 
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.evaluation.metrics import direction, table_metrics
 from llm4rec_cli.labels import CONTROL, SELECTED_MASKED, SELECTED_UNMASKED
 from llm4rec_cli.results.answers import interval_over_seeds
-from llm4rec_cli.results.result import Result
-from llm4rec_cli.results.results import depends_on_seed, without_copies
-from llm4rec_cli.results.words import (
+from llm4rec_cli.results.describe import (
     count_in_words,
-    default_metrics,
     headline_metric,
     is_trained,
     protocol_in_words,
     shown_as,
     variant_in_words,
 )
+from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.results import depends_on_seed, without_copies
 
 UNREAD = "answers/invalid"  # the share of a chat model's answers that could not be read
 LONGEST_VALUE = 60  # characters of a setting that tells two rows apart
@@ -54,6 +53,10 @@ class Variant:
     def name(self) -> tuple[str, str]:
         """The model's name in tables, and the variant in words."""
         return shown_as(self.first_run), " ".join(self.parts)
+
+    @property
+    def full_name(self) -> str:
+        return " ".join(filter(None, self.name))
 
     @cached_property
     def parts(self) -> list[str]:
@@ -267,7 +270,7 @@ def groups(variants: Iterable[Variant], typed: Sequence[str] | None = None) -> l
             by_size[variant.first_run.n_examples].append(variant)
         for n, in_table in sorted(by_size.items(), reverse=True):
             members = sorted(in_table, key=lambda variant: (variant.is_control, variant.is_floor))
-            names = default_metrics(members[0].first_run.protocol) if typed is None else typed
+            names = table_metrics(members[0].first_run.protocol) if typed is None else typed
             shown = [name for name in names if any(variant.values(name) for variant in members)]
             size = count_in_words(members[0].first_run, n) if len(by_size) > 1 else ""
             result.append(Group(members, shown, size))

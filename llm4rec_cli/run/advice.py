@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.overrides import MASK
 from llm4rec_cli.data.statistics import FEW_REPEATS, FEW_USERS, advice_on_mask, repeats_in_words
-from llm4rec_cli.run.choose import with_override
-from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.job import Job, with_override
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split

@@ -11,14 +11,13 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Question, SplitName
 from llm4rec_cli.errors import DataError, DryRun, UsageError, raise_first
 from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.results.report import print_results
 from llm4rec_cli.results.result import CHECKPOINTS, TRAIN_LOG, Number, Result, read_result
-from llm4rec_cli.results.summary import show
 from llm4rec_cli.run import gpu, labels, rules, stages, trackers
 from llm4rec_cli.run.advice import advised
-from llm4rec_cli.run.choose import just_trained, of_task
 from llm4rec_cli.run.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.run.identity import find_weights
-from llm4rec_cli.run.job import Evaluation, Job
+from llm4rec_cli.run.job import Evaluation, Job, just_trained, of_task
 from llm4rec_cli.run.next import next_command
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.run.stages import Clock
@@ -38,7 +37,7 @@ def run_and_show(job: Job) -> Outcome:
     """Run a job, print the table of each of its results, and return all of them, with what to run next."""
     outcomes = []
     for outcome in run_all(job):
-        comparison = show(outcome.results)
+        comparison = print_results(outcome.results)
         outcomes.append(outcome)
     return Outcome(
         "done" if any(outcome.status == "done" for outcome in outcomes) else "skipped",

@@ -20,16 +20,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from llm4rec_cli.arithmetic import resolve_device
 from llm4rec_cli.config import walk
-from llm4rec_cli.config.compose import Composed, model_node, problems_of_choices, usage_errors
+from llm4rec_cli.config.compose import Composed, compose, model_node, problems_of_choices, usage_errors
 from llm4rec_cli.config.folders import options
+from llm4rec_cli.config.keys import is_of_one_task
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.resolved import resolved_config, without_unused
 from llm4rec_cli.config.schema import Config, LLMConfig, ModelConfig, TaskConfig, TextRecipe, Weights
 from llm4rec_cli.errors import Llm4RecError, UsageError, raise_first
 from llm4rec_cli.paths import cache_folder
-from llm4rec_cli.results.result import InitFrom, Tuning
+from llm4rec_cli.results.result import InitFrom, Result, Status, Tuning
 from llm4rec_cli.run import checkpoints, deviations, identity, rules
-from llm4rec_cli.run.source import Source, initial_source
+from llm4rec_cli.run.source import Source, carried_over, choose, initial_source
 from llm4rec_cli.tasks.modules import task_module
 
 if TYPE_CHECKING:
@@ -390,3 +391,52 @@ class Evaluation(Job):
 
 def _inherited(init_from: InitFrom | None) -> list[str]:
     return [f"pre-training: {deviation}" for deviation in init_from.deviations] if init_from else []
+
+
+def evaluation(requested: Job) -> Job:
+    """Return the job that evaluates the run that `run` names, or else the best match of the typed overrides, unchecked.
+    For a model without weights, return the job that runs it.
+
+    Raises:
+        RunError: no run matches (the remedy is the command that trains one), or its settings have changed since.
+        UsageError: the typed overrides do not fit it.
+    """
+    if not requested.model.traits.trainable:
+        if requested.config.run is not None:
+            raise UsageError(
+                f"run=PATH names a trained run, and {requested.model.name} is not trained", "leave run= out"
+            )
+        return replace(requested, command="train").checked()
+    typed = requested.typed
+    run = choose(requested.config, typed, requested.choices)
+    job = of_source(replace(run, overrides=carried_over(run.status.overrides, typed)), typed)
+    raise_first(run.problems_with_typed(job.config, typed, job.choices))
+    raise_first(run.problems_with_settings(job.config))
+    return job
+
+
+def just_trained(result: Result, job: Job) -> Source:
+    """Return the run of a training that has ended, for its evaluation."""
+    choices = {**job.choices, "experiment": result.experiment}
+    status = Status(status="done", overrides=result.overrides or (), choices=choices)
+    return Source(result, status, carried_over(status.overrides, job.typed))
+
+
+def of_task(source: Source, typed: tuple[str, ...], task: str) -> Job:
+    """Return the evaluation of a run on a task; other settings that depend on the task keep their defaults."""
+    kept = [o for o in source.overrides if (key := key_typed(o)) != "task" and not is_of_one_task(key)]
+    return of_source(replace(source, overrides=[*kept, f"task={task}"]), typed)
+
+
+def of_source(source: Source, typed: tuple[str, ...]) -> Job:
+    """Return the job that evaluates a run, as its overrides say."""
+    composed = compose(source.overrides)
+    return Evaluation(resolved_config(composed), "eval", typed, composed.choices, evaluated=source).checked()
+
+
+def with_override(job: Job, override: str) -> Job:
+    """Return the job as if this override had been typed, in place of one of the same key."""
+    typed = (*(other for other in job.typed if key_typed(other) != key_typed(override)), override)
+    if not isinstance(job, Evaluation):
+        return Job.resolve(compose(typed), job.command)
+    return of_source(replace(job.evaluated, overrides=[*job.evaluated.overrides, override]), typed)

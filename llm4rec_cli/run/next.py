@@ -9,9 +9,9 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
 from llm4rec_cli.paths import outputs_option
+from llm4rec_cli.results.describe import MIN_SEEDS
+from llm4rec_cli.results.report import FloorComparison
 from llm4rec_cli.results.result import Result, read_result
-from llm4rec_cli.results.summary import FloorComparison
-from llm4rec_cli.results.words import MIN_SEEDS
 from llm4rec_cli.run.job import Job
 
 

@@ -14,12 +14,10 @@ from llm4rec_cli.config import walk
 from llm4rec_cli.config.schema import Backend, Config, LLMConfig, Precision, Work
 from llm4rec_cli.config.walk import Setting
 from llm4rec_cli.files import write_json
-from llm4rec_cli.results.result import readable
+from llm4rec_cli.results.result import ARITHMETIC, readable
 from llm4rec_cli.run.job import Evaluation, Job
 
 log = logging.getLogger(__name__)
-
-ARITHMETIC = "arithmetic.json"  # file of a run folder
 
 
 def settled(job: Job, folder: Path | None = None) -> Job:

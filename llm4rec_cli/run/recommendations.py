@@ -22,8 +22,7 @@ from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, raise_first
 from llm4rec_cli.run import rules, stages
-from llm4rec_cli.run.choose import evaluation, of_task
-from llm4rec_cli.run.job import Evaluation, Job
+from llm4rec_cli.run.job import Evaluation, Job, evaluation, of_task
 from llm4rec_cli.run.precision import settled
 from llm4rec_cli.tasks import base
 

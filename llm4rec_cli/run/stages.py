@@ -28,8 +28,8 @@ from llm4rec_cli.labels import IMPORTED, MAY_BE_MEMORISED
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models import base as models
+from llm4rec_cli.results.describe import MIN_USERS
 from llm4rec_cli.results.result import AnswerCosts, Controls, Number, Result
-from llm4rec_cli.results.words import MIN_USERS
 from llm4rec_cli.run import gpu, labels, memorisation
 from llm4rec_cli.run.folder import peak_rss_mb, write_results
 from llm4rec_cli.run.identity import RESULTS_VERSION, Address

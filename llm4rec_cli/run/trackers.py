@@ -18,7 +18,7 @@ from pathlib import Path
 
 from llm4rec_cli import processes
 from llm4rec_cli.files import write_text
-from llm4rec_cli.results.contents import results
+from llm4rec_cli.results.report import results
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.tables import Content, markdown
 from llm4rec_cli.results.variants import groups, variants

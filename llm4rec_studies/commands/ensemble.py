@@ -46,9 +46,9 @@ def main(argv: list[str]) -> int:
     if options.outputs and "paths.outputs" in typed:
         raise UsageError("--outputs and paths.outputs both name the folder of the runs", "leave --outputs out")
 
+    from llm4rec_cli.results.report import results_table
     from llm4rec_cli.results.results import named_results
     from llm4rec_cli.results.tables import show
-    from llm4rec_cli.results.words import results_table
     from llm4rec_studies.ensembles import ensemble_overrides
 
     outputs = Path(options.outputs or typed.get("paths.outputs", default_outputs()).strip("'\"")).expanduser()

@@ -25,9 +25,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--status", choices=[status.value for status in Status], help="only answers with this status")
     parser.add_argument("--user", metavar="ID", help="only answers about this user, by the id in the raw files")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument(
-        "--outputs", type=Path, default=Path(default_outputs()), help="folder of the runs (default: %(default)s)"
-    )
+    parser.add_argument("--outputs", default=default_outputs(), help="folder of the runs (default: %(default)s)")
     options = parser.parse_args(argv)
 
     from dataclasses import asdict
@@ -36,7 +34,7 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.results.tables import json_text
     from llm4rec_studies.inspection.answers import answers_of, texts
 
-    (run,) = named_results([options.run], options.outputs.expanduser())
+    (run,) = named_results([options.run], Path(options.outputs).expanduser())
     report = answers_of(run, options.n, options.status, options.user)
     if options.json:
         shown = {"run": str(run.folder), "counts": report.counts, "problem": report.problem}

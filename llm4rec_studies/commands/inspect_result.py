@@ -24,15 +24,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--over", metavar="MODEL|RUN", help="what the gain is over (default: the strongest floor)")
     parser.add_argument("--metric", "--metrics", help="of a ranking (default: the task's selection metric)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument(
-        "--outputs", type=Path, default=Path(default_outputs()), help="folder of the runs (default: %(default)s)"
-    )
+    parser.add_argument("--outputs", default=default_outputs(), help="folder of the runs (default: %(default)s)")
     options = parser.parse_args(argv)
 
     from llm4rec_cli.results.tables import json_text, say, show
     from llm4rec_studies.inspection.audit import audit, tables
 
-    audited = audit(options.run, options.outputs.expanduser(), options.over, options.metric)
+    audited = audit(options.run, Path(options.outputs).expanduser(), options.over, options.metric)
     if options.json:
         print(json_text(audited.as_json(), indent=2))
         return 0

@@ -151,8 +151,7 @@ def _checks(job: Job, options: argparse.Namespace) -> dict[str, Check]:
 
 def _several(jobs: list[Job]) -> Outcome:
     """Judge several files, and print one table with each floor once."""
-    from llm4rec_cli.results import contents
-    from llm4rec_cli.results.summary import compare_with_floor
+    from llm4rec_cli.results import report
     from llm4rec_cli.results.tables import say, show
     from llm4rec_cli.results.variants import groups, variants
     from llm4rec_cli.run.execute import run_all
@@ -167,10 +166,10 @@ def _several(jobs: list[Job]) -> Outcome:
             failed.append(f"{job.model.display_name()}: {error.problem} ({error.remedy})")
     results = {result.folder: result for outcome in outcomes for result in outcome.results}
     for group in groups(variants(results.values())):
-        show(contents.results(group, in_short=True))
+        show(report.results(group, in_short=True))
     for outcome in outcomes:
         *floors, run = outcome.results
-        if comparison := compare_with_floor(run, floors):
+        if comparison := report.compare_with_floor(run, floors):
             say(comparison.in_words())
     if failed:
         raise RunError(f"{len(failed)} of {len(jobs)} files were not judged: {'; '.join(failed)}", "repair them")

@@ -15,13 +15,14 @@ from llm4rec_cli.config.overrides import command_line, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.data import store
 from llm4rec_cli.errors import UsageError, raise_first
+from llm4rec_cli.evaluation.metrics import table_metrics
 from llm4rec_cli.files import fill_new, write_json, write_text
 from llm4rec_cli.labels import LABELS
 from llm4rec_cli.paths import cache_folder
+from llm4rec_cli.results.describe import count_in_words, protocol_in_words, shown_as, tuning_in_words
 from llm4rec_cli.results.result import CHECKPOINTS, CONFIG, METRICS, STATUS, Result
 from llm4rec_cli.results.results import find_result, named_results
 from llm4rec_cli.results.tables import markdown
-from llm4rec_cli.results.words import count_in_words, default_metrics, protocol_in_words, shown_as, tuning_in_words
 from llm4rec_cli.run import checkpoints
 from llm4rec_cli.run.catalog import read_json
 from llm4rec_cli.run.folder import ENVIRONMENT
@@ -115,7 +116,7 @@ def model_card(run: Result, trained: Result, has_numbers: bool) -> str:
 
 
 def _metric_rows(run: Result) -> list[list[str]]:
-    names: list[Any] = [name for name in default_metrics(run.protocol) if name in run.metrics] or [*run.metrics]
+    names: list[Any] = [name for name in table_metrics(run.protocol) if name in run.metrics] or [*run.metrics]
     return [
         [name, f"{run.metrics[name]:.4f}", "–".join(f"{end:.4f}" for end in run.intervals.get(name, ()))]
         for name in names

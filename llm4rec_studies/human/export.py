@@ -19,10 +19,10 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.files import write_json
 from llm4rec_cli.paths import cache_folder
+from llm4rec_cli.results.describe import shown_as
 from llm4rec_cli.results.pairing import problems_of_protocols
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import named_results
-from llm4rec_cli.results.words import shown_as
 from llm4rec_studies.human.sheets import COLUMNS, JUDGE_COLUMN, KEY_FILE, SCALE, SHEET, Key, write_sheet
 
 REFERENCE = "reference"  # the system name of the users' own texts

@@ -11,8 +11,8 @@ import pandas as pd
 
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_json
+from llm4rec_cli.results.describe import SYNTHETIC_NOTE
 from llm4rec_cli.results.tables import Content, json_text, print_tables
-from llm4rec_cli.results.words import SYNTHETIC_NOTE
 from llm4rec_studies.human.sheets import SCALE, read_key, read_scores
 
 RESULT, JUDGE_RESULT = "human.json", "judge.json"  # of people; of chat models

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.config.overrides import command_line, key_typed
+from llm4rec_cli.config.folders import options
+from llm4rec_cli.config.overrides import SEARCH_SPACES, command_line, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.walk import settings_with
 from llm4rec_cli.data.controls import has_ties
@@ -20,6 +21,15 @@ from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.crossed import Estimate
 from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.paths import cache_folder
+from llm4rec_cli.results.describe import (
+    MIN_SEEDS,
+    is_trained,
+    shown_as,
+    title,
+    tuning_budget,
+    tuning_in_words,
+    unconverged_after,
+)
 from llm4rec_cli.results.pairing import (
     PROTOCOL_KEYS,
     PairedValues,
@@ -32,16 +42,6 @@ from llm4rec_cli.results.records import WITHOUT_RANKS
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.results.results import Results, named_results
 from llm4rec_cli.results.tables import Content
-from llm4rec_cli.results.words import (
-    MIN_SEEDS,
-    is_trained,
-    is_tunable,
-    shown_as,
-    title,
-    tuned_more,
-    tuning_in_words,
-    unconverged_after,
-)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -296,9 +296,10 @@ def _own_checks(
             listed = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {name} ({', '.join(map(str, seeds))})"
             yield Check(f"{MIN_SEEDS} seeds of {name}", len(seeds) >= MIN_SEEDS, listed)
     ours, theirs = _any(b), _any(a)
-    if is_tunable(theirs.model):
+    if config_class(theirs.model).traits.trainable or theirs.model in options(SEARCH_SPACES):
         budgets = "; ".join(f"{shown_as(side)} {tuning_in_words(side)}" for side in (ours, theirs))
-        yield Check("tuned no more than its comparator", not tuned_more(ours, theirs), budgets)
+        tuned_more = any(own > other for own, other in zip(tuning_budget(ours), tuning_budget(theirs), strict=True))
+        yield Check("tuned no more than its comparator", not tuned_more, budgets)
     by_name = {part.name: part for part in parts}
     yield _above_zero("gain above 0", "the gain", by_name[ALL])
     names = [name for name in ACCIDENTAL if name in by_name]

@@ -19,7 +19,7 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.data.prepare import files_by_hand, missing_files
 from llm4rec_cli.errors import Llm4RecError, UsageError
 from llm4rec_cli.paths import cache_folder
-from llm4rec_cli.results.contents import ranges
+from llm4rec_cli.results.report import ranges
 from llm4rec_cli.results.result import Result
 from llm4rec_cli.run.job import Job
 from llm4rec_studies.human.export import KEY_FILE, export

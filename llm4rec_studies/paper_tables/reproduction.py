@@ -24,12 +24,12 @@ from llm4rec_cli.data.prepare import files_by_hand
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import locked, write_json
 from llm4rec_cli.results import papers
-from llm4rec_cli.results.contents import lettered, with_deviation
+from llm4rec_cli.results.describe import SYNTHETIC_NOTE
+from llm4rec_cli.results.report import lettered, with_deviation
 from llm4rec_cli.results.result import STATUS, Result
 from llm4rec_cli.results.results import find_result
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.results.variants import Variant
-from llm4rec_cli.results.words import SYNTHETIC_NOTE
 from llm4rec_studies.paper_tables import definitions
 from llm4rec_studies.paper_tables.definitions import ALL, REASONS, Cell, Kind, Size, Table, matches
 

@@ -28,9 +28,8 @@ from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.results.result import Result, read_result
 from llm4rec_cli.run import stages
-from llm4rec_cli.run.choose import evaluation
 from llm4rec_cli.run.execute import run, run_all
-from llm4rec_cli.run.job import Job
+from llm4rec_cli.run.job import Job, evaluation
 from llm4rec_studies.ensembles import ensemble_overrides
 from llm4rec_studies.paper_tables.definitions import REFERENCE, Cell, Kind, Size, Table, merged
 

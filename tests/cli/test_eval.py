@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from llm4rec_cli.run import choose
+from llm4rec_cli.run import source
 from tests.support.driver import TINY, read
 
 NO_FLOORS = "task.floors=[]"
@@ -77,10 +77,10 @@ def test_settings_of_groups_and_of_the_training_are_carried_over_and_those_of_a_
     dropped = ["split=valid", "device=cuda", "force=true", "run=x", "paths.cache=c", "hydra.verbose=true"]
     stored = [*kept, *dropped, "task.max_examples=5", "trainer.epochs=1"]
     typed = ["task=direct", "trainer.epochs=2"]
-    assert choose._overrides(stored, typed) == [*kept, *typed]
-    keys = choose._training_keys(["+experiment=p5/beauty", "seed=1"])
+    assert source.carried_over(stored, typed) == [*kept, *typed]
+    keys = source._training_keys(["+experiment=p5/beauty", "seed=1"])
     assert keys == ["experiment", "seed", "model", "dataset"], "on its own dataset unless another is typed"
-    assert choose._training_keys(["model=sasrec", "task=direct"]) == ["model"]
+    assert source._training_keys(["model=sasrec", "task=direct"]) == ["model"]
 
 
 def test_settings_that_are_not_typed_are_those_of_data_model_and_training():
@@ -89,7 +89,7 @@ def test_settings_that_are_not_typed_are_those_of_data_model_and_training():
     of_evaluation = ["task.cutoffs=[5]", "split=valid", "device=cpu", "dataset.raw_dir=x", "trainer.eval_batch_size=7"]
     overrides = [*counted, *identifying, *of_evaluation, "trainer.epochs=1"]
     not_typed = ["+experiment=p5/demo", "prompt=[p5/rating]", "dataset.cold_items=0.1", "trainer=small"]
-    assert choose.settings_not_typed(overrides, {"model", "trainer.epochs"}) == not_typed
+    assert source.settings_not_typed(overrides, {"model", "trainer.epochs"}) == not_typed
 
 
 def test_a_model_trained_for_one_task_is_asked_another_with_the_floors_under_the_same_question(
@@ -172,7 +172,7 @@ def test_a_stored_config_of_another_version_counts_by_the_settings_in_effect(llm
     rewrite_config(trained, lambda stored: stored["model"].update(gone=3))
     refused = "was trained by another version, with other settings than model.gone\n  try: train again"
     assert refused in llm4rec(*named).err
-    monkeypatch.setitem(choose.REMOVED, "sasrec", {"model.gone": 3})
+    monkeypatch.setitem(source.REMOVED, "sasrec", {"model.gone": 3})
     assert llm4rec(*named).code == 0, "it had no effect with this value"
     rewrite_config(trained, lambda stored: stored["model"].update(gone=4))
     answer = llm4rec(*named)

@@ -10,7 +10,7 @@ import pytest
 from llm4rec_cli import api
 from llm4rec_cli.config.folders import options
 from llm4rec_cli.data import store
-from llm4rec_cli.run.choose import with_override
+from llm4rec_cli.run.job import with_override
 from tests.support.driver import compose, job_of, read
 
 DATASET = """\

@@ -20,7 +20,7 @@ from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.prompts import Answer, Field
 from llm4rec_cli.models.p5.settings import EvaluationPrompts, PromptConfig, PromptFamily
 from llm4rec_cli.results.settings import Settings
-from llm4rec_cli.run import choose
+from llm4rec_cli.run import source as sources
 from tests.support.driver import compose, job_of
 
 AMAZON = ["p5/rating", "p5/sequential", "p5/direct", "p5/explanation", "p5/review_summary"]
@@ -300,7 +300,7 @@ def test_a_run_matches_only_the_prompts_that_it_was_trained_with():
     key = "prompt/p5@model.prompts"
     typed = (["model=p5"], ["model=p5", "seed=1"], ["model=p5", hydra_override("prompt=[p5/rating]")])
     stored, same, other = (Settings.of(job_of(*overrides).config) for overrides in typed)
-    assert [choose._matches(key, config, {}, stored, {}) for config in (same, other)] == [True, False]
+    assert [sources._matches(key, config, {}, stored, {}) for config in (same, other)] == [True, False]
 
 
 def test_explanations_to_be_extracted_from_reviews_count_as_available(dataset):

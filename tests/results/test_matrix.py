@@ -1,7 +1,7 @@
 """The overview of methods × tasks."""
 
-from llm4rec_cli.results.contents import results
 from llm4rec_cli.results.matrix import content, matrices
+from llm4rec_cli.results.report import results
 from llm4rec_cli.results.results import Results
 from llm4rec_cli.results.variants import groups, variants
 from tests.results.finished_runs import metrics_json, run, write_run

@@ -1,34 +1,219 @@
-"""The tables of `report`: results, comparisons with the papers, and related work; each also as one flat table."""
+"""The tables of runs: what a run prints, with its comparison with the strongest floor, and those of `report`."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
 import string
+import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from llm4rec_cli import processes
+from llm4rec_cli.config.commands import commands
+from llm4rec_cli.config.overrides import command_line
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.data.slices import DIAGNOSTIC
-from llm4rec_cli.evaluation.metrics import lower_is_better
+from llm4rec_cli.errors import UsageError, raise_first
+from llm4rec_cli.evaluation.metrics import direction, lower_is_better, paired_metric, table_metrics
 from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
-from llm4rec_cli.results import chat, papers
-from llm4rec_cli.results.tables import Content
-from llm4rec_cli.results.variants import Group, Variant
-from llm4rec_cli.results.words import (
+from llm4rec_cli.paths import outputs_option
+from llm4rec_cli.results import chat, papers, tables
+from llm4rec_cli.results.describe import (
+    MIN_USERS,
     SYNTHETIC_NOTE,
     count_in_words,
     headline_metric,
     shared,
+    shown_as,
     spare_metrics,
+    title,
     tuning_in_words,
     unconverged_after,
 )
+from llm4rec_cli.results.pairing import pair_runs, problems_of_users
+from llm4rec_cli.results.result import Result
+from llm4rec_cli.results.tables import Content
+from llm4rec_cli.results.variants import UNREAD, Group, Variant
 
+MIN_COMPARED = 30  # users: fewer settle no comparison, whatever the interval
+LONGEST_ANSWER = 200  # characters shown of an answer
 HEADING = ("dataset", "task", "protocol")
 NAME = ("model", "variant")
 PAPER_COLUMNS = (*NAME, "metric", "ours", "n", "95 % interval", "paper", "inside", "differences", "of", "source")
 RELATED_COLUMNS = ("metric", "value", "of", "history masked", "read", "source")
 INSIDE = {True: "yes", False: "no", None: ""}
+
+
+@dataclass(frozen=True)
+class FloorComparison:
+    """A run and the strongest floor of its table, on the headline metric.
+
+    Attributes:
+        gain: how much better the run is; negative if the floor is better.
+        interval: the paired 95 % t interval of the gain, over users; None if the two cannot be paired.
+        problem: why they cannot.
+    """
+
+    run: Result
+    floor: Result
+    metric: str
+    gain: float
+    interval: tuple[float, float] | None
+    problem: str = ""
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the whole interval is above zero."""
+        return self.interval is not None and self.interval[0] > 0
+
+    def in_words(self) -> str:
+        """Return `unisrec is better than transition_text, the strongest floor, by 0.0220 NDCG@10 (95 % CI 0.0130 to
+        0.0310, over users, not over trainings).`"""
+        run = self.run
+        trained = run.training is not None or run.trained_run is not None
+        size = f"{abs(self.gain):.4f} {self.metric.upper()}"
+        other = "other " if config_class(run.model).traits.is_floor else ""
+        floor = f"{shown_as(self.floor)}, the strongest {other}floor,"
+        if NOT_ABOVE_POPULARITY in run.labels:
+            reason = f"its training probably failed ({NOT_ABOVE_POPULARITY})"
+            return f"{shown_as(run)} is not compared with {shown_as(self.floor)}: {reason}."
+        if self.interval is None:
+            relation = f"is {'better' if self.gain > 0 else 'worse'} than {floor} by {size}"
+            evidence = f"no interval: {self.problem}"
+        else:
+            low, high = self.interval
+            is_few = run.n_examples < MIN_COMPARED
+            if low <= 0 <= high or low == high or is_few:
+                relation = f"is not distinguishable from {floor} on {self.metric.upper()}"
+                evidence = f"{_signed(self.gain)}, 95 % CI {_signed(low)} to {_signed(high)}, over users"
+                evidence += f", of whom {run.n_examples} are too few" if is_few else ""
+            else:
+                relation = f"is {'better' if low > 0 else 'worse'} than {floor} by {size}"
+                low, high = sorted((abs(low), abs(high)))
+                evidence = f"95 % CI {low:.4f} to {high:.4f}, over users"
+        training = ", not over trainings" if trained and self.interval else ""
+        data = "On synthetic data, " if "synthetic" in run.labels else ""
+        return f"{data}{shown_as(run)} {relation} ({evidence}{training})."
+
+
+def _signed(gain: float) -> str:
+    return f"{abs(gain):.4f} {'worse' if gain < 0 else 'better'}"
+
+
+def print_results(runs: Sequence[Result]) -> FloorComparison | None:
+    """Print the results table, a chat model's controls and costs, the run folder and the comparison with the strongest
+    floor, which is returned.
+
+    Of several processes, the first one prints.
+
+    Args:
+        runs: the floors, then the run itself.
+    """
+    if not processes.is_first():
+        return None
+    *floors, run = runs
+    has_cold_items = "target_is_cold" in run.breakdown
+    for content in [results_table(runs), *([cold_table(runs)] if has_cold_items else [])]:
+        tables.show(content)
+    if run.llm:
+        if controls := chat.controls(run, shown_as(run)):
+            print()
+            tables.show(controls)
+        cells = zip(chat.COST_COLUMNS, chat.costs(run), strict=True)
+        tables.say(f"answers: {', '.join(f'{name} {value}' for name, value in cells)}")
+    print(f"run folder: {run.folder}\n")
+    unread = unread_in_words(run)
+    comparison = None if run.metrics.get(UNREAD) == 1 else compare_with_floor(run, floors)
+    tables.say(*([comparison.in_words()] if comparison else []), *([unread] if unread else []))
+    return comparison
+
+
+def results_table(runs: Sequence[Result]) -> Content:
+    """Return the table printed after training: the floors, then the run itself, with one protocol's metrics and labels
+    below."""
+    last = runs[-1]
+    names = [name for name in table_metrics(last.protocol) if name in last.metrics]
+    rows = [
+        [shown_as(run), *("" if (v := run.metrics.get(name)) is None else f"{v:.4f}" for name in names)] for run in runs
+    ]
+    headline = headline_metric(last.protocol, last.intervals)
+    notes = [count_in_words(last, last.n_examples)]
+    if headline is not None and last.n_examples >= MIN_USERS:
+        low, high = last.intervals[headline]
+        notes[0] += f"; {shown_as(last)} {headline} within {low:.4f}–{high:.4f} (95 %, over users)"
+    if reversed_names := lower_is_better(names):
+        notes.append(f"lower is better: {', '.join(reversed_names)}")
+    labels = [[label for label in run.labels if label != "synthetic"] for run in runs]  # noted for the whole table
+    in_all_rows = shared(labels)
+    notes += [f"all rows: {', '.join(in_all_rows)}"] if in_all_rows else []
+    for run, own in zip(runs, labels, strict=True):
+        if others := [label for label in own if label not in in_all_rows]:
+            notes.append(f"{shown_as(run)}: {', '.join(others)}")
+    if (epochs := unconverged_after(last)) is not None:
+        notes.append(f"{shown_as(last)}: the best of {epochs} epochs is the last: try trainer.epochs={2 * epochs}")
+    notes += last.warnings
+    if "synthetic" in last.labels:
+        notes.append(SYNTHETIC_NOTE)
+    return Content(title(last), ["model", *names], rows, notes, spare=spare_metrics(names, headline))
+
+
+def cold_table(runs: Sequence[Result]) -> Content:
+    """Return the table of cold and warm targets, one run per row, with chance level; empty groups have no columns."""
+    last = runs[-1].breakdown
+    sizes = {group: metrics["n"] for group, metrics in last["target_is_cold"].items()}
+    available = next(iter(last["chance"].values()))
+    names = [name for name in ("hr@10", "ndcg@10") if name in available] or ["mrr"]
+    means = {shown_as(run): run.breakdown["target_is_cold"] for run in runs} | {"chance": last["chance"]}
+    return Content(
+        "targets held out of training (cold) and the others (warm)",
+        ["model", *(f"{group} {name}" for group in sizes for name in names)],
+        [[model, *(f"{values[g][name]:.4f}" for g in sizes for name in names)] for model, values in means.items()],
+        [" and ".join(f"{n:,} {group}" for group, n in sizes.items())],
+    )
+
+
+def unread_in_words(run: Result) -> str:
+    """Return `none of 10 answers could be read, so …; the first: …` of a chat model's run; empty if all could."""
+    if not (share := run.metrics.get(UNREAD)):
+        return ""
+    answers = run.answers(["answer", "status"])
+    unread = answers["answer"][answers["status"] == "invalid"]
+    first = str(unread.iloc[0])
+    shown = repr(textwrap.shorten(first, LONGEST_ANSWER, placeholder=" …")) if first else "empty"
+    remedy = "llm.dry_run=true shows the requests; when server or prompt are mended, llm.ask_again=true asks again"
+    if share == 1:
+        problem = f"none of {len(answers):,} answers could be read, so these numbers are not the model's"
+    else:
+        problem = f"{len(unread):,} of {len(answers):,} answers could not be read"
+    if "inspect-answers" in commands():
+        inspect = command_line("inspect answers", [run.name, "--status", "invalid"], *outputs_option(run.outputs))
+        remedy = f"{inspect} shows them with their prompts; {remedy}"
+    return f"{problem}; the first: {shown}. {remedy}"
+
+
+def compare_with_floor(run: Result, floors: Sequence[Result]) -> FloorComparison | None:
+    """Compare a run with the best of its floors; None if it has no floors or no metric with an interval."""
+    from llm4rec_cli.evaluation import crossed
+
+    metric = headline_metric(run.protocol, run.intervals)
+    if metric is None or not floors:
+        return None
+    sign = direction(metric)
+    floor = max(floors, key=lambda other: sign * other.metrics[metric])
+    gain = sign * (run.metrics[metric] - floor.metrics[metric])
+    by_example = paired_metric(metric) or metric
+    try:
+        values = pair_runs([floor], [run], [by_example])
+        raise_first(problems_of_users(values))
+    except UsageError as error:
+        return FloorComparison(run, floor, metric, gain, None, error.problem)
+    by_user = [crossed.means_by_user([side[by_example]], values.user) for side in (*values.b, *values.a)]
+    if by_example != metric:  # RMSE, from squared errors
+        by_user = [crossed.on_root_scale(contributions) for contributions in by_user]
+    low, high = sorted(sign * end for end in crossed.difference(*by_user).interval())
+    return FloorComparison(run, floor, metric, gain, (low, high))
 
 
 def results(group: Group, in_short: bool = False) -> Content:
@@ -57,7 +242,10 @@ def results(group: Group, in_short: bool = False) -> Content:
     if not in_short and any(variant.first_run.tuning for variant in group.members):
         columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
     if not in_short:
-        columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
+        columns["dev."] = [
+            ranges(sorted(all_deviations.index(deviation) + 1 for deviation in variant.deviations))
+            for variant in group.members
+        ]
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
     spare = [*spare_metrics(group.metrics, first_metric), f"{first_metric} by draw"]
@@ -90,22 +278,22 @@ def notes(group: Group) -> list[str]:
     if any("synthetic" in variant.labels for variant in group.members):
         result.append(SYNTHETIC_NOTE)
     if failed := [v for v in group.members if NOT_ABOVE_POPULARITY in v.labels]:
-        names = "; ".join(" ".join(filter(None, variant.name)) for variant in failed)
+        names = "; ".join(variant.full_name for variant in failed)
         result.append(
             f"{NOT_ABOVE_POPULARITY}, so that training probably failed, and no model is called better: {names}. Other "
             "settings: llm4rec tune model=MODEL"
         )
     if unread := [v for v in group.members if v.is_unread]:
-        names = "; ".join(" ".join(filter(None, variant.name)) for variant in unread)
+        names = "; ".join(variant.full_name for variant in unread)
         result.append(f"no answer could be read, so that there are no numbers: {names}")
     unconverged = [v for v in group.members if any(unconverged_after(run) is not None for run in v.runs)]
     if unconverged:
-        names = "; ".join(" ".join(filter(None, variant.name)) for variant in unconverged)
+        names = "; ".join(variant.full_name for variant in unconverged)
         result.append(f"the best epoch is the last, so that more epochs may be better: {names}")
     for variant in group.members:
         tuning = variant.first_run.tuning
         if tuning and tuning.expected_best:
-            name, curve = " ".join(filter(None, variant.name)), " ".join(f"{v:.4f}" for v in tuning.expected_best)
+            name, curve = variant.full_name, " ".join(f"{v:.4f}" for v in tuning.expected_best)
             result.append(f"{name}: expected best {tuning.metric} of n trials on validation, n = 1, 2, …: {curve}")
     if group.has_mixed_data:
         result.append("data: rows with different values use different files, filters or seeds; compare only equal ones")
@@ -122,9 +310,23 @@ def paper_comparisons(group: Group, own: Path | None = None) -> Content | None:
     """
     compared = [(variant, comparison) for variant in group.members for comparison in papers.comparisons(variant, own)]
     letters = lettered(difference for _, comparison in compared for difference in comparison.differences)
-    rows = [_paper_row(variant, item, " ".join(letters[d] for d in item.differences)) for variant, item in compared]
+    rows = [
+        [
+            *variant.name,
+            item.metric,
+            mean_and_deviation(variant, item.metric),
+            str(len(variant.runs)),
+            interval(variant, item.metric),
+            f"{item.printed.value:.4f}",
+            INSIDE[item.inside],
+            " ".join(letters[difference] for difference in item.differences),
+            item.printed.owner,
+            item.printed.source,
+        ]
+        for variant, item in compared
+    ]
     excluded = [
-        f"{' '.join(filter(None, variant.name))} is not compared with a paper: {', '.join(reasons)}"
+        f"{variant.full_name} is not compared with a paper: {', '.join(reasons)}"
         for variant in group.members
         if (reasons := papers.excluded(variant, own))
     ]
@@ -211,21 +413,6 @@ def lettered(differences: Iterable[str]) -> dict[str, str]:
     return dict(zip(dict.fromkeys(differences), names, strict=False))
 
 
-def _paper_row(variant: Variant, comparison: papers.Comparison, differences: str) -> list[str]:
-    return [
-        *variant.name,
-        comparison.metric,
-        mean_and_deviation(variant, comparison.metric),
-        str(len(variant.runs)),
-        interval(variant, comparison.metric),
-        f"{comparison.printed.value:.4f}",
-        INSIDE[comparison.inside],
-        differences,
-        comparison.printed.owner,
-        comparison.printed.source,
-    ]
-
-
 def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) -> Content:
     """Return all variants in one table of numbers: of every metric mean, standard deviation over seeds and both ends of
     its interval; labels and deviations in words.
@@ -234,37 +421,36 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
         typed: the metrics to show; None = all metrics shown for any group.
     """
     metrics = list(dict.fromkeys(typed or [name for group in groups for name in group.metrics]))
-    rows = [_flat_row(variant, group, metrics) for group in groups for variant in group.members]
+    rows = [
+        {
+            **dict(zip((*HEADING, *NAME), (*variant.heading, *variant.name), strict=True)),
+            "n": str(len(variant.runs)),
+            "examples": str(variant.first_run.n_examples),
+            **{
+                column: cell
+                for name in metrics
+                for column, cell in _numbers(name, variant, name if name in group.metrics else "").items()
+            },
+            "labels": " ".join(variant.labels),
+            "deviations": " | ".join(variant.deviations),
+            "variant_hash": variant.first_run.variant,
+            "dataset_fingerprint": variant.first_run.dataset_fingerprint,
+        }
+        for group in groups
+        for variant in group.members
+    ]
     return Content.of_rows("results", rows)
 
 
-def _flat_row(variant: Variant, group: Group, metrics: Sequence[str]) -> dict[str, str]:
-    """Return column -> cell of a variant in `flat_results`. The columns are the same for all."""
-    numbers = {name: _numbers(variant, name if name in group.metrics else "") for name in metrics}
-    return {
-        **dict(zip((*HEADING, *NAME), (*variant.heading, *variant.name), strict=True)),
-        "n": str(len(variant.runs)),
-        "examples": str(variant.first_run.n_examples),
-        **{column: cell for name in metrics for column, cell in zip(_columns(name), numbers[name], strict=True)},
-        "labels": " ".join(variant.labels),
-        "deviations": " | ".join(variant.deviations),
-        "variant_hash": variant.first_run.variant,
-        "dataset_fingerprint": variant.first_run.dataset_fingerprint,
-    }
-
-
-def _columns(metric: str) -> list[str]:
-    """Return the columns of `_numbers`."""
-    return [metric, f"{metric} sd", f"{metric} low", f"{metric} high"]
-
-
-def _numbers(variant: Variant, metric: str) -> list[str]:
-    """Return mean and standard deviation over seeds, and both ends of the 95 % interval, each empty if unknown."""
+def _numbers(heading: str, variant: Variant, metric: str) -> dict[str, str]:
+    """Return the columns of a metric: mean and standard deviation over seeds, and both ends of the 95 % interval, each
+    empty if unknown."""
     values = variant.values(metric)
     mean = f"{statistics.fmean(values):.6f}" if values else ""
     deviation = f"{statistics.stdev(values):.6f}" if _varies(values, variant.is_seeded) else ""
     ends = variant.intervals.get(metric) if values else None
-    return [mean, deviation, *(f"{end:.6f}" for end in ends or ())] if ends else [mean, deviation, "", ""]
+    low, high = (f"{end:.6f}" for end in ends) if ends else ("", "")
+    return {heading: mean, f"{heading} sd": deviation, f"{heading} low": low, f"{heading} high": high}
 
 
 def flat_papers(groups: Iterable[Group], own: Path | None = None) -> Content:
@@ -273,7 +459,7 @@ def flat_papers(groups: Iterable[Group], own: Path | None = None) -> Content:
         {
             **dict(zip((*HEADING, *NAME), (*variant.heading, *variant.name), strict=True)),
             "metric": item.metric,
-            **dict(zip(_columns("ours"), _numbers(variant, item.metric), strict=True)),
+            **_numbers("ours", variant, item.metric),
             "n": str(len(variant.runs)),
             "paper": f"{item.printed.value:.6f}",
             "inside": INSIDE[item.inside],
@@ -314,11 +500,6 @@ def interval(variant: Variant, metric: str) -> str:
     """Format an interval as `0.1061–0.1288`; empty without one."""
     low, high = variant.intervals.get(metric, (None, None))
     return "" if low is None else f"{low:.4f}–{high:.4f}"
-
-
-def numbers(variant: Variant, all_deviations: Sequence[str]) -> str:
-    """Return `1–3 5`: the numbers of a variant's deviations among all."""
-    return ranges(sorted(all_deviations.index(deviation) + 1 for deviation in variant.deviations))
 
 
 def ranges(numbers: Sequence[int]) -> str:

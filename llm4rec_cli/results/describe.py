@@ -1,4 +1,4 @@
-"""Describe runs in words, and show them in tables with one run per row."""
+"""Describe runs in words: models, variants, protocols, metrics and tuning."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import math
 from collections.abc import Iterable, Sequence
 
 from llm4rec_cli.config import questions
-from llm4rec_cli.config.folders import options
 from llm4rec_cli.config.keys import key_role
-from llm4rec_cli.config.overrides import SEARCH_SPACES, as_typed, key_typed
+from llm4rec_cli.config.overrides import as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Keep, SeenItems, Written
 from llm4rec_cli.config.walk import settings_with
-from llm4rec_cli.evaluation.metrics import headline_metrics, lower_is_better, table_metrics
+from llm4rec_cli.evaluation.metrics import headline_metrics
 from llm4rec_cli.labels import IMPORTED
 from llm4rec_cli.results.result import Result
-from llm4rec_cli.results.tables import Content
 
 IMPRESSION = "impression"  # the protocol that ranks the items shown to a user
 SYNTHETIC_NOTE = "synthetic data: these numbers settle no claim"
 MIN_SEEDS = 3  # trainings that a statement about a trained model needs
 MIN_USERS = 4  # that an interval over users needs
-COLD_METRICS = ("hr@10", "ndcg@10")
 
 
 def column_protocols() -> tuple[str, ...]:
@@ -57,16 +54,6 @@ def tuning_budget(run: Result) -> tuple[int, float]:
     return tuning.max_trials or tuning.trials, math.inf if tuning.max_minutes is None else tuning.max_minutes
 
 
-def tuned_more(run: Result, other: Result) -> bool:
-    """Return whether a run's settings come from a search that might take more trials, or more minutes."""
-    return any(ours > theirs for ours, theirs in zip(tuning_budget(run), tuning_budget(other), strict=True))
-
-
-def is_tunable(model: str) -> bool:
-    """Return whether a model has settings that a search could choose."""
-    return config_class(model).traits.trainable or model in options(SEARCH_SPACES)
-
-
 def unconverged_after(run: Result) -> int | None:
     """Return the number of epochs of a training whose best one on validation is the last, so that more may be better;
     None for other runs, or if validation chose no epoch."""
@@ -76,55 +63,12 @@ def unconverged_after(run: Result) -> int | None:
     return round(training["epochs"]) if training["best_epoch"] == training["epochs"] else None
 
 
-def results_table(runs: Sequence[Result]) -> Content:
-    """Return the table printed after training: the floors, then the run itself, with one protocol's metrics and labels
-    below."""
-    last = runs[-1]
-    names = [name for name in default_metrics(last.protocol) if name in last.metrics]
-    rows = [
-        [shown_as(run), *("" if (v := run.metrics.get(name)) is None else f"{v:.4f}" for name in names)] for run in runs
-    ]
-    headline = headline_metric(last.protocol, last.intervals)
-    notes = [count_in_words(last, last.n_examples)]
-    if headline is not None and last.n_examples >= MIN_USERS:
-        low, high = last.intervals[headline]
-        notes[0] += f"; {shown_as(last)} {headline} within {low:.4f}–{high:.4f} (95 %, over users)"
-    if reversed_names := lower_is_better(names):
-        notes.append(f"lower is better: {', '.join(reversed_names)}")
-    in_all_rows = shared([_row_labels(run) for run in runs])
-    notes += [f"all rows: {', '.join(in_all_rows)}"] if in_all_rows else []
-    for run in runs:
-        if labels := [label for label in _row_labels(run) if label not in in_all_rows]:
-            notes.append(f"{shown_as(run)}: {', '.join(labels)}")
-    if (epochs := unconverged_after(last)) is not None:
-        notes.append(f"{shown_as(last)}: the best of {epochs} epochs is the last: try trainer.epochs={2 * epochs}")
-    notes += last.warnings
-    if "synthetic" in last.labels:
-        notes.append(SYNTHETIC_NOTE)
-    return Content(title(last), ["model", *names], rows, notes, spare=spare_metrics(names, headline))
-
-
 def spare_metrics(names: Sequence[str], headline: str | None) -> list[str]:
     """Return the metrics that a narrow table leaves out, the first one first: those with the cutoff of the headline
     metric, which is never left out, come last."""
     cutoff = (headline or "").partition("@")[2]
     spare = [name for name in reversed(names) if name != headline]
     return sorted(spare, key=lambda name: name.partition("@")[2] == cutoff)
-
-
-def cold_table(runs: Sequence[Result]) -> Content:
-    """Return the table of cold and warm targets, one run per row, with chance level; empty groups have no columns."""
-    last = runs[-1].breakdown
-    sizes = {group: metrics["n"] for group, metrics in last["target_is_cold"].items()}
-    available = next(iter(last["chance"].values()))
-    names = [name for name in COLD_METRICS if name in available] or ["mrr"]
-    means = {shown_as(run): run.breakdown["target_is_cold"] for run in runs} | {"chance": last["chance"]}
-    return Content(
-        "targets held out of training (cold) and the others (warm)",
-        ["model", *(f"{group} {name}" for group in sizes for name in names)],
-        [[model, *(f"{values[g][name]:.4f}" for g in sizes for name in names)] for model, values in means.items()],
-        [" and ".join(f"{n:,} {group}" for group, n in sizes.items())],
-    )
 
 
 def shared(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -138,21 +82,12 @@ def headline_metric(protocol: str, available: Iterable[str]) -> str | None:
     return next((name for name in (*headline_metrics(protocol), *names) if name in names), None)
 
 
-def default_metrics(protocol: str) -> tuple[str, ...]:
-    return table_metrics(protocol)
-
-
 def shown_as(run: Result) -> str:
     """Return the name of a run's model in tables, from its settings: names become clearer after runs are made."""
     model = run.settings.model_config
     if model is None:
         return run.shown_as
     return model.display_name() + (f", {IMPORTED}" if run.imported else "")
-
-
-def _row_labels(run: Result) -> list[str]:
-    """Return a run's labels, except `synthetic`, which is noted for the whole table."""
-    return [label for label in run.labels if label != "synthetic"]
 
 
 def count_in_words(run: Result, n: int) -> str:

@@ -1,5 +1,6 @@
-"""The sentence below a results table, and the command to run next."""
+"""The tables of runs and of a report, the sentence below a run's, and the command to run next."""
 
+import statistics
 from dataclasses import replace
 
 import numpy as np
@@ -7,12 +8,26 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from llm4rec_cli.results.summary import compare_with_floor, show
+from llm4rec_cli.config.walk import plain
+from llm4rec_cli.results.describe import unconverged_after
+from llm4rec_cli.results.report import (
+    cold_table,
+    compare_with_floor,
+    mean_and_deviation,
+    paper_comparisons,
+    print_results,
+    ranges,
+    related_work,
+    results,
+    results_table,
+)
+from llm4rec_cli.results.variants import variants
 from llm4rec_cli.run.next import next_command
-from tests.results.finished_runs import metrics_json, rankings, write_run
+from tests.results.finished_runs import group, metrics_json, rankings, run, write_run
 from tests.support.driver import job_of
 
 INTERVAL = {"ndcg@10": [0.0, 1.0]}
+SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"hr@10": 0.105}, "intervals": {"hr@10": [0.10, 0.11]}}
 
 
 def ranked(tmp_path, model, hits, users=100, **facts):
@@ -92,7 +107,7 @@ def test_of_fewer_than_four_users_there_is_no_interval(tmp_path, capsys):
         "by 1.0000 NDCG@10 (no interval: an interval over users needs at least 4 users, but these"
         in comparison.in_words()
     )
-    show([replace(floor, n_examples=3), replace(run, n_examples=3)])
+    print_results([replace(floor, n_examples=3), replace(run, n_examples=3)])
     assert "within" not in capsys.readouterr().out
     enough = compare_with_floor(ranked(tmp_path, "sasrec", 3, users=4), [ranked(tmp_path, "mean", 0, users=4)])
     assert enough.interval is not None
@@ -130,7 +145,7 @@ def test_a_chat_model_of_which_nothing_could_be_read_is_compared_with_nothing(tm
     facts = {"n_examples": 3, "intervals": INTERVAL, "model": "chatgptrec"}
     metrics = metrics_json(0.0, **facts) | {"metrics": {"ndcg@10": 0.0, "answers/invalid": 1.0}}
     run = write_run(tmp_path / "chatgptrec/shop/sequential/seed0-c", metrics, rows)
-    assert show([ranked(tmp_path, "popularity", 10), run]) is None
+    assert print_results([ranked(tmp_path, "popularity", 10), run]) is None
     said = " ".join(capsys.readouterr().out.split())
     assert "none of 3 answers could be read" in said
     assert "the first: 'Sorry, I cannot help.'" in said
@@ -157,3 +172,122 @@ def test_a_training_that_probably_failed_is_not_compared(tmp_path):
     job = job_of("model=unisrec", "dataset=demo", "trainer.epochs=1", "task.mask_history=true", "seed=1")
     command = "llm4rec tune model=unisrec dataset=demo task.mask_history=true"
     assert next_command(job, run, None) == f"next, settings with which it learns: {command}"
+
+
+def cold_run(model, metrics=("hr@10", "ndcg@10", "mrr"), **hits):
+    """Return a run with a hit rate of targets that are `cold`, `warm` or either."""
+
+    def means(n, hit):
+        values = {"hr@10": hit, "ndcg@10": hit / 2, "mrr": hit / 4}
+        return {"n": n} | {name: values[name] for name in metrics}
+
+    groups = {group: means({"cold": 20, "warm": 1500}[group], hit) for group, hit in hits.items()}
+    breakdown = {"target_is_cold": groups, "chance": {group: means(1, 0.01) for group in groups}}
+    return run(model=model, breakdown=breakdown)
+
+
+def test_cold_and_warm_targets_have_columns_and_chance_a_row():
+    shown = cold_table([cold_run("popularity", cold=0.0, warm=0.1), cold_run("unisrec", cold=0.2, warm=0.3)])
+    assert list(shown.columns) == ["model", "cold hr@10", "cold ndcg@10", "warm hr@10", "warm ndcg@10"]
+    assert list(map(tuple, shown.rows)) == [
+        ("popularity", "0.0000", "0.0000", "0.1000", "0.0500"),
+        ("unisrec", "0.2000", "0.1000", "0.3000", "0.1500"),
+        ("chance", "0.0100", "0.0050", "0.0100", "0.0050"),
+    ]
+    assert shown.notes == ["20 cold and 1,500 warm"]
+
+
+def test_a_group_without_targets_has_no_columns_and_other_cutoffs_show_mrr():
+    assert list(cold_table([cold_run("unisrec", cold=0.2)]).columns) == ["model", "cold hr@10", "cold ndcg@10"]
+    other = cold_run("unisrec", metrics=["mrr"], cold=0.2, warm=0.3)
+    assert list(cold_table([other]).columns) == ["model", "cold mrr", "warm mrr"]
+
+
+def test_a_label_of_all_rows_is_noted_once():
+    runs = [
+        run(model="popularity", labels=["subset", "synthetic"]),
+        run(model="unisrec", labels=["synthetic", "subset", "floor-not-beaten"]),
+    ]
+    assert results_table(runs).notes == [
+        "100 users",
+        "all rows: subset",
+        "unisrec: floor-not-beaten",
+        "synthetic data: these numbers settle no claim",
+    ]
+
+
+@pytest.mark.parametrize(("keep", "best", "unconverged"), [("best", 5.0, 5), ("best", 4.0, None), ("last", 5.0, None)])
+def test_a_training_whose_best_epoch_is_the_last_says_so(tmp_path, keep, best, unconverged):
+    config = plain(job_of("model=sasrec", f"trainer.keep={keep}").config)
+    training = {"epochs": 5.0, "best_epoch": best, "rows": 10}
+    result = write_run(tmp_path / "sasrec", metrics_json(training=training), config=config)
+    assert unconverged_after(result) == unconverged
+    said = "sasrec: the best of 5 epochs is the last: try trainer.epochs=10"
+    assert (said in results_table([result]).notes) == (unconverged is not None)
+
+
+def over_seeds(values, model="sasrec"):
+    """Return a variant with one run per value."""
+    (variant,) = variants(run(value, model=model, seed=seed) for seed, value in enumerate(values))
+    return variant
+
+
+def rows(content):
+    return [dict(zip(content.columns, row, strict=True)) for row in content.rows]
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "cell"),
+    [
+        ("sasrec", [0.1, 0.2, 0.4], f"0.2333 ± {statistics.stdev([0.1, 0.2, 0.4]):.4f}"),  # of a sample
+        ("sasrec", [0.5], "0.5000"),
+        ("sasrec", [0.5, 0.5], "0.5000 ± 0.0000"),
+        ("random", [0.5, 0.5], "0.5000 ± 0.0000"),
+        ("popularity", [0.5, 0.5], "0.5000"),  # a rule without a seed
+        ("popularity", [0.4, 0.6], "0.5000 ± 0.1414"),  # which its declaration rules out: it must be seen
+    ],
+)
+def test_a_cell_has_the_mean_and_deviation_over_seeds(model, values, cell):
+    assert mean_and_deviation(over_seeds(values, model), "ndcg@10") == cell
+    assert mean_and_deviation(over_seeds(values, model), "rmse") == ""
+
+
+def test_a_row_says_what_the_search_for_its_settings_cost():
+    search = {"trials": 8, "minutes": 31.4, "metric": "ndcg@10", "score": 0.1}
+    elsewhere = run(model="unisrec", tuning=search | {"dataset": "other", "expected_best": [0.1, 0.25]})
+    shown = results(group(run(), elsewhere))
+    assert [row["tuning"] for row in rows(shown)] == ["none stated", "8 trials, 31 min on other"]
+    expected = "unisrec: expected best ndcg@10 of n trials on validation, n = 1, 2, …: 0.1000 0.2500"
+    assert expected in shown.notes
+
+
+@pytest.mark.parametrize(("numbers", "cell"), [([1, 2, 4, 5], "1–2 4–5"), ([1, 3, 5], "1 3 5"), ([], ""), ([2], "2")])
+def test_consecutive_numbers_are_shown_as_a_range(numbers, cell):
+    assert ranges(numbers) == cell
+
+
+def test_different_data_of_one_name_are_marked_and_noted():
+    shown = results(group(run(dataset_fingerprint="1234567890"), run(0.2, dataset_fingerprint="abcdefghijk")))
+    assert [row["data"] for row in rows(shown)] == ["12345678", "abcdefgh"]
+    assert any("compare only equal ones" in note for note in shown.notes)
+
+
+def test_a_comparison_is_a_row_with_letters_for_differences():
+    content = paper_comparisons(group(run(**SCIENTIFIC, labels=["subset"])))
+    (row,) = rows(content)
+    assert (row["ours"], row["n"], row["95 % interval"]) == ("0.1050", "1", "0.1000–0.1100")
+    assert (row["paper"], row["inside"], row["differences"]) == ("0.1080", "", "a")
+    assert (row["of"], row["source"]) == ("SASRec, UniSRec", "arXiv 2206.05941 Table 2")
+    assert content.notes[1:] == ["a: examples: a sample is ours"]
+    (row,) = rows(paper_comparisons(group(run(**SCIENTIFIC))))
+    assert (row["inside"], row["differences"]) == ("yes", "")
+    assert paper_comparisons(group(run())) is None, "no paper has the dataset"
+
+
+def test_related_work_is_listed_best_first_and_never_for_synthetic_data():
+    content = related_work(group(run(**SCIENTIFIC)))
+    assert {row["of"].split(",")[0].split(" (")[0] for row in rows(content)} == {"VQ-Rec", "MISSRec"}
+    values = [float(row["value"]) for row in rows(content)]
+    assert values == sorted(values, reverse=True)
+    assert related_work(group(run(**SCIENTIFIC, labels=["synthetic"]))) is None
+    assert related_work(group(run())) is None
