@@ -3,7 +3,7 @@
 llm4rec score gru4rec.csv                                         on the built-in demo, full ranking
 llm4rec score gru4rec.csv.gz --name gru4rec dataset=amazon2014-beauty dataset.raw_dir=PATH task.mask_history=true
 llm4rec score ranks.parquet --name "my model" task=direct seed=1
-llm4rec score lists.run --targets test.csv --training train.csv --card card.html --stated tuning="16 trials"
+llm4rec score lists.run --targets test.csv --training train.csv             of the other system
 llm4rec score beams.jsonl --codes index.json                      semantic ids
 llm4rec score FOLDER                                              each file in it, in one table
 
@@ -52,8 +52,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--user-ids", metavar="FILE", help="lines of a raw id and the id in the lists; or JSON")
     parser.add_argument("--item-ids", metavar="FILE", help="likewise of items")
     parser.add_argument("--codes", metavar="FILE", help="the lists hold semantic ids: JSON, item -> its codes")
-    parser.add_argument("--card", metavar="FILE", type=Path, help="write an HTML page that says what was judged")
-    parser.add_argument("--stated", metavar="KEY=TEXT", action="append", default=[], help="for the card; repeatable")
     options, overrides = parser.parse_known_args(argv)
     if any(override.partition("=")[0] == "model" for override in overrides):
         raise UsageError(
@@ -66,9 +64,6 @@ def main(argv: list[str]) -> int:
     options.files = _files(options)
     for file in options.files:
         files.check(file)  # fails early, before anything is composed or computed
-    from llm4rec_studies.referee.card import statements
-
-    options.stated = statements(options.stated)
     settings = [f"model.{key}={quoted(path)}" for key in IDS if (path := getattr(options, key))]
 
     from llm4rec_cli import launch
@@ -78,11 +73,8 @@ def main(argv: list[str]) -> int:
     model = _named(options.files[0], options.name or _stem(options.files[0])) if is_one else ["model=external"]
     typed = [*model, *settings, *overrides]
     if {"-m", "--multirun"} & set(overrides):
-        if options.targets or options.training or options.card or not is_one:
-            raise UsageError(
-                "-m judges one file, and takes no --targets, --training or --card",
-                "leave out -m",
-            )
+        if options.targets or options.training or not is_one:
+            raise UsageError("-m judges one file, and takes neither --targets nor --training", "leave out -m")
         return launch.run(commands()["train"], typed)
     return launch.run(commands()["score"], typed, options)
 
@@ -95,8 +87,8 @@ def _files(options: argparse.Namespace) -> list[Path]:
     found = sorted(path for path in given.iterdir() if path.is_file() and not path.name.startswith("."))
     if not found:
         raise UsageError(f"{given} has no files", "llm4rec score FILE")
-    if options.name or options.card:
-        raise UsageError("--name and --card are of one file", f"llm4rec score {found[0]}")
+    if options.name:
+        raise UsageError("--name names one file, but this is a folder", f"llm4rec score {found[0]}")
     return found
 
 
@@ -115,7 +107,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     if len(jobs) > 1:
         return _several(jobs)
     outcome = run_and_show(jobs[0])
-    _judge(outcome, checks, options)
+    _judge(outcome, checks)
     return outcome
 
 
@@ -186,24 +178,17 @@ def _several(jobs: list[Job]) -> Outcome:
     return Outcome("done" if done else "skipped", outcomes[0].folder, tuple(results.values()))
 
 
-def _judge(outcome: Outcome, checks: dict[str, Check], options: argparse.Namespace) -> None:
-    """Print what the gain over the strongest floor consists of, what the checks found, and write the card."""
-    from llm4rec_cli.files import write_text
+def _judge(outcome: Outcome, checks: dict[str, Check]) -> None:
+    """Print what the gain over the strongest floor consists of, and what the checks found."""
     from llm4rec_cli.results.tables import say, show
     from llm4rec_studies.inspection.audit import audit, tables
-    from llm4rec_studies.referee import card
 
-    *floors, run = outcome.results
-    judged, notes = None, []
+    run = outcome.results[-1]
     try:
         judged = audit(str(run.folder), run.outputs)
     except Llm4RecError as error:  # without floors or slices there is nothing to take apart
-        notes.append(f"the gain is not taken apart: {error.problem}")
-    if judged:
-        judged = replace(judged, checks=[*checks.values(), *judged.checks])
-        show(*tables(judged))
-    say(*([judged.verdict] if judged else [*notes, *(check.reason for check in checks.values())]))
-    if options.card:
-        page = card.card(run, floors, judged, checks, options.stated, notes)
-        write_text(options.card.expanduser(), page)
-        print(f"card: {options.card}")
+        say(f"the gain is not taken apart: {error.problem}", *(check.reason for check in checks.values()))
+        return
+    judged = replace(judged, checks=[*checks.values(), *judged.checks])
+    show(*tables(judged))
+    say(judged.verdict)
