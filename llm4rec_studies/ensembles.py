@@ -29,7 +29,7 @@ def ensemble_overrides(members: Sequence[Result], outputs: Path, combine: str) -
     """Return the overrides of `train` that combine these runs on their own data and examples.
 
     Raises:
-        UsageError: the runs cannot be combined, or `combine=weights|grid` lacks an evaluation on validation.
+        UsageError: the runs cannot be combined, or `combine=grid` lacks an evaluation on validation.
     """
     raise_first(_problems_of_members(members))
     overrides = [
@@ -44,7 +44,7 @@ def ensemble_overrides(members: Sequence[Result], outputs: Path, combine: str) -
     seeds = {run.seed for run in members if depends_on_seed(run)}
     if len(seeds) == 1:
         overrides.append(f"seed={seeds.pop()}")
-    if combine in ("weights", "grid"):
+    if combine == "grid":
         evaluations = [str(_validation_run(member, outputs)) for member in members]
         overrides.append(f"model.judged={_listed(evaluations)}")
     return overrides

@@ -1,11 +1,9 @@
-"""Shared by the benchmarks: options, random data, timing in turns, memory of a fresh process, and tables."""
+"""Shared by the benchmarks, which need Linux: timing in turns, memory of a fresh process, and tables."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,18 +12,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
 import torch
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.overrides import quoted
 from llm4rec_cli.results.tables import markdown
-from llm4rec_cli.run.job import Job
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # these decide the rate of matrix products
-SHORTEST, MEAN = 3, 8.9  # interactions per user of random data; the mean is Beauty's
+ROUNDS = 5  # timed turns of each contender
 
 
 class Timing(NamedTuple):
@@ -47,35 +40,16 @@ class Measurement(NamedTuple):
     returned: Any
 
 
-def option_parser(description: str | None, examples: str, rounds: int) -> argparse.ArgumentParser:
-    """Return a parser with the options of the benchmarks of speed; `rounds` is the default of --rounds."""
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"examples:\n{examples}\nRun it on a quiet machine. OMP_NUM_THREADS sets the threads of all contenders.",
-    )
-    words = f"timed turns of each, after one to warm up (default {rounds})"
-    parser.add_argument("--rounds", type=int, default=rounds, help=words)
-    return parser
-
-
-def run_job(command: str, dataset: str, raw_dir: str | None, *overrides: str) -> Job:
-    """Return what `llm4rec COMMAND` would run with this dataset and these overrides, unchecked."""
-    location = [f"dataset.raw_dir={quoted(raw_dir)}"] if raw_dir else []
-    return Job.unchecked(compose([f"dataset={dataset}", *location, *overrides]), command)
-
-
-def interactions(n_users: int, n_items: int, seed: int = 0) -> pd.DataFrame:
-    """Draw columns `user` and `item`, sorted by user; lengths are geometric, low item numbers are popular."""
-    rng = np.random.default_rng(seed)
-    length = SHORTEST - 1 + rng.geometric(1 / (MEAN - SHORTEST + 1), n_users)
-    user = np.repeat(np.arange(n_users, dtype=np.int32), length)
-    return pd.DataFrame({"user": user, "item": (n_items * rng.random(len(user)) ** 2).astype(np.int32)})
+def typed_overrides(description: str | None) -> list[str]:
+    """Return the overrides on the command line of a benchmark, which has no other options."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="dataset=NAME dataset.raw_dir=PATH, …; default: the demo")
+    return parser.parse_args().overrides
 
 
 def machine_description() -> str:
     """Name the CPU, its instructions for matrix products, memory, and torch with its threads."""
-    files = [file for file in map(Path, ("/proc/cpuinfo", "/proc/meminfo")) if file.exists()]
+    files = [Path("/proc/cpuinfo"), Path("/proc/meminfo")]
     lines = [line.partition(":") for file in files for line in file.read_text().splitlines()]
     facts = {name.strip(): value.strip() for name, _, value in lines}
     memory = int(facts.get("MemTotal", "0").split()[0]) / 2**20
@@ -84,15 +58,11 @@ def machine_description() -> str:
     return f"{cpu} ({flags}), {torch.get_num_threads()} threads, {memory:.0f} GiB, torch {version}"
 
 
-def time_in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Timing]:
-    """Time the contenders in turns, A B C A B C …, so that other load on the machine slows all of them.
-
-    Args:
-        contenders: each does a piece of its work and returns the number of units done.
-        rounds: timed rounds, after one to warm up.
-    """
+def time_in_turns(contenders: Mapping[str, Callable[[], float]]) -> dict[str, Timing]:
+    """Time the contenders in turns, A B C A B C …, so that other load on the machine slows all of them. The first turns
+    warm up. Each call does a piece of work and returns the number of units done."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for i in range(rounds + 1):
+    for i in range(ROUNDS + 1):
         for name, work in contenders.items():
             start = time.perf_counter()
             units = work()
@@ -122,13 +92,9 @@ def measure(set_up: Callable[..., Callable[[], object]], *arguments: Any) -> Mea
 
 
 def peak_mb() -> float:
-    """Return the peak memory of this process in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux, where a child's `ru_maxrss` starts at its parent's value
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(fields["VmHWM"].split()[0]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    """Return the peak memory of this process in MiB. A child's `ru_maxrss` starts at its parent's value."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) / 1024
 
 
 def speed_rows(label: str, unit: str, timings: Mapping[str, Timing]) -> list[dict[str, str]]:
@@ -139,14 +105,6 @@ def speed_rows(label: str, unit: str, timings: Mapping[str, Timing]) -> list[dic
         {label: name, heading: str(timing), "speed-up": number(timing.median / baseline)}
         for name, timing in timings.items()
     ]
-
-
-def memory_rows(peaks: Mapping[tuple[str, str], Measurement]) -> list[dict[str, str]]:
-    """Return one row per contender: the MiB that its work added, by the heading in each key (contender, heading)."""
-    rows: dict[str, dict[str, str]] = {}
-    for (contender, heading), measurement in peaks.items():
-        rows.setdefault(contender, {"added MiB": contender})[heading] = number(measurement.added_mb)
-    return list(rows.values())
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:

@@ -1,4 +1,6 @@
-"""How time and memory grow with reviews and with items.
+"""How time and memory grow with reviews.
+
+    python scripts/bench_growth.py        needs 10 GB of disk
 
 Reviews with texts and items with titles are made in the format of Amazon 2014. Each work on one size of data is
 measured in a fresh process. An epoch is extrapolated from its first steps. Exponents are of seconds, between the two
@@ -7,7 +9,6 @@ largest sizes. The aim for `prepare` is at most 1.1.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import sys
@@ -17,16 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from bench_common import (
-    MEAN,
-    Measurement,
-    interactions,
-    machine_description,
-    measure_in_fresh_process,
-    number,
-    print_table,
-)
+from bench_common import Measurement, machine_description, measure_in_fresh_process, number, print_table
 
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import SplitName
@@ -34,11 +28,20 @@ from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_cli.tasks import ranking
 
-REVIEWS, ITEMS = [1_000_000, 3_000_000, 10_000_000], [100_000, 10_000]  # the first while the other grows
+REVIEWS, ITEMS = [1_000_000, 3_000_000, 10_000_000], 100_000
+SHORTEST, MEAN = 3, 8.9  # interactions per user; the mean is Beauty's
 WORDS, PHRASES, PHRASE = 5_000, 20_000, 12  # of reviews: the vocabulary, the phrases that texts consist of, their words
 BATCH = 256  # sequences
 STEPS, SECONDS = 200, 20.0  # of an epoch: no more steps, and after one none once these seconds have passed
 USERS = 10_000  # evaluated
+
+
+def interactions(n_users: int, n_items: int) -> pd.DataFrame:
+    """Draw columns `user` and `item`, sorted by user; lengths are geometric, low item numbers are popular."""
+    rng = np.random.default_rng(0)
+    length = SHORTEST - 1 + rng.geometric(1 / (MEAN - SHORTEST + 1), n_users)
+    user = np.repeat(np.arange(n_users, dtype=np.int32), length)
+    return pd.DataFrame({"user": user, "item": (n_items * rng.random(len(user)) ** 2).astype(np.int32)})
 
 
 def write_reviews(folder: Path, n_reviews: int, n_items: int) -> None:
@@ -129,16 +132,16 @@ WORKS: dict[str, tuple[Callable[..., Callable[[], object]], str]] = {
 }
 
 
-def measured(n_reviews: int, n_items: int) -> dict[str, Measurement]:
-    """Return each work on made data of this size; an epoch's seconds are those of the whole."""
+def measured(n_reviews: int) -> dict[str, Measurement]:
+    """Return each work on so many made reviews; an epoch's seconds are those of the whole."""
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        write_reviews(Path(folder), n_reviews, n_items)
+        write_reviews(Path(folder), n_reviews, ITEMS)
         for work, (set_up, model) in WORKS.items():
             m = measure_in_fresh_process(set_up, Path(folder), model)
             seconds = m.seconds / m.returned if set_up is training else m.seconds
             results[work] = m._replace(seconds=seconds)
-            print(f"{work}, {n_reviews:,} reviews, {n_items:,} items: {number(seconds)} s", file=sys.stderr, flush=True)
+            print(f"{work}, {n_reviews:,} reviews: {number(seconds)} s", file=sys.stderr, flush=True)
     return results
 
 
@@ -148,28 +151,16 @@ def exponent(points: Sequence[tuple[int, float]]) -> float:
     return float(np.log(longer / less) / np.log(more / fewer))
 
 
-def show(title: str, results: dict[int, dict[str, Measurement]]) -> None:
-    """Print the seconds and added memory of each work by size."""
+def main() -> None:
+    print(machine_description())
+    results = {n: measured(n) for n in REVIEWS}
     rows = []
     for work in WORKS:
-        own = {size: by_work[work] for size, by_work in results.items()}
-        cells = {f"{size:,}": f"{number(m.seconds)} s, {number(m.added_mb)} MiB" for size, m in own.items()}
-        growth = exponent([(size, m.seconds) for size, m in own.items()])
+        own = {n: by_work[work] for n, by_work in results.items()}
+        cells = {f"{n:,} reviews": f"{number(m.seconds)} s, {number(m.added_mb)} MiB" for n, m in own.items()}
+        growth = exponent([(n, m.seconds) for n, m in own.items()])
         rows.append({"work": work, **cells, "exponent": f"{growth:.2f}"})
-    print_table(title, rows)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reviews", type=int, nargs="+", default=REVIEWS, help="numbers of reviews, at least two")
-    parser.add_argument("--items", type=int, nargs="+", default=ITEMS, help="numbers of items, at least two")
-    options = parser.parse_args(arguments)
-    print(machine_description())
-    reviews, items = options.reviews[0], options.items[0]
-    sizes = {*((n, items) for n in options.reviews), *((reviews, n) for n in options.items)}
-    of = {size: measured(*size) for size in sorted(sizes)}
-    show(f"reviews grow, {items:,} items", {n: of[n, items] for n in options.reviews})
-    show(f"items grow, {reviews:,} reviews", {n: of[reviews, n] for n in options.items})
+    print_table(f"growth, {ITEMS:,} items", rows)
 
 
 if __name__ == "__main__":

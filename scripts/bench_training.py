@@ -1,5 +1,7 @@
 """How fast SASRec trains, compared with a reference.
 
+    python scripts/bench_training.py dataset=amazon2014-beauty dataset.raw_dir=PATH
+
 The reference is RecBole's formulation, written by us in plain torch and fp32: one row per prefix, padded to 50, and
 every position of every row computed. It has the same parameters as the model (a test holds losses and gradients equal,
 with dropout off), the same dropout rates, and the same AdamW.
@@ -10,7 +12,6 @@ epoch, but without validation. Contenders take turns in one run.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
@@ -22,17 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bench_common import (
-    machine_description,
-    option_parser,
-    print_table,
-    run_job,
-    speed_rows,
-    time_in_turns,
-)
+from bench_common import machine_description, print_table, speed_rows, time_in_turns, typed_overrides
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.run import stages
@@ -41,6 +36,7 @@ from llm4rec_cli.run.job import Job
 from llm4rec_cli.run.precision import settled
 
 REFERENCE, FP32, BF16 = "reference, fp32: one padded row per prefix", "ours, fp32", "ours, bf16"
+REFERENCE_BATCH = 2048  # prefix rows per step, as in RecBole
 TARGETS = 50_000  # the least that a turn of ours trains on, in whole epochs
 
 
@@ -130,23 +126,20 @@ def build_reference(config: Any, model: nn.Module) -> nn.Module:
     return reference
 
 
-def training_job(options: argparse.Namespace) -> Job:
+def training_job(overrides: Sequence[str]) -> Job:
     """Return what `llm4rec train` would run, in the size that is RecBole's default."""
-    overrides = ["model=sasrec", "model.hidden_size=64", *options.overrides, "device=cpu"]
-    return settled(run_job("train", options.dataset, options.raw_dir, *overrides))
+    return settled(Job.unchecked(compose(["model=sasrec", "model.hidden_size=64", *overrides, "device=cpu"]), "train"))
 
 
-def set_up(job: Job, reference_batch: int) -> tuple[Split, dict[str, Callable[[], float]]]:
-    """Return the split, and a turn of training of the reference, with so many prefix rows, and of ours per precision.
-
-    A turn returns the number of targets.
-    """
+def set_up(job: Job) -> tuple[Split, dict[str, Callable[[], float]]]:
+    """Return the split, and a turn of training of the reference and of ours per precision; a turn returns the number of
+    targets."""
     config, split = job.config, leave_one_out(stages.load(job))
     model = stages.build(job, split)
     settings: Any = job.model
     prefixes = PrefixRows(split, settings.max_length)
     work: dict[str, Callable[[], float]] = {
-        REFERENCE: _step(build_reference(config, model), prefixes, config, min(reference_batch, len(prefixes)))
+        REFERENCE: _step(build_reference(config, model), prefixes, config, min(REFERENCE_BATCH, len(prefixes)))
     }
     for name, precision in ((FP32, Precision.fp32), (BF16, Precision.bf16)):
         copy = stages.build(job, split)
@@ -186,36 +179,14 @@ def _epochs(model: Any, trainer: Any, seed: int, n_targets: int) -> float:
     return float(trainer.epochs * n_targets)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = option_parser(
-        __doc__,
-        """\
-  python scripts/bench_training.py                                            on the demo
-  python scripts/bench_training.py --dataset amazon2014-beauty --raw-dir PATH""",
-        rounds=5,
-    )
-    parser.add_argument("overrides", nargs="*", help="as for llm4rec train, e.g. trainer.batch_size=256")
-    parser.add_argument("--dataset", default="demo", help="a dataset of conf/dataset (default: demo)")
-    parser.add_argument("--raw-dir", help="folder with the dataset's raw files")
-    parser.add_argument(
-        "--reference-batch",
-        type=int,
-        default=2048,
-        help="prefix rows per step of the reference (default: RecBole's 2048)",
-    )
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+def main(overrides: Sequence[str]) -> None:
     print(machine_description())
-    job = training_job(options)
-    split, work = set_up(job, options.reference_batch)
+    job = training_job(overrides)
+    split, work = set_up(job)
     settings: Any = job.model
-    size = f"{settings.hidden_size}-d, {split.n_items:,} items"
-    rows = speed_rows("training", "target", time_in_turns(work, options.rounds))
-    print_table(f"sasrec on {options.dataset}, {size}", rows)
+    title = f"sasrec on {job.config.dataset.name}, {settings.hidden_size}-d, {split.n_items:,} items"
+    print_table(title, speed_rows("training", "target", time_in_turns(work)))
 
 
 if __name__ == "__main__":
-    main()
+    main(typed_overrides(__doc__))

@@ -27,7 +27,7 @@ def test_files_fit_their_schema(schema, capsys):
 
 def test_workflows_call_scripts_that_exist():
     called = {name for file in WORKFLOWS for name in re.findall(r"scripts/[\w.]+", file.read_text(encoding="utf-8"))}
-    assert {"scripts/test.sh", "scripts/test_versions.sh", "scripts/check_downloads.py"} <= called
+    assert {"scripts/test.sh", "scripts/test_versions.sh"} <= called
     assert [name for name in sorted(called) if not (ROOT / name).is_file()] == []
 
 

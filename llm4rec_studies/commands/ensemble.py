@@ -2,16 +2,14 @@
 
 llm4rec ensemble run=[outputs/prompt4nr/demo_news/direct/seed0-ab,outputs/prompt4nr/demo_news/direct/seed0-cd]
 llm4rec ensemble run=[seed0-ab,seed0-cd,seed0-ef] combine=rank           ends of paths, where unambiguous
-llm4rec ensemble run=[seed0-ab,seed0-cd] combine=weights                 fitted on validation
+llm4rec ensemble run=[seed0-ab,seed0-cd] combine=grid                    weights chosen on validation
 
 combine=
-  sum      sum of probabilities, as in Prompt4NR (default); if members have other scores or of different kinds, and of
-           lists, sum of standardised scores; mean gives the same order
-  rank     mean rank within an impression; of lists, reciprocal rank fusion: the scale of scores has no influence
-  weights  weighted sum that maximises the softmax likelihood of the validation clicks or targets; needs
-           llm4rec eval run=RUN split=valid for every member
-  grid     of two runs of lists, the weights of standardised scores with the best NDCG@10 on validation, .1 and .9 to
-           .9 and .1; needs the same evaluations
+  sum   sum of probabilities, as in Prompt4NR (default); if members have other scores or of different kinds, and of
+        lists, sum of standardised scores
+  rank  mean rank within an impression; of lists, reciprocal rank fusion: the scale of scores has no influence
+  grid  of two runs of lists, the weights of standardised scores with the best NDCG@10 on validation, .1 and .9 to
+        .9 and .1; needs llm4rec eval run=RUN split=valid for both
 
 On news all scores are stored. Rankings of a catalogue or of candidates store each user's best items: as many as
 task.stored_items says, which should be far more than the largest cutoff:
@@ -36,7 +34,7 @@ def main(argv: list[str]) -> int:
     parser = command_parser(
         "ensemble",
         __doc__,
-        "llm4rec ensemble run=[RUN,RUN,…] [combine=sum|mean|rank|weights|grid] [--outputs PATH] [overrides]",
+        "llm4rec ensemble run=[RUN,RUN,…] [combine=sum|rank|grid] [--outputs PATH] [overrides]",
     )
     parser.add_argument("--outputs", help="the folder to find runs in (default: paths.outputs)")
     options, overrides = parser.parse_known_args(argv)

@@ -17,7 +17,8 @@ def test_contenders_take_turns_and_the_first_round_does_not_count(monkeypatch):
         now[0] += next(seconds[name])
         return 8
 
-    timings = common.time_in_turns({name: lambda name=name: work(name) for name in seconds}, rounds=3)
+    monkeypatch.setattr(common, "ROUNDS", 3)
+    timings = common.time_in_turns({name: lambda name=name: work(name) for name in seconds})
     assert calls == ["a", "b"] * 4
     assert timings == {"a": Timing(4, 2, 8), "b": Timing(0.8, 0.8, 0.8)}
 

@@ -10,8 +10,9 @@ SMALL = ["model.hidden_size=8", "model.inner_size=12", "model.max_length=6"]
 
 
 @pytest.mark.parametrize("mask_history", [False, True])
+@pytest.mark.usefixtures("demo_cache")
 def test_scoring_all_users_at_once_gives_the_same_ranks(mask_history):
-    _, split, model = bench.set_up(None, None, SMALL, (60, 200))
+    _, split, model = bench.set_up(SMALL)
     examples = split.examples(SplitName.test)
     n_better, n_tied, top_items = bench.rank_at_once(model, examples, mask_history, 5)
     ours = rank(model, examples, mask_history, 5, 16)
@@ -20,7 +21,7 @@ def test_scoring_all_users_at_once_gives_the_same_ranks(mask_history):
     assert np.array_equal(top_items, ours.top_items)
 
 
-def test_a_run_on_random_data_prints_each_contender(bench_prints, monkeypatch):
+def test_a_run_prints_each_contender(bench_prints, monkeypatch):
     monkeypatch.setattr(bench, "measure_in_fresh_process", lambda *_: Measurement(1, 10, None))
-    words = ("random data: 30 users, 100 items", bench.AT_ONCE, bench.RANK, bench.EVALUATE, "sasrec: memory")
-    bench_prints(bench.main, ["--size", "30", "100", "--rounds", "1", "task.bootstrap=10", *SMALL], *words)
+    words = ("sasrec on demo: ", bench.AT_ONCE, bench.RANK, bench.EVALUATE, "sasrec: memory")
+    bench_prints(bench, ["task.bootstrap=10", *SMALL], *words)

@@ -17,7 +17,7 @@ SMALL = ["model.hidden_size=16", "model.inner_size=12", "model.max_length=6"]
 
 
 def test_the_reference_has_the_loss_and_gradients_of_our_one_pass():
-    job = bench.training_job(bench.parse([*SMALL, "trainer.batch_size=4", "model.dropout=0"]))
+    job = bench.training_job([*SMALL, "trainer.batch_size=4", "model.dropout=0"])
     split = leave_one_out(tiny_dataset(SEQUENCES))
     model = bench.stages.build(job, split)
     naive.randomise(model)
@@ -32,9 +32,8 @@ def test_the_reference_has_the_loss_and_gradients_of_our_one_pass():
         assert_close(ours[key], theirs[key], rel=1e-3, msg=key)
 
 
-def test_a_run_prints_each_contender(cache, monkeypatch, bench_prints):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr(bench, "TARGETS", 1)
+def test_a_run_prints_each_contender(monkeypatch, bench_prints):
+    for name, value in {"TARGETS": 1, "REFERENCE_BATCH": 8}.items():
+        monkeypatch.setattr(bench, name, value)
     small = [*SMALL, "trainer.batch_size=512", "model.layers=1"]
-    arguments = [*small, "--reference-batch", "8", "--rounds", "1"]
-    bench_prints(bench.main, arguments, "### sasrec on demo, 16-d, 160 items", bench.REFERENCE, bench.FP32, bench.BF16)
+    bench_prints(bench, small, "### sasrec on demo, 16-d, 160 items", bench.REFERENCE, bench.FP32, bench.BF16)

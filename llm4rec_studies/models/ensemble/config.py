@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -20,15 +20,12 @@ class Combine(Enum):
     """How the members' scores of an item are combined."""
 
     sum = "sum"  # of probabilities (the authors, by their own reply); of other scores and of lists, standardised
-    mean = "mean"  # the same order
     # the mean rank within the impression, so that all members weigh the same; of lists, the sum of 1 / (60 + rank)
     rank = "rank"
-    weights = "weights"  # a weighted sum, fitted on validation
     grid = "grid"  # of two lists, the weights among nine with the best NDCG@10 on validation
 
 
 PREDICTIONS = "predictions.parquet"
-FITTED = (Combine.weights, Combine.grid)
 
 
 @dataclass
@@ -42,7 +39,7 @@ class EnsembleConfig(ModelConfig):
 
     # run folders with the predictions to combine
     members: list[str] = noted([], named=True, input_file=PREDICTIONS, members=True)
-    # combine=weights and grid: the same for the validation split
+    # combine=grid: the same for the validation split
     judged: list[str] = noted([], named=True, input_file=PREDICTIONS)
     names: list[str] = noted([], named=True)  # the members' names in tables
     variants: list[str] = noted([], named=True)  # the members' variants: their hashes without the seed
@@ -53,7 +50,7 @@ class EnsembleConfig(ModelConfig):
 
     @property
     def results_version(self) -> int:
-        return 2 if self.combine in (Combine.sum, Combine.mean, Combine.rank) else 1
+        return 1 if self.combine is Combine.grid else 2
 
     def labels(self, task: str) -> list[str]:
         labels = [label for folder in self.members for label in _metrics(folder)["labels"]]
@@ -61,6 +58,13 @@ class EnsembleConfig(ModelConfig):
 
     def deviations(self, task: TaskConfig, trained_on: str | None) -> Mapping[str, str]:
         return {sentence: sentence for folder in self.members for sentence in _metrics(folder)["deviations"]}
+
+    def members_file(self, weights: Sequence[float] | None = None) -> dict[str, str]:
+        """Return members.json: run folder, name, variant and weight (null without a grid) of each member."""
+        values: Sequence[float | None] = weights or [None] * len(self.members)
+        columns = zip(self.members, self.names, self.variants, values, strict=True)
+        members = [dict(zip(("run", "name", "variant", "weight"), row, strict=True)) for row in columns]
+        return {"members.json": json.dumps(members, indent=1) + "\n"}
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[UsageError]:
         if len(self.members) < 2:
@@ -70,15 +74,16 @@ class EnsembleConfig(ModelConfig):
             )
 
     def problems(self, config: Config) -> Iterator[UsageError]:
-        how = f"combine={self.combine.name}"
-        if self.members and self.combine in FITTED and len(self.judged) != len(self.members):
+        if self.combine is not Combine.grid:
+            return
+        if self.members and len(self.judged) != len(self.members):
             yield UsageError(
-                f"model.{how} needs the members' validation runs, and model.judged does not list them",
-                f"use llm4rec ensemble run=[RUN,RUN,…] {how}, which fills it in",
+                "model.combine=grid needs the members' validation runs, and model.judged does not list them",
+                "use llm4rec ensemble run=[RUN,RUN] combine=grid, which fills it in",
             )
-        if self.combine is Combine.grid and (len(self.members) > 2 or config.dataset.split.splits_impressions):
+        if len(self.members) > 2 or config.dataset.split.splits_impressions:
             yield UsageError(
-                "model.combine=grid blends exactly two runs of ranked lists, not of impressions", "combine=weights"
+                "model.combine=grid blends exactly two runs of ranked lists, not of impressions", "combine=sum"
             )
 
 

@@ -16,11 +16,11 @@ from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.shared.ranked_lists import RankedLists, ranked_lists
-from llm4rec_studies.models.ensemble.config import FITTED, Combine, EnsembleConfig
-from llm4rec_studies.models.ensemble.weights import FloatArray, members_file, softmax_weights
+from llm4rec_studies.models.ensemble.config import Combine, EnsembleConfig
 
 log = logging.getLogger(__name__)
 
+FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 SHARES = np.arange(1, 10) / 10  # of the first member's standardised scores
 FUSION = 60  # of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009
@@ -37,17 +37,15 @@ class EnsembleOfLists(RankedLists):
         self.config, dataset = config, context.split.dataset
         pairs, scores = union([Lists(folder, dataset) for folder in config.members], config.combine)
         self.weights = None
-        if config.combine in FITTED:
-            judged = [Lists(folder, dataset) for folder in config.judged]
-            fit = fit_weights if config.combine is Combine.weights else grid_weights
-            self.weights = fit(judged, dataset.n_items)
+        if config.combine is Combine.grid:
+            self.weights = grid_weights([Lists(folder, dataset) for folder in config.judged], dataset.n_items)
         combined = scores.sum(0) if self.weights is None else self.weights @ scores
         user, item = np.divmod(pairs, dataset.n_items)
         lists = ranked_lists(user, item, combined, (dataset.n_users, dataset.n_items))
         super().__init__(lists, dataset.user_ids, max_missing=0)
 
     def artifacts(self) -> dict[str, str]:
-        return members_file(self.config, self.weights)
+        return self.config.members_file(None if self.weights is None else self.weights.tolist())
 
 
 class Lists:
@@ -88,13 +86,13 @@ class Lists:
 
 def union(members: Sequence[Lists], combine: Combine) -> tuple[IntArray, FloatArray]:
     """Return the items that any member lists, as user x n_items + item, ascending, and (members, total) scores of them:
-    as stored for weights that are fitted; standardised for a sum, so that the scale of a member has no influence; 1 /
-    (60 + rank) for ranks."""
+    standardised for a sum, so that the scale of a member has no influence; 1 / (60 + rank) for ranks; as stored for the
+    weights of a grid, which include the scale."""
     pairs = np.unique(np.concatenate([member.pair for member in members]))
     scores = np.zeros((len(members), len(pairs)))
     for row, member in zip(scores, members, strict=True):
         score = 1 / (FUSION + member.rank) if combine is Combine.rank else member.score
-        scale = _deviation(member) if combine in (Combine.sum, Combine.mean) else 1.0
+        scale = _deviation(member) if combine is Combine.sum else 1.0
         row[np.searchsorted(pairs, member.pair)] = score / scale
     return pairs, scores
 
@@ -103,18 +101,24 @@ def _deviation(member: Lists) -> float:
     return float(member.score.std().clip(min=1e-12))
 
 
-def fit_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
-    """Fit weights (`softmax_weights`) to the targets of validation, of the users for whom a member lists the target."""
-    return softmax_weights(*_with_targets(members, n_items, Combine.weights))
-
-
 def grid_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
     """Choose the weights of two members' standardised scores, .1 and .9 to .9 and .1, by NDCG@10 on validation. The
     first wins a tie. Return weights for the stored scores.
 
     Users for whom no member lists the target are left out: they add the same to all.
+
+    Raises:
+        DataError: no member lists any target, or the members were evaluated on different examples.
     """
-    scores, lengths, hit = _with_targets(members, n_items, Combine.sum)
+    if any(not np.array_equal(member.target, members[0].target) for member in members):
+        raise DataError("the members were evaluated on different validation examples", "evaluate all on the same ones")
+    pairs, scores = union(members, Combine.sum)
+    hit, user = np.isin(pairs, members[0].target), pairs // n_items
+    has_target = np.isin(user, user[hit])
+    if not has_target.any():
+        raise DataError("no member lists the target of any validation user", "longer lists: task.stored_items=100")
+    scores, hit = scores[:, has_target], hit[has_target]
+    _, lengths = np.unique(user[has_target], return_counts=True)
     begins = np.cumsum(lengths) - lengths
     best, weights = -1.0, SHARES[:0]
     for share in SHARES:
@@ -127,24 +131,3 @@ def grid_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
         if ndcg > best:
             best, weights = ndcg, np.array([share, 1 - share])
     return weights / [_deviation(member) for member in members]
-
-
-def _with_targets(
-    members: Sequence[Lists], n_items: int, combine: Combine
-) -> tuple[FloatArray, IntArray, NDArray[np.bool_]]:
-    """Return the users' lists in which the target is, the items of all members together: (members, total) scores, one
-    list after another; (lists,) their lengths; (total,) whether an item is the target.
-
-    Raises:
-        DataError: no member lists any target, or the members were evaluated on different examples.
-    """
-    if any(not np.array_equal(member.target, members[0].target) for member in members):
-        raise DataError("the members were evaluated on different validation examples", "evaluate all on the same ones")
-    pairs, scores = union(members, combine)
-    hit = np.isin(pairs, members[0].target)
-    user = pairs // n_items
-    has_target = np.isin(user, user[hit])
-    if not has_target.any():
-        raise DataError("no member lists the target of any validation user", "longer lists: task.stored_items=100")
-    _, lengths = np.unique(user[has_target], return_counts=True)
-    return scores[:, has_target], lengths, hit[has_target]

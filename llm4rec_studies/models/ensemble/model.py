@@ -18,12 +18,11 @@ from llm4rec_cli.data.examples import Impressions
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_studies.models.ensemble.config import Combine, EnsembleConfig
-from llm4rec_studies.models.ensemble.lists import EnsembleOfLists
-from llm4rec_studies.models.ensemble.weights import FloatArray, members_file, softmax_weights
+from llm4rec_studies.models.ensemble.lists import EnsembleOfLists, FloatArray
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ["impression_id", "items", "clicked", "scores"]
+COLUMNS = ["impression_id", "items", "scores"]
 
 
 class Ensemble:
@@ -38,16 +37,13 @@ class Ensemble:
         self.config = config
         self.item_ids = context.split.dataset.items["item_id"].to_numpy()
         self.predictions = [_read_predictions(folder) for folder in config.members]
-        is_scaled = config.combine in (Combine.sum, Combine.mean) and not are_probabilities(self.predictions)
+        is_scaled = config.combine is Combine.sum and not are_probabilities(self.predictions)
         self.scales = np.array([scale_of(member) if is_scaled else 1.0 for member in self.predictions])
         if is_scaled:
             log.info("members' scores are not probabilities, or not of one kind: standardised within impressions")
-        self.weights = None
-        if config.combine is Combine.weights:
-            self.weights = fit_weights([_read_predictions(folder) for folder in config.judged])
 
     def artifacts(self) -> dict[str, str]:
-        return members_file(self.config, self.weights)
+        return self.config.members_file()
 
     def score_shown(self, impressions: Impressions) -> Tensor:
         items, offsets = impressions.shown()
@@ -62,10 +58,7 @@ class Ensemble:
                 for scores in by_member
             ]
         matrix = np.stack(by_member) / self.scales[:, None]
-        if self.weights is not None:
-            combined = self.weights @ matrix
-        else:
-            combined = matrix.sum(0) if self.config.combine is Combine.sum else matrix.mean(0)
+        combined = matrix.sum(0) if self.config.combine is Combine.sum else matrix.mean(0)
         return torch.from_numpy(combined.astype(np.float32))
 
 
@@ -86,15 +79,6 @@ def scale_of(member: pd.DataFrame) -> float:
     """Return the standard deviation of a member's scores within impressions."""
     centred = np.concatenate([row - row.mean() for row in member["scores"]])
     return float(centred.astype(np.float64).std().clip(min=1e-12))
-
-
-def fit_weights(predictions: Sequence[pd.DataFrame]) -> FloatArray:
-    """Fit weights (`softmax_weights`) to the clicks of each member's predictions on the same validation impressions."""
-    first = predictions[0]
-    ids, lists = first.index.to_numpy(), [np.asarray(items) for items in first["items"]]
-    scores = np.stack([_look_up(member, ids, lists, f"member {i}") for i, member in enumerate(predictions)])
-    clicked = np.concatenate([np.asarray(row, dtype=bool) for row in first["clicked"]])
-    return softmax_weights(scores, np.array([len(items) for items in lists]), clicked)
 
 
 def _read_predictions(folder: str) -> pd.DataFrame:

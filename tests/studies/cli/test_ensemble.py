@@ -49,18 +49,6 @@ def test_the_seed_is_that_of_the_members_that_have_one(llm4rec, members):
     assert compared.code == 0 and "seeds 1, 2" in compared.out, "of two rules no seed is needed"
 
 
-def test_weights_need_the_members_evaluated_on_validation(llm4rec, members):
-    answer = llm4rec("ensemble", run_option(members), "combine=weights", "task.floors=[]")
-    assert answer.code == 2
-    assert "llm4rec eval model=popularity dataset=demo_news split=valid" in answer.err
-    for name in ("popularity", "causal_popularity"):
-        llm4rec("eval", f"model={name}", *NEWS, "split=valid")
-    answer = llm4rec("ensemble", run_option(members), "combine=weights", "task.floors=[]")
-    rows = read(answer.folder / "members.json")
-    assert [row["run"] for row in rows] == [str(folder) for folder in members]
-    assert all(row["weight"] >= 0 for row in rows)
-
-
 def test_runs_with_other_data_or_protocols_and_fewer_than_two_are_refused(llm4rec, members):
     other = llm4rec("train", "model=popularity", *NEWS[:1], "task.max_examples=30", "task.floors=[]").folder
     answer = llm4rec("ensemble", run_option([members[0], other]))
@@ -103,11 +91,14 @@ def test_weights_are_those_of_the_members_own_validation_runs(llm4rec):
     members = run_option([masked, near])
     llm4rec("eval", f"run={second}", "task.mask_history=true", "split=valid", *typed)
     llm4rec("eval", "model=item_knn", "task.mask_history=true", "split=valid", *typed)
-    refused = llm4rec("ensemble", members, "combine=weights", "task.floors=[]")
+    refused = llm4rec("ensemble", members, "combine=grid", "task.floors=[]")
     assert refused.code == 2
     assert f"{masked} was not evaluated on validation" in refused.err
     llm4rec("eval", f"run={first}", "task.mask_history=true", "split=valid", *typed)
-    refused = llm4rec("ensemble", members, "combine=weights", "task.floors=[]")
+    refused = llm4rec("ensemble", members, "combine=grid", "task.floors=[]")
     assert f"{near} was not evaluated on validation" in refused.err, "another number of neighbours is another rule"
     llm4rec("eval", "model=item_knn", "model.neighbours=5", "task.mask_history=true", "split=valid", *typed)
-    assert llm4rec("ensemble", members, "combine=weights", "task.floors=[]").code == 0
+    answer = llm4rec("ensemble", members, "combine=grid", "task.floors=[]")
+    rows = read(answer.folder / "members.json")
+    assert [row["run"] for row in rows] == [str(masked), str(near)]
+    assert all(row["weight"] > 0 for row in rows)

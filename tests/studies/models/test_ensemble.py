@@ -18,7 +18,7 @@ from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models import base
 from llm4rec_studies.models.ensemble.config import Combine, EnsembleConfig
 from llm4rec_studies.models.ensemble.lists import Lists, grid_weights, union
-from llm4rec_studies.models.ensemble.model import Ensemble, build, fit_weights
+from llm4rec_studies.models.ensemble.model import Ensemble, build
 from tests.support.driver import job_of
 
 pytestmark = pytest.mark.numeric
@@ -51,7 +51,6 @@ def members(tmp_path):
         rows = {
             "impression_id": ["1", "2"],
             "items": [["a", "b", "c"], ["d", "a"]],
-            "clicked": [[True, False, False], [False, True]],
             "scores": [np.float32(s) for s in scores],
         }
         pd.DataFrame(rows).to_parquet(folder / "predictions.parquet")
@@ -71,7 +70,6 @@ def ensemble(members, combine, **more):
     ("combine", "expected"),
     [
         (Combine.sum, [1.1, 0.9, 0.5, 1.0, 0.4]),
-        (Combine.mean, [0.55, 0.45, 0.25, 0.5, 0.2]),
         # places from below, of the impression's size: 3/3, 2/3, 1/3 and 1/3, 2.5/3, 2.5/3; 1/2, 1 and 1, 1/2
         (Combine.rank, [2 / 3, 0.75, 1.75 / 3, 0.75, 0.75]),
     ],
@@ -86,8 +84,7 @@ def rescored(folder, scores):
     pd.read_parquet(file).assign(scores=[np.float32(row) for row in scores]).to_parquet(file)
 
 
-@pytest.mark.parametrize("combine", [Combine.sum, Combine.mean])
-def test_members_of_different_kinds_are_standardised_within_impressions_and_shares_added_as_they_are(members, combine):
+def test_members_of_different_kinds_are_standardised_within_impressions_and_shares_added_as_they_are(members):
     for scores in (
         [[9.0, 5.0, 1.0], [102.0, 103.0]],  # no probabilities
         [[0.6, 0.3, 0.1], [0.2, 0.8]],  # shares of the impression, where the other member has a probability for each
@@ -97,27 +94,11 @@ def test_members_of_different_kinds_are_standardised_within_impressions_and_shar
         for member in (scores, SCORES["two"]):
             centred = np.concatenate([np.array(row) - np.mean(row) for row in member])
             expected += np.concatenate(member) / np.sqrt((centred**2).mean())
-        combined = ensemble(members, combine).score_shown(IMPRESSIONS)
-        assert combined.tolist() == pytest.approx(expected / (2 if combine is Combine.mean else 1), rel=1e-5)
+        combined = ensemble(members, Combine.sum).score_shown(IMPRESSIONS)
+        assert combined.tolist() == pytest.approx(expected, rel=1e-5)
     rescored(members[1], [[0.6, 0.3, 0.1], [0.2, 0.8]])
     combined = ensemble(members, Combine.sum).score_shown(IMPRESSIONS)
     assert combined.tolist() == pytest.approx([1.2, 0.6, 0.2, 0.4, 1.6])
-
-
-def test_weights_are_those_that_make_the_clicks_of_validation_likeliest():
-    rng = np.random.default_rng(0)
-    lists = [[f"{i}{k}" for k in "abcde"] for i in range(400)]
-    good, noise = rng.normal(size=(400, 5)), rng.normal(size=(400, 5))
-    probability = np.exp(2.0 * good) / np.exp(2.0 * good).sum(1, keepdims=True)
-    clicked = np.zeros((400, 5), dtype=bool)
-    clicked[np.arange(400), [rng.choice(5, p=p) for p in probability]] = True
-    predictions = [
-        pd.DataFrame({"items": lists, "clicked": list(clicked), "scores": list(s)}, index=[str(i) for i in range(400)])
-        for s in (good / 10, -noise)
-    ]
-    weights = fit_weights(predictions)
-    assert weights[0] == pytest.approx(20.0, rel=0.15)  # undoes the division by ten
-    assert 0 <= weights[1] < 0.15
 
 
 def test_impressions_are_looked_up_by_id_and_labels_are_those_of_the_members(members):
@@ -128,7 +109,7 @@ def test_impressions_are_looked_up_by_id_and_labels_are_those_of_the_members(mem
     alone = EnsembleConfig("ensemble", members=members[:1], combine=Combine.sum)
     with pytest.raises(UsageError, match="at least two members, not 1"):
         raise_first(alone.problems_with_dataset(None, None))
-    (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems(job_of().config)
+    (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.grid).problems(job_of().config)
     assert "model.judged does not list them" in problem.problem
     model = ensemble(members, Combine.sum)
     reversed_scores = model.score_shown(IMPRESSIONS[np.array([1, 0])])
@@ -195,8 +176,8 @@ def test_lists_are_fused_by_reciprocal_rank_or_summed_above_their_lowest_score(l
     assert scores[1] == pytest.approx(two / np.std([0.2, 0, 0.1, 0, 0.1, 0]), rel=1e-5)
     good, bad = ([([t, 0, 1], [9.0, 5.0, 1.0]) for t in (2, 3, 4)], [([0, 5, t], [9.0, 5.0, 1.0]) for t in (2, 3, 4)])
     members = lists(good=good, bad=bad)
-    ensemble = of_lists(members, Combine.weights, judged=members)
-    assert ensemble.weights[0] > 0 and ensemble.weights[1] == 0
+    ensemble = of_lists(members, Combine.grid, judged=members)
+    assert ensemble.weights[0] > ensemble.weights[1] > 0
     assert [row["weight"] for row in json.loads(ensemble.artifacts()["members.json"])] == ensemble.weights.tolist()
     examples = leave_one_out(DATASET).examples(SplitName.test)
     assert ensemble.score(examples).argmax(1).tolist() == [2, 3, 4]
@@ -252,9 +233,9 @@ def test_a_grid_blends_exactly_two_runs_of_lists(lists):
 def test_lists_that_give_no_weights_or_several_examples_of_a_user_are_refused(lists):
     missed = lists(one=[([0], [1.0])] * 3, two=[([1], [1.0])] * 3)
     with pytest.raises(DataError, match="no member lists the target"):
-        of_lists(missed, Combine.weights, judged=missed)
+        of_lists(missed, Combine.grid, judged=missed)
     with pytest.raises(DataError, match="different validation examples"):
-        of_lists(missed, Combine.weights, judged=lists(three=ONE, four=TWO[:2]))
+        of_lists(missed, Combine.grid, judged=lists(three=ONE, four=TWO[:2]))
     (folder,) = lists(one=ONE)
     rows = pd.read_parquet(f"{folder}/predictions.parquet")
     pd.concat([rows, rows]).to_parquet(f"{folder}/predictions.parquet")
