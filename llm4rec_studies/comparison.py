@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError, raise_first
-from llm4rec_cli.evaluation.paired import PERMUTATIONS, Difference, Margin, as_one_family, paired_differences
+from llm4rec_cli.evaluation.paired import Difference, Margin, as_one_family, paired_differences
 from llm4rec_cli.labels import NOT_ABOVE_POPULARITY
 from llm4rec_cli.results.describe import (
     MIN_USERS,
@@ -111,7 +110,7 @@ def _pair(
     margin: Margin | None,
 ) -> Pair:
     values = pair_runs([*side_a.values()], [*side_b.values()], metrics, targets)
-    differences = paired_differences(values.a, values.b, values.user, stream(0, "compare: permutation"), margin)
+    differences = paired_differences(values.a, values.b, values.user, margin)
     of_a, of_b = dict(zip(side_a, values.a, strict=True)), dict(zip(side_b, values.b, strict=True))
     seeds = of_b if len(of_a) == 1 < len(of_b) else of_a if len(of_b) == 1 else [seed for seed in of_a if seed in of_b]
     by_seed = {}
@@ -329,7 +328,6 @@ def as_json(comparison: Comparison) -> Mapping[str, object]:
         **{key: getattr(run, key) for key in ("dataset", "dataset_fingerprint", "task", *PROTOCOL_KEYS)},
         "n_examples": pair.n,
         "targets": comparison.targets,
-        "permutations": PERMUTATIONS,
         "margin": None if margin is None else asdict(margin),
         "synthetic": "synthetic" in run.labels,
         **_pair_as_json(pair),

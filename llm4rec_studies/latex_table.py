@@ -41,16 +41,14 @@ class LatexTable:
     against: Name | None
     tests: Tests
     names: Mapping[str, str]
-    caption: str
-    label: str | None
     sd: bool
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the table, then its notes as comments. The document must load booktabs."""
         datasets, n = list(map(_dataset, self.groups)), len(self.metrics)
-        yield from (r"\begin{table}[t]", r"\centering", rf"\caption{{{escaped(self.caption)}}}")
-        if self.label:
-            yield rf"\label{{{self.label}}}"
+        title = self.groups[0].title
+        caption = title if len(self.groups) == 1 else title.partition(" · ")[2]
+        yield from (r"\begin{table}[t]", r"\centering", rf"\caption{{{escaped(caption)}}}")
         yield rf"\begin{{tabular}}{{l{'r' * n * len(datasets)}}}"
         yield r"\toprule"
         if len(datasets) > 1:
@@ -123,8 +121,6 @@ def latex_table(
     against: str | None,
     outputs: Path,
     names: Mapping[str, str],
-    caption: str | None,
-    label: str | None,
     sd: bool,
 ) -> LatexTable:
     """Return the table of these groups.
@@ -146,8 +142,7 @@ def latex_table(
     rows = _rows(groups, models, floors)
     tested = None if against is None else _named(against, rows)
     tests = {} if tested is None else _tests(groups, rows, tested, metrics or shown, outputs)
-    title = groups[0].title if len(groups) == 1 else next(iter(protocols))
-    return LatexTable(groups, metrics or shown, rows, tested, tests, names, caption or title, label, sd)
+    return LatexTable(groups, metrics or shown, rows, tested, tests, names, sd)
 
 
 def _dataset(group: Group) -> str:

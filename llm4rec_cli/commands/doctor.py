@@ -2,7 +2,6 @@
 
 llm4rec doctor                                  one line per check: ok, note or wrong, with a remedy
 llm4rec doctor --outputs ~/outputs --cache /big/cache
-llm4rec doctor --json | jq '.findings[] | select(.state == "wrong")'
 
 Exits with 1 if something is wrong. Writes nothing except a temporary file in the outputs folder, to test file locks.
 Shows no environment variable.
@@ -12,10 +11,8 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 
-from llm4rec_cli import __version__
 from llm4rec_cli.commands import command_parser
 from llm4rec_cli.paths import default_outputs
 from llm4rec_cli.run.machine import WRONG, Finding, examine
@@ -25,22 +22,14 @@ WIDTH = 100  # characters per line, at most
 
 def main(argv: list[str]) -> int:
     parser = command_parser("doctor", __doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--outputs", default=default_outputs(), help="the outputs folder (default: %(default)s)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_args(argv)
-    findings = []
+    wrong = 0
     for finding in examine(Path(options.outputs).expanduser().absolute(), options.cache):
-        findings.append(finding)
-        if not options.json:
-            print(_in_words(finding), flush=True)
-    wrong = sum(finding.state == WRONG for finding in findings)
-    if options.json:
-        from llm4rec_cli.results.tables import json_text
-
-        print(json_text({"llm4rec": __version__, "wrong": wrong, "findings": list(map(asdict, findings))}, indent=2))
-    else:
-        print(f"{wrong} wrong" if wrong else "nothing is wrong")
+        wrong += finding.state == WRONG
+        print(_in_words(finding), flush=True)
+    print(f"{wrong} wrong" if wrong else "nothing is wrong")
     return int(wrong > 0)
 
 

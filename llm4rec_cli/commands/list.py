@@ -152,7 +152,5 @@ def _cache_tables(cache: Path) -> Iterator[Content]:
         sizes.setdefault(entry.part, []).append(entry.bytes)
     totals = [[part, str(len(of_part)), decimal(sum(of_part))] for part, of_part in sizes.items()]
     yield Content(f"cache: {cache}", ["part", "entries", "size"], totals)
-    rows = [
-        [e.part, e.path.name, decimal(e.bytes), moment(e.used), "" if e.state == "whole" else e.state] for e in entries
-    ]
-    yield Content("entries", ["part", "entry", "size", "last used", "state"], rows)
+    rows = [[entry.part, entry.path.name, decimal(entry.bytes), moment(entry.used)] for entry in entries]
+    yield Content("entries", ["part", "entry", "size", "last used"], rows)

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm4rec_cli.commands import at_least
-from llm4rec_cli.errors import UsageError, printable
+from llm4rec_cli.errors import printable
 from llm4rec_cli.results.tables import Content, json_text, show
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ def parser() -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
-    options.add_argument("--user", metavar="ID", action=_Once, help="a user of the dataset, by the id in the raw files")
-    options.add_argument(
-        "--item", metavar="ID", action=_Once, help="an item, for a task that predicts a rating or writes a text"
-    )
+    options.add_argument("--user", metavar="ID", help="a user of the dataset, by the id in the raw files")
+    options.add_argument("--item", metavar="ID", help="an item, for a task that predicts a rating or writes a text")
     options.add_argument(
         "--title",
         metavar="TEXT",
@@ -62,15 +60,6 @@ def parser() -> argparse.ArgumentParser:
         "--explain", action="store_true", help="how much each item of the history adds to a score (leave-one-out)"
     )
     return options
-
-
-class _Once(argparse.Action):
-    """Stores a value, and refuses a second one."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        if getattr(namespace, self.dest) is not None:
-            raise UsageError(f"{option_string} is given twice", f"llm4rec recommend … {option_string} {values}")
-        setattr(namespace, self.dest, values)
 
 
 def run(composed: Composed, options: argparse.Namespace) -> None:

@@ -1,12 +1,7 @@
-"""Paired comparison of two models on the same examples: differences of means, t intervals, and permutation tests.
+"""Paired comparison of two models on the same examples: differences of means, t intervals, and margins.
 
 The interval and p come from the t distribution of a mean over users and seeds (`crossed`): users are paired, as both
 models are evaluated on the same ones, seeds are not. With one seed of each they say nothing about new trainings.
-
-Permutation tests are a check that assumes no distribution. Over users: the two models are exchangeable for each user,
-so every user's difference may have either sign with equal probability. Over trainings: any of the trainings could have
-been A's. Two times three can be divided in 20 ways, so that p is at least 0.1 with three seeds, 0.029 with four and
-0.008 with five.
 
 A large p does not show that two models are equivalent. For that, a margin is fixed before the numbers are seen: they
 are equivalent if the 90 % interval lies within it, which amounts to both one-sided tests at 5 % (TOST). A relative
@@ -26,13 +21,9 @@ from numpy.typing import NDArray
 
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.metrics import direction
-from llm4rec_cli.progress import track
 
 FloatArray = NDArray[np.floating[Any]]
 Values = Mapping[str, FloatArray]  # metric -> (n,), one per example
-
-PERMUTATIONS = 10_000
-SIGNS_AT_ONCE = 4_000_000  # 32 MB: the size of a block of permutations, for any number of users
 
 
 @dataclass(frozen=True)
@@ -69,9 +60,7 @@ class Difference:
         difference: b - a.
         ratio, ratio_interval: b / a, and its 95 % t interval on the log scale; None where a mean is not above 0.
         interval, interval_90: t intervals of the difference at 95 and 90 %, over users and seeds.
-        p: two-sided; the 95 % interval inverts it. Where nothing varies, the larger of the next two.
-        p_users: of the sign-flip test over users, a check.
-        p_seeds: of the permutation test over trainings, a check; None with one seed.
+        p: two-sided; the 95 % interval inverts it. Where nothing varies, `_p_without_error`.
         p_holm: p, Holm-corrected for the differences reported together.
         better, equal, worse: number of examples where B is, by the mean over seeds. A lower error is better.
         margin: the difference up to which they count as equal; None = no margin.
@@ -90,8 +79,6 @@ class Difference:
     interval: tuple[float, float]
     interval_90: tuple[float, float]
     p: float
-    p_users: float
-    p_seeds: float | None
     p_holm: float
     better: int
     equal: int
@@ -107,7 +94,6 @@ def paired_differences(
     a: Sequence[Values],
     b: Sequence[Values],
     user: NDArray[Any],
-    permutation: np.random.Generator,
     margin: Margin | None = None,
 ) -> dict[str, Difference]:
     """Compare A and B in every metric; p_holm corrects for all metrics.
@@ -116,22 +102,18 @@ def paired_differences(
         a, b: for each seed (n,) values per metric; position i is the same example in all. A model that is not trained
             has one.
         user: (n,) the user of each example.
-        permutation: draws the signs of the test; all metrics share them.
     """
     names = list(a[0])
     values_a, values_b = ({name: [run[name] for run in runs] for name in names} for runs in (a, b))
     over_seeds = {name: np.mean(values_b[name], axis=0) - np.mean(values_a[name], axis=0) for name in names}
-    _, number = np.unique(user, return_inverse=True)
-    sums: FloatArray = np.stack([np.bincount(number, over_seeds[name]) for name in names], axis=1).astype(float)
+    n_users = len(np.unique(user))
     differences = {}
-    for name, p_users in zip(names, sign_flip_p(sums, permutation), strict=True):
+    for name in names:
         means_a, means_b = (np.mean(values[name], axis=1) for values in (values_a, values_b))
-        several = len(means_a) > 1 and len(means_b) > 1
         by_user_a, by_user_b = (crossed.means_by_user(values[name], user) for values in (values_a, values_b))
         estimate = crossed.difference(by_user_b, by_user_a)
-        p_seeds = seed_permutation_p(means_a, means_b, permutation) if several else None
-        # Where nothing varies t has no error to go by: a handful of users that all agree would have p = 0.
-        p = estimate.p_value() if estimate.error > 0 else max(float(p_users), p_seeds or 0.0)
+        n_seeds = len(means_a), len(means_b)
+        p = estimate.p_value() if estimate.error > 0 else _p_without_error(estimate.value, n_users, n_seeds)
         mean_a = float(means_a.mean())
         wide, narrow = estimate.interval(0.95), estimate.interval(0.90)
         margin_wide, margin_narrow = wide, narrow
@@ -154,8 +136,6 @@ def paired_differences(
             interval=wide,
             interval_90=narrow,
             p=p,
-            p_users=float(p_users),
-            p_seeds=p_seeds,
             p_holm=p,
             better=int((gains > 0).sum()),
             equal=int((gains == 0).sum()),
@@ -168,6 +148,19 @@ def paired_differences(
         )
     (corrected,) = as_one_family([differences])
     return corrected
+
+
+def _p_without_error(difference: float, n_users: int, n_seeds: tuple[int, int]) -> float:
+    """Return p where no user and no training differs from another, so that t has no error to go by.
+
+    It is the larger p of two permutation tests: of all signs of the users' differences, and of all ways to divide the
+    trainings between A and B, only these and their mirror images are as far apart.
+    """
+    if difference == 0:
+        return 1.0
+    a, b = n_seeds
+    over_seeds = (2 if a == b else 1) / math.comb(a + b, a) if min(a, b) > 1 else 0.0
+    return max(2.0 ** (1 - n_users), over_seeds)
 
 
 def _exponential(log_ratio: tuple[float, float]) -> tuple[float, float]:
@@ -189,56 +182,6 @@ def as_one_family(compared: Sequence[Mapping[str, Difference]]) -> list[dict[str
     return [
         {name: dataclasses.replace(d, p_holm=float(next(corrected))) for name, d in pair.items()} for pair in compared
     ]
-
-
-def sign_flip_p(differences: FloatArray, rng: np.random.Generator, permutations: int = PERMUTATIONS) -> FloatArray:
-    """Return (metrics,) two-sided p-values of paired permutation tests of the mean.
-
-    p = (1 + #{|permuted mean| >= |observed mean|}) / (1 + permutations): the observed signs count as one draw, so p is
-    never 0, and P(p <= α) <= α under the null hypothesis.
-
-    Args:
-        differences: (n, metrics) one row per user: the sum or mean over the user's examples.
-        rng: draws `permutations` of the 2^n sign vectors; all metrics share them.
-    """
-    n, n_words = len(differences), -(-len(differences) // 64)
-    total = differences.sum(axis=0)
-    rounding = 1e-12 * np.abs(differences).sum(axis=0)  # sums of the same numbers in another order differ a little
-    observed = np.abs(total) - rounding
-    n_extreme = np.zeros(differences.shape[1], dtype=int)
-    block = max(1, SIGNS_AT_ONCE // n)
-    for start in track(range(0, permutations, block), "permutation test"):
-        words = rng.integers(2**64, size=(min(block, permutations - start), n_words), dtype=np.uint64)
-        flipped = np.unpackbits(words.view(np.uint8), axis=1, count=n).astype(np.float64)
-        n_extreme += (np.abs(total - 2 * (flipped @ differences)) >= observed).sum(axis=0)
-    p: FloatArray = (1 + n_extreme) / (1 + permutations)
-    return p
-
-
-def seed_permutation_p(a: FloatArray, b: FloatArray, rng: np.random.Generator) -> float:
-    """Return the two-sided p-value of the difference of two models' means under permutation of their trainings.
-
-    It is the share of the assignments of trainings to A and B with a difference at least as large. From eight seeds on
-    there are more than PERMUTATIONS, which are then drawn.
-
-    Args:
-        a, b: (seeds,) the mean of each training.
-    """
-    from scipy.stats import permutation_test
-
-    def distance_of_means(x: FloatArray, y: FloatArray, axis: int) -> FloatArray:
-        distance: FloatArray = np.abs(np.mean(x, axis=axis) - np.mean(y, axis=axis))
-        return distance
-
-    result = permutation_test(
-        (b, a),
-        distance_of_means,
-        vectorized=True,
-        n_resamples=PERMUTATIONS,
-        alternative="greater",
-        random_state=rng,
-    )
-    return float(result.pvalue)
 
 
 def holm(p: FloatArray) -> FloatArray:

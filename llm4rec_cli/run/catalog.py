@@ -112,14 +112,12 @@ class CacheEntry:
     Attributes:
         path: <cache>/<part>/<name>.
         part: datasets, features, raw, …
-        state: `whole`; `being written`; or `left half written` by a killed process.
         bytes: on disk.
         used: when a file of it was last read or written, if the file system records that.
     """
 
     path: Path
     part: str
-    state: str
     bytes: int
     used: float
 
@@ -144,15 +142,7 @@ def cache_entries(cache: Path) -> Iterator[CacheEntry]:
             if path.suffix != ".lock":
                 times = [max(stat.st_atime, stat.st_mtime) for stat in _stats(path)]
                 last_use = max(times, default=path.lstat().st_mtime)
-                yield CacheEntry(path, part.name, _entry_state(path), disk_usage(path), last_use)
-
-
-def _entry_state(path: Path) -> str:
-    """Return the state of a cache entry: partial ones are `.<name>.<random>.part`, under the lock `.<name>.lock`."""
-    if path.suffix != ".part":
-        return "whole"
-    name = path.name.removesuffix(".part").rpartition(".")[0]
-    return "being written" if is_locked(path.with_name(f"{name}.lock")) else "left half written"
+                yield CacheEntry(path, part.name, disk_usage(path), last_use)
 
 
 def is_locked(lock: Path) -> bool:

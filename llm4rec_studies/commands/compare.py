@@ -25,9 +25,7 @@ other predictions and may reverse the result. No claim rests on one seed.
 With --seeds, they cover both: users are paired, as both models are evaluated on the same ones, seeds are not, as seed 0
 of one model has nothing in common with seed 0 of another: both may have other seeds, and other numbers of them. Few
 seeds make wide intervals. A last column has the difference of each seed that both have, if there are several. A rule
-that depends on no seed is compared with every seed of the others. --json also has two permutation tests as a check that
-assumes no distribution: of the users' differences (p_users) and of the trainings
-(p_seeds, at least 0.1 with three seeds).
+that depends on no seed is compared with every seed of the others.
 
 With --draws, the metrics of each user are averaged over all draws of sampled candidates (task.draw) for the same
 weights. A run is named by any of its draws, and both must have the same ones. Candidates are drawn independently for

@@ -2,7 +2,7 @@
 
 llm4rec inspect answers chatgptrec/demo/rating/seed0-ab
 llm4rec inspect answers chatgptrec/demo/rating/seed0-ab --status invalid --n 20
-llm4rec inspect answers chatgptrec/demo/rating/seed0-ab --user ASASDIE2W9UHU --json
+llm4rec inspect answers chatgptrec/demo/rating/seed0-ab --user ASASDIE2W9UHU
 
 For a finished run whose chat model writes its answers. Answers are read from the run folder. Prompts
 are written again from its settings, and no request is sent. Long texts are cut in the middle: --wide
@@ -24,21 +24,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--n", metavar="N", type=at_least(1), default=5, help="answers to show (default: 5)")
     parser.add_argument("--status", choices=[status.value for status in Status], help="only answers with this status")
     parser.add_argument("--user", metavar="ID", help="only answers about this user, by the id in the raw files")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--outputs", default=default_outputs(), help="folder of the runs (default: %(default)s)")
     options = parser.parse_args(argv)
 
-    from dataclasses import asdict
-
     from llm4rec_cli.results.results import named_results
-    from llm4rec_cli.results.tables import json_text
     from llm4rec_studies.inspection.answers import answers_of, texts
 
     (run,) = named_results([options.run], Path(options.outputs).expanduser())
-    report = answers_of(run, options.n, options.status, options.user)
-    if options.json:
-        shown = {"run": str(run.folder), "counts": report.counts, "problem": report.problem}
-        print(json_text(shown | {"answers": [asdict(answer) for answer in report.answers]}, indent=2))
-    else:
-        print("\n\n".join(texts(report)))
+    print("\n\n".join(texts(answers_of(run, options.n, options.status, options.user))))
     return 0

@@ -30,7 +30,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.results.tables import json_text, say, show
     from llm4rec_cli.run import stages
     from llm4rec_cli.run.job import Job
-    from llm4rec_studies.inspection.scrutiny import scrutiny_of, tables, verdicts
+    from llm4rec_studies.inspection.scrutiny import scrutinise, tables, verdicts
 
     job = Job.unchecked(composed, "prepare").floor("popularity")
     dataset = prepare(job.config.dataset, job.cache)
@@ -39,7 +39,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
         split = stages.split_dataset(job, stages.load(job))
     else:
         split = split_dataset(dataset)
-    scrutiny = scrutiny_of(job, split)
+    scrutiny = scrutinise(job, split)
     if options.json:
         print(json_text(scrutiny.as_json(), indent=2))
         return

@@ -18,7 +18,6 @@ from llm4rec_cli.config.compose import Composed
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options that `inspect memorisation` has besides overrides."""
     options = argparse.ArgumentParser("llm4rec inspect memorisation", add_help=False, allow_abbrev=False)
-    options.add_argument("--json", action="store_true", help="one JSON object")
     options.add_argument("--records", type=at_least(2), default=200, help="records per probe (default: 200)")
     options.add_argument("--text", action="store_true", help="records as a text to be continued; for base models")
     return options
@@ -26,13 +25,11 @@ def parser() -> argparse.ArgumentParser:
 
 def run(composed: Composed, options: argparse.Namespace) -> None:
     """Score the probes that the dataset has columns for, keep the scores for the rows of its runs, and print them."""
-    from dataclasses import asdict
-
     from llm4rec_cli.config.schema import Backend
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.errors import DataError, UsageError, raise_first
     from llm4rec_cli.llm.completions import Usage
-    from llm4rec_cli.results.tables import json_text, say, show
+    from llm4rec_cli.results.tables import say, show
     from llm4rec_cli.run import rules
     from llm4rec_cli.run.job import Job
     from llm4rec_cli.run.memorisation import save
@@ -49,9 +46,6 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     usage = Usage()
     scores = memorisation.measure(job, probes, usage)
     is_kept = save(job.config, dataset, scores)
-    if options.json:
-        print(json_text({name: asdict(score) for name, score in scores.items()}, indent=2))
-        return
     show(memorisation.table(job, dataset.manifest["name"], scores))
     remembered = [name for name, score in scores.items() if memorisation.is_memory(score)]
     say(

@@ -3,7 +3,7 @@ r"""`llm4rec report latex`: one table for a paper, with the best and second best
 llm4rec report latex dataset=demo task=sequential > table.tex
 llm4rec report latex dataset=shop,books task=sequential split=test --metrics hr@10,ndcg@10
 llm4rec report latex dataset=shop --models popularity,sasrec,unisrec --names "sasrec=SASRec,unisrec=UniSRec"
-llm4rec report latex dataset=shop --against sasrec --caption "Sequential recommendation." --label tab:main
+llm4rec report latex dataset=shop --against sasrec
 llm4rec report latex dataset=shop --no-floors --sd
 
 Rows are models in the given order, columns metrics, of several datasets side by side. The best of a column is bold,
@@ -31,8 +31,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--against", metavar="MODEL", help="mark what differs significantly from this model")
     parser.add_argument("--names", default="", help="names to print, as MODEL=NAME,MODEL=NAME")
     parser.add_argument("--sd", action="store_true", help="± the standard deviation over seeds")
-    parser.add_argument("--caption", help="its caption (default: dataset, task and protocol)")
-    parser.add_argument("--label", help="its label")
     parser.add_argument("--outputs", default=default_outputs(), help="folder of the runs (default: %(default)s)")
     options = parser.parse_args(argv)
     pairs = [pair.partition("=") for pair in options.names.split(",") if pair]
@@ -53,8 +51,6 @@ def main(argv: list[str]) -> int:
         options.against,
         outputs,
         names,
-        options.caption,
-        options.label,
         options.sd,
     )
     print(*table.lines(), sep="\n")

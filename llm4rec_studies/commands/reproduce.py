@@ -68,8 +68,8 @@ def main(argv: list[str]) -> int:
         setting = setting_of(flag.lstrip("-"))
         remedy = f"settings are written without dashes: {setting}=…" if setting else "llm4rec reproduce --help"
         raise UsageError(f"unknown option '{flags[0]}'", remedy)
-    if options.dry_run and (options.json or options.csv):
-        raise UsageError("--dry-run prints commands, and --json and --csv print results", "leave one of them out")
+    if options.dry_run and options.csv:
+        raise UsageError("--dry-run prints commands, and --csv prints results", "leave one of them out")
     table, size = definitions.table(options.table), Size[options.size]
     raise_first(_problems_of_overrides(overrides))
     cells = table.cells(options.rows, options.columns)
@@ -129,7 +129,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--long", action="store_true", help="a row each metric of a cell, with sd, n and interval")
-    output.add_argument("--json", action="store_true", help="one JSON object")
     output.add_argument("--csv", action="store_true", help="one row a cell and metric")
     return parser
 
@@ -220,17 +219,13 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 def _reproduce(plan: Plan, options: argparse.Namespace) -> int:
     """Make the cells and print them; return 1 if some could not be made."""
-    from llm4rec_cli.results.tables import comma_separated, json_text, say, show
+    from llm4rec_cli.results.tables import comma_separated, say, show
     from llm4rec_studies.paper_tables.plan import make
     from llm4rec_studies.paper_tables.reproduction import FLAT, contents, heading, long_contents
 
     lines, file = make(plan)
     table = plan.table
-    if options.json:
-        facts = {"table": table.name, "title": table.title, "source": table.source, "size": plan.size.value}
-        cells = [dict(zip(FLAT, line.flat(), strict=True)) for line in lines]
-        print(json_text({**facts, "cells": cells}, indent=2))
-    elif options.csv:
+    if options.csv:
         sys.stdout.write(comma_separated(FLAT, [line.flat() for line in lines]))
     else:
         say(heading(table, plan.size), "")

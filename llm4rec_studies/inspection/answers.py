@@ -158,7 +158,7 @@ def texts(report: Answers) -> list[str]:
         indented = [f"{name}:\n{textwrap.indent(_shortened(text), '    ')}" for name, text in parts]
         paragraphs.append("\n".join([heading, *indented]))
     if any(CUT in paragraph for paragraph in paragraphs):
-        paragraphs.append(f"{CUT.strip()} stands for what was cut from a long text: --wide or --json shows all")
+        paragraphs.append(f"{CUT.strip()} stands for what was cut from a long text: --wide shows all")
     return [printable(paragraph) for paragraph in paragraphs]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,22 +118,9 @@ class Audit:
         reasons = [check.reason for check in self.checks if not check.passed]
         return f'"{b} beats {a}" is refused: {"; ".join(reasons)}.'
 
-    def as_json(self) -> Mapping[str, object]:
-        """Return everything as one JSON object."""
-        return {
-            "metric": self.metric,
-            "result": {seed: str(run.folder) for seed, run in self.b.items()},
-            "over": {seed: str(run.folder) for seed, run in self.a.items()},
-            "parts": [asdict(part) for part in self.parts],
-            "checks": [asdict(check) for check in self.checks],
-            "known": list(self.known),
-            "allowed": self.allowed,
-            "verdict": self.verdict,
-        }
-
 
 def audit(name: str, outputs: Path, over: str | None = None, metric: str | None = None) -> Audit:
-    """Audit a result: a finished run of a ranking, or a file that `llm4rec score` has judged.
+    """Audit a finished run of a ranking.
 
     The word "beats" needs all of: the result is on the test part, with no label in NO_BEATS and no leak alarm. Each
     trained side has MIN_SEEDS seeds. The 95 % interval of the gain over users and seeds lies above 0, and so does that
@@ -142,7 +129,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     MIN_SEEDS trainings in all of each trained side.
 
     Args:
-        name: a run folder, an end of its path, or a file.
+        name: a run folder, or an end of its path.
         over: the model that the gain is over: its name or a run; None = the strongest floor of the task.
         metric: None = the task's selection metric.
 
@@ -150,7 +137,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
         RunError, UsageError: the run does not exist, has no slices, or has nothing to be compared with.
     """
     runs = Results.under(outputs)
-    run = _scored_file(Path(name).expanduser(), runs) or named_results([name], outputs)[0]
+    (run,) = named_results([name], outputs)
     metric = metric or str(run.settings.get("task.selection"))
     shared_metrics([run], [metric])
     opponent = _opponent(run, runs, over, metric, outputs)
@@ -183,21 +170,6 @@ def _unconverged(runs: Mapping[int, Result]) -> bool:
 
 def _any(runs: Mapping[int, Result]) -> Result:
     return next(iter(runs.values()))
-
-
-def _scored_file(path: Path, runs: Iterable[Result]) -> Result | None:
-    """Return the newest run that reads this file; None if the path is not a file.
-
-    Raises:
-        RunError: no run does.
-    """
-    if not path.is_file():
-        return None
-    for run in runs:
-        files = [run.settings.get(f"model.{key}") for key in settings_with(config_class(run.model), "input_file")]
-        if str(path.resolve()) in files:
-            return run
-    raise RunError(f"no finished run has judged {path}", f"llm4rec score {path} dataset=…")
 
 
 def _seeds(run: Result, runs: Iterable[Result]) -> dict[int, Result]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from llm4rec_cli.data.examples import IntArray
-from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.slices import SECONDS_A_DAY, SIMILAR_WORDS, long_tail
 from llm4rec_cli.data.split import TEST, TRAIN, Split
 from llm4rec_cli.data.statistics import has_dates
@@ -38,10 +36,9 @@ class Order:
         users_split_by_ties: the share of those users for whom another order within ties would change a part of the
             split; None where the split does not depend on order.
         later_training: the mean over test targets of the share of training interactions that are later.
-        tied_ascending_id, tied_ascending_title: of the pairs with the same time, the share in which the raw id, or
-            title, ascends; unrelated orders give one half. Pairs of one item are not counted, nor pairs of equal
-            titles or without one. None without such pairs.
-        other_ascending_id: the share of raw ids among the pairs with different times, or without times.
+        tied_ascending_id: of the pairs with the same time, the share in which the raw id ascends; unrelated orders give
+            one half. Pairs of one item are not counted. None without such pairs.
+        other_ascending_id: the same among the pairs with different times, or without times.
     """
 
     pairs: int
@@ -53,7 +50,6 @@ class Order:
     users_split_by_ties: float | None = None
     later_training: float | None = None
     tied_ascending_id: Proportion | None = None
-    tied_ascending_title: Proportion | None = None
     other_ascending_id: Proportion | None = None
 
 
@@ -61,8 +57,8 @@ class Order:
 class Catalogue:
     items: int  # number of items
     unseen: float  # the share that does not occur in training
-    same_words: float | None  # the share with the same words as another item in title, or text; None without either
-    near_duplicates: float | None  # the share for which another item has nearly the same words, as in `slices`
+    # the share for which another item has nearly the same words in title, or text, as in `slices`; None without either
+    near_duplicates: float | None
     repeated: float  # the share of interactions, or clicks, with an item that the user's history has already
     gini: float  # Gini coefficient of the items' training interactions: 0 if all have as many, 1 if one item has all
     head_interactions: float  # the share of training interactions with the most frequent HEAD_SHARE of the items
@@ -100,7 +96,6 @@ def order_of(split: Split) -> Order:
     train = np.sort(time[(split.assignment == TRAIN) & ~np.isnan(time)])
     test = time[(split.assignment == TEST) & ~np.isnan(time)]
     later = 1 - np.searchsorted(train, test, side="right") / max(1, len(train))
-    titles = _title_order(dataset)
     dated = has_dates(dataset.manifest)
     return Order(
         pairs=len(first),
@@ -112,7 +107,6 @@ def order_of(split: Split) -> Order:
         users_split_by_ties=len(moved) / len(last) if by_order and len(last) else None,
         later_training=float(later.mean()) if len(later) else None,
         tied_ascending_id=_ascending(dataset.id_order, item, first, second, tied & differs),
-        tied_ascending_title=_ascending(titles, item, first, second, tied & differs),
         other_ascending_id=_ascending(dataset.id_order, item, first, second, ~tied & differs),
     )
 
@@ -131,20 +125,11 @@ def _ascending(
     return None if share is None else Proportion.of(share, int(comparable.sum()))
 
 
-def _title_order(dataset: RecDataset) -> IntArray:
-    """Return (n_items,) the place of each title in alphabetical order in lower case, equal for equal ones; -1: none."""
-    if "title" not in dataset.items:
-        return np.full(dataset.n_items, -1)
-    titles = dataset.items["title"].str.strip().str.casefold()
-    codes, _ = pd.factorize(titles.where(titles != ""), sort=True)
-    return codes
-
-
 def catalogue_of(split: Split) -> Catalogue:
     """Return facts about the items and their frequencies in training, of interactions or of a click log."""
     dataset = split.dataset
     counts = split.train_counts()
-    same, near = _duplicates(dataset.words)
+    near = _near_duplicates(dataset.words)
     sorted_counts = np.sort(counts)[::-1].astype(np.float64)
     head = sorted_counts[: max(1, round(HEAD_SHARE * len(counts)))]
     total = max(1.0, sorted_counts.sum())
@@ -152,7 +137,6 @@ def catalogue_of(split: Split) -> Catalogue:
     return Catalogue(
         items=len(counts),
         unseen=float((~split.seen_in_training()).mean()),
-        same_words=None if same is None else float(same.mean()),
         near_duplicates=None if near is None else float(near.mean()),
         repeated=_repeated(split),
         gini=float((2 * rank - len(counts) - 1) @ sorted_counts / (len(counts) * total)),
@@ -174,15 +158,15 @@ def _repeated(split: Split) -> float:
     return float(np.isin(clicked, had).mean())
 
 
-def _duplicates(words: csr_array | None) -> tuple[BoolArray, BoolArray] | tuple[None, None]:
-    """Return (n_items,) which items have the same words as another item, and which have nearly the same.
+def _near_duplicates(words: csr_array | None) -> BoolArray | None:
+    """Return (n_items,) which items have nearly the same words as another item.
 
     Only pairs that share one of their rarest words are compared: of two sets with a Jaccard index of at least t, each
     shares ⌈t·n⌉ of its n words with the other, hence one of its n − ⌈t·n⌉ + 1 rarest (prefix filtering: Bayardo et al.,
     WWW 2007).
     """
     if words is None:
-        return None, None
+        return None
     rarest_first = csr_array(words[:, np.argsort(words.sum(axis=0), kind="stable")])
     rarest_first.sort_indices()
     length = np.diff(rarest_first.indptr)
@@ -192,15 +176,14 @@ def _duplicates(words: csr_array | None) -> tuple[BoolArray, BoolArray] | tuple[
     rare.data[place >= np.repeat(n_rarest, length)] = 0
     rare.eliminate_zeros()
     items_of_word = rare.T.tocsr()
-    same, near = np.zeros(len(length), dtype=bool), np.zeros(len(length), dtype=bool)
+    near = np.zeros(len(length), dtype=bool)
     for start in range(0, len(length), ROWS_AT_ONCE):
         pairs = (rare[start : start + ROWS_AT_ONCE] @ items_of_word).tocoo()
         first, second = pairs.row + start, pairs.col
         first, second = first[first < second], second[first < second]
-        similarity = jaccard(first, second, words)
-        for flags, least in ((same, 1.0), (near, SIMILAR_WORDS)):
-            flags[first[similarity >= least]] = flags[second[similarity >= least]] = True
-    return same, near
+        is_near = jaccard(first, second, words) >= SIMILAR_WORDS
+        near[first[is_near]] = near[second[is_near]] = True
+    return near
 
 
 def click_log_of(split: Split) -> ClickLog:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.data import store
 from llm4rec_cli.data.slices import DIAGNOSTIC, SHORT_HISTORY, target_slices
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.evaluation.beyond_accuracy import by_group
 from llm4rec_cli.evaluation.crossed import Estimate, difference, means_by_user
 from llm4rec_cli.evaluation.proportions import Proportion
 from llm4rec_cli.evaluation.ranking import ranking_metrics
-from llm4rec_cli.files import write_once
 from llm4rec_cli.progress import track
 from llm4rec_cli.results.tables import Content
 from llm4rec_cli.run import stages
 from llm4rec_cli.run.job import Job
 from llm4rec_studies.inspection.dataset import Catalogue, ClickLog, Order, catalogue_of, click_log_of, order_of
 
-VERSION = 1  # raised when the facts or scores of the same data change
 # Rules without training: the name in tables -> the model and its settings. `last_item` recommends what most often
 # followed the last item in training.
 RULES = {
@@ -100,24 +93,6 @@ class Scrutiny:
         in_slice, on_all = self.hit_rate(rule, name), self.hit_rate(rule)
         hits = on_all.share * on_all.n
         return Proportion.of(in_slice.share * in_slice.n / max(1e-12, hits), hits)
-
-
-def scrutiny_of(job: Job, split: Split) -> Scrutiny:
-    """Return what `scrutinise` finds, from the cache if it was found before.
-
-    It is found anew if the data, the split, the task, a setting of a rule, the version of results or VERSION changes.
-    """
-    dataset = split.dataset
-    rules = [job.floor(model, *settings).address(dataset).config_hash for model, *settings in RULES.values()]
-    key = hashlib.sha256(json.dumps([VERSION, list(job.config.task.floors), rules]).encode()).hexdigest()[:24]
-    folder = store.dataset_folder(job.cache, dataset.manifest["name"], dataset.fingerprint)
-
-    def write(aside: Path) -> None:
-        aside.write_text(json.dumps(asdict(scrutinise(job, split))), encoding="utf-8")
-
-    path = job.cache / "inspected" / f"{folder.name}-{key}.json"
-    write_once(path, write)
-    return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), Scrutiny)
 
 
 def scrutinise(job: Job, split: Split) -> Scrutiny:
@@ -381,7 +356,6 @@ def _order_table(order: Order) -> Content:
         "pairs with the same time": order.tied,
         "pairs on the same day": order.same_day,
         "of the pairs with the same time, ascending by raw id": order.tied_ascending_id,
-        "of the pairs with the same time, ascending by title": order.tied_ascending_title,
         "of the pairs without the same time, ascending by raw id": order.other_ascending_id,
         "users whose last two interactions have the same time": order.users_tied,
         "users whose last two interactions are on the same day": order.users_same_day,
@@ -417,7 +391,6 @@ def _catalogue_table(scrutiny: Scrutiny) -> Content:
     repeats = "interactions" if scrutiny.click_log is None else "test clicks"
     rows = {
         "items not in training": items.unseen,
-        "items with the same words as another": items.same_words,
         "items with a near-duplicate": items.near_duplicates,
         f"{repeats} with an item of the history": items.repeated,
         f"{_unit(scrutiny)} with the most popular fifth of the items": items.head_interactions,
@@ -433,7 +406,7 @@ def _percent(share: float, digits: int = 1) -> str:
 
 
 def _slice_tables(scrutiny: Scrutiny) -> list[Content]:
-    """Return a table for each metric: a row per slice, a column per rule; and one with the shares of hits."""
+    """Return a table for each metric: a row per slice, a column per rule."""
     not_empty = [name for name, n in scrutiny.slices.items() if n]
     if not not_empty:
         return []
@@ -450,12 +423,4 @@ def _slice_tables(scrutiny: Scrutiny) -> list[Content]:
         ]
         columns, of_floors = ("slice", "targets", *scrutiny.scores), floors if metric == HEADLINE else []
         result.append(Content(f"{metric.upper()} of rules without training", columns, rows, [*notes, *of_floors]))
-    shares = [
-        [
-            *(name, _percent(scrutiny.slices[name] / scrutiny.slices[ALL])),
-            *(_percent(scrutiny.share_of_hits(rule, name).share) for rule in RULES),
-        ]
-        for name in not_empty[1:]
-    ]
-    title = "share of targets, and of each rule's hits (HR@10)"
-    return [*result, Content(title, ("slice", "targets", *RULES), shares)]
+    return result

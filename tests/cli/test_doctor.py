@@ -1,7 +1,6 @@
 """`doctor`: checks of this machine; a failed check gives a remedy and does not stop the others."""
 
 import fcntl
-import json
 import shutil
 import sys
 from importlib import metadata
@@ -10,17 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from llm4rec_cli import processes
+from llm4rec_cli.run.machine import examine
 
 
 @pytest.fixture
-def findings(llm4rec):
-    """findings(*arguments): doctor's findings by name."""
-
-    def run(*arguments):
-        rows = json.loads(llm4rec("doctor", "--json", *arguments).out)["findings"]
-        return {row["name"].strip(): SimpleNamespace(**row) for row in rows}
-
-    return run
+def findings(tmp_path):
+    """findings(): doctor's findings by name, on folders that do not exist."""
+    return lambda: {each.name: each for each in examine(tmp_path / "not/yet", str(tmp_path / "cache"))}
 
 
 def test_on_a_sound_machine_nothing_is_wrong(llm4rec):
@@ -32,8 +27,7 @@ def test_on_a_sound_machine_nothing_is_wrong(llm4rec):
 
 
 def test_nothing_is_written_and_a_folder_that_does_not_exist_is_checked_by_its_nearest_ancestor(findings, tmp_path):
-    results = findings("--cache", "cache", "--outputs", "not/yet")
-    assert results["locks"].says == f"work in {tmp_path}"
+    assert findings()["locks"].says == f"work in {tmp_path}"
     assert not list(tmp_path.iterdir())
 
 

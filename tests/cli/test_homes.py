@@ -35,7 +35,7 @@ def test_what_is_typed_comes_first():
 
 def test_small_settings_go_with_the_built_in_data_alone():
     at_home, elsewhere = compose("model=prompt4nr"), compose("model=prompt4nr", "dataset=mind-small")
-    assert (at_home.model.titles, elsewhere.model.titles) == (15, 50)
+    assert (at_home.model.titles, elsewhere.model.titles) == (5, 50)
     assert (at_home.trainer.epochs, elsewhere.trainer.epochs) == (1, 4)
 
 

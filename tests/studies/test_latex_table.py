@@ -24,7 +24,7 @@ def ranked(outputs, model, hits, dataset="shop", users=200, seed=0, **facts):
 
 def table(outputs, *filters, **options):
     usual = {"metrics": ["hr@10"], "models": None, "floors": True, "against": None, "names": {}}
-    usual |= {"caption": None, "label": None, "sd": False} | options
+    usual |= {"sd": False} | options
     return latex_table(select_groups(outputs, filters, usual["metrics"]), outputs=outputs, **usual)
 
 
@@ -43,7 +43,7 @@ def outputs(tmp_path):
 
 
 def test_the_best_is_bold_the_second_underlined_and_models_have_the_given_order_and_names(outputs):
-    shown = table(outputs, models=["unisrec", "popularity", "sasrec"], names={"unisrec": "UniSRec"}, label="tab:x")
+    shown = table(outputs, models=["unisrec", "popularity", "sasrec"], names={"unisrec": "UniSRec"})
     lines = list(shown.lines())
     assert rows(lines) == {
         "UniSRec": [r"\textbf{0.4000}"],
@@ -51,7 +51,6 @@ def test_the_best_is_bold_the_second_underlined_and_models_have_the_given_order_
         "sasrec": [r"\underline{0.3000}"],
     }
     assert list(rows(lines)) == ["UniSRec", "popularity", "sasrec"]
-    assert r"\label{tab:x}" in lines
     assert "popularity" not in rows(table(outputs, floors=False).lines())
     assert next(iter(rows(table(outputs).lines()))) == "popularity", "floors first"
 
@@ -97,9 +96,9 @@ def test_what_cannot_stand_in_one_table_is_refused(outputs, tmp_path):
 
 
 def test_the_command_prints_it(outputs, capsys):
-    assert main(["dataset=shop", "--metrics", "hr@10", "--caption", "50 % of A_B", "--outputs", str(outputs)]) == 0
+    assert main(["dataset=shop", "--metrics", "hr@10", "--outputs", str(outputs)]) == 0
     out = capsys.readouterr().out
-    assert r"\caption{50 \% of A\_B}" in out
+    assert r"\caption{shop $\cdot$ sequential" in out
     assert out.startswith(r"\begin{table}[t]")
 
 

@@ -23,7 +23,6 @@ OF_RUNS = {
     "compare-masks": f"compare {SASREC} unisrec/shop/sequential/seed0-masked",
     "inspect-result": f"inspect result {UNISREC}",
     "inspect-result-over": f"inspect result {UNISREC} --over {SASREC} --metric mrr",
-    "inspect-result-json": f"inspect result {SASREC} --json",
 }
 OF_RECORDS = {
     "recorded-compare": f"compare {RULE} {UNISREC_RECORDED} --seeds --ratio",

@@ -1,5 +1,7 @@
 """`reproduce`: a table's dry run, its runs and its states; what is refused; and the papers' tables under `validate`."""
 
+import csv
+import io
 import json
 import re
 
@@ -70,14 +72,14 @@ def test_a_small_table_is_run_marked_recorded_and_run_only_once(mine, llm4rec, t
 def test_a_cell_that_fails_says_why_and_the_others_are_made(mine):
     text = mine.table.read_text()
     write_text(mine.table, text.replace("train: dataset=amazon2014-beauty, small", "train: dataset=demo, small"))
-    answer = mine("--rows", "popular,Caser", "--json", "--seeds", "0")
+    answer = mine("--rows", "popular,Caser", "--csv", "--seeds", "0")
     assert answer.code == 1, "Toys has no files here"
-    cells = {(cell["column"], cell["row"], cell["metric"]): cell for cell in json.loads(answer.out)["cells"]}
-    assert cells["Beauty", "popular", "hr@5"]["n"] == 1
-    assert cells["Beauty", "Caser", "hr@5"]["paper"] == 0.0205
+    cells = {(cell["column"], cell["row"], cell["metric"]): cell for cell in csv.DictReader(io.StringIO(answer.out))}
+    assert cells["Beauty", "popular", "hr@5"]["n"] == "1"
+    assert cells["Beauty", "Caser", "hr@5"]["paper"] == "0.0205"
     assert "quoted, not run: The project" in cells["Beauty", "Caser", "hr@5"]["marks"]
     assert "failed: " in cells["Toys", "popular", "hr@5"]["marks"]
-    assert cells["Toys", "popular", "hr@5"]["ours"] is None
+    assert cells["Toys", "popular", "hr@5"]["ours"] == ""
 
 
 def test_trainings_by_a_launcher_are_those_of_the_table(mine, llm4rec):

@@ -196,14 +196,10 @@ def test_the_strongest_floor_is_the_default_and_another_model_can_be_named(sound
         audit(name, tmp_path, over="bpr_mf")
 
 
-def test_a_file_is_the_run_that_judged_it(write, tmp_path):
-    file = tmp_path / "lists.csv"
-    file.touch()
+def test_a_scored_file_is_audited(write, tmp_path):
     write("popularity", FLOOR, [0])
-    with pytest.raises(RunError, match="no finished run has judged"):
-        audit(str(file), tmp_path)
-    write("external", GOOD, [0], file=str(file), shown_as="theirs")
-    result = audit(str(file), tmp_path)
+    name = write("external", GOOD, [0], file="lists.csv", shown_as="theirs")
+    result = audit(name, tmp_path)
     assert failed(result)["3 seeds of theirs"] is False
     (temporal,) = [check for check in result.checks if "temporal" in check.condition]
     assert temporal.commands == ["llm4rec score FILE dataset.split=temporal, with a file that was made for these data"]

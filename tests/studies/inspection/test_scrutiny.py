@@ -10,13 +10,12 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.evaluation.crossed import Estimate
 from llm4rec_cli.evaluation.proportions import Proportion
 from llm4rec_cli.results.tables import show
-from llm4rec_studies.inspection import scrutiny as inspected
 from llm4rec_studies.inspection.dataset import Catalogue, ClickLog, Order
-from llm4rec_studies.inspection.scrutiny import ALL, CHANCE, RULES, Scrutiny, scrutinise, scrutiny_of, tables, verdicts
+from llm4rec_studies.inspection.scrutiny import ALL, CHANCE, RULES, Scrutiny, scrutinise, tables, verdicts
 from tests.support.driver import job_of
 
-CATALOGUE = Catalogue(100, 0.0, 0.0, 0.0, 0.0, gini=0.4, head_interactions=0.5, tail_items=0.3)
-QUIET = Order(1000, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, None, Proportion.of(0.5, 1000))
+CATALOGUE = Catalogue(100, 0.0, 0.0, 0.0, gini=0.4, head_interactions=0.5, tail_items=0.3)
+QUIET = Order(1000, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, Proportion.of(0.5, 1000))
 SLICES = {ALL: 1000, "same_day": 0, "near_duplicate": 0, "repeated": 0, "cold": 0, "long_tail": 0, "short_history": 0}
 
 
@@ -188,26 +187,3 @@ def test_without_floors_no_rule_is_compared_with_them():
     scrutiny = scrutinise(job_of("model=popularity", "task.floors=[]"), leave_one_out(dataset))
     assert (scrutiny.floors, scrutiny.over_floor) == ([], {})
     assert not any("floor" in sentence for sentence in verdicts(scrutiny))
-
-
-def test_what_was_found_is_stored_until_something_that_it_depends_on_changes(tmp_path, monkeypatch):
-    rng = np.random.default_rng(0)
-    dataset = tiny_dataset([rng.integers(0, 30, 6).tolist() for _ in range(40)], [f"word{i // 2}" for i in range(30)])
-    dataset.manifest["synthetic"] = False
-    split, found = leave_one_out(dataset), []
-    monkeypatch.setattr(inspected, "scrutinise", lambda *of: found.append(scrutinise(*of)) or found[-1])
-
-    def said(*settings, split=split):
-        scrutiny = scrutiny_of(job_of("model=popularity", f"paths.cache={tmp_path}", *settings), split)
-        assert scrutiny.as_json() == found[-1].as_json()
-        return len(found)
-
-    assert [said(), said(), said()] == [1, 1, 1]
-    changed = replace(dataset, manifest=dataset.manifest | {"fingerprint": "another"})
-    for n, differs in enumerate((["task.floors=[popularity]"], ["split=valid"], ["dataset.cold_items=0.1"]), 2):
-        assert said(*differs) == n
-    assert said(split=leave_one_out(changed)) == 5
-    monkeypatch.setattr(inspected, "VERSION", inspected.VERSION + 1)
-    assert said() == 6
-    monkeypatch.setitem(RULES, "last_item", ("transition_text", "model.recent=2"))
-    assert said() == 7
